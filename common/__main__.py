@@ -16,8 +16,8 @@ from pathlib import Path
 
 import fire
 
-from .cli_help import PROGRAM, as_texts, called, help_text, misuse, split
-from .errors import INTERRUPTED, Output, report
+from .cli_help import PROGRAM, find_usage_problems, format_call, format_help, quote_values, split_arguments
+from .errors import INTERRUPTED, Output, format_error
 from .version import __version__
 
 # OpenMP's threads spin while they wait. This is slow next to other work. OpenMP reads this when torch is imported.
@@ -27,31 +27,31 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 _OF_REPOSITORY = {"ablate", "draw", "export", "new", "profile", "training-range"}
 
 
-def summaries() -> dict[str, str]:
+def read_summaries() -> dict[str, str]:
     """Summaries of the commands by name: the first lines of each module, which is not imported.
 
     An exported bundle has only the commands that it needs.
     """
-    found = {}
-    for name, path in _files().items():
+    summaries = {}
+    for name, path in _list_command_files().items():
         first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
-        found[name] = " ".join(first.partition("``: ")[2].split())
-    return found
+        summaries[name] = " ".join(first.partition("``: ")[2].split())
+    return summaries
 
 
-def _files() -> dict[str, Path]:
+def _list_command_files() -> dict[str, Path]:
     """The module of each command, by the command's name."""
     paths = sorted(Path(__file__).with_name("commands").glob("[a-z]*.py"))
     return {path.stem.replace("_", "-"): path for path in paths}
 
 
-def command(name: str) -> Callable:
+def get_command(name: str) -> Callable:
     """The one public function of a command's module, its own or else the one that it imports.
 
     Raises:
         ValueError: when there is no such command.
     """
-    known = list(_files())
+    known = list(_list_command_files())
     if name not in known:
         close = difflib.get_close_matches(name, known, n=2)
         meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
@@ -62,7 +62,7 @@ def command(name: str) -> Callable:
     return function
 
 
-def mri_sr() -> None:
+def run_mri_sr() -> None:
     """Run ``mri-sr``, the program that an installation adds: a named command, or ``super-resolve`` without a name.
 
     In the repository's folder, commands that read its configs run from the repository.
@@ -74,16 +74,18 @@ def mri_sr() -> None:
         main([])
     elif words[0] in _OF_REPOSITORY and Path("common", "__main__.py").is_file():
         sys.exit(subprocess.call([sys.executable, "-m", "common", *words]))
-    elif words[0] in ("--version", *_files()) or _misspelt(words[0]):
+    elif words[0] in ("--version", *_list_command_files()) or _is_misspelt(words[0]):
         main(words)
     else:
         main(["super-resolve", *words], "mri-sr")
 
 
-def _misspelt(word: str) -> bool:
+def _is_misspelt(word: str) -> bool:
     """Whether a word is a misspelt command rather than a path."""
     return (
-        word.replace("-", "").isalpha() and not Path(word).exists() and bool(difflib.get_close_matches(word, _files()))
+        word.replace("-", "").isalpha()
+        and not Path(word).exists()
+        and bool(difflib.get_close_matches(word, _list_command_files()))
     )
 
 
@@ -97,53 +99,53 @@ def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
     Raises:
         SystemExit: with the message of an error; with status 130 when the command was interrupted.
     """
-    words, with_traceback = _without_traceback(sys.argv[1:] if words is None else words)
+    words, with_traceback = _split_traceback_option(sys.argv[1:] if words is None else words)
     try:
         with redirect_stdout(Output(sys.stdout)):
-            _run(words, title)
+            _run_command(words, title)
             sys.stdout.flush()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        sys.exit(report(error, with_traceback))
+        sys.exit(format_error(error, with_traceback))
 
 
-def _run(words: list[str], title: str | None) -> None:
+def _run_command(words: list[str], title: str | None) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(f"{PROGRAM} <command> [options]; {PROGRAM} <command> --help; {PROGRAM} --version. Commands:\n")
-        print("\n".join(f"  {name:15} {text}" for name, text in summaries().items()))
+        print("\n".join(f"  {name:15} {text}" for name, text in read_summaries().items()))
         return
     if words[0] == "--version":
-        print(", ".join(_versions()))
+        print(", ".join(_list_versions()))
         return
     name, *words = words
-    function, title = command(name), title or called(name)
-    if {"--help", "-h"} & {*split(words)[0]}:
-        print(help_text(function, title))
+    function, title = get_command(name), title or format_call(name)
+    if {"--help", "-h"} & {*split_arguments(words)[0]}:
+        print(format_help(function, title))
         return
     if name in _OF_REPOSITORY and PROGRAM == "mri-sr":
         raise ValueError(
             f"{title} reads the repository's configs, and there is no common/__main__.py in {Path.cwd()}; run it in "
             "the folder of the repository's README.md."
         )
-    if problems := misuse(function, words):
+    if problems := find_usage_problems(function, words):
         raise ValueError("\n".join([*problems, f"{title} --help lists the options."]))
     # Fire reads values as Python literals. Text arguments stay text, for example a folder named 2024.
     texts = {
         p.name: str for p in inspect.signature(function).parameters.values() if p.annotation in ("str", "str | None")
     }
-    fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=as_texts(function, words), name=title)
+    fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=quote_values(function, words), name=title)
 
 
-def _versions() -> list[str]:
+def _list_versions() -> list[str]:
     """Versions of this package and of the libraries that it computes with."""
     return [f"mri-sr-bundles {__version__}", *(f"{name} {metadata.version(name)}" for name in ("torch", "monai"))]
 
 
-def _without_traceback(words: Sequence[str]) -> tuple[list[str], bool]:
+def _split_traceback_option(words: Sequence[str]) -> tuple[list[str], bool]:
     """Take --traceback out of a command line; return the rest and whether it is set."""
-    before, _ = split(words)
+    before, _ = split_arguments(words)
     left = [part for word in before for part in (word.split("=", 1) if word.startswith("--traceback=") else [word])]
     value = "false"
     if "--traceback" in left:

@@ -19,21 +19,21 @@ _FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
 _NUMBER = re.compile(r"-?\d+\.?\d*(e-?\d+)?")
 
 
-def called(command: str) -> str:
+def format_call(command: str) -> str:
     """How to call a command from here: the repository, an installation or an exported bundle."""
     return f"{PROGRAM} {command}"
 
 
-def misuse(function: Callable, words: Sequence[str]) -> list[str]:
+def find_usage_problems(function: Callable, words: Sequence[str]) -> list[str]:
     """Return a sentence for each word after a command's name that does not fit it.
 
     Words without an option come before the options. In order, they fill the arguments before ``*`` in the function's
     signature. Without ``*`` they fill the required arguments. With ``*words`` they all belong to it. No word after
     ``--`` is an option, even if it begins with a dash.
     """
-    options, several, takes_any = _options(function)
-    alone, given = read(words)
-    before, behind = split(words)
+    options, variadic, takes_any = _read_options(function)
+    alone, given_options = parse_arguments(words)
+    before, behind = split_arguments(words)
     problems = [
         f"'{word}' is a file whose name begins with a dash; write such names after --, behind all options."
         for word in before
@@ -48,37 +48,39 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
         return problems
     filled = []
     for place, (word, after) in enumerate(alone):
-        name = several or (_placed(options)[place] if place < len(_placed(options)) else None)
-        if name is None or name in given or after:
+        name = variadic or (_list_positional(options)[place] if place < len(_list_positional(options)) else None)
+        if name is None or name in given_options or after:
             behind = f" after --{after}" if after else ""
             problems.append(f"'{word}'{behind} belongs to no option; did you quote the pattern or the list?")
         else:
             filled.append(name)
-    for name, value in given.items():
+    for name, value in given_options.items():
         if name in options:
-            problems += _misfit(options[name], value)
+            problems += _find_misfit(options[name], value)
         elif not takes_any and not (value is None and _is_switch(options.get(name.removeprefix("no")))):
-            problems.append(f"--{name}: there is no such option{_meant(name, options)}")
+            problems.append(f"--{name}: there is no such option{_suggest(name, options)}")
     for name, option in options.items():
-        if option.default is option.empty and name not in given and name not in filled:
-            problems.append(f"--{name} is missing{_meant(name, [key for key in given if key not in options], 'wrote')}")
+        if option.default is option.empty and name not in given_options and name not in filled:
+            problems.append(
+                f"--{name} is missing{_suggest(name, [key for key in given_options if key not in options], 'wrote')}"
+            )
     return problems
 
 
-def help_text(function: Callable, name: str) -> str:
+def format_help(function: Callable, name: str) -> str:
     """Write a command's help for the width of the terminal: its docstring without ``Raises``, and its arguments."""
-    options, several, takes_any = _options(function)
-    described, arguments = _parts(inspect.getdoc(function) or "")
+    options, several, takes_any = _read_options(function)
+    described, arguments = _split_docstring(inspect.getdoc(function) or "")
     width = min(shutil.get_terminal_size().columns, 120) - 1
     required = {key for key, option in options.items() if option.default is option.empty}
-    placed = [key.upper() if key in required else f"[{key.upper()}]" for key in _placed(options)]
-    placed = [f"{several.upper()} ..."] if several else placed
-    lines = [*textwrap.wrap(" ".join([name, *placed, "[options]"]), width, subsequent_indent="    "), ""]
+    positional = [key.upper() if key in required else f"[{key.upper()}]" for key in _list_positional(options)]
+    positional = [f"{several.upper()} ..."] if several else positional
+    lines = [*textwrap.wrap(" ".join([name, *positional, "[options]"]), width, subsequent_indent="    "), ""]
     for paragraph in described:
         lines += [*textwrap.wrap(paragraph, width), ""]
     entries = {several.upper(): arguments.pop(several, "")} if several else {}
     for key, option in options.items():
-        default = "must be given" if key in required else _written(option.default)
+        default = "must be given" if key in required else _format_default(option.default)
         entries[f"--{key}" + (f"  ({default})" if default else "")] = arguments.pop(key, "")
     if takes_any:
         entries["--<any key>"] = next(iter(arguments.values()), "")
@@ -89,7 +91,7 @@ def help_text(function: Callable, name: str) -> str:
     return "\n".join(lines)
 
 
-def _options(function: Callable) -> tuple[dict[str, Parameter], str | None, bool]:
+def _read_options(function: Callable) -> tuple[dict[str, Parameter], str | None, bool]:
     """A function's named arguments, the name of the one that takes all other words, and whether it takes any key."""
     parameters = inspect.signature(function).parameters.values()
     named = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
@@ -97,51 +99,51 @@ def _options(function: Callable) -> tuple[dict[str, Parameter], str | None, bool
     return named, several, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def as_texts(function: Callable, words: Sequence[str]) -> list[str]:
+def quote_values(function: Callable, words: Sequence[str]) -> list[str]:
     """Write a command line for Fire, which would read numbers in paths, and take words after ``--`` as its own options.
 
     Words without an option are quoted if the function takes any number of them. Else those after ``--`` get names.
     """
-    before, behind = split(words)
-    count = len(read(before)[0])  # these come first
-    options, several, _ = _options(function)
+    before, behind = split_arguments(words)
+    count = len(parse_arguments(before)[0])  # these come first
+    options, several, _ = _read_options(function)
     if several:
         return [*map(repr, [*before[:count], *behind]), *before[count:]]
-    names = _placed(options)[count:]
+    names = _list_positional(options)[count:]
     return [*before, *(f"--{name}={word}" for name, word in zip(names, behind, strict=False))]
 
 
-def split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+def split_arguments(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     """The words before and after ``--``."""
     at = [*words, "--"].index("--")
     return words[:at], words[at + 1 :]
 
 
-def _placed(options: Mapping[str, Parameter]) -> list[str]:
+def _list_positional(options: Mapping[str, Parameter]) -> list[str]:
     """The arguments that words without an option fill."""
     ordered = [p for p in options.values() if p.kind is not p.KEYWORD_ONLY]
     return [p.name for p in ordered if len(ordered) < len(options) or p.default is p.empty]
 
 
-def read(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
+def parse_arguments(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
     """Return the words without an option, each with the option before it or ""; and each option's word, or None."""
     alone: list[tuple[str, str]] = []
-    given: dict[str, str | None] = {}
+    options: dict[str, str | None] = {}
     latest, waits = "", False
-    before, behind = split(words)
+    before, behind = split_arguments(words)
     for word in before:
         if _FLAG.match(word):
             latest, equals, value = word.lstrip("-").partition("=")
             latest = latest.replace("-", "_")
-            given[latest], waits = value if equals else None, not equals
+            options[latest], waits = value if equals else None, not equals
         elif waits:
-            given[latest], waits = word, False
+            options[latest], waits = word, False
         else:
             alone.append((word, latest))
-    return [*alone, *((word, "") for word in behind)], given
+    return [*alone, *((word, "") for word in behind)], options
 
 
-def _misfit(option: Parameter, value: str | None) -> list[str]:
+def _find_misfit(option: Parameter, value: str | None) -> list[str]:
     """Why a word is not a value for an option."""
     kinds = str(option.annotation).split(" | ")
     if _is_switch(option):
@@ -151,7 +153,7 @@ def _misfit(option: Parameter, value: str | None) -> list[str]:
         return [f"--{option.name} has no value."]
     several = any(kind.startswith(("Sequence[", "tuple[", "list[")) for kind in kinds)
     if several and not {"int", "float", "str"} & set(kinds) and _NUMBER.fullmatch(value):
-        example = "1,2,3" if not option.default or option.default is option.empty else _written(option.default)
+        example = "1,2,3" if not option.default or option.default is option.empty else _format_default(option.default)
         return [f"--{option.name} is {value}, expected several, for example --{option.name} {example}."]
     return []
 
@@ -160,16 +162,16 @@ def _is_switch(option: Parameter | None) -> bool:
     return option is not None and isinstance(option.default, bool)
 
 
-def _meant(name: str, names: Mapping[str, object] | Sequence[str], verb: str = "mean") -> str:
+def _suggest(name: str, names: Mapping[str, object] | Sequence[str], verb: str = "mean") -> str:
     """The end of a sentence: the names that resemble this one."""
     close = difflib.get_close_matches(name, list(names), n=3)
     if not close:
         return "."
-    listed = " or ".join(f"--{key}" for key in close)
-    return f"; did you mean {listed}?" if verb == "mean" else f"; you wrote {listed}."
+    suggestions = " or ".join(f"--{key}" for key in close)
+    return f"; did you mean {suggestions}?" if verb == "mean" else f"; you wrote {suggestions}."
 
 
-def _parts(docstring: str) -> tuple[list[str], dict[str, str]]:
+def _split_docstring(docstring: str) -> tuple[list[str], dict[str, str]]:
     """Paragraphs before the arguments, and the arguments' descriptions."""
     before, _, after = docstring.replace("``", "`").partition("\nArgs:\n")
     block = re.split(r"^(?=\S)", after, flags=re.M)[0]  # up to the next section
@@ -178,7 +180,7 @@ def _parts(docstring: str) -> tuple[list[str], dict[str, str]]:
     return [" ".join(paragraph.split()) for paragraph in before.split("\n\n")], arguments
 
 
-def _written(default: object) -> str:
+def _format_default(default: object) -> str:
     """A default as a command line gives it; empty for None."""
     if isinstance(default, bool):
         return str(default).lower()

@@ -28,7 +28,7 @@ class RunsFailedError(RuntimeError):
     """Some runs of a table failed; the others are done."""
 
 
-def message_of(error: BaseException) -> str:
+def get_message(error: BaseException) -> str:
     """The message of an error's first cause.
 
     MONAI wraps errors in a config in errors of its own. Messages from other libraries do not mention the config. The
@@ -38,7 +38,7 @@ def message_of(error: BaseException) -> str:
     while error.__cause__ is not None:
         around, error = error, error.__cause__
     text = str(error).strip()
-    if _is_ours(error):
+    if _is_user_error(error):
         return text
     if not isinstance(error, _SAY_ALL) or not text:
         text = f"{type(error).__name__}: {text}".removesuffix(": ")
@@ -49,7 +49,7 @@ def message_of(error: BaseException) -> str:
     return text
 
 
-def first_cause(error: BaseException) -> BaseException:
+def find_first_cause(error: BaseException) -> BaseException:
     """The first error of a chain: MONAI and others wrap it in errors of their own."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -76,20 +76,20 @@ class Output:
 
     def write(self, text: str) -> int:
         """Write."""
-        return self._read(self._stream.write, text)
+        return self._call_or_exit(self._stream.write, text)
 
     def flush(self) -> None:
         """Flush."""
-        self._read(self._stream.flush)
+        self._call_or_exit(self._stream.flush)
 
-    def _read(self, call: Callable[..., Any], *args: Any) -> Any:
+    def _call_or_exit(self, call: Callable[..., Any], *args: Any) -> Any:
         try:
             return call(*args)
         except BrokenPipeError:
             _close_stdout()
 
 
-def report(error: BaseException, with_traceback: bool) -> str:
+def format_error(error: BaseException, with_traceback: bool) -> str:
     """The last message of a program that an error ended.
 
     Args:
@@ -97,10 +97,10 @@ def report(error: BaseException, with_traceback: bool) -> str:
         with_traceback: whether to print the traceback. If not, and the error is not one of this package's own
             messages, the traceback is saved in a temporary file, which the message names.
     """
-    text = f"error: {message_of(error)}"
+    text = f"error: {get_message(error)}"
     if with_traceback:
         traceback.print_exception(error)
-    elif not _is_ours(error):
+    elif not _is_user_error(error):
         with tempfile.NamedTemporaryFile(
             "w", prefix="traceback-", suffix=".log", delete=False, encoding="utf-8"
         ) as log:
@@ -117,7 +117,7 @@ def report_uncaught(with_traceback: bool, advise: Callable[[], str]) -> None:
     Only a hook can replace what it prints.
 
     Args:
-        with_traceback: as for :func:`report`.
+        with_traceback: as for :func:`format_error`.
         advise: says how to continue an interrupted run.
     """
 
@@ -127,9 +127,9 @@ def report_uncaught(with_traceback: bool, advise: Callable[[], str]) -> None:
                 traceback.print_exception(error)
             print(f"\ninterrupted{advise()}.", file=sys.stderr)
             raise SystemExit(INTERRUPTED)
-        if isinstance(first_cause(error), BrokenPipeError):
+        if isinstance(find_first_cause(error), BrokenPipeError):
             _close_stdout()
-        print(f"\n{report(error, with_traceback)}", file=sys.stderr)
+        print(f"\n{format_error(error, with_traceback)}", file=sys.stderr)
 
     sys.excepthook = end
     for handler in logging.getLogger().handlers:
@@ -143,9 +143,9 @@ def _close_stdout() -> NoReturn:
     raise SystemExit(UNREAD) from None
 
 
-def _is_ours(error: BaseException) -> bool:
+def _is_user_error(error: BaseException) -> bool:
     """Whether this package raised the first cause, with a message for its users."""
-    error = first_cause(error)
+    error = find_first_cause(error)
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -69,14 +69,14 @@ class TensorGraph(nn.Module):
                 known = ", ".join([*self.batch_keys, *self.steps])
                 raise ValueError(f"{user}: its input '{name}' is not a tensor of the graph; known: {known}.")
 
-    def depending_on(self, networks: Iterable[str]) -> frozenset[str]:
+    def find_dependent_steps(self, networks: Iterable[str]) -> frozenset[str]:
         """Names of the steps whose output depends on any of the networks."""
         owned = set(networks)
-        found: set[str] = set()
+        dependent: set[str] = set()
         for output, (network, inputs) in self.steps.items():
-            if network in owned or found.intersection(inputs):
-                found.add(output)
-        return frozenset(found)
+            if network in owned or dependent.intersection(inputs):
+                dependent.add(output)
+        return frozenset(dependent)
 
     def compute(self, output: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Compute the step ``output`` from the values of its inputs."""

@@ -17,7 +17,7 @@ from monai.bundle.config_parser import merge_kv
 from monai.bundle.properties import InferProperties, TrainProperties
 from monai.utils import ensure_tuple
 
-from .values import is_true
+from .values import parse_bool
 from .weights import find_moved
 
 _OF_RUN = {*inspect.signature(monai.bundle.run).parameters, "workflow_type", "properties_path", "traceback"}
@@ -32,7 +32,7 @@ _OF_COMPONENTS = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
 _MOST = 4  # number of keys that a message proposes
 
 
-def check(arguments: Mapping[str, Any]) -> None:
+def check_overrides(arguments: Mapping[str, Any]) -> None:
     """Refuse the config of a run that has keys that nothing reads, or values of another type.
 
     Args:
@@ -42,7 +42,7 @@ def check(arguments: Mapping[str, Any]) -> None:
         ValueError: lists overrides and overlay keys that nothing reads, with similar keys; overrides of another type
             than the config's value; missing keys that are set to null; and overlays of weights that were moved.
     """
-    is_true(arguments.get("traceback", False), "--traceback")
+    parse_bool(arguments.get("traceback", False), "--traceback")
     overlays = {file: ConfigParser.load_config_file(file) for file in ensure_tuple(arguments.get("config_file", ()))}
     overrides = {key: value for key, value in arguments.items() if key not in _OF_RUN}
     entries = {arguments.get(name) for name in ("run_id", "init_id", "final_id")}
@@ -54,7 +54,7 @@ def check(arguments: Mapping[str, Any]) -> None:
         for key, value in overlay.items():
             plain = key.removeprefix("+")
             free = of_weights or plain in _LOOKED_UP | entries or plain.startswith(("_", "run_"))
-            if number and plain not in config.parser and not (free and top_of(plain) == plain):
+            if number and plain not in config.parser and not (free and get_top_key(plain) == plain):
                 new.append((f"{file}: ", plain, value))
             config.set(key, value)
         if "checkpoint" not in arguments and (problem := find_moved(file, overlay)):
@@ -80,9 +80,9 @@ def find_unread(content: dict, key: str) -> str | None:
     return None if key in config.parser else config.find_unread(key)
 
 
-def top_of(key: str) -> str:
+def get_top_key(key: str) -> str:
     """The top-level key of a key: ``train`` for ``train#dataset::data``."""
-    return _parts(key)[0]
+    return _split_key(key)[0]
 
 
 def find_components(content: dict) -> dict[str, dict]:
@@ -94,7 +94,7 @@ def find_components(content: dict) -> dict[str, dict]:
 def list_arguments(component: dict) -> list[str]:
     """Names of the arguments of a component; "**" if it takes others too; none if they are unknown."""
     try:
-        parameters = _with_options(_locate(component["_target_"])).values()
+        parameters = _list_all_parameters(_locate(component["_target_"])).values()
     except (TypeError, ValueError):
         return []
     return ["**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
@@ -126,10 +126,10 @@ class _Config:
             start: of the message; "--" for an override.
             value: of the key.
         """
-        *above, name = _parts(key)
+        *above, name = _split_key(key)
         while above and "#".join(above) not in self.parser:
             name = above.pop()
-        path, place, missing = "#".join(above), self.parser["#".join(above)], len(above) + 1 < len(_parts(key))
+        path, place, missing = "#".join(above), self.parser["#".join(above)], len(above) + 1 < len(_split_key(key))
         if not isinstance(place, dict):
             return f"{key}: {path} is {place}; set what it refers to, or replace {path} as a whole."
         if not missing and self._is_read(place, above, name, value in (None, "$None")):
@@ -147,7 +147,7 @@ class _Config:
     def find_misfit(self, key: str, value: Any) -> str | None:
         """Say what is wrong with an override's value; None if it fits."""
         new, default = key not in self.parser, self.parser.get(key)
-        if value in ("true", "false") and self._needs_switch(_parts(key)):
+        if value in ("true", "false") and self._would_misread_text(_split_key(key)):
             return f"{key} is '{value}', but the config reads a switch; give True or False."
         if value == "null" or (value is None and (new or default is not None)):
             return f"{key} is {value}, which MONAI ignores; for no value give --{key} '$None'."
@@ -176,7 +176,7 @@ class _Config:
         referred = any(reference[: len(parts)] == parts[: len(reference)] for reference in self.references)
         return referred or (not above and name in self.read)
 
-    def _needs_switch(self, parts: tuple[str, ...]) -> bool:
+    def _would_misread_text(self, parts: tuple[str, ...]) -> bool:
         """Whether text would count as true for a value's reader: an expression, or a component of another package."""
         readers: dict[tuple[str, ...], Any] = {}
         latest: dict[tuple[str, ...], Any] = {parts: ""}
@@ -187,10 +187,10 @@ class _Config:
         if any(value.startswith("$") for value in readers.values()):
             return True
         owners = [self.parser.get("#".join(path[:-1])) for path in readers]
-        return not all(_is_ours(_locate(owner["_target_"])) for owner in owners if _is_component(owner))
+        return not all(_is_own_component(_locate(owner["_target_"])) for owner in owners if _is_component(owner))
 
 
-def _parts(key: str) -> tuple[str, ...]:
+def _split_key(key: str) -> tuple[str, ...]:
     return tuple(re.split("#|::", key))
 
 
@@ -204,7 +204,9 @@ def _walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 def _find_references(value: Any) -> set[tuple[str, ...]]:
     """Parts of the keys that a text refers to."""
-    return {_parts(name) for name in ReferenceResolver.match_refs_pattern(value)} if isinstance(value, str) else set()
+    return (
+        {_split_key(name) for name in ReferenceResolver.match_refs_pattern(value)} if isinstance(value, str) else set()
+    )
 
 
 def _is_component(value: Any) -> bool:
@@ -220,11 +222,11 @@ def _locate(target: str) -> Any:
         return None
 
 
-def _is_ours(made_by: Any) -> bool:
+def _is_own_component(made_by: Any) -> bool:
     return made_by is None or str(made_by.__module__).startswith(str(__package__))
 
 
-def _with_options(made_by: Any) -> dict[str, inspect.Parameter]:
+def _list_all_parameters(made_by: Any) -> dict[str, inspect.Parameter]:
     """Parameters of a class or function.
 
     In this package, ``**options`` are the parameters of the class or function in ``options_of``, or of the base class.
@@ -238,7 +240,9 @@ def _with_options(made_by: Any) -> dict[str, inspect.Parameter]:
     if isinstance(made_by, type):
         owner, *bases = [kind for kind in made_by.__mro__ if "__init__" in vars(kind)]
     # Other classes, such as torch.nn.Identity, may take options that they do not pass on.
-    passed_to = vars(owner).get("options_of", bases[0] if bases and _is_ours(owner) else object) if rest else object
+    passed_to = (
+        vars(owner).get("options_of", bases[0] if bases and _is_own_component(owner) else object) if rest else object
+    )
     if passed_to is object:
         return parameters
-    return {**_with_options(passed_to), **{name: p for name, p in parameters.items() if name not in rest}}
+    return {**_list_all_parameters(passed_to), **{name: p for name, p in parameters.items() if name not in rest}}

@@ -17,12 +17,12 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from .errors import report_uncaught
-from .override_checks import check
+from .override_checks import check_overrides
 from .runtime import threads
-from .runtime.distributed import join_training
+from .runtime.distributed import connect_training
 
 
-def start(device: torch.device | str, seed: int | None = None) -> None:
+def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
     """Check the config and the device, set the number of threads, and seed the random generators.
 
     It is the first entry of a config's ``initialize``. A training, which has a seed, connects torchrun's processes.
@@ -34,8 +34,8 @@ def start(device: torch.device | str, seed: int | None = None) -> None:
         seed: seed of the initial weights and of all random draws; None for a run without random draws.
 
     Raises:
-        ValueError: as :func:`common.override_checks.check` and :func:`common.runtime.distributed.join_training`; or
-            when the device does not exist.
+        ValueError: as :func:`common.override_checks.check_overrides` and
+            :func:`common.runtime.distributed.connect_training`; or when the device does not exist.
     """
     if sys.argv[1:2] == ["run"] and Path(sys.argv[0]).parent.name == "bundle":
         arguments = read_arguments(sys.argv[2:])
@@ -43,12 +43,12 @@ def start(device: torch.device | str, seed: int | None = None) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no UTF-8
         with_traceback = str(arguments.get("traceback", False)).lower() == "true"
         report_uncaught(with_traceback, functools.partial(advise_continuation, arguments))
-        check(arguments)
+        check_overrides(arguments)
     check_device(device)
     if torch.device(device).type == "cpu":
-        threads.settle()
+        threads.choose_threads()
     if seed is not None:
-        join_training(device)
+        connect_training(device)
         set_determinism(seed)
 
 
@@ -80,8 +80,8 @@ def check_device(device: torch.device | str) -> None:
     device = torch.device(device)
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
-        found = f"{count} of them, counted from 0" if count else "no GPU"
-        raise ValueError(f"device is {device}, but torch finds {found}; leave --device out, or set it to cpu.")
+        gpus = f"{count} of them, counted from 0" if count else "no GPU"
+        raise ValueError(f"device is {device}, but torch finds {gpus}; leave --device out, or set it to cpu.")
 
 
 def advise_continuation(arguments: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def is_true(value: bool | str, name: str) -> bool:
+def parse_bool(value: bool | str, name: str) -> bool:
     """Read a switch: the command line gives ``--resume true`` as text, a config gives true.
 
     Args:
@@ -19,7 +19,7 @@ def is_true(value: bool | str, name: str) -> bool:
     return text == "true"
 
 
-def check_whole(least: int = 1, /, **values: float) -> None:
+def check_whole_numbers(least: int = 1, /, **values: float) -> None:
     """Refuse settings that are not whole numbers of at least ``least``.
 
     Raises:

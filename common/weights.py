@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from .cli_help import called
+from .cli_help import format_call
 from .degradations import Degradation
-from .io.files import as_json, load_state, read_object, replacing
+from .io.files import format_json, load_state, read_json_object, write_atomically
 from .runtime.memory import to_channels_last
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -50,8 +50,8 @@ class SavedWeights:
     ) -> None:
         self.network, self.precision = network, precision
         self.paths = [Path(path) for path in paths]
-        self.sizes = as_plain({**getattr(network, "sizes", {}), **sizes})
-        self.offset = as_plain(offset)
+        self.sizes = convert_to_plain({**getattr(network, "sizes", {}), **sizes})
+        self.offset = convert_to_plain(offset)
         self.bundle_root = Path(bundle_root)
 
     def save(self, iteration: int | None = None, **metrics: float) -> None:
@@ -71,12 +71,12 @@ class SavedWeights:
             "precision": self.precision,
             **({} if iteration is None else {"iteration": iteration, **metrics}),
         }
-        known = {"digest": digest_of(state), "trained": trained, **self.sizes}
+        known = {"digest": compute_digest(state), "trained": trained, **self.sizes}
         for path in self.paths:
-            write(state, path, {"checkpoint": str(path.absolute()), **known})
+            write_weights(state, path, {"checkpoint": str(path.absolute()), **known})
 
 
-def write(state: Mapping[str, torch.Tensor], path: Path, overlay: Mapping[str, Any]) -> None:
+def write_weights(state: Mapping[str, torch.Tensor], path: Path, overlay: Mapping[str, Any]) -> None:
     """Write weights and their overlay. Each file is written whole, or stays as it was.
 
     Args:
@@ -84,8 +84,8 @@ def write(state: Mapping[str, torch.Tensor], path: Path, overlay: Mapping[str, A
         path: file of the weights.
         overlay: keys and values of the overlay.
     """
-    with replacing(path) as temporary, replacing(path.with_suffix(".json")) as beside:
-        beside.write_text(_as_text(overlay))
+    with write_atomically(path) as temporary, write_atomically(path.with_suffix(".json")) as beside:
+        beside.write_text(_format_overlay(overlay))
         with temporary.open("wb") as file:
             torch.save(state, file)
             os.fsync(file.fileno())
@@ -98,8 +98,8 @@ def write_overlay(path: str | os.PathLike, overlay: Mapping[str, Any]) -> None:
         path: file of the weights.
         overlay: keys and values of the overlay.
     """
-    with replacing(Path(path).with_suffix(".json")) as beside:
-        beside.write_text(_as_text(overlay))
+    with write_atomically(Path(path).with_suffix(".json")) as beside:
+        beside.write_text(_format_overlay(overlay))
 
 
 def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
@@ -111,17 +111,17 @@ def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
     file = Path(path).with_suffix(".json")
     if not file.is_file():
         return None
-    overlay, problem = read_object(file)
-    if problem := problem or _wrong_in(overlay):
+    overlay, problem = read_json_object(file)
+    if problem := problem or _find_fault(overlay):
         raise ValueError(f"{file}: not the overlay of weights ({problem}); correct it, get it again, or train again.")
     return overlay
 
 
-def no_overlay(path: Path) -> str:
+def explain_no_overlay(path: Path) -> str:
     """Message that says what to do if weights have no overlay."""
     return (
         f"There is no {path.stem}.json next to the weights; copy it there. For weights of an earlier version, "
-        f"{called('overlay')} --checkpoint {path} makes it."
+        f"{format_call('overlay')} --checkpoint {path} makes it."
     )
 
 
@@ -147,7 +147,7 @@ def read_training_range(path: str | os.PathLike | None) -> dict[str, list[float]
     return None if path is None else (read_overlay(path) or {}).get("training_range")
 
 
-def load(
+def load_weights(
     network: _Network,
     path: str | os.PathLike | None,
     device: torch.device | str = "cpu",
@@ -207,9 +207,9 @@ def load(
         check_grid(path, overlay, degradation)
     _check_sizes(path, overlay, getattr(network, "sizes", {}))
     state = load_state(path, device)
-    _check_tensors(path, state, network, option, lies_beside=bool(overlay))
-    found = digest_of(state)
-    check_digest(path, found, overlay, digest)
+    _check_tensors(path, state, network, option, has_overlay=bool(overlay))
+    computed = compute_digest(state)
+    check_digest(path, computed, overlay, digest)
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise ValueError(
@@ -220,28 +220,30 @@ def load(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    network.origin = {**trained, "sha256": found, "path": str(path), "file_sha256": file_sha256}  # type: ignore[assignment]
+    network.origin = {**trained, "sha256": computed, "path": str(path), "file_sha256": file_sha256}  # type: ignore[assignment]
     return to_channels_last(network, device).eval()
 
 
-def check_digest(path: str | os.PathLike, found: str | None, overlay: Mapping[str, Any], digest: str | None) -> None:
+def check_digest(path: str | os.PathLike, computed: str | None, overlay: Mapping[str, Any], digest: str | None) -> None:
     """Refuse weights whose digest is not that of their overlay or of the config.
 
     Args:
         path: file of the weights.
-        found: digest of their tensors; None if it is unknown.
+        computed: digest of their tensors; None if it is unknown.
         overlay: overlay of the weights; empty if there is none.
         digest: digest in the config; None if the config has none.
     """
     path = Path(path)
-    if found != overlay.get("digest", found):
+    if computed != overlay.get("digest", computed):
         raise ValueError(
             f"{path}: these are not the weights that {path.with_suffix('.json').name} next to them describes (another "
             "digest); one of the files is damaged or was changed, or a training was killed while it wrote them. Get "
             "both files again, or go on with that training by --resume True."
         )
-    if digest is not None and found != digest:
-        raise ValueError(f"{path}: the config belongs to other weights (another digest). {_lay(path, bool(overlay))}")
+    if digest is not None and computed != digest:
+        raise ValueError(
+            f"{path}: the config belongs to other weights (another digest). {_advise(path, bool(overlay))}"
+        )
 
 
 def check_grid(path: str | os.PathLike, overlay: Mapping[str, Any], degradation: Degradation) -> None:
@@ -250,15 +252,20 @@ def check_grid(path: str | os.PathLike, overlay: Mapping[str, Any], degradation:
     # The degradation is not part of an overlay.
     known = "Lay the config of their training's degradation over this one, or give --degradation."
     checks = [
-        ("scale", overlay.get("scale"), list(degradation.factors), f"Leave out what sets it. {_lay(Path(path), True)}"),
+        (
+            "scale",
+            overlay.get("scale"),
+            list(degradation.factors),
+            f"Leave out what sets it. {_advise(Path(path), True)}",
+        ),
         ("offset of LR voxels", offset, list(degradation.offset), known),
     ]
     for name, theirs, ours, advice in checks:
         if theirs is not None:
-            _check_same(path, f"the {name}", theirs, ours, advice)
+            _check_equal(path, f"the {name}", theirs, ours, advice)
 
 
-def digest_of(state: Mapping[str, torch.Tensor]) -> str:
+def compute_digest(state: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 of the names, types, shapes and values of tensors, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(state):
@@ -268,7 +275,7 @@ def digest_of(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def as_plain(value: Any) -> Any:
+def convert_to_plain(value: Any) -> Any:
     """Convert a value to what JSON gives back, with lists for tuples.
 
     Raises:
@@ -280,11 +287,11 @@ def as_plain(value: Any) -> Any:
         raise ValueError(f"sizes: found {value!r}, expected values that JSON can hold.") from None
 
 
-def _as_text(overlay: Mapping[str, Any]) -> str:
-    return as_json(overlay, indent=4) + "\n"
+def _format_overlay(overlay: Mapping[str, Any]) -> str:
+    return format_json(overlay, indent=4) + "\n"
 
 
-def _wrong_in(overlay: Mapping[str, Any]) -> str | None:
+def _find_fault(overlay: Mapping[str, Any]) -> str | None:
     """What is wrong with an overlay, which people may edit; None if it is right."""
     if not {"digest", "trained"} <= overlay.keys():
         return "found no digest and trained, expected both"
@@ -297,7 +304,7 @@ def _wrong_in(overlay: Mapping[str, Any]) -> str | None:
     return wrong[0] if wrong else None
 
 
-def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, lies_beside: bool) -> None:
+def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, has_overlay: bool) -> None:
     """Refuse a file that does not hold weights, or holds weights of another network."""
     if isinstance(state, dict) and STATE <= state.keys():
         files = [path.with_name("model_last.pt"), path.with_name("model.pt")]
@@ -308,56 +315,60 @@ def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, lies
         )
     if not isinstance(state, dict):
         raise ValueError(f"{path}: expected a dictionary of weights, found {type(state).__name__}.")
-    own = network.state_dict()
-    missing = [k for k in own if k not in state]
-    extra = [str(k) for k in state if k not in own]
+    expected = network.state_dict()
+    missing = [k for k in expected if k not in state]
+    extra = [str(k) for k in state if k not in expected]
     other = [
-        f"{k} {_kind(state[k])} instead of {_kind(v)}" for k, v in own.items() if k in state and not _fits(state[k], v)
+        f"{k} {_name_kind(state[k])} instead of {_name_kind(v)}"
+        for k, v in expected.items()
+        if k in state and not _can_replace(state[k], v)
     ]
     if missing or extra or other:
 
-        def some(names: list[str]) -> str:
+        def format_some(names: list[str]) -> str:
             return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
 
         raise ValueError(
-            f"{path}: the weights are of another architecture. Missing: {some(missing)}. Unknown: {some(extra)}. Of "
-            f"another size or kind: {some(other)}. {_lay(path, lies_beside)}"
+            f"{path}: the weights are of another architecture. Missing: {format_some(missing)}. Unknown: "
+            f"{format_some(extra)}. Of another size or kind: {format_some(other)}. {_advise(path, has_overlay)}"
         )
 
 
 def _check_sizes(path: Path, overlay: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
     """Refuse weights for a network of other sizes. Some, such as ``residual``, do not show in the tensors."""
     for key in overlay.keys() & sizes.keys():
-        _check_same(path, key, overlay[key], sizes[key], _lay(path, True))
+        _check_equal(path, key, overlay[key], sizes[key], _advise(path, True))
 
 
-def _check_same(path: str | os.PathLike, name: str, theirs: Any, ours: Any, advice: str) -> None:
+def _check_equal(path: str | os.PathLike, name: str, stored: Any, expected: Any, advice: str) -> None:
     """Refuse a value that differs from the one in the weights' training."""
-    if theirs != as_plain(ours):
-        raise ValueError(f"{path}: {name} is {as_plain(ours)}, but these weights were trained with {theirs}. {advice}")
+    if stored != convert_to_plain(expected):
+        raise ValueError(
+            f"{path}: {name} is {convert_to_plain(expected)}, but these weights were trained with {stored}. {advice}"
+        )
 
 
-def _lay(path: Path, lies_beside: bool) -> str:
+def _advise(path: Path, has_overlay: bool) -> str:
     """What to do if config and weights differ."""
-    if lies_beside:
+    if has_overlay:
         overlay = path.with_suffix(".json")
         return f"Lay the weights' own overlay over the config: --config_file \"['CONFIG.json','{overlay}']\"."
-    return no_overlay(path)
+    return explain_no_overlay(path)
 
 
-def _fits(value: Any, own: torch.Tensor) -> bool:
+def _can_replace(value: Any, expected: torch.Tensor) -> bool:
     """Whether a value from a file can replace a network's weight."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout == torch.strided
         and not value.is_meta
-        and value.shape == own.shape
-        and value.is_floating_point() == own.is_floating_point()
+        and value.shape == expected.shape
+        and value.is_floating_point() == expected.is_floating_point()
         and not value.is_complex()
     )
 
 
-def _kind(value: Any) -> str:
+def _name_kind(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
         return type(value).__name__
     layout = "on no device" if value.is_meta else "" if value.layout == torch.strided else str(value.layout)

@@ -14,14 +14,14 @@ import numpy as np
 from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import voxel_sizes
 
-from .cli_help import called
-from .data.lists.spacing import cubes
-from .export.modules import NAME, ROOT, map_strings, renamed
-from .io.affines import ROUNDING, slice_permutation
+from .cli_help import format_call
+from .data.lists.spacing import compute_cubic_scale
+from .export.modules import NAME, ROOT, map_strings, rename_package
+from .io.affines import ROUNDING, find_slice_permutation
 from .override_checks import find_unread
 from .physics.scale import choose_slice_axis
 from .transforms import CheckTrainingRanged
-from .values import is_true
+from .values import parse_bool
 from .weights import read_overlay
 
 BUNDLES = ROOT.parent / "bundles"
@@ -43,7 +43,7 @@ class Offer:
         overlay: overlay of the weights, to lay over inference.json; None if that needs none.
         overrides: overrides of inference.json, with the checkpoint if there is one.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
-        slice_axis: as for :func:`common.io.affines.slice_permutation`; None if the scan may decide.
+        slice_axis: as for :func:`common.io.affines.find_slice_permutation`; None if the scan may decide.
         ranges: lowest and highest spacing in the training in mm by axis; None if unknown.
         guided: whether it needs a guide.
         free: along which axes a method may act that needs neither weights nor a given scale: "across" the slices or
@@ -59,7 +59,7 @@ class Offer:
     guided: bool
     free: str | None = None
 
-    def at(self, scale: Sequence[Any]) -> Offer:
+    def apply_scale(self, scale: Sequence[Any]) -> Offer:
         """This offer with the given scale if it takes any scale; else unchanged."""
         if self.free is None:
             return self
@@ -76,21 +76,21 @@ class Offer:
         return self.overrides.get("checkpoint")
 
     @property
-    def there(self) -> bool:
+    def is_available(self) -> bool:
         """Whether the file of the weights exists, or none is needed."""
         return self.checkpoint is None or self.checkpoint.is_file()
 
-    def workflow(self, **overrides: Any) -> ConfigWorkflow:
+    def make_workflow(self, **overrides: Any) -> ConfigWorkflow:
         """MONAI's workflow of the configuration, with no cases and not yet initialised.
 
         Args:
             overrides: further overrides by key. Paths must be ``Path``, since the parser interprets # in text.
         """
-        files = _files(self.bundle, self.overlay)
+        files = _list_files(self.bundle, self.overlay)
         workflow = ConfigWorkflow(config_file=files, workflow_type="infer", logging_file=False)
         workflow.parser.set(_rename_package(workflow.parser.config))
-        own = {"bundle_root": str(self.bundle), **self.overrides}
-        workflow.parser.update({**own, **overrides, "dataset#data": []})
+        settings = {"bundle_root": str(self.bundle), **self.overrides}
+        workflow.parser.update({**settings, **overrides, "dataset#data": []})
         return workflow
 
 
@@ -118,7 +118,7 @@ class Choice:
         return max(self.spacing[1]) / min(self.spacing[1])
 
 
-def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Offer]:
+def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Offer]:
     """List the weights of the bundles, by inference.json and by the overlays in models. Their files may be missing.
 
     Args:
@@ -133,35 +133,38 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
         ValueError: when no bundle has an overridden key.
     """
     if "checkpoint" in overrides:
-        bundle = _bundle_of(Path(str(overrides["checkpoint"])), bundle)
-    configs = {folder: _parser(folder) for folder in _folders(bundle)}
+        bundle = _identify_bundle(Path(str(overrides["checkpoint"])), bundle)
+    configs = {folder: _make_parser(folder) for folder in _list_folders(bundle)}
     # Bundles on request are for a kind of scan that the file does not show.
     usual = [folder for folder in configs if bundle is not None or not configs[folder].get("on_request", False)]
     able = usual
-    if not all(any(_knows(configs[folder], key) for folder in usual) for key in overrides):
-        able = [folder for folder, config in configs.items() if all(_knows(config, key) for key in overrides)]
+    if not all(any(_is_read(configs[folder], key) for folder in usual) for key in overrides):
+        able = [folder for folder, config in configs.items() if all(_is_read(config, key) for key in overrides)]
     if not able:
         known = {key for config in configs.values() for key in config.get() if not key.startswith("_")}
-        nowhere = [key for key in overrides if not any(_knows(config, key) for config in configs.values())]
+        nowhere = [key for key in overrides if not any(_is_read(config, key) for config in configs.values())]
         lacking = nowhere[0] if nowhere else " and --".join(overrides)
         close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
         raise ValueError(
             f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
             + (f"; did you mean {' or '.join(close)}?" if close else ".")
         )
-    found = []
+    offers = []
     for folder in able:
-        own = {key: value for key, value in overrides.items() if _knows(configs[folder], key)}
-        found += [_offer(folder, checkpoint, overlay, own) for checkpoint, overlay in _weights(folder, own)]
-    return [offer for offer in found if bundle is not None or offer.free is None]
+        known_overrides = {key: value for key, value in overrides.items() if _is_read(configs[folder], key)}
+        offers += [
+            _make_offer(folder, checkpoint, overlay, known_overrides)
+            for checkpoint, overlay in _list_weights(folder, known_overrides)
+        ]
+    return [offer for offer in offers if bundle is not None or offer.free is None]
 
 
-def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Choice]:
+def rank_choices(affine: np.ndarray, offers: Sequence[Offer], guided: bool) -> list[Choice]:
     """Rank the weights for a scan: first those trained for its spacing, then those that make its voxels cubic.
 
     Args:
         affine: 4x4, voxel to world of the scan, in mm.
-        known: the weights to choose from.
+        offers: the weights to choose from.
         guided: whether there is a guide.
 
     Raises:
@@ -169,9 +172,9 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
     """
     choices = []
     unclear: ValueError | None = None
-    for offer in known:
+    for offer in offers:
         try:
-            offer = offer if offer.free is None else offer.at(_suiting(affine, offer))
+            offer = offer if offer.free is None else offer.apply_scale(_choose_scale(affine, offer))
         except ValueError as error:
             unclear = error
             continue
@@ -180,44 +183,44 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
             axes.insert(0, "auto")  # before the training's axis: the slices of this scan may run along another
         for axis in axes if offer.guided == guided else ():
             try:
-                order = slice_permutation(affine, axis)
+                order = find_slice_permutation(affine, axis)
             except ValueError as error:
                 unclear = error  # the spacing does not show which axis runs across the slices
                 continue
-            choices.append(_choice(affine, offer, axis, order))
+            choices.append(_make_choice(affine, offer, axis, order))
             break
 
     if unclear and not choices:
         raise unclear
 
-    def rank(choice: Choice) -> tuple:
+    def compute_rank(choice: Choice) -> tuple:
         unknown = choice.offer.ranges.count(None)
         # Among scales that give similar voxels the smallest: slices must not become finer than pixels.
         scale = math.prod(choice.offer.scale)
         return choice.excess > WITHIN, round(choice.anisotropy, 2), unknown, round(choice.excess, 2), scale
 
-    return sorted(choices, key=rank)
+    return sorted(choices, key=compute_rank)
 
 
-def learn_from_scan(affine: np.ndarray, guided: bool) -> list[Choice]:
-    """Rank the bundles that learn from the scan itself, as :func:`choose`; empty if none suits."""
+def rank_self_trained(affine: np.ndarray, guided: bool) -> list[Choice]:
+    """Rank the bundles that learn from the scan itself, as :func:`rank_choices`; empty if none suits."""
     try:
-        return choose(affine, _without_weights(), guided)
+        return rank_choices(affine, _list_offers_without_weights(), guided)
     except ValueError:
         return []
 
 
 @functools.cache
-def _without_weights() -> list[Offer]:
-    return [offer for folder in _folders(None) for offer in offers(str(folder), {}) if offer.free is not None]
+def _list_offers_without_weights() -> list[Offer]:
+    return [offer for folder in _list_folders(None) for offer in list_offers(str(folder), {}) if offer.free is not None]
 
 
-def in_words(spacing: Sequence[float]) -> str:
+def format_spacing(spacing: Sequence[float]) -> str:
     """Voxel sizes in mm."""
     return " x ".join(f"{size:.3g}" for size in spacing) + " mm"
 
 
-def _bundle_of(checkpoint: Path, bundle: str | None) -> str:
+def _identify_bundle(checkpoint: Path, bundle: str | None) -> str:
     """The bundle of weights, from their overlay. If a bundle is given, it must be the same."""
     if not checkpoint.is_file():
         raise FileNotFoundError(f"--checkpoint {checkpoint}: there is no such file.")
@@ -225,21 +228,22 @@ def _bundle_of(checkpoint: Path, bundle: str | None) -> str:
     if overlay is None:
         raise FileNotFoundError(
             f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json, which describes them, in its folder; "
-            f"copy it there. For weights of an earlier version, {called('overlay')} --checkpoint {checkpoint} makes it."
+            f"copy it there. For weights of an earlier version, {format_call('overlay')} --checkpoint {checkpoint} "
+            "makes it."
         )
-    said = overlay["trained"].get("bundle")
-    if bundle is None and said is None:
+    bundle_name = overlay["trained"].get("bundle")
+    if bundle is None and bundle_name is None:
         raise ValueError(
             f"--checkpoint {checkpoint}: its overlay does not say which bundle the weights belong to; give --bundle."
         )
-    if bundle is not None and said not in (None, Path(bundle).name):
+    if bundle is not None and bundle_name not in (None, Path(bundle).name):
         raise ValueError(
-            f"--checkpoint {checkpoint}: these are weights of {said}, expected those of --bundle {bundle}."
+            f"--checkpoint {checkpoint}: these are weights of {bundle_name}, expected those of --bundle {bundle}."
         )
-    return bundle or said
+    return bundle or bundle_name
 
 
-def _folders(bundle: str | None) -> list[Path]:
+def _list_folders(bundle: str | None) -> list[Path]:
     every = sorted(path.parents[1] for path in BUNDLES.glob("*/configs/inference.json"))
     if bundle is None:
         return every
@@ -252,43 +256,51 @@ def _folders(bundle: str | None) -> list[Path]:
     )
 
 
-def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | None, Path | None]]:
+def _list_weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | None, Path | None]]:
     """A bundle's weights, existing or not, each with its overlay; a pair of None for a bundle without weights."""
     if "checkpoint" in overrides:
         checkpoint = Path(str(overrides["checkpoint"]))
         return [(checkpoint, checkpoint.with_suffix(".json"))]
     overlays = [file for file in sorted((folder / "models").glob("*.json")) if read_overlay(file)]
     known: list[tuple[Path | None, Path | None]] = [(file.with_suffix(".pt"), file) for file in overlays]
-    own = _content(_parser(folder), "checkpoint", None)
-    if own is None:
+    config_checkpoint = _get_content(_make_parser(folder), "checkpoint", None)
+    if config_checkpoint is None:
         return known or [(None, None)]
-    return known if any(file == Path(own) for file, _ in known) else [*known, (Path(own), None)]
+    return (
+        known
+        if any(file == Path(config_checkpoint) for file, _ in known)
+        else [*known, (Path(config_checkpoint), None)]
+    )
 
 
-def _files(folder: Path, overlay: Path | None) -> list[str]:
+def _list_files(folder: Path, overlay: Path | None) -> list[str]:
     return [str(file) for file in (folder / _CONFIG, overlay) if file is not None]
 
 
-def _parser(folder: Path, overlay: Path | None = None, overrides: Mapping[str, Any] | None = None) -> ConfigParser:
+def _make_parser(folder: Path, overlay: Path | None = None, overrides: Mapping[str, Any] | None = None) -> ConfigParser:
     """Parser of a bundle's configuration, for any working folder and any name of this package."""
-    parser = ConfigParser(_rename_package(ConfigParser.load_config_files(_files(folder, overlay))))
+    parser = ConfigParser(_rename_package(ConfigParser.load_config_files(_list_files(folder, overlay))))
     parser.update({"bundle_root": str(folder), **(overrides or {})})
     return parser
 
 
-def _content(parser: ConfigParser, key: str, otherwise: Any) -> Any:
+def _get_content(parser: ConfigParser, key: str, otherwise: Any) -> Any:
     return parser.get_parsed_content(key) if key in parser.get() else otherwise
 
 
-def _knows(config: ConfigParser, key: str) -> bool:
+def _is_read(config: ConfigParser, key: str) -> bool:
     """Whether something in a configuration reads a key."""
     return find_unread(config.get(), key) is None
 
 
-def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:
+def _make_offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:
     overrides = {**overrides, **({} if checkpoint is None else {"checkpoint": checkpoint})}
-    parser = _parser(folder, overlay, overrides)
-    scale, ranges, free = _content(parser, "scale", (1, 1, 1)), _content(parser, "training_range", None) or {}, None
+    parser = _make_parser(folder, overlay, overrides)
+    scale, ranges, free = (
+        _get_content(parser, "scale", (1, 1, 1)),
+        _get_content(parser, "training_range", None) or {},
+        None,
+    )
     try:
         CheckTrainingRanged("image", ranges)
         if not isinstance(scale, list | tuple) or [type(n) in (int, float) for n in scale] != [True] * 3:
@@ -299,25 +311,29 @@ def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, override
     if checkpoint is None and "scale" not in overrides:
         free = "across" if scale[:2] == (1, 1) else "any"
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
-    axis, guided = _content(parser, "slice_axis", "auto"), is_true(_content(parser, "guided", False), "guided")
+    axis, guided = (
+        _get_content(parser, "slice_axis", "auto"),
+        parse_bool(_get_content(parser, "guided", False), "guided"),
+    )
     sizes = tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across))
     return Offer(folder, overlay, overrides, scale, axis, sizes, guided, free)
 
 
-def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
+def _choose_scale(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
     """Scale for a method that takes any: it makes the voxels cubic, or halves them if they nearly are."""
     axis = offer.overrides.get("slice_axis", "auto")
     try:
-        order = slice_permutation(affine, axis)
+        order = find_slice_permutation(affine, axis)
     except ValueError:
         if offer.free == "across" or axis != "auto":
             raise
         return 2, 2, 2
     mm = voxel_sizes(affine)[list(order)]
     if offer.free == "across":
-        if max(scale := cubes(mm)) == 1:
+        if max(scale := compute_cubic_scale(mm)) == 1:
             raise ValueError(
-                f"{offer.bundle.name} makes slices thinner, but those of {in_words(mm)} are no thicker than pixels are "
+                f"{offer.bundle.name} makes slices thinner, but those of {format_spacing(mm)} are no thicker than "
+                "pixels are "
                 'wide; give a scale, for example --scale "[1,1,2]", or another --bundle.'
             )
         return scale
@@ -327,7 +343,7 @@ def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
     return (2, 2, 2) if thickness * _UNEVEN > 1 else (2, 2, 1)
 
 
-def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -> Choice:
+def _make_choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -> Choice:
     stored = voxel_sizes(affine)
     ordered = stored[list(order)]
     after = np.empty(3)
@@ -347,4 +363,4 @@ def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -
 
 def _rename_package(config: Any) -> Any:
     """Name this package's modules in a config as they are called here."""
-    return config if __package__ == NAME else map_strings(config, lambda text: renamed(text, __package__))
+    return config if __package__ == NAME else map_strings(config, lambda text: rename_package(text, __package__))

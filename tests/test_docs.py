@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from common import __main__
-from common.cli_help import misuse
-from common.override_checks import check
+from common.cli_help import find_usage_problems
+from common.override_checks import check_overrides
 from common.start import read_arguments
 
 ROOT = Path(__file__).parents[1]
@@ -100,16 +100,16 @@ def test_the_configs_and_keys_of_runs_are_there(name, line):
     trained = [file for file in files if file not in there]
     assert there and all(re.search(r"models/model\w*\.json$|^mine\.json$", file) for file in trained), trained
     given[at] = str([str(ROOT / file) for file in there])
-    check(read_arguments(given[1:]))
+    check_overrides(read_arguments(given[1:]))
 
 
 @pytest.mark.parametrize(("name", "line"), OURS)
 def test_commands_take_what_the_docs_give_them(name, line):
     given = shlex.split(re.split(r" && | \| |; ", line)[0], comments=True)
     given = given[3:] if given[0] == "python" else given[1:]
-    if given[0] not in __main__.summaries():
+    if given[0] not in __main__.read_summaries():
         given.insert(0, "super-resolve")
-    assert "--help" in given or not misuse(__main__.command(given[0]), given[1:])
+    assert "--help" in given or not find_usage_problems(__main__.get_command(given[0]), given[1:])
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_the_tables_of_all_methods_are_means_over_their_cases(task):
     known = {"heads": means(f"{task}.csv"), "real": means(f"{task}_real.csv")}
     for row in csv.DictReader((folder / f"{task}_table.csv").open(encoding="utf-8")):
         for group, found in known.items():
-            for column, name in ((group, row["method"]), (f"{group}, agreement", f"{row['method']}, with agreement")):
+            for column, name in ((group, row["method"]), (f"{group}, DC", f"{row['method']}, with data consistency")):
                 if row[column] == "not run":
                     continue
                 written = [float(value) for value in row[column].split("/")]

@@ -24,7 +24,7 @@ pip() { :; }
 python3() { :; }
 python() { command python -m tests.reader "$@"; }
 torchrun() { python -m torch.distributed.run "$@"; }
-mri-sr() { command python -c 'from common.__main__ import mri_sr; mri_sr()' "$@"; }
+mri-sr() { command python -c 'from common.__main__ import run_mri_sr; run_mri_sr()' "$@"; }
 """
 
 

@@ -47,14 +47,14 @@ def test_only_what_is_needed_is_computed_and_only_once():
 
 def test_depending_on_follows_networks_through_later_steps():
     graph = graph_of()
-    assert graph.depending_on(["down"]) == {"fake", "back", "both", "verdict"}
-    assert graph.depending_on(["up", "judge"]) == {"back", "both", "verdict", "real"}
-    assert graph.depending_on([]) == set()
+    assert graph.find_dependent_steps(["down"]) == {"fake", "back", "both", "verdict"}
+    assert graph.find_dependent_steps(["up", "judge"]) == {"back", "both", "verdict", "real"}
+    assert graph.find_dependent_steps([]) == set()
 
 
 def test_a_network_may_take_no_inputs():
     graph = graph_of({"own": ["up"], "both": ["down", "own", "hr"]})
-    assert graph.depending_on(["up"]) == {"own", "both"}
+    assert graph.find_dependent_steps(["up"]) == {"own", "both"}
     own = nn.Linear(1, 1).weight
     graph.networks["up"].forward = lambda: own
     values = graph({"hr": torch.tensor(4.0)}, ["both"])

@@ -34,7 +34,7 @@ def test_a_module_imports_only_from_its_own_layer_and_from_lower_ones():
         targets = {name.split(".")[1] for name in imported(path) if name.startswith("common.")}
         up += [f"{path}: {target}" for target in targets if LAYERS.index(target) > LAYERS.index(layer)]
     assert not up
-    assert "common.runtime.distributed.say" in imported(COMMON / "io" / "dicom.py")
+    assert "common.runtime.distributed.print_once" in imported(COMMON / "io" / "dicom.py")
 
 
 def test_the_deploy_app_imports_nothing_that_its_environment_lacks():

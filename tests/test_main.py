@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common import __main__
-from common.cli_help import help_text, misuse
+from common.cli_help import find_usage_problems, format_help
 
 from .bundles.runs import save
 from .refused import has, refused
@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_told():
         (give, "a b", "'b' belongs to no option"),  # of a command without * only what must be given
         (give, "--outputdir a", "--output_dir is missing; you wrote --outputdir."),
     ):
-        found = misuse(function, line.split())
+        found = find_usage_problems(function, line.split())
         assert len(found) == len(said) and all(map(str.__contains__, found, said)), (line, found)
 
 
@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_told():
 def test_names_may_begin_with_a_dash(tmp_path, monkeypatch, words, expected):
     """After two dashes. Without these, the message says so."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(__main__, "command", lambda name: run)
+    monkeypatch.setattr(__main__, "get_command", lambda name: run)
 
     def run(source: str, output_dir: str | None = None, *, size: tuple[int, int] = (3, 4), dry: bool = False):
         found.append((source, output_dir, size))
@@ -94,7 +94,7 @@ def test_names_may_begin_with_a_dash(tmp_path, monkeypatch, words, expected):
     found: list = []
     __main__.main(["take", *words])
     assert found == [expected]
-    monkeypatch.setattr(__main__, "command", lambda name: run_all)
+    monkeypatch.setattr(__main__, "get_command", lambda name: run_all)
     __main__.main(["take", "--dry", "--", *words[words.index("--") + 1 :]])
     assert found[1] == (*words[words.index("--") + 1 :], True)
     (tmp_path / "-T1 3D.nii").touch()
@@ -103,12 +103,12 @@ def test_names_may_begin_with_a_dash(tmp_path, monkeypatch, words, expected):
 
 def test_help_is_whole(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    text = help_text(take, "python -m common take")
+    text = format_help(take, "python -m common take")
     assert text.startswith("python -m common take SOURCE [OUTPUT_DIR] [options]\n\nTake something.\n")
     assert "more words than there is room for on one line of a terminal: it goes on." in " ".join(text.split())
     assert "\n  --size  (3,4)\n      of it.\n" in text and "--dry  (false)" in text and "Raises" not in text
     assert max(map(len, text.splitlines())) < 80
-    assert "\n  --<any key>\n      keys.\n" in help_text(give, "give")
+    assert "\n  --<any key>\n      keys.\n" in format_help(give, "give")
 
 
 def test_commands_are_listed_without_being_imported():
@@ -123,7 +123,7 @@ def test_commands_are_listed_without_being_imported():
     assert [words[0] for words in listed] == sorted(path.stem.replace("_", "-") for path in modules)
 
 
-@pytest.mark.parametrize("name", sorted(__main__.summaries()))
+@pytest.mark.parametrize("name", sorted(__main__.read_summaries()))
 def test_every_command_has_help_for_each_argument(name, capsys):
     __main__.main([name, "--help"])
     lines = capsys.readouterr().out.splitlines()
@@ -146,7 +146,7 @@ def test_how_it_ends(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def end(error, *words):
-        monkeypatch.setattr(__main__, "command", lambda name: Mock(side_effect=error))
+        monkeypatch.setattr(__main__, "get_command", lambda name: Mock(side_effect=error))
         with pytest.raises(SystemExit) as stop:
             __main__.main(["anything", *words])
         return stop.value.code
@@ -195,7 +195,7 @@ def test_installed_there_is_one_name_in_any_folder(tmp_path, line, status, words
     (place / "compare").mkdir(parents=True)
     for name in ("common", "bundles"):
         (site / name).symlink_to(ROOT / name, target_is_directory=True)
-    code = "from mri_sr_bundles.common.__main__ import mri_sr; mri_sr()"
+    code = "from mri_sr_bundles.common.__main__ import run_mri_sr; run_mri_sr()"
     options = {"cwd": place, "env": {**os.environ, "PYTHONPATH": str(site.parent)}, "text": True}
     done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, **options)
     has(done.stdout + done.stderr, *words)

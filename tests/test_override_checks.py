@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from common.override_checks import check
-from common.start import check_device, read_arguments, start
-from common.values import check_whole, is_true
+from common.override_checks import check_overrides
+from common.start import check_device, prepare_run, read_arguments
+from common.values import check_whole_numbers, parse_bool
 
 from .refused import refused
 
@@ -45,13 +45,13 @@ def files(tmp_path):
 
 
 def run(file, *words):
-    check(read_arguments(["--config_file", file, *words]))
+    check_overrides(read_arguments(["--config_file", file, *words]))
 
 
 def begin(*words):
     """Begin a program with this command line."""
     sys.argv = [*words]
-    start("cpu")
+    prepare_run("cpu")
 
 
 def test_what_fits_the_configs_passes(files):
@@ -95,20 +95,22 @@ def test_keys_of_every_file_of_a_list_are_known_however_it_is_written(files):
     for written in (str(files), json.dumps(files), f"('{files[0]}','{files[1]}')"):
         for words in (["--config_file", written], [f"--config-file={written}"]):
             line = ["run", *words]
-            check(read_arguments([*line, "--cohort_size", "4", "--graph#steps#hr_self", "[]", "--max_epochs", "1"]))
+            check_overrides(
+                read_arguments([*line, "--cohort_size", "4", "--graph#steps#hr_self", "[]", "--max_epochs", "1"])
+            )
             wrong = read_arguments([*line, "--cohort_siez", "4"])
-            refused(partial(check, wrong), ValueError, "--cohort_siez: ", "cohort_size")
+            refused(partial(check_overrides, wrong), ValueError, "--cohort_siez: ", "cohort_size")
 
 
 def test_an_args_file_is_read_and_the_command_line_goes_before_it(files, tmp_path):
     args = tmp_path / "args.json"
     line = ["--args_file", str(args)]
     args.write_text(json.dumps({"config_file": files, "cohort_size": 2}))
-    check(read_arguments([*line, "--max_epochs", "1"]))
-    refused(lambda: check(read_arguments([*line, "--config_file", files[0]])), ValueError, "--cohort_size: ")
+    check_overrides(read_arguments([*line, "--max_epochs", "1"]))
+    refused(lambda: check_overrides(read_arguments([*line, "--config_file", files[0]])), ValueError, "--cohort_size: ")
     args.write_text(json.dumps({"config_file": files, "cohrt_size": 2}))
     wrong = read_arguments([f"--args_file={args}"])
-    refused(partial(check, wrong), ValueError, "--cohrt_size: ", "cohort_size?")
+    refused(partial(check_overrides, wrong), ValueError, "--cohrt_size: ", "cohort_size?")
 
 
 def test_other_programs_are_left_alone():
@@ -191,14 +193,14 @@ def test_a_gpu_that_is_not_there_a_wrong_switch_and_what_is_no_whole_number_are_
     refused(lambda: check_device(f"cuda:{count}"), ValueError, f"device is cuda:{count}", "torch finds", "cpu")
     for there in ("cpu", torch.device("cpu")):
         check_device(there)
-    assert [is_true(v, "amp") for v in (True, "true", "True", False, "false", "FALSE")] == [True] * 3 + [False] * 3
+    assert [parse_bool(v, "amp") for v in (True, "true", "True", False, "false", "FALSE")] == [True] * 3 + [False] * 3
     for wrong in ("yes", 1, "", None):
-        refused(partial(is_true, wrong, "amp"), ValueError, f"amp is {wrong!r}, expected True or False")
-    check_whole(scale=1, cascade=3)
+        refused(partial(parse_bool, wrong, "amp"), ValueError, f"amp is {wrong!r}, expected True or False")
+    check_whole_numbers(scale=1, cascade=3)
     for wrong in (2.5, 0, True, "2"):
-        refused(partial(check_whole, scale=wrong), ValueError, f"scale is {wrong!r}", "at least 1")
-    check_whole(0, seed=0)
-    refused(partial(check_whole, 0, seed=-1), ValueError, "seed is -1", "at least 0")
+        refused(partial(check_whole_numbers, scale=wrong), ValueError, f"scale is {wrong!r}", "at least 1")
+    check_whole_numbers(0, seed=0)
+    refused(partial(check_whole_numbers, 0, seed=-1), ValueError, "seed is -1", "at least 0")
 
 
 COMPONENTS = {

@@ -10,7 +10,7 @@ from setuptools import Distribution, find_packages
 from setuptools.compat.py310 import tomllib
 from setuptools.config.pyprojecttoml import apply_configuration
 
-from common.export.modules import renamed
+from common.export.modules import rename_package
 from common.version import __version__
 
 from .bundles.runs import save
@@ -46,12 +46,12 @@ def test_an_installed_bundle_runs_in_an_empty_folder(tmp_path, monkeypatch):
     sources = [*ROOT.glob("bundles/*/configs/*.json"), *ROOT.glob("bundles/*/models/*.json")]
     for source in sources:
         installed = json.loads((tmp_path / "site/mri_sr_bundles" / source.relative_to(ROOT)).read_text())
-        text = renamed(source.read_text(), "mri_sr_bundles.common")
+        text = rename_package(source.read_text(), "mri_sr_bundles.common")
         assert {**installed, "bundle_root": None} == {**json.loads(text), "bundle_root": None}, source
     (empty := tmp_path / "empty").mkdir()
     scan = save(tmp_path / "scan.nii.gz", np.random.default_rng(0).random((20, 20, 20)), np.diag([2.5, 2.5, 2.5, 1]))
     options = {"cwd": empty, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "site")}, "check": True, "text": True}
-    mri_sr = "from mri_sr_bundles.common.__main__ import mri_sr; mri_sr()"
+    mri_sr = "from mri_sr_bundles.common.__main__ import run_mri_sr; run_mri_sr()"
     found = subprocess.run(
         [sys.executable, "-c", mri_sr, "bundle", "udean_window"], stdout=subprocess.PIPE, **options
     ).stdout

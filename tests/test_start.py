@@ -3,25 +3,25 @@
 import torch
 
 from common.runtime import threads
-from common.start import start
+from common.start import prepare_run
 
 from .refused import refused
 
 
 def test_a_run_settles_threads_and_seeds_what_is_random(monkeypatch):
     settled, drawn = [], []
-    monkeypatch.setattr(threads, "settle", lambda: settled.append(True))
+    monkeypatch.setattr(threads, "choose_threads", lambda: settled.append(True))
     for seed in (0, 0, 1):
-        start("cpu", seed)
+        prepare_run("cpu", seed)
         drawn.append(torch.rand(1).item())
     assert drawn[0] == drawn[1] != drawn[2] and len(settled) == 3
-    start("cpu")  # which draws nothing, and seeds nothing
+    prepare_run("cpu")  # which draws nothing, and seeds nothing
     count = torch.cuda.device_count()
-    refused(lambda: start(f"cuda:{count}"), ValueError, f"device is cuda:{count}")
+    refused(lambda: prepare_run(f"cuda:{count}"), ValueError, f"device is cuda:{count}")
 
 
 def test_a_gpu_is_of_one_process(monkeypatch):
     for key, value in {"RANK": "0", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    refused(lambda: start("cuda:0", 0), ValueError, "3 processes", "2 GPUs", "--nproc_per_node=2")
+    refused(lambda: prepare_run("cuda:0", 0), ValueError, "3 processes", "2 GPUs", "--nproc_per_node=2")

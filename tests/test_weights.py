@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from common.degradations import GaussianProfile, KSpaceTruncation
-from common.weights import STATE, SavedWeights, digest_of, load, read_overlay, write_overlay
+from common.weights import STATE, SavedWeights, compute_digest, load_weights, read_overlay, write_overlay
 
 from .refused import refused
 
@@ -48,7 +48,7 @@ def test_the_overlay_is_a_config_and_the_weights_are_a_plain_state_dict(path, tm
     trained = {"bundle": "mine", "version": "1.2.3", "network": "Sequential", "offset": [0.5, 0.5, 0.0]}
     assert overlay == {
         "checkpoint": str(path),
-        "digest": digest_of(network.state_dict()),
+        "digest": compute_digest(network.state_dict()),
         "trained": {**trained, "precision": "float32", "iteration": 8, "psnr": 30.5},
         "scale": [2, 2, 1],
         "slice_axis": "SI",
@@ -63,8 +63,8 @@ def test_the_overlay_is_a_config_and_the_weights_are_a_plain_state_dict(path, tm
         assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     files = [file.read_bytes() for file in (path, path.with_suffix(".json"))]
     assert files == [file.read_bytes() for file in (saved(path, iteration=8, psnr=30.5), path.with_suffix(".json"))]
-    loaded = load(network_of(seed=1), path, digest=overlay["digest"], degradation=PROFILE)
-    assert not loaded.training and digest_of(loaded.state_dict()) == overlay["digest"]
+    loaded = load_weights(network_of(seed=1), path, digest=overlay["digest"], degradation=PROFILE)
+    assert not loaded.training and compute_digest(loaded.state_dict()) == overlay["digest"]
     assert loaded.origin.items() > {**overlay["trained"], "path": str(path), "sha256": overlay["digest"]}.items()
     other = tmp_path / "other"
     refused(lambda: saved(other / "models" / "a.pt", sizes={"a": torch.device("cpu")}), ValueError, "sizes", "JSON")
@@ -74,26 +74,30 @@ def test_the_overlay_is_a_config_and_the_weights_are_a_plain_state_dict(path, tm
 def test_the_digest_is_of_names_types_shapes_and_values():
     a, b = torch.arange(4.0), torch.tensor(1)
     others = [{"a": a, "c": b}, {"a": a.reshape(2, 2), "b": b}, {"a": a + 1e-6, "b": b}, {"a": a, "b": b.int()}]
-    assert digest_of({"a": a, "b": b}) == digest_of({"b": b, "a": a})
-    assert len({digest_of(state) for state in ({"a": a, "b": b}, *others)}) == 5
+    assert compute_digest({"a": a, "b": b}) == compute_digest({"b": b, "a": a})
+    assert len({compute_digest(state) for state in ({"a": a, "b": b}, *others)}) == 5
     plane = torch.rand(2, 3, 4, 5)
-    assert digest_of({"a": plane}) == digest_of({"a": plane.to(memory_format=torch.channels_last)})
+    assert compute_digest({"a": plane}) == compute_digest({"a": plane.to(memory_format=torch.channels_last)})
 
 
 def test_what_does_not_belong_together_is_refused(path):
     """With both values, the file and what to do: another network, scale, place of voxels, digest or architecture."""
     lay = f"--config_file \"['CONFIG.json','{path.with_suffix('.json')}']\""
     for begin, *words in (
-        (lambda: load(nn.Conv2d(1, 3, 3), path), "a Conv2d", "a Sequential", "mine", "--checkpoint"),
-        (lambda: load(network_of(), path, degradation=GaussianProfile((3, 3, 1))), "scale is [3, 3, 1]", "[2, 2, 1]"),
+        (lambda: load_weights(nn.Conv2d(1, 3, 3), path), "a Conv2d", "a Sequential", "mine", "--checkpoint"),
         (
-            lambda: load(network_of(), path, degradation=KSpaceTruncation((2, 2, 1))),
+            lambda: load_weights(network_of(), path, degradation=GaussianProfile((3, 3, 1))),
+            "scale is [3, 3, 1]",
+            "[2, 2, 1]",
+        ),
+        (
+            lambda: load_weights(network_of(), path, degradation=KSpaceTruncation((2, 2, 1))),
             "offset",
             "[0.0, 0.0, 0.0]",
             "--degradation",
         ),
-        (lambda: load(network_of(), path, digest="ab"), "config belongs to other weights", lay),
-        (lambda: load(network_of(4), path), "(3, 1, 3, 3) float32 instead of (4, 1, 3, 3)", lay),
+        (lambda: load_weights(network_of(), path, digest="ab"), "config belongs to other weights", lay),
+        (lambda: load_weights(network_of(4), path), "(3, 1, 3, 3) float32 instead of (4, 1, 3, 3)", lay),
     ):
         refused(begin, ValueError, path, *words)
     net = network_of()
@@ -102,22 +106,24 @@ def test_what_does_not_belong_together_is_refused(path):
         "scale": (2, 2, 1),
         "residual": False,
     }  # of what the overlay does not have, it says nothing
-    load(net, path)
+    load_weights(net, path)
     edit(path, residual=True)
-    refused(lambda: load(net, path), ValueError, path, "residual is False", "trained with True", lay)
-    refused(lambda: load(nn.Conv2d(1, 3, 3), path, option="initial"), ValueError, "--initial PATH")
+    refused(lambda: load_weights(net, path), ValueError, path, "residual is False", "trained with True", lay)
+    refused(lambda: load_weights(nn.Conv2d(1, 3, 3), path, option="initial"), ValueError, "--initial PATH")
     path.with_suffix(".json").unlink()
-    load(network_of(), path, degradation=GaussianProfile((3, 3, 1)))  # they say nothing, and fit
-    refused(lambda: load(network_of(4), path), ValueError, "no model.json", "copy it there", "overlay --checkpoint")
+    load_weights(network_of(), path, degradation=GaussianProfile((3, 3, 1)))  # they say nothing, and fit
+    refused(
+        lambda: load_weights(network_of(4), path), ValueError, "no model.json", "copy it there", "overlay --checkpoint"
+    )
     bad = network_of()
     bad[0].bias.data[1] = torch.nan
-    refused(lambda: load(network_of(), saved(path, bad)), ValueError, path, "0.bias and 0 other", "NaN")
+    refused(lambda: load_weights(network_of(), saved(path, bad)), ValueError, path, "0.bias and 0 other", "NaN")
 
 
 def test_an_overlay_that_people_edit(path):
     """Other sizes are their matter; what it must have is checked, and the message says what is wrong with it."""
-    edit(path, highest_disagreement=0.05, training_range=None)
-    load(network_of(), path)
+    edit(path, highest_consistency_error=0.05, training_range=None)
+    load_weights(network_of(), path)
     for changes, words in (
         ({"digest": None}, "digest is None, expected a text"),
         ({"digest": 5}, "digest is 5"),
@@ -128,13 +134,18 @@ def test_an_overlay_that_people_edit(path):
     ):
         before = read_overlay(path)
         edit(path, **changes)
-        refused(lambda: load(network_of(), path), ValueError, path.with_suffix(".json"), words)
+        refused(lambda: load_weights(network_of(), path), ValueError, path.with_suffix(".json"), words)
         write_overlay(path, before)
     edit(path, scale="2x2x1")
-    refused(lambda: load(network_of(), path, degradation=PROFILE), ValueError, "scale is [2, 2, 1]", "2x2x1")
+    refused(lambda: load_weights(network_of(), path, degradation=PROFILE), ValueError, "scale is [2, 2, 1]", "2x2x1")
     for text in ("{", "[1]", '{"scale": [2, 2, 1]}', ""):
         path.with_suffix(".json").write_text(text)
-        refused(lambda: load(network_of(), path), ValueError, path.with_suffix(".json"), "not the overlay of weights")
+        refused(
+            lambda: load_weights(network_of(), path),
+            ValueError,
+            path.with_suffix(".json"),
+            "not the overlay of weights",
+        )
 
 
 def test_a_training_that_is_killed_between_the_two_files(path, monkeypatch):
@@ -150,16 +161,16 @@ def test_a_training_that_is_killed_between_the_two_files(path, monkeypatch):
         patch.setattr(os, "replace", killed)
         saved(path, later)
     assert sorted(os.listdir(path.parent)) == ["model.json", "model.pt"]
-    refused(lambda: load(network_of(), path), ValueError, path, "another digest", "killed", "--resume True")
-    load(network_of(), saved(path, later))
+    refused(lambda: load_weights(network_of(), path), ValueError, path, "another digest", "killed", "--resume True")
+    load_weights(network_of(), saved(path, later))
 
 
 def test_weights_that_were_moved(path, tmp_path):
     """The overlay's checkpoint is where they were trained; the message says what to set, and there they load."""
     moved = shutil.move(path.parents[1], tmp_path / "elsewhere") / "models" / "model.pt"
     gone = read_overlay(moved)["checkpoint"]
-    refused(lambda: load(network_of(), gone), FileNotFoundError, gone, "--checkpoint PATH", "moved")
-    load(network_of(), moved, digest=read_overlay(moved)["digest"])
+    refused(lambda: load_weights(network_of(), gone), FileNotFoundError, gone, "--checkpoint PATH", "moved")
+    load_weights(network_of(), moved, digest=read_overlay(moved)["digest"])
 
 
 def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path, monkeypatch):
@@ -169,17 +180,17 @@ def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path, monkeyp
         def __reduce__(self):
             return open, (str(tmp_path / "exploded"), "w")
 
-    refuse = partial(refused, partial(load, network_of(), path))
+    refuse = partial(refused, partial(load_weights, network_of(), path))
     refuse(FileNotFoundError, path, "--checkpoint")
-    refused(partial(load, network_of(), path, option="initial"), FileNotFoundError, path, "--initial")
+    refused(partial(load_weights, network_of(), path, option="initial"), FileNotFoundError, path, "--initial")
     torch.save(own, path)
     good = path.read_bytes()
     state = dict.fromkeys(STATE) | {"iteration": 7}
     torch.save(state, tmp_path / "state.pt")
     words = f"--checkpoint {path}", "--resume True", "iteration 7"
-    refused(lambda: load(network_of(), tmp_path / "state.pt"), ValueError, *words)
+    refused(lambda: load_weights(network_of(), tmp_path / "state.pt"), ValueError, *words)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    refused(lambda: load(network_of(), path, "cuda:0"), ValueError, "cuda:0", "no GPU")
+    refused(lambda: load_weights(network_of(), path, "cuda:0"), ValueError, "cuda:0", "no GPU")
     few = {"0.weight": own["0.weight"], "0.bias": 5, "2.bias": torch.ones(1)}
     three = {name: value for name, value in own.items() if name.startswith(("0", "1.running_mean", "1.bias"))}
     wide = network_of(4).state_dict()

@@ -10,12 +10,12 @@ import pytest
 
 from common import weights_catalogue
 from common.weights import SavedWeights
-from common.weights_catalogue import BUNDLES, Offer, choose, learn_from_scan, offers
+from common.weights_catalogue import BUNDLES, Offer, list_offers, rank_choices, rank_self_trained
 
 from .bundles import runs
 from .refused import refused
 
-THERE = [offer for offer in offers(None, {}) if offer.there and any(offer.ranges)]
+THERE = [offer for offer in list_offers(None, {}) if offer.is_available and any(offer.ranges)]
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=["as it is", "stored in another order"])
@@ -38,7 +38,7 @@ def test_what_is_chosen(order):
         # None is known to sharpen these: what makes voxels most nearly cubes.
         ((0.8, 0.8, 0.8), False, "udean_window 2x2x2", (0.4, 0.4, 0.4)),
     ):
-        best = choose(np.diag([*spacing, 1.0])[:, [*order, 3]], THERE, guided)[0]
+        best = rank_choices(np.diag([*spacing, 1.0])[:, [*order, 3]], THERE, guided)[0]
         assert best.doubt is None and best.offer.name == name
         np.testing.assert_allclose(best.spacing, [np.array(size)[list(order)] for size in (spacing, result)])
         assert (best.excess == 1) == (spacing != (0.8, 0.8, 0.8))
@@ -50,9 +50,9 @@ def test_what_is_chosen(order):
 )
 def test_what_no_weights_are_for(spacing, why):
     affine = np.diag([*np.broadcast_to(spacing, 3), 1.0])
-    others = [choice.offer.name for choice in learn_from_scan(affine, False)]
+    others = [choice.offer.name for choice in rank_self_trained(affine, False)]
     assert others == (["smore 1x1x5", "zssr 1x1x5"] if np.ndim(spacing) else ["zssr 2x2x2"])
-    choices = choose(affine, THERE, False)
+    choices = rank_choices(affine, THERE, False)
     assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
 
 
@@ -73,21 +73,21 @@ def offer(scale, in_plane=(1, 2), across=(1, 2), **more):
 )
 def test_how_far_outside_of_their_range_weights_are_used(inside, outside, word):
     known = [offer((2, 2, 2))]
-    (used,), (not_used,) = (choose(np.diag([*spacing, 1.0]), known, False) for spacing in (inside, outside))
+    (used,), (not_used,) = (rank_choices(np.diag([*spacing, 1.0]), known, False) for spacing in (inside, outside))
     assert used.doubt is None and word in not_used.doubt
 
 
 def test_voxels_half_a_percent_outside_of_a_range_are_inside():
     cubic, wide = offer((2, 2, 2)), offer((2, 2, 1), (1, 3), (1, 3))
     for size, first in ((2.009, cubic), (2.012, wide)):
-        assert choose(np.diag([size] * 3 + [1.0]), [wide, cubic], False)[0].offer is first
+        assert rank_choices(np.diag([size] * 3 + [1.0]), [wide, cubic], False)[0].offer is first
 
 
 def test_which_axes_a_method_without_weights_refines():
     """Only the slices' if they are 1.4 times as thick as pixels, only the pixels' if these are as much wider."""
     known = [offer((1, 1, 1), None, None, free="any")]
     for thickness, scale in ((1.38, (2, 2, 2)), (1.42, (1, 1, 2)), (1 / 1.38, (2, 2, 2)), (1 / 1.42, (2, 2, 1))):
-        (found,) = choose(np.diag([1, 1, thickness, 1]), known, False)
+        (found,) = rank_choices(np.diag([1, 1, thickness, 1]), known, False)
         assert found.offer.scale == scale, thickness
 
 
@@ -95,50 +95,56 @@ def test_slices_lie_where_the_spacing_shows_it():
     """Not where those of the training did, though voxels would be more nearly cubes; but where somebody says so."""
     set_keys = {"scale": [2, 2, 1], "checkpoint": str(BUNDLES / "udean_window" / "models" / "model_2x2x1.pt")}
     for said, sagittal in ({}, (3.4, 0.9, 0.9)), ({"slice_axis": "SI"}, (1.7, 0.9, 1.8)):
-        known = offers("udean_window", set_keys | said)
-        (best,) = choose(np.diag([3.4, 1.8, 1.8, 1.0]), known, False)
+        known = list_offers("udean_window", set_keys | said)
+        (best,) = rank_choices(np.diag([3.4, 1.8, 1.8, 1.0]), known, False)
         np.testing.assert_allclose(best.spacing[1], sagittal)
         even = np.diag([1.5, 1.5, 1.3, 1.0])  # the spacing does not tell
         if said:
-            assert choose(even, known, False)[0].slice_axis == "SI"
+            assert rank_choices(even, known, False)[0].slice_axis == "SI"
         else:
-            choosing = partial(choose, even, known, False)
+            choosing = partial(rank_choices, even, known, False)
             refused(choosing, ValueError, "which axis", "--slice_axis SI")
 
 
 def test_keys_are_for_the_bundles_that_know_them():
     """They change nothing of the others, nor what is chosen; one that none knows is a mistake."""
-    set_keys = {"adapt_iterations": 0, "projections": 0}
-    known = [offer for offer in offers(None, set_keys) if offer.there]
+    set_keys = {"adapt_iterations": 0, "data_consistency_iterations": 0}
+    known = [offer for offer in list_offers(None, set_keys) if offer.is_available]
     assert [offer.name for offer in known] == [offer.name for offer in THERE]
     assert {key for offer in known if offer.bundle.name == "udean_window" for key in offer.overrides} == {
-        "checkpoint", "projections",
+        "checkpoint", "data_consistency_iterations",
     }  # fmt: skip
     words = ["--dryrun: no inference.json of ", "udean_window", "did you mean dry_run"]
-    refused(lambda: offers(None, {"dryrun": True}, ["dry_run"]), ValueError, *words)
+    refused(lambda: list_offers(None, {"dryrun": True}, ["dry_run"]), ValueError, *words)
     # Nothing in a scan tells that its blur is one that nobody knows.
     for asked in (("downsampling_gan", {}), (None, {"denoise_input": True})):
-        assert {offer.bundle.name for offer in offers(*asked)} == {"downsampling_gan"}
-    assert "downsampling_gan" not in {offer.bundle.name for offer in offers(None, {})}
-    refused(lambda: offers("udean_window", {"adapt_iterations": 0}), ValueError, "--adapt_iterations", "udean_window")
-    refused(lambda: offers("uden", {}), FileNotFoundError, "--bundle 'uden': ", "ct_guided, ", "udean, ")
+        assert {offer.bundle.name for offer in list_offers(*asked)} == {"downsampling_gan"}
+    assert "downsampling_gan" not in {offer.bundle.name for offer in list_offers(None, {})}
+    refused(
+        lambda: list_offers("udean_window", {"adapt_iterations": 0}), ValueError, "--adapt_iterations", "udean_window"
+    )
+    refused(lambda: list_offers("uden", {}), FileNotFoundError, "--bundle 'uden': ", "ct_guided, ", "udean, ")
 
 
 def test_methods_that_learn_from_the_scan_need_no_weights():
     """Their scale suits the scan, unless it is given; they are taken where they are named."""
-    assert not {"zssr", "smore"} & {offer.bundle.name for offer in offers(None, {})}
+    assert not {"zssr", "smore"} & {offer.bundle.name for offer in list_offers(None, {})}
     for bundle, spacing, scale in (
         ("zssr", (1, 1, 1), (2, 2, 2)),
         ("zssr", (1, 4, 1), (1, 1, 4)),
         ("zssr", (2, 2, 1), (2, 2, 1)),
         ("smore", (4.5, 1, 1), (1, 1, 4.5)),
     ):
-        (offer,) = offers(bundle, {})
-        (best,) = choose(np.diag([*spacing, 1.0]), [offer], False)
-        assert offer.there and best.offer.scale == scale and best.offer.overrides == {"scale": list(scale)}
-        assert choose(np.diag([1, 1, 4.0, 1]), [offer.at([1, 1, 2])], False)[0].offer.scale == (1, 1, 2)
+        (offer,) = list_offers(bundle, {})
+        (best,) = rank_choices(np.diag([*spacing, 1.0]), [offer], False)
+        assert offer.is_available and best.offer.scale == scale and best.offer.overrides == {"scale": list(scale)}
+        assert rank_choices(np.diag([1, 1, 4.0, 1]), [offer.apply_scale([1, 1, 2])], False)[0].offer.scale == (1, 1, 2)
     for spacing, why in ((1, 1, 1), "which axis"), ((2, 2, 1), "no thicker"):
-        refused(lambda spacing=spacing: choose(np.diag([*spacing, 1.0]), offers("smore", {}), False), ValueError, why)
+        refused(
+            lambda spacing=spacing: rank_choices(np.diag([*spacing, 1.0]), list_offers("smore", {}), False),
+            ValueError,
+            why,
+        )
 
 
 @pytest.fixture
@@ -160,17 +166,17 @@ def save(path, scale, **further):
 
 
 def found(*asked):
-    return {offer.name: (offer.overlay and offer.overlay.name, offer.there) for offer in offers(*asked)}
+    return {offer.name: (offer.overlay and offer.overlay.name, offer.is_available) for offer in list_offers(*asked)}
 
 
 def test_overlays_say_which_weights_there_are(models):
     """Those beside inference.json that nothing describes are there by themselves; a bundle may be moved as a whole."""
     assert found(None, {}) == {"srcnn 2x2x1": ("model.json", True), "srcnn 3x3x1": ("model_3.json", False)}
     moved = shutil.move(models.parent, models.parents[2] / "elsewhere" / "srcnn") / "models"
-    (offer, _) = offers(str(moved.parent), {"device": "cpu"})
+    (offer, _) = list_offers(str(moved.parent), {"device": "cpu"})
     assert offer.slice_axis == "AP" and offer.ranges == ((1, 2), (1, 2), None)
     assert offer.overrides == {"device": "cpu", "checkpoint": moved / "model.pt"}
-    workflow = offer.workflow(output_dir=moved / "a#b", slice_axis="SI")
+    workflow = offer.make_workflow(output_dir=moved / "a#b", slice_axis="SI")
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
     assert evaluator.network.origin["path"] == str(moved / "model.pt")
@@ -183,7 +189,7 @@ def test_overlays_say_which_weights_there_are(models):
     ):
         before = json.loads((moved / "model.json").read_text())
         (moved / "model.json").write_text(json.dumps(before | changes))
-        refused(lambda: offers(str(moved.parent), {}), ValueError, moved / "model.json", words)
+        refused(lambda: list_offers(str(moved.parent), {}), ValueError, moved / "model.json", words)
         (moved / "model.json").write_text(json.dumps(before))
     for file in moved.glob("*.json"):
         file.unlink()
@@ -197,33 +203,37 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
     own.parent.mkdir()
     for ending in (".pt", ".json"):
         shutil.move(models / f"own{ending}", own.with_suffix(ending))
-    (offer,) = offers(None, {"checkpoint": str(own)})
-    assert (offer.name, offer.overlay, offer.there) == ("srcnn 4x4x1", own.with_suffix(".json"), True)
-    network = offer.workflow(output_dir=tmp_path).parser.get_parsed_content("evaluator").network
+    (offer,) = list_offers(None, {"checkpoint": str(own)})
+    assert (offer.name, offer.overlay, offer.is_available) == ("srcnn 4x4x1", own.with_suffix(".json"), True)
+    network = offer.make_workflow(output_dir=tmp_path).parser.get_parsed_content("evaluator").network
     assert network.origin["path"] == str(own)
-    refused(lambda: offers("other", {"checkpoint": str(own)}), ValueError, own, "weights of srcnn", "--bundle other")
+    refused(
+        lambda: list_offers("other", {"checkpoint": str(own)}), ValueError, own, "weights of srcnn", "--bundle other"
+    )
     overlay = json.loads(own.with_suffix(".json").read_text())
     del overlay["trained"]["bundle"]
     own.with_suffix(".json").write_text(json.dumps(overlay))
-    refused(lambda: offers(None, {"checkpoint": str(own)}), ValueError, own, "give --bundle")
-    assert len(offers("srcnn", {"checkpoint": str(own)})) == 1
+    refused(lambda: list_offers(None, {"checkpoint": str(own)}), ValueError, own, "give --bundle")
+    assert len(list_offers("srcnn", {"checkpoint": str(own)})) == 1
     own.with_suffix(".json").unlink()
     words = own, "no own.json, which", "overlay --checkpoint"
-    refused(lambda: offers("srcnn", {"checkpoint": str(own)}), FileNotFoundError, *words)
-    refused(lambda: offers(None, {"checkpoint": "none.pt"}), FileNotFoundError, "--checkpoint none.pt")
+    refused(lambda: list_offers("srcnn", {"checkpoint": str(own)}), FileNotFoundError, *words)
+    refused(lambda: list_offers(None, {"checkpoint": "none.pt"}), FileNotFoundError, "--checkpoint none.pt")
 
 
 def test_arguments_of_components_are_keys_too(models):
     set_keys = {"evaluator#amp": True, "dataset::data::contrast": "t2w", "features": [4, 4]}
-    assert offers(None, set_keys)[0].overrides.keys() == {*set_keys, "checkpoint"}
+    assert list_offers(None, set_keys)[0].overrides.keys() == {*set_keys, "checkpoint"}
     for key in ("evaluator#am", "nothing#amp", "scale#amp", "evaluator#network#amp"):
-        refused(lambda key=key: offers(None, {key: True}), ValueError, f"--{key}: no inference.json of srcnn has that")
+        refused(
+            lambda key=key: list_offers(None, {key: True}), ValueError, f"--{key}: no inference.json of srcnn has that"
+        )
 
 
 def test_the_package_may_have_another_name(models, monkeypatch):
     """As where it is installed: references to it follow, and paths stay."""
     monkeypatch.setattr(weights_catalogue, "__package__", "mri_sr_bundles.common")
-    (offer, _) = offers(None, {})
-    config = offer.workflow(output_dir=models / "common" / "data").parser.config
+    (offer, _) = list_offers(None, {})
+    config = offer.make_workflow(output_dir=models / "common" / "data").parser.config
     assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.engines.CaseEvaluator"
     assert config["output_dir"] == models / "common" / "data" and config["checkpoint"] == models / "model.pt"

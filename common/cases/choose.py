@@ -10,9 +10,9 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from ..data.case import Case
-from ..runtime.distributed import say
-from ..transforms.scan.acquired import acquired_affine
-from ..weights_catalogue import Choice, Offer, choose, in_words, learn_from_scan, offers
+from ..runtime.distributed import print_once
+from ..transforms.scan.acquired import compute_acquired_affine
+from ..weights_catalogue import Choice, Offer, format_spacing, list_offers, rank_choices, rank_self_trained
 
 STACKS = "stacks"  # the bundle that combines several
 
@@ -37,12 +37,13 @@ def find_offers(
         The weights for single scans; and the bundle that combines the stacks of an exam, or None.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`common.weights_catalogue.offers`; or when options do not fit together.
+        FileNotFoundError, ValueError: as :func:`common.weights_catalogue.list_offers`; or when options do not fit
+        together.
     """
     known, stacks = [], None
     if together:
         # The overlay of model.pt; the bundle finds the other weights itself.
-        stacks = offers(STACKS, override, options)[0]
+        stacks = list_offers(STACKS, override, options)[0]
         spacing = stacks.overrides.get("spacing")
         if spacing is not None and not (isinstance(spacing, int | float) and 0 < spacing):
             raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
@@ -50,16 +51,16 @@ def find_offers(
         override = {
             key: value
             for key, value in override.items()
-            if any(offer.bundle.name != STACKS for offer in offers(None, {key: value}))
+            if any(offer.bundle.name != STACKS for offer in list_offers(None, {key: value}))
         }
     if together is not True:
-        known = offers(bundle, override, options)
+        known = list_offers(bundle, override, options)
         if any(offer.bundle.name == STACKS for offer in known):
             names = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
             raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together.")
     if scale is not None:
-        known = [offer.at(scale) for offer in known]
-        scales = [list(other) for other in sorted({offer.scale for offer in known if offer.there})]
+        known = [offer.apply_scale(scale) for offer in known]
+        scales = [list(other) for other in sorted({offer.scale for offer in known if offer.is_available})]
         if list(scale) not in scales:
             raise ValueError(f"--scale is {scale}, expected a scale of the weights here: {scales}.")
         known = [offer for offer in known if list(offer.scale) == list(scale)]
@@ -67,52 +68,52 @@ def find_offers(
 
 
 def choose_weights(
-    cases: Sequence[Case], known: Sequence[Offer], stacks: Offer | None, guided: bool, asked: bool
+    cases: Sequence[Case], offers: Sequence[Offer], stacks: Offer | None, guided: bool, requested: bool
 ) -> None:
     """Give each case the weights that suit its voxels best, or a problem.
 
     Args:
         cases: scans and exams.
-        known: the weights for single scans.
+        offers: the weights for single scans.
         stacks: the bundle for exams; None if there are none.
         guided: whether the cases have guides.
-        asked: whether the user asked for these weights; then they are used for any scan.
+        requested: whether the user asked for these weights; then they are used for any scan.
     """
-    there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
-    for offer in known:
-        if offer.there and offer not in there:
-            say(
+    there = [offer for offer in offers if offer.is_available and (requested or any(offer.ranges))]
+    for offer in offers:
+        if offer.is_available and offer not in there:
+            print_once(
                 f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
                 f"was trained. Use it by --bundle {offer.bundle.name}, or let training-range write them."
             )
-    missing = [offer for offer in known if not offer.there]
+    missing = [offer for offer in offers if not offer.is_available]
     for case in cases:
         if case.problem is not None:
             continue
-        with case.catch():
+        with case.catch_problem():
             if "stacks" in case:
-                case.choice = _choose_for_exam(case, stacks)
+                case.choice = _choose_stack_weights(case, stacks)
                 continue
             affine, shape = case.read_grid()
             if "image_matrix" in case:
-                affine = acquired_affine(affine, shape, case["image_matrix"])
-            choices = choose(affine, there, guided)
-            case.choice = next((choice for choice in choices if asked or choice.doubt is None), None)
+                affine = compute_acquired_affine(affine, shape, case["image_matrix"])
+            choices = rank_choices(affine, there, guided)
+            case.choice = next((choice for choice in choices if requested or choice.doubt is None), None)
             if case.choice is None:
                 trained: list[Choice] = []
                 with contextlib.suppress(ValueError):  # they are only a hint
-                    trained = choose(affine, missing, guided)
-                case.problem = _explain(affine, choices, trained, guided, [] if there else missing)
+                    trained = rank_choices(affine, missing, guided)
+                case.problem = _explain_no_choice(affine, choices, trained, guided, [] if there else missing)
 
 
-def _choose_for_exam(case: Case, offer: Any) -> Choice:
+def _choose_stack_weights(case: Case, offer: Any) -> Choice:
     """The bundle for stacks, with cubic voxels of the smallest size in any stack, unless another size is asked for."""
     sizes = [voxel_sizes(case.read_grid(file)[0]) for file in (case["image"], *case["stacks"])]
     voxel = offer.overrides.get("spacing") or min(float(size.min()) for size in sizes)
     return Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
 
 
-def _explain(
+def _explain_no_choice(
     affine: np.ndarray, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]
 ) -> str:
     """Say why no weights can be chosen, and what to do; ``missing`` are bundles that were asked for by name."""
@@ -125,21 +126,21 @@ def _explain(
         return f"there are no weights for scans {'with a guide' if guided else 'without a guide'}; {also}."
     nearest = choices[0]
     text = (
-        f"no weights here suit voxels of {in_words(nearest.spacing[0])}; of the nearest, {nearest.offer.name}, "
+        f"no weights here suit voxels of {format_spacing(nearest.spacing[0])}; of the nearest, {nearest.offer.name}, "
         f"{nearest.doubt}."
     )
-    for choice in learn_from_scan(affine, guided):
+    for choice in rank_self_trained(affine, guided):
         name = choice.offer.bundle.name
         text += (
-            f" {name} needs none, as it learns from the scan, and would make voxels of {in_words(choice.spacing[1])}: "
-            f"say --bundle {name}."
+            f" {name} needs none, as it learns from the scan, and would make voxels of "
+            f"{format_spacing(choice.spacing[1])}: say --bundle {name}."
         )
     before = max(nearest.spacing[0]) / min(nearest.spacing[0])
     better = [choice for choice in trained if choice.anisotropy < 0.9 * before]
     if better:
         best = min(better, key=lambda choice: choice.anisotropy)
         text += (
-            f" {best.offer.name} would make them {in_words(best.spacing[1])}, but has to be trained first: see "
+            f" {best.offer.name} would make them {format_spacing(best.spacing[1])}, but has to be trained first: see "
             f"{best.offer.bundle / 'docs' / 'README.md'}."
         )
     return f"{text} To use {nearest.offer.name} nonetheless, say --bundle {nearest.offer.bundle.name}."

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.case import Case
 from ..data.inputs import describe_series
-from ..data.lists.exams import combine_stacks, group_by, identify_exam
-from ..data.lists.scan_kinds import say_passed_over
+from ..data.lists.exams import combine_stacks, group_cases, identify_exam
+from ..data.lists.scan_kinds import print_skipped
 from ..data.lists.scans import find_scans, name_results
 from ..io.files import list_files, read_sidecar
-from ..io.images import find_absent_images, may_be_dicom, named_as_dicom
-from ..runtime.distributed import say
-from ..transforms.scan.acquired import stated_matrix
+from ..io.images import find_absent_images, is_named_as_dicom, may_be_dicom
+from ..runtime.distributed import print_once
+from ..transforms.scan.acquired import read_acquired_matrix
 
 if TYPE_CHECKING:  # imported where there is DICOM, because its packages are optional
     from ..io.dicom import Series
@@ -43,10 +43,10 @@ def discover_cases(
     Raises:
         FileNotFoundError, ValueError: as :func:`common.data.find_scans`, where there is no DICOM series either.
     """
-    cases = [case for root in roots for case in _find(root, temporary, guide, subject, label)]
+    cases = [case for root in roots for case in _find_cases(root, temporary, guide, subject, label)]
     if not together:
         return cases
-    groups = [cases] if together is True else group_by(cases, _identify_exam)
+    groups = [cases] if together is True else group_cases(cases, _identify_exam)
     exams = [group[0] if len(group) == 1 and together is not True else combine_stacks(group) for group in groups]
     for exam in exams:
         if "stacks" in exam:
@@ -69,40 +69,44 @@ def set_acquired_matrix(cases: Sequence[Case], matrix: Any) -> None:
     Raises:
         ValueError: for any other matrix.
     """
-    given = isinstance(matrix, list | tuple) and len(matrix) == 3 and all(isinstance(n, int) and n > 1 for n in matrix)
-    if not given and matrix not in (None, "header"):
+    is_given = (
+        isinstance(matrix, list | tuple) and len(matrix) == 3 and all(isinstance(n, int) and n > 1 for n in matrix)
+    )
+    if not is_given and matrix not in (None, "header"):
         raise ValueError(
             f"--acquired_matrix is {matrix!r}, expected header, or three numbers of voxels along the axes of the file, "
             'such as "[256,205,44]".'
         )
     for case in cases if matrix else ():
         if case.problem is None:
-            with case.catch():
+            with case.catch_problem():
                 image = case["image"]
-                said = case.series[image].acquisition if case.series else read_sidecar(image)[0]
-                case.entry["image_matrix"] = [*matrix] if given else stated_matrix(said, case.read_grid()[1])
+                metadata = case.series[image].acquisition if case.series else read_sidecar(image)[0]
+                case.entry["image_matrix"] = (
+                    [*matrix] if is_given else read_acquired_matrix(metadata, case.read_grid()[1])
+                )
 
 
 def convert_series(case: Case) -> None:
     """Write the NIfTI files of a case's DICOM series that are not there yet, with its warnings about them."""
     if not case.series:
         return
-    from ..io.dicom import to_nifti
+    from ..io.dicom import write_nifti
 
     for file, series in case.series.items():
         if file in case.inputs:  # it was compared with a result that is there
             continue
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        with case.catch(), warnings.catch_warnings(record=True) as caught:
+        with case.catch_problem(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            to_nifti(series, file)
+            write_nifti(series, file)
             case.inputs[file] = describe_series(series, file)
             texts = [str(each.message).removeprefix(f"series {series.uid}: ") for each in caught]
             name = series.stem if "stacks" in case else case.name
             case.warnings += [f"{name}: {text}" for text in texts]
 
 
-def _find(root: Path, temporary: Path, guide: str | None, subject: str | None, label: str | None) -> list[Case]:
+def _find_cases(root: Path, temporary: Path, guide: str | None, subject: str | None, label: str | None) -> list[Case]:
     """Find the cases of a file or folder. DICOM series are named as the NIfTI files that they will become."""
     series, folder = _find_series(root), get_folder(root)
     scans: list[Case] = []
@@ -140,20 +144,23 @@ def _find_series(root: Path) -> list[Series]:
     A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
     """
     files = [root] if root.is_file() else [root / name for name in list_files(root)]
-    if not any(named_as_dicom(file) or may_be_dicom(file) for file in files) and not find_absent_images(files):
+    if not any(is_named_as_dicom(file) or may_be_dicom(file) for file in files) and not find_absent_images(files):
         return []
     from ..io.dicom import find_series
 
-    found = find_series(get_folder(root))
-    scans = [each for each in found if not each.derived]
-    if len(scans) < len(found):
-        say(f"{len(found) - len(scans)} of {len(found)} DICOM series are results of super-resolution: passed over")
+    series_list = find_series(get_folder(root))
+    scans = [each for each in series_list if not each.is_derived]
+    if len(scans) < len(series_list):
+        print_once(
+            f"{len(series_list) - len(scans)} of {len(series_list)} DICOM series are results of super-resolution: "
+            "passed over"
+        )
     if root.is_file():
         scans = [each for each in scans if each.has_file(root)]
-        if all(each.no_scan for each in scans):
-            return [replace(each, problem=each.no_scan) for each in scans]
-    say_passed_over({each.description: each.no_scan for each in scans if each.no_scan})
-    return [each for each in scans if not each.no_scan]
+        if all(each.exclusion for each in scans):
+            return [replace(each, problem=each.exclusion) for each in scans]
+    print_skipped({each.description: each.exclusion for each in scans if each.exclusion})
+    return [each for each in scans if not each.exclusion]
 
 
 def _identify_exam(case: Case) -> Hashable:

@@ -16,21 +16,21 @@ from monai.bundle import ConfigWorkflow
 from ..data import provenance
 from ..data.case import Case
 from ..data.inputs import describe_file
-from ..data.lists.exams import group_by
+from ..data.lists.exams import group_cases
 from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
-from ..errors import first_cause
-from ..handlers.results import log_case, log_path
+from ..errors import find_first_cause
+from ..handlers.results import get_log_path, log_case
 from ..io.files import check_room
-from ..io.naming import derived_path, label_path, result_path, root_cause
+from ..io.naming import find_root_cause, make_label_path, make_result_path, make_series_path
 from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
 from ..transforms.scan.load import check_volume
-from ..weights_catalogue import WITHIN, in_words
+from ..weights_catalogue import WITHIN, format_spacing
 from .discover import convert_series
 
 
-def check_space(cases: Sequence[Case], output: Path) -> None:
+def check_disk_space(cases: Sequence[Case], output: Path) -> None:
     """Give cases a problem if there is no room for their results.
 
     Args:
@@ -49,7 +49,7 @@ def check_space(cases: Sequence[Case], output: Path) -> None:
             size = min(sum(Path(file).stat().st_size for file in stored), voxels) * before / after / 2
             # The results of volumes are there until they are joined; a derived series has 2 bytes a voxel.
             files += size * (1 + (volumes > 1)) + (2 * voxels * before / after if series else 0)
-            with case.catch():
+            with case.catch_problem():
                 check_room(output, size, files)
 
 
@@ -74,31 +74,31 @@ def run_cases(
         dry_run: whether only to load the cases and print what would be done.
     """
     settings = {"shard": shard, "report": report}
-    for group in group_by([case for case in cases if case.problem is None], _describe_run):
-        _announce(group, options)
+    for group in group_cases([case for case in cases if case.problem is None], _describe_run):
+        _print_choices(group, options)
         for case in group:
             convert_series(case)
         ready = [case for case in group if case.problem is None]
         if not ready:
             continue
-        volumes = _has_volumes(ready[0])
+        volumes = _is_four_dimensional(ready[0])
         if dry_run:
-            (_preview_volumes if volumes else _preview)(ready, output, bids)
+            (_preview_volumes if volumes else _preview_group)(ready, output, bids)
         else:
-            (_run_volumes if volumes else _run)(ready, output, bids, **settings)
+            (_run_volumes if volumes else _run_group)(ready, output, bids, **settings)
 
 
 def _describe_run(case: Case) -> tuple:
     """What the cases of a run share: their weights. Each DICOM series and each 4-D scan has a run of its own."""
     offer = case.choice.offer
-    alone = case.name if case.series or _has_volumes(case) else None
+    alone = case.name if case.series or _is_four_dimensional(case) else None
     return offer.bundle, offer.checkpoint, offer.scale, case.choice.slice_axis, alone
 
 
-def _announce(group: Sequence[Case], options: Sequence[str]) -> None:
+def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
     """Print which weights were chosen for which scans, one line for each spacing, and options that they ignore."""
-    for cases in group_by(group, lambda case: tuple(map(in_words, case.choice.spacing))):
-        before, after = map(in_words, cases[0].choice.spacing)
+    for cases in group_cases(group, lambda case: tuple(map(format_spacing, case.choice.spacing))):
+        before, after = map(format_spacing, cases[0].choice.spacing)
         names = ", ".join(case.name for case in cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else "")
         choice = cases[0].choice
         title = choice.offer.name
@@ -118,53 +118,53 @@ def _announce(group: Sequence[Case], options: Sequence[str]) -> None:
         )
 
 
-def _start(cases: list[Case], output: Path, **settings: Any) -> Any:
+def _initialise_workflow(cases: list[Case], output: Path, **settings: Any) -> Any:
     """Initialise the workflow of the cases' bundle, and return it with its evaluator."""
     offer, axis = cases[0].choice.offer, cases[0].choice.slice_axis
     if axis != offer.slice_axis:
         settings["slice_axis"] = axis
-    workflow: ConfigWorkflow = offer.workflow(output_dir=output, **settings)
+    workflow: ConfigWorkflow = offer.make_workflow(output_dir=output, **settings)
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
     evaluator.data_loader.dataset.data = cases
     return workflow, evaluator
 
 
-def _run(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
+def _run_group(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
     """Super-resolve cases, and write the derived series of DICOM."""
     try:
-        workflow, evaluator = _start(cases, output, bids=bids, **settings)
+        workflow, evaluator = _initialise_workflow(cases, output, bids=bids, **settings)
         workflow.run()
         workflow.finalize()
     except Exception as error:
-        if not isinstance(first_cause(error), CasesFailedError):
+        if not isinstance(find_first_cause(error), CasesFailedError):
             for case in cases:
-                case.problem = root_cause(error)
+                case.problem = find_root_cause(error)
     for case in cases:
         if case["image"] in case.series and case.problem is None:
-            with case.catch():
-                _write_derived(case, workflow.parser["_meta_"], evaluator.network, output, bids)
+            with case.catch_problem():
+                _write_derived_series(case, workflow.parser["_meta_"], evaluator.network, output, bids)
 
 
-def _write_derived(case: Case, meta: dict[str, Any], network: Any, output: Path, bids: bool) -> None:
-    from ..io.dicom import write_derived
+def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output: Path, bids: bool) -> None:
+    from ..io.dicom import write_derived_series
 
     # A method that learned from the scan itself has no file of weights.
     bundle = {**meta, "sha256": getattr(network, "origin", {}).get("file_sha256", "unknown")}
-    result = result_path(output, case.name, bids=bids)
-    folder = write_derived(case.series[case["image"]], result, derived_path(output, case.name), bundle)
+    result = make_result_path(output, case.name, bids=bids)
+    folder = write_derived_series(case.series[case["image"]], result, make_series_path(output, case.name), bundle)
     print(f"{case.name} -> {folder}", flush=True)
 
 
-def _preview(cases: list[Case], output: Path, bids: bool) -> None:
+def _preview_group(cases: list[Case], output: Path, bids: bool) -> None:
     """Load cases and check them as their bundle's workflow does, and say what would be done."""
-    said: set[tuple[str, str]] = set()
+    printed: set[tuple[str, str]] = set()
     with tempfile.TemporaryDirectory() as nowhere:
         try:
-            _, evaluator = _start(cases, Path(nowhere))
+            _, evaluator = _initialise_workflow(cases, Path(nowhere))
         except Exception as error:
             for case in cases:
-                case.problem = root_cause(error)
+                case.problem = find_root_cause(error)
             return
         batches = iter(CaseLoader(evaluator.data_loader.dataset))
         for case in cases:
@@ -173,24 +173,24 @@ def _preview(cases: list[Case], output: Path, bids: bool) -> None:
                 next(batches)
             if case.problem is not None:
                 continue
-            path = str(result_path(output, case.name, bids=bids))
+            path = str(make_result_path(output, case.name, bids=bids))
             if "label_map" in case:
-                path += f" and {label_path(output, case.name, bids)}"
+                path += f" and {make_label_path(output, case.name, bids)}"
             texts = [*case.warnings, *(str(warning.message) for warning in caught)]
             texts = [f"  warning: {case.hide_temporary_files(case.strip_name(text))}" for text in texts]
             for line in (f"would write {path}", *texts):
                 # Numbers in further lines differ between volumes.
-                if (key := (path, line.partition("\n")[0])) not in said:
+                if (key := (path, line.partition("\n")[0])) not in printed:
                     print(line, flush=True)
-                said.add(key)
+                printed.add(key)
 
 
-def _has_volumes(case: Case) -> bool:
+def _is_four_dimensional(case: Case) -> bool:
     """Whether a case's scan is a 4-D image, whose volumes are done one by one."""
     return not case.series and "stacks" not in case and count_volumes(case["image"]) > 1
 
 
-def _split(case: Case, folder: Path) -> list[Case]:
+def _split_case(case: Case, folder: Path) -> list[Case]:
     """Write the volumes of a 4-D scan into a folder, and make each a case, with the warnings about the scan.
 
     The label map goes with the first volume.
@@ -200,7 +200,7 @@ def _split(case: Case, folder: Path) -> list[Case]:
         check_header(Path(case["image"]), volumes=True)
         files = [str(file) for file in split_volumes(case["image"], folder)]
     texts = [*case.warnings, *(str(each.message) for each in caught)]
-    described, source = describe_file(case["image"]), provenance.source_of(case["image"])
+    described, source = describe_file(case["image"]), provenance.name_source(case["image"])
     volumes = []
     for i, file in enumerate(files, 1):
         entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(files)))}d}"}
@@ -210,7 +210,7 @@ def _split(case: Case, folder: Path) -> list[Case]:
     return volumes
 
 
-def _raise_first(case: Case, volumes: Sequence[Case]) -> None:
+def _raise_first_problem(case: Case, volumes: Sequence[Case]) -> None:
     """Raise the first problem of a volume as one of its scan."""
     for i, volume in enumerate(volumes, 1):
         if volume.problem is not None:
@@ -223,30 +223,30 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
     (case,), volumes = cases, list[Case]()
     case.started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=output) as part, case.catch():
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=output) as part, case.catch_problem():
         results = Path(part) / "results"
         if bids:
-            provenance.describe_dataset(output, provenance.bundle_of(case.choice.offer.bundle), [case["image"]])
-        volumes = _split(case, Path(part))
+            provenance.describe_dataset(output, provenance.describe_bundle(case.choice.offer.bundle), [case["image"]])
+        volumes = _split_case(case, Path(part))
         for volume in volumes:
-            with volume.catch():
+            with volume.catch_problem():
                 check_volume(volume["image"])
-        _raise_first(case, volumes)
-        _run(volumes, results, bids=False, **settings)
-        _raise_first(case, volumes)
+        _raise_first_problem(case, volumes)
+        _run_group(volumes, results, bids=False, **settings)
+        _raise_first_problem(case, volumes)
         names = [volume.name for volume in volumes]
         case.result = str(join_results(results, names, case["image"], output, case.name, bids))
         print(f"{case.name} -> {case.result}, {len(volumes)} volumes", flush=True)
     case.warnings = list(dict.fromkeys(text for volume in volumes if volume.ended for text in volume.warnings))
-    log_case(log_path(output, settings["shard"]), case)
+    log_case(get_log_path(output, settings["shard"]), case)
 
 
 def _preview_volumes(cases: list[Case], output: Path, bids: bool) -> None:
     """Check each volume of the only case, a 4-D scan, and say what would be done."""
     (case,) = cases
-    with tempfile.TemporaryDirectory() as folder, case.catch():
-        volumes = _split(case, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, case.catch_problem():
+        volumes = _split_case(case, Path(folder))
         for volume in volumes:
             volume.entry["name"] = case.name
-        _preview(volumes, output, bids)
-        _raise_first(case, volumes)
+        _preview_group(volumes, output, bids)
+        _raise_first_problem(case, volumes)

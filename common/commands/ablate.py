@@ -5,18 +5,25 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ..cli_help import called
+from ..cli_help import format_call
 from ..data.lists.datalist import check_misaligned
-from ..data.lists.datalist import folder as check_folder
+from ..data.lists.datalist import find_data_folder as check_folder
 from ..errors import RunsFailedError
 from ..io.files import check_writable
-from ..override_checks import check
+from ..override_checks import check_overrides
 from ..start import read_arguments
-from ..tables.execution import TRAINING_SECONDS, execute_all
-from ..tables.merged import check_against, check_same, described, forget, merged, write_rows
-from ..tables.rows import in_size, over_folds, rows_of
-from ..tables.runs import runs_of, words
-from ..values import check_whole, is_true
+from ..tables.execution import TRAINING_SECONDS, execute_runs
+from ..tables.merged import (
+    check_comparison_row,
+    check_same_commands,
+    describe_runs,
+    merge_finished_rows,
+    remove_merged,
+    write_rows,
+)
+from ..tables.rows import apply_size_overlay, expand_folds, read_table_rows
+from ..tables.runs import list_runs, make_command_words
+from ..values import check_whole_numbers, parse_bool
 
 
 def ablate(
@@ -45,12 +52,13 @@ def ablate(
     ``python -m monai.bundle run``; null is None.
 
     If ``weights`` is the name of an earlier row, the row is not trained. It uses the weights, overlays and overrides of
-    that row, with its own laid over them. ``"agreement": true`` makes results agree with their scans
-    (``common.inferers.ConsistentInferer``): ``{"name": "X, with agreement", "weights": "X", "agreement": true}``.
-    If ``weights`` is null, the network is evaluated without training. ``start`` is the name of such a row. A row is
-    marked *not trained* if its mean PSNR is within 0.05 dB of its start's, and *below start* if it is lower. Rows that
-    take its weights are marked in the same way. ``knows`` says what the training was given, for the column ``knew``.
-    The column ``iterations`` has the length of the training.
+    that row, with its own laid over them. ``"data_consistency": true`` makes results agree with their scans
+    (``common.inferers.ConsistentInferer``):
+    ``{"name": "X, with data consistency", "weights": "X", "data_consistency": true}``. If ``weights`` is null, the
+    network is evaluated without training. ``start`` is the name of such a row. A row is marked *not trained* if its
+    mean PSNR is within 0.05 dB of its start's, and *below start* if it is lower. Rows that take its weights are marked
+    in the same way. ``knows`` says what the training was given, for the column ``knew``. The column ``iterations`` has
+    the length of the training.
 
     Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
     Methods with different degradations have different LR inputs, and are not compared on equal terms. The table then
@@ -111,54 +119,56 @@ def ablate(
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
         KeyboardInterrupt: when it was interrupted, after the runs have ended.
     """
-    resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
+    resume, overwrite = parse_bool(resume, "resume"), parse_bool(overwrite, "overwrite")
     if resume and overwrite:
         raise ValueError("resume and overwrite are both true; a table is continued or begun anew, so give one of them.")
-    check_whole(folds=folds, seeds=seeds, jobs=jobs)
+    check_whole_numbers(folds=folds, seeds=seeds, jobs=jobs)
     check_folder(dataset_dir)
-    rows = rows_of(bundle, table)
-    check_against(against, [row["name"] for row in rows])
+    rows = read_table_rows(bundle, table)
+    check_comparison_row(against, [row["name"] for row in rows])
     if trained is not None and Path(trained).resolve() == Path(output_dir).resolve():
         raise ValueError(f"--trained is the same as --output_dir, {output_dir}; use another --output_dir.")
     if row is not None:
-        check_whole(row=row)
+        check_whole_numbers(row=row)
         if row > len(rows):
             listing = ", ".join(f"{number} {known['name']}" for number, known in enumerate(rows, start=1))
             raise ValueError(f"--row {row}: the table has the rows {listing}.")
         if against is not None:
             raise ValueError("--against needs the whole table: give it to merge when all rows are done.")
     if folds > 1:
-        rows = [over_folds(row, folds) for row in rows]
+        rows = [expand_folds(row, folds) for row in rows]
     if size is not None:
-        rows = [in_size(row, size) for row in rows]
+        rows = [apply_size_overlay(row, size) for row in rows]
     everywhere = {"dataset_dir": str(Path(dataset_dir)), **override}
-    runs = runs_of(rows, Path(output_dir), everywhere, seeds, None if trained is None else Path(trained))
+    runs = list_runs(rows, Path(output_dir), everywhere, seeds, None if trained is None else Path(trained))
     for run in runs:
         # Each run checks its own command line only when it starts.
         try:
-            for evaluate in (True, False) if run.trains else (True,):
-                check(read_arguments(words(run, resume, evaluate)))
-            if is_true(run.override.get("misaligned", False), "misaligned"):
+            for evaluate in (True, False) if run.is_training else (True,):
+                check_overrides(read_arguments(make_command_words(run, resume, evaluate)))
+            if parse_bool(run.override.get("misaligned", False), "misaligned"):
                 check_misaligned(dataset_dir, True)
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None
-    if trained is not None and not any(run.awaits and (run.awaits / "table.json").is_file() for run in runs):
+    if trained is not None and not any(
+        run.awaited_folder and (run.awaited_folder / "table.json").is_file() for run in runs
+    ):
         raise FileNotFoundError(
             f"--trained {trained}: no row was trained there, as no folder has a table.json; name the output_dir of an "
             "ablate of this table with the same --seeds and --folds."
         )
     check_writable(output_dir)
-    described_rows, all_runs = described(output_dir, runs), runs
+    described_rows, all_runs = describe_runs(output_dir, runs), runs
     if row is not None:
         runs = [run for run in runs if run.row == rows[row - 1]["name"]]
         for run in runs:
-            if run.awaits and not (run.awaits / "table.json").is_file():
+            if run.awaited_folder and not (run.awaited_folder / "table.json").is_file():
                 raise FileNotFoundError(
-                    f"--row {row}: {run.awaits} has no table.json; first run the row that trains these weights."
+                    f"--row {row}: {run.awaited_folder} has no table.json; first run the row that trains these weights."
                 )
     if resume or row is not None:
-        check_same(output_dir, described_rows, all_rows=row is not None)
-    own = [run for run in runs if run.trains]
+        check_same_commands(output_dir, described_rows, all_rows=row is not None)
+    trainings = [run for run in runs if run.is_training]
     for run in runs:
         held = [run.folder / "table.json", *run.folder.glob("history*.jsonl"), *run.folder.glob("models/*.pt")]
         if names := [path.name for path in held if path.is_file() and not resume and not overwrite]:
@@ -169,24 +179,24 @@ def ablate(
     write_rows(output_dir, described_rows)
     if not resume:
         # Otherwise a later --resume would use the tables and weights of an earlier ablation.
-        made = {run.folder for run in runs}
+        folders = {run.folder for run in runs}
         for run in all_runs:
-            if made & {run.folder, run.trained}:
+            if folders & {run.folder, run.trained}:
                 (run.folder / "table.json").unlink(missing_ok=True)
-        forget(output_dir)
-        for run in own:
+        remove_merged(output_dir)
+        for run in trainings:
             shutil.rmtree(run.folder / "models", ignore_errors=True)
             for past in (*run.folder.glob("history*.jsonl"), run.folder / TRAINING_SECONDS):
                 past.unlink(missing_ok=True)
     try:
-        failures = execute_all(runs, jobs, resume)
+        failures = execute_runs(runs, jobs, resume)
     except KeyboardInterrupt:
         print("the same command with --resume True goes on with what is left", flush=True)
         raise
     if row is None:
-        merged(output_dir, against)
+        merge_finished_rows(output_dir, against)
     elif not failures:
-        print(f"row {row} is done; {called('merge')} --output_dir {output_dir} makes the table")
+        print(f"row {row} is done; {format_call('merge')} --output_dir {output_dir} makes the table")
     if failures:
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(

@@ -16,7 +16,7 @@ from skimage.io import imread
 from tqdm import tqdm
 
 from ..io.files import check_writable
-from ..io.images import ENDINGS, open_image
+from ..io.images import EXTENSIONS, open_image
 from ..metrics import brisque
 from ..transforms import NormaliseVolumed
 
@@ -35,14 +35,14 @@ _POOR = 0.7  # Spearman correlation; the user is warned below this
 _PICTURES = (".png", ".tif", ".tiff")
 
 
-def brisque_fit(csv: str, output: str) -> None:
+def fit_brisque(csv: str, output: str) -> None:
     """Fit a BRISQUE regressor to people's scores, and print how well it predicts the scores of unseen images.
 
     The CSV has the header ``image,score`` or ``image,score,slice``. ``image`` is the path of an image, relative to the
     CSV. ``score`` is any finite number; high or low may be good. ``slice`` is the scored slice, an index along the last
     axis from 0. If it is empty or missing, the score is given to all slices of the volume that are not nearly all air.
-    Images are volumes (of :data:`common.io.images.ENDINGS`; scaled as in the bundles, 0 to 0 and the 99.9th percentile
-    to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of their data type).
+    Images are volumes (of :data:`common.io.images.EXTENSIONS`; scaled as in the bundles, 0 to 0 and the 99.9th
+    percentile to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of their data type).
 
     The printed correlations are for unseen images (nested cross-validation, 5 folds). Each score is predicted by a
     regressor that saw no row of its image, neither in its fit nor in the choice of its hyperparameters. Versions of one
@@ -63,20 +63,20 @@ def brisque_fit(csv: str, output: str) -> None:
     check_writable(target.parent)
     if target.is_dir():
         raise IsADirectoryError(f"--output {target} is a folder; name a file in it, for example {target}/brisque.npz.")
-    rows, bad = _rows(table)
+    rows, bad = _read_rows(table)
     images: dict[Path, list[dict]] = {}
     for row in rows:
         images.setdefault(row["path"], []).append(row)
-    for path, own in tqdm(images.items(), desc="brisque-fit: features", unit="image"):
+    for path, image_rows in tqdm(images.items(), desc="brisque-fit: features", unit="image"):
         try:
-            volume = _read(path)
+            volume = _read_scored_image(path)
         # Each format's reader has errors of its own.
         except Exception as error:
-            bad += [(row["line"], f"{row['image']}: {error}") for row in own]
+            bad += [(row["line"], f"{row['image']}: {error}") for row in image_rows]
             continue
-        for row in own:
+        for row in image_rows:
             try:
-                row["features"] = brisque.slice_features(volume, _slices(volume, row["slice"]))
+                row["features"] = brisque.compute_slice_features(volume, _select_slices(volume, row["slice"]))
             except ValueError as error:
                 bad.append((row["line"], f"{row['image']}: {error}"))
     if bad:
@@ -92,9 +92,11 @@ def brisque_fit(csv: str, output: str) -> None:
     folds = dict(zip(images, np.random.default_rng(0).permutation(len(images)) % _FOLDS, strict=True))
     fold = np.array([folds[row["path"]] for row in rows])
     with tqdm(total=len(_GRID) * (_FOLDS + 1), desc="brisque-fit: hyperparameters", unit="setting") as bar:
-        predicted = _predict_unseen(features, scores, fold, partial(_choose, bar=bar))
-        setting = _choose(features, scores, fold, bar)
-    brisque.Brisque(np.concatenate(features), np.repeat(scores, [len(own) for own in features]), setting).save(target)
+        predicted = _predict_unseen(features, scores, fold, partial(_choose_setting, bar=bar))
+        setting = _choose_setting(features, scores, fold, bar)
+    brisque.Brisque(
+        np.concatenate(features), np.repeat(scores, [len(image_rows) for image_rows in features]), setting
+    ).save(target)
 
     rank = linear = math.nan
     if np.ptp(predicted) > 0:
@@ -115,7 +117,7 @@ def brisque_fit(csv: str, output: str) -> None:
         print(f"warning: {len(images)} images are few (below {_FEW}), so the figures above are rough; score more.")
 
 
-def _rows(csv: Path) -> tuple[list[dict], list[tuple[int, str]]]:
+def _read_rows(csv: Path) -> tuple[list[dict], list[tuple[int, str]]]:
     """The rows of a CSV that can be read, and the line and the fault of each other one."""
     if not csv.is_file():
         raise FileNotFoundError(f"--csv {csv}: there is no such file; expected a table with the header image,score.")
@@ -134,7 +136,7 @@ def _rows(csv: Path) -> tuple[list[dict], list[tuple[int, str]]]:
                     bad.append((line, f"expected {len(header)} cells, {','.join(header)}."))
                     continue
                 row = {"line": line, **{key: cell.strip() for key, cell in cells.items()}}
-                if fault := _interpret(row, csv.parent):
+                if fault := _convert_row(row, csv.parent):
                     bad.append((line, f"{row['image']}: {fault}"))
                 else:
                     rows.append(row)
@@ -143,14 +145,14 @@ def _rows(csv: Path) -> tuple[list[dict], list[tuple[int, str]]]:
     return rows, bad
 
 
-def _interpret(row: dict, folder: Path) -> str | None:
+def _convert_row(row: dict, folder: Path) -> str | None:
     """Turn the cells of a row into a path, a number and an index or None. Returns what is wrong, or None."""
     faults = []
     row["path"] = (folder / row["image"]).resolve()
     if not row["path"].is_file():
         faults.append(f"there is no such file in {folder}.")
-    elif not row["path"].name.lower().endswith((*ENDINGS, *_PICTURES)):
-        faults.append(f"expected one of {', '.join((*ENDINGS, *_PICTURES))}.")
+    elif not row["path"].name.lower().endswith((*EXTENSIONS, *_PICTURES)):
+        faults.append(f"expected one of {', '.join((*EXTENSIONS, *_PICTURES))}.")
     try:
         score = float(row["score"])
     except ValueError:
@@ -166,7 +168,7 @@ def _interpret(row: dict, folder: Path) -> str | None:
     return " ".join(faults) or None
 
 
-def _read(path: Path) -> np.ndarray:
+def _read_scored_image(path: Path) -> np.ndarray:
     """A scored image as a volume of shape (X, Y, Z), float32, in [0, 1]; a picture is one slice."""
     if path.name.lower().endswith(_PICTURES):
         array = imread(path)
@@ -187,13 +189,13 @@ def _read(path: Path) -> np.ndarray:
     return NormaliseVolumed("image")({"image": MetaTensor(array)})["image"].numpy()
 
 
-def _slices(volume: np.ndarray, index: int | None) -> Sequence[int]:
+def _select_slices(volume: np.ndarray, index: int | None) -> Sequence[int]:
     """Return the slices that a score applies to."""
     if index is None:
-        return brisque.counting_slices(volume)
+        return brisque.select_slices(volume)
     if index >= volume.shape[-1]:
         raise ValueError(f"its slice is {index}, expected one from 0 to {volume.shape[-1] - 1}.")
-    if brisque.tissue(volume[..., index]).mean() < brisque.TISSUE:
+    if brisque.find_tissue(volume[..., index]).mean() < brisque.TISSUE:
         raise ValueError(
             f"slice {index} is nearly all air: under {brisque.TISSUE:.0%} of it has {brisque.AIR:.0%} of full scale; "
             "choose another slice."
@@ -201,7 +203,9 @@ def _slices(volume: np.ndarray, index: int | None) -> Sequence[int]:
     return [index]
 
 
-def _choose(features: Sequence[np.ndarray], scores: np.ndarray, fold: np.ndarray, bar: tqdm) -> dict[str, float]:
+def _choose_setting(
+    features: Sequence[np.ndarray], scores: np.ndarray, fold: np.ndarray, bar: tqdm
+) -> dict[str, float]:
     """Return the hyperparameters with the smallest mean square error in cross-validation."""
     errors = []
     for setting in _GRID:

@@ -10,7 +10,7 @@ from pathlib import Path
 BUNDLES = Path(__file__).parents[2] / "bundles"
 
 
-def find_bundle(*names: str) -> None:
+def print_bundles(*names: str) -> None:
     """Print the folder of each bundle, or all bundles where none is named.
 
     From any folder, ``python -m monai.bundle run --config_file $(mri-sr bundle udean)/configs/train.json`` trains an

@@ -12,7 +12,7 @@ _FILLS = ("#cfe2f3", "#fce5cd", "#d9ead3", "#ead1dc", "#fff2cc", "#d9d2e9")
 _STYLE = "color:#111,stroke:#555"
 
 
-def draw(bundle: str) -> None:
+def draw_losses(bundle: str) -> None:
     """Print a diagram of what the losses need, one for each stage in a bundle's train.json.
 
     Neither data nor weights are read.
@@ -40,10 +40,10 @@ def draw(bundle: str) -> None:
         values = [keys[name] for name in ("graph", "players")]
         graph, players = (parser[value[1:]] if isinstance(value, str) else value for value in values)
         title = [f"---\ntitle: stage {number}\n---"] if len(stages) > 1 else []
-        print("\n".join(["```mermaid", *title, *_flowchart(graph["steps"], players), "```"]))
+        print("\n".join(["```mermaid", *title, *_write_flowchart(graph["steps"], players), "```"]))
 
 
-def _flowchart(steps: dict[str, Sequence[str]], players: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _write_flowchart(steps: dict[str, Sequence[str]], players: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Lines of Mermaid. Prefixes keep names apart from each other and from Mermaid's own words.
 
     Args:
@@ -54,7 +54,7 @@ def _flowchart(steps: dict[str, Sequence[str]], players: Mapping[str, Mapping[st
     for i, (name, player) in enumerate(players.items()):
         inputs = dict.fromkeys(tensor for row in player["losses"].values() for tensor in row[2:])
         terms = ", ".join(dict.fromkeys(term.partition("/")[0] for term in player["losses"]))
-        lines.append(f'  {_all(inputs)} -.-> p_{name}{{{{"losses of {name}:<br/>{terms}"}}}}:::player{i}')
+        lines.append(f'  {_join_names(inputs)} -.-> p_{name}{{{{"losses of {name}:<br/>{terms}"}}}}:::player{i}')
         styles.append(f"  classDef player{i} fill:{_FILLS[i % len(_FILLS)]},{_STYLE}")
         owners.update(dict.fromkeys(player.get("networks") or [name], f":::player{i}"))
         needed.update(inputs)
@@ -62,11 +62,11 @@ def _flowchart(steps: dict[str, Sequence[str]], players: Mapping[str, Mapping[st
         if output in needed:
             needed.update(dict.fromkeys(others))
             box = f't_{output}["{network}<br/>→ {output}"]{owners.get(network, ":::fixed")}'
-            lines.insert(0, f"  {_all(others)} --> {box}" if others else f"  {box}")
+            lines.insert(0, f"  {_join_names(others)} --> {box}" if others else f"  {box}")
     batch = [f"  t_{name}([{name}]):::batch" for name in sorted(needed) if name not in steps]
     styles += [f"  classDef fixed fill:#eee,{_STYLE}", f"  classDef batch fill:#fff,{_STYLE}"]
     return ["flowchart LR", *batch, *lines, *styles]
 
 
-def _all(tensors: Iterable[str]) -> str:
+def _join_names(tensors: Iterable[str]) -> str:
     return " & ".join(f"t_{name}" for name in tensors)

@@ -16,8 +16,8 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
 from ..export import archive, conversion, modules
-from ..io.files import as_config, check_writable, load_state
-from ..weights import no_overlay, read_overlay
+from ..io.files import check_writable, format_config, load_state
+from ..weights import explain_no_overlay, read_overlay
 
 ROOT = modules.ROOT.parent
 LARGE = 25 * 10**6  # bytes: the largest file that the model zoo accepts
@@ -56,20 +56,20 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     if target.exists() and not (target / "configs" / "metadata.json").is_file():
         raise ValueError(f"{target} exists and is no exported bundle; remove it, or name another --output_dir.")
     check_writable(output_dir)
-    overlays, problems = _read_overlays(weights, alone=bool(checkpoint))
-    configs, unreadable = _read(source, overlays.get("model", {}))
-    problems += unreadable + _check(source, configs)
+    overlays, problems = _read_overlays(weights, only_weights=bool(checkpoint))
+    configs, unreadable = _read_configs(source, overlays.get("model", {}))
+    problems += unreadable + _find_problems(source, configs)
     meta = configs.get("metadata", {})
     version = str(meta.get("version", ""))
     package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
     needed, docs_text = [], "\n".join(page.read_text() for page in sorted((source / "docs").glob("*.md")))
     try:
-        needed = modules.needed_modules(modules.strings_in(configs), docs_text)
+        needed = modules.find_needed_modules(modules.list_strings(configs), docs_text)
     except ValueError as error:
         problems.append(f"{source / 'configs'}: {error}")
-    listed = {n.lower() for n in (*PINNED, *meta.get("required_packages_version", {}))}
-    for distribution, where in sorted(modules.distributions(modules.strings_in(configs), needed).items()):
-        if distribution.lower() not in listed:
+    packages = {n.lower() for n in (*PINNED, *meta.get("required_packages_version", {}))}
+    for distribution, where in sorted(modules.find_distributions(modules.list_strings(configs), needed).items()):
+        if distribution.lower() not in packages:
             problems.append(
                 f"metadata.json does not list {distribution} in required_packages_version; {where} needs it."
             )
@@ -78,23 +78,23 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".part-") as temporary:
         folder = Path(temporary) / name
-        _copy(source, folder, configs, package)
+        _copy_files(source, folder, configs, package)
         modules.copy_modules(needed, folder, package)
         for page in (folder / "docs").glob("*.md"):
             _rewrite_docs(page, source, package, meta)
         for stem, overlay in overlays.items():
             shutil.copyfile(weights.with_stem(stem) if stem != "model" else weights, folder / "models" / f"{stem}.pt")
-            (folder / "models" / f"{stem}.json").write_text(as_config(overlay) + "\n")
-        _check_large(source, folder)
+            (folder / "models" / f"{stem}.json").write_text(format_config(overlay) + "\n")
+        _check_large_files(source, folder)
         print(f"{name} {version}: converting the network ...", flush=True)
         try:
-            for line in conversion.convert(folder):
+            for line in conversion.convert_weights(folder):
                 print(f"{name} {version}: {line}")
         except ValueError as error:
             _refuse(source, [str(error)])
-        _check_large(source, folder)
+        _check_large_files(source, folder)
         zipped = output / f"{name}_v{version}.zip"
-        digest = archive.pack(folder, zipped)
+        digest = archive.write_zip(folder, zipped)
         if target.exists():
             shutil.rmtree(target)
         folder.replace(target)
@@ -107,9 +107,10 @@ def _refuse(source: Path, problems: list[str]) -> None:
         raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems])) from None
 
 
-def _read_overlays(weights: Path, alone: bool) -> tuple[dict[str, dict], list[str]]:
-    """Return overlays of weights by their new names, and what is wrong. ``alone`` leaves out the folder's others."""
-    files = {} if alone else {path.stem: path for path in sorted(weights.parent.glob("model_*.json"))}
+def _read_overlays(weights: Path, only_weights: bool) -> tuple[dict[str, dict], list[str]]:
+    """Return overlays of weights by their new names, and what is wrong. ``only_weights`` leaves out the folder's
+    others."""
+    files = {} if only_weights else {path.stem: path for path in sorted(weights.parent.glob("model_*.json"))}
     overlays: dict[str, dict] = {}
     problems = []
     for stem, path in {"model": weights, **files}.items():
@@ -123,13 +124,13 @@ def _read_overlays(weights: Path, alone: bool) -> tuple[dict[str, dict], list[st
             problems.append(str(error))
         else:
             if overlay is None:
-                problems.append(f"{path}: {no_overlay(path)}")
+                problems.append(f"{path}: {explain_no_overlay(path)}")
             else:
                 overlays[stem] = {**overlay, "checkpoint": f"$@bundle_root + '/models/{stem}.pt'"}
     return overlays, problems
 
 
-def _read(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[str]]:
+def _read_configs(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[str]]:
     """Return the configs by name, with an overlay's values in inference, and what is wrong with them."""
     configs: dict[str, dict] = {}
     problems = []
@@ -150,11 +151,11 @@ def _read(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[
         for key, value in overlay.items():
             if key in inference or ("#" in key and key.rpartition("#")[0] in inference):
                 inference[key] = value
-        configs |= {"inference": inference.get(), "inference_onnx": _by_onnxruntime()}
+        configs |= {"inference": inference.get(), "inference_onnx": _make_onnx_overlay()}
     return configs, problems
 
 
-def _by_onnxruntime() -> dict[str, Any]:
+def _make_onnx_overlay() -> dict[str, Any]:
     """The overlay of inference.json by which onnxruntime computes."""
     network = {
         "_target_": "common.networks.OnnxNetwork",
@@ -165,7 +166,7 @@ def _by_onnxruntime() -> dict[str, Any]:
     return {"checkpoint": None, "evaluator#network": network}
 
 
-def _check(source: Path, configs: dict[str, dict]) -> list[str]:
+def _find_problems(source: Path, configs: dict[str, dict]) -> list[str]:
     """Return what keeps a bundle from being exported, as far as is known without running it."""
     files = [source / "configs" / name for name in ("inference.json", "metadata.json", "logging.conf")]
     problems = [f"{file} is missing." for file in (*files, source / "docs" / "README.md") if not file.is_file()]
@@ -181,11 +182,11 @@ def _check(source: Path, configs: dict[str, dict]) -> list[str]:
         below = ["inference"] if overlay.startswith("inference") else ["train", "evaluate"]
         names = [name for name in below if name != overlay and overlay != "train"]
         if all(name in configs for name in names):
-            problems += _check_references(source, [*names, overlay], configs)
+            problems += _find_missing_references(source, [*names, overlay], configs)
     return problems
 
 
-def _check_references(source: Path, names: list[str], configs: dict[str, dict]) -> list[str]:
+def _find_missing_references(source: Path, names: list[str], configs: dict[str, dict]) -> list[str]:
     """Return references to keys that no config has, when each config is laid over those before it."""
     parser = ConfigParser(config={})
     for name in names:
@@ -203,12 +204,12 @@ def _check_references(source: Path, names: list[str], configs: dict[str, dict]) 
     return [f"{where} does not parse: '{item}' refers to @{ref}, which no config has." for ref, item in sorted(unknown)]
 
 
-def _copy(source: Path, folder: Path, configs: dict[str, dict], package: str) -> None:
+def _copy_files(source: Path, folder: Path, configs: dict[str, dict], package: str) -> None:
     """Configs, docs, licence and large_files.yml."""
     (folder / "models").mkdir(parents=True)
     (folder / "configs").mkdir()
     for name, config in configs.items():
-        (folder / "configs" / f"{name}.json").write_text(modules.renamed(as_config(config) + "\n", package))
+        (folder / "configs" / f"{name}.json").write_text(modules.rename_package(format_config(config) + "\n", package))
     shutil.copyfile(source / "configs" / "logging.conf", folder / "configs" / "logging.conf")
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
     if (source / "large_files.yml").is_file():
@@ -219,7 +220,7 @@ def _copy(source: Path, folder: Path, configs: dict[str, dict], package: str) ->
 def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
     """Rewrite a page's commands for the bundle's folder. README.md also gets what must be installed."""
     text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", path.read_text())  # links to pages that are not exported
-    text = modules.renamed(text, package)
+    text = modules.rename_package(text, package)
     name = source.resolve().name
     text = re.sub(rf"bundles/{name}\b", ".", text.replace(f"bundles/{name}/", ""))
     place = "All from the folder that holds `configs`"
@@ -233,7 +234,7 @@ def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
     path.write_text(text.replace("All from the repository's root.\n", f"{place}.\n"))
 
 
-def _check_large(source: Path, folder: Path) -> None:
+def _check_large_files(source: Path, folder: Path) -> None:
     """Refuse files over 25 MB that large_files.yml does not name, and files whose hash differs from its entry."""
     path, named = folder / "large_files.yml", {}
     try:

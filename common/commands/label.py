@@ -13,14 +13,14 @@ from ..io.read import check_affine
 from ..transforms.labels import check_overlap, read_labels, resample_labels, write_labels
 
 
-def label(label: str, like: str, output: str) -> None:
+def transfer_labels(label_map: str, reference: str, output: str) -> None:
     """Bring a label map to the grid of another image in the same space: from a result back to its scan, or the reverse.
 
     Each voxel gets the label with the greatest share of its volume.
 
     Args:
-        label: the label map: whole numbers, in NIfTI or another format that is read.
-        like: image whose grid the labels get, such as the scan.
+        label_map: the label map: whole numbers, in NIfTI or another format that is read.
+        reference: image whose grid the labels get, such as the scan.
         output: file for the labels; its name ends in .nii.gz or .nii.
 
     Raises:
@@ -31,13 +31,13 @@ def label(label: str, like: str, output: str) -> None:
     path = Path(output).expanduser()
     if not path.name.endswith((".nii.gz", ".nii")):
         raise ValueError(f"--output is {output}, expected a name that ends in .nii.gz or .nii.")
-    if os.path.realpath(path) in map(os.path.realpath, (label, like)):
+    if os.path.realpath(path) in map(os.path.realpath, (label_map, reference)):
         raise ValueError(f"--output {output}: that would be written over an input; name another file.")
     check_writable(path.parent)
-    grid = open_image(like)
-    check_affine(like, grid.affine)
-    labels = read_labels(label)
-    size, affine, target = grid.shape[:3], open_image(label).affine, np.asarray(grid.affine, np.float64)
-    check_overlap(label, labels, affine, size, target)
-    write_labels(path, resample_labels(labels, affine, size, target), target, grid, f"labels of {Path(label).name}")
-    print(f"{label} on the grid of {like} -> {path}", flush=True)
+    grid = open_image(reference)
+    check_affine(reference, grid.affine)
+    labels = read_labels(label_map)
+    size, affine, target = grid.shape[:3], open_image(label_map).affine, np.asarray(grid.affine, np.float64)
+    check_overlap(label_map, labels, affine, size, target)
+    write_labels(path, resample_labels(labels, affine, size, target), target, grid, f"labels of {Path(label_map).name}")
+    print(f"{label_map} on the grid of {reference} -> {path}", flush=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..errors import RunsFailedError
-from ..tables.merged import merged
+from ..tables.merged import merge_finished_rows
 
 
-def merge(output_dir: str, against: str | None = None) -> None:
+def merge_results(output_dir: str, against: str | None = None) -> None:
     """Merge the results of a table's rows, as ``ablate`` does at its end, and print the table.
 
     A row with an unfinished run is left out, and named at the end.
@@ -19,7 +19,7 @@ def merge(output_dir: str, against: str | None = None) -> None:
         FileNotFoundError: when no ``ablate`` has written to the folder.
         RunsFailedError: at the end, when runs are not done.
     """
-    if missing := merged(output_dir, against):
+    if missing := merge_finished_rows(output_dir, against):
         listing = "\n  ".join(missing)
         raise RunsFailedError(
             f"not done, so that their rows are left out:\n  {listing}\nSee the log.txt of each folder that has one. "

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..export.modules import map_strings
-from ..io.files import as_config
-from .draw import draw
+from ..io.files import format_config
+from .draw import draw_losses
 
 _CONFIGS = ("train", "inference", "evaluate", "demo", "tiny", "small")
 # Left out of the new bundle's tests: what they would check is tested with the bundle that it is like.
@@ -83,12 +83,12 @@ _NEXT = """next:
 _TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles/test_export.py -k {name}"
 
 
-def new(bundle: str, like: str = "srcnn") -> None:
+def create_bundle(bundle: str, template: str = "srcnn") -> None:
     """Write all files of a new bundle. It trains and passes the tests of all bundles before you change anything.
 
     Args:
         bundle: the folder to make, for example bundles/mynet. Its last part is the method's name.
-        like: the bundle that it begins as: the name of one in the same folder, or a folder.
+        template: the bundle that it begins as: the name of one in the same folder, or a folder.
 
     Raises:
         FileExistsError: when the folder is there.
@@ -102,16 +102,18 @@ def new(bundle: str, like: str = "srcnn") -> None:
         raise ValueError(
             f"--bundle {bundle}: a bundle's name has lower-case letters, digits and underscores, as mynet."
         )
-    source = Path(like) if Path(like, "configs").is_dir() else folder.parent / like
+    source = Path(template) if Path(template, "configs").is_dir() else folder.parent / template
     if not (source / "configs" / "train.json").is_file():
         known = ", ".join(sorted(path.parents[1].name for path in folder.parent.glob("*/configs/train.json")))
-        raise FileNotFoundError(f"--like {like}: there is no {source}/configs/train.json; there are {known or 'none'}.")
+        raise FileNotFoundError(
+            f"--template {template}: there is no {source}/configs/train.json; there are {known or 'none'}."
+        )
     tests = folder.parent.parent / "tests" / "bundles" / "tiny"
     for path in (folder, tests / f"{name}.py"):
         if path.exists():
             raise FileExistsError(f"{path} is there already; choose another name, or remove it.")
     with redirect_stdout(io.StringIO()):
-        draw(str(source))  # fails, if it must, before anything is written
+        draw_losses(str(source))  # fails, if it must, before anything is written
 
     configs = {
         config: _rename(json.loads(path.read_text()), source.name, name)
@@ -119,20 +121,22 @@ def new(bundle: str, like: str = "srcnn") -> None:
         if (path := source / "configs" / f"{config}.json").is_file()
     }
     configs["train"] |= {"bundle_root": root, "method": name}
-    configs["inference"] |= {"bundle_root": root} | _without_weights(source, configs)
-    configs["metadata"] = _metadata(json.loads((source / "configs" / "metadata.json").read_text()), name)
+    configs["inference"] |= {"bundle_root": root} | _reset_weight_values(source, configs)
+    configs["metadata"] = _make_metadata(json.loads((source / "configs" / "metadata.json").read_text()), name)
     texts = {"name": name, "root": root, "run": _RUN, "configs": f"{root}/configs"}
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir(parents=True)
     for config, content in configs.items():
-        (folder / "configs" / f"{config}.json").write_text(as_config(content) + "\n")
+        (folder / "configs" / f"{config}.json").write_text(format_config(content) + "\n")
     shutil.copyfile(source / "configs" / "logging.conf", folder / "configs" / "logging.conf")
     with redirect_stdout(io.StringIO()) as diagram:
-        draw(root)
+        draw_losses(root)
     pages = {
-        "README.md": _README.format(**texts, datalist=_datalist(source), diagram=diagram.getvalue().rstrip()),
+        "README.md": _README.format(
+            **texts, datalist=_find_datalist_command(source), diagram=diagram.getvalue().rstrip()
+        ),
         "results.md": _RESULTS.format(**texts),
-        "data_license.txt": _data_license(source),
+        "data_license.txt": _read_data_license(source),
     }
     for page, text in pages.items():
         (folder / "docs" / page).write_text(text, encoding="utf-8")
@@ -140,7 +144,7 @@ def new(bundle: str, like: str = "srcnn") -> None:
     print(f"{folder}: {', '.join(path.relative_to(folder).as_posix() for path in sorted(folder.rglob('*.*')))}")
     facts = tests / f"{source.name}.py"
     if facts.is_file():
-        (tests / f"{name}.py").write_text(_tiny(facts.read_text(), source.name, name))
+        (tests / f"{name}.py").write_text(_write_tiny_config(facts.read_text(), source.name, name))
         print(f"{tests / f'{name}.py'}: what the tests must know of it")
     else:
         print(f"there is no {facts}, so nothing was written for the tests")
@@ -155,7 +159,7 @@ def _rename(value: Any, old: str, name: str) -> Any:
     return map_strings(value, lambda text: re.sub(pattern, name, text))
 
 
-def _without_weights(source: Path, configs: Mapping[str, dict]) -> dict[str, Any]:
+def _reset_weight_values(source: Path, configs: Mapping[str, dict]) -> dict[str, Any]:
     """Return the values of inference.json that depend on the shipped weights, as they are without weights."""
     overlay = source / "models" / "model.json"
     decided = json.loads(overlay.read_text()) if overlay.is_file() else {}
@@ -165,7 +169,7 @@ def _without_weights(source: Path, configs: Mapping[str, dict]) -> dict[str, Any
     return {key: value for key, value in values.items() if not str(value).startswith(("$", "@"))}
 
 
-def _metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
+def _make_metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the metadata of another bundle, changed for a first version."""
     return meta | {
         "version": "0.1.0",
@@ -179,20 +183,20 @@ def _metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def _datalist(source: Path) -> str:
+def _find_datalist_command(source: Path) -> str:
     """Return the command by which another bundle's page makes its datalist."""
     page = source / "docs" / "README.md"
-    found = re.search("^python -m common datalist .*$", page.read_text() if page.is_file() else "", re.M)
-    return found[0] if found else "python -m common datalist --dataset_dir D --help"
+    command = re.search("^python -m common datalist .*$", page.read_text() if page.is_file() else "", re.M)
+    return command[0] if command else "python -m common datalist --dataset_dir D --help"
 
 
-def _data_license(source: Path) -> str:
+def _read_data_license(source: Path) -> str:
     """Return the data licence of another bundle, without the text about its weights."""
     paragraphs = (source / "docs" / "data_license.txt").read_text().split("\n\n")
     return "\n\n".join(text for text in paragraphs if "weights in models/" not in text)
 
 
-def _tiny(code: str, old: str, name: str) -> str:
+def _write_tiny_config(code: str, old: str, name: str) -> str:
     """What the tests know of a bundle, for another that is like it."""
 
     def arguments() -> Iterator[tuple[Any, Any]]:
@@ -202,6 +206,6 @@ def _tiny(code: str, old: str, name: str) -> str:
             yield argument.arg, ast.get_source_segment(code, argument.value)
 
     known = dict(arguments())
-    kept = {key: _rename(value, old, name) for key, value in known.items() if key not in _TESTED_THERE}
-    kept["like"] = known.get("like", f'"{old}"')
-    return "TINY = dict(\n" + "".join(f"    {key}={value},\n" for key, value in kept.items()) + ")\n"
+    values = {key: _rename(value, old, name) for key, value in known.items() if key not in _TESTED_THERE}
+    values["like"] = known.get("like", f'"{old}"')
+    return "TINY = dict(\n" + "".join(f"    {key}={value},\n" for key, value in values.items()) + ")\n"

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import RunsFailedError
-from ..reports import measured_as, trained
-from ..reports.overview import quality_against_time, tables_in, write_overview
-from ..tables.execution import TRAINING_SECONDS, has_learned
-from ..tables.merged import about, not_done, rows_in, weights_of
+from ..reports import describe_gain_over_start, describe_measurement
+from ..reports.overview import draw_quality_against_time, list_tables, write_overview
+from ..tables.execution import TRAINING_SECONDS, is_trained
+from ..tables.merged import describe_row, find_weights, list_unfinished, read_rows
 
 
-def overview(tables: str | Sequence[str], output_dir: str) -> None:
+def print_overview(tables: str | Sequence[str], output_dir: str) -> None:
     """Print the methods of several tables side by side, and draw their gain against their time.
 
     Writes ``overview.csv``, one line for each method and table. Its columns are PSNR, SSIM, LPIPS, cubic interpolation
@@ -46,12 +46,12 @@ def overview(tables: str | Sequence[str], output_dir: str) -> None:
     rows, missing = _read_tables(folders)
     if not rows:
         raise ValueError(f"{', '.join(map(str, folders))}: no row is done.")
-    if others := tables_in(output_dir) - set(names):
+    if others := list_tables(output_dir) - set(names):
         raise FileExistsError(
             f"{output_dir} has an overview of other tables, {', '.join(sorted(others))}; name another folder."
         )
     print(write_overview(output_dir, rows))
-    quality_against_time(Path(output_dir) / "overview.png", rows)
+    draw_quality_against_time(Path(output_dir) / "overview.png", rows)
     print(f"overview.csv and overview.png are in {output_dir}")
     if missing:
         listing = "\n  ".join(missing)
@@ -62,51 +62,53 @@ def _read_tables(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
     """Return the rows for :func:`common.reports.write_overview`, and the folders of the runs that are not done."""
     rows, missing, cases = [], [], []
     for folder in folders:
-        runs_by_row = rows_in(folder)
+        runs_by_row = read_rows(folder)
         if not runs_by_row:
             raise FileNotFoundError(f"{folder}: there is no rows.json; expected the folder of an ablate.")
         own: dict[str, dict] = {}
         for name, runs in runs_by_row.items():
-            left = not_done(folder, runs)
+            left = list_unfinished(folder, runs)
             missing += left
             if not left:
                 read = [json.loads((folder / run["folder"] / "table.json").read_text())["cases"] for run in runs]
                 cases += [case for of_run in read for case in of_run]
-                own[name] = {"table": folder.name, "method": name, **_row(folder, runs, read)}
+                own[name] = {"table": folder.name, "method": name, **_make_row(folder, runs, read)}
         for row in own.values():
             after, start = (own.get(row[key]) for key in ("weights", "start"))
-            learned = trained(after["psnr"], start["psnr"]) if after and start else None
+            learned = describe_gain_over_start(after["psnr"], start["psnr"]) if after and start else None
             rows.append({**row, "trained": learned})
-    measured_as(cases)
+    describe_measurement(cases)
     return rows, missing
 
 
-def _row(folder: Path, runs: Sequence[dict], read: Sequence[Sequence[dict]]) -> dict:
+def _make_row(folder: Path, runs: Sequence[dict], read: Sequence[Sequence[dict]]) -> dict:
     by_seed: dict[int | None, list[dict]] = {}
     cubic, training = [], []
     costs: list[Any] = []
-    for run, of_run in zip(runs, read, strict=True):
-        for case in of_run:
+    for run, run_cases in zip(runs, read, strict=True):
+        for case in run_cases:
             if case["method"] == "cubic":
                 cubic.append(case)
             elif case["method"] != "bicubic":
                 by_seed.setdefault(run["seed"], []).append(case)
         cost = folder / run["folder"] / "cost.json"
         costs.append(json.loads(cost.read_text()) if cost.is_file() else {"parameters": math.nan, "seconds": {}})
-        weights = weights_of(folder, run)
+        weights = find_weights(folder, run)
         # If nothing was learned, the seconds are only those of a start.
-        training.append(_total(weights / TRAINING_SECONDS) if weights and has_learned(weights) else 0.0)
-    scores = {key: [_mean(cases, key) for cases in by_seed.values()] for key in ("psnr", "ssim", "lpips")}
-    shifts = [abs(_mean([case for cases in by_seed.values() for case in cases], f"displacement_{a}")) for a in "xyz"]
+        training.append(_sum_numbers(weights / TRAINING_SECONDS) if weights and is_trained(weights) else 0.0)
+    scores = {key: [_compute_mean(cases, key) for cases in by_seed.values()] for key in ("psnr", "ssim", "lpips")}
+    shifts = [
+        abs(_compute_mean([case for cases in by_seed.values() for case in cases], f"displacement_{a}")) for a in "xyz"
+    ]
     several = len(by_seed) > 1
     return {
-        **about(folder, runs),
+        **describe_row(folder, runs),
         "cases": len({case["case"] for cases in by_seed.values() for case in cases}),
         "seeds": len(by_seed),
         **{key: float(np.mean(values)) for key, values in scores.items()},
         **{f"{key}_sd": float(np.std(scores[key], ddof=1)) if several else math.nan for key in ("psnr", "ssim")},
-        "cubic_psnr": _mean(cubic, "psnr"),
-        "cubic_ssim": _mean(cubic, "ssim"),
+        "cubic_psnr": _compute_mean(cubic, "psnr"),
+        "cubic_ssim": _compute_mean(cubic, "ssim"),
         "displacement": max(shifts),
         "parameters": max(cost["parameters"] for cost in costs),
         # Per training: the runs of a pool are summed, and seeds are averaged.
@@ -115,11 +117,11 @@ def _row(folder: Path, runs: Sequence[dict], read: Sequence[Sequence[dict]]) -> 
     }
 
 
-def _mean(cases: Sequence[dict], key: str) -> float:
+def _compute_mean(cases: Sequence[dict], key: str) -> float:
     values = [case[key] for case in cases if case.get(key) is not None]
     return float(np.mean(values)) if values else math.nan
 
 
-def _total(path: Path) -> float:
+def _sum_numbers(path: Path) -> float:
     """The sum of a file's numbers, NaN where there is none."""
     return sum(map(float, path.read_text().split())) if path.is_file() else math.nan

@@ -10,14 +10,14 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..override_checks import top_of
-from ..reports import aligned
+from ..override_checks import get_top_key
+from ..reports import align_columns
 from ..runtime import progress
 from ..runtime.memory import to_channels_last
-from ..values import check_whole, is_true
+from ..values import check_whole_numbers, parse_bool
 
 
-def profile(
+def profile_bundle(
     bundle: str, slab: int = 64, volume: tuple[int, int, int] = (160, 160, 128), repeats: int = 1, **override
 ) -> None:
     """Print parameters, multiply-adds on the network's input and seconds for a volume (Liu et al. 2023, table II).
@@ -39,26 +39,26 @@ def profile(
     sizes = tuple(int(n) for n in volume)
     if len(sizes) != 3:
         raise ValueError(f"--volume is {volume}, expected three sizes such as 160,160,128.")
-    check_whole(slab=slab, repeats=repeats)
+    check_whole_numbers(slab=slab, repeats=repeats)
     folders = [Path(folder.strip()) for folder in (bundle.split(",") if isinstance(bundle, str) else bundle)]
-    parsers = [_parser(folder) for folder in folders]
-    unknown = [key for key in override if not any(top_of(key) in parser for parser in parsers)]
+    parsers = [_load_config(folder) for folder in folders]
+    unknown = [key for key in override if not any(get_top_key(key) in parser for parser in parsers)]
     if unknown:
         raise ValueError(f"{bundle}: no train.json has a key {', '.join(unknown)}.")
     head = ["bundle", "parameters", "multiply-adds", "on", f"seconds for {'x'.join(str(n) for n in sizes)}"]
     lines = [head]
-    with progress.shown("measuring"):
+    with progress.show_progress("measuring"):
         for number, parser in enumerate(parsers):
-            parser.update({key: value for key, value in override.items() if top_of(key) in parser})
-            with progress.part(number, len(parsers)):
-                lines.append(_measured(parser, slab, sizes, repeats))
+            parser.update({key: value for key, value in override.items() if get_top_key(key) in parser})
+            with progress.begin_part(number, len(parsers)):
+                lines.append(_measure_bundle(parser, slab, sizes, repeats))
     device = parsers[0].get_parsed_content("device")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(aligned(lines))
+    print(align_columns(lines))
     print(f"{name}, torch {torch.__version__}")
 
 
-def _parser(folder: Path) -> ConfigParser:
+def _load_config(folder: Path) -> ConfigParser:
     """Return a bundle's train.json and metadata.json."""
     path = folder / "configs" / "train.json"
     if not path.is_file():
@@ -73,20 +73,20 @@ def _parser(folder: Path) -> ConfigParser:
     return parser
 
 
-def _measured(parser: ConfigParser, slab: int, sizes: tuple[int, ...], repeats: int) -> list[str]:
+def _measure_bundle(parser: ConfigParser, slab: int, sizes: tuple[int, ...], repeats: int) -> list[str]:
     """A bundle's line of the table."""
     device = parser.get_parsed_content("device")
     network = to_channels_last(parser.get_parsed_content("network_def"), device).eval()
     inferer = parser.get_parsed_content("train#inferer")
     image = parser["_meta_#network_data_format#inputs#image"]
     channels = image["num_channels"]
-    if "guided" in parser and not is_true(parser.get_parsed_content("guided"), "guided"):
+    if "guided" in parser and not parse_bool(parser.get_parsed_content("guided"), "guided"):
         channels = 1
     shape = [channels, *(slab if size == "n" else size for size in image["spatial_shape"])]
 
     volumes = [torch.rand(1, 1, *sizes, device=device)]
-    if hasattr(inferer, "guide_shape") and shape[0] > 1:
-        volumes.append(torch.rand(1, 1, *inferer.guide_shape(sizes), device=device))
+    if hasattr(inferer, "compute_guide_shape") and shape[0] > 1:
+        volumes.append(torch.rand(1, 1, *inferer.compute_guide_shape(sizes), device=device))
     seconds = []
     with torch.no_grad():
         example = torch.rand(1, *shape, device=device)
@@ -97,7 +97,7 @@ def _measured(parser: ConfigParser, slab: int, sizes: tuple[int, ...], repeats: 
             if device.type == "cuda":
                 torch.cuda.synchronize()
             start = time.perf_counter()
-            with progress.part(number, repeats):
+            with progress.begin_part(number, repeats):
                 inferer(volumes[0], network, *volumes[1:])
             if device.type == "cuda":
                 torch.cuda.synchronize()

@@ -82,19 +82,19 @@ def super_resolve(
     import_monai()
     from ..cases.choose import STACKS, choose_weights, find_offers
     from ..cases.discover import convert_series, discover_cases, get_folder, set_acquired_matrix
-    from ..cases.run import check_space, run_cases
+    from ..cases.run import check_disk_space, run_cases
     from ..data.lists.sharding import select_cases
     from ..errors import RunsFailedError
     from ..io.files import check_writable
-    from ..io.images import missing_content
-    from ..runtime.distributed import gathered, join, rank, say
+    from ..io.images import explain_missing_content
+    from ..runtime.distributed import connect_processes, gather_items, get_rank, print_once
 
     # MONAI's messages about its set-up, and about a decoder for CUDA, say nothing about a scan.
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
         logging.getLogger(module).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-    given = {"scale": scale, "acquired_matrix": acquired_matrix, "bundle": None if bundle == STACKS else bundle}
-    if together and (names := [f"--{name}" for name, value in given.items() if value is not None]):
+    given_options = {"scale": scale, "acquired_matrix": acquired_matrix, "bundle": None if bundle == STACKS else bundle}
+    if together and (names := [f"--{name}" for name, value in given_options.items() if value is not None]):
         raise ValueError(
             f"--together goes without {' and '.join(names)}: the bundle {STACKS} does it, for voxels of any size."
         )
@@ -114,7 +114,9 @@ def super_resolve(
     for path, root in zip(paths, roots, strict=True):
         if not root.exists():
             hint = " With --together the folder of the results is --output_dir." if together is True else ""
-            raise FileNotFoundError(f"{path}: {missing_content(root) or 'there is no such file or folder.'}{hint}")
+            raise FileNotFoundError(
+                f"{path}: {explain_missing_content(root) or 'there is no such file or folder.'}{hint}"
+            )
     output = Path(output_dir).expanduser() if output_dir else get_folder(roots[0]) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         cases = discover_cases(roots, Path(temporary), guide, subject, label, together)
@@ -122,18 +124,18 @@ def super_resolve(
         asked = bundle is not None or scale is not None or "checkpoint" in override
         choose_weights(cases, known, stacks, guide is not None, asked)
         cases = select_cases(cases, output, skip_existing, shard, bids, convert_series)
-        check_space(cases, output)
+        check_disk_space(cases, output)
         if not dry_run:
             check_writable(output)
         if not cases:
             print("no scans to do", flush=True)
         elif not dry_run:
-            say(f"results go to {output}")
+            print_once(f"results go to {output}")
         run_cases(cases, output, [*override], bids, shard, report, dry_run)
-    join()
-    every = gathered([(case.source, case.failure if case.problem else None) for case in cases])
+    connect_processes()
+    every = gather_items([(case.source, case.failure if case.problem else None) for case in cases])
     if failures := [failure for _, failure in every if failure]:
-        if rank()[0] > 0:
+        if get_rank()[0] > 0:
             raise SystemExit(1)  # the first process says what failed
         cannot = (
             "could not be done"

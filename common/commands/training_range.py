@@ -9,13 +9,13 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from ..data import Group, VolumeCache
-from ..io.naming import root_cause
+from ..io.naming import find_root_cause
 from ..override_checks import find_unread
-from ..transforms import scan_statistics, widened_range
+from ..transforms import compute_scan_statistics, widen_range
 from ..weights import read_overlay, write_overlay
 
 
-def training_range(
+def measure_training_range(
     config_file: str | list[str],
     group: str,
     transform: str = "validate#preprocessing",
@@ -23,7 +23,8 @@ def training_range(
     finer: float = 1.0,
     **override,
 ) -> None:
-    """Print the range of the statistics of a training's LR volumes, as JSON, for ``training_range`` of inference.json.
+    """Print the range of the statistics of a training's LR volumes, as JSON, for ``measure_training_range`` of
+    inference.json.
 
     The volumes are loaded, and if the training does so degraded, with the training's configs, overlays and overrides.
     Inference then warns about scans outside of the range. The printed JSON can be saved as an overlay of
@@ -62,12 +63,13 @@ def training_range(
         entries = Group(parser.get_parsed_content("datalist"), group, ("hr", "lr", "guide"))
         volumes = VolumeCache(entries.entries, parser.get_parsed_content(transform), ["lr"])
     except Exception as error:
-        raise ValueError(f"{config_file}: {root_cause(error)}") from error
-    found = widened_range(
-        scan_statistics(item["lr"], affines["lr"]) for item, affines in zip(volumes.items, volumes.affines, strict=True)
+        raise ValueError(f"{config_file}: {find_root_cause(error)}") from error
+    training_range = widen_range(
+        compute_scan_statistics(item["lr"], affines["lr"])
+        for item, affines in zip(volumes.items, volumes.affines, strict=True)
     )
-    found["in_plane_spacing"][0] = float(f"{found['in_plane_spacing'][0] / finer:.3g}")
+    training_range["in_plane_spacing"][0] = float(f"{training_range['in_plane_spacing'][0] / finer:.3g}")
     if checkpoint is not None and overlay is not None:
-        write_overlay(checkpoint, {**overlay, "training_range": found})
-    lines = ",\n".join(f'        "{name}": {json.dumps(pair)}' for name, pair in found.items())
+        write_overlay(checkpoint, {**overlay, "training_range": training_range})
+    lines = ",\n".join(f'        "{name}": {json.dumps(pair)}' for name, pair in training_range.items())
     print(f'{{\n    "training_range": {{\n{lines}\n    }}\n}}')

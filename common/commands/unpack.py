@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from ..export.archive import sha256_of
+from ..export.archive import compute_sha256
 from ..io.files import check_writable
 
 LIMIT = 4 * 2**30  # bytes: the largest size of an unpacked bundle
@@ -20,7 +20,7 @@ class RefusedError(ValueError):
     """An intact zip that must not be unpacked."""
 
 
-def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
+def unpack_bundle(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
     """Check the zip of a bundle and unpack it; nothing in it is run.
 
     Args:
@@ -46,9 +46,9 @@ def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
         raise ValueError(
             f"the SHA-256 for {path} is '{sha256}', expected 64 hexadecimal digits, in --sha256 or {beside}."
         )
-    found = sha256_of(path)
-    if sha256 is not None and found != str(sha256).lower():
-        raise ValueError(f"{path}: its SHA-256 is {found}, expected {sha256}; it is not the file that was published.")
+    digest = compute_sha256(path)
+    if sha256 is not None and digest != str(sha256).lower():
+        raise ValueError(f"{path}: its SHA-256 is {digest}, expected {sha256}; it is not the file that was published.")
     check_writable(output_dir)
     output = Path(output_dir)
     try:
@@ -62,17 +62,17 @@ def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
         raise ValueError(f"{path}: the zip is damaged or of an unknown kind ({error}); fetch it again.") from None
     if (output / name).exists():
         raise FileExistsError(f"{output / name} is there already; remove it, or name another --output_dir.")
-    made = not output.exists()
+    is_new = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(dir=output, prefix=".part-") as temporary:
             archive.extractall(temporary)
             shutil.move(Path(temporary) / name, output / name)
     except OSError as error:
-        if made:
+        if is_new:
             shutil.rmtree(output, ignore_errors=True)
         raise OSError(f"cannot unpack to {output / name}: {error}; make room, or name another --output_dir.") from None
-    print(f"{output / name}: SHA-256 {found}{'' if sha256 else ', not verified: give --sha256'}")
+    print(f"{output / name}: SHA-256 {digest}{'' if sha256 else ', not verified: give --sha256'}")
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> str:
@@ -99,8 +99,8 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> str:
         )
     top = next(iter(tops), "")
     if len(tops) != 1 or not re.fullmatch(r"\w[\w.-]*", top):
-        found = ", ".join(sorted(tops)[:5]) or "nothing"
-        raise RefusedError(f"{path}: holds {found}, expected one folder, named with letters, digits, _, - and dots.")
+        contents = ", ".join(sorted(tops)[:5]) or "nothing"
+        raise RefusedError(f"{path}: holds {contents}, expected one folder, named with letters, digits, _, - and dots.")
     if f"{top}/configs/metadata.json" not in names:
         raise RefusedError(f"{path}: its folder {top} has no configs/metadata.json, as a bundle has; refused.")
     try:

@@ -2,14 +2,14 @@
 
 from .case import Case
 from .ct import LoadCTd
-from .lists.datalist import as_hr, as_lr, load_datalist, only_hr, with_contrasts
+from .lists.datalist import load_datalist, select_hr, select_lr, use_ct_as_hr, with_contrasts
 from .lists.groups import Datalist, Group, find_slice_axis
 from .lists.scans import find_scans
-from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
+from .lists.spacing import check_scale, identify_slice_axis, measure_in_plane_spacing, measure_thin_slice_spacing
 from .loaders.cases import CaseLoader, prepare_lr_hr
 from .loaders.image_pairs import ImagePairLoader, TripletLoader
-from .loaders.kernel_crops import KernelCropLoader, kernel_cases
-from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, across_any_axis
+from .loaders.kernel_crops import KernelCropLoader, select_kernel_cases
+from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, check_any_axis
 from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.volumes import VolumeCache

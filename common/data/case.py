@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..io.images import open_image
-from ..io.naming import case_name, case_stem, root_cause
+from ..io.naming import find_root_cause, format_case, make_case_stem
 from ..io.read import check_affine
 from .inputs import describe_file
 
@@ -66,7 +66,7 @@ class Case(Mapping[str, Any]):
     def name(self) -> str:
         """The name of its results."""
         path = self.get("image") or self.get("hr") or self["lr"]
-        return self.get("name") or case_stem(path, self.get("subject"))
+        return self.get("name") or make_case_stem(path, self.get("subject"))
 
     @property
     def images(self) -> list[str]:
@@ -82,7 +82,7 @@ class Case(Mapping[str, Any]):
     @property
     def failure(self) -> str:
         """Its problem, with its source before it, for a list of failures."""
-        source, reason = self.source or case_name(self), self.hide_temporary_files(str(self.problem))
+        source, reason = self.source or format_case(self), self.hide_temporary_files(str(self.problem))
         return reason if reason.startswith(f"{source}:") else f"{source}: {reason}"
 
     @property
@@ -91,12 +91,12 @@ class Case(Mapping[str, Any]):
         return (self.ended or time.perf_counter()) - self.started
 
     @contextmanager
-    def catch(self) -> Iterator[None]:
+    def catch_problem(self) -> Iterator[None]:
         """Make an error its problem, so that other cases go on."""
         try:
             yield
         except Exception as error:
-            self.problem = self.hide_temporary_files(root_cause(error))
+            self.problem = self.hide_temporary_files(find_root_cause(error))
 
     def hide_temporary_files(self, message: str) -> str:
         """Replace temporary files in a warning or reason: by the case's name, or in an exam by what they were made of.

@@ -9,9 +9,9 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import Compose, MapTransform
 
-from ..physics.scale import across_slices
+from ..physics.scale import get_slice_factor
 from ..transforms import HounsfieldWindowd, LoadScand, ResampleHRd
-from .lists.spacing import slice_axis_of, thin_slice_spacing
+from .lists.spacing import identify_slice_axis, measure_thin_slice_spacing
 
 
 class LoadCTd(MapTransform):
@@ -41,14 +41,14 @@ class LoadCTd(MapTransform):
         offset: float | str = "auto",
     ) -> None:
         super().__init__(keys)
-        self.like, self.slice_axis, self.scale = like, slice_axis, int(across_slices(scale=scale))
+        self.file, self.slice_axis, self.scale = like, slice_axis, int(get_slice_factor(scale=scale))
         self.window, self.offset = window, offset
 
     @cached_property
     def steps(self) -> Compose:
         """The steps, once the MR is known."""
-        spacing = thin_slice_spacing(self.like, self.slice_axis, self.scale)
-        axis = slice_axis_of(self.like, self.slice_axis)
+        spacing = measure_thin_slice_spacing(self.file, self.slice_axis, self.scale)
+        axis = identify_slice_axis(self.file, self.slice_axis)
         return Compose(
             [
                 LoadScand(self.keys, slice_axis=axis, normalise=False, set_aside=False),

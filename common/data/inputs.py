@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..io.files import read_object, sidecar
+from ..io.files import get_sidecar_path, read_json_object
 from ..io.images import open_image
 
 _SIDECARS = (".json", ".bval", ".bvec")
@@ -32,11 +32,11 @@ def describe_file(path: str) -> dict[str, Any]:
     """
     digest = digest_voxels(path)
     beside = {}
-    for file in (sidecar(path).with_suffix(end) for end in _SIDECARS):
+    for file in (get_sidecar_path(path).with_suffix(end) for end in _SIDECARS):
         with contextlib.suppress(OSError):  # none, or one that cannot be read: it is only a hint
             beside[file.suffix] = hashlib.sha256(file.read_bytes()).hexdigest()
-    found = {"File": os.path.realpath(path), "Bytes": os.stat(path).st_size, "Sha256": digest}
-    return {**found, **({"Sidecars": beside} if beside else {})}
+    description = {"File": os.path.realpath(path), "Bytes": os.stat(path).st_size, "Sha256": digest}
+    return {**description, **({"Sidecars": beside} if beside else {})}
 
 
 def describe_series(series: Any, converted: str | os.PathLike) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def describe_series(series: Any, converted: str | os.PathLike) -> dict[str, Any]
 
     Args:
         series: a :class:`~common.io.dicom.Series` without a problem.
-        converted: its file by :func:`~common.io.dicom.to_nifti`.
+        converted: its file by :func:`~common.io.dicom.write_nifti`.
     """
     return {
         "SeriesInstanceUID": series.uid,
@@ -66,12 +66,12 @@ def digest_voxels(path: str | os.PathLike) -> str:
     except Exception as error:  # nibabel has own errors for each format
         raise ValueError(f"{path}: its voxels cannot be read ({error}); get a whole copy of it.") from None
     # Affines of one file differ by rounding between formats and libraries.
-    found = hashlib.sha256(repr((image.shape, image.affine.astype(np.float32).tolist())).encode())
-    found.update(voxels.data)
-    return found.hexdigest()
+    digest = hashlib.sha256(repr((image.shape, image.affine.astype(np.float32).tolist())).encode())
+    digest.update(voxels.data)
+    return digest.hexdigest()
 
 
-def find_owner(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> str:
+def compare_inputs(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> str:
     """Compare the inputs of an existing result with those of a new one.
 
     Args:
@@ -86,9 +86,9 @@ def find_owner(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> st
     described = result.with_name(result.name.removesuffix(".nii.gz") + ".json")
     if not result.exists() and not described.exists():
         return "nobody"
-    content, _ = read_object(described) if described.is_file() else ({}, None)
-    own = content.get("SuperResolution")
-    known = own.get("Inputs") if isinstance(own, dict) else None
+    content, _ = read_json_object(described) if described.is_file() else ({}, None)
+    record = content.get("SuperResolution")
+    known = record.get("Inputs") if isinstance(record, dict) else None
     if not isinstance(known, list) or not known or not all(isinstance(each, dict) for each in known):
         return (
             f"{result} or its JSON is there, and does not say which scan it was made of; remove both, or name another "
@@ -98,19 +98,19 @@ def find_owner(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> st
         inputs = describe()
     except (OSError, ValueError) as error:
         return str(error)
-    if [*map(_content, known)] == [*map(_content, inputs)]:
+    if [*map(_get_content, known)] == [*map(_get_content, inputs)]:
         return "same"
-    first, new = _identify(known[0]), _identify(inputs[0])
+    first, new = _name_input(known[0]), _name_input(inputs[0])
     if first == new:
         return "changed"
     return f"{result} was made of {first}, expected {new}; name another output folder, or rename the scan."
 
 
-def _content(described: Mapping[str, Any]) -> tuple[Any, Any]:
+def _get_content(described: Mapping[str, Any]) -> tuple[Any, Any]:
     return described.get("Sha256"), described.get("Sidecars")
 
 
-def _identify(described: Mapping[str, Any]) -> str:
+def _name_input(described: Mapping[str, Any]) -> str:
     """A file, or a series and its part."""
     if "File" in described:
         return str(described["File"])

@@ -6,14 +6,14 @@ from typing import Any
 
 from ..degradations import Degradation
 from ..io.files import check_writable
-from ..runtime.distributed import join
-from ..values import is_true
+from ..runtime.distributed import connect_processes
+from ..values import parse_bool
 from .case import Case
-from .lists.exams import combine_stacks, group_by, identify_exam
-from .lists.scan_kinds import say_passed_over
+from .lists.exams import combine_stacks, group_cases, identify_exam
+from .lists.scan_kinds import print_skipped
 from .lists.scans import find_scans
 from .lists.sharding import select_cases
-from .simulation.cohort import simulated_exam, simulated_scan
+from .simulation.cohort import simulate_exam, simulate_scan
 
 
 def find_cases(
@@ -47,10 +47,10 @@ def find_cases(
         PermissionError, NotADirectoryError: when ``output_dir`` is not writable.
     """
     check_writable(output_dir)
-    if not is_true(guided, "guided"):
+    if not parse_bool(guided, "guided"):
         guide = None
     if dataset_dir is None:
-        dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
+        dataset_dir = simulate_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
     return _select(find_scans(dataset_dir, lr, guide, subject), output_dir, skip_existing, shard, bids)
 
 
@@ -74,8 +74,8 @@ def find_exams(
         PermissionError, NotADirectoryError: when ``output_dir`` is not writable.
     """
     check_writable(output_dir)
-    path = simulated_exam(f"{output_dir}/scan") if dataset_dir is None else dataset_dir
-    groups = group_by(find_scans(path), lambda case: identify_exam(case["image"]))
+    path = simulate_exam(f"{output_dir}/scan") if dataset_dir is None else dataset_dir
+    groups = group_cases(find_scans(path), lambda case: identify_exam(case["image"]))
     exams = [combine_stacks(group) for group in groups if len(group) > 1]
     alone = {group[0]["image"]: "the folder has no other stack of its exam" for group in groups if len(group) == 1}
     if not exams:
@@ -84,12 +84,12 @@ def find_exams(
             "differ only in the plane, such as brain_ax.nii.gz and brain_cor.nii.gz. Or name the stacks: "
             "mri-sr A B --together."
         )
-    say_passed_over(alone)
+    print_skipped(alone)
     return _select(exams, output_dir, skip_existing, shard, bids)
 
 
 def _select(cases: list[Case], *selection: Any) -> list[Case]:
     """Select the cases that are left for this process, and connect it to the others."""
     left = select_cases(cases, *selection)
-    join()
+    connect_processes()
     return left

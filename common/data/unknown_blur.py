@@ -12,13 +12,13 @@ from monai.transforms import Compose, MapTransform
 
 from ..degradations import ComposeDegradations, Degradation, InPlaneKernel, RicianNoise
 from ..physics.blur_kernels import load_kernels
-from ..physics.scale import in_plane, patch_of
+from ..physics.scale import get_in_plane_number, make_patch_size
 from ..transforms import DenoiseSlicesd, MakeLRd, ResizePlanesd, estimate_noise
-from ..values import check_whole, is_true
+from ..values import check_whole_numbers, parse_bool
 from .lists.groups import Group
-from .lists.spacing import in_plane_spacing
-from .loaders.kernel_crops import KernelCropLoader, check_target, kernel_cases
-from .loaders.slabs import check_fit
+from .lists.spacing import measure_in_plane_spacing
+from .loaders.kernel_crops import KernelCropLoader, check_target, select_kernel_cases
+from .loaders.slabs import check_volume_sizes
 from .loaders.slices import KernelSliceLoader
 from .loaders.volumes import VolumeCache
 
@@ -26,7 +26,7 @@ from .loaders.volumes import VolumeCache
 class UnknownBlur:
     """Kernels and noise of LR scans; each is read, or measured, when it is first asked for.
 
-    :meth:`parts` gives the crops for the estimation of kernels.
+    :meth:`make_part_loaders` gives the crops for the estimation of kernels.
 
     Args:
         source: HR volumes, "hr".
@@ -76,37 +76,37 @@ class UnknownBlur:
         crops: int = 1,
         denoise: bool | str = True,
     ) -> None:
-        check_whole(batch_volumes=batch_volumes)
+        check_whole_numbers(batch_volumes=batch_volumes)
         self.source, self.target, self.validation, self.degradation = source, target, validation, degradation
-        self.factor, self.centre = in_plane(scale=list(degradation.factors)), degradation.offset[0]
-        self.hr_patch = self.factor * in_plane(patch_of(lr_patch), "lr_patch")
+        self.factor, self.centre = get_in_plane_number(scale=list(degradation.factors)), degradation.offset[0]
+        self.hr_patch = self.factor * get_in_plane_number(make_patch_size(lr_patch), "lr_patch")
         self.kernel_dir, self.slice_axis, self.seed, self.device = kernel_dir, slice_axis, seed, device
         self._kernels, self._noise_levels, self._validation_degradation = kernels, noise_levels, validation_degradation
         self.kernel_per, self.slice_step, self.batch_volumes = kernel_per, slice_step, batch_volumes
         self.crop, self.lr_crop, self.crops = crop, (crop - kernel_size) // self.factor + 1, crops
-        self.denoise = is_true(denoise, "denoise")
+        self.denoise = parse_bool(denoise, "denoise")
 
     @cached_property
     def hr_spacing(self) -> list[float]:
         """Spacing of HR pixels along both axes in mm."""
-        return in_plane_spacing(self.source.data, self.slice_axis)
+        return measure_in_plane_spacing(self.source.data, self.slice_axis)
 
-    def parts(self) -> Iterator[KernelCropLoader]:
+    def make_part_loaders(self) -> Iterator[KernelCropLoader]:
         """Yield crops for the kernels of ``batch_volumes`` LR scans at a time.
 
         Raises:
             ValueError: before the first part, when a volume of any part, of validation or for training cannot be used.
         """
         _ = VolumeCache(self.validation, self.source.transform, []).items
-        check_target(self.lr_scans(self.target.data[self.batch_volumes :], denoise=False), self.lr_crop)
+        check_target(self.load_lr_scans(self.target.data[self.batch_volumes :], denoise=False), self.lr_crop)
         source = VolumeCache(self.source.data, self.source.transform, ["hr"])
-        check_fit(source, "hr", (self.hr_patch, self.hr_patch, 1), "source")
+        check_volume_sizes(source, "hr", (self.hr_patch, self.hr_patch, 1), "source")
         for first in range(0, len(self.target), self.batch_volumes):
-            target = self.lr_scans(self.target.data[first : first + self.batch_volumes], self.denoise)
-            cases = kernel_cases(source, target, self.kernel_per, self.slice_step)
+            target = self.load_lr_scans(self.target.data[first : first + self.batch_volumes], self.denoise)
+            cases = select_kernel_cases(source, target, self.kernel_per, self.slice_step)
             yield KernelCropLoader(source, target, cases, self.crop, self.lr_crop, self.crops, self.seed, self.device)
 
-    def lr_scans(self, entries: Sequence[Mapping], denoise: bool) -> VolumeCache:
+    def load_lr_scans(self, entries: Sequence[Mapping], denoise: bool) -> VolumeCache:
         """LR scans for the estimation of kernels, "lr", with pixels ``factor`` times as large as HR pixels."""
         resize = ResizePlanesd("lr", [self.factor * mm for mm in self.hr_spacing])
         return VolumeCache(entries, Compose([self.target.transform, DenoiseSlicesd("lr", denoise), resize]), ["lr"])

@@ -49,10 +49,10 @@ class Degradation(nn.Module):
         offset: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
     ) -> None:
         super().__init__()
-        self.factors = _as_factors(factors, type(self).__name__, self.whole_factors)
+        self.factors = _check_factors(factors, type(self).__name__, self.whole_factors)
         self.offset: tuple[float, ...] = tuple(float(o) for o in offset)
 
-    def turns_alike(self) -> bool:
+    def commutes_with_rotations(self) -> bool:
         """Whether mirroring or turning a volume in plane mirrors or turns its LR volume in the same way.
 
         This is tested on noise. It needs LR voxels in the middle of their HR voxels, the same blur along both axes in
@@ -64,8 +64,8 @@ class Degradation(nn.Module):
         hr = torch.rand(1, *size, generator=torch.Generator().manual_seed(0))
         lr = self(hr)
         return all(
-            torch.allclose(self(moved(hr)), moved(lr), atol=1e-4)
-            for moved in (lambda volume: volume.flip(1), lambda volume: volume.rot90(1, (1, 2)))
+            torch.allclose(self(transform(hr)), transform(lr), atol=1e-4)
+            for transform in (lambda volume: volume.flip(1), lambda volume: volume.rot90(1, (1, 2)))
         )
 
     def forward(self, hr: Tensor) -> Tensor:
@@ -81,9 +81,9 @@ class Degradation(nn.Module):
             ValueError: when the volume has fewer than three axes, or a size is not a multiple of its factor.
             TypeError: when the volume is complex.
         """
-        self._check(hr)
-        self.lr_size(hr.shape[-SPATIAL_DIMS:])
-        return self._run(self._degrade, hr, self.lr_affine)
+        self._check_volume(hr)
+        self.compute_lr_size(hr.shape[-SPATIAL_DIMS:])
+        return self._apply_operator(self._degrade, hr, self.compute_lr_affine)
 
     def adjoint(self, lr: Tensor) -> Tensor:
         """Apply the transpose of the operator, which is its gradient, not its inverse.
@@ -92,18 +92,18 @@ class Degradation(nn.Module):
             lr: volume ``(..., X, Y, Z)`` on the LR grid.
 
         Returns:
-            Volume on the HR grid, of the size that :meth:`hr_size` gives.
+            Volume on the HR grid, of the size that :meth:`compute_hr_size` gives.
 
         Raises:
             TypeError: when the operator is not linear, or the volume is complex.
             ValueError: when the volume has fewer than three axes.
         """
         if not self.linear:
-            raise TypeError(f"{type(self).__name__} has no adjoint: {self.why_not_linear()}")
-        self._check(lr)
-        return self._run(self._adjoint, lr, self.hr_affine)
+            raise TypeError(f"{type(self).__name__} has no adjoint: {self.explain_nonlinearity()}")
+        self._check_volume(lr)
+        return self._apply_operator(self._adjoint, lr, self.compute_hr_affine)
 
-    def lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:
+    def compute_lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:
         """Voxels of the LR volume along each axis: HR voxels over the factor, rounded if the factor is not whole.
 
         Raises:
@@ -120,11 +120,11 @@ class Degradation(nn.Module):
             sizes.append(max(1, math.floor(size / factor + 0.5)))
         return tuple(sizes)
 
-    def hr_size(self, lr_size: Sequence[int]) -> tuple[int, ...]:
+    def compute_hr_size(self, lr_size: Sequence[int]) -> tuple[int, ...]:
         """Voxels of the HR volume along each axis: LR voxels times the factor, rounded if the factor is not whole."""
         return tuple(math.floor(size * factor + 0.5) for size, factor in zip(lr_size, self.factors, strict=True))
 
-    def lr_affine(self, hr_affine: _Affine) -> _Affine:
+    def compute_lr_affine(self, hr_affine: _Affine) -> _Affine:
         """The voxel-to-world affine of the LR volume.
 
         Args:
@@ -138,8 +138,8 @@ class Degradation(nn.Module):
         lr_to_hr[:3, 3] = self.offset
         return _compose_affine(hr_affine, lr_to_hr)
 
-    def hr_affine(self, lr_affine: _Affine) -> _Affine:
-        """The voxel-to-world affine of the HR volume, the exact inverse of :meth:`lr_affine`."""
+    def compute_hr_affine(self, lr_affine: _Affine) -> _Affine:
+        """The voxel-to-world affine of the HR volume, the exact inverse of :meth:`compute_lr_affine`."""
         hr_to_lr = np.diag([*(1.0 / f for f in self.factors), 1.0])
         hr_to_lr[:3, 3] = [-o / f for o, f in zip(self.offset, self.factors, strict=True)]
         return _compose_affine(lr_affine, hr_to_lr)
@@ -153,11 +153,11 @@ class Degradation(nn.Module):
     def _adjoint(self, lr: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must implement _adjoint(lr) -> hr, or set linear = False.")
 
-    def why_not_linear(self) -> str:
+    def explain_nonlinearity(self) -> str:
         """The reason, for messages, why the operator has no adjoint."""
         return "the operator is not linear."
 
-    def _check(self, volume: Tensor) -> None:
+    def _check_volume(self, volume: Tensor) -> None:
         if volume.ndim < SPATIAL_DIMS:
             raise ValueError(
                 f"{type(self).__name__} expects a volume (..., X, Y, Z), got shape {tuple(volume.shape)}. "
@@ -169,7 +169,9 @@ class Degradation(nn.Module):
             )
 
     @staticmethod
-    def _run(operator: Callable[[Tensor], Tensor], volume: Tensor, new_affine: Callable[[Tensor], Tensor]) -> Tensor:
+    def _apply_operator(
+        operator: Callable[[Tensor], Tensor], volume: Tensor, new_affine: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
         compute_dtype = torch.promote_types(plain.dtype, torch.float32)
         # A degradation defines the data: under autocast its matrix products would lose 16 of 24 bits.
@@ -184,15 +186,15 @@ class Degradation(nn.Module):
         return result
 
 
-def _as_factors(factors: Sequence[float] | np.ndarray, owner: str, whole: bool) -> tuple[Any, ...]:
-    expected = "three positive integers" if whole else "three numbers of at least 1"
+def _check_factors(factors: Sequence[float] | np.ndarray, owner: str, must_be_whole: bool) -> tuple[Any, ...]:
+    expected = "three positive integers" if must_be_whole else "three numbers of at least 1"
     message = (
         f"{owner}: factors must be {expected}, one for each spatial axis, got {factors!r}. "
         "Write for example (2, 2, 1) for twice the voxel size in plane."
     )
     if isinstance(factors, str) or not isinstance(factors, Sequence | np.ndarray) or len(factors) != SPATIAL_DIMS:
         raise ValueError(message)
-    kinds = int | np.integer if whole else int | float | np.number
+    kinds = int | np.integer if must_be_whole else int | float | np.number
     if any(isinstance(f, bool) or not isinstance(f, kinds) or not 1 <= f < math.inf for f in factors):
         raise ValueError(message)
     # (2 ** (1 / 3)) ** 3 is 2, whatever its last bit says.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..values import is_true
+from ..values import parse_bool
 from .base import SPATIAL_DIMS, Degradation, make_generator
 from .k_space import BandLimit, KSpaceTruncation
 from .profiles import GaussianProfile, InPlaneKernel
@@ -55,18 +55,18 @@ class ComposeDegradations(Degradation):
     def linear(self) -> bool:  # type: ignore[override]
         return all(degradation.linear for degradation in self.degradations)
 
-    def lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:
-        sizes = super().lr_size(hr_size)
+    def compute_lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:
+        sizes = super().compute_lr_size(hr_size)
         if all(isinstance(factor, int) for degradation in self.degradations for factor in degradation.factors):
             return sizes
         # Rounded after each step, as in the steps themselves.
         for degradation in self.degradations:
-            hr_size = degradation.lr_size(hr_size)
+            hr_size = degradation.compute_lr_size(hr_size)
         return tuple(hr_size)
 
-    def hr_size(self, lr_size: Sequence[int]) -> tuple[int, ...]:
+    def compute_hr_size(self, lr_size: Sequence[int]) -> tuple[int, ...]:
         for degradation in reversed(self.degradations):
-            lr_size = degradation.hr_size(lr_size)
+            lr_size = degradation.compute_hr_size(lr_size)
         return tuple(lr_size)
 
     def _degrade(self, hr: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class ComposeDegradations(Degradation):
     def _adjoint(self, lr: Tensor) -> Tensor:
         return functools.reduce(lambda volume, degradation: degradation.adjoint(volume), self.degradations[::-1], lr)
 
-    def why_not_linear(self) -> str:
+    def explain_nonlinearity(self) -> str:
         steps = [f"step {i} ({type(d).__name__})" for i, d in enumerate(self.degradations) if not d.linear]
         return f"{', '.join(steps)} is not linear. Take the adjoint of the steps before it."
 
@@ -111,17 +111,17 @@ class RandomDegradation(Degradation):
 
     def _degrade(self, hr: Tensor) -> Tensor:
         volumes = hr.reshape(-1, *hr.shape[-SPATIAL_DIMS:])
-        lr = torch.stack([self.degradations[self._draw(volume)](volume) for volume in volumes])
+        lr = torch.stack([self.degradations[self._draw_index(volume)](volume) for volume in volumes])
         return lr.reshape(*hr.shape[:-SPATIAL_DIMS], *lr.shape[-SPATIAL_DIMS:])
 
-    def _draw(self, volume: Tensor) -> int:
+    def _draw_index(self, volume: Tensor) -> int:
         return int(torch.randint(len(self.degradations), (), generator=make_generator(self.seed, volume)))
 
-    def why_not_linear(self) -> str:
+    def explain_nonlinearity(self) -> str:
         return "which degradation acts depends on the volume."
 
 
-def random_kernels(
+def make_random_kernels(
     kernels: Tensor, factor: int, offset: float = 0.0, noise_levels: Sequence[float] | None = None, seed: int = 0
 ) -> RandomDegradation:
     """Degrade each volume by one of several kernels in plane, drawn at random.
@@ -140,7 +140,7 @@ def random_kernels(
     return RandomDegradation(planes, seed)
 
 
-def measurement(degradation: Degradation, band_limited: bool | str) -> Degradation:
+def make_forward_operator(degradation: Degradation, band_limited: bool | str) -> Degradation:
     """The operator that back projection inverts.
 
     Args:
@@ -150,13 +150,13 @@ def measurement(degradation: Degradation, band_limited: bool | str) -> Degradati
     Returns:
         Truncation of k-space if band-limited, else ``degradation`` itself.
     """
-    if not is_true(band_limited, "band_limited"):
+    if not parse_bool(band_limited, "band_limited"):
         return degradation
     factors = degradation.factors
     # Such a narrow profile only samples.
     return ComposeDegradations([BandLimit(factors), GaussianProfile(factors, fwhm=0.02)])
 
 
-def as_scanned(factors: Sequence[Any]) -> Degradation:
+def choose_degradation(factors: Sequence[Any]) -> Degradation:
     """A Gaussian profile if factors ``(1, 1, n)`` act across the slices only, else truncation of k-space."""
     return GaussianProfile(factors) if factors[0] == 1 else KSpaceTruncation(factors)

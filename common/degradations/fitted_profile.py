@@ -12,9 +12,9 @@ import torch
 from monai.data import MetaTensor, affine_to_spacing
 from nibabel.affines import voxel_sizes
 
-from ..io.files import read_sidecar, slice_thickness
+from ..io.files import parse_slice_thickness, read_sidecar
 from ..io.images import open_image
-from ..physics.means import mean_in_order
+from ..physics.means import compute_mean_in_order
 from .profiles import GaussianProfile
 
 _WIDTHS = np.arange(0.6, 1.41, 0.1)  # in distances of the slices
@@ -53,7 +53,7 @@ class FittedProfile:
     def __init__(self, factors: Sequence[float]) -> None:
         self.factors = tuple(factors)
 
-    def width(self, volume: torch.Tensor) -> float | None:
+    def estimate_width(self, volume: torch.Tensor) -> float | None:
         """Full width at half maximum of a volume's profile, in distances of its slices.
 
         Args:
@@ -70,18 +70,18 @@ class FittedProfile:
         if volume.shape[4] < _SLICES:
             return None
         stacks = [(volume.movedim(axis, 3), factor) for axis, factor in zip((2, 3), factors, strict=True)]
-        differ = [[_differ(stack, factor, float(width)) for stack, factor in stacks] for width in _WIDTHS]
+        differ = [[_compare_sharpness(stack, factor, float(width)) for stack, factor in stacks] for width in _WIDTHS]
         means = np.mean(differ, axis=1)
         if not np.isfinite(means).all():
             return None
         return float(np.clip(1 + _TRUST * (np.interp(0.0, means, _WIDTHS) - 1), *_ORDINARY))
 
-    def of(self, width: float | None) -> GaussianProfile:
+    def make_profile(self, width: float | None) -> GaussianProfile:
         """The profile of this width; for None, as wide as the distance of the slices."""
         return GaussianProfile(self.factors, fwhm=width or 1.0)
 
 
-def slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfile | FittedProfile:
+def make_slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfile | FittedProfile:
     """The slice profile for fine-tuning a network on a scan (``adapt_profile`` in configs).
 
     Args:
@@ -100,7 +100,7 @@ def slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfil
     return GaussianProfile(factors, fwhm=fwhm)
 
 
-def told_width(volume: torch.Tensor) -> float | None:
+def read_profile_width(volume: torch.Tensor) -> float | None:
     """Read the width of a stack's profile from its protocol, in distances of its slices.
 
     This is ``SliceThickness`` in mm over the distance of the slices, from the volume's metadata (DICOM readers) or else
@@ -115,12 +115,12 @@ def told_width(volume: torch.Tensor) -> float | None:
     """
     if not isinstance(volume, MetaTensor):
         return None
-    file, said = (read_first_meta(volume, key) for key in ("filename_or_obj", "SliceThickness"))
+    file, thickness = (read_first_meta(volume, key) for key in ("filename_or_obj", "SliceThickness"))
     spacing = affine_to_spacing(volume.affine.reshape(-1, 4, 4)[0]).tolist()
-    if said is None:
-        mm = _in_sidecar(file, spacing) if isinstance(file, str) else None
-    elif (mm := slice_thickness(said)) is None:
-        warnings.warn(f"{file}: SliceThickness is {said!r}, expected mm above 0; it is not used.", stacklevel=2)
+    if thickness is None:
+        mm = _read_sidecar_thickness(file, spacing) if isinstance(file, str) else None
+    elif (mm := parse_slice_thickness(thickness)) is None:
+        warnings.warn(f"{file}: SliceThickness is {thickness!r}, expected mm above 0; it is not used.", stacklevel=2)
     return None if mm is None else mm / spacing[2]
 
 
@@ -134,18 +134,18 @@ def read_first_meta(volume: MetaTensor, key: str) -> object:
     return value
 
 
-def _in_sidecar(file: str, spacing: Sequence[float]) -> float | None:
+def _read_sidecar_thickness(file: str, spacing: Sequence[float]) -> float | None:
     """SliceThickness in a file's sidecar JSON, if the file has this slice distance; else None."""
-    said, problem = read_sidecar(file)
+    metadata, problem = read_sidecar(file)
     if problem is not None:
         warnings.warn(problem, stacklevel=3)
-    if "SliceThickness" not in said or not Path(file).is_file():
+    if "SliceThickness" not in metadata or not Path(file).is_file():
         return None
     same = np.isclose(voxel_sizes(open_image(file).affine), spacing[2], rtol=_ROUNDING)
-    return said["SliceThickness"] if same.any() else None
+    return metadata["SliceThickness"] if same.any() else None
 
 
-def _differ(volume: torch.Tensor, factor: float, width: float) -> float:
+def _compare_sharpness(volume: torch.Tensor, factor: float, width: float) -> float:
     """q across the slices (last axis) minus q along the averaged axis before it; not finite if unknown."""
     if volume.shape[3] < factor:
         return math.nan
@@ -153,16 +153,16 @@ def _differ(volume: torch.Tensor, factor: float, width: float) -> float:
         volume = volume[:, :, :, : int(volume.shape[3] // factor * factor)]
     coarse = GaussianProfile((1, factor, 1), fwhm=width)(volume.flatten(0, 1))
     tissue = coarse > _TISSUE
-    across, along = (_mean_squares(coarse, tissue, axis) for axis in (3, 2))
+    across, along = (_compute_mean_squares(coarse, tissue, axis) for axis in (3, 2))
     return float((across[0] / across[1]).log() - (along[0] / along[1]).log())
 
 
-def _mean_squares(volume: torch.Tensor, tissue: torch.Tensor, axis: int) -> list[torch.Tensor]:
+def _compute_mean_squares(volume: torch.Tensor, tissue: torch.Tensor, axis: int) -> list[torch.Tensor]:
     """Mean squares of differences in tissue, between voxels one and two apart; NaN if there are too few."""
     means = []
     for step in (1, 2):
         n = max(volume.shape[axis] - step, 0)
         inside = tissue.narrow(axis, 0, n) & tissue.narrow(axis, volume.shape[axis] - n, n)
         squares = (volume.narrow(axis, volume.shape[axis] - n, n) - volume.narrow(axis, 0, n)).square()[inside]
-        means.append(mean_in_order(squares) if len(squares) >= _PAIRS else squares.new_tensor(torch.nan))
+        means.append(compute_mean_in_order(squares) if len(squares) >= _PAIRS else squares.new_tensor(torch.nan))
     return means

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..physics.scale import zero_shot
-from ..physics.spline import apply_along, upsampling_matrix
+from ..physics.scale import choose_zero_shot_images
+from ..physics.spline import apply_along_axes, make_upsampling_matrix
 from .base import Degradation
 
 
-def interpolated(lr: Tensor, degradation: Degradation, size: Sequence[int] | None = None) -> Tensor:
+def interpolate(lr: Tensor, degradation: Degradation, size: Sequence[int] | None = None) -> Tensor:
     """Interpolate an LR volume onto the HR grid by a cubic spline, each HR voxel at its own position.
 
     Args:
@@ -22,12 +22,12 @@ def interpolated(lr: Tensor, degradation: Degradation, size: Sequence[int] | Non
     Returns:
         ``(..., *size)``.
     """
-    sizes = size or degradation.hr_size(lr.shape[-3:])
+    sizes = size or degradation.compute_hr_size(lr.shape[-3:])
     axes = zip(lr.shape[-3:], sizes, degradation.factors, degradation.offset, strict=True)
-    return apply_along(lr, [None if f == 1 else upsampling_matrix(n, hr, f, o) for n, hr, f, o in axes])
+    return apply_along_axes(lr, [None if f == 1 else make_upsampling_matrix(n, hr, f, o) for n, hr, f, o in axes])
 
 
-class Interpolated(nn.Module):
+class DegradeAndInterpolate(nn.Module):
     """Degrade an HR volume, and interpolate the result onto the HR grid by a cubic spline.
 
     Networks that improve interpolated volumes are trained on this.
@@ -44,10 +44,10 @@ class Interpolated(nn.Module):
 
     def forward(self, hr: Tensor) -> Tensor:
         """``(..., X, Y, Z)`` to the same size."""
-        return interpolated(self.degradation(hr), self.degradation, hr.shape[-3:])
+        return interpolate(self.degradation(hr), self.degradation, hr.shape[-3:])
 
 
-class ZeroShotImages(Interpolated):
+class DegradeImages(DegradeAndInterpolate):
     """Degrade images of a scan for zero-shot training, which learns from the scan to super-resolve it.
 
     Args:
@@ -62,7 +62,7 @@ class ZeroShotImages(Interpolated):
     """
 
     def __init__(self, degradation: Degradation, scales: Sequence[float] = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)) -> None:
-        _, self.planes, factors = zero_shot(list(degradation.factors))
+        _, self.planes, factors = choose_zero_shot_images(list(degradation.factors))
         # Across slices, use the scan's own degradation with all its options.
         super().__init__(degradation if list(degradation.factors) == factors else type(degradation)(factors))
         self.scales = tuple(scales)

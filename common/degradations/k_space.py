@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..values import is_true
+from ..values import parse_bool
 from .base import SPATIAL_DIMS, Degradation
 
 _AT_ONCE = 2**19  # values; a transform needs several times the memory of its input, and these fit into a cache
@@ -50,7 +50,7 @@ class KSpaceTruncation(Degradation):
         volume = hr
         for factor in reversed(self.factors):
             if factor > 1:
-                volume = _in_pieces(_truncate, volume, factor)
+                volume = _apply_in_pieces(_truncate, volume, factor)
             volume = volume.movedim(-1, -SPATIAL_DIMS)
         return volume.contiguous()
 
@@ -59,11 +59,11 @@ class KSpaceTruncation(Degradation):
         for factor in self.factors:
             volume = volume.movedim(-SPATIAL_DIMS, -1)
             if factor > 1:
-                volume = _in_pieces(_zero_fill, volume, factor)
+                volume = _apply_in_pieces(_zero_fill, volume, factor)
         return volume.contiguous()
 
 
-def _in_pieces(operator: Callable[[Tensor, int], Tensor], volume: Tensor, factor: int) -> Tensor:
+def _apply_in_pieces(operator: Callable[[Tensor, int], Tensor], volume: Tensor, factor: int) -> Tensor:
     """Apply an operator along the last axis to parts of a large volume in turn; results differ by rounding only."""
     count = math.ceil(volume.numel() / _AT_ONCE)
     if count == 1:
@@ -105,7 +105,7 @@ class KSpaceFilter(Degradation):
 
     The weights are real and symmetric, so a real volume stays real and the operator is its own adjoint.
 
-    Subclasses implement ``weights``.
+    Subclasses implement ``compute_weights``.
 
     Args:
         axes: the spatial axes (0, 1, 2) that are transformed.
@@ -120,7 +120,7 @@ class KSpaceFilter(Degradation):
         if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= set(range(SPATIAL_DIMS)):
             raise ValueError(f"{type(self).__name__}: axes must be distinct spatial axes out of 0, 1, 2, got {axes}.")
 
-    def weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+    def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         """The weight of each k-space sample.
 
         Args:
@@ -144,7 +144,7 @@ class KSpaceFilter(Degradation):
             shape = [1] * SPATIAL_DIMS
             shape[dim] = -1
             k.append(frequencies(size, 1.0 / size, device=hr.device, dtype=hr.dtype).abs().round().reshape(shape))
-        return torch.fft.irfftn(k_space * self.weights(*k, sizes=sizes).to(hr.dtype), s=sizes, dim=dims)
+        return torch.fft.irfftn(k_space * self.compute_weights(*k, sizes=sizes).to(hr.dtype), s=sizes, dim=dims)
 
     def _adjoint(self, lr: Tensor) -> Tensor:
         return self._degrade(lr)
@@ -179,11 +179,11 @@ class BandLimit(KSpaceFilter):
     """
 
     def __init__(self, factors: Sequence[int], along: Sequence[bool | str] = (True, True, True)) -> None:
-        limited = [is_true(each, "along") for each in along]
+        limited = [parse_bool(each, "along") for each in along]
         super().__init__([axis for axis, factor in enumerate(factors) if factor > 1 and limited[axis]])
         self.ratios = [factors[axis] for axis in self.axes]
 
-    def weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+    def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         weights = k[0].new_ones(())
         for frequency, size, ratio in zip(k, sizes, self.ratios, strict=True):
             edge = size / (2 * ratio)
@@ -215,7 +215,7 @@ class EllipticalKSpace(KSpaceFilter):
                 f"EllipticalKSpace: an ellipse needs two or three axes, got {axes}; along one axis nothing is cut off."
             )
 
-    def weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+    def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         radius_squared: Any = sum((2.0 * frequency / size) ** 2 for frequency, size in zip(k, sizes, strict=True))
         # Rounding must not decide about samples on the ellipse.
         return radius_squared <= 1.0 + 8 * torch.finfo(radius_squared.dtype).eps
@@ -262,7 +262,7 @@ class PartialFourier(KSpaceFilter):
             )
         self.fraction = float(fraction)
 
-    def weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+    def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         (frequency,), (size,) = k, sizes
         encodings = max(round(self.fraction * size), size // 2 + 1)
         both_sides = frequency <= encodings - size // 2 - 1

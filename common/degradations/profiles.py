@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..physics.gaussian import FWHM_PER_SIGMA
-from ..physics.spline import apply_along, spline_matrix
+from ..physics.spline import apply_along_axes, make_spline_matrix
 from .base import SPATIAL_DIMS, Degradation
 
 
@@ -66,22 +66,22 @@ class GaussianProfile(Degradation):
 
     def _degrade(self, hr: Tensor) -> Tensor:
         size = hr.shape[-SPATIAL_DIMS:]
-        return apply_along(hr, self._matrices(self.lr_size(size), size))
+        return apply_along_axes(hr, self._make_matrices(self.compute_lr_size(size), size))
 
     def _adjoint(self, lr: Tensor) -> Tensor:
         size = lr.shape[-SPATIAL_DIMS:]
-        return apply_along(lr, self._matrices(size, self.hr_size(size)), transposed=True)
+        return apply_along_axes(lr, self._make_matrices(size, self.compute_hr_size(size)), transposed=True)
 
-    def _matrices(self, lr_size: Sequence[int], hr_size: Sequence[int]) -> list[Tensor | None]:
+    def _make_matrices(self, lr_size: Sequence[int], hr_size: Sequence[int]) -> list[Tensor | None]:
         axes = zip(lr_size, hr_size, self.factors, strict=True)
-        return [None if f == 1 else _profile_matrix(n, size, f, self.fwhm) for n, size, f in axes]
+        return [None if f == 1 else _make_profile_matrix(n, size, f, self.fwhm) for n, size, f in axes]
 
     def extra_repr(self) -> str:
         return f"factors={self.factors}, fwhm={self.fwhm}"
 
 
 @lru_cache(maxsize=64)
-def _profile_matrix(lr_size: int, hr_size: int, factor: float, fwhm: float) -> Tensor:
+def _make_profile_matrix(lr_size: int, hr_size: int, factor: float, fwhm: float) -> Tensor:
     """The operator along one axis, (lr_size, hr_size), a few hundred numbers on a side."""
     sigma = fwhm * factor / FWHM_PER_SIGMA
     # The trapezoidal rule, fine enough for the Gaussian and for the spline's pieces of one voxel.
@@ -89,7 +89,7 @@ def _profile_matrix(lr_size: int, hr_size: int, factor: float, fwhm: float) -> T
     u = step * np.arange(-math.ceil(4.5 * sigma / step), math.ceil(4.5 * sigma / step) + 1)
     g = np.exp(-0.5 * (u / sigma) ** 2)
     centres = factor * np.arange(lr_size) + (factor - 1) / 2
-    spline = spline_matrix(hr_size, (centres[:, None] + u).ravel()).reshape(lr_size, u.size, hr_size)
+    spline = make_spline_matrix(hr_size, (centres[:, None] + u).ravel()).reshape(lr_size, u.size, hr_size)
     return torch.from_numpy(np.einsum("q,iqj->ij", g / g.sum(), spline))
 
 
@@ -166,5 +166,5 @@ class InPlaneKernel(Degradation):
     def _adjoint(self, lr: Tensor) -> Tensor:
         # The transpose of a linear operator is its gradient, edges included.
         with torch.enable_grad():
-            hr = lr.new_zeros(*lr.shape[:-3], *self.hr_size(lr.shape[-3:])).requires_grad_()
+            hr = lr.new_zeros(*lr.shape[:-3], *self.compute_hr_size(lr.shape[-3:])).requires_grad_()
             return torch.autograd.grad(self._degrade(hr), hr, lr, create_graph=lr.requires_grad)[0]

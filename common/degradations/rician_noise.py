@@ -60,7 +60,7 @@ class RicianNoise(Degradation):
         # The magnitude of a complex number has a gradient of 0, not NaN, where there is neither signal nor noise.
         return torch.complex(hr + self.sigma * real, self.sigma * imaginary).abs()
 
-    def why_not_linear(self) -> str:
+    def explain_nonlinearity(self) -> str:
         return "the magnitude of a noisy complex signal is not linear in the signal."
 
     def extra_repr(self) -> str:

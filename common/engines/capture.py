@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from ..io.naming import root_cause
+from ..io.naming import find_root_cause
 from ..losses.table import ChangingWeight
 from .player import Player
 
@@ -63,14 +63,14 @@ class IterationCapture:
         self._recording: Any = None
 
     @property
-    def recorded(self) -> bool:
+    def is_recorded(self) -> bool:
         """Whether iterations are replayed."""
         return self._recording is not None
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> Any:
         """Do the work of an iteration; the result is valid until the next call."""
         if self._done == 0:
-            self._begin(batch)
+            self._prepare_recording(batch)
         self._done += 1
         for group, rate in self._rates:
             rate.fill_(group["lr"])
@@ -79,7 +79,7 @@ class IterationCapture:
             return self._warm_up(batch)
         if self.reason is None and self._recording is None and same:
             self._record(batch)
-        if self._recording is not None and (changed := _name_change(self._options, self._read_options())):
+        if self._recording is not None and (changed := _find_change(self._options, self._read_options())):
             self._give_up(f"{changed} changed")
         if self._recording is None or not same:
             with self._put_rates_on_device():
@@ -89,12 +89,12 @@ class IterationCapture:
         self._recording.replay()
         return self._result
 
-    def _begin(self, batch: dict[str, torch.Tensor]) -> None:
+    def _prepare_recording(self, batch: dict[str, torch.Tensor]) -> None:
         if self.reason is None and (reason := self._find_obstacle()):
             self._give_up(reason)
         groups = [group for player in self.players.values() for group in player.optimizer.param_groups]
         # A GPU rounds its learning rate; so do iterations that are not recorded, and training is the same.
-        on_device = [group for group in groups if self.device.type == "cuda" and _reads_rate(group)]
+        on_device = [group for group in groups if self.device.type == "cuda" and _can_read_rate(group)]
         self._rates = [(group, torch.zeros((), device=self.device)) for group in on_device]
         self._shapes = {name: tensor.shape for name, tensor in batch.items()}
         if self.reason is None:
@@ -110,7 +110,7 @@ class IterationCapture:
         for name, player in self.players.items():
             if player.scaler.is_enabled():
                 return "with float16, the processor looks at the gradients"
-            if not all(_reads_rate(group) for group in player.optimizer.param_groups):
+            if not all(_can_read_rate(group) for group in player.optimizer.param_groups):
                 return f"{type(player.optimizer).__name__}, the optimizer of the player '{name}', is not capturable"
         return None
 
@@ -141,7 +141,7 @@ class IterationCapture:
         before = self._read_python_values() if last else {}
         current = torch.cuda.current_stream(self.device)
         self._side.wait_stream(current)
-        with warnings.catch_warnings(record=True) as found, self._put_rates_on_device(), torch.cuda.stream(self._side):
+        with warnings.catch_warnings(record=True) as caught, self._put_rates_on_device(), torch.cuda.stream(self._side):
             warnings.filterwarnings("ignore", _CAPTURABLE)
             warnings.filterwarnings("always", _WAITS)
             if last:
@@ -151,13 +151,13 @@ class IterationCapture:
             finally:
                 torch.cuda.set_sync_debug_mode(mode)
         current.wait_stream(self._side)
-        for warning in found:
+        for warning in caught:
             if "synchronizing CUDA" not in str(warning.message):
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             elif self.reason is None:
                 place = "/".join(Path(warning.filename).parts[-3:])
                 self._give_up(f"the processor waits for the GPU in {place}, line {warning.lineno}")
-        if last and self.reason is None and (changed := _name_change(before, self._read_python_values())):
+        if last and self.reason is None and (changed := _find_change(before, self._read_python_values())):
             self._give_up(f"an iteration changes {changed}")
         return result
 
@@ -176,7 +176,7 @@ class IterationCapture:
         except Exception as error:
             # torch before 2.13 would not draw again.
             generator.graphsafe_set_state(random_state)
-            self._give_up(f"the recording failed: {root_cause(error)}")
+            self._give_up(f"the recording failed: {find_root_cause(error)}")
         else:
             self._recording = recording
 
@@ -189,7 +189,7 @@ class IterationCapture:
             values[f"an option of the optimizer of the player '{name}'"] = fixed
             values[f"clip_norm of the player '{name}'"] = player.clip_norm
             for term, (weight, _, _) in player.losses.terms.items():
-                value = weight.value() if isinstance(weight, ChangingWeight) else weight
+                value = weight.get_value() if isinstance(weight, ChangingWeight) else weight
                 values[f"the weight of {name}/{term}, or its tensor,"] = value
             parameters = [(parameter.data_ptr(), parameter.requires_grad) for parameter in player.parameters]
             values[f"a parameter of the player '{name}'"] = parameters
@@ -216,12 +216,12 @@ class IterationCapture:
         return values
 
 
-def _reads_rate(group: Mapping[str, Any]) -> bool:
+def _can_read_rate(group: Mapping[str, Any]) -> bool:
     """Whether an optimizer can read its learning rate on the GPU; SGD, which has no option "capturable", if fused."""
     return bool(group.get("capturable") or group.get("fused"))
 
 
-def _name_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def _find_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """The name of the first value that is not as before, or None. A tensor must be the same object."""
     for name in {**before, **now}:
         old, new = before.get(name), now.get(name)

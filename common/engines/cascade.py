@@ -14,7 +14,7 @@ from ..graph import TensorGraph
 from ..inferers import CascadeInferer
 from ..networks import Cascade
 from ..transforms import StageTargetd
-from ..weights import load
+from ..weights import load_weights
 from .run_folder import RunFolder
 from .trainer import AlternatingTrainer
 from .validation import Validation
@@ -59,7 +59,7 @@ class CascadeStage(AlternatingTrainer):
             raise ValueError(f"cascade is {len(network.stages)}, expected 1 for learning from HR: set --cascade 1.")
         before = network
         if stage > 1:
-            before = load(copy.deepcopy(network), folder.ckpt_dir / "model.pt", device, degradation=degradation)
+            before = load_weights(copy.deepcopy(network), folder.ckpt_dir / "model.pt", device, degradation=degradation)
         if target is not None:
             target.select_stage(stage, before)
         for dataset in datasets:
@@ -71,7 +71,7 @@ class CascadeStage(AlternatingTrainer):
             degradation=degradation,
             graph=TensorGraph(networks, steps, graph.batch_keys),
             network=network,
-            validator=validator(inferer=inferer.only(stage)),
+            validator=validator(inferer=inferer.select_stage(stage)),
             folder=folder,
             stage=stage,
             **options,

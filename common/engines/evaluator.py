@@ -23,12 +23,12 @@ from tqdm import tqdm
 from ..data.case import Case
 from ..data.loaders.cases import loading_ahead, prepare_lr_hr
 from ..io.images import open_image
-from ..io.naming import case_name
+from ..io.naming import format_case
 from ..runtime import progress
-from ..runtime.distributed import gathered, rank
+from ..runtime.distributed import gather_items, get_rank
 from ..runtime.memory import keep_freed_memory
-from ..runtime.precision import in_precision, settled
-from ..values import is_true
+from ..runtime.precision import apply_precision, choose_autocast
+from ..values import parse_bool
 
 _WARNINGS = 10  # the most different warnings that are listed in full after the cases
 
@@ -49,17 +49,19 @@ class CasesFailedError(RuntimeError):
 class CaseEvaluator(SupervisedEvaluator):
     """A ``SupervisedEvaluator`` that continues after failed cases, and lists them in an error at the end.
 
-    After a failed case, ``engine.state.output`` is an empty list. There is one :class:`~common.runtime.progress.Bar`
-    for all cases. One line per case shows its result, its seconds, and short forms of its warnings. These are all
-    ``UserWarning`` in the loading of the case and until the end of its handlers. They are listed in full at the end.
-    Handlers find the case as ``engine.case``, and finished cases in ``engine.cases``.
+    After a failed case, ``engine.state.output`` is an empty list. There is one
+    :class:`~common.runtime.progress.ProgressBar` for all cases. One line per case shows its result, its seconds, and
+    short forms of its warnings. These are all ``UserWarning`` in the loading of the case and until the end of its
+    handlers. They are listed in full at the end. Handlers find the case as ``engine.case``, and finished cases in
+    ``engine.cases``.
 
     Args:
         device: where the network runs.
         val_data_loader: a :class:`common.data.CaseLoader`.
         network: runs under autocast if ``amp`` says so; the inferer and all else is in float32.
         prepare_batch: as for ``SupervisedEvaluator``.
-        amp: whether the network runs under autocast; None for the choice of :func:`common.runtime.precision.settled`.
+        amp: whether the network runs under autocast; None for the choice of
+            :func:`common.runtime.precision.choose_autocast`.
         amp_kwargs: of ``torch.autocast``; default bfloat16.
         options: further arguments of ``SupervisedEvaluator``.
 
@@ -84,18 +86,18 @@ class CaseEvaluator(SupervisedEvaluator):
         amp_kwargs: dict | None = None,
         **options: Any,
     ) -> None:
-        amp = settled(None if amp is None else is_true(amp, "amp"), network, device, amp_kwargs)
-        network = in_precision(network, device, amp, amp_kwargs)
+        amp = choose_autocast(None if amp is None else parse_bool(amp, "amp"), network, device, amp_kwargs)
+        network = apply_precision(network, device, amp, amp_kwargs)
         super().__init__(device, val_data_loader, network, prepare_batch=prepare_batch, **options)
         # Ignite logs epochs, which cases do not have, and errors, which are raised anyway.
         self.logger.setLevel(logging.CRITICAL)
         self.case: Case | Any = None
         self.cases: list[Case] = []
         self._failed: list[Case] = []
-        self.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
+        self.add_event_handler(Events.GET_BATCH_STARTED, self._begin_case)
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._end_inference)
         # After the given handlers, because they can warn too.
-        self.add_event_handler(Events.ITERATION_COMPLETED, self._finish)
+        self.add_event_handler(Events.ITERATION_COMPLETED, self._finish_case)
 
     @property
     def failures(self) -> list[Case]:
@@ -112,9 +114,9 @@ class CaseEvaluator(SupervisedEvaluator):
             self._run_cases(global_epoch)
         else:
             print("no scans to do", flush=True)
-        every = gathered([case_name(case) for case in self.data_loader.cases])
-        if failures := gathered([case.failure for case in self.failures]):
-            if rank()[0] > 0 and dist.is_initialized():
+        every = gather_items([format_case(case) for case in self.data_loader.cases])
+        if failures := gather_items([case.failure for case in self.failures]):
+            if get_rank()[0] > 0 and dist.is_initialized():
                 sys.exit(1)  # the first process reports the failures
             raise CasesFailedError(failures, len(every))
 
@@ -124,36 +126,36 @@ class CaseEvaluator(SupervisedEvaluator):
         started = time.perf_counter()
         self.state.epoch_length = len(self.data_loader)  # the cases may be others than at the start
         _count_voxels(self.data_loader.cases)
-        with self._record_warnings(), progress.Bar() as self.bar, progress.listening(self._advance):
+        with self._record_warnings(), progress.ProgressBar() as self.bar, progress.listen(self._show_time_left):
             super().run(global_epoch)
         print("\n".join(self._summarise(time.perf_counter() - started)), flush=True)
 
-    def _begin(self) -> None:
+    def _begin_case(self) -> None:
         cases, number = self.data_loader.cases, len(self.cases)
         if number == len(cases):
             return  # Ignite calls once more than there are cases
         self.case, self.loading = cases[number], True
         self.case.started, self.case.inferred, self.case.ended = time.perf_counter(), None, 0.0
         self.case.result = None
-        self._given = self.case.problem
+        self._given_arguments = self.case.problem
         several = len(cases) > 1
         self.bar.what = f"{number + 1}/{len(cases)} " * several + self.case.name + ", all scans" * several
-        self._advance()
+        self._show_time_left()
 
     def _end_inference(self) -> None:
         self.case.inferred = time.perf_counter()
-        self._advance()
+        self._show_time_left()
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
         self.loading = False
         output: Any = []
         if self.case.problem is None:
-            with self.case.catch(), progress.step():
+            with self.case.catch_problem(), progress.begin_step():
                 output = super()._iteration(engine, batchdata)
                 self.case.result = output[0].get("saved_to") if isinstance(output, list) else None
         return output
 
-    def _advance(self, left: float = math.nan) -> None:
+    def _show_time_left(self, left: float = math.nan) -> None:
         """Show the time left: measured for the present step, and by other cases for later steps."""
         case, now = self.case, time.perf_counter()
         done = [other for other in self.cases if other.problem is None and other.voxels]
@@ -168,7 +170,7 @@ class CaseEvaluator(SupervisedEvaluator):
             left = math.nan
         expected = _fit_duration([*done, replace(case, ended=now + left)] if case.voxels or not done else done)
         later = self.data_loader.cases[len(self.cases) + 1 :]
-        self.bar.tell(left + sum(expected(other.voxels) for other in later if other.voxels))
+        self.bar.show_seconds_left(left + sum(expected(other.voxels) for other in later if other.voxels))
 
     def _expect_postprocessing(self, done: Sequence[Case]) -> float:
         """Expected seconds of the present case after the network."""
@@ -176,11 +178,11 @@ class CaseEvaluator(SupervisedEvaluator):
             return self.after * self.case.voxels
         return sum(case.ended - case.inferred for case in done) / sum(case.voxels for case in done) * self.case.voxels
 
-    def _finish(self) -> None:
+    def _finish_case(self) -> None:
         case, self.case = self.case, None
         case.ended = time.perf_counter()
         self.cases.append(case)
-        if case.problem != self._given:
+        if case.problem != self._given_arguments:
             self._failed.append(case)
         count = f"{len(self.cases)}/{len(self.data_loader)} " if len(self.data_loader) > 1 else ""
         tqdm.write(count + case.summarise())

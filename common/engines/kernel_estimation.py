@@ -14,7 +14,7 @@ from torch import nn
 from ..data import UnknownBlur
 from ..graph import TensorGraph
 from ..io.files import check_writable
-from ..weights import load
+from ..weights import load_weights
 from .player import Player
 from .run_folder import RunFolder
 from .trainer import AlternatingTrainer
@@ -32,8 +32,8 @@ class KernelEstimation:
     :class:`common.handlers.KernelReport`. A part that begins again removes the files that depend on it.
 
     Args:
-        blur: its ``parts`` are loaders of crops. It gives the device, the folder of the kernels, and the seed of each
-            part's first weights.
+        blur: its ``make_part_loaders`` are loaders of crops. It gives the device, the folder of the kernels, and the
+            seed of each part's first weights.
         graph: makes the forward pass.
         players: by name; each makes a player.
         network: trained in the next stage, with the kernels.
@@ -67,9 +67,9 @@ class KernelEstimation:
         self.stage, self.blur, self.graph, self.players, self.network = stage, blur, graph, players, network
         self.kernel_dir, self.ckpt_dir = Path(blur.kernel_dir), folder.ckpt_dir
         check_writable(blur.kernel_dir)
-        folder.select_stage("*").check(writes_model=True)
+        folder.select_stage("*").check_overwriting(writes_model=True)
         if initial is not None:
-            load(network, initial, blur.device, degradation=blur.degradation, option="initial")
+            load_weights(network, initial, blur.device, degradation=blur.degradation, option="initial")
         self.invalidates = [Path(file) for file in invalidates]
         self.device, self.train_handlers = torch.device(blur.device), train_handlers
         folder = RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, overwrite=not folder.resume)
@@ -79,11 +79,11 @@ class KernelEstimation:
         """Estimate the kernels of all parts, or those that are missing."""
         from ..handlers import KernelReport
 
-        for number, loader in enumerate(self.blur.parts(), 1):
+        for number, loader in enumerate(self.blur.make_part_loaders(), 1):
             # Draws here must not change later draws.
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(self.blur.seed)
-                graph, players = self.made(len(loader.cases))
+                graph, players = self.make_players(len(loader.cases))
                 report = KernelReport(
                     self.kernel_dir / f"kernels_{number}.json",
                     graph.networks["generator"],  # type: ignore[arg-type]
@@ -98,35 +98,37 @@ class KernelEstimation:
                     players=players,
                     stage=f"{self.stage}_{number}",
                     train_handlers=[*self.train_handlers, report],
-                    invalidates=self._building_on(number),
+                    invalidates=self._list_dependent_files(number),
                     **self.options,
                 ).run()
 
-    def made(self, kernels: int) -> tuple[TensorGraph, dict[str, Player]]:
+    def make_players(self, kernels: int) -> tuple[TensorGraph, dict[str, Player]]:
         """Make graph and players for this number of kernels."""
 
-        def sized(part: Any) -> Any:
+        def set_size(part: Any) -> Any:
             return part if part is None or isinstance(part, nn.Module) else part(kernels=kernels)
 
         networks = self.graph.keywords["networks"]
-        graph = self.graph(networks={name: sized(network) for name, network in networks.items()})
+        graph = self.graph(networks={name: set_size(network) for name, network in networks.items()})
         players = {}
         for name, player in self.players.items():
-            own = {"schedule": sized(player.keywords.get("schedule"))}
+            options = {"schedule": set_size(player.keywords.get("schedule"))}
             optimizer: Any = player.keywords.get("optimizer")
             if "eps" in getattr(optimizer, "keywords", {}):
-                own["optimizer"] = partial(optimizer, eps=optimizer.keywords["eps"] / kernels)
-            players[name] = player(**own)
+                options["optimizer"] = partial(optimizer, eps=optimizer.keywords["eps"] / kernels)
+            players[name] = player(**options)
         return graph, players
 
-    def _building_on(self, number: int) -> list[Path]:
+    def _list_dependent_files(self, number: int) -> list[Path]:
         """Files that are not valid any more if a part begins again."""
-        states = [file for file in self.ckpt_dir.glob(f"training_state_{self.stage}_*.pt") if _number(file) > number]
-        kernels = [file for file in self.kernel_dir.glob("kernels_*.json") if _number(file) >= number]
+        states = [
+            file for file in self.ckpt_dir.glob(f"training_state_{self.stage}_*.pt") if _read_number(file) > number
+        ]
+        kernels = [file for file in self.kernel_dir.glob("kernels_*.json") if _read_number(file) >= number]
         return [*states, *kernels, *self.invalidates]
 
 
-def _number(file: Path) -> int:
+def _read_number(file: Path) -> int:
     """The number at the end of a file's name; 0 if there is none."""
     number = file.stem.rpartition("_")[2]
     return int(number) if number.isdigit() else 0

@@ -85,7 +85,7 @@ class Player:
         if steps < 1 or networks == []:
             raise ValueError(f"a player needs networks and at least 1 step, got networks={networks}, steps={steps}.")
         self.networks = tuple(networks or ())
-        self.losses = LossTable(losses if schedule is None else _scheduled(losses, schedule))
+        self.losses = LossTable(losses if schedule is None else _insert_schedules(losses, schedule))
         self.steps = steps
         self.clip_norm = clip_norm
         self.stop_below = stop_below
@@ -93,7 +93,7 @@ class Player:
         self._optimizer = optimizer
         self._scheduler = scheduler
 
-    def join(self, name: str, graph: TensorGraph, device: torch.device, fp16: bool, captured: bool) -> None:
+    def join_graph(self, name: str, graph: TensorGraph, device: torch.device, fp16: bool, captured: bool) -> None:
         """Take the networks from the graph, make optimizer and scheduler, and check the losses' inputs.
 
         Args:
@@ -108,10 +108,10 @@ class Player:
             if network not in graph.networks:
                 known = ", ".join(graph.networks)
                 raise ValueError(f"player '{name}': the graph has no network '{network}'; known: {known}.")
-        for term, inputs in self.losses.inputs().items():
+        for term, inputs in self.losses.list_inputs().items():
             graph.check_outputs(inputs, f"player '{name}', term '{term}'")
         self.losses.to(device)
-        self.dependent = graph.depending_on(self.networks)
+        self.dependent = graph.find_dependent_steps(self.networks)
         self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
         self.optimizer = self._optimizer(self.parameters, **self._choose_options(device, fp16, captured))
         self.scheduler: Any = None if self._scheduler is None else self._scheduler(self.optimizer)
@@ -120,14 +120,14 @@ class Player:
 
     def _choose_options(self, device: torch.device, fp16: bool, captured: bool) -> dict[str, bool]:
         """Options of the optimizer that make it faster, unless the config has set them."""
-        accepted, given = inspect.signature(self._optimizer).parameters, getattr(self._optimizer, "keywords", {})
+        accepted, configured = inspect.signature(self._optimizer).parameters, getattr(self._optimizer, "keywords", {})
         # A fused optimizer is one kernel. It skips a step that overflowed on the device; others wait for the device.
-        fused = (fp16 or device.type == "cuda") and not (given.get("foreach") or given.get("differentiable"))
+        fused = (fp16 or device.type == "cuda") and not (configured.get("foreach") or configured.get("differentiable"))
         wanted = {"fused": fused, "capturable": captured and device.type == "cuda" and not fp16}
-        return {option: True for option, on in wanted.items() if on and option in accepted and option not in given}
+        return {option: True for option, on in wanted.items() if on and option in accepted and option not in configured}
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether every learning rate has fallen below ``stop_below``."""
         groups = self.optimizer.param_groups
         return self.stop_below is not None and all(group["lr"] < self.stop_below for group in groups)
@@ -166,8 +166,11 @@ class Player:
                 been made for the longer run from the start; else it continues as in the state.
         """
         # The state may be that of a run in another precision, or on another device.
-        own = [{name: group[name] for name in _OF_DEVICE & group.keys()} for group in self.optimizer.param_groups]
-        groups = [group | kept for group, kept in zip(state["optimizer"]["param_groups"], own, strict=True)]
+        current = [{name: group[name] for name in _OF_DEVICE & group.keys()} for group in self.optimizer.param_groups]
+        groups = [
+            group | device_values
+            for group, device_values in zip(state["optimizer"]["param_groups"], current, strict=True)
+        ]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -191,7 +194,7 @@ class Player:
                 self.scheduler.step()
 
 
-def _scheduled(losses: Any, schedule: Schedule) -> dict[str, Any]:
+def _insert_schedules(losses: Any, schedule: Schedule) -> dict[str, Any]:
     """Rows of a loss table, with a schedule's weights instead of their names."""
     named = {name for name, row in losses.items() if isinstance(row, Sequence) and row and isinstance(row[0], str)}
     return {name: [schedule[row[0]], *row[1:]] if name in named else row for name, row in losses.items()}

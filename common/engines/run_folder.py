@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..io.files import check_writable, load_state
-from ..values import is_true
+from ..values import parse_bool
 
 
 class RunFolder:
@@ -33,7 +33,7 @@ class RunFolder:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.ckpt_dir = Path(ckpt_dir) if ckpt_dir else self.output_dir / "models"
-        self.resume, self.overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
+        self.resume, self.overwrite = parse_bool(resume, "resume"), parse_bool(overwrite, "overwrite")
         self.stage = stage
         if self.resume and self.overwrite:
             raise ValueError(
@@ -50,12 +50,12 @@ class RunFolder:
         return "" if self.stage is None else f"_{self.stage}"
 
     @property
-    def history(self) -> Path:
+    def history_file(self) -> Path:
         """File of the losses."""
         return self.output_dir / f"history{self.suffix}.jsonl"
 
     @property
-    def state(self) -> Path:
+    def state_file(self) -> Path:
         """File to resume from."""
         return self.ckpt_dir / f"training_state{self.suffix}.pt"
 
@@ -66,7 +66,7 @@ class RunFolder:
         files = [*self.ckpt_dir.glob("training_state_*.pt"), *self.ckpt_dir.glob("stage_*.*")]
         return sorted(file for file in files if (n := file.stem.rpartition("_")[2]).isdigit() and int(n) > self.stage)
 
-    def check(self, writes_model: bool) -> None:
+    def check_overwriting(self, writes_model: bool) -> None:
         """Refuse to begin a training that would overwrite another training or weights.
 
         Args:
@@ -77,7 +77,11 @@ class RunFolder:
             PermissionError, NotADirectoryError: if it is not writable.
         """
         check_writable(self.output_dir, self.ckpt_dir)
-        run = [path for own in (self.history, self.state) for path in sorted(own.parent.glob(own.name))]
+        run = [
+            path
+            for pattern in (self.history_file, self.state_file)
+            for path in sorted(pattern.parent.glob(pattern.name))
+        ]
         run += self.list_later_files()
         model = [path for path in [self.ckpt_dir / "model.pt"] if writes_model and path.is_file()]
         if self.overwrite or (self.resume and run) or not (run or model):
@@ -95,5 +99,5 @@ class RunFolder:
 
     def read_amp(self) -> bool | None:
         """Whether the run that is resumed uses autocast; None if there is none, or its state does not say."""
-        saved = load_state(self.state, "cpu") if self.resume and self.state.is_file() else None
+        saved = load_state(self.state_file, "cpu") if self.resume and self.state_file.is_file() else None
         return saved.get("amp") if isinstance(saved, dict) else None

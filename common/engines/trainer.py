@@ -17,13 +17,13 @@ from torch import nn
 from ..degradations import Degradation
 from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
-from ..runtime.distributed import average, average_gradients
+from ..runtime.distributed import average_gradients, average_tensor
 from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.late_losses import LateLosses, LossEvents
 from ..runtime.memory import keep_freed_memory, to_channels_last
-from ..runtime.precision import settled
-from ..values import check_whole, is_true
-from ..weights import SavedWeights, load
+from ..runtime.precision import choose_autocast
+from ..values import check_whole_numbers, parse_bool
+from ..weights import SavedWeights, load_weights
 from .capture import IterationCapture
 from .player import Player
 from .run_folder import RunFolder
@@ -82,8 +82,9 @@ class AlternatingTrainer(Trainer):
         stage: number from 1, or name, of a stage; None for a method with one stage. It is part of file names such as
             ``history_2.jsonl``. A stage that begins again removes the states of later stages, and ``invalidates``. If
             ``keep`` is "last", the weights of a numbered stage are also saved as ``stage_2.pt``.
-        amp: whether networks run under autocast; None for the choice of :func:`common.runtime.precision.settled`, or
-            the precision of a resumed run. Losses are always in float32.
+        amp: whether networks run under autocast; None for the choice of
+            :func:`common.runtime.precision.choose_autocast`, or the precision of a resumed run. Losses are always in
+            float32.
         amp_kwargs: of ``torch.autocast``; default bfloat16. With float16 each player scales its loss.
         cuda_graph: whether to record the GPU's work of an iteration as one CUDA graph, see
             :class:`~common.engines.capture.IterationCapture`. None: not, because it was not measured on a GPU.
@@ -126,9 +127,9 @@ class AlternatingTrainer(Trainer):
     ) -> None:
         device = torch.device(train_data_loader.device if device is None else device)
         if network is None and validator is not None:
-            network = validator.trained
-        amp = None if amp is None else is_true(amp, "amp")
-        check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
+            network = validator.training_iteration
+        amp = None if amp is None else parse_bool(amp, "amp")
+        check_whole_numbers(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
         if validator is not None and folder is None:
             raise ValueError("there is a validator, but no folder for its results; give folder.")
         if initial is not None and network is None:
@@ -136,13 +137,13 @@ class AlternatingTrainer(Trainer):
         if folder is not None:
             folder = folder.select_stage(stage)
             # Later stages continue from the weights of the first.
-            folder.check(writes_model=stage == 1 if isinstance(stage, int) else network is not None)
+            folder.check_overwriting(writes_model=stage == 1 if isinstance(stage, int) else network is not None)
             amp = folder.read_amp() if amp is None else amp
             if dist.is_initialized():
                 dist.barrier()  # before any process begins to write
         if initial is not None and network is not None:
-            load(network, initial, device, degradation=degradation, option="initial")
-        amp = settled(amp, graph if network is None else network, device, amp_kwargs, training=True)
+            load_weights(network, initial, device, degradation=degradation, option="initial")
+        amp = choose_autocast(amp, graph if network is None else network, device, amp_kwargs, training=True)
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -155,10 +156,10 @@ class AlternatingTrainer(Trainer):
         self.graph = to_channels_last(graph, device)
         self.players = {name: player for name, player in players.items() if player is not None}
         self.interrupted = False
-        captured = cuda_graph is not None and is_true(cuda_graph, "cuda_graph")
+        captured = cuda_graph is not None and parse_bool(cuda_graph, "cuda_graph")
         self._join_players(captured)
-        self.capture = IterationCapture(self._play, graph, self.players, device, captured)
-        self._late: list[LateLosses] = []
+        self.capture = IterationCapture(self._run_players, graph, self.players, device, captured)
+        self._unread_losses: list[LateLosses] = []
         self._output: list[dict] = []
         self.register_events(*LossEvents)
         self.add_event_handler(Events.COMPLETED, lambda: self.read_losses())  # of a run that a handler ended
@@ -178,7 +179,7 @@ class AlternatingTrainer(Trainer):
         fp16 = self.amp and self.amp_kwargs.get("dtype") == torch.float16
         owner: dict[str, str] = {}
         for name, player in self.players.items():
-            player.join(name, self.graph, self.state.device, fp16, captured)
+            player.join_graph(name, self.graph, self.state.device, fp16, captured)
             for network in player.networks:
                 if network in owner:
                     raise ValueError(f"players '{owner[network]}' and '{name}' both train the network '{network}'.")
@@ -194,22 +195,22 @@ class AlternatingTrainer(Trainer):
     ) -> Callable[..., SavedWeights]:
         """A function that makes the writer of weights for some file names."""
         if self.validator is not None:
-            self.validator.follow(self.amp, self.amp_kwargs)
+            self.validator.set_precision(self.amp, self.amp_kwargs)
         known = ({} if degradation is None else {"scale": list(degradation.factors)}) | dict(sizes or {})
         precision = str(self.amp_kwargs["dtype"] if self.amp else torch.float32).removeprefix("torch.")
         offset = None if degradation is None else list(degradation.offset)
 
-        def saved(*names: str, of: nn.Module = network) -> SavedWeights:
+        def make_writer(*names: str, of: nn.Module = network) -> SavedWeights:
             return SavedWeights(of, [folder.ckpt_dir / name for name in names], known, offset, bundle_root, precision)
 
-        return saved
+        return make_writer
 
     def run(self) -> None:  # type: ignore[override]
         """Train from the first iteration, or from the restored one, to the last."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
             raise RuntimeError(
-                "several processes were started, but they are not connected: call common.start.start, with a seed, "
-                "in the config's initialize."
+                "several processes were started, but they are not connected: call common.start.prepare_run, with a "
+                "seed, in the config's initialize."
             )
         if self.state.device.type == "cpu":
             keep_freed_memory()
@@ -227,7 +228,7 @@ class AlternatingTrainer(Trainer):
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
         if self.validator is not None:
-            self.validator.load()  # before anything is written, because data may be refused
+            self.validator.load_volumes()  # before anything is written, because data may be refused
         # Draws must not depend on the draws for the first weights, nor on an earlier stage.
         torch.manual_seed(torch.initial_seed())
         with interrupt_after_iteration(self):
@@ -244,7 +245,7 @@ class AlternatingTrainer(Trainer):
             raise KeyboardInterrupt
 
     def _end_if_finished(self, engine: AlternatingTrainer) -> None:
-        if self.players and all(player.finished for player in self.players.values()):
+        if self.players and all(player.is_finished for player in self.players.values()):
             engine.terminate()
 
     def _iteration(self, engine: AlternatingTrainer, batchdata: Mapping[str, torch.Tensor]) -> list[dict]:  # type: ignore[override]
@@ -254,27 +255,27 @@ class AlternatingTrainer(Trainer):
         batch = {key: batchdata[key].to(engine.state.device, non_blocking=True) for key in self.graph.batch_keys}
         terms, values = self.capture(batch)
         names = [f"{name}/{term}" for name, parts in terms.items() for term in parts]
-        self._late.append(LateLosses(engine.state.iteration, names, values))
+        self._unread_losses.append(LateLosses(engine.state.iteration, names, values))
         epoch_ends = engine.state.iteration % engine.state.epoch_length == 0
         # While the GPU computes an iteration, the processor reads the losses of the one before.
-        self.read_losses(but=1 if self.capture.recorded and not epoch_ends else 0)
+        self.read_losses(keep=1 if self.capture.is_recorded and not epoch_ends else 0)
         for name, player in self.players.items():
             if player.schedule is not None:
-                player.schedule.step({term: average(value) for term, value in terms[name].items()})
+                player.schedule.step({term: average_tensor(value) for term, value in terms[name].items()})
             player.step_scheduler(epoch_ends)
         return self._output  # Ignite forgets state.output at the start of an epoch
 
-    def read_losses(self, but: int = 0) -> None:
+    def read_losses(self, keep: int = 0) -> None:
         """Wait for the losses that were not read yet, and fire ``LossEvents.LOSSES_READ`` for each iteration.
 
         Args:
-            but: number of the latest iterations that are left.
+            keep: number of the latest iterations that are left.
 
         Raises:
             FloatingPointError: if a loss is not finite.
         """
-        while len(self._late) > but:
-            late = self._late.pop(0)
+        while len(self._unread_losses) > keep:
+            late = self._unread_losses.pop(0)
             output = late.read()
             for name, player in self.players.items():
                 player.add_total(output[f"{name}/total"])
@@ -283,50 +284,54 @@ class AlternatingTrainer(Trainer):
             self.state.losses_of = late.iteration
             self.fire_event(LossEvents.LOSSES_READ)
 
-    def _play(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
+    def _run_players(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
         """All turns of an iteration: each player's terms, whose "total" is the last, and the means of all terms."""
         self.graph.train()
         shared: dict[str, torch.Tensor] = {}
         terms = {}
         for name, player in self.players.items():
             for _ in range(player.steps):
-                total, parts = self._turn(player, batch, shared)
+                total, parts = self._step_player(player, batch, shared)
             terms[name] = {**parts, "total": total}
         values = torch.stack([value.mean().float() for parts in terms.values() for value in parts.values()])
         shared.clear()
-        return terms, average(values)
+        return terms, average_tensor(values)
 
-    def _turn(
+    def _step_player(
         self, player: Player, batch: dict[str, torch.Tensor], shared: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """One optimizer step of one player; ``shared`` holds what the iteration has computed so far."""
-        own: dict[str, torch.Tensor] = {}
+        computed: dict[str, torch.Tensor] = {}
 
-        def tensor(name: str) -> torch.Tensor:
+        def get_tensor(name: str) -> torch.Tensor:
             if name in batch:
                 return batch[name]
             if name not in player.dependent:
                 return compute(name, shared).detach()
-            return shared[name] if whole(name) else compute(name, own)
+            return shared[name] if is_shared(name) else compute(name, computed)
 
-        def whole(name: str) -> bool:
+        def is_shared(name: str) -> bool:
             # A tensor of an earlier turn can be used again if its whole autograd graph was kept.
             if name in batch or name not in player.dependent:
                 return True
-            return name in shared and shared[name].requires_grad and all(whole(n) for n in self.graph.steps[name][1])
+            return (
+                name in shared and shared[name].requires_grad and all(is_shared(n) for n in self.graph.steps[name][1])
+            )
 
         def compute(name: str, values: dict[str, torch.Tensor]) -> torch.Tensor:
             if name not in values:
                 inputs = self.graph.steps[name][1]
-                lookup = tensor if values is own else (lambda n: batch[n] if n in batch else compute(n, shared))
+                lookup = (
+                    get_tensor if values is computed else (lambda n: batch[n] if n in batch else compute(n, shared))
+                )
                 values[name] = self.graph.compute(name, {n: lookup(n) for n in inputs})
             return values[name]
 
         autocast = torch.autocast(self.state.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
-        needed = {name for inputs in player.losses.inputs().values() for name in inputs}
+        needed = {name for inputs in player.losses.list_inputs().values() for name in inputs}
         with autocast:
             # Sorted, because the order of summing gradients must not depend on a process's hashes.
-            values = {name: tensor(name) for name in sorted(needed)}
+            values = {name: get_tensor(name) for name in sorted(needed)}
         total, parts = player.losses(values)
         player.optimizer.zero_grad(set_to_none=True)
         player.scaler.scale(total).backward(inputs=player.parameters)
@@ -340,7 +345,7 @@ class AlternatingTrainer(Trainer):
         player.optimizer.zero_grad(set_to_none=True)
         # The backward pass has freed these graphs; other players still use the values.
         for name in player.dependent:
-            if name in own or name in shared:
-                shared[name] = (own if name in own else shared)[name].detach()
-        own.clear()  # the functions above know each other, and keep it
+            if name in computed or name in shared:
+                shared[name] = (computed if name in computed else shared)[name].detach()
+        computed.clear()  # the functions above know each other, and keep it
         return total.detach(), parts

@@ -60,11 +60,11 @@ def make_training_handlers(
 
     if keep not in ("best", "last"):
         raise ValueError(f"keep is {keep!r}, expected best or last.")
-    handlers: list = [LossHistory(folder.history, validator)]
+    handlers: list = [LossHistory(folder.history_file, validator)]
     best = keep == "best" and validator is not None
     if validator is not None:
         if saved is not None and best:
-            BestModel(saved("model.pt", of=validator.trained)).attach(validator)
+            BestModel(saved("model.pt", of=validator.training_iteration)).attach(validator)
         first = initial if best else None
         handlers.append(ValidationWithInitial(first, validator=validator, interval=interval, epoch_level=True))
     if saved is not None and not best:
@@ -78,7 +78,7 @@ def make_training_handlers(
         Forecast("training" + folder.suffix.replace("_", " "), str(folder.ckpt_dir), minutes, validator, interval),
         *further,
         ResumableState(
-            folder.state,
+            folder.state_file,
             folder.resume,
             minutes,
             validator,

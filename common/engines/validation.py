@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..data.loaders.cases import prepare_lr_hr
-from ..runtime.precision import in_precision
-from ..values import is_true
+from ..runtime.precision import apply_precision
+from ..values import parse_bool
 
 
 class Validation(SupervisedEvaluator):
@@ -57,28 +57,28 @@ class Validation(SupervisedEvaluator):
             key_val_metric=key_val_metric,
             val_handlers=val_handlers,
         )
-        self.trained = network
-        self.precision: tuple[bool | None, dict | None] = (None if amp is None else is_true(amp, "amp"), amp_kwargs)
+        self.training_iteration = network
+        self.precision: tuple[bool | None, dict | None] = (None if amp is None else parse_bool(amp, "amp"), amp_kwargs)
 
     @property
     def has_volumes(self) -> bool:
         """Whether there is anything to validate with."""
         return len(self.data_loader) > 0
 
-    def follow(self, amp: bool, amp_kwargs: dict) -> None:
+    def set_precision(self, amp: bool, amp_kwargs: dict) -> None:
         """Run the network in the precision of the training, if none was given."""
-        own, kwargs = self.precision
-        self.precision = (amp if own is None else own), kwargs or amp_kwargs
+        precision, kwargs = self.precision
+        self.precision = (amp if precision is None else precision), kwargs or amp_kwargs
 
-    def load(self) -> None:
+    def load_volumes(self) -> None:
         """Read the volumes, unless they are already loaded."""
-        if self.network is self.trained:
+        if self.network is self.training_iteration:
             _ = self.data_loader.dataset[0]
             self.state.epoch_length = len(self.data_loader)
             amp, kwargs = self.precision
-            self.network = in_precision(self.trained, self.state.device, amp, kwargs)
+            self.network = apply_precision(self.training_iteration, self.state.device, amp, kwargs)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Validate every volume of the group."""
-        self.load()
+        self.load_volumes()
         super().run(global_epoch)

@@ -7,16 +7,16 @@ import stat
 import zipfile
 from pathlib import Path
 
-from ..io.files import replacing
+from ..io.files import write_atomically
 
 
-def pack(folder: Path, path: Path) -> str:
+def write_zip(folder: Path, path: Path) -> str:
     """Write a folder, under its own name, as a zip, with its SHA-256 in ``<name>.zip.sha256`` for ``sha256sum -c``.
 
     Returns:
         The SHA-256 in hexadecimal digits.
     """
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(p for p in folder.rglob("*") if p.is_file()):
                 # Time and umask must not change the bytes.
@@ -25,13 +25,13 @@ def pack(folder: Path, path: Path) -> str:
                 info.create_system = 3
                 info.external_attr = (stat.S_IFREG | 0o644) << 16
                 archive.writestr(info, file.read_bytes())
-        digest = sha256_of(temporary)
-    with replacing(path.with_name(f"{path.name}.sha256")) as temporary:
+        digest = compute_sha256(temporary)
+    with write_atomically(path.with_name(f"{path.name}.sha256")) as temporary:
         temporary.write_text(f"{digest}  {path.name}\n")
     return digest
 
 
-def sha256_of(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -20,16 +20,16 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export
 from torch import nn
 
-from ..io.files import replacing
+from ..io.files import write_atomically
 from ..networks import OnnxNetwork
-from ..networks.onnx import NO_SEAL, sealed
-from ..weights import load
+from ..networks.onnx import NO_SEAL, seal_model
+from ..weights import load_weights
 
 TOLERANCE = 1e-4  # of values in [0, 1]
 SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
 
 
-def convert(bundle: Path) -> list[str]:
+def convert_weights(bundle: Path) -> list[str]:
     """Convert models/model.pt of a bundle to models/model.ts and models/model.onnx, in a new process.
 
     The overlay models/model.json describes all three files. Further weights in models are loaded once with their
@@ -46,7 +46,7 @@ def convert(bundle: Path) -> list[str]:
     """
     path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-c", f"from {__name__} import _main; _main()"],
+        [sys.executable, "-c", f"from {__name__} import _run_conversion; _run_conversion()"],
         cwd=bundle,
         env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"},
         capture_output=True,
@@ -54,28 +54,28 @@ def convert(bundle: Path) -> list[str]:
         check=False,
     )
     if done.returncode != 0:
-        said = re.split(r"^(?=\S*Error: )", done.stderr.strip(), flags=re.MULTILINE)[-1]
-        raise ValueError(said.removeprefix("ValueError: ") or f"exit status {done.returncode}")
+        error = re.split(r"^(?=\S*Error: )", done.stderr.strip(), flags=re.MULTILINE)[-1]
+        raise ValueError(error.removeprefix("ValueError: ") or f"exit status {done.returncode}")
     return done.stdout.splitlines()[-2:]
 
 
-def _main() -> None:
+def _run_conversion() -> None:
     sys.path.insert(0, "")  # the bundle's folder, for the modules in its configs
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     # MONAI prints to stdout too; only the last two lines are read.
-    print("\n".join(["", *_convert()]))
+    print("\n".join(["", *_convert_files()]))
 
 
-def _convert() -> list[str]:
-    """Do the work of :func:`convert` in the bundle's folder."""
+def _convert_files() -> list[str]:
+    """Do the work of :func:`convert_weights` in the bundle's folder."""
     config, meta, weights = "configs/inference.json", "configs/metadata.json", Path("models/model.pt")
     for overlay in sorted(Path("models").glob("model_*.json")):
-        _load([config, str(overlay)], overlay.with_suffix(".pt"))
-    parser, network = _load([config], weights)
+        _load_network([config, str(overlay)], overlay.with_suffix(".pt"))
+    parser, network = _load_network([config], weights)
     parser.read_meta(meta)
-    inputs = {shape: torch.rand(shape, generator=torch.Generator().manual_seed(0)) for shape in _shapes(parser)}
-    choices = list(product(*_further_inputs(network).values()))
+    inputs = {shape: torch.rand(shape, generator=torch.Generator().manual_seed(0)) for shape in _list_shapes(parser)}
+    choices = list(product(*_list_further_inputs(network).values()))
     with torch.no_grad():
         eager = [(x, choice, network(x, *choice)) for x in inputs.values() for choice in choices]
     for x, _, result in eager:
@@ -83,7 +83,7 @@ def _convert() -> list[str]:
 
     ckpt_export("network_def", "models/model.ts", ckpt_file=str(weights), meta_file=meta, config_file=[config])
     _strip_torchscript(Path("models/model.ts"))
-    _to_onnx(network, parser, Path("models/model.onnx"))
+    _export_onnx(network, parser, Path("models/model.onnx"))
     others = {"model.ts": torch.jit.load("models/model.ts").eval(), "model.onnx": OnnxNetwork("models/model.onnx")}
     lines = []
     for name, other in others.items():
@@ -95,27 +95,27 @@ def _convert() -> list[str]:
     return lines
 
 
-def _load(configs: Sequence[str], weights: Path) -> tuple[ConfigParser, nn.Module]:
+def _load_network(configs: Sequence[str], weights: Path) -> tuple[ConfigParser, nn.Module]:
     """Load the network of configs with its weights."""
     parser = ConfigParser()
     parser.read_config(configs)
     network, digest, degradation = map(parser.get_parsed_content, ("network_def", "digest", "degradation"))
-    return parser, load(network, weights, digest=digest, degradation=degradation)
+    return parser, load_weights(network, weights, digest=digest, degradation=degradation)
 
 
-def _further_inputs(network: Any) -> Mapping[str, Sequence[int]]:
+def _list_further_inputs(network: Any) -> Mapping[str, Sequence[int]]:
     """Further inputs of a network besides the image, in order, with their possible values."""
-    return network.further_inputs() if hasattr(network, "further_inputs") else {}
+    return network.list_further_inputs() if hasattr(network, "list_further_inputs") else {}
 
 
-def _format(parser: ConfigParser, key: str) -> tuple[int, list]:
+def _read_format(parser: ConfigParser, key: str) -> tuple[int, list]:
     """Channels and spatial shape of a tensor in metadata.json; "n" is a free size."""
     tensor = parser[f"_meta_#network_data_format#{key}"]
     return tensor["num_channels"], tensor["spatial_shape"]
 
 
-def _shapes(parser: ConfigParser) -> list[tuple[int, ...]]:
-    channels, spatial = _format(parser, "inputs#image")
+def _list_shapes(parser: ConfigParser) -> list[tuple[int, ...]]:
+    channels, spatial = _read_format(parser, "inputs#image")
     shapes = []
     for batch, *plane in SIZES:
         free = iter(plane)
@@ -125,10 +125,10 @@ def _shapes(parser: ConfigParser) -> list[tuple[int, ...]]:
 
 def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor) -> None:
     """Refuse a network whose output shape differs from metadata.json."""
-    _, spatial = _format(parser, "inputs#image")
-    channels, said = _format(parser, "outputs#pred")
+    _, spatial = _read_format(parser, "inputs#image")
+    channels, declared = _read_format(parser, "outputs#pred")
     expected = [image.shape[0], channels]
-    for size, name, formula in zip(image.shape[2:], spatial, said, strict=True):
+    for size, name, formula in zip(image.shape[2:], spatial, declared, strict=True):
         expected.append(eval(str(formula), {"n": size}) if name == "n" else int(formula))
     if list(result.shape) != expected:
         raise ValueError(
@@ -137,22 +137,22 @@ def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor
         )
 
 
-def _to_onnx(network: Any, parser: ConfigParser, path: Path) -> None:
+def _export_onnx(network: Any, parser: ConfigParser, path: Path) -> None:
     """Export to ONNX. Free sizes are the batch and every "n" of metadata.json."""
     import onnx
 
-    _, spatial = _format(parser, "inputs#image")
+    _, spatial = _read_format(parser, "inputs#image")
     free = {0: torch.export.Dim.DYNAMIC} | {
         axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(spatial, start=2) if size == "n"
     }
     digest = network.origin["sha256"]
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    further = _further_inputs(network)
-    if hasattr(network, "for_onnx"):
-        network = network.for_onnx().eval()
+    further = _list_further_inputs(network)
+    if hasattr(network, "convert_for_onnx"):
+        network = network.convert_for_onnx().eval()
     program: Any = torch.onnx.export(
         network,
-        (torch.rand(_shapes(parser)[1]), *(torch.tensor(values[0]) for values in further.values())),
+        (torch.rand(_list_shapes(parser)[1]), *(torch.tensor(values[0]) for values in further.values())),
         dynamo=True,
         dynamic_shapes=(free, *(None for _ in further)),
         input_names=["image", *further],
@@ -162,12 +162,12 @@ def _to_onnx(network: Any, parser: ConfigParser, path: Path) -> None:
     model = program.model_proto
     _strip_onnx(model.graph)
     onnx.helper.set_model_props(model, {"seal": NO_SEAL.decode(), "digest": digest})
-    path.write_bytes(sealed(model.SerializeToString(deterministic=True)))
+    path.write_bytes(seal_model(model.SerializeToString(deterministic=True)))
 
 
 def _strip_torchscript(path: Path) -> None:
     """Remove source paths of the exporting machine, and the serialization id."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         with zipfile.ZipFile(path) as source, zipfile.ZipFile(temporary, "w") as target:
             for member in source.infolist():
                 if member.filename.endswith((".debug_pkl", "/.data/serialization_id")):

@@ -20,13 +20,13 @@ _COMMAND = re.compile(rf"(?:python -m {NAME} |\bcalled\([\"'])([a-z][\w-]*)")
 _IMPORT = re.compile(r"^\$(?:import|from)\s+([A-Za-z_]\w*)|^([A-Za-z_]\w*)\.")
 
 
-def strings_in(value: Any) -> Iterator[str]:
+def list_strings(value: Any) -> Iterator[str]:
     """Every string in nested lists and dictionaries, without the keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (list, dict)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from strings_in(item)
+            yield from list_strings(item)
 
 
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:
@@ -38,12 +38,13 @@ def map_strings(value: Any, change: Callable[[str], str]) -> Any:
     return change(value) if isinstance(value, str) else value
 
 
-def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
+def find_needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
     """Find the files of this package that configs need, with the imports of these files from the package.
 
     Imports within ``try`` are left out: modules work without them, or report what is missing.
     A package's ``__init__.py`` imports all its modules, so names are followed to the modules that define them. Commands
-    are included if the docs (``python -m common <command>``) or messages (:func:`common.cli_help.called`) name them.
+    are included if the docs (``python -m common <command>``) or messages (:func:`common.cli_help.format_call`) name
+    them.
 
     Args:
         configs: every string value of the configs.
@@ -61,17 +62,17 @@ def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
         for module, names in imports:
             wanted += [(*module.split(".")[1:], name.split()[0]) for name in names.split(",")]
         wanted += [tuple(dotted.split(".")[1:]) for dotted in _DOTTED.findall("" if imports else text)]
-    pending = [_module_of(name) for name in wanted] + _commands(docs)
-    found: set[Path] = set()
+    pending = [_find_module(name) for name in wanted] + _find_commands(docs)
+    modules: set[Path] = set()
     while pending:
         path = pending.pop()
-        if path in found:
+        if path in modules:
             continue
-        found.add(path)
+        modules.add(path)
         source = (ROOT / path).read_text()
-        pending += [_module_of(name) for name in _imports(ast.parse(source), path)]
-        pending += _commands(source)
-    return sorted(found)
+        pending += [_find_module(name) for name in _list_imports(ast.parse(source), path)]
+        pending += _find_commands(source)
+    return sorted(modules)
 
 
 def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
@@ -80,7 +81,7 @@ def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
     Files next to a module with its name and another ending, for example templates, are copied too.
 
     Args:
-        modules: from :func:`needed_modules`.
+        modules: from :func:`find_needed_modules`.
         folder: parent of the new package.
         name: of the new package; it replaces this package's name in docstrings and messages too.
     """
@@ -89,21 +90,23 @@ def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
     for path in modules:
         target = folder / name / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(renamed((ROOT / path).read_text(), name))
-        for own in {*(ROOT / path).parent.glob(f"{path.stem}.*")} - {ROOT / path}:
-            shutil.copyfile(own, target.with_name(own.name))
+        target.write_text(rename_package((ROOT / path).read_text(), name))
+        for file in {*(ROOT / path).parent.glob(f"{path.stem}.*")} - {ROOT / path}:
+            shutil.copyfile(file, target.with_name(file.name))
     for package in packages:
         source = (ROOT / package / "__init__.py").read_text()
-        (folder / name / package / "__init__.py").write_text(renamed(_cut(source, package, set(modules)), name))
+        (folder / name / package / "__init__.py").write_text(
+            rename_package(_cut_package(source, package, set(modules)), name)
+        )
 
 
-def renamed(text: str, name: str) -> str:
+def rename_package(text: str, name: str) -> str:
     """Replace this package's name in a text, in dotted names and in commands."""
     inside = "|".join(sorted(p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()))
     return re.sub(rf"(?<![\w.]){NAME}(?=[./](?:{inside})\b)|(?<=python -m ){NAME}\b", name, text)
 
 
-def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, str]:
+def find_distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, str]:
     """Packages that configs and modules need: names for pip, and a place of the import of each.
 
     Imports within ``try`` are left out: modules work without them, or report the missing package.
@@ -135,14 +138,14 @@ def _walk_outside_try(tree: ast.AST) -> Iterator[ast.AST]:
     return (node for node in ast.walk(tree) if id(node) not in tried)
 
 
-def _commands(text: str) -> list[Path]:
+def _find_commands(text: str) -> list[Path]:
     """The modules of the commands in a text."""
     paths = {Path("commands", f"{command.replace('-', '_')}.py") for command in _COMMAND.findall(text)}
-    found = sorted(path for path in paths if (ROOT / path).is_file())
-    return [Path("__main__.py"), *found] if found else []
+    modules = sorted(path for path in paths if (ROOT / path).is_file())
+    return [Path("__main__.py"), *modules] if modules else []
 
 
-def _imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, ...]]:
+def _list_imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, ...]]:
     """The imports of a module from this package that it cannot do without, as names within the package."""
     for node in _walk_outside_try(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -151,7 +154,7 @@ def _imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, ...]]:
                 yield (*package, *(node.module.split(".") if node.module else ()), alias.name)
 
 
-def _module_of(name: tuple[str, ...]) -> Path:
+def _find_module(name: tuple[str, ...]) -> Path:
     """The file that defines a name, for example ("networks", "SlabEncoder")."""
     for i, part in enumerate(name):
         package = Path(*name[:i])
@@ -161,22 +164,22 @@ def _module_of(name: tuple[str, ...]) -> Path:
             init = package / "__init__.py"
             for node in ast.parse((ROOT / init).read_text()).body:
                 if isinstance(node, ast.ImportFrom) and part in [alias.asname or alias.name for alias in node.names]:
-                    return _module_of((*package.parts, *node.module.split(".")))  # type: ignore[union-attr]
+                    return _find_module((*package.parts, *node.module.split(".")))  # type: ignore[union-attr]
             raise ValueError(f"{'.'.join((NAME, *name))} does not exist: {ROOT / package} has no '{part}'.")
     return Path(*name, "__init__.py")
 
 
-def _cut(source: str, package: Path, modules: set[Path]) -> str:
+def _cut_package(source: str, package: Path, modules: set[Path]) -> str:
     """The source of a package's ``__init__.py`` without the modules that are not copied."""
-    kept: list[Any] = []
+    statements: list[Any] = []
     names: list[str] = []
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom):
             if package.joinpath(*node.module.split(".")).with_suffix(".py") in modules:  # type: ignore[union-attr]
-                kept.append(ast.get_source_segment(source, node))
+                statements.append(ast.get_source_segment(source, node))
                 names += [alias.asname or alias.name for alias in node.names]
         elif isinstance(node, ast.Expr):
-            kept.append(ast.get_source_segment(source, node) + "\n")  # type: ignore[operator]
+            statements.append(ast.get_source_segment(source, node) + "\n")  # type: ignore[operator]
     if names:
-        kept.append("\n__all__ = [\n" + "".join(f'    "{name}",\n' for name in sorted(names)) + "]")
-    return "\n".join(kept) + "\n" if kept else ""
+        statements.append("\n__all__ = [\n" + "".join(f'    "{name}",\n' for name in sorted(names)) + "]")
+    return "\n".join(statements) + "\n" if statements else ""

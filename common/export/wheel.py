@@ -13,15 +13,15 @@ class BuildBundles(build_py):
     """Copies configs with names that hold in any folder; :mod:`setuptools` calls it, without this package."""
 
     def copy_file(self, infile, outfile, *args, **kwargs):  # type: ignore[no-untyped-def, override]
-        """Copy a file, a config as :func:`as_installed` writes it."""
+        """Copy a file, a config as :func:`rename_installed_modules` writes it."""
         copied = super().copy_file(infile, outfile, *args, **kwargs)
         if str(infile).endswith(".json"):
             with open(infile, encoding="utf-8") as source, open(outfile, "w", encoding="utf-8") as target:
-                target.write(as_installed(source.read()))
+                target.write(rename_installed_modules(source.read()))
         return copied
 
 
-def as_installed(text: str) -> str:
+def rename_installed_modules(text: str) -> str:
     """The text of a config with the names of installed modules, and with the bundle's installed folder."""
     text = re.sub(r"\bcommon(?=\.[a-z])", f"{_INSTALLED}.common", text)
     folder = f"$__import__('{_INSTALLED}.bundles').bundles.__path__[0]"

@@ -1,9 +1,9 @@
 """Ignite handlers that MONAI lacks."""
 
 from .checkpoint import BestModel, LastModel, ResumableState
-from .evaluation import EvaluationReport, check_own_table
+from .evaluation import EvaluationReport, check_table_scans
 from .history import Forecast, LossHistory
-from .results import InferenceResults, MeanDataConsistency, log_path
+from .results import InferenceResults, MeanDataConsistency, get_log_path
 from .training_reports import DegradationReport, FeatureReport, KernelReport, TranslationReport
 from .uncertainty import UncertaintyMap, UncertaintyReport
 from .validation import ValidationWithInitial

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from ..io.files import load_state, replacing
+from ..io.files import load_state, write_atomically
 from ..runtime import threads
 from ..weights import STATE, SavedWeights, read_overlay
 
@@ -38,14 +38,14 @@ class BestModel:
 
     def attach(self, engine: Engine) -> None:
         """Look at the metric after each validation."""
-        engine.add_event_handler(Events.COMPLETED, self._completed)
+        engine.add_event_handler(Events.COMPLETED, self._save_if_best)
 
-    def _completed(self, engine: Any) -> None:
+    def _save_if_best(self, engine: Any) -> None:
         state = engine.state
         # If a training starts from weights, the first epoch also has a validation before it.
         best = state.best_metric_epoch == state.epoch and state.metrics[state.key_metric_name] == state.best_metric
         if best and _is_first():
-            self.saved.save(**validated(engine))
+            self.saved.save(**get_validation(engine))
 
 
 class LastModel:
@@ -66,26 +66,26 @@ class LastModel:
             engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.saved.save(engine.state.iteration))
 
 
-def validated(evaluator: Engine) -> dict[str, Any]:
+def get_validation(evaluator: Engine) -> dict[str, Any]:
     """The iteration that the latest validation measured (None if the evaluator has not told), and its metrics."""
     metrics = {name: round(float(value), 4) for name, value in evaluator.state.metrics.items()}
     return {"iteration": getattr(evaluator.state, "trained", None), **metrics}
 
 
-def _training(weights: Path) -> dict[str, Any]:
+def _read_training(weights: Path) -> dict[str, Any]:
     """What the overlay of weights says of their training: the iteration, and metrics of a validation."""
     trained = (read_overlay(weights) or {}).get("trained", {})
-    of_weights = ("bundle", "version", "network", "offset", "precision")
-    return {key: value for key, value in trained.items() if key not in of_weights}
+    keys = ("bundle", "version", "network", "offset", "precision")
+    return {key: value for key, value in trained.items() if key not in keys}
 
 
-def _in_words(training: Mapping[str, Any]) -> str:
+def _describe_training(training: Mapping[str, Any]) -> str:
     """Describe the training of weights as a clause."""
     metrics = dict(training)
     iteration = metrics.pop("iteration", None)
     text = f"the weights after iteration {iteration}" if iteration else "the weights that the training began with"
-    said = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    return f"{text}; in validation {said}" if said else f"{text}, not validated"
+    summary = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return f"{text}; in validation {summary}" if summary else f"{text}, not validated"
 
 
 class ResumableState:
@@ -140,7 +140,7 @@ class ResumableState:
         if _is_first():
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
-            engine.add_event_handler(Events.COMPLETED, self._say)
+            engine.add_event_handler(Events.COMPLETED, self._print_saved)
 
     def _save_within_epoch(self, engine: Any) -> None:
         # The last iteration is saved after its validation, with the epoch.
@@ -171,17 +171,17 @@ class ResumableState:
         if self.evaluator is not None:
             state["best"] = (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)
         if self.last is not None:
-            looked_at = {} if self.evaluator is None else validated(self.evaluator)
+            looked_at = {} if self.evaluator is None else get_validation(self.evaluator)
             now = {"iteration": engine.state.iteration}
             self.last.save(**(looked_at if looked_at.items() >= now.items() else now))
-        with replacing(self.path) as temporary, temporary.open("wb") as file:
+        with write_atomically(self.path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
             os.fsync(file.fileno())
         self.saved = time.monotonic()
         if engine.interrupted:
-            self._say(engine)
+            self._print_saved(engine)
 
-    def _say(self, engine: Engine) -> None:
+    def _print_saved(self, engine: Engine) -> None:
         """Say what the weights' files hold."""
         if self.last is None or not self.last.paths[0].is_file():
             return
@@ -190,13 +190,13 @@ class ResumableState:
         if not model.is_file():
             when = "ends" if self.evaluator is None else "has been validated"
             text = f"not there yet; it is written when an epoch {when}."
-        elif self._wrote(training := _training(model), engine):
-            text = _in_words(training) + (", the best so far." if len(training) > 1 else ".")
+        elif self._is_from_this_run(training := _read_training(model), engine):
+            text = _describe_training(training) + (", the best so far." if len(training) > 1 else ".")
         else:
             text = "as it was before this training, which has not written it yet."
-        tqdm.write(f"{model}: {text}\n{latest}: {_in_words(_training(latest))}.")
+        tqdm.write(f"{model}: {text}\n{latest}: {_describe_training(_read_training(latest))}.")
 
-    def _wrote(self, training: Mapping[str, Any], engine: Any) -> bool:
+    def _is_from_this_run(self, training: Mapping[str, Any], engine: Any) -> bool:
         """Whether this run, and no earlier one, wrote a model.pt with this record of its training."""
         _, *metrics = training.values() or [None]
         if metrics:
@@ -245,14 +245,14 @@ class ResumableState:
                 f"{self.path}: the run was started with other networks or players ({reason}). "
                 "Continue with the same settings, or start anew with --overwrite True."
             ) from None
-        if prolonged and not all(player.finished for player in engine.players.values()):
+        if prolonged and not all(player.is_finished for player in engine.players.values()):
             # A run whose players have finished ends at once when it is prolonged. Stages that build on it stay valid.
             self._remove(*self.invalidates)
         engine.state.iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // engine.state.epoch_length
         if self.evaluator is not None:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
-        threads.restore(state["threads"])
+        threads.restore_threads(state["threads"])
         saved = state["random"]
         version, internal, gauss_next = saved["python"]
         random.setstate((version, tuple(internal), gauss_next))
@@ -261,8 +261,8 @@ class ResumableState:
         torch.set_rng_state(saved["torch"])
         if saved["cuda"] and engine.state.device.type == "cuda":
             # Older files have the random states of all GPUs.
-            own = (engine.state.device.index or 0) % len(saved["cuda"])
-            torch.cuda.set_rng_state(saved["cuda"][own], engine.state.device)
+            index = (engine.state.device.index or 0) % len(saved["cuda"])
+            torch.cuda.set_rng_state(saved["cuda"][index], engine.state.device)
         engine.logger.info(f"continuing after iteration {engine.state.iteration} of {self.path}")
 
     @staticmethod

@@ -22,14 +22,14 @@ from torch import nn
 from .. import metrics
 from ..data import provenance
 from ..degradations import Degradation
-from ..io.files import check_writable, read_object, replacing
-from ..io.naming import case_stem
+from ..io.files import check_writable, read_json_object, write_atomically
+from ..io.naming import make_case_stem
 from ..metrics.lpips import Lpips
-from ..runtime.precision import alike, plain
-from ..runtime.progress import step
-from ..transforms.scan.volume import in_units
-from ..values import is_true
-from ..weights import load
+from ..runtime.precision import alike, unwrap_autocast
+from ..runtime.progress import begin_step
+from ..transforms.scan.volume import convert_to_units
+from ..values import parse_bool
+from ..weights import load_weights
 
 
 class EvaluationReport:
@@ -55,9 +55,10 @@ class EvaluationReport:
     ``score_over`` defines the region of PSNR and SSIM. ``volume`` is the volume, with SSIM in 3-D. ``slices`` is the
     mean over the slices along z, in 2-D. Slices of air do not count, because there PSNR measures how black the
     background is, and SSIM is 1. The slices are the same for all methods and scales
-    (:func:`common.metrics.counting_slices` of HR in [0, 1]). ``centre_slice`` is slice n // 2 of n, counted from 0, in
-    2-D. The table then also has bicubic interpolation (:func:`common.metrics.bicubic`). It is the baseline of papers on
-    2-D networks, and weaker than cubic. All other scores and pictures are of volumes in [0, 1] by the percentile.
+    (:func:`common.metrics.select_slices` of HR in [0, 1]). ``centre_slice`` is slice n // 2 of n, counted from 0, in
+    2-D. The table then also has bicubic interpolation (:func:`common.metrics.interpolate_bicubic`). It is the baseline
+    of papers on 2-D networks, and weaker than cubic. All other scores and pictures are of volumes in [0, 1] by the
+    percentile.
 
     Args:
         output_dir: folder of the report.
@@ -80,7 +81,7 @@ class EvaluationReport:
         ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
         ValueError: when an entry of ``compare_with`` is none of the three, or a file without ``network``;
             ``data_range`` or ``score_over`` has another value; or with ``centre_slice`` for a degradation that
-            :func:`common.metrics.bicubic` does not support.
+            :func:`common.metrics.interpolate_bicubic` does not support.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class EvaluationReport:
         self.method = method
         self.compare_with: dict[str, tuple[nn.Module, Callable | None]] = {}
         for name, entry in (compare_with or {}).items():
-            other, inferer = _other(name, entry, network, degradation)
+            other, inferer = _load_compared_method(name, entry, network, degradation)
             self.compare_with[name] = prepare(other), inferer
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
@@ -113,25 +114,25 @@ class EvaluationReport:
         for name, value in self.measured.items():
             if value not in MEASURED[name]:
                 raise ValueError(f"{name} is {value!r}, expected {' or '.join(MEASURED[name])}.")
-        self.report = is_true(report, "report")
+        self.report = parse_bool(report, "report")
         if self.report:
             from ..reports.viewer import check_viewer
 
             check_viewer()
         if score_over == "centre_slice":
             # Unsupported degradations are refused before any case is computed.
-            metrics.bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
+            metrics.interpolate_bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
 
     def attach(self, engine: Engine) -> None:
         """Measure each case, and write the tables at the end."""
-        check_own_table(self.output_dir, (case["hr"] for case in engine.data_loader.cases))  # type: ignore[attr-defined]
-        engine.add_event_handler(Events.STARTED, self._started)
-        engine.add_event_handler(Events.ITERATION_STARTED, self._begins)
-        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._inferred)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._case)
+        check_table_scans(self.output_dir, (case["hr"] for case in engine.data_loader.cases))  # type: ignore[attr-defined]
+        engine.add_event_handler(Events.STARTED, self._prepare_networks)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._start_case)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._measure_time)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure_case)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _started(self, engine: Any) -> None:
+    def _prepare_networks(self, engine: Any) -> None:
         self.sources: list[str] = []
         self.rows: list[dict] = []
         self.seconds: dict[str, float] = {}
@@ -140,21 +141,21 @@ class EvaluationReport:
             name: (alike(engine.network, other), inferer) for name, (other, inferer) in self.compare_with.items()
         }
 
-        def called(network: nn.Module, inputs: object) -> None:
+        def mark_network_run(network: nn.Module, inputs: object) -> None:
             self.runs_network = True
 
         # A copy of the network that is trained on the scan keeps this hook.
-        self.hook = plain(engine.network).register_forward_pre_hook(called)
+        self.hook = unwrap_autocast(engine.network).register_forward_pre_hook(mark_network_run)
 
-    def _begins(self, engine: Engine) -> None:
-        self.began = time.perf_counter()
+    def _start_case(self, engine: Engine) -> None:
+        self.start_time = time.perf_counter()
 
-    def _inferred(self, engine: Any) -> None:
+    def _measure_time(self, engine: Any) -> None:
         if engine.state.device.type == "cuda":
             torch.cuda.synchronize(engine.state.device)
-        self.took = time.perf_counter() - self.began
+        self.duration = time.perf_counter() - self.start_time
 
-    def _case(self, engine: Any) -> None:
+    def _measure_case(self, engine: Any) -> None:
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
         if not engine.state.output:
@@ -162,68 +163,73 @@ class EvaluationReport:
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
             lr, hr, sr = output["image"], output["label"], output["pred"]
             factors, offset = self.degradation.factors, self.degradation.offset
-            name = case_stem(str(hr.meta["filename_or_obj"]), batch.get("subject"))
+            name = make_case_stem(str(hr.meta["filename_or_obj"]), batch.get("subject"))
             if any(row["case"] == name for row in self.rows):
                 raise ValueError(f"two cases are named {name}; give their files or subjects different names.")
-            self.seconds[name] = self.took
+            self.seconds[name] = self.duration
             self.sources.append(os.path.realpath(str(hr.meta["filename_or_obj"])))
             guide = batch.get("guide")
-            volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset)}
+            volumes = {"cubic": metrics.interpolate_cubic(torch.as_tensor(lr).cpu(), factors, offset)}
             if self.measured["score_over"] == "centre_slice":
-                volumes["bicubic"] = metrics.bicubic(torch.as_tensor(lr).cpu(), factors, offset)
+                volumes["bicubic"] = metrics.interpolate_bicubic(torch.as_tensor(lr).cpu(), factors, offset)
             for other, (network, inferer) in self.compare_with.items():
                 network.to(engine.state.device)
                 inputs = [torch.as_tensor(v)[None].to(engine.state.device) for v in (lr, guide) if v is not None]
-                with torch.no_grad(), step():
+                with torch.no_grad(), begin_step():
                     volumes[other] = (inferer or engine.inferer)(inputs[0], network, *inputs[1:])[0]
             volumes[self.method] = sr
-            shown = {key: _unit(volume) for key, volume in volumes.items()}
-            truth = _unit(hr)
-            scores = self._scores(volumes, lr, hr)
-            for method, volume in shown.items():
-                shift = metrics.displacement(volume, shown["cubic"], factors)
+            clipped = {key: _clip_volume(volume) for key, volume in volumes.items()}
+            truth = _clip_volume(hr)
+            scores = self._compute_scores(volumes, lr, hr)
+            for method, volume in clipped.items():
+                shift = metrics.measure_displacement(volume, clipped["cubic"], factors)
                 if self.brisque is not None:
-                    scores[method]["brisque"] = self.brisque.score(volume)
+                    scores[method]["brisque"] = self.brisque.compute_score(volume)
                 if self.lpips is not None:
-                    scores[method]["lpips"] = self.lpips.score(volume, truth, engine.state.device)
+                    scores[method]["lpips"] = self.lpips.compute_score(volume, truth, engine.state.device)
                 row = {"case": name, "method": method, **self.measured, **scores[method]}
                 self.rows.append({**row, **{f"displacement_{a}": s for a, s in zip("xyz", shift, strict=True)}})
             affine = np.asarray(hr.affine, dtype=np.float64)
-            view = reports.View.of_file(hr.meta["filename_or_obj"])
-            images = {"LR": view.cut(_unit(lr), self.degradation.lr_affine(affine))}
-            images |= {key: view.cut(volume, affine) for key, volume in {**shown, "HR": truth}.items()}
+            view = reports.View.from_file(hr.meta["filename_or_obj"])
+            images = {"LR": view.cut_panel(_clip_volume(lr), self.degradation.compute_lr_affine(affine))}
+            images |= {key: view.cut_panel(volume, affine) for key, volume in {**clipped, "HR": truth}.items()}
             reports.save_panels(self.output_dir / reports.PLANES_FILE.format(name), images)
-            errors = {key: reports.error(images[key], images["HR"]) for key in shown}
-            second = {} if guide is None else {"guide": view.cut(_unit(guide), affine)}
+            errors = {key: reports.compute_error_panel(images[key], images["HR"]) for key in clipped}
+            second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide), affine)}
             panels = {"LR": images["LR"], **second, **images}
-            reports.panels_figure(self.output_dir / f"{name}.png", name, panels, errors, scores)
-            reports.panels_profile(self.output_dir / f"{name}_profile.png", name, images)
+            reports.draw_panels(self.output_dir / f"{name}.png", name, panels, errors, scores)
+            reports.draw_profile(self.output_dir / f"{name}_profile.png", name, images)
             if self.report:
-                page: dict[str, Any] = {"cubic": shown["cubic"], self.method: shown[self.method], "HR": truth}
+                page: dict[str, Any] = {"cubic": clipped["cubic"], self.method: clipped[self.method], "HR": truth}
                 page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}
-                page = {"scan": nib.Nifti1Image(_unit(lr), self.degradation.lr_affine(affine)), **page}
-                reports.viewer(self.output_dir / f"{name}.html", page, name, truth="HR", about=_about(engine))
+                page = {"scan": nib.Nifti1Image(_clip_volume(lr), self.degradation.compute_lr_affine(affine)), **page}
+                reports.write_viewer(
+                    self.output_dir / f"{name}.html", page, name, truth="HR", record=_describe_result(engine)
+                )
 
-    def _scores(self, volumes: Mapping[str, Any], lr: MetaTensor, hr: MetaTensor) -> dict[str, dict]:
+    def _compute_scores(self, volumes: Mapping[str, Any], lr: MetaTensor, hr: MetaTensor) -> dict[str, dict]:
         """PSNR and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
-        compared, truth = _unit, _unit(hr)
-        psnr, ssim = metrics.psnr, metrics.ssim
+        select, truth = _clip_volume, _clip_volume(hr)
+        psnr, ssim = metrics.compute_psnr, metrics.compute_ssim
         if (over := self.measured["score_over"]) != "volume":
-            slices = [truth.shape[-1] // 2] if over == "centre_slice" else metrics.counting_slices(truth)
-            psnr, ssim = partial(metrics.slices_psnr, slices=slices), partial(metrics.slices_ssim, slices=slices)
+            slices = [truth.shape[-1] // 2] if over == "centre_slice" else metrics.select_slices(truth)
+            psnr, ssim = (
+                partial(metrics.compute_slices_psnr, slices=slices),
+                partial(metrics.compute_slices_ssim, slices=slices),
+            )
         if self.measured["data_range"] == "maximum":
-            truth = in_units(hr, hr)
-            peak, floor = truth.max(), in_units(lr, lr).min()
+            truth = convert_to_units(hr, hr)
+            peak, floor = truth.max(), convert_to_units(lr, lr).min()
             if peak <= 0:
                 raise ValueError(f"HR has no voxel above 0 but at most {peak:g}, so data_range maximum has no scale.")
             truth = truth / peak
 
-            def compared(volume: Any) -> np.ndarray:
-                return in_units(volume, lr).clip(floor) / peak
+            def select(volume: Any) -> np.ndarray:
+                return convert_to_units(volume, lr).clip(floor) / peak
 
         return {
             method: {"psnr": psnr(volume, truth), "ssim": ssim(volume, truth)}
-            for method, volume in ((method, compared(volume)) for method, volume in volumes.items())
+            for method, volume in ((method, select(volume)) for method, volume in volumes.items())
         }
 
     def _finish(self, engine: Any) -> None:
@@ -233,15 +239,15 @@ class EvaluationReport:
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
         print(reports.write_table(self.output_dir, self.rows))
-        reports.box_plots(self.output_dir / "boxplots.png", self.rows)
+        reports.draw_box_plots(self.output_dir / "boxplots.png", self.rows)
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
-        with replacing(self.output_dir / "cost.json") as path:
+        with write_atomically(self.output_dir / "cost.json") as path:
             cost = {"parameters": parameters, "seconds": self.seconds, "sources": self.sources}
             path.write_text(json.dumps(cost, indent=2) + "\n")
         print(f"table and pictures are in {self.output_dir}")
 
 
-def check_own_table(output_dir: str | os.PathLike, hr: Iterable[str | os.PathLike]) -> None:
+def check_table_scans(output_dir: str | os.PathLike, hr: Iterable[str | os.PathLike]) -> None:
     """Refuse a folder that has a table of HR files which are not evaluated now, so that no other scan's table is lost.
 
     Args:
@@ -251,7 +257,7 @@ def check_own_table(output_dir: str | os.PathLike, hr: Iterable[str | os.PathLik
     Raises:
         FileExistsError: when there is such a table.
     """
-    before, _ = read_object(Path(output_dir) / "cost.json")
+    before, _ = read_json_object(Path(output_dir) / "cost.json")
     if others := sorted(set(before.get("sources", ())) - {os.path.realpath(file) for file in hr}):
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise FileExistsError(
@@ -260,7 +266,7 @@ def check_own_table(output_dir: str | os.PathLike, hr: Iterable[str | os.PathLik
         )
 
 
-def _other(
+def _load_compared_method(
     name: str,
     entry: str | os.PathLike | nn.Module | Mapping,
     network: nn.Module | None,
@@ -279,23 +285,23 @@ def _other(
     if network is None:
         raise ValueError(
             f"compare_with: '{name}' is the file {entry}, but the report has no network to load it into; give the "
-            f"network itself, for example by common.weights.load."
+            f"network itself, for example by common.weights.load_weights."
         )
-    return load(copy.deepcopy(network), entry, degradation=degradation), None
+    return load_weights(copy.deepcopy(network), entry, degradation=degradation), None
 
 
-def _about(engine: Any) -> dict[str, object]:
+def _describe_result(engine: Any) -> dict[str, object]:
     """What made the case's result, for its page."""
     origin = getattr(engine.network, "origin", {})
     return {
         "Bundle": origin.get("bundle"),
         "BundleVersion": origin.get("version"),
-        "Weights": provenance.weights_of(engine.network),
-        "Adapted": getattr(engine.inferer, "said", None),
+        "Weights": provenance.describe_weights(engine.network),
+        "Adapted": getattr(engine.inferer, "report", None),
         "Warnings": getattr(getattr(engine, "case", None), "warnings", ()),  # only a CaseEvaluator records them
     }
 
 
-def _unit(volume: torch.Tensor | np.ndarray) -> np.ndarray:
+def _clip_volume(volume: torch.Tensor | np.ndarray) -> np.ndarray:
     """A volume ``(1, X, Y, Z)`` as an array ``(X, Y, Z)`` cut to [0, 1]."""
     return torch.as_tensor(volume)[0].detach().float().cpu().clamp(0, 1).numpy()

@@ -21,12 +21,12 @@ from ..data import provenance
 from ..data.case import Case
 from ..data.lists.sharding import parse_shard
 from ..degradations import Degradation
-from ..io.files import as_json, replacing
-from ..io.images import image_or_none
-from ..io.naming import label_path
-from ..runtime.distributed import rank
-from ..runtime.precision import name_of
-from ..values import is_true
+from ..io.files import format_json, write_atomically
+from ..io.images import open_image_or_none
+from ..io.naming import make_label_path
+from ..runtime.distributed import get_rank
+from ..runtime.precision import name_precision
+from ..values import parse_bool
 
 
 class InferenceResults:
@@ -35,10 +35,10 @@ class InferenceResults:
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
     SuperResolution it has the bundle, its weights, scale, degradation, the inputs with digests of their voxels
-    (:func:`common.data.inputs.describe_file`), the agreement that a transform has put into ``data["agreement"]``, how
-    an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds, spacing, precision, versions and
-    device. The log is :func:`log_path`. Each case appends a line, so a killed run keeps its lines, and later runs
-    follow earlier ones. Numbers that are not finite are null in both.
+    (:func:`common.data.inputs.describe_file`), the data consistency that a transform has put into
+    ``data["consistency_error"]``, how an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings,
+    seconds, spacing, precision, versions and device. The log is :func:`get_log_path`. Each case appends a line, so a
+    killed run keeps its lines, and later runs follow earlier ones. Numbers that are not finite are null in both.
 
     Args:
         output_dir: folder of the results.
@@ -61,10 +61,10 @@ class InferenceResults:
         shard: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.bundle = provenance.bundle_of(bundle_root)
+        self.bundle = provenance.describe_bundle(bundle_root)
         self.degradation = degradation
-        self.bids = is_true(bids, "bids")
-        self.log = log_path(output_dir, shard)
+        self.bids = parse_bool(bids, "bids")
+        self.log = get_log_path(output_dir, shard)
 
     def attach(self, engine: Engine) -> None:
         """Describe each result when it is written, and log each case when it is done or has failed."""
@@ -74,7 +74,7 @@ class InferenceResults:
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._describe_inputs)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._describe)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)
-        engine.add_event_handler(Events.COMPLETED, self._say)
+        engine.add_event_handler(Events.COMPLETED, self._print_folder)
         self.weights: dict[str, str] = {}
 
     def _describe_dataset(self, engine: Any) -> None:
@@ -89,47 +89,47 @@ class InferenceResults:
         case, path = engine.case, Path(output["saved_to"])
         files = case.images
         if not self.weights:
-            self.weights = provenance.weights_of(engine.network)
+            self.weights = provenance.describe_weights(engine.network)
         with contextlib.suppress(ValueError):  # a name that is too long for a label map has none
-            labels = label_path(self.output_dir, case.name, self.bids)
+            labels = make_label_path(self.output_dir, case.name, self.bids)
             if "label_map" not in case and labels.exists():
                 warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
-        before, after = _spacing(files[0]), _spacing(path)
-        agreement = output.get("agreement")
-        own = {
+        before, after = _read_spacing(files[0]), _read_spacing(path)
+        consistency_error = output.get("consistency_error")
+        bids_metadata = {
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
             "Weights": self.weights or None,
             "Scale": self.degradation and list(self.degradation.factors),
-            "Degradation": self.degradation and provenance.settings_of(self.degradation),
-            "Agreement": None if agreement is None else float(agreement),
-            "Adapted": getattr(engine.inferer, "said", None) or None,
+            "Degradation": self.degradation and provenance.describe_settings(self.degradation),
+            "Agreement": None if consistency_error is None else float(consistency_error),
+            "Adapted": getattr(engine.inferer, "report", None) or None,
             "Inputs": self.inputs,
             "SpacingBefore": before,
             "SpacingAfter": after,
             "Warnings": case.warnings,
             "Seconds": round(case.seconds, 3),
-            "Precision": name_of(engine.network),
-            "Device": provenance.device_name(engine.state.device),
-            "Versions": provenance.versions(),
+            "Precision": name_precision(engine.network),
+            "Device": provenance.name_device(engine.state.device),
+            "Versions": provenance.list_versions(),
         }
-        said = {
+        description = {
             "Description": f"Super-resolved from {Path(files[0]).name} by a network; fine detail is an estimate.",
-            "Sources": [case.sources.get(file) or provenance.source_of(file) for file in files],
-            **provenance.known_of_source(files[0]),
-            "Resolution": provenance.resolution(before, after),
-            "GeneratedBy": [provenance.generated_by(self.bundle)],
-            "SuperResolution": {key: value for key, value in own.items() if value is not None},
+            "Sources": [case.sources.get(file) or provenance.name_source(file) for file in files],
+            **provenance.read_source_metadata(files[0]),
+            "Resolution": provenance.describe_resolution(before, after),
+            "GeneratedBy": [provenance.describe_generator(self.bundle)],
+            "SuperResolution": {key: value for key, value in bids_metadata.items() if value is not None},
         }
         stem = path.name.removesuffix(".nii.gz")
-        with replacing(path.with_name(f"{stem}.json")) as temporary:
-            temporary.write_text(as_json(said, indent=2) + "\n")
+        with write_atomically(path.with_name(f"{stem}.json")) as temporary:
+            temporary.write_text(format_json(description, indent=2) + "\n")
         path.with_name(f"{stem}.html").unlink(missing_ok=True)  # of an earlier result; that of this one comes later
 
     def _log(self, engine: Any) -> None:
         log_case(self.log, engine.case)
 
-    def _say(self, engine: Any) -> None:
+    def _print_folder(self, engine: Any) -> None:
         if self.output_dir.parent.name.startswith(".part-"):
             return  # the results of volumes, which are joined elsewhere
         if any(case.result for case in engine.cases):
@@ -138,7 +138,7 @@ class InferenceResults:
 
 
 class MeanDataConsistency(Metric):
-    """Mean data consistency error of the results, from :class:`~common.transforms.MeasureAgreementd`.
+    """Mean data consistency error of the results, from :class:`~common.transforms.MeasureDataConsistencyd`.
 
     It is the key metric of an inference, which knows no HR. NaN if there is no result.
     """
@@ -152,14 +152,14 @@ class MeanDataConsistency(Metric):
 
     def update(self, output: Sequence[Mapping[str, Any]]) -> None:
         """Add the results of a batch; a failed case has none."""
-        self.errors += [float(each["agreement"]) for each in output]
+        self.errors += [float(each["consistency_error"]) for each in output]
 
     def compute(self) -> float:
         """The mean."""
         return fmean(self.errors) if self.errors else math.nan
 
 
-def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
+def get_log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
     """Return the path of this process's log; no two processes share one.
 
     Args:
@@ -169,7 +169,7 @@ def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
     Returns:
         ``<output_dir>/log.jsonl``, or ``log_<k>of<n>.jsonl``, k from 1, if the scans are shared.
     """
-    (part, parts), (number, count) = parse_shard(shard), rank()
+    (part, parts), (number, count) = parse_shard(shard), get_rank()
     part, parts = (part - 1) * count + number + 1, parts * count
     return Path(output_dir) / ("log.jsonl" if parts == 1 else f"log_{part}of{parts}.jsonl")
 
@@ -178,7 +178,7 @@ def log_case(log: Path, case: Case) -> None:
     """Append a line about a case that is done or has failed to a log.
 
     Args:
-        log: from :func:`log_path`.
+        log: from :func:`get_log_path`.
         case: a scan, or an exam.
     """
     record = {
@@ -193,10 +193,10 @@ def log_case(log: Path, case: Case) -> None:
     }
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        file.write(as_json(record) + "\n")
+        file.write(format_json(record) + "\n")
 
 
-def _spacing(path: str | os.PathLike) -> list[float] | None:
+def _read_spacing(path: str | os.PathLike) -> list[float] | None:
     """Voxel sizes of a file in mm, None where it cannot be read."""
-    image = image_or_none(path)
+    image = open_image_or_none(path)
     return None if image is None else [round(float(size), 5) for size in voxel_sizes(image.affine)]

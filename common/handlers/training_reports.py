@@ -20,9 +20,9 @@ from ..data.loaders.through_plane import MULTIPLE
 from ..data.loaders.volumes import VolumeCache
 from ..degradations import Degradation, InPlaneKernel
 from ..graph import TensorGraph
-from ..io.files import load_state, replacing
+from ..io.files import load_state, write_atomically
 from ..networks import KernelGenerator
-from ..physics.blur_kernels import centred, describe_kernel, gaussian_kernel, save_kernels
+from ..physics.blur_kernels import centre_kernel, describe_kernel, make_gaussian_kernel, save_kernels
 
 _SHARP = 1.0  # FWHM in HR pixels
 _SLICES = 24  # of each kind in the picture of the MSCN distributions
@@ -51,18 +51,20 @@ class DegradationReport:
 
     @torch.no_grad()
     def _write(self, engine: Any) -> None:
-        from ..reports import degradation_figure, noise_range  # here, because matplotlib takes long to load
+        from ..reports import draw_degradation, format_noise_range  # here, because matplotlib takes long to load
 
         degradation, axes = engine.graph.networks[self.degradation], []
-        learned = zip(degradation.factors, degradation.windows(), degradation.kernels(), strict=True)
+        learned = zip(degradation.factors, degradation.compute_windows(), degradation.compute_kernels(), strict=True)
         for factor, (frequencies, window), kernel in learned:
             shown = window.tolist() if factor > 1 else [1.0] * len(window)
             axes.append({"frequencies": frequencies.tolist(), "window": shown, "kernel": kernel.tolist()})
         about = {"noise": engine.data_loader.noise_levels, "axes": axes}
-        with replacing(self.path) as temporary:
+        with write_atomically(self.path) as temporary:
             temporary.write_text(json.dumps(about) + "\n")
-        degradation_figure(self.path.with_suffix(".png"), about)
-        print(f"the learned degradation and the target's noise, {noise_range(about['noise'])}, are in {self.path}")
+        draw_degradation(self.path.with_suffix(".png"), about)
+        print(
+            f"the learned degradation and the target's noise, {format_noise_range(about['noise'])}, are in {self.path}"
+        )
 
 
 class KernelReport:
@@ -103,10 +105,10 @@ class KernelReport:
         if dist.is_initialized() and dist.get_rank() != 0:
             return
         self.trained = False
-        engine.add_event_handler(Events.ITERATION_STARTED, self._note)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._record_iteration)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
-    def _note(self, engine: Engine) -> None:
+    def _record_iteration(self, engine: Engine) -> None:
         self.trained = True
 
     def _write(self, engine: Engine) -> None:
@@ -116,18 +118,18 @@ class KernelReport:
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
         kernels = self.generator.average.detach().cpu()
-        kernels = torch.stack([centred(kernel / kernel.sum(), self.offset) for kernel in kernels])
+        kernels = torch.stack([centre_kernel(kernel / kernel.sum(), self.offset) for kernel in kernels])
         entries = [
             {"volume": case.volume, "slice": case.slice, **describe_kernel(kernel), "kernel": kernel.tolist()}
             for case, kernel in zip(self.loader.cases, kernels, strict=True)
         ]
         about = {"hr_spacing_mm": self.spacing, "factor": self.factor, "offset": self.offset}
-        reports.kernel_sheet(self.path.with_suffix(".png"), entries, self.spacing)
-        images = self._images(kernels)
-        reports.mscn_figure(self.path.with_name(f"{self.path.stem}_mscn.png"), images)
+        reports.draw_kernels(self.path.with_suffix(".png"), entries, self.spacing)
+        images = self._make_images(kernels)
+        reports.draw_mscn(self.path.with_name(f"{self.path.stem}_mscn.png"), images)
         save_kernels(self.path, entries, **about)
         scans, *degraded = images
-        distances = {name: reports.mscn_distance(images[scans], images[name]) for name in degraded}
+        distances = {name: reports.compute_mscn_distance(images[scans], images[name]) for name in degraded}
         sharp = [entry for entry in entries if entry["fwhm"][0] < _SHARP]
         print(f"kernels and their pictures are in {self.path.parent}")
         print("distance of MSCN coefficients, and of their products, from those of the LR scans:")
@@ -145,9 +147,9 @@ class KernelReport:
                 f"{sharp[0]['volume']}: the scan is as sharp as the HR scans. Are they exchanged?"
             )
 
-    def _images(self, kernels: torch.Tensor) -> dict[str, list[np.ndarray]]:
+    def _make_images(self, kernels: torch.Tensor) -> dict[str, list[np.ndarray]]:
         """Return LR slices, and degraded HR slices of the same cases."""
-        gaussian = gaussian_kernel(1.5, offset=self.offset)
+        gaussian = make_gaussian_kernel(1.5, offset=self.offset)
         images: dict[str, list[np.ndarray]] = {"LR scans": [], "estimated kernels": [], "Gaussian (sigma 1.5)": []}
         chosen = _spread(list(zip(self.loader.cases, kernels, strict=True)), _SLICES)
         share = max(1, _SLICES // len(chosen))
@@ -190,17 +192,17 @@ class TranslationReport:
     ) -> None:
         self.path = Path(path)
         self.degradation = degradation
-        self.images = {"hr": self._middle(source, "hr"), "lr": self._middle(target, "lr")}
+        self.images = {"hr": self._cut_middle(source, "hr"), "lr": self._cut_middle(target, "lr")}
         self.affines = {
             "CT": source.affines[0]["hr"],
-            "MR": np.asarray(degradation.hr_affine(target.affines[0]["lr"])),
+            "MR": np.asarray(degradation.compute_hr_affine(target.affines[0]["lr"])),
         }
         # The same code each time, so that pictures of two epochs can be compared.
         code = torch.randn(1, attributes, generator=torch.Generator().manual_seed(0))
         self.batch = {**self.images, "prior_mr": code, "prior_ct": code}
 
     @staticmethod
-    def _middle(volumes: VolumeCache, key: str) -> torch.Tensor:
+    def _cut_middle(volumes: VolumeCache, key: str) -> torch.Tensor:
         volume = volumes[0][key]
         height, width = (n // MULTIPLE * MULTIPLE for n in volume.shape[2:])
         return 2 * volume[:, volume.shape[1] // 2, :height, :width][None] - 1
@@ -213,7 +215,7 @@ class TranslationReport:
     @torch.no_grad()
     def _draw(self, engine: Any) -> None:
         # Here, because matplotlib takes long to load, and inference needs none.
-        from ..reports import translation_figure
+        from ..reports import draw_translation
 
         batch = {key: tensor.to(engine.state.device) for key, tensor in self.batch.items()}
         engine.graph.eval()
@@ -225,7 +227,7 @@ class TranslationReport:
             "MR": {"thick slices": thick, "SR": images["mr"], "as CT": images["ct_fake"], "back": images["mr_cycle"]},
             "CT": {"CT": images["hr"], "as MR": images["mr_fake"], "back": images["ct_cycle"]},
         }
-        translation_figure(self.path, {name: (row, self.affines[name]) for name, row in rows.items()})
+        draw_translation(self.path, {name: (row, self.affines[name]) for name, row in rows.items()})
 
 
 class FeatureReport:
@@ -274,7 +276,7 @@ class FeatureReport:
         self.batches, self.device = batches, device
         self.before = None if before is None else Path(before)
         if self.before is not None:
-            self._load(self.before)  # so that a bad file fails now, and not after all cases
+            self._load_state(self.before)  # so that a bad file fails now, and not after all cases
 
     def attach(self, engine: Engine) -> None:
         """Draw at the end of the evaluator's run."""
@@ -291,17 +293,17 @@ class FeatureReport:
         panels = {}
         for title, state in (("before adaptation", self.before), ("after adaptation", self.state)):
             if state is not None:
-                self._load(state)
-                panels[title] = self._pooled()
-        reports.feature_tsne(self.output_dir / "tsne.png", panels)
-        source, target = self._planes()
-        reports.feature_maps(self.output_dir / "features.png", source, target)
+                self._load_state(state)
+                panels[title] = self._pool_features()
+        reports.draw_feature_tsne(self.output_dir / "tsne.png", panels)
+        source, target = self._compute_planes()
+        reports.draw_feature_maps(self.output_dir / "features.png", source, target)
         print(f"feature maps and t-SNE are in {self.output_dir}")
 
-    def _load(self, path: Path) -> None:
-        found = load_state(path, self.device)
+    def _load_state(self, path: Path) -> None:
+        state = load_state(path, self.device)
         try:
-            self.graph.load_state_dict(found["graph"])
+            self.graph.load_state_dict(state["graph"])
         except (KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
@@ -310,16 +312,16 @@ class FeatureReport:
             ) from None
         self.graph.to(self.device).eval()
 
-    def _pooled(self) -> tuple[np.ndarray, np.ndarray]:
+    def _pool_features(self) -> tuple[np.ndarray, np.ndarray]:
         vectors: dict[str, list[torch.Tensor]] = {self.source: [], self.target: []}
         self.loader.set_iteration(0)
         for _, batch in zip(range(self.batches), self.loader, strict=False):
             values = self.graph(batch, list(vectors))
-            for name, found in vectors.items():
-                found.append(values[name].mean(dim=(2, 3)).float().cpu())
+            for name, features in vectors.items():
+                features.append(values[name].mean(dim=(2, 3)).float().cpu())
         return torch.cat(vectors[self.source]).numpy(), torch.cat(vectors[self.target]).numpy()
 
-    def _planes(self) -> tuple[dict, dict]:
+    def _compute_planes(self) -> tuple[dict, dict]:
         """The middle slab of the first source and of the first target volume, with its images and features."""
         slices, factors = self.loader.lr_patch[2], self.degradation.factors
         volume, lr = self.loader.source[0]["hr"], self.loader.target[0]["lr"]
@@ -332,14 +334,14 @@ class FeatureReport:
         values = self.graph(batch, [self.source, self.target, self.source_lr])
         sr = self.network(batch["lr"])
 
-        def plane(slab: torch.Tensor, index: int) -> np.ndarray:
+        def cut_plane(slab: torch.Tensor, index: int) -> np.ndarray:
             return slab[0, 0, ..., index].float().cpu().numpy()
 
         # The volumes have the axis order of the slabs. A plane is drawn along these axes, not the world's.
         centre = slices // 2
         fine = centre * factors[2] + math.floor(self.degradation.offset[2])
-        source = {"image": plane(hr, fine), "lr": plane(values[self.source_lr], centre)}
-        target = {"image": plane(sr, fine), "lr": plane(batch["lr"], centre)}
+        source = {"image": cut_plane(hr, fine), "lr": cut_plane(values[self.source_lr], centre)}
+        target = {"image": cut_plane(sr, fine), "lr": cut_plane(batch["lr"], centre)}
         for group, feature in ((source, self.source), (target, self.target)):
             group["features"] = values[feature][0].float().cpu().numpy()
             group["affine"] = np.eye(4)

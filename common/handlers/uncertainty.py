@@ -18,16 +18,16 @@ from nibabel.affines import voxel_sizes
 from ..data.loaders.slabs import AIR
 from ..degradations import Degradation
 from ..inferers import AxesInferer
-from ..io.files import replacing
+from ..io.files import write_atomically
 from ..io.images import open_image
-from ..io.naming import case_stem
+from ..io.naming import make_case_stem
 from ..transforms import RestoreVolumed, SaveVolumed
 
 _VOXELS = 200_000  # drawn from each case; more add nothing
 _BINS = 20
 
 
-def standard_error(deviation: Any, scale: Sequence[float]) -> Any:
+def compute_standard_error(deviation: Any, scale: Sequence[float]) -> Any:
     """The root mean square error that a spread predicts.
 
     Args:
@@ -47,7 +47,7 @@ class UncertaintyMap:
 
     Args:
         inferer: the results are its means.
-        scale: a and b of :func:`standard_error`, from validation with all axes and mirror images.
+        scale: a and b of :func:`compute_standard_error`, from validation with all axes and mirror images.
         degradation: from the result to the scan.
         output_dir: folder of the results.
         bids: whether results are named as BIDS derivatives.
@@ -89,13 +89,13 @@ class UncertaintyMap:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Any) -> None:
-        error = standard_error(self.inferer.deviation, self.scale)[0]
+        error = compute_standard_error(self.inferer.deviation, self.scale)[0]
         name = engine.case.name
         entry: dict[Hashable, Any] = {"sd": error, "image": engine.state.batch[0]["image"], "name": name}
         path = Path(self.save(self.restore(entry))["saved_to"])
         scan = entry["image"].meta["filename_or_obj"]
         fine, coarse = (voxel_sizes(open_image(file).affine) for file in (path, scan))
-        said = {
+        description = {
             "Description": "Standard error of each voxel of the super-resolved volume, in its units: the spread of "
             "what the network adds beyond the scan's k-space, scaled to the whole error in validation, in which the "
             "noise of what lies within, and is measured, has a part.",
@@ -103,15 +103,15 @@ class UncertaintyMap:
             # Single voxels are not measured, but a part of k-space is.
             "MeasuredKSpace": [round(float(mm / thick), 4) for mm, thick in zip(fine, coarse, strict=True)],
         }
-        with replacing(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
-            temporary.write_text(json.dumps(said, indent=2) + "\n")
+        with write_atomically(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
+            temporary.write_text(json.dumps(description, indent=2) + "\n")
 
 
 class UncertaintyReport:
     """Compares an inferer's spread with the errors in tissue, over cases with known HR.
 
-    At the end it fits a and b of :func:`standard_error` to mean square errors of groups of voxels. The groups are
-    equally large and sorted by spread. It prints a and b, and each case's rank correlation (Spearman) of error and
+    At the end it fits a and b of :func:`compute_standard_error` to mean square errors of groups of voxels. The groups
+    are equally large and sorted by spread. It prints a and b, and each case's rank correlation (Spearman) of error and
     spread. It writes ``uncertainty.json`` and the calibration curve, ``uncertainty.png``.
 
     Args:
@@ -128,16 +128,16 @@ class UncertaintyReport:
     def attach(self, engine: Engine) -> None:
         """Collect voxels of each case, and report at the end."""
         self.cases: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._case)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._collect_voxels)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _case(self, engine: Any) -> None:
+    def _collect_voxels(self, engine: Any) -> None:
         output = engine.state.output[0]
         hr, sr = (torch.as_tensor(output[key])[0].float().cpu() for key in ("label", "pred"))
         tissue = np.flatnonzero((hr > AIR).numpy())
         chosen = np.random.default_rng(0).permutation(tissue)[:_VOXELS]
         error, spread = (v.flatten()[chosen].double().numpy() for v in (sr - hr, self.inferer.deviation[0, 0].cpu()))
-        name = case_stem(str(output["label"].meta["filename_or_obj"]), engine.case.get("subject"))
+        name = make_case_stem(str(output["label"].meta["filename_or_obj"]), engine.case.get("subject"))
         self.cases[name] = error, spread
 
     def _finish(self, engine: Engine) -> None:
@@ -147,25 +147,25 @@ class UncertaintyReport:
 
         error, spread = (np.concatenate(each) for each in zip(*self.cases.values(), strict=True))
         order = np.array_split(np.argsort(spread), _BINS)
-        found = np.array([np.mean(error[some] ** 2) for some in order])
-        said = np.array([np.mean(spread[some] ** 2) for some in order])
-        fitted = fit(said, found)
+        errors = np.array([np.mean(error[some] ** 2) for some in order])
+        spreads = np.array([np.mean(spread[some] ** 2) for some in order])
+        fitted = fit_calibration(spreads, errors)
         scale = fitted if self.scale is None else list(self.scale)
         ranks = {name: float(spearmanr(np.abs(e), s).statistic) for name, (e, s) in self.cases.items()}
-        curve = np.sqrt([standard_error(np.sqrt(said), scale) ** 2, found])
+        curve = np.sqrt([compute_standard_error(np.sqrt(spreads), scale) ** 2, errors])
         report = {"scale": fitted, "drawn_with": scale, "rank_correlation": ranks, "predicted": curve[0].tolist(),
                   "rms_error": curve[1].tolist()}  # fmt: skip
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        with replacing(self.output_dir / "uncertainty.json") as temporary:
+        with write_atomically(self.output_dir / "uncertainty.json") as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
-        from ..reports import calibration_curve  # here, because matplotlib takes long to load
+        from ..reports import draw_calibration  # here, because matplotlib takes long to load
 
-        calibration_curve(self.output_dir / "uncertainty.png", *curve)
+        draw_calibration(self.output_dir / "uncertainty.png", *curve)
         print(f"standard error: --uncertainty_scale '[{fitted[0]:.4g},{fitted[1]:.4g}]'; rank correlation of error and")
         print("spread: " + ", ".join(f"{name} {rank:.3f}" for name, rank in ranks.items()))
 
 
-def fit(spread: np.ndarray, error: np.ndarray) -> list[float]:
+def fit_calibration(spread: np.ndarray, error: np.ndarray) -> list[float]:
     """Fit a and b, neither negative, so that a^2 spread + b^2 has the least relative error; both are mean squares."""
     from scipy.optimize import nnls  # here, because it takes long to load, and inference needs none
 

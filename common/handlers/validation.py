@@ -28,19 +28,19 @@ class ValidationWithInitial(ValidationHandler):
     def attach(self, engine: Engine) -> None:
         """Validate after epochs, and before the first if there are initial weights."""
         super().attach(engine)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._last)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._validate_at_end)
         if self.initial is not None:
-            engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._before)
+            engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._validate_initial)
 
     def __call__(self, engine: Engine) -> None:
         """Validate."""
         self.validator.state.trained = engine.state.iteration  # type: ignore[union-attr]
         super().__call__(engine)
 
-    def _last(self, engine: Engine) -> None:
+    def _validate_at_end(self, engine: Engine) -> None:
         if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:
             self(engine)
 
-    def _before(self, engine: Engine) -> None:
+    def _validate_initial(self, engine: Engine) -> None:
         if engine.state.iteration == 0:  # not resumed within the epoch
             self(engine)

@@ -12,9 +12,9 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 
 from ..degradations import Degradation
-from ..metrics import cubic
-from ..transforms.scan.volume import in_units
-from ..values import is_true
+from ..metrics import interpolate_cubic
+from ..transforms.scan.volume import convert_to_units
+from ..values import parse_bool
 
 
 class ResultViewer:
@@ -34,7 +34,7 @@ class ResultViewer:
 
     def __init__(self, degradation: Degradation | None = None, report: bool | str = False) -> None:
         self.degradation = degradation
-        self.report = is_true(report, "report")
+        self.report = parse_bool(report, "report")
         if self.report:
             from ..reports import check_viewer  # here, because matplotlib takes long to load
 
@@ -46,18 +46,18 @@ class ResultViewer:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Any) -> None:
-        from ..reports import about_result, viewer
+        from ..reports import read_result_record, write_viewer
 
         for output in engine.state.output:
             scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
-            lr, affine = in_units(scan, scan), np.asarray(scan.affine, dtype=np.float64)
+            lr, affine = convert_to_units(scan, scan), np.asarray(scan.affine, dtype=np.float64)
             volumes = {"scan": nib.Nifti1Image(lr, affine)}
             if self.degradation is not None:
-                interpolated = cubic(lr, self.degradation.factors, self.degradation.offset)
-                volumes["cubic"] = nib.Nifti1Image(interpolated, np.asarray(self.degradation.hr_affine(affine)))
+                interpolated = interpolate_cubic(lr, self.degradation.factors, self.degradation.offset)
+                volumes["cubic"] = nib.Nifti1Image(interpolated, np.asarray(self.degradation.compute_hr_affine(affine)))
             volumes["SR"] = nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine))
             page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
             # Without the scan's name, which is the page's title.
             warned = [engine.case.strip_name(text) for text in engine.case.warnings]
-            about = {**(about_result(path) or {}), "Warnings": warned}
-            viewer(page, volumes, Path(str(scan.meta["filename_or_obj"])).name, about=about)
+            about = {**(read_result_record(path) or {}), "Warnings": warned}
+            write_viewer(page, volumes, Path(str(scan.meta["filename_or_obj"])).name, record=about)

@@ -1,9 +1,10 @@
-"""Inferers: slabs, slices, orthogonal directions, agreement with a scan, training on a scan, classical methods."""
+"""Inferers: slabs, slices, orthogonal directions, data consistency with a scan, training on a scan, classical
+methods."""
 
 from .adapted import AdaptedInferer
 from .cascade import CascadeInferer, back_project
 from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import CheckedInferer, ConsistentInferer
-from .images import BetweenInferer, EnsembleInferer, InterpolatedInferer, OrthogonalInferer, ZeroShotInferer
+from .images import EnsembleInferer, InterpolatedInferer, OrthogonalInferer, SliceInsertionInferer, ZeroShotInferer
 from .multi_stack import StacksInferer
 from .slab import AxesInferer, SlabInferer

@@ -15,17 +15,17 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..data.loaders.image_pairs import ImagePairs, images_across
+from ..data.loaders.image_pairs import ImagePairs, slice_images
 from ..data.loaders.slabs import AIR, draw_gains
-from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated, told_width
+from ..degradations import Degradation, DegradeAndInterpolate, FittedProfile, GaussianProfile, read_profile_width
 from ..networks import SliceGains
-from ..runtime.memory import moved
-from ..runtime.precision import plain
-from ..runtime.progress import duration, listening, report, step
-from ..runtime.threads import one_thread
-from ..runtime.workers import side_by_side
-from ..values import check_whole
-from .images import over_pieces
+from ..runtime.memory import move_to_device
+from ..runtime.precision import unwrap_autocast
+from ..runtime.progress import begin_step, format_duration, listen, report_share
+from ..runtime.threads import use_one_thread
+from ..runtime.workers import run_in_parallel
+from ..values import check_whole_numbers
+from .images import run_in_pieces
 
 _HELD_OUT = 8  # one of this number of planes is held out
 _TIMED = 20  # iterations
@@ -61,17 +61,17 @@ class AdaptedInferer(Inferer):
 
     Args:
         inferer: runs the network over a volume.
-        degradation: as for ``ImagePairs.of``. With :class:`~common.degradations.Interpolated`, the network keeps sizes
-            and its input is interpolated. A :class:`~common.degradations.FittedProfile` is fitted to each scan, unless
-            the protocol gives a slice thickness of 0.5 to 2 distances of the slices.
+        degradation: as for ``ImagePairs.degrade_images``. With :class:`~common.degradations.DegradeAndInterpolate`, the
+            network keeps sizes and its input is interpolated. A :class:`~common.degradations.FittedProfile` is fitted
+            to each scan, unless the protocol gives a slice thickness of 0.5 to 2 distances of the slices.
         iterations: of training, 0 for none. An exported network cannot be trained and is used as it is.
         batch_size: patches per iteration.
         lr_patch: size of a patch after the degradation, along both axes of the image.
         learning_rate: of Adam at the beginning; it decays along a cosine.
         planes: axes of the scan (X, Y, Z) across which the images are taken; by default those of
-            :class:`~common.degradations.ZeroShotImages`, else Z.
+            :class:`~common.degradations.DegradeImages`, else Z.
         scales: factors, at most 1, by which the images are resized before they are degraded, drawn in proportion to
-            their pixels. By default those of ``ZeroShotImages``, else 1.
+            their pixels. By default those of ``DegradeImages``, else 1.
         seed: of the drawn patches.
         gains: largest standard deviation of the logarithm of brightness between thick slices of a patch; with a slice
             profile only.
@@ -89,7 +89,7 @@ class AdaptedInferer(Inferer):
     def __init__(
         self,
         inferer: Inferer,
-        degradation: Degradation | Interpolated | FittedProfile,
+        degradation: Degradation | DegradeAndInterpolate | FittedProfile,
         iterations: int = 0,
         batch_size: int = 8,
         lr_patch: Sequence[int] = (48, 12),
@@ -100,7 +100,7 @@ class AdaptedInferer(Inferer):
         gains: float = 0.0,
     ) -> None:
         super().__init__()
-        check_whole(0, **{"iterations (adapt_iterations)": iterations})
+        check_whole_numbers(0, **{"iterations (adapt_iterations)": iterations})
         if batch_size < 1 or len(lr_patch) != 2 or min(lr_patch) < 1:
             raise ValueError(
                 f"batch_size is {batch_size!r} and lr_patch {list(lr_patch)!r}, expected a number of patches and the "
@@ -115,10 +115,10 @@ class AdaptedInferer(Inferer):
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
         self.planes, self.scales, self.seed, self.gains = tuple(planes), tuple(scales), seed, gains
-        self.said: dict[str, Any] = {}
+        self.report: dict[str, Any] = {}
 
     @property
-    def learns(self) -> bool:
+    def is_self_trained(self) -> bool:
         """Whether there is any training."""
         return self.iterations > 0
 
@@ -130,13 +130,13 @@ class AdaptedInferer(Inferer):
         """
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
-        seconds = self._seconds(inputs, network, *args, **kwargs)
-        with step(then=seconds):
-            better = self._better(inputs, network, seconds)
-        with step():
+        seconds = self._estimate_seconds(inputs, network, *args, **kwargs)
+        with begin_step(then=seconds):
+            better = self._choose_network(inputs, network, seconds)
+        with begin_step():
             return self.inferer(inputs, better, *args, **kwargs)
 
-    def _seconds(self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+    def _estimate_seconds(self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """Estimate the inferer's time in seconds from the middle of the volume."""
         seconds = 0.0
         for size in _TRIED:
@@ -145,50 +145,50 @@ class AdaptedInferer(Inferer):
                 most = min(size, volume.shape[axis])
                 middle = middle.narrow(axis, (volume.shape[axis] - most) // 2, most)
             began = time.perf_counter()
-            with listening(lambda left: None):
+            with listen(lambda left: None):
                 self.inferer(middle, network, *args, **kwargs)
             seconds = (time.perf_counter() - began) * volume.numel() / middle.numel()
         return seconds
 
-    def _better(self, volume: torch.Tensor, network: Any, seconds: float) -> nn.Module:
+    def _choose_network(self, volume: torch.Tensor, network: Any, seconds: float) -> nn.Module:
         """The network or its trained copy, by the held-out images; ``seconds`` is the estimated time of the inferer."""
-        self.said, degradation, bare = {}, self.degradation, plain(network)
+        self.report, degradation, bare = {}, self.degradation, unwrap_autocast(network)
         exported = isinstance(bare, torch.jit.ScriptModule)
         if exported or not isinstance(bare, nn.Module) or not any(True for _ in bare.parameters()):
             tqdm.write(f"no training on the scan: exported weights ({type(bare).__name__}) cannot be trained")
             return network
         began = time.perf_counter()
         if isinstance(degradation, FittedProfile):
-            told = told_width(volume)
-            if told is not None:
-                self.said["ProfileTold"] = round(told, 3)
-                if not _BELIEVED[0] <= told <= _BELIEVED[1]:
+            stated_width = read_profile_width(volume)
+            if stated_width is not None:
+                self.report["ProfileTold"] = round(stated_width, 3)
+                if not _BELIEVED[0] <= stated_width <= _BELIEVED[1]:
                     tqdm.write(
-                        f"warning: by SliceThickness slices are {told:.3g} times as thick as they are apart, expected "
-                        f"{_BELIEVED[0]} to {_BELIEVED[1]}: ignored, the scan is measured instead; to use it, set "
-                        "--adapt_profile"
+                        f"warning: by SliceThickness slices are {stated_width:.3g} times as thick as they are apart, "
+                        f"expected {_BELIEVED[0]} to {_BELIEVED[1]}: ignored, the scan is measured instead; to use it, "
+                        "set --adapt_profile"
                     )
-                    told = None
-            with one_thread():  # so that rounding does not depend on the number of threads
-                width = told or degradation.width(volume)
-            source = "protocol" if told else "scan" if width else "assumed"
-            degradation = degradation.of(width)
+                    stated_width = None
+            with use_one_thread():  # so that rounding does not depend on the number of threads
+                width = stated_width or degradation.estimate_width(volume)
+            source = "protocol" if stated_width else "scan" if width else "assumed"
+            degradation = degradation.make_profile(width)
             tqdm.write(f"slices are {degradation.fwhm:.2f} times as thick as they are apart, {_SOURCES[source]}")
-            self.said["ProfileFrom"] = source
+            self.report["ProfileFrom"] = source
         if isinstance(degradation, GaussianProfile):
-            self.said["Profile"] = round(degradation.fwhm, 2)
+            self.report["Profile"] = round(degradation.fwhm, 2)
         volume = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
         trained_on, held = [], []
-        for images in (images for axis in self.planes for images in images_across(volume, axis)):
+        for images in (images for axis in self.planes for images in slice_images(volume, axis)):
             if len(images) < 2:
                 continue  # one to train on and one to hold out
             index = torch.arange(len(images), device=images.device)
             apart = index % _HELD_OUT == len(images) // 2 % _HELD_OUT
-            with one_thread():
-                held.append(ImagePairs.of(images[apart], degradation))
-                trained_on += ImagePairs.at_scales(images[~apart], degradation, self.scales)
+            with use_one_thread():
+                held.append(ImagePairs.degrade_images(images[apart], degradation))
+                trained_on += ImagePairs.degrade_at_scales(images[~apart], degradation, self.scales)
         if not trained_on:
-            self.said = {}
+            self.report = {}
             tqdm.write(
                 "no training on the scan: it has too few planes to train on and to hold out; the original weights make "
                 "the result"
@@ -198,36 +198,38 @@ class AdaptedInferer(Inferer):
         if self.gains and isinstance(degradation, GaussianProfile):
             uneven = SliceGains(degradation, dark=0.0).to(volume.device)
         # After training, held-out images are evaluated, and with a slice profile images of the scan for rims.
-        with step(then=seconds / _HELD_OUT * (1 if isinstance(degradation, Interpolated) else 2)):
-            adapted = self._trained(trained_on, copy.deepcopy(network), uneven)
+        with begin_step(then=seconds / _HELD_OUT * (1 if isinstance(degradation, DegradeAndInterpolate) else 2)):
+            adapted = self._train(trained_on, copy.deepcopy(network), uneven)
         # A network after interpolation that has not learned much may be worse than interpolation alone.
-        starts: list[nn.Module] = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]
+        starts: list[nn.Module] = (
+            [network, nn.Identity()] if isinstance(degradation, DegradeAndInterpolate) else [network]
+        )
         stacks = [each.lr for each in held]
-        errors = [_error(held, _made(each, stacks)) for each in starts]
-        in_plane = _made(adapted, stacks)
-        before, after = min(errors), _error(held, in_plane)
+        errors = [_compute_error(held, _apply_network(each, stacks)) for each in starts]
+        in_plane = _apply_network(adapted, stacks)
+        before, after = min(errors), _compute_error(held, in_plane)
         first, last = (round(float(-10 * np.log10(max(error, 1e-10))), 2) for error in (before, after))
-        self.said |= {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last}
+        self.report |= {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last}
         why = "" if after < before else "it did worse on planes of the scan that were held out"
         if not why and isinstance(degradation, GaussianProfile):
             tissue = volume[volume > AIR].median()
-            across = _images_of_stack(volume)
-            made = _overshoot(across, _made(adapted, across), tissue)
-            own = _overshoot(stacks, in_plane, tissue)
-            self.said |= {"Overshoot": round(made, 5), "OvershootInPlane": round(own, 5)}
-            if made > max(_INVENTS * own, _FEWEST):
+            across = _select_images(volume)
+            overshoot = _measure_overshoot(across, _apply_network(adapted, across), tissue)
+            in_plane_overshoot = _measure_overshoot(stacks, in_plane, tissue)
+            self.report |= {"Overshoot": round(overshoot, 5), "OvershootInPlane": round(in_plane_overshoot, 5)}
+            if overshoot > max(_INVENTS * in_plane_overshoot, _FEWEST):
                 why = "it drew rims that the scan does not show"
-        self.said["Used"] = not why
-        kept = "the original weights make" if before == errors[0] else "interpolation alone makes"
-        took = f"training on the scan ({duration(time.perf_counter() - began)})"
+        self.report["Used"] = not why
+        fallback = "the original weights make" if before == errors[0] else "interpolation alone makes"
+        took = f"training on the scan ({format_duration(time.perf_counter() - began)})"
         tqdm.write(
-            f"{took} was not used: {why}; {kept} the result"
+            f"{took} was not used: {why}; {fallback} the result"
             if why
             else f"{took} is used: held-out planes gain {last - first:.2f} dB"
         )
         return starts[errors.index(before)] if why else adapted
 
-    def _trained(self, examples: Sequence[ImagePairs], network: nn.Module, uneven: SliceGains | None) -> nn.Module:
+    def _train(self, examples: Sequence[ImagePairs], network: nn.Module, uneven: SliceGains | None) -> nn.Module:
         """Train the network on patches; with ``uneven`` their slices differ in brightness.
 
         On a CPU a batch is divided into parts whose gradients are added in order. Their number does not depend on the
@@ -245,8 +247,8 @@ class AdaptedInferer(Inferer):
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
 
-        def gradients(drawn: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor | None, ...]:
-            hr, lr, *gains = drawn
+        def compute_gradients(patches: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor | None, ...]:
+            hr, lr, *gains = patches
             if uneven is not None:
                 hr, lr = (uneven(images, *gains) for images in (hr, lr))
             loss = (network(lr) - hr).abs().mean(dim=(1, 2, 3)).sum()
@@ -257,60 +259,62 @@ class AdaptedInferer(Inferer):
         with torch.enable_grad():
             for i in range(self.iterations):
                 # A batch is from one stack, because stacks of small scans differ in the size of patches.
-                drawn = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
+                patches = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
                 optimizer.zero_grad(set_to_none=False)
-                batch = self._batch(drawn, count, uneven is not None, rng)
-                for found in side_by_side(gradients, batch, device, count * size * _PIXEL_BYTES):
-                    for total, part in zip(sums, found, strict=True):
+                batch = self._draw_patches(patches, count, uneven is not None, rng)
+                for part_gradients in run_in_parallel(compute_gradients, batch, device, count * size * _PIXEL_BYTES):
+                    for total, part in zip(sums, part_gradients, strict=True):
                         if part is not None:  # None for a parameter that the network does not use
                             total.add_(part, alpha=1 / self.batch_size)
-                with one_thread():
+                with use_one_thread():
                     optimizer.step()
                 schedule.step()
-                report((i + 1) / self.iterations)
+                report_share((i + 1) / self.iterations)
                 if i + 1 == _TIMED < self.iterations:
                     seconds = (time.perf_counter() - began) / _TIMED * (self.iterations - _TIMED)
                     without = (
-                        "" if isinstance(self.degradation, Interpolated) else "; --adapt_iterations 0 goes without"
+                        ""
+                        if isinstance(self.degradation, DegradeAndInterpolate)
+                        else "; --adapt_iterations 0 goes without"
                     )
-                    tqdm.write(f"training on the scan: about {duration(seconds)} more{without}")
+                    tqdm.write(f"training on the scan: about {format_duration(seconds)} more{without}")
         optimizer.zero_grad()
         return network.eval()
 
-    def _batch(
-        self, drawn: ImagePairs, count: int, uneven: bool, rng: np.random.Generator
+    def _draw_patches(
+        self, images: ImagePairs, count: int, uneven: bool, rng: np.random.Generator
     ) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield patches in parts of ``count``: HR, LR, and with ``uneven`` the gains of slices."""
         for first in range(0, self.batch_size, count):
-            pairs = [drawn.patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
+            pairs = [images.draw_patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
             hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
             gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs] if uneven else []
-            yield hr, lr, *([moved(torch.stack(gains), lr.device)] if gains else [])
+            yield hr, lr, *([move_to_device(torch.stack(gains), lr.device)] if gains else [])
 
 
-def _made(network: nn.Module, stacks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _apply_network(network: nn.Module, stacks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """What a network makes of the images of each stack ``(n, 1, H, W)``."""
-    with listening(lambda share: None):  # not part of the training's progress
-        return [torch.cat([*over_pieces(network, stack.split(1))]) for stack in stacks]
+    with listen(lambda share: None):  # not part of the training's progress
+        return [torch.cat([*run_in_pieces(network, stack.split(1))]) for stack in stacks]
 
 
-def _error(examples: Sequence[ImagePairs], made: Sequence[torch.Tensor]) -> float:
+def _compute_error(examples: Sequence[ImagePairs], results: Sequence[torch.Tensor]) -> float:
     """Mean square error of the SR images."""
-    with one_thread():
-        total = sum((sr - each.hr).square().sum().item() for sr, each in zip(made, examples, strict=True))
+    with use_one_thread():
+        total = sum((sr - each.hr).square().sum().item() for sr, each in zip(results, examples, strict=True))
     return total / sum(each.hr.numel() for each in examples)
 
 
-def _images_of_stack(volume: torch.Tensor) -> list[torch.Tensor]:
+def _select_images(volume: torch.Tensor) -> list[torch.Tensor]:
     """Evenly spaced images of a stack ``(B, 1, X, Y, Z)`` across X, and across Y, each ``(n, 1, H, Z)``."""
     stacks = [volume.movedim(axis, 1).flatten(0, 1) for axis in (2, 3)]
     return [images[:: max(len(images) // _LOOKED_AT, 1)] for images in stacks]
 
 
-def _overshoot(stacks: Sequence[torch.Tensor], made: Sequence[torch.Tensor], tissue: torch.Tensor) -> float:
+def _measure_overshoot(stacks: Sequence[torch.Tensor], results: Sequence[torch.Tensor], tissue: torch.Tensor) -> float:
     """Share of ordinary tissue (no dark or bright surroundings) brighter than all 5 x 3 LR pixels around it."""
     brighter = ordinary = torch.zeros((), dtype=torch.long, device=tissue.device)
-    for lr, sr in zip(stacks, made, strict=True):
+    for lr, sr in zip(stacks, results, strict=True):
         most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).repeat_interleave(sr.shape[3] // lr.shape[3], 3)
         counted = (most > _ORDINARY[0] * tissue) & (most < _ORDINARY[1] * tissue)
         brighter = brighter + (counted & (sr > most + _BRIGHTER * tissue)).sum()

@@ -11,9 +11,9 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..degradations import Degradation, GaussianProfile
-from ..physics.spline import apply_along, upsampling_matrix
-from ..runtime.progress import part
-from .images import over_pieces
+from ..physics.spline import apply_along_axes, make_upsampling_matrix
+from ..runtime.progress import begin_part
+from .images import run_in_pieces
 
 
 def back_project(sr: torch.Tensor, lr: torch.Tensor, degradation: Degradation, iterations: int) -> torch.Tensor:
@@ -87,37 +87,37 @@ class CascadeInferer(Inferer):
         Raises:
             ValueError: when the guide does not have the size of its grid.
         """
-        image = lr = _plain(inputs)
+        image = lr = _remove_metadata(inputs)
         slices = 8 if image.is_cuda else 1
         for done, stage in enumerate(self.stages, start=1):
-            matrices = [self._upsampling(image.shape[axis], lr.shape[axis], done) for axis in (2, 3)]
-            image = apply_along(image, [*matrices, None]).contiguous()
+            matrices = [self._interpolate(image.shape[axis], lr.shape[axis], done) for axis in (2, 3)]
+            image = apply_along_axes(image, [*matrices, None]).contiguous()
             if guide is not None:
-                image = torch.cat([image, self.guide_after(guide, lr.shape, done)], dim=1)
-            with part(done - 1, len(self.stages), self.factor**2):
-                image = torch.cat([*over_pieces(network, image.split(slices, dim=-1), stage - 1)], dim=-1)
+                image = torch.cat([image, self.resample_guide(guide, lr.shape, done)], dim=1)
+            with begin_part(done - 1, len(self.stages), self.factor**2):
+                image = torch.cat([*run_in_pieces(network, image.split(slices, dim=-1), stage - 1)], dim=-1)
         if self.iterations:
             image = back_project(image, lr, self.degradation, self.iterations)  # type: ignore[arg-type]
         return image
 
-    def before(self, stage: int) -> CascadeInferer:
+    def select_earlier_stages(self, stage: int) -> CascadeInferer:
         """The stages before one, with the same guide and no back projection."""
         earlier = CascadeInferer(self.factor, stage - 1)
         earlier.guide_factor = self.guide_factor
         return earlier
 
-    def only(self, stage: int) -> CascadeInferer:
+    def select_stage(self, stage: int) -> CascadeInferer:
         """One stage, with a guide as fine as its result and no back projection."""
         return CascadeInferer(self.factor, [stage])
 
-    def guide_shape(self, lr_shape: Sequence[int]) -> tuple[int, int, int]:
+    def compute_guide_shape(self, lr_shape: Sequence[int]) -> tuple[int, int, int]:
         """Number of voxels of the guide for an LR volume of ``(X, Y, Z)``."""
         x, y, z = lr_shape
         return math.floor(x * self.guide_factor + 0.5), math.floor(y * self.guide_factor + 0.5), z
 
-    def guide_after(self, guide: torch.Tensor, lr_shape: Sequence[int], done: int) -> torch.Tensor:
+    def resample_guide(self, guide: torch.Tensor, lr_shape: Sequence[int], done: int) -> torch.Tensor:
         """The guide on the grid that ``done`` stages lead to from an input of ``(B, 1, X, Y, Z)``."""
-        expected = self.guide_shape(lr_shape[2:])
+        expected = self.compute_guide_shape(lr_shape[2:])
         if tuple(guide.shape[2:]) != expected:
             raise ValueError(
                 f"the guide has {tuple(guide.shape[2:])} voxels, expected {expected}: {self.guide_factor:g} times "
@@ -125,13 +125,13 @@ class CascadeInferer(Inferer):
             )
         # Rounding: by the last bit, 2 / (2 ** (1 / 2)) ** 2 is less than 1.
         factor = round(self.guide_factor / self.factor**done, 12)
-        return GaussianProfile((factor, factor, 1))(_plain(guide))
+        return GaussianProfile((factor, factor, 1))(_remove_metadata(guide))
 
-    def _upsampling(self, size: int, lr_size: int, done: int) -> torch.Tensor:
+    def _interpolate(self, size: int, lr_size: int, done: int) -> torch.Tensor:
         new_size = math.floor(lr_size * round(self.factor**done, 12) + 0.5)
-        return upsampling_matrix(size, new_size, self.factor, (self.factor - 1) / 2)
+        return make_upsampling_matrix(size, new_size, self.factor, (self.factor - 1) / 2)
 
 
-def _plain(volume: torch.Tensor) -> torch.Tensor:
+def _remove_metadata(volume: torch.Tensor) -> torch.Tensor:
     """Remove meta data, which would slow down every operation."""
     return (volume.as_tensor() if isinstance(volume, MetaTensor) else volume).float()

@@ -10,9 +10,9 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..degradations import Degradation, KSpaceTruncation, interpolated
-from ..runtime.progress import report
-from ..values import check_whole
+from ..degradations import Degradation, KSpaceTruncation, interpolate
+from ..runtime.progress import report_share
+from ..values import check_whole_numbers
 
 
 class SplineInferer(Inferer):
@@ -28,7 +28,7 @@ class SplineInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Interpolate a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and further arguments are ignored."""
-        return interpolated(_plain(inputs), self.degradation).contiguous()
+        return interpolate(_remove_metadata(inputs), self.degradation).contiguous()
 
 
 class ZeroFillingInferer(Inferer):
@@ -48,7 +48,7 @@ class ZeroFillingInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """As for :class:`SplineInferer`."""
-        volume = self.truncation.adjoint(_plain(inputs)).mul_(math.prod(self.truncation.factors))
+        volume = self.truncation.adjoint(_remove_metadata(inputs)).mul_(math.prod(self.truncation.factors))
         for axis, offset in enumerate(self.offset, start=2):
             if offset:
                 # Zero filling leaves LR voxel 0 on HR voxel 0; a shift of positions is a phase in k-space.
@@ -85,8 +85,8 @@ class TotalVariationInferer(Inferer):
     def __init__(self, degradation: Degradation, weight: float = 0.003, iterations: int = 30) -> None:
         super().__init__()
         if not degradation.linear:
-            raise TypeError(f"TotalVariationInferer needs a linear degradation: {degradation.why_not_linear()}")
-        check_whole(iterations=iterations)
+            raise TypeError(f"TotalVariationInferer needs a linear degradation: {degradation.explain_nonlinearity()}")
+        check_whole_numbers(iterations=iterations)
         if not weight > 0:
             raise ValueError(f"weight is {weight!r}, expected a number above 0.")
         self.degradation, self.weight, self.iterations = degradation, weight, iterations
@@ -95,23 +95,23 @@ class TotalVariationInferer(Inferer):
         """As for :class:`SplineInferer`."""
         from skimage.restoration import denoise_tv_chambolle  # here, because it takes long to load
 
-        lr = _plain(inputs).cpu()  # where scikit-image computes
+        lr = _remove_metadata(inputs).cpu()  # where scikit-image computes
         degradation, gain = self.degradation.to(lr.device), math.prod(self.degradation.factors)
-        found = interpolated(lr, degradation).contiguous()
-        step = 1 / max(1.0, self._largest_eigenvalue(found))
-        ahead, momentum = found, 1.0
+        volume = interpolate(lr, degradation).contiguous()
+        step = 1 / max(1.0, self._estimate_largest_eigenvalue(volume))
+        ahead, momentum = volume, 1.0
         for i in range(self.iterations):
-            before = found
-            found = ahead - step * gain * degradation.adjoint(degradation(ahead) - lr)
-            smooth = [denoise_tv_chambolle(v, step * self.weight, max_num_iter=20) for v in found[:, 0].numpy()]
-            found = torch.stack([torch.as_tensor(v) for v in smooth])[:, None].to(found)
+            before = volume
+            volume = ahead - step * gain * degradation.adjoint(degradation(ahead) - lr)
+            smooth = [denoise_tv_chambolle(v, step * self.weight, max_num_iter=20) for v in volume[:, 0].numpy()]
+            volume = torch.stack([torch.as_tensor(v) for v in smooth])[:, None].to(volume)
             following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            ahead = found + (momentum - 1) / following * (found - before)
+            ahead = volume + (momentum - 1) / following * (volume - before)
             momentum = following
-            report((i + 1) / self.iterations)
-        return found.to(inputs.device)
+            report_share((i + 1) / self.iterations)
+        return volume.to(inputs.device)
 
-    def _largest_eigenvalue(self, volume: torch.Tensor) -> float:
+    def _estimate_largest_eigenvalue(self, volume: torch.Tensor) -> float:
         """Largest eigenvalue of the scaled normal operator, by power iterations on a small volume."""
         factors = [round(f) for f in self.degradation.factors]
         size = [min(n, 8 * f) // f * f for n, f in zip(volume.shape[2:], factors, strict=True)]
@@ -123,5 +123,5 @@ class TotalVariationInferer(Inferer):
         return value
 
 
-def _plain(inputs: torch.Tensor) -> torch.Tensor:
+def _remove_metadata(inputs: torch.Tensor) -> torch.Tensor:
     return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs

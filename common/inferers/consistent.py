@@ -14,10 +14,10 @@ from scipy.fft import next_fast_len
 from torch.nn import functional as F
 
 from ..degradations import Degradation
-from ..metrics.data_consistency import disagreement
-from ..physics.noise import noise_in_air, rician_bias
-from ..runtime.progress import report, step
-from ..values import check_whole
+from ..metrics.data_consistency import measure_consistency_error
+from ..physics.noise import compute_rician_bias, estimate_noise_in_air
+from ..runtime.progress import begin_step, report_share
+from ..values import check_whole_numbers
 
 _WINDOW = 5  # LR voxels
 _SECONDS = 8e-9  # rough time of a correction per voxel of the result on a CPU, to estimate the remaining time
@@ -31,8 +31,9 @@ class ConsistentInferer(Inferer):
     what the network added beyond it. At the Nyquist frequency of even sizes each projection goes half-way.
 
     The result should not agree with noise. The noise level :math:`\sigma` is measured in the scan's air
-    (:func:`common.physics.noise.noise_in_air`). The difference between scan y and degraded result A x is corrected for
-    the bias b of noise in magnitudes. In each voxel it is weighted by the share of its power that is not noise,
+    (:func:`common.physics.noise.estimate_noise_in_air`). The difference between scan y and degraded result A x is
+    corrected for the bias b of noise in magnitudes. In each voxel it is weighted by the share of its power that is not
+    noise,
 
     .. math:: w = \max(0, 1 - \sigma^2 / P), \qquad P = \overline{(y - A x - b_\sigma(A x))^2},
 
@@ -64,9 +65,9 @@ class ConsistentInferer(Inferer):
         if not degradation.linear:
             raise TypeError(
                 "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part: "
-                f"{degradation.why_not_linear()}"
+                f"{degradation.explain_nonlinearity()}"
             )
-        check_whole(0, **{"iterations (the configs' projections)": iterations})
+        check_whole_numbers(0, **{"iterations (the configs' projections)": iterations})
         self.inferer = inferer
         self.degradation = degradation
         self.iterations = iterations
@@ -77,43 +78,43 @@ class ConsistentInferer(Inferer):
         lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         if not self.iterations:
             return self.inferer(lr, network, *args, **kwargs)
-        noise = noise_in_air(lr).nan_to_num(0.0).view(-1, 1, 1, 1, 1)
+        noise = estimate_noise_in_air(lr).nan_to_num(0.0).view(-1, 1, 1, 1, 1)
         degradation, factors = self.degradation.to(lr.device), self.degradation.factors
         sizes, gain = lr.shape[2:], math.prod(factors)
         # FFTs are up to four times as fast for multiples of 4 without large prime factors.
         fast = [4 * next_fast_len(math.ceil((n + self.margin) / 4)) - n for n in sizes]
         margins = [m if self.margin and factor > 1 else 0 for m, factor in zip(fast, factors, strict=True)]
         seconds = _SECONDS * math.prod(n + m for n, m in zip(sizes, margins, strict=True)) * gain * self.iterations
-        with step(then=seconds if lr.device.type == "cpu" else 0.0):
+        with begin_step(then=seconds if lr.device.type == "cpu" else 0.0):
             sr = self.inferer(lr, network, *args, **kwargs)
         inside: Any = (..., *(slice(n) for n in sr.shape[2:]))
-        sr = _lead_back(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
+        sr = _append_ramp(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
         scanned: Any = (..., *(slice(n) for n in sizes))
         outside = [size for margin in reversed(margins) for size in (0, margin)]
         # On a GPU, any() would wait for it.
         noisy, weight = lr.device.type != "cpu" or bool(noise.any()), None
-        with step():
+        with begin_step():
             for i in range(self.iterations):
-                missed = _unexplained(lr, degradation(sr)[scanned], noise if noisy else None)
+                missed = _compute_residual(lr, degradation(sr)[scanned], noise if noisy else None)
                 if noisy:
-                    weight = _share_of_signal(missed, noise) if weight is None else weight
+                    weight = _compute_signal_share(missed, noise) if weight is None else weight
                     missed.mul_(weight)
                 # Not back_project, which has no weights. In place, to save the memory of a volume.
                 sr = sr.add_(degradation.adjoint(F.pad(missed, outside)), alpha=gain).clamp_min_(0)
-                report((i + 1) / self.iterations)
+                report_share((i + 1) / self.iterations)
         return sr[inside].contiguous()
 
 
-def _unexplained(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor | Any) -> torch.Tensor:
+def _compute_residual(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor | Any) -> torch.Tensor:
     """Difference between the scan and the degraded result, minus the bias of noise, if any."""
     missed = lr - again
     # In parts, because the bias takes many times their memory.
     for part, signal in () if noise is None else zip(missed.split(8, dim=2), again.split(8, dim=2), strict=True):
-        part.sub_(rician_bias(signal, noise))
+        part.sub_(compute_rician_bias(signal, noise))
     return missed
 
 
-def _share_of_signal(missed: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def _compute_signal_share(missed: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Share of the power around each voxel that is not noise; 1 if there is neither a difference nor noise."""
     # Padded first, because volumes may be thinner than the window.
     power = F.pad(missed.square(), [_WINDOW // 2] * 6, mode="replicate")
@@ -122,7 +123,7 @@ def _share_of_signal(missed: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     return (1 - noise.square() / power.clamp_min(torch.finfo(power.dtype).tiny)).clamp_min(0)
 
 
-def _lead_back(volume: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+def _append_ramp(volume: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
     """A copy with ``lengths`` voxels appended along each axis, linearly from its end to its beginning."""
     volume = volume.clone()
     for axis, length in enumerate(lengths, start=2):
@@ -143,27 +144,28 @@ class CheckedInferer(Inferer):
     Args:
         inferer: gives the result, which is returned unchanged.
         degradations: linear operators from the result to the scan; the one that agrees best is used.
-        highest: highest value of :func:`common.metrics.disagreement` in validation, with a margin; None checks nothing.
+        highest_error: highest value of :func:`common.metrics.measure_consistency_error` in validation, with a margin;
+            None checks nothing.
     """
 
-    def __init__(self, inferer: Inferer, degradations: Sequence[Degradation], highest: float | None) -> None:
+    def __init__(self, inferer: Inferer, degradations: Sequence[Degradation], highest_error: float | None) -> None:
         super().__init__()
         self.inferer = inferer
         self.degradations = list(degradations)
-        self.highest = highest
+        self.highest_error = highest_error
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run the inferer on ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal, and check its result."""
         sr = self.inferer(inputs, network, *args, **kwargs)
-        if self.highest is not None:
+        if self.highest_error is not None:
             lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-            found = disagreement(sr, lr, self.degradations)
-            if not found <= self.highest:  # NaN agrees with nothing
+            error = measure_consistency_error(sr, lr, self.degradations)
+            if not error <= self.highest_error:  # NaN agrees with nothing
                 missed = (
-                    f"degraded again, its result differs from the scan by {found:.1%} of the brightness of tissue, in "
-                    f"validation by at most {self.highest:.1%}"
+                    f"degraded again, its result differs from the scan by {error:.1%} of the brightness of tissue, in "
+                    f"validation by at most {self.highest_error:.1%}"
                 )
-                if math.isnan(found):
+                if math.isnan(error):
                     missed = "its result cannot be compared with the scan: one has no signal or no finite values"
                 warnings.warn(
                     f"the network contradicts the scan; {missed}. Cubic interpolation may be nearer to the truth: "

@@ -11,13 +11,13 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..degradations import Degradation, interpolated
+from ..degradations import Degradation, interpolate
 from ..networks.slab import batch_to_slices, slices_to_batch
-from ..physics.scale import zero_shot
-from ..physics.spline import apply_along, spline_matrix
-from ..runtime.progress import part, report
-from ..runtime.workers import side_by_side
-from ..values import is_true
+from ..physics.scale import choose_zero_shot_images
+from ..physics.spline import apply_along_axes, make_spline_matrix
+from ..runtime.progress import begin_part, report_share
+from ..runtime.workers import run_in_parallel
+from ..values import parse_bool
 from .consistent import ConsistentInferer
 
 # Memory of the activations per pixel: 64 features of 16 layers of an RDN, and as much for temporary tensors.
@@ -25,7 +25,7 @@ _PIXEL_BYTES = 8192
 _ON_A_GPU = 16  # images at once
 
 
-def over_pieces(
+def run_in_pieces(
     network: Callable[..., torch.Tensor], pieces: Sequence[torch.Tensor], *args: Any, **kwargs: Any
 ) -> Iterator[torch.Tensor]:
     """Yield the network's result for each piece, in order, as float32; a CPU works on several at once.
@@ -36,12 +36,12 @@ def over_pieces(
     """
     size = max(piece.numel() for piece in pieces) * _PIXEL_BYTES
 
-    def work(piece: torch.Tensor) -> torch.Tensor:
+    def run_network(piece: torch.Tensor) -> torch.Tensor:
         return network(piece.contiguous(), *args, **kwargs).float()
 
-    for i, result in enumerate(side_by_side(work, pieces, pieces[0].device, size)):
+    for i, result in enumerate(run_in_parallel(run_network, pieces, pieces[0].device, size)):
         yield result
-        report((i + 1) / len(pieces))
+        report_share((i + 1) / len(pieces))
 
 
 class OrthogonalInferer(Inferer):
@@ -89,15 +89,15 @@ class OrthogonalInferer(Inferer):
             return torch.cat([self(one, network, *args, **kwargs) for one in volume.split(1)])
         results: list[torch.Tensor] = []
         for i, axis in enumerate(self.planes):
-            with part(i, len(self.planes)):
-                results.append(self._across(axis, volume, network, *args, **kwargs))
+            with begin_part(i, len(self.planes)):
+                results.append(self._run_across(axis, volume, network, *args, **kwargs))
             if not self.power and i:
                 results = [results[0].add_(results.pop())]  # saves memory
         if self.power and len(results) > 1:
-            return _accumulated(results, self.power)
+            return _accumulate_fourier_bursts(results, self.power)
         return results[0].div_(len(self.planes))
 
-    def _across(
+    def _run_across(
         self, axis: int, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Run the network on all images across an axis of a volume ``(1, 1, X, Y, Z)``; returns a volume."""
@@ -105,7 +105,7 @@ class OrthogonalInferer(Inferer):
         batch = self.batch or (_ON_A_GPU if volume.is_cuda else 1)
         out: Any = None
         done = 0
-        for result in over_pieces(network, images.split(batch), *args, **kwargs):
+        for result in run_in_pieces(network, images.split(batch), *args, **kwargs):
             if out is None:
                 size = [1, *result.shape[2:]]
                 size.insert(axis + 1, len(images))
@@ -115,7 +115,7 @@ class OrthogonalInferer(Inferer):
         return out.unsqueeze(0)
 
 
-def _accumulated(results: Sequence[torch.Tensor], power: float) -> torch.Tensor:
+def _accumulate_fourier_bursts(results: Sequence[torch.Tensor], power: float) -> torch.Tensor:
     """Fourier burst accumulation of volumes ``(B, 1, X, Y, Z)``."""
     spectra = torch.stack([torch.fft.rfftn(result, dim=(2, 3, 4)) for result in results])
     # Powers of magnitudes would leave the range of float32; their quotients do not.
@@ -132,33 +132,33 @@ class EnsembleInferer(Inferer):
 
     Args:
         inferer: runs the network over a volume, image by image.
-        turned: whether images are turned too: eight forms, not four.
+        rotations: whether images are turned too: eight forms, not four.
         enabled: whether forms are used at all; else only the image itself.
 
     Source:
         Shocher et al. 2018, section 3.1.
     """
 
-    def __init__(self, inferer: Inferer, turned: bool | str, enabled: bool | str = True) -> None:
+    def __init__(self, inferer: Inferer, rotations: bool | str, enabled: bool | str = True) -> None:
         super().__init__()
-        self.inferer, self.enabled = inferer, is_true(enabled, "ensemble")
-        ways = (False, True) if is_true(turned, "turned") else (False,)
+        self.inferer, self.enabled = inferer, parse_bool(enabled, "ensemble")
+        ways = (False, True) if parse_bool(rotations, "turned") else (False,)
         self.forms = [(way, axes) for way in ways for axes in ([], [2], [3], [2, 3])]
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run the inferer; the network maps images ``(b, 1, H, W)`` to images of the same size."""
 
-        def middle(images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        def compute_median(images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             results = []
-            for turned, axes in self.forms:
-                form = (images.transpose(2, 3) if turned else images).flip(axes)
+            for is_transposed, axes in self.forms:
+                form = (images.transpose(2, 3) if is_transposed else images).flip(axes)
                 result = network(form, *args, **kwargs).flip(axes)
-                results.append(result.transpose(2, 3) if turned else result)
+                results.append(result.transpose(2, 3) if is_transposed else result)
             ordered = torch.stack(results).sort(dim=0).values
             half = len(results) // 2
             return ordered[half - 1 : half + 1].mean(dim=0)
 
-        return self.inferer(inputs, middle if self.enabled else network, *args, **kwargs)
+        return self.inferer(inputs, compute_median if self.enabled else network, *args, **kwargs)
 
 
 class InterpolatedInferer(Inferer):
@@ -176,10 +176,10 @@ class InterpolatedInferer(Inferer):
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """``(B, 1, X, Y, Z)`` to ``(B, 1, *hr)``, with the voxels that ``degradation.hr_size`` gives."""
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        return self.inferer(interpolated(volume, self.degradation).contiguous(), network, *args, **kwargs)
+        return self.inferer(interpolate(volume, self.degradation).contiguous(), network, *args, **kwargs)
 
 
-class BetweenInferer(Inferer):
+class SliceInsertionInferer(Inferer):
     """Inserts slices half-way between neighbours until they are half a thin slice apart, and selects the thin slices.
 
     Thin slices are not at the positions of thick ones: for a factor of 2, they are at -1/4 and 1/4 of the distance. So
@@ -204,18 +204,18 @@ class BetweenInferer(Inferer):
         count = round(volume.shape[-1] * self.factor)
         volume = torch.cat([volume[..., :1], volume, volume[..., -1:]], dim=-1)
         for i in range(self.halvings):
-            with part(i, self.halvings, growth=2):
-                volume = self._halved(volume, network, args, kwargs)
+            with begin_part(i, self.halvings, growth=2):
+                volume = self._insert_slices(volume, network, args, kwargs)
         places = ((np.arange(count) - self.offset) / self.factor + 1) * 2**self.halvings
         if np.array_equal(places, places.round()):
             return volume[..., torch.from_numpy(places.astype(int))]
-        return apply_along(volume, [torch.from_numpy(spline_matrix(volume.shape[-1], places))])
+        return apply_along_axes(volume, [torch.from_numpy(make_spline_matrix(volume.shape[-1], places))])
 
-    def _halved(self, volume: torch.Tensor, network: Callable[..., Any], args: Any, kwargs: Any) -> torch.Tensor:
+    def _insert_slices(self, volume: torch.Tensor, network: Callable[..., Any], args: Any, kwargs: Any) -> torch.Tensor:
         sides = torch.cat([volume[..., :-1], volume[..., 1:]], dim=1)
         pairs = slices_to_batch(sides)
         batch = self.batch or (_ON_A_GPU if pairs.is_cuda else 1)
-        between = torch.cat([*over_pieces(network, pairs.split(batch), *args, **kwargs)])
+        between = torch.cat([*run_in_pieces(network, pairs.split(batch), *args, **kwargs)])
         woven = torch.stack([volume[..., :-1].float(), batch_to_slices(between, volume.shape[0])], dim=-1).flatten(-2)
         return torch.cat([woven, volume[..., -1:].float()], dim=-1)
 
@@ -239,6 +239,6 @@ class ZeroShotInferer(ConsistentInferer):
     """
 
     def __init__(self, degradation: Degradation, ensemble: bool | str = True, iterations: int = 1) -> None:
-        images = OrthogonalInferer(zero_shot(list(degradation.factors))[0], keeps_size=True)
-        forms = EnsembleInferer(images, turned=degradation.factors[0] > 1, enabled=ensemble)
+        images = OrthogonalInferer(choose_zero_shot_images(list(degradation.factors))[0], keeps_size=True)
+        forms = EnsembleInferer(images, rotations=degradation.factors[0] > 1, enabled=ensemble)
         super().__init__(InterpolatedInferer(forms, degradation), degradation, iterations)

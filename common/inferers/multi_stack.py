@@ -15,28 +15,28 @@ from monai.inferers import Inferer
 from nibabel.affines import voxel_sizes
 from torch import nn
 
-from ..degradations import GaussianProfile, slice_profile
-from ..physics.noise import noise_in_air, tissue_details
+from ..degradations import GaussianProfile, make_slice_profile
+from ..physics.noise import compute_tissue_details, estimate_noise_in_air
 from ..runtime.memory import check_memory
-from ..runtime.progress import part
+from ..runtime.progress import begin_part
 from ..stacks import (
-    Brightness,
+    BrightnessField,
     Motion,
-    Resampling,
+    SplineResampling,
     StackOperator,
     ThinSliceNetworks,
-    agree,
-    cubes_over,
-    found_motion,
-    found_slice_motions,
-    found_thickness,
-    in_k_space,
-    likeness,
+    combine_in_k_space,
+    enforce_data_consistency,
+    estimate_motion,
+    estimate_slice_motions,
+    estimate_thickness,
+    make_cubic_grid,
+    measure_likeness,
 )
-from ..transforms.labels import nearest_on
-from ..transforms.scan.extremes import extremes_on, left_unmeasured
+from ..transforms.labels import sample_nearest
+from ..transforms.scan.extremes import locate_extremes, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
-from ..values import is_true
+from ..values import parse_bool
 
 _ALIKE = 0.5  # least likeness; measured: 0.6 for one contrast with noise of 10 %, at most 0.3 for two contrasts
 _WORSE = 0.002  # decrease of the correlation that a registration may cause
@@ -45,7 +45,7 @@ _TURNED = 0.7  # cosine between the directions across the slices of two stacks; 
 _MEDIAN = 0.6745  # median of the absolute values of normal noise, over its standard deviation
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
 _ROUNDS = 2  # of registering each slice
-# Factor on a stack's noise in agreement: networks and averaging have already removed noise.
+# Factor on a stack's noise in data consistency: networks and averaging have already removed noise.
 _NOISE = 2.0
 _MODEL = 0.004  # standard deviation of the operators' error for a scan without noise
 
@@ -81,7 +81,7 @@ class StacksInferer(Inferer):
         said: report on each stack of the last exam, for the description of the result.
     """
 
-    learns = False
+    is_self_trained = False
 
     def __init__(
         self,
@@ -96,8 +96,8 @@ class StacksInferer(Inferer):
             raise ValueError(f"spacing is {spacing!r}, expected mm above 0, or null for the finest in plane.")
         self.networks = networks
         self.thin, self.profile, self.spacing = thin, profile, spacing
-        self.slice_motion = is_true(slice_motion, "slice_motion")
-        self.said: dict[str, Any] = {}
+        self.slice_motion = parse_bool(slice_motion, "slice_motion")
+        self.report: dict[str, Any] = {}
 
     def __call__(
         self,
@@ -113,7 +113,7 @@ class StacksInferer(Inferer):
             network: for one factor; those for other factors are loaded when needed.
             others: the further stacks.
             guide: a scan of another contrast that lies on the first stack, ``(1, 1, X, Y, Z)`` with its affine, about
-                in [0, 1]; its edges guide the agreement.
+                in [0, 1]; its edges guide the data consistency.
 
         Returns:
             Volume ``(1, 1, X', Y', Z')`` with its affine.
@@ -121,181 +121,191 @@ class StacksInferer(Inferer):
         Raises:
             ValueError: when no other stack fits the first, and there is no guide.
         """
-        self.said = {}
-        given = [inputs, *others]
-        voxel = self.spacing or min(float(_spacing(stack).min()) for stack in given)
-        size, affine = cubes_over(inputs.shape[2:], _affine(inputs), voxel)
-        copies = _COPIES + _COPIES_OF_STACK * len(given) + (0 if guide is None else _COPIES_OF_GUIDE)
+        self.report = {}
+        stacks_in = [inputs, *others]
+        voxel = self.spacing or min(float(_get_spacing(stack).min()) for stack in stacks_in)
+        size, affine = make_cubic_grid(inputs.shape[2:], _get_affine(inputs), voxel)
+        copies = _COPIES + _COPIES_OF_STACK * len(stacks_in) + (0 if guide is None else _COPIES_OF_GUIDE)
 
-        def coarser(excess: float) -> str:
+        def advise(excess: float) -> str:
             return f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some"
 
-        check_memory(size, copies, inputs.device, "a volume", coarser)
+        check_memory(size, copies, inputs.device, "a volume", advise)
         stacks = []
-        for i, stack in enumerate(given):
-            with part(i, len(given) + 1):
-                stacks.append(self._made_thin(stack, network, voxel))
-        with part(len(given), len(given) + 1):
-            volume, others = self._together(stacks, size, affine, guide)
-        left = left_unmeasured(inputs.meta, [(~stack.extreme, stack.affine) for stack in others])
-        meta = {key: [kept] for key, kept in left.items()}
+        for i, stack in enumerate(stacks_in):
+            with begin_part(i, len(stacks_in) + 1):
+                stacks.append(self._super_resolve_stack(stack, network, voxel))
+        with begin_part(len(stacks_in), len(stacks_in) + 1):
+            volume, others = self._combine(stacks, size, affine, guide)
+        left = select_unmeasured(inputs.meta, [(~stack.extreme, stack.affine) for stack in others])
+        meta = {key: [value] for key, value in left.items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
 
-    def _made_thin(self, stack: MetaTensor, network: nn.Module, voxel: float) -> _Stack:
+    def _super_resolve_stack(self, stack: MetaTensor, network: nn.Module, voxel: float) -> _Stack:
         """Make a stack thin by a network, to nearly the result's voxel size."""
-        affine = _affine(stack)
-        factor, network = self.networks.of(_spacing(stack)[2] / voxel, network)
+        affine = _get_affine(stack)
+        factor, network = self.networks.select_network(_get_spacing(stack)[2] / voxel, network)
         CheckTrainingRanged("image", self.networks.ranges[factor])({"image": stack[0]})
-        inferer = self.thin(degradation=slice_profile((1, 1, factor), self.profile))
+        inferer = self.thin(degradation=make_slice_profile((1, 1, factor), self.profile))
         thin = inferer(stack, network)
-        said = {"Factor": factor, "Weights": self.networks.files[factor].name, **getattr(inferer, "said", {})}
-        name = _file_of(stack)
-        self.said[name] = said
+        report = {"Factor": factor, "Weights": self.networks.files[factor].name, **getattr(inferer, "report", {})}
+        name = _get_file(stack)
+        self.report[name] = report
         voxels, thin = (torch.as_tensor(v)[0, 0].float() for v in (stack, thin))
-        fixed = self.profile != "auto" or said.get("ProfileFrom") == "protocol"
-        extreme = extremes_on(voxels.shape, affine, stack.meta)
-        return _Stack(voxels, affine, thin, said.get("Profile", 1.0), fixed, name, extreme)
+        fixed = self.profile != "auto" or report.get("ProfileFrom") == "protocol"
+        extreme = locate_extremes(voxels.shape, affine, stack.meta)
+        return _Stack(voxels, affine, thin, report.get("Profile", 1.0), fixed, name, extreme)
 
-    def _together(
+    def _combine(
         self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, guide: Any
     ) -> tuple[torch.Tensor, list[_Stack]]:
         """Combine the stacks into a volume of this size and affine; return also the others that fit the first."""
         first = stacks[0]
-        start = Resampling(first.thin.shape, size, np.linalg.inv(_thinner(first.affine, first)) @ affine)(first.thin)
-        placed = [first]
+        start = SplineResampling(
+            first.thin.shape, size, np.linalg.inv(_compute_thin_affine(first.affine, first)) @ affine
+        )(first.thin)
+        accepted = [first]
         for stack in stacks[1:]:
-            found = self._found(stack, start, affine)
-            stack = replace(stack, affine=found.matrix @ stack.affine)
-            operator = _operator(size, affine, stack)
-            alike = likeness(stack.voxels, operator(start), operator.seen)
-            if not self._left_out(stack, found, alike):
-                placed.append(stack)
-        if len(placed) < 2 and guide is None:
-            reasons = "; ".join(f"{name}: {said['LeftOut']}" for name, said in self.said.items() if "LeftOut" in said)
+            motion = self._register(stack, start, affine)
+            stack = replace(stack, affine=motion.matrix @ stack.affine)
+            operator = _make_operator(size, affine, stack)
+            similarity = measure_likeness(stack.voxels, operator(start), operator.is_inside)
+            if not self._is_rejected(stack, motion, similarity):
+                accepted.append(stack)
+        if len(accepted) < 2 and guide is None:
+            reasons = "; ".join(
+                f"{name}: {stack_report['LeftOut']}"
+                for name, stack_report in self.report.items()
+                if "LeftOut" in stack_report
+            )
             raise ValueError(
                 f"{first.name}: no other stack fits it ({reasons}). Use it alone, without --together, or leave out "
                 "stacks of another contrast or another person."
             )
-        placed = [self._as_thick_as_others_show(stack, placed) for stack in placed]
-        operators = [_operator(size, affine, stack) for stack in placed]
+        accepted = [self._estimate_thickness(stack, accepted) for stack in accepted]
+        operators = [_make_operator(size, affine, stack) for stack in accepted]
         thin, inside = [], []
-        for i, (stack, operator) in enumerate(zip(placed, operators, strict=True)):
-            made = stack.thin
+        for i, (stack, operator) in enumerate(zip(accepted, operators, strict=True)):
+            thin_volume = stack.thin
             if i > 0:
                 spacing = voxel_sizes(stack.affine)
-                brightness = Brightness(stack.voxels, operator(start), operator.seen, spacing)
-                made, voxels = (v / brightness.over(v.shape, v.device) for v in (made, stack.voxels))
-                placed[i] = replace(stack, voxels=voxels)
-                self.said[stack.name]["Brightness"] = round(brightness.mean, 4)
-            resampling = Resampling(made.shape, size, np.linalg.inv(_thinner(stack.affine, stack)) @ affine)
-            thin.append(resampling(made) if i > 0 else start)
-            extreme = torch.from_numpy(nearest_on(stack.extreme, stack.affine, size, affine)).to(made.device)
-            inside.append(resampling.inside(made.device) & ~extreme)
-        measured = [stack.voxels for stack in placed]
-        noise = [_noise_of(voxels) for voxels in measured]
-        volume = in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
+                brightness = BrightnessField(stack.voxels, operator(start), operator.is_inside, spacing)
+                thin_volume, voxels = (v / brightness.evaluate(v.shape, v.device) for v in (thin_volume, stack.voxels))
+                accepted[i] = replace(stack, voxels=voxels)
+                self.report[stack.name]["Brightness"] = round(brightness.mean, 4)
+            resampling = SplineResampling(
+                thin_volume.shape, size, np.linalg.inv(_compute_thin_affine(stack.affine, stack)) @ affine
+            )
+            thin.append(resampling(thin_volume) if i > 0 else start)
+            extreme = torch.from_numpy(sample_nearest(stack.extreme, stack.affine, size, affine)).to(thin_volume.device)
+            inside.append(resampling.find_inside(thin_volume.device) & ~extreme)
+        measured = [stack.voxels for stack in accepted]
+        noise = [_estimate_noise(voxels) for voxels in measured]
+        volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
         del start, thin, inside
         variances = [(_NOISE * sigma) ** 2 + _MODEL**2 for sigma in noise]
         if guide is not None:
-            places = np.linalg.inv(_affine(guide)) @ affine
-            guide = Resampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
-        volume = agree(volume, measured, operators, variances, guide=guide)
+            places = np.linalg.inv(_get_affine(guide)) @ affine
+            guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
+        volume = enforce_data_consistency(volume, measured, operators, variances, guide=guide)
         for _ in range(_ROUNDS if self.slice_motion else 0):
-            shown = volume.cpu().numpy()
-            for i, stack in enumerate(placed):
-                own = found_slice_motions(shown, affine, stack.voxels.cpu().numpy(), stack.affine, stack.thickness)
-                operators[i] = _operator(size, affine, stack, own)
-            volume = agree(volume, measured, operators, variances, guide=guide)
-        return volume, placed[1:]
+            voxels_now = volume.cpu().numpy()
+            for i, stack in enumerate(accepted):
+                slice_motions = estimate_slice_motions(
+                    voxels_now, affine, stack.voxels.cpu().numpy(), stack.affine, stack.thickness
+                )
+                operators[i] = _make_operator(size, affine, stack, slice_motions)
+            volume = enforce_data_consistency(volume, measured, operators, variances, guide=guide)
+        return volume, accepted[1:]
 
-    def _found(self, stack: _Stack, volume: torch.Tensor, affine: np.ndarray) -> Motion:
+    def _register(self, stack: _Stack, volume: torch.Tensor, affine: np.ndarray) -> Motion:
         """The motion of a stack onto a volume."""
-        found = found_motion(
+        motion = estimate_motion(
             volume.cpu().numpy(),
             affine,
-            (stack.thin.cpu().numpy(), _thinner(stack.affine, stack)),
+            (stack.thin.cpu().numpy(), _compute_thin_affine(stack.affine, stack)),
             (stack.voxels.cpu().numpy(), stack.affine),
             stack.thickness,
         )
-        self.said[stack.name] |= {
-            "Moved": np.round(found.numbers, 3).tolist(),
-            "Correlation": [round(each, 4) for each in found.correlation],
-            "Overlap": round(found.overlap, 3),
+        self.report[stack.name] |= {
+            "Moved": np.round(motion.numbers, 3).tolist(),
+            "Correlation": [round(each, 4) for each in motion.correlation],
+            "Overlap": round(motion.overlap, 3),
         }
-        return found
+        return motion
 
-    def _as_thick_as_others_show(self, stack: _Stack, placed: Sequence[_Stack]) -> _Stack:
+    def _estimate_thickness(self, stack: _Stack, accepted: Sequence[_Stack]) -> _Stack:
         """Set a stack's thickness from others that are fine across its slices, unless its thickness is known."""
         across = stack.affine[:3, 2] / np.linalg.norm(stack.affine[:3, 2])
-        shown: list[Any] = []
-        for other in placed:
+        estimates: list[Any] = []
+        for other in accepted:
             along = other.affine[:3, 2] / np.linalg.norm(other.affine[:3, 2])
             if not stack.fixed and other is not stack and abs(across @ along) < _TURNED:
-                known = other.thin.cpu().numpy(), _thinner(other.affine, other)
-                shown.append(found_thickness(*known, stack.voxels.cpu().numpy(), stack.affine))
-        shown = [thickness for thickness in shown if thickness is not None]
-        if not shown:
+                known = other.thin.cpu().numpy(), _compute_thin_affine(other.affine, other)
+                estimates.append(estimate_thickness(*known, stack.voxels.cpu().numpy(), stack.affine))
+        estimates = [thickness for thickness in estimates if thickness is not None]
+        if not estimates:
             return stack
-        thickness = float(np.mean(shown))
-        self.said[stack.name] |= {"ProfileFrom": "other stacks", "Profile": round(thickness, 3)}
+        thickness = float(np.mean(estimates))
+        self.report[stack.name] |= {"ProfileFrom": "other stacks", "Profile": round(thickness, 3)}
         return replace(stack, thickness=thickness)
 
-    def _left_out(self, stack: _Stack, found: Motion, alike: float) -> bool:
+    def _is_rejected(self, stack: _Stack, motion: Motion, similarity: float) -> bool:
         """Whether a stack does not fit the first, with a warning that says why."""
-        before, after = found.correlation
-        self.said[stack.name]["Likeness"] = round(alike, 3)
+        before, after = motion.correlation
+        self.report[stack.name]["Likeness"] = round(similarity, 3)
         reason = None
-        if found.overlap < _OVERLAP:
-            reason = f"{found.overlap:.0%} of its tissue lies in the first stack, expected at least {_OVERLAP:.0%}"
+        if motion.overlap < _OVERLAP:
+            reason = f"{motion.overlap:.0%} of its tissue lies in the first stack, expected at least {_OVERLAP:.0%}"
         elif after < before - _WORSE:
             reason = (
                 f"registration makes it less like the first stack: correlation {before:.2f} before, {after:.2f} after"
             )
-        elif alike < _ALIKE:
+        elif similarity < _ALIKE:
             reason = (
-                f"its contrast differs: its detail has a correlation of {alike:.2f} with that of the first stack, "
+                f"its contrast differs: its detail has a correlation of {similarity:.2f} with that of the first stack, "
                 f"expected at least {_ALIKE}"
             )
         if reason is not None:
-            self.said[stack.name]["LeftOut"] = reason
+            self.report[stack.name]["LeftOut"] = reason
             warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
         return reason is not None
 
 
-def _noise_of(voxels: torch.Tensor) -> float:
+def _estimate_noise(voxels: torch.Tensor) -> float:
     """Standard deviation of a stack's noise ``(X, Y, Z)``, in air, or in the detail of tissue if air is masked."""
-    found = float(noise_in_air(voxels[None, None])[0])
-    if not math.isnan(found):
-        return found
-    details, tissue = tissue_details(voxels.double().cpu().numpy(), (0, 1))
+    noise = float(estimate_noise_in_air(voxels[None, None])[0])
+    if not math.isnan(noise):
+        return noise
+    details, tissue = compute_tissue_details(voxels.double().cpu().numpy(), (0, 1))
     return float(np.median(np.abs(details[tissue]))) / _MEDIAN if tissue.any() else 0.0
 
 
-def _operator(
+def _make_operator(
     size: Sequence[int], affine: np.ndarray, stack: _Stack, slice_motions: np.ndarray | None = None
 ) -> StackOperator:
     """The operator from a volume of this size and affine to a stack."""
     known = stack.voxels.shape, stack.affine, stack.thickness
     operator = StackOperator(size, affine, *known, slice_motions, stack.voxels.device)
-    operator.seen *= torch.from_numpy(~stack.extreme).to(operator.seen)
+    operator.is_inside *= torch.from_numpy(~stack.extreme).to(operator.is_inside)
     return operator
 
 
-def _thinner(affine: np.ndarray, stack: _Stack) -> np.ndarray:
+def _compute_thin_affine(affine: np.ndarray, stack: _Stack) -> np.ndarray:
     """The affine of a stack's thin version, from an affine of the stack."""
-    return GaussianProfile((1, 1, stack.thin.shape[2] / stack.voxels.shape[2])).hr_affine(affine)
+    return GaussianProfile((1, 1, stack.thin.shape[2] / stack.voxels.shape[2])).compute_hr_affine(affine)
 
 
-def _file_of(stack: MetaTensor) -> str:
+def _get_file(stack: MetaTensor) -> str:
     """A stack's file; for a batch of one, that of its only stack."""
     file = stack.meta.get("filename_or_obj", "stack")
     return str(file[0] if isinstance(file, list | tuple) else file)
 
 
-def _spacing(stack: MetaTensor) -> np.ndarray:
-    return voxel_sizes(_affine(stack))
+def _get_spacing(stack: MetaTensor) -> np.ndarray:
+    return voxel_sizes(_get_affine(stack))
 
 
-def _affine(volume: MetaTensor) -> np.ndarray:
+def _get_affine(volume: MetaTensor) -> np.ndarray:
     """Affine of a volume, or of a batch of one."""
     return np.asarray(volume.affine, dtype=np.float64).reshape(-1, 4, 4)[0]

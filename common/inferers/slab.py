@@ -12,10 +12,10 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..degradations import Degradation
-from ..runtime.memory import pieces_at_once
-from ..runtime.progress import part, report
-from ..runtime.workers import side_by_side
-from ..values import is_true
+from ..runtime.memory import count_pieces_at_once
+from ..runtime.progress import begin_part, report_share
+from ..runtime.workers import run_in_parallel
+from ..values import parse_bool
 
 _Span = tuple[int, int, int, int]
 _Piece = tuple[tuple[_Span, _Span], int, int]  # a tile, first slab, and end of its slabs
@@ -24,7 +24,7 @@ _PIXEL_BYTES = 4096
 _SPATIAL = (2, 3, 4)
 
 
-def slice_weights(slices: int, scale: int, offset: float) -> torch.Tensor:
+def compute_slice_weights(slices: int, scale: int, offset: float) -> torch.Tensor:
     """Weight in the volume, 0, 1/2 or 1, of each output slice of a slab of ``slices`` LR slices.
 
     Output slice ``o`` lies at ``(o - offset) / scale`` in LR slices. It is taken from the slab whose centre is nearest.
@@ -61,11 +61,11 @@ class SlabInferer(Inferer):
             raise ValueError(f"SlabInferer needs an odd number of slices, got {slices}.")
         self.slices = slices
         self.scale = tuple(degradation.factors)
-        self.weights = slice_weights(slices, self.scale[2], degradation.offset[2]).tolist()
+        self.weights = compute_slice_weights(slices, self.scale[2], degradation.offset[2]).tolist()
         used = [o for o, weight in enumerate(self.weights) if weight]
-        own = slices // 2 * self.scale[2]
+        overlap = slices // 2 * self.scale[2]
         # Output slices that enter the volume, of inner slabs and of the outermost, which have no outer neighbour.
-        self.used = slice(min(used[0], own), max(used[-1] + 1, own + self.scale[2]))
+        self.used = slice(min(used[0], overlap), max(used[-1] + 1, overlap + self.scale[2]))
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """``(B, 1, H, W, D)`` to ``(B, 1, sx H, sy W, sz D)``, float32, on the device of ``inputs``.
@@ -79,16 +79,16 @@ class SlabInferer(Inferer):
         half = self.slices // 2
         # Not indexed, because an index would be copied to the device.
         padded = torch.cat([volume[..., :1]] * half + [volume] + [volume[..., -1:]] * half, dim=-1)
-        weights = self._weights(depth, volume.device)
+        weights = self._compute_weights(depth, volume.device)
         # Slab z's output slices are added from slice z sz on; slices outside of the volume are cut off at the end.
         length, outside = weights.shape[1], half * sz - self.used.start
         out = torch.zeros((batch, channels, sx * height, sy * width, (depth - 1) * sz + length), device=volume.device)
-        tiles = list(itertools.product(self._spans(height), self._spans(width)))
+        tiles = list(itertools.product(self._list_spans(height), self._list_spans(width)))
         pixels = [(y3 - y0) * (x3 - x0) for (y0, _, _, y3), (x0, _, _, x3) in tiles]
         size = batch * max(pixels) * _PIXEL_BYTES
-        at_once = pieces_at_once(volume.device, size)
+        at_once = count_pieces_at_once(volume.device, size)
 
-        def pieces() -> Iterator[_Piece]:
+        def cut_pieces() -> Iterator[_Piece]:
             for tile in tiles:
                 first = 0
                 while first < depth:
@@ -96,15 +96,15 @@ class SlabInferer(Inferer):
                     yield tile, first, stop
                     first = stop
 
-        def work(piece: _Piece) -> tuple[_Piece, torch.Tensor]:
+        def run_piece(piece: _Piece) -> tuple[_Piece, torch.Tensor]:
             ((y0, y1, y2, y3), (x0, x1, x2, x3)), first, stop = piece
             slabs = padded[:, :, y0:y3, x0:x3, first : stop + 2 * half].unfold(-1, self.slices, 1)
-            result = fitting(slabs.movedim(4, 1).flatten(0, 1).contiguous())
+            result = run_slabs(slabs.movedim(4, 1).flatten(0, 1).contiguous())
             rows = slice((y1 - y0) * sx, (y2 - y0) * sx)
             columns = slice((x1 - x0) * sy, (x2 - x0) * sy)
             return piece, result[:, :, rows, columns, self.used].unflatten(0, (batch, -1)).movedim(1, 4)
 
-        def fitting(slabs: torch.Tensor) -> torch.Tensor:
+        def run_slabs(slabs: torch.Tensor) -> torch.Tensor:
             nonlocal at_once
             try:
                 return network(slabs, *args, **kwargs)
@@ -112,10 +112,10 @@ class SlabInferer(Inferer):
                 if len(slabs) == batch:
                     raise
             at_once = len(slabs) // batch // 2
-            return torch.cat([fitting(some) for some in slabs.split(at_once * batch)])
+            return torch.cat([run_slabs(some) for some in slabs.split(at_once * batch)])
 
         done = 0
-        for piece, result in side_by_side(work, pieces(), volume.device, size):
+        for piece, result in run_in_parallel(run_piece, cut_pieces(), volume.device, size):
             ((y0, y1, y2, y3), (x0, x1, x2, x3)), first, stop = piece
             inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unfold(-1, length, sz)
             # Neighbouring slabs overlap, so they are added by separate calls.
@@ -124,10 +124,10 @@ class SlabInferer(Inferer):
                 share = result[..., begin - first :: apart, :]
                 inner[..., begin:stop:apart, :].addcmul_(share, weights[begin:stop:apart])
             done += (stop - first) * (y3 - y0) * (x3 - x0)
-            report(done / (depth * sum(pixels)))
+            report_share(done / (depth * sum(pixels)))
         return out[..., outside : outside + sz * depth]
 
-    def _weights(self, depth: int, device: torch.device) -> torch.Tensor:
+    def _compute_weights(self, depth: int, device: torch.device) -> torch.Tensor:
         """Weights ``(depth, n)`` in the volume of the output slices that each slab contributes."""
         weights = torch.empty((depth, len(self.weights)), device=device)
         for o, weight in enumerate(self.weights):
@@ -138,7 +138,7 @@ class SlabInferer(Inferer):
         weights[-1, centre + 1 :] = 1
         return weights[:, self.used]
 
-    def _spans(self, length: int) -> list[_Span]:
+    def _list_spans(self, length: int) -> list[_Span]:
         """Tiles along an axis as ``(start, inner start, inner stop, stop)``."""
         if length <= self.tile:
             return [(0, 0, length, length)]
@@ -192,16 +192,16 @@ class AxesInferer(Inferer):
         degradation: Degradation | None = None,
     ) -> None:
         super().__init__()
-        every = (0, 1, 2) if is_true(any_axis, "any_axis") else (2,)
+        every = (0, 1, 2) if parse_bool(any_axis, "any_axis") else (2,)
         self.axes = every if axes is None else tuple(axes)
         if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= {0, 1, 2}:
             raise ValueError(f"AxesInferer: axes must be distinct spatial axes out of 0, 1, 2, got {axes}.")
         self.inferer = inferer
         self.pass_axis = pass_axis
-        self.mirrored = is_true(mirrored, "mirrored")
+        self.mirrored = parse_bool(mirrored, "mirrored")
         self.complete = self.mirrored and set(self.axes) == set(every)
         self.offset = tuple(offset)
-        self.spread, self.degradation = is_true(spread, "spread"), degradation
+        self.spread, self.degradation = parse_bool(spread, "spread"), degradation
         self.deviation: torch.Tensor | Any = None
         if self.spread and len(self.axes) * (1 + self.mirrored) < 2:
             raise ValueError(
@@ -218,24 +218,24 @@ class AxesInferer(Inferer):
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         total: Any = None
         count = 0
-        moments = _Moments() if self.spread else None
-        for copy in self._copies(volume, network, *args, **kwargs):
+        moments = _RunningDeviation() if self.spread else None
+        for copy in self._run_copies(volume, network, *args, **kwargs):
             if moments is not None:
-                moments.add(self._unmeasured(copy))
+                moments.add(self._fill_deviation(copy))
             total = copy.contiguous() if total is None else total.add_(copy)
             count += 1
             del copy  # frees its memory before the next one
         if moments is not None:
-            self.deviation = moments.deviation()
+            self.deviation = moments.compute_deviation()
         return total if count == 1 else total.div_(count)
 
-    def _unmeasured(self, result: torch.Tensor) -> torch.Tensor:
+    def _fill_deviation(self, result: torch.Tensor) -> torch.Tensor:
         if self.degradation is None:
             return result
         operator = self.degradation.to(result.device)
         return result - operator.adjoint(operator(result)).mul_(math.prod(operator.factors))
 
-    def _copies(
+    def _run_copies(
         self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Iterator[torch.Tensor]:
         """Yield the results that are averaged."""
@@ -245,21 +245,21 @@ class AxesInferer(Inferer):
             inverse = [order.index(j) for j in range(5)]
             passed = (axis,) if self.pass_axis else ()
 
-            def run(some: torch.Tensor, order=order, inverse=inverse, passed=passed) -> torch.Tensor:
-                result = self.inferer(some.permute(order).contiguous(), network, *passed, *args, **kwargs)
+            def run_inferer(voxels: torch.Tensor, order=order, inverse=inverse, passed=passed) -> torch.Tensor:
+                result = self.inferer(voxels.permute(order).contiguous(), network, *passed, *args, **kwargs)
                 return result.permute(inverse)
 
-            with part(i * (1 + self.mirrored), count):
-                result = run(volume)
+            with begin_part(i * (1 + self.mirrored), count):
+                result = run_inferer(volume)
             yield result.clone() if self.mirrored else result
             if self.mirrored:
-                with part(2 * i + 1, count):
-                    mirror_image = run(volume.flip(_SPATIAL)).flip(_SPATIAL)
-                yield self._moved(mirror_image, volume.shape[2:], result)
+                with begin_part(2 * i + 1, count):
+                    mirror_image = run_inferer(volume.flip(_SPATIAL)).flip(_SPATIAL)
+                yield self._shift_mirrored(mirror_image, volume.shape[2:], result)
                 del mirror_image
             del result  # frees its memory before the next one
 
-    def _moved(self, mirror_image: torch.Tensor, lr_size: Sequence[int], plain: torch.Tensor) -> torch.Tensor:
+    def _shift_mirrored(self, mirror_image: torch.Tensor, lr_size: Sequence[int], plain: torch.Tensor) -> torch.Tensor:
         """Move a mirror image's result, mirrored back, to its position in the volume, with the border of ``plain``."""
         steps = [n // k - 1 - 2 * o for n, k, o in zip(plain.shape[2:], lr_size, self.offset, strict=True)]
         if any(step < 0 or step != round(step) for step in steps):
@@ -274,7 +274,7 @@ class AxesInferer(Inferer):
         return plain
 
 
-class _Moments:
+class _RunningDeviation:
     """Standard deviation of volumes that come one after the other (Welford's algorithm)."""
 
     def __init__(self) -> None:
@@ -289,5 +289,5 @@ class _Moments:
         self.mean += apart / self.count
         self.squares += apart.mul_(volume - self.mean)
 
-    def deviation(self) -> torch.Tensor:
+    def compute_deviation(self) -> torch.Tensor:
         return (self.squares / (self.count - 1)).sqrt_()

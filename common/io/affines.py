@@ -15,29 +15,29 @@ _TELLING = 1.5 / 1.001
 ROUNDING = 0.005
 
 
-def slice_orientation(affine: np.ndarray | torch.Tensor, slice_axis: str | None) -> np.ndarray:
+def find_slice_orientation(affine: np.ndarray | torch.Tensor, slice_axis: str | None) -> np.ndarray:
     """Order and directions of a volume's axes that put the axis across the slices last, the others as LR, AP, SI.
 
     Each axis then runs to the right, anterior or superior, as nearly as possible.
 
     Args:
         affine: 4x4, voxel to world (RAS, mm).
-        slice_axis: as for :func:`slice_permutation`.
+        slice_axis: as for :func:`find_slice_permutation`.
 
     Returns:
         Orientation for nibabel's ``apply_orientation``, ``(3, 2)``: for each stored axis the number of the ordered
         axis, and 1, or -1 if the axis is to be mirrored.
 
     Raises:
-        ValueError: as :func:`slice_permutation`.
+        ValueError: as :func:`find_slice_permutation`.
     """
-    order = slice_permutation(affine, slice_axis)
+    order = find_slice_permutation(affine, slice_axis)
     orientation = nib.orientations.io_orientation(np.asarray(affine))
     orientation[list(order), 0] = range(3)
     return orientation
 
 
-def slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str | None) -> tuple[int, ...]:
+def find_slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str | None) -> tuple[int, ...]:
     """Order of a volume's axes that puts the axis across the slices last, the others in the order LR, AP, SI.
 
     Args:
@@ -54,12 +54,12 @@ def slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str | None)
     if slice_axis not in (*_AXES, "auto"):
         raise ValueError(f"slice_axis is {slice_axis!r}, expected one of {', '.join(_AXES)}, auto.")
     world = nib.orientations.io_orientation(np.asarray(affine))[:, 0]
-    across = world[_axis_across(affine)] if slice_axis == "auto" else _AXES[slice_axis]
+    across = world[_find_slice_axis(affine)] if slice_axis == "auto" else _AXES[slice_axis]
     order = [axis for axis in range(3) if axis != across] + [across]
     return tuple(int(np.flatnonzero(world == axis)[0]) for axis in order)
 
 
-def _axis_across(affine: np.ndarray | torch.Tensor) -> int:
+def _find_slice_axis(affine: np.ndarray | torch.Tensor) -> int:
     """The axis of the stored volume that runs across the slices."""
     spacing = voxel_sizes(np.asarray(affine))
     in_plane = [np.delete(spacing, axis) for axis in range(3)]

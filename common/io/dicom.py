@@ -18,24 +18,24 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from ..runtime.distributed import say
-from .files import list_files, sidecar
+from ..runtime.distributed import print_once
+from .files import get_sidecar_path, list_files
 from .images import find_absent_images
 from .lazy_voxels import LazyVoxels
-from .nifti_affines import placed_image
+from .nifti_affines import make_image
 
 try:
     from pydicom import Dataset
 
-    from .dicom_series.copies import without_copies
+    from .dicom_series.copies import remove_copies
     from .dicom_series.enhanced import check_concatenations
     from .dicom_series.files import read_header, read_images
-    from .dicom_series.geometry import stack
-    from .dicom_series.kinds import is_slice, no_scan
-    from .dicom_series.parts import Part, parts, split_series
+    from .dicom_series.geometry import sort_into_stack
+    from .dicom_series.kinds import explain_exclusion, is_slice
+    from .dicom_series.parts import Part, split_parts, split_series
     from .dicom_series.pixels import read_voxels
-    from .dicom_series.tags import name, number, some, text, values, words
-    from .dicom_series.write import DERIVED, slice_thickness, write_series
+    from .dicom_series.tags import format_some, format_values, get_number, get_values, get_words, name_image
+    from .dicom_series.write import DERIVED, get_slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
@@ -55,7 +55,7 @@ class Series:
             they are in the order of the slices.
         affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm); None if the series is not a volume.
         problem: why the series cannot be read as a volume, or None.
-        no_scan: why it is not for super-resolution (phase images, a map, a localizer, another modality), or None.
+        exclusion: why it is not for super-resolution (phase images, a map, a localizer, another modality), or None.
         part: name of the part, such as "echo 2, TE 90 ms"; empty for a whole series.
     """
 
@@ -63,7 +63,7 @@ class Series:
     headers: list[Dataset]
     affine: np.ndarray | Any = None
     problem: str | None = None
-    no_scan: str | None = None
+    exclusion: str | None = None
     part: str = ""
 
     @property
@@ -84,8 +84,8 @@ class Series:
         return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
 
     @property
-    def derived(self) -> bool:
-        """Whether :func:`write_derived` wrote any of it."""
+    def is_derived(self) -> bool:
+        """Whether :func:`write_derived_series` wrote any of it."""
         return any(map(is_derived, self.headers))
 
     @property
@@ -94,7 +94,7 @@ class Series:
         if not self.headers:
             return self.description
         header = self.headers[0]
-        return header.StudyInstanceUID, header.get("FrameOfReferenceUID"), weighting(header)
+        return header.StudyInstanceUID, header.get("FrameOfReferenceUID"), get_contrast_properties(header)
 
     @property
     def acquisition(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     Returns:
         The series in the order of the files' names; empty if there is no DICOM file.
     """
-    found: dict[tuple[str, str, bool], list[Dataset]] = {}
+    headers_by_series: dict[tuple[str, str, bool], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
     paths = [Path(folder, name) for name in list_files(Path(folder))]
     # The last path of a folder counts, if there are links to it.
@@ -143,13 +143,15 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
             continue
         for header in images:
             # Some scanners put raw data and reports into the series of the images.
-            is_image = "Rows" in header or no_scan([header]) is None
-            found.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID, is_image), []).append(header)
-    _gather_single(found)
-    said = {parent: _damage(of_file) for parent, of_file in damaged.items()}
-    series = [each for headers in found.values() for each in _series_of(headers, said)]
-    alone = said.keys() - {path.parent for each in series if each.no_scan is None for path in each.files}
-    return series + [Series(f"a damaged file in {parent}", [], problem=said[parent]) for parent in sorted(alone)]
+            is_image = "Rows" in header or explain_exclusion([header]) is None
+            headers_by_series.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID, is_image), []).append(
+                header
+            )
+    _merge_single_slices(headers_by_series)
+    damage = {parent: _describe_damage(faults) for parent, faults in damaged.items()}
+    series = [each for headers in headers_by_series.values() for each in _split_into_series(headers, damage)]
+    alone = damage.keys() - {path.parent for each in series if each.exclusion is None for path in each.files}
+    return series + [Series(f"a damaged file in {parent}", [], problem=damage[parent]) for parent in sorted(alone)]
 
 
 def choose_stack(series: Sequence[Series], where: object) -> Series:
@@ -162,11 +164,13 @@ def choose_stack(series: Sequence[Series], where: object) -> Series:
     Raises:
         ValueError: when there is none or are several, or when it cannot be read as a volume.
     """
-    scans = [each for each in series if each.no_scan is None]
+    scans = [each for each in series if each.exclusion is None]
     if not scans:
-        raise ValueError("\n  ".join(f"{where}: {each.description}: {each.no_scan}" for each in series))
+        raise ValueError("\n  ".join(f"{where}: {each.description}: {each.exclusion}" for each in series))
     if len(scans) > 1:
-        listed = (f"{each.part or each.description}: {some([name(h) for h in each.headers])}" for each in scans)
+        listed = (
+            f"{each.part or each.description}: {format_some([name_image(h) for h in each.headers])}" for each in scans
+        )
         raise ValueError(
             f"{where} holds {len(scans)} stacks, expected one. Copy the files of one stack into a folder of its own "
             f"and name that folder; mri-sr does each stack. The stacks are: {'; '.join(listed)}."
@@ -189,7 +193,7 @@ def open_series(path: Path) -> SpatialImage:
     return choose_stack(found, path).open()
 
 
-def to_nifti(series: Series, path: str | os.PathLike) -> None:
+def write_nifti(series: Series, path: str | os.PathLike) -> None:
     """Write a series as NIfTI: axes (column, row, slice), values in the series' units as float32.
 
     If all slices have the same ``SliceThickness``, a JSON next to it, with the same name, holds it in mm.
@@ -201,9 +205,9 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
     Raises:
         ValueError: when pixels are missing or cannot be decoded; the message names the file.
     """
-    nib.save(placed_image(np.asanyarray(series.open().dataobj), series.affine, None), path)
-    if (thickness := slice_thickness(series.headers)) is not None:
-        sidecar(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
+    nib.save(make_image(np.asanyarray(series.open().dataobj), series.affine, None), path)
+    if (thickness := get_slice_thickness(series.headers)) is not None:
+        get_sidecar_path(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
 
 
 def read_acquisition(headers: Sequence[Dataset]) -> dict[str, Any]:
@@ -218,9 +222,9 @@ def read_acquisition(headers: Sequence[Dataset]) -> dict[str, Any]:
     Returns:
         The keys and values; empty if the tags are missing or hold something else.
     """
-    found = {(str(h.get("AcquisitionMatrix")), h.get("InPlanePhaseEncodingDirection")) for h in headers}
+    matrices = {(str(h.get("AcquisitionMatrix")), h.get("InPlanePhaseEncodingDirection")) for h in headers}
     matrix = headers[0].get("AcquisitionMatrix")
-    if len(found) > 1 or not isinstance(matrix, Sequence) or len(matrix) != 4:
+    if len(matrices) > 1 or not isinstance(matrix, Sequence) or len(matrix) != 4:
         return {}
     return {
         "FrequencyEncodingSteps": max(matrix[0], matrix[1]),
@@ -229,7 +233,7 @@ def read_acquisition(headers: Sequence[Dataset]) -> dict[str, Any]:
     }
 
 
-def weighting(header: Dataset) -> tuple[bool, ...]:
+def get_contrast_properties(header: Dataset) -> tuple[bool, ...]:
     """The properties of an image's contrast in which stacks of one exam must agree.
 
     Returns:
@@ -238,20 +242,20 @@ def weighting(header: Dataset) -> tuple[bool, ...]:
     """
     times = ("EchoTime", 30), ("RepetitionTime", 1500), ("InversionTime", 1500)
     return (
-        *((number(header, key) or 0) > limit for key, limit in times),
-        "GR" in words(header, "ScanningSequence"),
-        bool(words(header, "ContrastBolusAgent")),
+        *((get_number(header, key) or 0) > limit for key, limit in times),
+        "GR" in get_words(header, "ScanningSequence"),
+        bool(get_words(header, "ContrastBolusAgent")),
     )
 
 
-def write_derived(
+def write_derived_series(
     series: Series, result: str | os.PathLike, folder: str | os.PathLike, bundle: Mapping[str, Any]
 ) -> Path:
-    """Write a result of :func:`to_nifti`'s file as a derived series, either completely or not at all.
+    """Write a result of :func:`write_nifti`'s file as a derived series, either completely or not at all.
 
     Args:
         series: the source of the result.
-        result: NIfTI file, with the axes of :func:`to_nifti`.
+        result: NIfTI file, with the axes of :func:`write_nifti`.
         folder: created if it is missing. The series becomes a folder in it, named by the new SeriesInstanceUID. Older
             derived series of some of these images in it are then removed.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
@@ -264,14 +268,14 @@ def write_derived(
     """
     image: Any = nib.load(result)
     try:
-        affine = _unrounded(image.affine, series.affine)
+        affine = _restore_affine(image.affine, series.affine)
         voxels = np.asanyarray(image.dataobj).T
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
-            made = Path(part) / "series"
-            made.mkdir()
-            uid = write_series(made, voxels, affine, series.headers, bundle, series.part)
-            new = made.rename(Path(folder) / uid)
+            series_folder = Path(part) / "series"
+            series_folder.mkdir()
+            uid = write_series(series_folder, voxels, affine, series.headers, bundle, series.part)
+            new = series_folder.rename(Path(folder) / uid)
     except ValueError as error:
         raise ValueError(f"{result}: {error}") from None
     sources = {(str(header.SOPInstanceUID), getattr(header, "frame", 0) + 1) for header in series.headers}
@@ -279,31 +283,32 @@ def write_derived(
         with contextlib.suppress(FileNotFoundError):  # another run may remove it at the same time
             older = other.stat().st_mtime_ns < new.stat().st_mtime_ns
             if older and other.is_dir() and not other.is_symlink():
-                _remove_derived(other, sources)
+                _remove_derived_series(other, sources)
     return new
 
 
 def is_derived(header: Dataset) -> bool:
-    """Whether :func:`write_derived` wrote an image."""
+    """Whether :func:`write_derived_series` wrote an image."""
     return bool(DERIVED.match(str(header.get("DerivationDescription", ""))))
 
 
-def _remove_derived(folder: Path, sources: set[tuple[str, int]]) -> None:
-    """Remove files that :func:`write_derived` made from a stack or a part of it, and their folder if nothing is left.
+def _remove_derived_series(folder: Path, sources: set[tuple[str, int]]) -> None:
+    """Remove files that :func:`write_derived_series` made from a stack or a part of it, and their folder if nothing is
+    left.
 
     Args:
         folder: folder with the name of the derived series.
         sources: SOPInstanceUIDs and numbers of frames of the images of the stack.
     """
-    made = [path for path in folder.iterdir() if _is_made_of(path, sources, folder.name)]
-    for path in made:
+    folders = [path for path in folder.iterdir() if _is_made_of(path, sources, folder.name)]
+    for path in folders:
         path.unlink(missing_ok=True)
-    if made and not any(folder.iterdir()):
+    if folders and not any(folder.iterdir()):
         folder.rmdir()
 
 
 def _is_made_of(path: Path, sources: set[tuple[str, int]], uid: str) -> bool:
-    """Whether :func:`write_derived` made a file from some of these images, in the derived series ``uid``."""
+    """Whether :func:`write_derived_series` made a file from some of these images, in the derived series ``uid``."""
     if path.is_symlink() or not path.is_file():
         return False
     try:
@@ -315,7 +320,7 @@ def _is_made_of(path: Path, sources: set[tuple[str, int]], uid: str) -> bool:
     referenced = {
         (str(item.get("ReferencedSOPInstanceUID")), int(frame))
         for item in header.get("SourceImageSequence", [])
-        for frame in values(item, "ReferencedFrameNumber") or [1]
+        for frame in get_values(item, "ReferencedFrameNumber") or [1]
     }
     return not sources.isdisjoint(referenced)
 
@@ -329,69 +334,77 @@ def _describe(header: Dataset, count: int, part: str = "") -> str:
     )
 
 
-def _damage(of_file: Mapping[Path, str]) -> str:
+def _describe_damage(faults: Mapping[Path, str]) -> str:
     """What is wrong with the first of a folder's damaged files, and the names of the others."""
-    (_, first), *others = of_file.items()
-    return first + (f" (nor can be read, next to it: {some([path.name for path, _ in others])})" if others else "")
+    (_, first), *others = faults.items()
+    return first + (
+        f" (nor can be read, next to it: {format_some([path.name for path, _ in others])})" if others else ""
+    )
 
 
-def _gather_single(found: dict[tuple[str, str, bool], list[Dataset]]) -> None:
+def _merge_single_slices(headers_by_series: dict[tuple[str, str, bool], list[Dataset]]) -> None:
     """Put slices that are alone under their two UIDs, but alike, under the UIDs of the first."""
-    single = [uids for uids, headers in found.items() if len(headers) == 1 and is_slice(headers[0])]
+    single = [uids for uids, headers in headers_by_series.items() if len(headers) == 1 and is_slice(headers[0])]
     counts = Counter(uid for uids in single for uid in uids[:2])
     alike: dict[tuple[str, ...], list[tuple[str, str, bool]]] = {}
     for uids in single:
         shared = next((uid for uid in uids[:2] if counts[uid] > 1), "")
-        alike.setdefault((shared, *(text(found[uids][0], keyword) for keyword in _ALIKE)), []).append(uids)
+        alike.setdefault(
+            (shared, *(format_values(headers_by_series[uids][0], keyword) for keyword in _ALIKE)), []
+        ).append(uids)
     for first, *others in alike.values():
-        found[first] += [header for uids in others for header in found.pop(uids)]
+        headers_by_series[first] += [header for uids in others for header in headers_by_series.pop(uids)]
 
 
-def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Series]:
+def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Series]:
     """Split the images of one SeriesInstanceUID into series, and these into their stacks."""
-    found = []
+    series_list = []
     own_uids = [
         k for k in ("StudyInstanceUID", "SeriesInstanceUID") if len({header[k].value for header in headers}) > 1
     ]
     if own_uids:
         first, count = headers[0], len(headers)
-        given = " ".join(f"-m {keyword}={first[keyword].value}" for keyword in own_uids)
+        modifications = " ".join(f"-m {keyword}={first[keyword].value}" for keyword in own_uids)
         problem = (
             f"each of {count} images has a {' and a '.join(own_uids)} of its own, expected one for all slices of a "
             "stack. An export or an anonymiser made them. Export the series again, or give a copy of the files one: "
-            f"dcmodify -nb {given} FILES, with dcmtk."
+            f"dcmodify -nb {modifications} FILES, with dcmtk."
         )
-        return [Series(_describe(first, count), headers, problem=problem, no_scan=no_scan(headers))]
-    for own in split_series(headers):
-        line = _describe(own[0], len(own))
+        return [Series(_describe(first, count), headers, problem=problem, exclusion=explain_exclusion(headers))]
+    for images in split_series(headers):
+        line = _describe(images[0], len(images))
         try:
-            own, copies = without_copies(own)
-            check_concatenations(own)
+            images, copies = remove_copies(images)
+            check_concatenations(images)
         except ValueError as error:
-            found.append(Series(line, own, problem=str(error), no_scan=no_scan(own)))
+            series_list.append(Series(line, images, problem=str(error), exclusion=explain_exclusion(images)))
             continue
         if copies:
-            say(f"{line}: passed over, copies of its other files: {some(copies)}")
-        whole = no_scan(own)
-        found += [Series(line, own, no_scan=whole)] if whole else [_checked(part, damaged) for part in parts(own)]
-    return found
+            print_once(f"{line}: passed over, copies of its other files: {format_some(copies)}")
+        exclusion = explain_exclusion(images)
+        series_list += (
+            [Series(line, images, exclusion=exclusion)]
+            if exclusion
+            else [_make_series(part, damaged) for part in split_parts(images)]
+        )
+    return series_list
 
 
-def _checked(part: Part, damaged: Mapping[Path, str]) -> Series:
+def _make_series(part: Part, damaged: Mapping[Path, str]) -> Series:
     """A part of a series with its geometry, or what is wrong with it."""
     series = Series(_describe(part.headers[0], len(part.headers), part.name), part.headers, part=part.name)
-    series.no_scan = no_scan(part.headers)
-    if series.no_scan is None:
+    series.exclusion = explain_exclusion(part.headers)
+    if series.exclusion is None:
         series.problem = next((damaged[p] for h in part.headers if (p := Path(h.filename).parent) in damaged), None)
         if series.problem is None:
             try:
-                series.headers, series.affine = stack(part.headers)
+                series.headers, series.affine = sort_into_stack(part.headers)
             except ValueError as error:
                 series.problem = str(error)
     return series
 
 
-def _unrounded(affine: np.ndarray, source: np.ndarray) -> np.ndarray:
+def _restore_affine(affine: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Restore a result's affine in float64; NIfTI keeps only 24 bits.
 
     The result's voxels lie at simple fractions of the source's voxels. These fractions are found, and multiplied by

@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 
-from .images import ending, missing_content
+from .images import explain_missing_content, get_extension
 
 _THICKEST = 1000.0  # mm
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary file next to ``path``, and move it to ``path`` if the block ends without an error.
 
     The name ends like ``path``, because writers choose their format by the ending. It begins with a dot, so that
@@ -45,7 +45,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def as_json(value: Any, indent: int | None = None) -> str:
+def format_json(value: Any, indent: int | None = None) -> str:
     """JSON of numbers, texts, lists and mappings. NaN and infinity become null, because JSON has neither.
 
     Args:
@@ -53,26 +53,26 @@ def as_json(value: Any, indent: int | None = None) -> str:
         indent: as for ``json.dumps``.
     """
 
-    def finite(value: Any) -> Any:
+    def replace_non_finite(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: finite(item) for key, item in value.items()}
+            return {key: replace_non_finite(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return [finite(item) for item in value]
+            return [replace_non_finite(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return json.dumps(finite(value), indent=indent, allow_nan=False)
+    return json.dumps(replace_non_finite(value), indent=indent, allow_nan=False)
 
 
-def as_config(value: Any, indent: str = "") -> str:
+def format_config(value: Any, indent: str = "") -> str:
     """JSON in the layout of the configs: values that fit on one line stay on it."""
     line = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
         return line
     inner = indent + "    "
     if isinstance(value, dict):
-        items = [f"{json.dumps(key)}: {as_config(item, inner)}" for key, item in value.items()]
+        items = [f"{json.dumps(key)}: {format_config(item, inner)}" for key, item in value.items()]
         return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
-    return "[\n" + ",\n".join(inner + as_config(item, inner) for item in value) + f"\n{indent}]"
+    return "[\n" + ",\n".join(inner + format_config(item, inner) for item in value) + f"\n{indent}]"
 
 
 def check_writable(*folders: str | os.PathLike) -> None:
@@ -86,7 +86,7 @@ def check_writable(*folders: str | os.PathLike) -> None:
         PermissionError: when the folder, or the existing folder above it, cannot be written to.
     """
     for folder in folders:
-        place = _existing(folder)
+        place = _find_existing(folder)
         if not place.is_dir():
             raise NotADirectoryError(f"cannot write to {folder}: {place} is a file; name another folder.")
         try:
@@ -109,26 +109,26 @@ def check_room(folder: str | os.PathLike, file: float, files: float) -> None:
     """
     import resource  # not on Windows, where only mri-sr lacks it
 
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(_find_existing(folder)).free
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY and file > limit:
         raise ValueError(
-            f"its result needs at least {in_mib(file)}, and this process may write files of at most {in_mib(limit)}; "
-            "raise the limit (ulimit -f)."
+            f"its result needs at least {format_mib(file)}, and this process may write files of at most "
+            f"{format_mib(limit)}; raise the limit (ulimit -f)."
         )
     if files > free:
         raise ValueError(
-            f"the results up to this one need at least {in_mib(files)}, and {folder} has room for {in_mib(free)}; make "
-            "room, or name another output folder."
+            f"the results up to this one need at least {format_mib(files)}, and {folder} has room for "
+            f"{format_mib(free)}; make room, or name another output folder."
         )
 
 
-def in_mib(size: float) -> str:
+def format_mib(size: float) -> str:
     """A size in bytes, in words."""
     return f"{size / 2**20:.3g} MiB"
 
 
-def _existing(folder: str | os.PathLike) -> Path:
+def _find_existing(folder: str | os.PathLike) -> Path:
     """The folder, or the nearest one above it that is there."""
     place = Path(folder).absolute()
     while not place.exists():
@@ -163,10 +163,10 @@ def load_state(path: Path, device: torch.device | str) -> Any:
         raise ValueError(f"{path}: not a checkpoint that can be read ({reason}).") from None
 
 
-def sidecar(path: str | os.PathLike) -> Path:
+def get_sidecar_path(path: str | os.PathLike) -> Path:
     """Path of a scan's sidecar JSON, as BIDS and dcm2niix name it. The file may be missing."""
     path = Path(path)
-    return path.with_name(path.name[: len(path.name) - len(ending(path) or "")] + ".json")
+    return path.with_name(path.name[: len(path.name) - len(get_extension(path) or "")] + ".json")
 
 
 def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
@@ -179,23 +179,23 @@ def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
         The keys and values, empty if the file is missing or cannot be read. ``SliceThickness`` is a number in mm, and
         is left out if it is not a thickness. Second a warning that begins with the file's name, or None.
     """
-    file = sidecar(path)
+    file = get_sidecar_path(path)
     if not (file.exists() or file.is_symlink()):
         return {}, None
-    said, problem = read_object(file)
+    metadata, problem = read_json_object(file)
     if problem is not None:
-        problem = (missing_content(file) or problem).rstrip(".")
+        problem = (explain_missing_content(file) or problem).rstrip(".")
         return {}, f"{file}: {problem}; nothing in it is used. Correct or remove it."
-    if said.get("SliceThickness") is None:
-        return said, None
-    value = said.pop("SliceThickness")
-    if (mm := slice_thickness(value)) is None:
-        found = f"{file}: SliceThickness is {repr(value)[:60]}, expected a number of mm above 0, at most {_THICKEST:g}"
-        return said, f"{found}; it is not used. Correct or remove it."
-    return {**said, "SliceThickness": mm}, None
+    if metadata.get("SliceThickness") is None:
+        return metadata, None
+    value = metadata.pop("SliceThickness")
+    if (mm := parse_slice_thickness(value)) is None:
+        fault = f"{file}: SliceThickness is {repr(value)[:60]}, expected a number of mm above 0, at most {_THICKEST:g}"
+        return metadata, f"{fault}; it is not used. Correct or remove it."
+    return {**metadata, "SliceThickness": mm}, None
 
 
-def slice_thickness(value: Any) -> float | None:
+def parse_slice_thickness(value: Any) -> float | None:
     """A slice thickness in mm, from a number or text; None if it is not a possible thickness."""
     try:
         mm = math.nan if isinstance(value, bool) else float(value)
@@ -204,7 +204,7 @@ def slice_thickness(value: Any) -> float | None:
     return mm if 0 < mm <= _THICKEST else None
 
 
-def read_object(file: Path) -> tuple[dict[str, Any], str | None]:
+def read_json_object(file: Path) -> tuple[dict[str, Any], str | None]:
     """Read the object in a JSON file in UTF-8, UTF-16 or Latin-1, with or without a byte order mark.
 
     Returns:
@@ -241,19 +241,21 @@ def find_files(root: Path, patterns: str | Sequence[str] | None, option: str) ->
         FileNotFoundError: a pattern without files.
         ValueError: an empty pattern, or one that leaves ``root``.
     """
-    found: set[str] = set()
+    matching: set[str] = set()
     for pattern in patterns.split(",") if isinstance(patterns, str) else patterns or ():
         if not pattern.strip() or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             raise ValueError(f"--{option} '{pattern}'; expected a pattern inside of dataset_dir, relative to it.")
         parts = Path(pattern.strip()).parts
-        matches = [path for path in list_files(root, None if "**" in parts else len(parts)) if _fits(path, parts)]
+        matches = [
+            path for path in list_files(root, None if "**" in parts else len(parts)) if _matches_pattern(path, parts)
+        ]
         if not matches:
             without = " For scans without guides, use --guided false."
             raise FileNotFoundError(
                 f"no files match --{option} '{pattern}' in {root}." + (without if option == "guide" else "")
             )
-        found.update(matches)
-    return sorted(found)
+        matching.update(matches)
+    return sorted(matching)
 
 
 def list_files(root: Path, depth: int | None = None) -> list[str]:
@@ -269,22 +271,22 @@ def list_files(root: Path, depth: int | None = None) -> list[str]:
         Paths relative to ``root``, sorted.
     """
 
-    def unreadable(error: OSError) -> None:
+    def report_unreadable(error: OSError) -> None:
         warnings.warn(f"{error.filename}: this folder cannot be read ({error.strerror}).", stacklevel=2)
 
-    found = []
-    above = {str(root): {_identity(root)}}
-    for place, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
+    files = []
+    above = {str(root): {_identify_folder(root)}}
+    for place, folders, names in os.walk(root, followlinks=True, onerror=report_unreadable):
         parts = Path(place).relative_to(root).parts
-        found += [Path(*parts, name).as_posix() for name in names if name[0] != "." and _is_file(place, name)]
-        kept = []
+        files += [Path(*parts, name).as_posix() for name in names if name[0] != "." and _is_file(place, name)]
+        entered = []
         for name in folders if depth is None or len(parts) + 1 < depth else ():
             below = os.path.join(place, name)
-            if name[0] != "." and (own := _identity(below)) not in above[place]:
-                above[below] = above[place] | {own}
-                kept.append(name)
-        folders[:] = kept
-    return sorted(found)
+            if name[0] != "." and (identity := _identify_folder(below)) not in above[place]:
+                above[below] = above[place] | {identity}
+                entered.append(name)
+        folders[:] = entered
+    return sorted(files)
 
 
 def _is_file(place: str, name: str) -> bool:
@@ -293,20 +295,20 @@ def _is_file(place: str, name: str) -> bool:
     return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
-def _identity(folder: str | os.PathLike) -> tuple[int, int]:
+def _identify_folder(folder: str | os.PathLike) -> tuple[int, int]:
     """Device and inode of a folder, which are the same for all paths to it."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino
 
 
-def _fits(path: str, pattern: Sequence[str]) -> bool:
+def _matches_pattern(path: str, pattern: Sequence[str]) -> bool:
     """Whether a path fits the parts of a glob pattern, where ``**`` matches any number of folders."""
 
-    def fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
         if not pattern:
             return not parts
         if pattern[0] == "**":
-            return any(fits(parts[i:], pattern[1:]) for i in range(len(parts)))
-        return bool(parts) and fnmatchcase(parts[0], pattern[0]) and fits(parts[1:], pattern[1:])
+            return any(matches(parts[i:], pattern[1:]) for i in range(len(parts)))
+        return bool(parts) and fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
 
-    return fits(Path(path).parts, pattern)
+    return matches(Path(path).parts, pattern)

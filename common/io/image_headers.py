@@ -53,23 +53,25 @@ def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[Any, li
             return header, [f"its header's extensions cannot be read ({error}); the result has none."]
 
 
-def take_signs_off(header: AnalyzeHeader) -> list[str]:
+def remove_negative_signs(header: AnalyzeHeader) -> list[str]:
     """Make negative voxel sizes positive in place, as nibabel does; return notes on that."""
     negative = [i for i in (1, 2, 3) if header["pixdim"][i] < 0]
-    found = ", ".join(f"pixdim[{i}] = {header['pixdim'][i]:g}" for i in negative)
+    sizes = ", ".join(f"pixdim[{i}] = {header['pixdim'][i]:g}" for i in negative)
     header["pixdim"][negative] *= -1
-    return [f"it has {found}; taken without the sign."] if negative else []
+    return [f"it has {sizes}; taken without the sign."] if negative else []
 
 
-def wrong_sizes(header: AnalyzeHeader) -> np.ndarray:
+def find_wrong_sizes(header: AnalyzeHeader) -> np.ndarray:
     """Which of pixdim[1] to pixdim[3] are not voxel sizes, ``(3,)``."""
     sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     return ~((sizes >= _PLACES[0]) & (sizes <= _PLACES[1]))
 
 
-def sizes_fault(header: AnalyzeHeader) -> str:
-    """A message about :func:`wrong_sizes`; empty if all are right."""
-    wrong = ", ".join(f"pixdim[{i + 1}] = {header['pixdim'][i + 1]:g}" for i in np.flatnonzero(wrong_sizes(header)))
+def explain_wrong_sizes(header: AnalyzeHeader) -> str:
+    """A message about :func:`find_wrong_sizes`; empty if all are right."""
+    wrong = ", ".join(
+        f"pixdim[{i + 1}] = {header['pixdim'][i + 1]:g}" for i in np.flatnonzero(find_wrong_sizes(header))
+    )
     return wrong and f"it has {wrong}, which is no voxel size"
 
 
@@ -90,28 +92,28 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
         UnfitError: when the header gives no valid position or size of voxels.
     """
     _check_rank(header)
-    notes = [*_begin_after_header(header), *take_signs_off(header)]
-    without_sizes = sizes_fault(header)
+    notes = [*_set_voxel_offset(header), *remove_negative_signs(header)]
+    without_sizes = explain_wrong_sizes(header)
     if without_sizes:
-        wrong = wrong_sizes(header)
+        wrong = find_wrong_sizes(header)
         header["pixdim"][1:4][wrong] = 1
     header.check_fix()
-    sform, sform_fault = header.get_sform(), _fault_of_sform(header)
+    sform, sform_fault = header.get_sform(), _find_sform_fault(header)
     if without_sizes and not sform_fault and header["sform_code"]:
         header["pixdim"][1:4][wrong] = voxel_sizes(sform)[wrong]
         notes.append(f"{without_sizes}; the sizes of its sform are used.")
         without_sizes = ""
     notes += _normalise_quaternion(header)
-    qform, qform_fault = qform_of(header), without_sizes or _fault_of_qform(header)
+    qform, qform_fault = read_qform(header), without_sizes or _find_qform_fault(header)
     faults = {"sform": sform_fault, "qform": qform_fault}
     coded = [form for form in faults if header[f"{form}_code"]]
     valid = [form for form in coded if not faults[form]]
     if coded and not valid:
-        found = " and ".join(
+        sizes = " and ".join(
             f"its {form} (code {header[f'{form}_code']}) is not valid: {faults[form]}" for form in coded
         )
         raise UnfitError(
-            f"{found}; so voxels have no position. Convert the scan again, or write a valid sform or qform, "
+            f"{sizes}; so voxels have no position. Convert the scan again, or write a valid sform or qform, "
             "for example with nifti_tool."
         )
     if not coded and without_sizes:
@@ -124,9 +126,9 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
     if qform_fault:
         for name in ("qform_code", *_QUATERN, *_OFFSET):
             header[name] = 0
-    notes += _sizes_of_sform(header)
+    notes += _take_sform_sizes(header)
     best = {"sform": sform, "qform": qform}[valid[0]] if valid else header.get_base_affine()
-    return notes + _in_mm(header, voxel_sizes(best))
+    return notes + _convert_to_mm(header, voxel_sizes(best))
 
 
 def _check_rank(header: nib.Nifti1Header) -> None:
@@ -134,11 +136,11 @@ def _check_rank(header: nib.Nifti1Header) -> None:
     rank = header["dim"][0]
     swapped = header["sizeof_hdr"].byteswap() == header.sizeof_hdr
     if not 1 <= rank <= 7:
-        found = int(rank.byteswap() if swapped else rank)
-        raise UnfitError(f"it has dim[0] = {found}, expected 3 for a volume; the header is damaged, get a whole copy")
+        count = int(rank.byteswap() if swapped else rank)
+        raise UnfitError(f"it has dim[0] = {count}, expected 3 for a volume; the header is damaged, get a whole copy")
 
 
-def _begin_after_header(header: nib.Nifti1Header) -> list[str]:
+def _set_voxel_offset(header: nib.Nifti1Header) -> list[str]:
     """If the header of a single file has no vox_offset, let voxels begin right after the header."""
     if not header.is_single or header["vox_offset"]:
         return []
@@ -146,7 +148,7 @@ def _begin_after_header(header: nib.Nifti1Header) -> list[str]:
     return [f"it has vox_offset = 0; its voxels are taken to begin after the header, at {header.single_vox_offset}."]
 
 
-def _sizes_of_sform(header: nib.Nifti1Header) -> list[str]:
+def _take_sform_sizes(header: nib.Nifti1Header) -> list[str]:
     """Take the sizes from the sform if it is the only form, and the sizes differ by more than rounding.
 
     Refuse sizes that differ by more than a registration may scale. Sizes of 1 mm say nothing: programs write them where
@@ -155,22 +157,25 @@ def _sizes_of_sform(header: nib.Nifti1Header) -> list[str]:
     if not header["sform_code"]:
         return []
     before, sizes = header["pixdim"][1:4].copy(), voxel_sizes(header.get_sform())
-    found, used = (" x ".join(f"{size:.3g}" for size in each) for each in (before, sizes))
+    old_sizes, used = (" x ".join(f"{size:.3g}" for size in each) for each in (before, sizes))
     ratios = before / sizes
     if (header["qform_code"] or (before != 1).any()) and not 1 / _SCALED <= ratios.min() <= ratios.max() <= _SCALED:
         keep = {"sform_code": 0, "qform_code": 1}, {"qform_code": 0, "pixdim": f"'1 {used.replace(' x', '')} 1 1 1 1'"}
-        of_pixdim, of_sform = (" ".join(f"-mod_field {key} {value}" for key, value in each.items()) for each in keep)
+        pixdim_fix, sform_fix = (" ".join(f"-mod_field {key} {value}" for key, value in each.items()) for each in keep)
         raise UnfitError(
-            f"its pixdim has voxels of {found} mm, and its sform of {used} mm; only one can be right. If pixdim is, "
-            f"say nifti_tool -mod_hdr {of_pixdim} -infiles SCAN -prefix MENDED; if the sform is, {of_sform} instead"
+            f"its pixdim has voxels of {old_sizes} mm, and its sform of {used} mm; only one can be right. If pixdim "
+            f"is, say nifti_tool -mod_hdr {pixdim_fix} -infiles SCAN -prefix MENDED; if the sform is, {sform_fix} "
+            "instead"
         )
     if header["qform_code"] or np.allclose(before, sizes, rtol=0.01, atol=0):
         return []
     header["pixdim"][1:4] = sizes
-    return [f"its pixdim has voxels of {found}, and its sform of {used}; the sform is used, and it has no valid qform."]
+    return [
+        f"its pixdim has voxels of {old_sizes}, and its sform of {used}; the sform is used, and it has no valid qform."
+    ]
 
 
-def qform_of(header: nib.Nifti1Header) -> np.ndarray | None:
+def read_qform(header: nib.Nifti1Header) -> np.ndarray | None:
     """The matrix of a header's qform, whatever its code; None if its numbers are invalid."""
     try:
         matrix = header.get_qform()
@@ -179,7 +184,7 @@ def qform_of(header: nib.Nifti1Header) -> np.ndarray | None:
     return matrix if np.isfinite(matrix).all() else None
 
 
-def unit_factor(sizes: np.ndarray, mm: float, unit: str) -> tuple[float, str]:
+def choose_unit_factor(sizes: np.ndarray, mm: float, unit: str) -> tuple[float, str]:
     """Factor from a header's unit of length to mm; 1 if the header's unit is probably wrong.
 
     Args:
@@ -191,12 +196,12 @@ def unit_factor(sizes: np.ndarray, mm: float, unit: str) -> tuple[float, str]:
         The factor, and a note on it.
     """
     size = " x ".join(f"{mm * s:.3g}" for s in sizes)
-    if _likely(sizes) and not _likely(mm * sizes):
+    if _is_likely(sizes) and not _is_likely(mm * sizes):
         return 1.0, f"its header says {unit}, in which voxels would be {size} mm; its sizes are taken for mm."
     return mm, f"its header says {unit}; converted to mm, voxels are {size} mm."
 
 
-def no_orientation(affine: np.ndarray, why: str) -> str:
+def describe_assumed_orientation(affine: np.ndarray, why: str) -> str:
     """A note on a header with sizes only, for which this affine was assumed."""
     axes = [_ENDS[code] for code in nib.aff2axcodes(affine)]
     spacing = tuple(round(float(n), 4) for n in voxel_sizes(affine))
@@ -206,7 +211,7 @@ def no_orientation(affine: np.ndarray, why: str) -> str:
     )
 
 
-def analyze_notes(image: nib.AnalyzeImage, header: AnalyzeHeader) -> list[str]:
+def describe_analyze(image: nib.AnalyzeImage, header: AnalyzeHeader) -> list[str]:
     """Notes on an Analyze image, which has no orientation unless SPM wrote a .mat next to it.
 
     Raises:
@@ -215,20 +220,20 @@ def analyze_notes(image: nib.AnalyzeImage, header: AnalyzeHeader) -> list[str]:
     mat: Any = image.file_map.get("mat")
     if mat is not None and Path(mat.filename).is_file():
         return []
-    notes = take_signs_off(header)
-    if fault := sizes_fault(header):
+    notes = remove_negative_signs(header)
+    if fault := explain_wrong_sizes(header):
         raise UnfitError(f"{fault}. Write the sizes in mm into its header, or convert the scan again, to NIfTI.")
-    return [*notes, no_orientation(image.affine, "Analyze has none")]
+    return [*notes, describe_assumed_orientation(image.affine, "Analyze has none")]
 
 
-def _fault_of_sform(header: nib.Nifti1Header) -> str:
+def _find_sform_fault(header: nib.Nifti1Header) -> str:
     matrix = header.get_sform()
-    return "" if _is_place(matrix) else f"not invertible, found {np.round(matrix[:3], 4).tolist()}"
+    return "" if _is_valid_affine(matrix) else f"not invertible, found {np.round(matrix[:3], 4).tolist()}"
 
 
-def _fault_of_qform(header: nib.Nifti1Header) -> str:
-    matrix = qform_of(header)
-    if matrix is not None and _is_place(matrix):
+def _find_qform_fault(header: nib.Nifti1Header) -> str:
+    matrix = read_qform(header)
+    if matrix is not None and _is_valid_affine(matrix):
         return ""
     quaternion, offset = ([float(header[name]) for name in names] for names in (_QUATERN, _OFFSET))
     return (
@@ -237,7 +242,7 @@ def _fault_of_qform(header: nib.Nifti1Header) -> str:
     )
 
 
-def _is_place(matrix: np.ndarray) -> bool:
+def _is_valid_affine(matrix: np.ndarray) -> bool:
     """Whether an affine, in mm, microns or metres, gives each voxel its own position."""
     sizes = voxel_sizes(matrix)
     return bool(
@@ -253,7 +258,7 @@ def _normalise_quaternion(header: nib.Nifti1Header) -> list[str]:
     """Shorten a quaternion that is slightly longer than 1 to length 1."""
     quaternion = np.array([float(header[name]) for name in _QUATERN])
     length = np.linalg.norm(quaternion)
-    if not 1 < length < 1.001 or qform_of(header) is not None:
+    if not 1 < length < 1.001 or read_qform(header) is not None:
         return []
     for name, value in zip(_QUATERN, quaternion / length, strict=True):
         header[name] = value
@@ -262,7 +267,7 @@ def _normalise_quaternion(header: nib.Nifti1Header) -> list[str]:
     return [f"its qform's quaternion has the length {length:.8g}, expected 1 or less; taken as rounded, and made 1."]
 
 
-def _in_mm(header: nib.Nifti1Header, sizes: np.ndarray) -> list[str]:
+def _convert_to_mm(header: nib.Nifti1Header, sizes: np.ndarray) -> list[str]:
     """Convert the lengths in a header to mm, by its units code and the voxel sizes of its affine."""
     code = int(header["xyzt_units"])
     space, time = code & 7, code & 0x38
@@ -271,12 +276,12 @@ def _in_mm(header: nib.Nifti1Header, sizes: np.ndarray) -> list[str]:
         return []
     if space not in _UNITS:
         return [f"its header's unit of length has the code {space}, expected 1, 2 or 3; its sizes are taken for mm."]
-    factor, note = unit_factor(sizes, *_UNITS[space])
+    factor, note = choose_unit_factor(sizes, *_UNITS[space])
     header["pixdim"][1:4] *= factor
     for name in (*_OFFSET, *_ROWS):
         header[name] = header[name] * factor
     return [note]
 
 
-def _likely(sizes: np.ndarray) -> bool:
+def _is_likely(sizes: np.ndarray) -> bool:
     return bool(_LIKELY[0] <= sizes.min() and sizes.max() <= _LIKELY[1])

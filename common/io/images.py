@@ -19,11 +19,11 @@ from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
 from .dicom_series.signature import is_dicom
-from .image_headers import UnfitError, analyze_notes, no_orientation, read_header, repair_nifti
+from .image_headers import UnfitError, describe_analyze, describe_assumed_orientation, read_header, repair_nifti
 from .itk_images import open_itk
 
 # Endings that open_image reads, the longest first. Of a pair of files, open the one with the header.
-ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".head", ".nrrd", ".nhdr", ".mha", ".mhd")
+EXTENSIONS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".head", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 _FORMATS = "NIfTI (.nii or .nii.gz), .mgz, .hdr with .img, AFNI, NRRD or MetaImage"
@@ -43,10 +43,10 @@ _POINTER_BYTES = 4096  # more than a pointer has
 _GOOD_RAS = 28  # byte of an MGH header's flag, which nibabel sets to 1 where it is 0
 
 
-def ending(path: str | os.PathLike) -> str | None:
+def get_extension(path: str | os.PathLike) -> str | None:
     """The ending of a file's name in lower case; None if :func:`open_image` does not read that format."""
     name = Path(path).name.lower()
-    return next((end for end in ENDINGS if name.endswith(end)), None)
+    return next((end for end in EXTENSIONS if name.endswith(end)), None)
 
 
 def open_image(path: str | os.PathLike) -> SpatialImage:
@@ -55,7 +55,7 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
     Faults in the header are repaired if their correction is certain.
 
     Args:
-        path: a file with one of :data:`ENDINGS`, or of another format that nibabel reads; for DICOM, the folder of a
+        path: a file with one of :data:`EXTENSIONS`, or of another format that nibabel reads; for DICOM, the folder of a
             series, or one of its files.
 
     Returns:
@@ -66,7 +66,7 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
         ValueError: when the file cannot be read; the message names it.
     """
     path = Path(path)
-    if path.is_dir() or (ending(path) is None and may_be_dicom(path)):
+    if path.is_dir() or (get_extension(path) is None and may_be_dicom(path)):
         try:
             from .dicom import open_series  # its packages are optional, and exported bundles lack it
         except ImportError as error:
@@ -75,16 +75,16 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     try:
-        with _nibabel_silent():
-            return open_itk(path) if ending(path) in _ITK else _open_nibabel(path)
+        with _silence_nibabel():
+            return open_itk(path) if get_extension(path) in _ITK else _open_nibabel(path)
     except UnfitError as error:
         raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
     except Exception as error:  # nibabel has own errors for each format
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ValueError(f"{path}: not a readable image ({reason}); {_advice(path)}.") from None
+        raise ValueError(f"{path}: not a readable image ({reason}); {_advise(path)}.") from None
 
 
-def image_or_none(path: str | os.PathLike) -> SpatialImage | None:
+def open_image_or_none(path: str | os.PathLike) -> SpatialImage | None:
     """The image by :func:`open_image`; None if that fails, for example for a volume that a client has loaded."""
     try:
         return open_image(path)
@@ -92,13 +92,13 @@ def image_or_none(path: str | os.PathLike) -> SpatialImage | None:
         return None
 
 
-def missing_content(path: str | os.PathLike) -> str | None:
+def explain_missing_content(path: str | os.PathLike) -> str | None:
     """Why the content of a file is not here: a broken link, or a pointer of git-annex or Git LFS; None if it is."""
     path = Path(path)
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
         if "annex/objects" in target.replace("\\", "/"):
-            return _absent(path, "annex")
+            return _explain_absence(path, "annex")
         return f"it links to {target}, which does not exist; add that file, or remove the link."
     if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
         return None
@@ -107,10 +107,10 @@ def missing_content(path: str | os.PathLike) -> str | None:
             start = file.read(64)
     except OSError:
         return None  # the reader reports the fault
-    return next((_absent(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
+    return next((_explain_absence(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
 
 
-def named_as_dicom(path: Path) -> bool:
+def is_named_as_dicom(path: Path) -> bool:
     """Whether a file's name is that of a DICOM image, whatever its content."""
     return path.name.lower().endswith((".dcm", ".ima"))
 
@@ -120,7 +120,7 @@ def may_be_dicom(path: Path) -> bool:
     try:
         return is_dicom(path)
     except OSError:
-        return named_as_dicom(path)
+        return is_named_as_dicom(path)
 
 
 def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
@@ -129,22 +129,25 @@ def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
     Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
     several such names.
     """
-    of_folder: dict[Path, list[Path]] = {}
+    files_by_folder: dict[Path, list[Path]] = {}
     for file in files:
-        of_folder.setdefault(file.parent, []).append(file)
-    found: dict[Path, str] = {}
-    for own in of_folder.values():
+        files_by_folder.setdefault(file.parent, []).append(file)
+    reasons: dict[Path, str] = {}
+    for files_of_folder in files_by_folder.values():
         # A UID ends in a point and a number, which is not a file ending.
-        candidates = [file for file in own if named_as_dicom(file) or not file.suffix[1:2].isalpha()]
-        absent = {file: reason for file in candidates if (reason := missing_content(file)) is not None}
+        candidates = [file for file in files_of_folder if is_named_as_dicom(file) or not file.suffix[1:2].isalpha()]
+        absent = {file: reason for file in candidates if (reason := explain_missing_content(file)) is not None}
         # A single one is not a stack, and may be a link to a folder that no longer exists.
-        if absent and (len(absent) == len(own) > 1 or any(named_as_dicom(file) or may_be_dicom(file) for file in own)):
-            found |= absent
-    return found
+        if absent and (
+            len(absent) == len(files_of_folder) > 1
+            or any(is_named_as_dicom(file) or may_be_dicom(file) for file in files_of_folder)
+        ):
+            reasons |= absent
+    return reasons
 
 
 @contextmanager
-def _nibabel_silent() -> Iterator[None]:
+def _silence_nibabel() -> Iterator[None]:
     """Silence nibabel's messages about repaired headers, which do not name the file."""
     level = imageglobals.logger.level
     imageglobals.logger.setLevel(logging.CRITICAL)
@@ -156,7 +159,7 @@ def _nibabel_silent() -> Iterator[None]:
 
 def _open_nibabel(path: Path) -> SpatialImage:
     """Open an image of a format that nibabel knows, and repair its header."""
-    kind = _kind(path)
+    kind = _find_image_class(path)
     if kind is nib.MGHImage:
         return _open_mgh(path)
     if kind is None or not issubclass(kind, nib.AnalyzeImage):
@@ -170,12 +173,12 @@ def _open_nibabel(path: Path) -> SpatialImage:
     header, notes = read_header(kind, files.get("header", files["image"]))
     if not issubclass(kind, nib.Nifti1Pair):
         image = nib.load(path)
-        image.extra["notes"] = analyze_notes(image, header)
+        image.extra["notes"] = describe_analyze(image, header)
         return image
     notes += repair_nifti(header)
     affine = header.get_best_affine()
     if not header["sform_code"] and not header["qform_code"]:
-        notes.append(no_orientation(affine, "sform and qform codes are 0"))
+        notes.append(describe_assumed_orientation(affine, "sform and qform codes are 0"))
     voxels = kind.ImageArrayProxy(files["image"].filename, header.copy())
     return kind(voxels, affine, header, file_map=files, extra={"notes": notes})
 
@@ -186,14 +189,14 @@ def _open_mgh(path: Path) -> nib.MGHImage:
     with files["image"].get_prepare_fileobj(mode="rb") as opened:
         header = nib.MGHImage.header_class.from_fileobj(opened)
         opened.seek(_GOOD_RAS)
-        placed = any(opened.read(2))
+        has_orientation = any(opened.read(2))
     affine = header.get_affine()
-    notes = [] if placed else [no_orientation(affine, "its goodRASFlag is 0")]
+    notes = [] if has_orientation else [describe_assumed_orientation(affine, "its goodRASFlag is 0")]
     voxels = nib.MGHImage.ImageArrayProxy(files["image"].filename, header.copy())
     return nib.MGHImage(voxels, affine, header, file_map=files, extra={"notes": notes})
 
 
-def _kind(path: Path) -> type | None:
+def _find_image_class(path: Path) -> type | None:
     """nibabel's image class for a file, by its name and first bytes; None if it has none."""
     first = None
     for kind in all_image_classes:
@@ -212,9 +215,9 @@ def _check_partner(files: Mapping[str, FileHolder]) -> None:
             )
 
 
-def _advice(path: Path) -> str:
+def _advise(path: Path) -> str:
     """Advice for a file that cannot be read, by its first bytes."""
-    if (absent := missing_content(path)) is not None:
+    if (absent := explain_missing_content(path)) is not None:
         return absent.rstrip(".")
     header = path.with_suffix(".hdr")
     if path.suffix == ".img" and not header.is_file():
@@ -232,7 +235,7 @@ def _advice(path: Path) -> str:
     for begin, advice in _OTHERS.items():
         if first.lstrip().startswith(begin):
             return advice
-    if compressed and _decompressed(path).startswith(_GZIP):
+    if compressed and _decompress_start(path).startswith(_GZIP):
         return "it is compressed twice by gzip; decompress it once, by gunzip"
     if compressed and not named_so:
         return "it is compressed by gzip; add .gz to its name"
@@ -242,7 +245,7 @@ def _advice(path: Path) -> str:
     return f"expected {_FORMATS}"
 
 
-def _decompressed(path: Path) -> bytes:
+def _decompress_start(path: Path) -> bytes:
     """The first bytes that a file compressed by gzip holds; none if it is damaged."""
     try:
         with gzip.open(path) as file:
@@ -251,7 +254,7 @@ def _decompressed(path: Path) -> bytes:
         return b""
 
 
-def _absent(path: Path, kind: str) -> str:
+def _explain_absence(path: Path, kind: str) -> str:
     file = shlex.quote(str(path))
     how = {"annex": f"datalad get {file}, or git annex get {file}", "lfs": "git lfs pull"}[kind]
     return f"its content is not here; get it with: {how}"

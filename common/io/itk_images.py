@@ -12,7 +12,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
-from .image_headers import UnfitError, no_orientation, unit_factor
+from .image_headers import UnfitError, choose_unit_factor, describe_assumed_orientation
 from .lazy_voxels import LazyVoxels
 
 _MM = dict.fromkeys(("um", "µm", "micron", "microns", "micrometer", "micrometre"), 0.001)
@@ -38,8 +38,8 @@ def open_itk(path: Path) -> SpatialImage:
         UnfitError: when SimpleITK is not installed or cannot read the file, when it has no voxel sizes, or when a voxel
             is not one real number.
     """
-    reader = _reader(path)
-    fields, _, file = _header(path)
+    reader = _make_reader(path)
+    fields, _, file = _read_header(path)
     if file is not None and not file.is_file():
         raise UnfitError(f"its voxels are in {file.name}, which is not there; put both files into one folder")
     if fields.get("encoding") in ("bzip2", "bz2"):
@@ -47,7 +47,7 @@ def open_itk(path: Path) -> SpatialImage:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise UnfitError(f"not a readable image ({_reason(error)}); get a whole copy of it") from None
+        raise UnfitError(f"not a readable image ({_extract_reason(error)}); get a whole copy of it") from None
     from SimpleITK import GetPixelIDValueAsString
 
     kind = GetPixelIDValueAsString(reader.GetPixelID())
@@ -58,7 +58,7 @@ def open_itk(path: Path) -> SpatialImage:
     if not fields.keys() & {"space directions", "spacings", "elementspacing", "elementsize"}:
         raise UnfitError("its header has no voxel sizes (NRRD: space directions, MetaImage: ElementSpacing); add them")
     number = reader.GetDimension()
-    if fault := _unknown_sizes(fields, number):
+    if fault := _find_missing_size(fields, number):
         raise UnfitError(f"its header has '{fault}', where a voxel size is unknown; write all sizes in mm there")
     spacing = np.array(reader.GetSpacing())[:3]
     if not (spacing > 0).all():
@@ -71,12 +71,12 @@ def open_itk(path: Path) -> SpatialImage:
     notes = []
     unit = fields.get("space units", fields.get("units", fields.get("distanceunits", ""))).replace('"', " ").split()
     if unit and unit[0] in _MM:
-        factor, note = unit_factor(voxel_sizes(affine), _MM[unit[0]], unit[0])
+        factor, note = choose_unit_factor(voxel_sizes(affine), _MM[unit[0]], unit[0])
         affine[:3] *= factor
         notes.append(note)
     oriented = {"space", "space dimension", "transformmatrix", "rotation", "orientation"}
     if np.linalg.det(affine) and not fields.keys() & oriented:
-        notes.append(no_orientation(affine, "it has no space directions or TransformMatrix"))
+        notes.append(describe_assumed_orientation(affine, "it has no space directions or TransformMatrix"))
     slope, offset = (float(fields.get(f"elementtointensityfunction{name}") or 0) for name in ("slope", "offset"))
     scaling = slope or 1.0, offset  # a slope of 0 means 1, as in NIfTI
     dtype = _TYPES[kind] if scaling == (1, 0) else "float32"
@@ -93,13 +93,13 @@ def _read_voxels(path: Path, scaling: tuple[float, float]) -> np.ndarray:
 
     _check_compressed(path)
     try:
-        voxels = GetArrayFromImage(_reader(path).Execute())
+        voxels = GetArrayFromImage(_make_reader(path).Execute())
     except RuntimeError as error:
-        raise UnfitError(f"its voxels cannot be read ({_reason(error)})") from None
+        raise UnfitError(f"its voxels cannot be read ({_extract_reason(error)})") from None
     return (voxels if scaling == (1, 0) else voxels * scaling[0] + scaling[1]).T
 
 
-def _reader(path: Path) -> Any:
+def _make_reader(path: Path) -> Any:
     try:
         from SimpleITK import ImageFileReader
     except ImportError:
@@ -113,13 +113,13 @@ def _reader(path: Path) -> Any:
     return reader
 
 
-def _reason(error: RuntimeError) -> str:
+def _extract_reason(error: RuntimeError) -> str:
     """The last informative line of a message of SimpleITK."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
     return lines[-1].removeprefix("sitk::ERROR:").removeprefix("ITK ERROR:").strip().rstrip(".")
 
 
-def _header(path: Path) -> tuple[dict[str, str], int, Path | None]:
+def _read_header(path: Path) -> tuple[dict[str, str], int, Path | None]:
     """Fields of a header with keys in lower case, its end in bytes, and the file of the voxels; None if several."""
     meta = path.name.lower().endswith((".mha", ".mhd"))
     fields: dict[str, str] = {}
@@ -140,7 +140,7 @@ def _header(path: Path) -> tuple[dict[str, str], int, Path | None]:
     return fields, end, path if name.upper() == "LOCAL" else path.parent / name
 
 
-def _unknown_sizes(fields: dict[str, str], number: int) -> str:
+def _find_missing_size(fields: dict[str, str], number: int) -> str:
     """The field of an NRRD that lacks a voxel size, for which ITK would take 1; empty if all are known.
 
     Args:
@@ -157,7 +157,7 @@ def _unknown_sizes(fields: dict[str, str], number: int) -> str:
 
 def _check_compressed(path: Path) -> None:
     """Refuse compressed voxels that are damaged; SimpleITK does not report them."""
-    fields, end, voxels = _header(path)
+    fields, end, voxels = _read_header(path)
     packed = fields.get("compresseddata", "").lower() == "true" or fields.get("encoding") in ("gzip", "gz")
     if voxels is None or not packed or fields.keys() & {"byte skip", "byteskip", "line skip", "lineskip"}:
         return

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import first_cause
-from ..values import is_true
-from .images import ending
+from ..errors import find_first_cause
+from ..values import parse_bool
+from .images import get_extension
 
 # Entities in names of derived anatomical images, in order (BIDS specification 1.11).
 _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")
@@ -18,9 +18,9 @@ _LONGEST = 249  # bytes of a file's name: file systems take 255, and a file is w
 _SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "PDT2", "angio", "UNIT1")
 
 
-def root_cause(error: BaseException) -> str:
+def find_root_cause(error: BaseException) -> str:
     """The first error in one line. MONAI wraps errors of its transforms in others."""
-    error = first_cause(error)
+    error = find_first_cause(error)
     lines = str(error).strip().splitlines()
     message = lines[0] if lines else ""
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in message:
@@ -31,23 +31,23 @@ def root_cause(error: BaseException) -> str:
     return message
 
 
-def case_name(item: Mapping[str, Any]) -> str:
+def format_case(item: Mapping[str, Any]) -> str:
     """The files of an entry, for messages."""
     return ", ".join(str(item[key]) for key in ("hr", "lr", "image") if key in item)
 
 
-def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
+def make_case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     """The name for results of a case: its file's name, after the subject if the name does not contain it."""
     name = Path(path).name
-    name = name[: len(name) - len(ending(path) or "")]
+    name = name[: len(name) - len(get_extension(path) or "")]
     # The subject may be several folders of a path.
     subject = None if subject is None else subject.strip("/").replace("/", "_")
     # Only as a whole word: "b" is not in "kirby", and two subjects must not get the same name.
-    said = subject is None or re.search(rf"(?<![^\W_]){re.escape(subject)}(?![^\W_])", name)
-    return name if said else f"{subject}_{name}"
+    is_named = subject is None or re.search(rf"(?<![^\W_]){re.escape(subject)}(?![^\W_])", name)
+    return name if is_named else f"{subject}_{name}"
 
 
-def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool | str = False) -> Path:
+def make_result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool | str = False) -> Path:
     """The path of a scan's result.
 
     Args:
@@ -64,7 +64,9 @@ def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", b
         ValueError: when a BIDS derivative is wanted and the scan's name is not that of an anatomical image in BIDS; or
             when the file's name would be too long.
     """
-    path = Path(output_dir) / (_derivative(name, postfix) if is_true(bids, "bids") else f"{name}_{postfix}.nii.gz")
+    path = Path(output_dir) / (
+        _make_derivative_path(name, postfix) if parse_bool(bids, "bids") else f"{name}_{postfix}.nii.gz"
+    )
     if (size := len(os.fsencode(path.name))) > _LONGEST:
         raise ValueError(
             f"{name}: the name of its result would have {size} bytes, expected at most {_LONGEST}; rename the scan."
@@ -72,7 +74,7 @@ def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", b
     return path
 
 
-def _derivative(name: str, postfix: str) -> Path:
+def _make_derivative_path(name: str, postfix: str) -> Path:
     """The path of a BIDS derivative in its dataset."""
     *parts, suffix = name.split("_")
     entities = dict(part.split("-", 1) for part in parts if re.fullmatch("[a-z]+-[a-zA-Z0-9]+", part))
@@ -93,26 +95,26 @@ def _derivative(name: str, postfix: str) -> Path:
     return Path(*folders, "anat", "_".join([*labels, suffix]) + ".nii.gz")
 
 
-def label_path(output_dir: str | os.PathLike, name: str, bids: bool | str = False) -> Path:
+def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool | str = False) -> Path:
     """The path of the label map that goes with a scan's result.
 
     Args:
-        output_dir, name, bids: as for :func:`result_path`.
+        output_dir, name, bids: as for :func:`make_result_path`.
 
     Returns:
         ``<output_dir>/<name>_sr_label.nii.gz``, or for BIDS the result's path with the suffix dseg. Its ``desc`` has
         the scan's suffix, because several scans may share a label map.
 
     Raises:
-        ValueError: as :func:`result_path`.
+        ValueError: as :func:`make_result_path`.
     """
-    if not is_true(bids, "bids"):
-        return result_path(output_dir, f"{name}_sr", "label")
+    if not parse_bool(bids, "bids"):
+        return make_result_path(output_dir, f"{name}_sr", "label")
     suffix = name.rpartition("_")[2]
-    path = result_path(output_dir, name, f"sr{suffix}", bids)
+    path = make_result_path(output_dir, name, f"sr{suffix}", bids)
     return path.with_name(path.name.removesuffix(f"{suffix}.nii.gz") + "dseg.nii.gz")
 
 
-def derived_path(output_dir: str | os.PathLike, name: str) -> Path:
+def make_series_path(output_dir: str | os.PathLike, name: str) -> Path:
     """The folder of the derived DICOM series that are made of a scan's series."""
     return Path(output_dir) / f"{name}_dicom"

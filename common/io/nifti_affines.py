@@ -27,10 +27,10 @@ def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
     if not isinstance(header, nib.Nifti1Header) or not header["sform_code"] or not header["qform_code"]:
         return
     forms = header.get_sform(), header.get_qform()
-    apart = _apart(*forms, image.shape)
+    apart = _measure_corner_distances(*forms, image.shape)
     if np.abs(np.linalg.solve(image.affine[:3, :3], apart)).max() > _APART:
-        of_sform, of_qform = (" x ".join(f"{mm:.3g}" for mm in voxel_sizes(form)) for form in forms)
-        sizes = "" if of_sform == of_qform else f" and have voxels of {of_sform} and {of_qform} mm"
+        sform_sizes, qform_sizes = (" x ".join(f"{mm:.3g}" for mm in voxel_sizes(form)) for form in forms)
+        sizes = "" if sform_sizes == qform_sizes else f" and have voxels of {sform_sizes} and {qform_sizes} mm"
         warnings.warn(
             f"{path}: its sform (code {header['sform_code']}) and its qform (code {header['qform_code']}) put voxels "
             f"up to {np.linalg.norm(apart, axis=0).max():.2f} mm apart{sizes}; the sform is used, and the result has "
@@ -39,7 +39,7 @@ def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
         )
 
 
-def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | None) -> nib.Nifti1Image:
+def make_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | None) -> nib.Nifti1Image:
     """Make a NIfTI image with the two forms of its source image, carried to the new grid.
 
     Each form is carried separately and keeps its code. The header keeps its units and the fields that are true on any
@@ -56,55 +56,55 @@ def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | N
     Returns:
         The image; NIfTI-2 if ``source`` is, since its forms are more precise.
     """
-    told: Any = source.header if source is not None and isinstance(source.header, nib.Nifti1Header) else None
-    kind = nib.Nifti2Image if isinstance(told, nib.Nifti2Header) else nib.Nifti1Image
+    source_header: Any = source.header if source is not None and isinstance(source.header, nib.Nifti1Header) else None
+    kind = nib.Nifti2Image if isinstance(source_header, nib.Nifti2Header) else nib.Nifti1Image
     # Without an affine, because nibabel would write it over forms that differ from it. With the type, because nibabel
     # otherwise refuses 64-bit integers.
     image = kind(array, None, dtype=array.dtype)
     image.header.set_xyzt_units("mm")
-    if told is not None:
-        _carry_fields(told, image.header)
-    has_form = told is not None and (told["sform_code"] or told["qform_code"])
+    if source_header is not None:
+        _copy_fields(source_header, image.header)
+    has_form = source_header is not None and (source_header["sform_code"] or source_header["qform_code"])
     to_source: Any = np.linalg.solve(source.affine, affine) if has_form and source is not None else None
-    if has_form and _only_scales(to_source):
-        _carry_forms(told, to_source, image.header)
+    if has_form and _is_scaling(to_source):
+        _copy_forms(source_header, to_source, image.header)
     else:
         _write_affine(affine, image)
     return image
 
 
-def _apart(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _measure_corner_distances(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Distances between the corners of a volume under two affines, in mm along the world's axes, ``(3, 8)``."""
     corners = np.array(list(itertools.product(*((0, n - 1) for n in shape[:3])))).T
-    moved = first - second
-    return moved[:3, :3] @ corners + moved[:3, 3:]
+    shift = first - second
+    return shift[:3, :3] @ corners + shift[:3, 3:]
 
 
-def _only_scales(to_source: np.ndarray) -> bool:
+def _is_scaling(to_source: np.ndarray) -> bool:
     """Whether voxels lie along the source's axes, in the same directions."""
     steps = np.diag(to_source)[:3]
     return steps.min() > 0 and np.abs(to_source[:3, :3] - np.diag(steps)).max() < 1e-4 * steps.min()
 
 
-def _carry_fields(told: nib.Nifti1Header, header: nib.Nifti1Header) -> None:
+def _copy_fields(source: nib.Nifti1Header, header: nib.Nifti1Header) -> None:
     """Copy the fields that are true on any grid, except NaN and infinity."""
     for name in _FIELDS:
-        if told[name].dtype.kind != "f" or np.isfinite(told[name]):
-            header[name] = told[name]
-    times = np.asarray(told["pixdim"][4:])
+        if source[name].dtype.kind != "f" or np.isfinite(source[name]):
+            header[name] = source[name]
+    times = np.asarray(source["pixdim"][4:])
     header["pixdim"][4:] = np.where(np.isfinite(times), times, 1)
-    header.extensions.extend(own for own in told.extensions if own.get_code() not in _GRIDS)
+    header.extensions.extend(extension for extension in source.extensions if extension.get_code() not in _GRIDS)
 
 
-def _carry_forms(told: nib.Nifti1Header, to_source: np.ndarray, header: nib.Nifti1Header) -> None:
-    """Write the forms of ``told`` for another grid; ``to_source`` maps its voxels to those of ``told``."""
-    header["pixdim"][1:4] = told["pixdim"][1:4] * np.diag(to_source)[:3]
-    header.set_sform(told.get_sform() @ to_source, int(told["sform_code"]))
+def _copy_forms(source: nib.Nifti1Header, to_source: np.ndarray, header: nib.Nifti1Header) -> None:
+    """Write the forms of ``source`` for another grid; ``to_source`` maps its voxels to those of ``source``."""
+    header["pixdim"][1:4] = source["pixdim"][1:4] * np.diag(to_source)[:3]
+    header.set_sform(source.get_sform() @ to_source, int(source["sform_code"]))
     # Copy the quaternion: near half a turn (a = 0), a quaternion from the matrix would be less precise.
     for name in ("qform_code", "quatern_b", "quatern_c", "quatern_d"):
-        header[name] = told[name]
-    header["pixdim"][0] = told["pixdim"][0]
-    offset = (told.get_qform() @ to_source)[:3, 3]
+        header[name] = source[name]
+    header["pixdim"][0] = source["pixdim"][0]
+    offset = (source.get_qform() @ to_source)[:3, 3]
     header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = offset
 
 
@@ -113,6 +113,6 @@ def _write_affine(affine: np.ndarray, image: nib.Nifti1Image) -> None:
     header = image.header
     header.set_sform(affine, 1)
     header.set_qform(affine, 1, strip_shears=True)
-    apart = _apart(affine, header.get_qform(), image.shape)
+    apart = _measure_corner_distances(affine, header.get_qform(), image.shape)
     if np.abs(np.linalg.solve(affine[:3, :3], apart)).max() > _APART:
         header["qform_code"] = 0

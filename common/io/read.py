@@ -38,7 +38,7 @@ def read_volume(path: str | os.PathLike) -> MetaTensor:
         FileNotFoundError, ValueError: as :func:`~common.io.images.open_image`.
     """
     image = open_image(path)
-    voxels = _as_float32(np.asanyarray(image.dataobj).reshape(image.shape[:3]), path)
+    voxels = _convert_to_float32(np.asanyarray(image.dataobj).reshape(image.shape[:3]), path)
     return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta={"filename_or_obj": str(path)})
 
 
@@ -78,7 +78,7 @@ def check_header(path: Path, volumes: bool = False) -> None:
             advice = "a single slice is no volume, give the whole stack in one file"
         raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
     check_affine(path, image.affine)
-    _check_whole_file(path, image)
+    _check_file_size(path, image)
     if len(shape) > 3 and not volumes and not isinstance(image, AFNIImage):  # whose files all have more axes
         warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", stacklevel=2)
     if (problem := read_sidecar(path)[1]) is not None:
@@ -110,16 +110,16 @@ def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
         )
 
 
-def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None:
+def _check_file_size(path: Path, image: nib.spatialimages.SpatialImage) -> None:
     """Refuse a file that cannot be read to its end, or whose size does not fit its header."""
     stored = image.dataobj
     file = getattr(stored, "file_like", None)
-    found = 0
+    size = 0
     try:
         if isinstance(file, (str, os.PathLike)):
             with ImageOpener(file) as opened:  # type: ignore[arg-type]
                 while block := opened.read(2**22):
-                    found += len(block)
+                    size += len(block)
         else:  # a format without a file object
             np.asanyarray(stored)
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -133,14 +133,14 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
     expected = int(stored.offset) + math.prod(shape) * image.get_data_dtype().itemsize
     # Some programs append a few bytes to NIfTI and Analyze; other formats may append more.
     most = expected + 4096 if isinstance(image, nib.analyze.AnalyzeImage) else math.inf
-    if not expected <= found <= most:
+    if not expected <= size <= most:
         raise ValueError(
-            f"{path}: holds {found} bytes, expected {expected} for {shape} voxels; the file is cut off or its header "
+            f"{path}: holds {size} bytes, expected {expected} for {shape} voxels; the file is cut off or its header "
             "is damaged, get a whole copy of it."
         )
 
 
-def _as_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+def _convert_to_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     """Convert voxels to float32; clip those beyond its range, with a warning."""
     with np.errstate(over="ignore"):
         single = voxels.astype(np.float32)
@@ -149,7 +149,7 @@ def _as_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     beyond = np.isinf(single) & np.isfinite(voxels)
     if beyond.any():
         largest = np.finfo(np.float32).max
-        found = f"{path}: {beyond.sum()} of {beyond.size} voxels are beyond the range of float32"
-        warnings.warn(f"{found}; set to its largest number, {largest:.4g}.", stacklevel=3)
+        finding = f"{path}: {beyond.sum()} of {beyond.size} voxels are beyond the range of float32"
+        warnings.warn(f"{finding}; set to its largest number, {largest:.4g}.", stacklevel=3)
         single[beyond] = np.copysign(largest, single[beyond])
     return single

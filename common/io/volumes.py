@@ -14,10 +14,10 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.brikhead import AFNIImage
 
-from .files import as_json, read_sidecar, replacing, sidecar
-from .images import image_or_none, open_image
-from .naming import case_stem, label_path, result_path
-from .nifti_affines import placed_image
+from .files import format_json, get_sidecar_path, read_sidecar, write_atomically
+from .images import open_image, open_image_or_none
+from .naming import make_case_stem, make_label_path, make_result_path
+from .nifti_affines import make_image
 
 _TIMES = {nib.MGHImage: "msec", AFNIImage: "sec"}  # units of the fourth voxel size
 _GRADIENTS = (".bval", ".bvec", ".bvals", ".bvecs")
@@ -25,7 +25,7 @@ _GRADIENTS = (".bval", ".bvec", ".bvals", ".bvecs")
 
 def count_volumes(path: str | os.PathLike) -> int:
     """How many 3-D volumes an image has: the length of its fourth axis, if later axes have length 1; else 1."""
-    image = image_or_none(path)  # faults of a file are reported when it is loaded
+    image = open_image_or_none(path)  # faults of a file are reported when it is loaded
     shape = () if image is None else image.shape
     return int(shape[3]) if len(shape) > 3 and not set(shape[4:]) - {1} else 1
 
@@ -47,7 +47,7 @@ def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Pa
     """
     image = open_image(path)
     voxels: Any = image.dataobj if isinstance(image.dataobj, ArrayProxy) else np.asanyarray(image.dataobj)
-    files = [Path(folder, f"{number:04d}", f"{case_stem(path)}.nii.gz") for number in range(1, image.shape[3] + 1)]
+    files = [Path(folder, f"{number:04d}", f"{make_case_stem(path)}.nii.gz") for number in range(1, image.shape[3] + 1)]
     for number, file in enumerate(files):
         file.parent.mkdir(parents=True)
         volume = np.asanyarray(voxels[:, :, :, number]).reshape(image.shape[:3])
@@ -57,9 +57,9 @@ def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Pa
                 f"{path}: volume {number + 1} of {len(files)} holds {low:g} to {high:g}, as vectors, tensors, "
                 "phases and statistics have; expected magnitude images. Leave it out, or set negative values to 0."
             )
-        nib.save(placed_image(volume, image.affine, image), file)
-        if sidecar(path).is_file() and read_sidecar(path)[1] is None:
-            shutil.copyfile(sidecar(path), sidecar(file))
+        nib.save(make_image(volume, image.affine, image), file)
+        if get_sidecar_path(path).is_file() and read_sidecar(path)[1] is None:
+            shutil.copyfile(get_sidecar_path(path), get_sidecar_path(file))
     return files
 
 
@@ -87,24 +87,26 @@ def join_results(
     Returns:
         The path of the joined image.
     """
-    path = result_path(output_dir, name, bids=bids)
+    path = make_result_path(output_dir, name, bids=bids)
     firsts = sorted(Path(folder).glob(f"{names[0]}_*"), key=lambda file: file.name.endswith("_sr.nii.gz"))
     for first in firsts:
         rest = first.name.removeprefix(names[0])
         postfix, _, end = rest.removeprefix("_").partition(".")
         is_label = postfix == "sr_label"
-        target = label_path(output_dir, name, bids) if is_label else result_path(output_dir, name, postfix, bids)
-        files = [first.with_name(own + rest) for own in names]
-        with replacing(target.with_name(target.name.removesuffix("nii.gz") + end)) as temporary:
+        target = (
+            make_label_path(output_dir, name, bids) if is_label else make_result_path(output_dir, name, postfix, bids)
+        )
+        files = [first.with_name(volume_name + rest) for volume_name in names]
+        with write_atomically(target.with_name(target.name.removesuffix("nii.gz") + end)) as temporary:
             if end == "nii.gz" and not is_label:
                 _join_images(files, open_image(source), temporary)
             elif end == "json":
-                said = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-                temporary.write_text(as_json(_joined(said), indent=2) + "\n", encoding="utf-8")
+                descriptions = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+                temporary.write_text(format_json(_join_descriptions(descriptions), indent=2) + "\n", encoding="utf-8")
             else:
                 shutil.copyfile(first, temporary)
     for end in _GRADIENTS:
-        if (table := sidecar(source).with_suffix(end)).is_file():
+        if (table := get_sidecar_path(source).with_suffix(end)).is_file():
             shutil.copyfile(table, path.with_name(path.name.removesuffix(".nii.gz") + end))
     return path
 
@@ -126,17 +128,17 @@ def _join_images(files: Sequence[Path], source: Any, path: Path) -> None:
     stored.unlink()
 
 
-def _joined(said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _join_descriptions(descriptions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The JSON of several volumes as one."""
-    own = [one["SuperResolution"] for one in said]
-    keys = list(dict.fromkeys(key for one in own for key in one))
+    records = [one["SuperResolution"] for one in descriptions]
+    keys = list(dict.fromkeys(key for one in records for key in one))
     # Only the first volume has a label map among its inputs.
-    same = [key for key in keys if key == "Inputs" or all(one.get(key) == own[0].get(key) for one in own)]
+    same = [key for key in keys if key == "Inputs" or all(one.get(key) == records[0].get(key) for one in records)]
     return {
-        **said[0],
+        **descriptions[0],
         "SuperResolution": {
-            **{key: own[0][key] for key in same},
-            "Seconds": round(sum(one["Seconds"] for one in own), 3),
-            "Volumes": [{key: one[key] for key in keys if key in one and key not in same} for one in own],
+            **{key: records[0][key] for key in same},
+            "Seconds": round(sum(one["Seconds"] for one in records), 3),
+            "Volumes": [{key: one[key] for key in keys if key in one and key not in same} for one in records],
         },
     }

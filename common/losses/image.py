@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..networks.slab import slab_to_channels
 from ..networks.vgg import VGG16Features
-from ..runtime.distributed import say
+from ..runtime.distributed import print_once
 from ..runtime.memory import to_channels_last
 
 
@@ -65,9 +65,9 @@ class SSIMLoss(nn.Module):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Two batches ``(B, C, H, W)`` with ``H, W >= window`` to a scalar in [0, 2]."""
         with torch.autocast(x.device.type, enabled=False):
-            return 1 - self._map(x.float(), y.float()).mean()
+            return 1 - self._compute_map(x.float(), y.float()).mean()
 
-    def _map(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _compute_map(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """SSIM of images ``(B, C, H, W)``, pixel by pixel where the window fits (Wang et al. 2004, eq. 13)."""
         window = self.window.expand(x.shape[1], -1, -1, -1)
         means = [F.conv2d(z, window, groups=x.shape[1]) for z in (x, y, x * x, y * y, x * y)]
@@ -90,7 +90,7 @@ class SquaredSSIMLoss(SSIMLoss):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Two slabs ``(B, 1, H, W, Z)`` with ``H, W >= window`` to a scalar in [0, 1]."""
         with torch.autocast(x.device.type, enabled=False):
-            ssim = self._map(slab_to_channels(x).float(), slab_to_channels(y).float())
+            ssim = self._compute_map(slab_to_channels(x).float(), slab_to_channels(y).float())
             return (1 - ssim.mean(dim=(1, 2, 3)).square()).abs().mean()
 
 
@@ -107,10 +107,10 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, weights: str | os.PathLike | None, layer: str = "relu4_3") -> None:
         super().__init__()
-        self.given = weights is not None
-        self.features: Any = VGG16Features(weights, layer) if self.given else None
-        if not self.given:
-            say("the perceptual loss is off: it needs the weights of VGG-16, --vgg_weights FILE")
+        self.has_weights = weights is not None
+        self.features: Any = VGG16Features(weights, layer) if self.has_weights else None
+        if not self.has_weights:
+            print_once("the perceptual loss is off: it needs the weights of VGG-16, --vgg_weights FILE")
 
     def to(self, device: torch.device) -> PerceptualLoss:  # type: ignore[override]
         """Move the network to a device, in the layout of the other networks."""

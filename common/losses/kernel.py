@@ -159,7 +159,7 @@ class ScheduledWeight:
         self.schedule = schedule
         self.name = name
 
-    def value(self) -> torch.Tensor:
+    def get_value(self) -> torch.Tensor:
         """The weights ``(kernels,)`` now."""
         return self.schedule.weights[self.name]
 

@@ -13,7 +13,7 @@ from torch import nn
 class ChangingWeight(Protocol):
     """A weight that changes during training."""
 
-    def value(self) -> torch.Tensor:
+    def get_value(self) -> torch.Tensor:
         """The current factors, in the shape of the term that they weigh: one tensor, which is changed in place."""
 
     def to(self, device: torch.device) -> Any:
@@ -56,12 +56,12 @@ class LossTable:
             if weight != 0:
                 self.terms[name] = (weight, loss, tuple(inputs))
 
-    def inputs(self) -> dict[str, tuple[str, ...]]:
+    def list_inputs(self) -> dict[str, tuple[str, ...]]:
         """The tensors that each computed term reads, by the term's name."""
         return {name: inputs for name, (_, _, inputs) in self.terms.items()}
 
     @property
-    def changing(self) -> list[ChangingWeight]:
+    def changing_weights(self) -> list[ChangingWeight]:
         """The weights that change during training."""
         return [weight for weight, _, _ in self.terms.values() if isinstance(weight, ChangingWeight)]
 
@@ -87,7 +87,7 @@ class LossTable:
         for name, (weight, loss, inputs) in self.terms.items():
             part = loss(*[values[tensor].float() for tensor in inputs])
             parts[name] = part.detach()
-            factor = weight.value() if isinstance(weight, ChangingWeight) else weight
+            factor = weight.get_value() if isinstance(weight, ChangingWeight) else weight
             weighted = (factor * part).mean()
             total = weighted if total is None else total + weighted
         if total is None:
@@ -106,9 +106,9 @@ class WarmUp:
     def __init__(self, iterations: int, weight: float = 1.0) -> None:
         self.weight, self.iterations, self.iteration = weight, iterations, 0
         self.current = torch.tensor(0.0)
-        self._set()
+        self._update()
 
-    def value(self) -> torch.Tensor:
+    def get_value(self) -> torch.Tensor:
         """The current weight, a scalar."""
         return self.current
 
@@ -120,7 +120,7 @@ class WarmUp:
     def step(self, terms: Mapping[str, torch.Tensor]) -> None:
         """Count an iteration, whatever its terms."""
         self.iteration += 1
-        self._set()
+        self._update()
 
     def state_dict(self) -> dict[str, Any]:
         """The iteration."""
@@ -129,7 +129,7 @@ class WarmUp:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
         self.iteration = state["iteration"]
-        self._set()
+        self._update()
 
-    def _set(self) -> None:
+    def _update(self) -> None:
         self.current.fill_(self.weight * (self.iteration >= self.iterations))

@@ -10,12 +10,12 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.nn import functional as F
 
-from ..physics.spline import apply_along, upsampling_matrix
+from ..physics.spline import apply_along_axes, make_upsampling_matrix
 
 _Volume = TypeVar("_Volume", torch.Tensor, np.ndarray)
 
 
-def cubic(lr: _Volume, factors: Sequence[float], offset: Sequence[float]) -> _Volume:
+def interpolate_cubic(lr: _Volume, factors: Sequence[float], offset: Sequence[float]) -> _Volume:
     """Interpolate an LR volume onto the HR grid by a cubic spline, each HR voxel at its own position.
 
     HR voxel ``j`` lies at LR coordinate ``(j - offset) / factor`` along each axis. The result equals
@@ -43,16 +43,17 @@ def cubic(lr: _Volume, factors: Sequence[float], offset: Sequence[float]) -> _Vo
     if not volume.is_floating_point():
         volume = volume.float()
     axes = zip(volume.shape[-3:], factors, offset, strict=True)
-    matrices = [upsampling_matrix(n, round(factor * n), factor, float(start)) for n, factor, start in axes]
-    volume = apply_along(volume, matrices)
+    matrices = [make_upsampling_matrix(n, round(factor * n), factor, float(start)) for n, factor, start in axes]
+    volume = apply_along_axes(volume, matrices)
     return volume.contiguous() if isinstance(lr, torch.Tensor) else volume.numpy()
 
 
-def bicubic(lr: torch.Tensor, factors: Sequence[int], offset: Sequence[float]) -> torch.Tensor:
+def interpolate_bicubic(lr: torch.Tensor, factors: Sequence[int], offset: Sequence[float]) -> torch.Tensor:
     """Interpolate the slices of an LR volume by bicubic convolution, as image libraries do.
 
     The kernel is Keys' with a = -0.5, as in MATLAB's ``imresize`` and Pillow (torch's own bicubic has -0.75), at pixel
-    centres. It blurs more than the spline of :func:`cubic`. At the border its weights are scaled to a sum of 1.
+    centres. It blurs more than the spline of :func:`interpolate_cubic`. At the border its weights are scaled to a sum
+    of 1.
 
     Args:
         lr: LR volume(s) of floats, shape (..., X, Y, Z), slices along the last axis.
@@ -78,5 +79,5 @@ def bicubic(lr: torch.Tensor, factors: Sequence[int], offset: Sequence[float]) -
     slices = lr.movedim(-1, 0)
     size = [n * int(f) for n, f in zip(lr.shape[-3:-1], factors, strict=False)]
     # antialias has no effect when images are enlarged, but selects Pillow's kernel.
-    made = F.interpolate(slices.reshape(-1, 1, *lr.shape[-3:-1]), size=size, mode="bicubic", antialias=True)
-    return made.reshape(*slices.shape[:-2], *size).movedim(0, -1).contiguous()
+    slices_up = F.interpolate(slices.reshape(-1, 1, *lr.shape[-3:-1]), size=size, mode="bicubic", antialias=True)
+    return slices_up.reshape(*slices.shape[:-2], *size).movedim(0, -1).contiguous()

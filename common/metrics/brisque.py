@@ -12,8 +12,8 @@ import torch
 from scipy import ndimage
 from scipy.special import gamma as gamma_function
 
-from ..cli_help import called
-from ..io.files import replacing
+from ..cli_help import format_call
+from ..io.files import write_atomically
 from .volume import Volume, to_array
 
 FORMAT = "mri-sr-bundles brisque 1"  # in every file of a regressor
@@ -28,7 +28,7 @@ _RATIOS = gamma_function(2 / _SHAPES) ** 2 / (gamma_function(1 / _SHAPES) * gamm
 """E[|x|]^2 / E[x^2] of a generalised Gaussian, which increases with its shape: a lookup table for the shape."""
 
 
-def _local(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compute_local_statistics(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the image scaled to 8 bits, its local mean (eq. 5) and its local standard deviation (eq. 6)."""
     image = np.asarray(image)
     if image.ndim != 2 or image.dtype.kind != "f" or not np.isfinite(image).all():
@@ -38,15 +38,15 @@ def _local(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         )
     image = 255 * image.astype(np.float64)
 
-    def mean(values: np.ndarray) -> np.ndarray:
+    def filter_mean(values: np.ndarray) -> np.ndarray:
         return ndimage.gaussian_filter(values, 1, radius=3, mode="nearest")
 
-    mu = mean(image)
+    mu = filter_mean(image)
     # Rounding leaves a flat region some 1e-11 on either side of zero.
-    return image, mu, np.sqrt(np.maximum(mean(image**2) - mu**2, 0))
+    return image, mu, np.sqrt(np.maximum(filter_mean(image**2) - mu**2, 0))
 
 
-def mscn(image: np.ndarray) -> np.ndarray:
+def compute_mscn(image: np.ndarray) -> np.ndarray:
     """Mean subtracted contrast normalised coefficients: ``(I - mu) / (sigma + 1)``.
 
     ``mu`` and ``sigma`` are the local mean and standard deviation in a Gaussian window (7x7 pixels, standard deviation
@@ -65,22 +65,23 @@ def mscn(image: np.ndarray) -> np.ndarray:
         Huang et al. 2021, eq. 4 to 6; Mittal et al., No-reference image quality assessment in the spatial
         domain, IEEE Transactions on Image Processing 21(12), 2012.
     """
-    image, mu, sigma = _local(image)
+    image, mu, sigma = _compute_local_statistics(image)
     return (image - mu) / (sigma + 1)
 
 
-def tissue(image: np.ndarray) -> np.ndarray:
-    """Mask the pixels of an image, as for :func:`mscn`, that are not air: their local mean is 5 % of full scale."""
-    return _local(image)[1] >= AIR * 255
+def find_tissue(image: np.ndarray) -> np.ndarray:
+    """Mask the pixels of an image, as for :func:`compute_mscn`, that are not air: their local mean is 5 % of full
+    scale."""
+    return _compute_local_statistics(image)[1] >= AIR * 255
 
 
-def _alpha(samples: np.ndarray, asymmetry: float | np.ndarray = 1.0) -> np.ndarray:
+def _estimate_shape(samples: np.ndarray, asymmetry: float | np.ndarray = 1.0) -> np.ndarray:
     """The shape of a generalised Gaussian by its moments; ``asymmetry`` is the ratio of its two widths."""
     ratio = np.abs(samples).mean(axis=-1) ** 2 / np.square(samples).mean(axis=-1)
     return np.interp(ratio * (asymmetry**3 + 1) * (asymmetry + 1) / (asymmetry**2 + 1) ** 2, _RATIOS, _SHAPES)
 
 
-def ggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fit_ggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fit generalised Gaussian distributions of mean 0 by matching moments: density ``exp(-(|x| / beta)^alpha)``.
 
     Args:
@@ -92,15 +93,15 @@ def ggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Source:
         Mittal et al. 2012, eq. 4 to 6.
     """
-    return _alpha(samples), np.square(samples).mean(axis=-1)
+    return _estimate_shape(samples), np.square(samples).mean(axis=-1)
 
 
-def aggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Fit asymmetric generalised Gaussian distributions of mode 0: as :func:`ggd`, with a ``beta`` for each side.
+def fit_aggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Fit asymmetric generalised Gaussian distributions of mode 0: as :func:`fit_ggd`, with a ``beta`` for each side.
 
     Returns:
-        ``alpha``, as :func:`ggd`; ``eta``, the mean of the fitted distribution; the variances of the left and of the
-        right side about 0.
+        ``alpha``, as :func:`fit_ggd`; ``eta``, the mean of the fitted distribution; the variances of the left and of
+        the right side about 0.
 
     Source:
         Mittal et al. 2012, eq. 8 to 14; Lasmar et al., Multiscale skewed heavy tailed model for texture analysis, ICIP
@@ -113,18 +114,18 @@ def aggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     ]
     left, right = np.sqrt(variances)
     # The moments are the same for left / right and right / left; the smaller of the two is always finite.
-    alpha = _alpha(samples, np.minimum(left, right) / np.maximum(left, right))
+    alpha = _estimate_shape(samples, np.minimum(left, right) / np.maximum(left, right))
     one, two, three = (gamma_function(n / alpha) for n in (1, 2, 3))
     eta = (right - left) * np.sqrt(one / three) * two / one
     return alpha, eta, *variances
 
 
-def brisque_features(image: np.ndarray) -> np.ndarray:
+def compute_brisque_features(image: np.ndarray) -> np.ndarray:
     """Compute the 36 features of an image: the distributions of MSCN coefficients and of products of neighbours.
 
     They are taken at full size, then at half size (bicubic, low-passed before sampling). First come alpha and sigma^2
-    (:func:`ggd`) of the coefficients, then alpha, eta, sigma_left^2 and sigma_right^2 (:func:`aggd`) of their products
-    with the neighbours to the right, below, below right and below left. Air counts too, as in the source.
+    (:func:`fit_ggd`) of the coefficients, then alpha, eta, sigma_left^2 and sigma_right^2 (:func:`fit_aggd`) of their
+    products with the neighbours to the right, below, below right and below left. Air counts too, as in the source.
 
     Args:
         image: floats of shape (H, W), in [0, 1], at least 14 pixels on each side.
@@ -144,23 +145,25 @@ def brisque_features(image: np.ndarray) -> np.ndarray:
     for scale in (1, 2):
         if scale == 2:
             size = [-(-n // 2) for n in image.shape]
-            whole = torch.from_numpy(np.asarray(image, np.float64))[None, None]
-            half = torch.nn.functional.interpolate(whole, size, mode="bicubic", antialias=True, align_corners=False)
+            full_image = torch.from_numpy(np.asarray(image, np.float64))[None, None]
+            half = torch.nn.functional.interpolate(
+                full_image, size, mode="bicubic", antialias=True, align_corners=False
+            )
             image = half[0, 0].numpy()
-        coefficients = mscn(image)
+        coefficients = compute_mscn(image)
         if np.abs(coefficients).max() < 1e-4:
             raise ValueError("the image is constant (air only?), so BRISQUE has nothing to measure; leave it out.")
-        alpha, variance = ggd(coefficients.ravel())
+        alpha, variance = fit_ggd(coefficients.ravel())
         centre = coefficients[:-1, 1:-1]
         neighbours = (coefficients[:-1, 2:], coefficients[1:, 1:-1], coefficients[1:, 2:], coefficients[1:, :-2])
         products = np.stack([(centre * neighbour).ravel() for neighbour in neighbours])
-        values += [[alpha, variance], np.stack(aggd(products), axis=-1).ravel()]
+        values += [[alpha, variance], np.stack(fit_aggd(products), axis=-1).ravel()]
     return np.concatenate(values)
 
 
-def counting_slices(volume: np.ndarray) -> list[int]:
-    """The slices of a volume (X, Y, Z) in [0, 1] of which at least 5 % is :func:`tissue`; at least one."""
-    slices = [z for z in range(volume.shape[-1]) if tissue(volume[..., z]).mean() >= TISSUE]
+def select_slices(volume: np.ndarray) -> list[int]:
+    """The slices of a volume (X, Y, Z) in [0, 1] of which at least 5 % is :func:`find_tissue`; at least one."""
+    slices = [z for z in range(volume.shape[-1]) if find_tissue(volume[..., z]).mean() >= TISSUE]
     if not slices:
         raise ValueError(
             f"no slice counts: none of {volume.shape[-1]} has {AIR:.0%} of full scale on {TISSUE:.0%} of its pixels; "
@@ -169,12 +172,12 @@ def counting_slices(volume: np.ndarray) -> list[int]:
     return slices
 
 
-def slice_features(volume: np.ndarray, slices: Iterable[int]) -> np.ndarray:
+def compute_slice_features(volume: np.ndarray, slices: Iterable[int]) -> np.ndarray:
     """Features of some slices of a volume: shape (slices, 36)."""
     values = []
     for z in slices:
         try:
-            values.append(brisque_features(volume[..., z]))
+            values.append(compute_brisque_features(volume[..., z]))
         except ValueError as error:
             raise ValueError(f"slice {z}: {error}") from None
     return np.stack(values)
@@ -207,11 +210,11 @@ def import_sklearn():
 class Brisque:
     """BRISQUE with a regressor of one's own. None is built in, because a score depends on who scored which images.
 
-    :func:`brisque_fit` makes it from scored images, :meth:`load` reads it. The regressor is fitted again for each
-    object, so that its file has numbers only, and no code.
+    :func:`common.commands.brisque_fit.fit_brisque` makes it from scored images, :meth:`load` reads it. The regressor is
+    fitted again for each object, so that its file has numbers only, and no code.
 
     Args:
-        features: of the scored slices, shape (N, 36), from :func:`brisque_features`.
+        features: of the scored slices, shape (N, 36), from :func:`compute_brisque_features`.
         scores: shape (N,), not all equal, any units.
         setting: ``C``, ``gamma`` and ``epsilon`` of the support vector regressor, positive, for features in [-1, 1] and
             scores of standard deviation 1.
@@ -234,8 +237,8 @@ class Brisque:
         self._features, self._scores, self._setting = features, scores, dict(setting)
         self._predict = fit_regressor(features, scores, setting)
 
-    def score(self, volume: Volume) -> float:
-        """The mean score of a volume's :func:`counting_slices`, in the units of the scores that were fitted.
+    def compute_score(self, volume: Volume) -> float:
+        """The mean score of a volume's :func:`select_slices`, in the units of the scores that were fitted.
 
         Args:
             volume: floats of shape (X, Y, Z), singleton axes before it are ignored, normalised to [0, 1]; slices along
@@ -246,12 +249,12 @@ class Brisque:
                 that counts is too small or constant.
         """
         array = to_array(volume)
-        return float(self._predict(slice_features(array, counting_slices(array))).mean())
+        return float(self._predict(compute_slice_features(array, select_slices(array))).mean())
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the regressor as a NumPy .npz file, whole or not at all; missing folders are made."""
         # Through an open file, because numpy would add .npz to a name without it.
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with write_atomically(path) as temporary, temporary.open("wb") as file:
             np.savez(file, format=FORMAT, features=self._features, scores=self._scores, **self._setting)  # type: ignore[arg-type]
 
     @classmethod
@@ -266,7 +269,7 @@ class Brisque:
             ValueError: when it is damaged or another program's.
             ModuleNotFoundError: when scikit-learn is not installed.
         """
-        advice = f"make it with: {called('brisque-fit')} --csv scores.csv --output brisque.npz."
+        advice = f"make it with: {format_call('brisque-fit')} --csv scores.csv --output brisque.npz."
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: there is no such file; {advice}")
         try:

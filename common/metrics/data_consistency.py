@@ -8,18 +8,19 @@ import torch
 from skimage.filters import threshold_otsu
 
 from ..degradations import Degradation
-from ..physics.means import mean_in_order
-from ..physics.noise import noise_in_air
+from ..physics.means import compute_mean_in_order
+from ..physics.noise import estimate_noise_in_air
 
 
-def disagreement(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degradation]) -> float:
+def measure_consistency_error(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degradation]) -> float:
     r"""Measure how far a result, degraded again, is from its scan, relative to the brightness of tissue.
 
     .. math:: \min_A \sqrt{\max(0, \|A x - y\|^2 - \sigma^2)} / \|y\|,
 
     where norms are root mean squares over the voxels of the scan that are brighter than Otsu's threshold. The noise
-    :math:`\sigma` is that in the scan's air (:func:`common.physics.noise.noise_in_air`), because a result without this
-    noise does not contradict the scan. Interpolation adds to the value, so compare it with values of other scans.
+    :math:`\sigma` is that in the scan's air (:func:`common.physics.noise.estimate_noise_in_air`), because a result
+    without this noise does not contradict the scan. Interpolation adds to the value, so compare it with values of other
+    scans.
 
     Args:
         sr: result x ``(..., X, Y, Z)``.
@@ -32,6 +33,6 @@ def disagreement(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degr
     lr = torch.as_tensor(lr).float()
     bright = lr > float(threshold_otsu(lr.clamp(0, 1).cpu().numpy().ravel()))
     missed = [(degradation.to(lr.device)(torch.as_tensor(sr).float()) - lr)[bright] for degradation in degradations]
-    noise = noise_in_air(lr.reshape(1, 1, *lr.shape[-3:])).nan_to_num(0.0)
-    power = min(mean_in_order(m.square()) for m in missed) - noise[0].square()
-    return float(power.clamp_min(0).sqrt() / mean_in_order(lr[bright].square()).sqrt())
+    noise = estimate_noise_in_air(lr.reshape(1, 1, *lr.shape[-3:])).nan_to_num(0.0)
+    power = min(compute_mean_in_order(m.square()) for m in missed) - noise[0].square()
+    return float(power.clamp_min(0).sqrt() / compute_mean_in_order(lr[bright].square()).sqrt())

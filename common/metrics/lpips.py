@@ -56,7 +56,7 @@ class Lpips:
         self.network.eval()
 
     @torch.no_grad()
-    def score(self, sr: Volume, hr: Volume, device: torch.device | str = "cpu") -> float:
+    def compute_score(self, sr: Volume, hr: Volume, device: torch.device | str = "cpu") -> float:
         """The mean LPIPS of all slices along X and along Y, shown to the network as grey images in [-1, 1].
 
         Args:

@@ -35,14 +35,14 @@ def _to_pair(first: Volume, second: Volume) -> list[np.ndarray]:
     return arrays
 
 
-def _psnr(sr: np.ndarray, hr: np.ndarray) -> float:
+def _compute_psnr(sr: np.ndarray, hr: np.ndarray) -> float:
     from skimage.metrics import peak_signal_noise_ratio  # here, because it loads scipy.stats, and inference needs none
 
     with np.errstate(divide="ignore"):
         return float(peak_signal_noise_ratio(hr, sr, data_range=1))
 
 
-def psnr(sr: Volume, hr: Volume) -> float:
+def compute_psnr(sr: Volume, hr: Volume) -> float:
     """Peak signal-to-noise ratio of a volume in dB for a data range of 1, infinite for equal volumes.
 
     Args:
@@ -52,22 +52,22 @@ def psnr(sr: Volume, hr: Volume) -> float:
     Raises:
         ValueError: When the shapes differ or are not those of one volume.
     """
-    return _psnr(*_to_pair(sr, hr))
+    return _compute_psnr(*_to_pair(sr, hr))
 
 
-def ssim(sr: Volume, hr: Volume) -> float:
+def compute_ssim(sr: Volume, hr: Volume) -> float:
     """Structural similarity of a volume: 3-D Gaussian window (sigma 1.5 voxels, 11 voxels wide), data range 1.
 
     scikit-image takes a quarter of the time of MONAI's ``SSIMMetric`` on a CPU and agrees with it to 1e-6.
 
     Args:
-        sr, hr: as for :func:`psnr`.
+        sr, hr: as for :func:`compute_psnr`.
 
     Returns:
         Mean SSIM over the voxels whose window lies within the volume, at most 1.
 
     Raises:
-        ValueError: as :func:`psnr`, and when an axis is shorter than 11 voxels.
+        ValueError: as :func:`compute_psnr`, and when an axis is shorter than 11 voxels.
 
     Source:
         Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE Transactions on
@@ -77,45 +77,45 @@ def ssim(sr: Volume, hr: Volume) -> float:
     return float(structural_similarity(hr, sr, **_SSIM))
 
 
-def slices_psnr(sr: Volume, hr: Volume, slices: Sequence[int]) -> float:
+def compute_slices_psnr(sr: Volume, hr: Volume, slices: Sequence[int]) -> float:
     """Mean peak signal-to-noise ratio of single slices in dB, for a data range of 1.
 
     Args:
-        sr, hr: as for :func:`psnr`, slices along the last axis.
+        sr, hr: as for :func:`compute_psnr`, slices along the last axis.
         slices: indices of the slices that count, from 0.
 
     Raises:
-        ValueError: as :func:`psnr`.
+        ValueError: as :func:`compute_psnr`.
 
     Source:
         Iwamoto et al., Unsupervised MRI Super Resolution Using Deep External Learning and Guided Residual Dense Network
         with Multimodal Image Priors, IEEE TETCI 2022, eq. 7 and 8.
     """
     sr, hr = _to_pair(sr, hr)
-    return float(np.mean([_psnr(sr[..., z], hr[..., z]) for z in slices]))
+    return float(np.mean([_compute_psnr(sr[..., z], hr[..., z]) for z in slices]))
 
 
-def slices_ssim(sr: Volume, hr: Volume, slices: Sequence[int]) -> float:
+def compute_slices_ssim(sr: Volume, hr: Volume, slices: Sequence[int]) -> float:
     """Mean structural similarity of single slices: 2-D Gaussian window (sigma 1.5, 11 pixels), data range 1.
 
-    A slice's value is the mean over all pixels, and the slice is mirrored at its border. :func:`ssim` instead leaves
-    out voxels near the border.
+    A slice's value is the mean over all pixels, and the slice is mirrored at its border. :func:`compute_ssim` instead
+    leaves out voxels near the border.
 
     Args:
-        sr, hr, slices: as for :func:`slices_psnr`.
+        sr, hr, slices: as for :func:`compute_slices_psnr`.
 
     Raises:
-        ValueError: as :func:`ssim`, for the axes of a slice.
+        ValueError: as :func:`compute_ssim`, for the axes of a slice.
 
     Source:
-        Iwamoto et al. 2022, eq. 9 and 10, see :func:`slices_psnr`; Wang et al. 2004, see :func:`ssim`.
+        Iwamoto et al. 2022, eq. 9 and 10, see :func:`compute_slices_psnr`; Wang et al. 2004, see :func:`compute_ssim`.
     """
     sr, hr = _to_pair(sr, hr)
     maps = (structural_similarity(hr[..., z], sr[..., z], full=True, **_SSIM)[1] for z in slices)
     return float(np.mean([local.mean(dtype=np.float64) for local in maps]))
 
 
-def _phase_shift(sr: np.ndarray, reference: np.ndarray, factors: Sequence[int]) -> np.ndarray:
+def _measure_phase_shift(sr: np.ndarray, reference: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """Measure the shift of ``sr`` from ``reference`` in voxels: phase correlation in 0.7 of the LR band, windowed."""
     from scipy.signal.windows import hann  # here, because it takes long to load, and inference needs none
 
@@ -133,7 +133,7 @@ def _phase_shift(sr: np.ndarray, reference: np.ndarray, factors: Sequence[int]) 
     return -phase_cross_correlation(*spectra, space="fourier", upsample_factor=100, normalization="phase")[0]
 
 
-def displacement(sr: Volume, reference: Volume, factors: Sequence[int]) -> tuple[float, ...]:
+def measure_displacement(sr: Volume, reference: Volume, factors: Sequence[int]) -> tuple[float, ...]:
     """Sub-voxel shift of an SR volume against its input, by phase correlation.
 
     All frequencies have equal weight, so that neither contrast nor a bias field counts as a shift. Frequencies beyond
@@ -142,7 +142,7 @@ def displacement(sr: Volume, reference: Volume, factors: Sequence[int]) -> tuple
 
     Args:
         sr: volume of shape (X, Y, Z), singleton axes before it are ignored, any units.
-        reference: the input on the same grid, as from :func:`common.metrics.cubic`.
+        reference: the input on the same grid, as from :func:`common.metrics.interpolate_cubic`.
         factors: HR voxels per LR voxel along X, Y and Z; they limit the band of the reference.
 
     Returns:
@@ -161,10 +161,10 @@ def displacement(sr: Volume, reference: Volume, factors: Sequence[int]) -> tuple
     # NaN means "unknown": phase correlation would report no shift for a constant volume.
     if any(np.ptp(volume) <= 1e-6 * np.abs(volume).max() for volume in (sr, reference)):
         return (float("nan"),) * 3
-    shift = _phase_shift(sr, reference, factors)
-    whole = np.rint(shift).astype(int)
-    if whole.any():
+    shift = _measure_phase_shift(sr, reference, factors)
+    voxels = np.rint(shift).astype(int)
+    if voxels.any():
         # The window, which does not move, reduces the shift of anatomy that fills the field of view by some 4 %. That
         # is negligible for a fraction of a voxel, so the remaining fraction is measured.
-        shift = whole + _phase_shift(np.roll(sr, -whole, axis=(0, 1, 2)), reference, factors)
+        shift = voxels + _measure_phase_shift(np.roll(sr, -voxels, axis=(0, 1, 2)), reference, factors)
     return tuple(round(float(s), 2) + 0.0 for s in shift)

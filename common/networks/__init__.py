@@ -3,23 +3,29 @@
 from .degradation import LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR, DownsamplingNetwork, SliceBetween
-from .interpolated import DCSRN, MDCSRN, SRCNN, VDSR, OnInterpolated, ReCNN, ReconResNet
-from .interpolation import AxisInterpolation, SlabInterpolation, SliceGains, SplineInterpolation, patch_interpolation
+from .interpolated import DCSRN, MDCSRN, SRCNN, VDSR, InterpolatedNetwork, ReCNN, ReconResNet
+from .interpolation import (
+    AxisInterpolation,
+    SlabInterpolation,
+    SliceGains,
+    SplineInterpolation,
+    make_patch_interpolation,
+)
 from .kernel_gan import KernelDiscriminator, KernelGenerator, KernelSampling
 from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScaleDiscriminator
 from .onnx import OnnxNetwork
-from .rdn import RDN, Cascade, GuidedRDN, cascade_of, prepare_for_inference
+from .rdn import RDN, Cascade, GuidedRDN, make_cascade, prepare_for_inference
 from .slab import SlabEncoder, SlabSuperResolver
 from .steps import (
-    AsImages,
-    AtVoxels,
     Concatenate,
     DomainDistance,
     FixedKernel,
     GeometricEnsemble,
     GradientReversal,
     HighBands,
+    ImageNetwork,
     ImagePool,
+    SampleAtLRVoxels,
     SignedRange,
 )
 from .ts_rcan import TSRCAN, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader

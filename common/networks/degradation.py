@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..physics.gaussian import FWHM_PER_SIGMA
-from ..values import is_true
+from ..values import parse_bool
 
 
 class LinearDegradation(nn.Module):
@@ -57,7 +57,7 @@ class LinearDegradation(nn.Module):
             raise ValueError(f"LinearDegradation: the kernel's radius {radius} needs a margin as large, got {margin}.")
         self.factors = tuple(int(f) for f in factors)
         self.margin = margin
-        fourier_encoded = [is_true(encoded, "fourier_encoded") for encoded in fourier_encoded]
+        fourier_encoded = [parse_bool(encoded, "fourier_encoded") for encoded in fourier_encoded]
         self.alike = len({*factors}) == len({*offset}) == len({*fourier_encoded}) == 1
         self.starts: list[int] = []
         self.decays = nn.ParameterList()
@@ -79,39 +79,43 @@ class LinearDegradation(nn.Module):
             sigma = (0.5 if encoded else 1.0) * f / FWHM_PER_SIGMA
             self.decays.append(nn.Parameter((2 * (math.pi * sigma * frequencies) ** 2).diff().sqrt().float()))
 
-    def windows(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def compute_windows(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per axis of the volume, frequencies in cycles per HR voxel, and the window at these."""
         windows = [torch.exp(-F.pad(decay.square(), (1, 0)).cumsum(0)) for decay in self.decays]
         return [(getattr(self, f"frequencies_{axis}"), window) for axis, window in enumerate(windows)]
 
-    def kernels(self) -> list[torch.Tensor]:
+    def compute_kernels(self) -> list[torch.Tensor]:
         """The point spread function's kernels along the axes of the volume, each with sum 1."""
-        kernels = [getattr(self, f"transform_{axis}") @ window for axis, (_, window) in enumerate(self.windows())]
+        kernels = [
+            getattr(self, f"transform_{axis}") @ window for axis, (_, window) in enumerate(self.compute_windows())
+        ]
         return [k / k.sum() for k in kernels]
 
-    def forward(self, hr: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, hr: torch.Tensor, slab_orientation: torch.Tensor | None = None) -> torch.Tensor:
         """``(B, 1, H + 2 margin, W + 2 margin, Z + 2 margin)`` to ``(B, 1, H / fx, W / fy, Z / fz)``, float32.
 
-        The slabs are band-limited along Fourier-encoded axes. ``turn``, ``(B, 3)``, says which axis of the volume lies
-        along H, W and Z of each slab; None stands for 0, 1 and 2. It is read only if all axes are alike, because other
-        slabs cannot be turned.
+        The slabs are band-limited along Fourier-encoded axes. ``slab_orientation``, ``(B, 3)``, says which axis of the
+        volume lies along H, W and Z of each slab; None stands for 0, 1 and 2. It is read only if all axes are alike,
+        because other slabs cannot be turned.
         """
         # The kernel is much smaller than the volume. Still, on a CPU, products with banded matrices are far faster than
         # strided convolutions of one channel, and exact at any size. Under autocast they would lose 16 of 24 bits.
         with torch.autocast(hr.device.type, enabled=False):
-            kernels: Any = [k.expand(len(hr), -1) for k in self.kernels()]
-            if turn is not None and self.alike:
-                kernels = torch.stack(kernels, dim=1).gather(1, turn[..., None].expand(-1, -1, kernels[0].shape[1]))
+            kernels: Any = [k.expand(len(hr), -1) for k in self.compute_kernels()]
+            if slab_orientation is not None and self.alike:
+                kernels = torch.stack(kernels, dim=1).gather(
+                    1, slab_orientation[..., None].expand(-1, -1, kernels[0].shape[1])
+                )
                 kernels = list(kernels.unbind(dim=1))
             x, y, z = [
-                self._matrices(k, start, n, f)
+                self._make_matrices(k, start, n, f)
                 for k, start, n, f in zip(kernels, self.starts, hr.shape[2:], self.factors, strict=True)
             ]
             out = torch.einsum("bkz,bchwz->bchwk", z, hr.float())
             out = torch.einsum("bjw,bchwz->bchjz", y, out)
             return torch.einsum("bih,bchjz->bcijz", x, out)
 
-    def _matrices(self, kernels: torch.Tensor, start: int, length: int, factor: int) -> torch.Tensor:
+    def _make_matrices(self, kernels: torch.Tensor, start: int, length: int, factor: int) -> torch.Tensor:
         """Banded matrices, one per kernel."""
         rows = (length - 2 * self.margin) // factor
         first = start + factor * torch.arange(rows, device=kernels.device)

@@ -19,13 +19,13 @@ class _Float32SpectralNorm(_SpectralNorm):
             return super().forward(weight)
 
 
-def spectral_norm(convolution: nn.Conv2d) -> nn.Conv2d:
+def add_spectral_norm(convolution: nn.Conv2d) -> nn.Conv2d:
     """``torch.nn.utils.parametrizations.spectral_norm``, in float32 even under autocast."""
     register_parametrization(convolution, "weight", _Float32SpectralNorm(convolution.weight))
     return convolution
 
 
-def _as_image(x: torch.Tensor) -> torch.Tensor:
+def _view_as_image(x: torch.Tensor) -> torch.Tensor:
     return slab_to_channels(x) if x.ndim == 5 else x
 
 
@@ -63,7 +63,7 @@ class VGGDiscriminator(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A slab ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)`` to verdicts ``(B, 1)``."""
-        features = self.body(_as_image(x))
+        features = self.body(_view_as_image(x))
         # A critic's verdicts may be large and differ little.
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(torch.promote_types(features.dtype, torch.float32))
@@ -84,8 +84,8 @@ class PatchDiscriminator(nn.Module):
         kernel_size: edge of the first convolution in pixels.
         detail: gain of the high-pass that is judged instead of the input: the input minus its binomial low-pass, 3x3 in
             plane and 3 across the slab; 0 judges the input itself.
-        turns: number of kinds of slabs, each with a last layer of its own: 3 if any axis of a volume may lie across a
-            slab.
+        slab_orientations: number of kinds of slabs, each with a last layer of its own: 3 if any axis of a volume may
+            lie across a slab.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class PatchDiscriminator(nn.Module):
         layers: int = 4,
         kernel_size: int = 7,
         detail: float = 10.0,
-        turns: int = 1,
+        slab_orientations: int = 1,
     ) -> None:
         super().__init__()
         self.detail = detail
-        self.turns = turns
+        self.slab_orientations = slab_orientations
         row = torch.tensor([0.25, 0.5, 0.25])
         delta = torch.zeros(3, 3)
         delta[1, 1] = 1.0
@@ -108,20 +108,21 @@ class PatchDiscriminator(nn.Module):
         if detail:
             channels += channels - 2
         body: list[nn.Module] = [
-            spectral_norm(nn.Conv2d(channels, features, kernel_size)),
+            add_spectral_norm(nn.Conv2d(channels, features, kernel_size)),
             nn.LeakyReLU(0.2, inplace=True),
         ]
         for _ in range(layers - 1):
-            body += [spectral_norm(nn.Conv2d(features, features, 1)), nn.LeakyReLU(0.2, inplace=True)]
-        body.append(spectral_norm(nn.Conv2d(features, turns, 1)))
+            body += [add_spectral_norm(nn.Conv2d(features, features, 1)), nn.LeakyReLU(0.2, inplace=True)]
+        body.append(add_spectral_norm(nn.Conv2d(features, slab_orientations, 1)))
         self.body = nn.Sequential(*body)
 
-    def forward(self, x: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, slab_orientation: torch.Tensor | None = None) -> torch.Tensor:
         """Slabs ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)`` to verdicts ``(B, 1, H', W')``.
 
-        With ``turns``, ``turn``, ``(B, 3)``, says which axis of the volume lies along H, W and Z of each slab.
+        With ``slab_orientations``, ``slab_orientation``, ``(B, 3)``, says which axis of the volume lies along H, W and
+        Z of each slab.
         """
-        image = _as_image(x)
+        image = _view_as_image(x)
         if self.detail:
             # In bfloat16 the rounding of the image would be as large as its detail.
             with torch.autocast(image.device.type, enabled=False):
@@ -130,6 +131,6 @@ class PatchDiscriminator(nn.Module):
                 across = 0.5 * image[:, 1:-1] - 0.25 * (image[:, :-2] + image[:, 2:])
                 image = self.detail * torch.cat([in_plane, across[..., 1:-1, 1:-1]], dim=1)
         verdicts = self.body(image)
-        if self.turns == 1:
+        if self.slab_orientations == 1:
             return verdicts
-        return verdicts.take_along_dim(turn[:, 2].view(-1, 1, 1, 1), dim=1)  # type: ignore[index]
+        return verdicts.take_along_dim(slab_orientation[:, 2].view(-1, 1, 1, 1), dim=1)  # type: ignore[index]

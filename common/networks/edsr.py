@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from ..degradations import Degradation
-from ..physics.scale import in_plane
-from ..values import is_true
+from ..physics.scale import get_in_plane_number
+from ..values import parse_bool
 from .float32 import FromImage, ToImage, make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import channels_to_slab, slab_to_channels
@@ -53,9 +53,9 @@ class EDSR(nn.Module):
         factor = 1
         base: nn.Module = nn.Identity()
         if degradation is not None:
-            factor = in_plane(scale=list(degradation.factors))
+            factor = get_in_plane_number(scale=list(degradation.factors))
             base = SlabInterpolation(1, degradation.factors, degradation.offset)
-        self.base = base if is_true(residual, "residual") else None
+        self.base = base if parse_bool(residual, "residual") else None
         self.sizes = {"features": features, "blocks": blocks, "residual": self.base is not None}
         self.head = FromImage(1, features, 3, padding=1)
         body = [ResidualBlock(features) for _ in range(blocks)]
@@ -115,7 +115,7 @@ class SliceBetween(nn.Module):
 
     def __init__(self, features: int = 64, blocks: int = 16, residual: bool | str = True) -> None:
         super().__init__()
-        self.residual = is_true(residual, "residual")
+        self.residual = parse_bool(residual, "residual")
         self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         body = [ResidualBlock(features) for _ in range(blocks)]
         tail = make_last_layer(self.residual, features, 1, 3, padding=1)

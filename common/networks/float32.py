@@ -18,9 +18,9 @@ class ToImage(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As ``nn.Conv2d``."""
-        return self.in_float32(input)
+        return self.convolve_in_float32(input)
 
-    def in_float32(self, image: torch.Tensor) -> torch.Tensor:
+    def convolve_in_float32(self, image: torch.Tensor) -> torch.Tensor:
         """The convolution without autocast."""
         if torch.jit.is_scripting():  # scripts support autocast of a constant device only
             return self._conv_forward(image, self.weight, self.bias)
@@ -35,7 +35,7 @@ class FromImage(ToImage):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As ``nn.Conv2d``."""
-        features = self.in_float32(input)
+        features = self.convolve_in_float32(input)
         if torch.jit.is_scripting():
             return features
         else:

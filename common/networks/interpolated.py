@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..degradations import Degradation
-from ..physics.scale import in_plane
-from ..values import is_true
+from ..physics.scale import get_in_plane_number
+from ..values import parse_bool
 from .float32 import FromImage, InstanceNorm, ToImage, make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import batch_to_slices, channels_to_slab, slab_to_channels, slices_to_batch
 
 
-class OnInterpolated(nn.Module):
+class InterpolatedNetwork(nn.Module):
     """Apply a 2-D network to an LR slice that is interpolated onto the HR grid.
 
     Args:
@@ -30,9 +30,9 @@ class OnInterpolated(nn.Module):
 
     def __init__(self, body: nn.Module, degradation: Degradation, residual: bool | str = True) -> None:
         super().__init__()
-        in_plane(scale=list(degradation.factors))
+        get_in_plane_number(scale=list(degradation.factors))
         self.interpolation = SlabInterpolation(1, degradation.factors, degradation.offset)
-        self.body, self.residual = body, is_true(residual, "residual")
+        self.body, self.residual = body, parse_bool(residual, "residual")
         self.sizes = {**getattr(body, "sizes", {}), "residual": self.residual}
         if self.residual:
             last = [module for module in body.modules() if isinstance(module, nn.Conv2d)][-1]
@@ -99,7 +99,7 @@ class DenseUnit(nn.Module):
         return torch.cat([x, self.body(x)], dim=1)
 
 
-def dense_block(growth: int, units: int) -> nn.Sequential:
+def make_dense_block(growth: int, units: int) -> nn.Sequential:
     """Dense units in sequence, from ``2 growth`` channels to ``(2 + units) growth``."""
     return nn.Sequential(*(DenseUnit((2 + i) * growth, growth) for i in range(units)))
 
@@ -115,7 +115,7 @@ class DCSRN(nn.Sequential):
     def __init__(self, growth: int = 24, units: int = 4) -> None:
         super().__init__(
             FromImage(1, 2 * growth, 3, padding=1),
-            dense_block(growth, units),
+            make_dense_block(growth, units),
             ToImage((2 + units) * growth, 1, 3, padding=1),
         )
         self.sizes = {"growth": growth, "units": units}
@@ -136,7 +136,7 @@ class MDCSRN(nn.Module):
     def __init__(self, growth: int = 16, blocks: int = 4, units: int = 4) -> None:
         super().__init__()
         self.head = FromImage(1, 2 * growth, 3, padding=1)
-        self.blocks = nn.ModuleList(dense_block(growth, units) for _ in range(blocks))
+        self.blocks = nn.ModuleList(make_dense_block(growth, units) for _ in range(blocks))
         # The first block's output is joined to its input, and begins with that input.
         joined = [(2 + (2 + units) * (i + 1)) * growth for i in range(blocks)]
         self.compressors = nn.ModuleList(nn.Conv2d(n, 2 * growth, 1) for n in joined[:-1])
@@ -171,7 +171,7 @@ class ReCNN(nn.Module):
         super().__init__()
         if layers < 2:
             raise ValueError(f"layers is {layers}, expected at least 2: the first and the last convolution.")
-        guided = is_true(guided, "guided")
+        guided = parse_bool(guided, "guided")
         self.sizes = {"features": features, "layers": layers}
         widths = [1 + guided, *[features] * (layers - 1), 1]
         self.body = nn.Sequential()
@@ -231,7 +231,7 @@ class ReconResNet(nn.Module):
 
     def __init__(self, features: int = 64, blocks: int = 14, dropout: float = 0.2, residual: bool | str = True) -> None:
         super().__init__()
-        self.residual = is_true(residual, "residual")
+        self.residual = parse_bool(residual, "residual")
         self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         wide = 4 * features
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), FromImage(1, features, 7)]

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..degradations import Degradation
-from ..physics.spline import apply_along, keys_cubic, upsampling_matrix
+from ..physics.spline import apply_along_axes, evaluate_keys_cubic, make_upsampling_matrix
 from .slab import channels_to_slab, slab_to_channels
 
 
-def _quadratic(position: float, slices: int) -> torch.Tensor:
+def _compute_quadratic_weights(position: float, slices: int) -> torch.Tensor:
     """Weights ``(slices,)`` of the parabola through the three slices nearest to ``position``."""
     position = min(max(position, 0.0), slices - 1.0)
     first = min(max(round(position) - 1, 0), slices - 3)
@@ -29,15 +29,15 @@ def _quadratic(position: float, slices: int) -> torch.Tensor:
 class _Interpolation(nn.Module):
     """A fixed network that computes in float32 even under autocast, because a discriminator of detail sees rounding."""
 
-    interpolated: Callable[[torch.Tensor], torch.Tensor]
+    interpolate: Callable[[torch.Tensor], torch.Tensor]
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """Apply :meth:`interpolated` to an LR image or slab, in float32."""
+        """Apply :meth:`interpolate` to an LR image or slab, in float32."""
         if torch.jit.is_scripting():  # scripts support autocast of a constant device only
-            return self.interpolated(lr)
+            return self.interpolate(lr)
         else:
             with torch.autocast(lr.device.type, enabled=False):
-                return self.interpolated(lr.to(torch.promote_types(lr.dtype, torch.float32)))
+                return self.interpolate(lr.to(torch.promote_types(lr.dtype, torch.float32)))
 
 
 class SlabInterpolation(_Interpolation):
@@ -68,15 +68,17 @@ class SlabInterpolation(_Interpolation):
             )
         self.scale = int(scale[0])
         taps = torch.arange(-2, 3, dtype=torch.float64)
-        phases = torch.stack([keys_cubic((p - offset[0]) / scale[0] - taps) for p in range(scale[0])])
+        phases = torch.stack([evaluate_keys_cubic((p - offset[0]) / scale[0] - taps) for p in range(scale[0])])
         kernel = torch.einsum("ai,bj->abij", phases, phases).reshape(-1, 1, 5, 5)
         positions = [(o - offset[2]) / scale[2] for o in range(slices * scale[2])]
-        across = torch.ones(1, 1) if slices == 1 else torch.stack([_quadratic(p, slices) for p in positions])
+        across = (
+            torch.ones(1, 1) if slices == 1 else torch.stack([_compute_quadratic_weights(p, slices) for p in positions])
+        )
         # Saved with the weights, which are valid only with the interpolation that they were trained on.
         self.in_plane = nn.Buffer(kernel.float())
         self.across = nn.Buffer(across)
 
-    def interpolated(self, slab: torch.Tensor) -> torch.Tensor:
+    def interpolate(self, slab: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W, slices)`` to ``(B, 1, s H, s W, sz slices)``."""
         x = slab_to_channels(slab)
         x = torch.einsum("oz,bzhw->bohw", self.across.to(x.dtype), x)
@@ -100,11 +102,11 @@ class AxisInterpolation(_Interpolation):
     def __init__(self, factor: int, offset: float) -> None:
         super().__init__()
         taps = torch.arange(-2, 3, dtype=torch.float64)
-        phases = torch.stack([keys_cubic((p - offset) / factor - taps) for p in range(factor)])
+        phases = torch.stack([evaluate_keys_cubic((p - offset) / factor - taps) for p in range(factor)])
         # Saved with the weights, which are valid only with the interpolation that they were trained on.
         self.phases = nn.Buffer(phases[:, None, None].float())
 
-    def interpolated(self, lr: torch.Tensor) -> torch.Tensor:
+    def interpolate(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""
         columns = F.conv2d(F.pad(lr, (2, 2, 0, 0), mode="replicate"), self.phases.to(lr.dtype))
         return columns.permute(0, 2, 3, 1).reshape(lr.shape[0], 1, lr.shape[2], -1)
@@ -134,10 +136,10 @@ class SplineInterpolation(nn.Module):
         """``(..., x, y, z)`` to the HR size without the margin at both ends of each axis."""
         axes = zip(lr.shape[-3:], self.size, self.factors, self.offset, self.margin, strict=True)
         # LR samples in the margin are read; only the margin's rows of the matrix are left out.
-        return apply_along(lr, [_rows(n, size, f, o, m) for n, size, f, o, m in axes])
+        return apply_along_axes(lr, [_make_rows(n, size, f, o, m) for n, size, f, o, m in axes])
 
 
-def patch_interpolation(degradation: Degradation, hr_patch: int, margin: int) -> SplineInterpolation:
+def make_patch_interpolation(degradation: Degradation, hr_patch: int, margin: int) -> SplineInterpolation:
     """Spline interpolation of LR patches of slices onto their HR patches.
 
     Args:
@@ -150,8 +152,8 @@ def patch_interpolation(degradation: Degradation, hr_patch: int, margin: int) ->
 
 
 @lru_cache(maxsize=64)
-def _rows(lr_size: int, hr_size: int, factor: float, offset: float, margin: int) -> torch.Tensor:
-    return upsampling_matrix(lr_size, hr_size, factor, offset)[margin : hr_size - margin]
+def _make_rows(lr_size: int, hr_size: int, factor: float, offset: float, margin: int) -> torch.Tensor:
+    return make_upsampling_matrix(lr_size, hr_size, factor, offset)[margin : hr_size - margin]
 
 
 class SliceGains(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..values import is_true
+from ..values import parse_bool
 
 SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
@@ -56,14 +56,14 @@ class KernelGenerator(nn.Module):
 
     def forward(self) -> torch.Tensor:
         """The composed kernels ``(kernels, K, K)``, K = 13 for the sizes of the paper."""
-        kernels = self._compose()
+        kernels = self._compose_kernels()
         if self.training:
             # The plain mean until `memory` iterations are done.
             self.seen.add_(1)
             self.average.lerp_(kernels.detach(), 1 / self.seen.clamp(max=self.memory))
         return kernels
 
-    def _compose(self) -> torch.Tensor:
+    def _compose_kernels(self) -> torch.Tensor:
         # From the last layer, which has one channel, to the first. This avoids the widest products.
         kernels = self.layers[-1][:, 0]
         for layer in list(self.layers)[-2::-1]:
@@ -71,23 +71,23 @@ class KernelGenerator(nn.Module):
             taps = kernels.shape[-1]
             products = kernels.reshape(count, out, taps**2).mT @ layer.reshape(count, out, inputs * k**2)
             # Tap a of the later layers and tap b of this one meet at a + b.
-            kernels = _Overlaid.apply(products.mT, taps + k - 1, k)
+            kernels = _PatchSum.apply(products.mT, taps + k - 1, k)
         return kernels[:, 0]
 
 
-def _patches(images: torch.Tensor, size: int) -> torch.Tensor:
+def _extract_patches(images: torch.Tensor, size: int) -> torch.Tensor:
     """``F.unfold`` of images ``(n, c, H, W)`` to ``(n, c, size^2, -1)``; torch's takes one image at a time on CUDA."""
     windows = images.unfold(2, size, 1).unfold(3, size, 1).movedim((4, 5), (2, 3))
     return windows.reshape(*images.shape[:2], size**2, -1)
 
 
 class _Patches(torch.autograd.Function):
-    """:func:`_patches`, differentiable by ``F.fold``."""
+    """:func:`_extract_patches`, differentiable by ``F.fold``."""
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, size: int) -> torch.Tensor:
         ctx.shape, ctx.size = images.shape, size
-        return _patches(images, size)
+        return _extract_patches(images, size)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -95,7 +95,7 @@ class _Patches(torch.autograd.Function):
         return F.fold(gradient.flatten(0, 1), (height, width), ctx.size).reshape(ctx.shape), None
 
 
-class _Overlaid(torch.autograd.Function):
+class _PatchSum(torch.autograd.Function):
     """The adjoint of :class:`_Patches`, differentiable: ``F.fold``, whose own backward is ``F.unfold``."""
 
     @staticmethod
@@ -105,7 +105,7 @@ class _Overlaid(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return _patches(gradient, ctx.size).flatten(1, 2), None, None
+        return _extract_patches(gradient, ctx.size).flatten(1, 2), None, None
 
 
 class KernelSampling(nn.Module):
@@ -183,7 +183,7 @@ class KernelDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
-        self.detail = is_true(detail, "detail")
+        self.detail = parse_bool(detail, "detail")
         shapes = {"first": (kernels, features, 3 * size**2)}
         # Not four-dimensional, because such weights are stored in the channels-last layout.
         shapes["hidden"] = ((layers - 1) * kernels, features, features)
@@ -195,7 +195,7 @@ class KernelDiscriminator(nn.Module):
         self.bias = nn.Parameter(torch.zeros(kernels, 1, 1))
         self.norm_weight = nn.Parameter(torch.ones(layers, kernels * features))
         self.norm_bias = nn.Parameter(torch.zeros(layers, kernels * features))
-        self.triplet = nn.Buffer(_triplet(size), persistent=False)
+        self.triplet = nn.Buffer(_make_triplet_kernel(size), persistent=False)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Images ``(kernels, crops, h, w)`` to verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1].
@@ -212,7 +212,11 @@ class KernelDiscriminator(nn.Module):
             )
         if self.detail:
             lr = lr - F.avg_pool2d(F.pad(lr, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        first, hidden, last = self._normed("first") @ self.triplet, self._normed("hidden"), self._normed("last")
+        first, hidden, last = (
+            self._normalise_weight("first") @ self.triplet,
+            self._normalise_weight("hidden"),
+            self._normalise_weight("last"),
+        )
         x = first @ _Patches.apply(lr, edge).transpose(1, 2).reshape(kernels, edge**2, -1)
         for i, weight in enumerate([*hidden.unflatten(0, (-1, kernels)), last]):
             # Each channel of each crop is one group.
@@ -223,19 +227,19 @@ class KernelDiscriminator(nn.Module):
         verdict = torch.sigmoid(x + self.bias)
         return verdict.reshape(kernels, crops, height - edge + 1, width - edge + 1)
 
-    def _normed(self, name: str) -> torch.Tensor:
+    def _normalise_weight(self, name: str) -> torch.Tensor:
         """A stack of layers divided by their largest singular values; each pass in training refines these."""
-        weight, kept = getattr(self, name), getattr(self, f"{name}_u")
-        u = kept
+        weight, vector = getattr(self, name), getattr(self, f"{name}_u")
+        u = vector
         with torch.no_grad():
             v = F.normalize(weight.mT @ u, dim=-2)
             if self.training:
                 u = F.normalize(weight @ v, dim=-2)
-                kept.copy_(u)  # in place, so that a recorded iteration finds it
+                vector.copy_(u)  # in place, so that a recorded iteration finds it
         return weight * (u.mT @ (weight @ v)).reciprocal()
 
 
-def _triplet(size: int) -> torch.Tensor:
+def _make_triplet_kernel(size: int) -> torch.Tensor:
     """From taps on the image and its Sobel maps, ``3 size^2``, to taps on the image, ``(size + 2)^2``; eq. 1."""
     sobel = torch.tensor(SOBEL_X)
     maps = torch.zeros(3, 3, 3)

@@ -122,8 +122,8 @@ class AdaptiveDecoder(nn.Module):
     def forward(self, content: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
         """``(B, 4 features, H / 4, W / 4)`` and ``(B, attributes)`` to ``(B, 1, H, W)``."""
         parameters = self.perceptron(attributes).chunk(len(self.blocks), dim=1)
-        for block, own in zip(self.blocks, parameters, strict=True):
-            content = block(content, own)
+        for block, block_parameters in zip(self.blocks, parameters, strict=True):
+            content = block(content, block_parameters)
         return self.tail(content)
 
 
@@ -159,11 +159,11 @@ class MultiScaleDiscriminator(nn.Module):
     def __init__(self, features: int = 64, layers: int = 4, scales: int = 3) -> None:
         super().__init__()
         self.smallest = 2 ** (layers + scales - 1)
-        self.scales = nn.ModuleList(self._judge(features, layers) for _ in range(scales))
+        self.scales = nn.ModuleList(self._make_discriminator(features, layers) for _ in range(scales))
         self.coarser = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
 
     @staticmethod
-    def _judge(features: int, layers: int) -> nn.Sequential:
+    def _make_discriminator(features: int, layers: int) -> nn.Sequential:
         body: list[nn.Module] = []
         inputs = 1
         for _ in range(layers):

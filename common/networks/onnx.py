@@ -15,7 +15,7 @@ from ..weights import check_digest, check_grid, read_overlay
 NO_SEAL = b"0" * 64
 
 
-def sealed(content: bytes) -> bytes:
+def seal_model(content: bytes) -> bytes:
     """Put the SHA-256 of an ONNX file in the place that its metadata keeps for it (``NO_SEAL``).
 
     The format has no checksums, so a damaged weight would not be noticed.
@@ -26,7 +26,8 @@ def sealed(content: bytes) -> bytes:
 class OnnxNetwork(nn.Module):
     """An exported network (``models/model.onnx``) instead of the eager one.
 
-    It runs on the CPU, or on the GPU if onnxruntime-gpu is installed. ``origin`` is as of :func:`common.weights.load`.
+    It runs on the CPU, or on the GPU if onnxruntime-gpu is installed. ``origin`` is as of
+    :func:`common.weights.load_weights`.
 
     Args:
         path: the file models/model.onnx of an exported bundle, with its overlay models/model.json.
@@ -60,18 +61,18 @@ class OnnxNetwork(nn.Module):
             self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:
             raise ValueError(f"{path}: not an ONNX model that can be read ({str(error).splitlines()[0]}).") from None
-        said, content = self.session.get_modelmeta().custom_metadata_map, Path(path).read_bytes()
-        seal, found = said.get("seal"), said.get("digest")
-        if seal is not None and sealed(content.replace(seal.encode(), NO_SEAL)) != content:
+        metadata, content = self.session.get_modelmeta().custom_metadata_map, Path(path).read_bytes()
+        seal, digest_of_model = metadata.get("seal"), metadata.get("digest")
+        if seal is not None and seal_model(content.replace(seal.encode(), NO_SEAL)) != content:
             raise ValueError(f"{path}: the file was changed since its export (its SHA-256 differs); export it again.")
         overlay = read_overlay(path) or {}
         if degradation is not None:
             check_grid(path, overlay, degradation)
-        check_digest(path, found, overlay, digest)
+        check_digest(path, digest_of_model, overlay, digest)
         file_sha256 = hashlib.sha256(content).hexdigest()
         self.origin = {**overlay.get("trained", {}), "path": str(path), "file_sha256": file_sha256}
-        if found is not None:
-            self.origin["sha256"] = found
+        if digest_of_model is not None:
+            self.origin["sha256"] = digest_of_model
         self.inputs = {value.name for value in self.session.get_inputs()}
 
     def forward(self, image: torch.Tensor, choice: int = -1) -> torch.Tensor:

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..degradations import Degradation
-from ..physics.scale import in_plane
+from ..physics.scale import get_in_plane_number
 from ..runtime.memory import to_channels_last
-from ..values import check_whole, is_true
+from ..values import check_whole_numbers, parse_bool
 from .float32 import FromImage, make_last_layer
 from .interpolation import AxisInterpolation
 from .slab import batch_to_slices, slices_to_batch
@@ -61,7 +61,7 @@ class RDN(nn.Module):
     ) -> None:
         super().__init__()
         self.factor = factor = degradation.factors[2]
-        self.base = AxisInterpolation(factor, degradation.offset[2]) if is_true(residual, "residual") else None
+        self.base = AxisInterpolation(factor, degradation.offset[2]) if parse_bool(residual, "residual") else None
         self.sizes = {"features": features, "growth": growth, "blocks": blocks, "layers": layers}
         self.sizes["residual"] = self.base is not None
         self.shallow = FromImage(1, features, 3, padding=1)
@@ -91,7 +91,7 @@ class RDN(nn.Module):
         return sr
 
 
-def _layer(inputs: int, features: int, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
+def _make_layer(inputs: int, features: int, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
     """3x3 convolution, batch norm and ReLU: one layer of the paper's fig. 2."""
     return nn.Sequential(
         convolution(inputs, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)
@@ -104,8 +104,8 @@ class GuidedResidualDenseBlock(nn.Module):
     def __init__(self, features: int, guide_features: int, layers: int) -> None:
         super().__init__()
         inputs = features + guide_features
-        self.layers = nn.ModuleList(_layer(inputs + i * features, features) for i in range(layers))
-        self.fusion = _layer(inputs + layers * features, features)
+        self.layers = nn.ModuleList(_make_layer(inputs + i * features, features) for i in range(layers))
+        self.fusion = _make_layer(inputs + layers * features, features)
 
     def forward(self, x: torch.Tensor, guide: torch.Tensor | None) -> torch.Tensor:
         """``(B, features, H, W)`` and ``(B, guide_features, H, W)`` or None, to ``(B, features, H, W)``."""
@@ -131,15 +131,17 @@ class GuidedRDN(nn.Module):
 
     def __init__(self, guided: bool | str = True, features: int = 32, blocks: int = 6, layers: int = 4) -> None:
         super().__init__()
-        self.guided = is_true(guided, "guided")
+        self.guided = parse_bool(guided, "guided")
         self.sizes = {"guided": self.guided, "features": features, "blocks": blocks, "layers": layers}
-        self.head = nn.Sequential(_layer(1, features, FromImage), _layer(features, features))
+        self.head = nn.Sequential(_make_layer(1, features, FromImage), _make_layer(features, features))
         widths = [features if self.guided else 0] * blocks
         self.branch = nn.ModuleList(
-            _layer(features, width) if i else _layer(1, width, FromImage) for i, width in enumerate(widths) if width
+            _make_layer(features, width) if i else _make_layer(1, width, FromImage)
+            for i, width in enumerate(widths)
+            if width
         )
         self.blocks: Any = nn.ModuleList(GuidedResidualDenseBlock(features, width, layers) for width in widths)
-        self.fusion = nn.Sequential(_layer(blocks * features, features), _layer(features, features))
+        self.fusion = nn.Sequential(_make_layer(blocks * features, features), _make_layer(features, features))
         self.tail = make_last_layer(True, features, 1, 3, padding=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -188,16 +190,16 @@ class Cascade(nn.Module):
                 return network(image)
         raise ValueError("the cascade has no such stage")
 
-    def further_inputs(self) -> dict[str, range]:
+    def list_further_inputs(self) -> dict[str, range]:
         """Further inputs of an exported network besides the image: the stage, if there are several."""
         return {"stage": range(len(self.stages))} if len(self.stages) > 1 else {}
 
-    def for_onnx(self) -> nn.Module:
+    def convert_for_onnx(self) -> nn.Module:
         """The same weights in a form that ONNX supports: the stage is a tensor, chosen when the network runs."""
         return _ChosenStage(self.stages) if len(self.stages) > 1 else self.stages[0]
 
 
-def cascade_of(network: Callable[[], nn.Module], scale: Sequence[int], stages: int = 1) -> Cascade:
+def make_cascade(network: Callable[[], nn.Module], scale: Sequence[int], stages: int = 1) -> Cascade:
     """A cascade of networks of one architecture.
 
     Args:
@@ -205,8 +207,8 @@ def cascade_of(network: Callable[[], nn.Module], scale: Sequence[int], stages: i
         scale: factors of the whole cascade, ``[n, n, 1]``; another scale is a ValueError.
         stages: number of stages, at least 1.
     """
-    check_whole(cascade=stages)
-    factor = in_plane(scale=scale) ** (1 / stages)
+    check_whole_numbers(cascade=stages)
+    factor = get_in_plane_number(scale=scale) ** (1 / stages)
     return Cascade([network() for _ in range(stages)], factor)
 
 
@@ -218,13 +220,13 @@ class _ChosenStage(nn.Module):
         self.stages = stages
 
     def forward(self, image: torch.Tensor, stage: torch.Tensor) -> torch.Tensor:
-        return self._from(0, stage, image)
+        return self._run_stage(0, stage, image)
 
-    def _from(self, i: int, stage: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    def _run_stage(self, i: int, stage: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         network = self.stages[i]
         if i == len(self.stages) - 1:
             return network(image)
-        return torch.cond(stage == i, lambda x: network(x), lambda x: self._from(i + 1, stage, x), (image,))
+        return torch.cond(stage == i, lambda x: network(x), lambda x: self._run_stage(i + 1, stage, x), (image,))
 
 
 class _SplitBlock(nn.Module):
@@ -239,13 +241,15 @@ class _SplitBlock(nn.Module):
         convolutions = [layer[0] for layer in [*block.layers, block.fusion]]
         self.features = convolutions[0].out_channels
         first = convolutions[0].in_channels
-        self.shares = nn.ModuleList([self._share(convolutions, 0, first)])
+        self.shares = nn.ModuleList([self._split_convolution(convolutions, 0, first)])
         for i in range(1, len(convolutions)):
-            self.shares.append(self._share(convolutions[i:], first + (i - 1) * self.features, self.features))
+            self.shares.append(
+                self._split_convolution(convolutions[i:], first + (i - 1) * self.features, self.features)
+            )
         self.shares[0].bias = nn.Parameter(torch.cat([c.bias for c in convolutions]))
 
     @staticmethod
-    def _share(convolutions: Sequence[nn.Conv2d], start: int, inputs: int) -> nn.Conv2d:
+    def _split_convolution(convolutions: Sequence[nn.Conv2d], start: int, inputs: int) -> nn.Conv2d:
         weight = torch.cat([c.weight[:, start : start + inputs] for c in convolutions])
         share = nn.Conv2d(inputs, len(weight), 3, padding=1, bias=False)
         share.weight = nn.Parameter(weight.detach().clone())
@@ -265,11 +269,11 @@ class _SplitBlock(nn.Module):
 
 
 def _check_factor(cascade: Cascade, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
-    found, expected = (float(factor) for factor in (state.get(f"{prefix}factor", cascade.factor), cascade.factor))
-    if abs(found - expected) > 1e-6:
+    stored, expected = (float(factor) for factor in (state.get(f"{prefix}factor", cascade.factor), cascade.factor))
+    if abs(stored - expected) > 1e-6:
         count = len(cascade.stages)
         raise ValueError(
-            f"the weights are for {count} stages of factor {found:.4g} (scale {found**count:.4g}), the config has "
+            f"the weights are for {count} stages of factor {stored:.4g} (scale {stored**count:.4g}), the config has "
             f"{expected:.4g} (scale {expected**count:.4g}); set scale to the scale of the training."
         )
 

@@ -42,8 +42,8 @@ class SlabEncoder(nn.Module):
             paper's downsampling feature extractor, give the scale of the super-resolution.
         offset: centre of feature pixel 0 in pixels of the slab, a multiple of 1/2, along H and W
             (``Degradation.offset``). The first convolution is centred there; between two pixels its kernel is even.
-        turns: number of kinds of slabs. A vector per kind is added to the output of the first convolution. 3 if any
-            axis of a volume may lie across a slab; 1 for no distinction.
+        slab_orientations: number of kinds of slabs. A vector per kind is added to the output of the first convolution.
+            3 if any axis of a volume may lie across a slab; 1 for no distinction.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class SlabEncoder(nn.Module):
         layers: int = 6,
         stride: Sequence[int] = (1, 1),
         offset: Sequence[float] = (0.0, 0.0),
-        turns: int = 1,
+        slab_orientations: int = 1,
     ) -> None:
         super().__init__()
-        self.turns = turns
+        self.slab_orientations = slab_orientations
         # The kernel on pixel 0 reaches from -padding to kernel - 1 - padding, whose middle is the offset.
         kernel = [max(3 + int(2 * o) % 2, int(2 * o) + 1) for o in offset]
         padding = [int((k - 1) / 2 - o) for k, o in zip(kernel, offset, strict=True)]
@@ -64,19 +64,21 @@ class SlabEncoder(nn.Module):
         for _ in range(layers - 1):
             body += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(features, features, 3, padding=1)]
         self.body = nn.Sequential(*body)
-        self.directions = nn.Parameter(torch.zeros(turns, features)) if turns > 1 else None
+        self.directions = nn.Parameter(torch.zeros(slab_orientations, features)) if slab_orientations > 1 else None
 
-    def forward(self, slab: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, slab: torch.Tensor, slab_orientation: torch.Tensor | None = None) -> torch.Tensor:
         """Slabs ``(B, 1, H, W, slices)`` to features ``(B, features, H / stride, W / stride)``.
 
-        ``turn``, ``(B, 3)`` or ``(1, 3)``, says which axis of the volume lies along H, W and Z of each slab. None
-        stands for 0, 1 and 2. Only the last of the three is read, and only with ``turns``.
+        ``slab_orientation``, ``(B, 3)`` or ``(1, 3)``, says which axis of the volume lies along H, W and Z of each
+        slab. None stands for 0, 1 and 2. Only the last of the three is read, and only with ``slab_orientations``.
         """
         features = slab_to_channels(slab)
         for i, layer in enumerate(self.body):
             features = layer(features)
             if i == 0 and self.directions is not None:
-                direction = self.directions[-1:] if turn is None else self.directions[turn[:, -1]]
+                direction = (
+                    self.directions[-1:] if slab_orientation is None else self.directions[slab_orientation[:, -1]]
+                )
                 features = features + direction[:, :, None, None]
         return features
 
@@ -100,16 +102,16 @@ class SlabSuperResolver(nn.Module):
         ``axis`` is the axis of the volume that lies across the slabs; -1 is the last. An encoder without ``turns``
         ignores it.
         """
-        turn = torch.full((1, 3), axis, dtype=torch.long, device=lr.device)
-        return self.decoder(self.encoder(lr, turn), lr)
+        slab_orientation = torch.full((1, 3), axis, dtype=torch.long, device=lr.device)
+        return self.decoder(self.encoder(lr, slab_orientation), lr)
 
-    def further_inputs(self) -> dict[str, range]:
+    def list_further_inputs(self) -> dict[str, range]:
         """Further inputs of an exported network besides the slab: the axis, if the encoder has ``turns``."""
-        return {"axis": range(self.encoder.turns)} if self.encoder.turns > 1 else {}
+        return {"axis": range(self.encoder.slab_orientations)} if self.encoder.slab_orientations > 1 else {}
 
-    def for_onnx(self) -> nn.Module:
+    def convert_for_onnx(self) -> nn.Module:
         """The same weights in a form that ONNX supports: the axis is a tensor."""
-        return _ChosenAxis(self) if self.encoder.turns > 1 else self
+        return _ChosenAxis(self) if self.encoder.slab_orientations > 1 else self
 
 
 class _ChosenAxis(nn.Module):

@@ -25,7 +25,7 @@ class SignedRange(nn.Module):
         return (self.network(2 * image - 1) + 1) / 2
 
 
-class AsImages(nn.Module):
+class ImageNetwork(nn.Module):
     """Apply a network from slabs ``(B, 1, H, W, 1)`` to slabs of one slice to 2-D images."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -98,7 +98,7 @@ class GeometricEnsemble(nn.Module):
         return torch.stack(undone).mean(dim=0)
 
 
-class AtVoxels(nn.Module):
+class SampleAtLRVoxels(nn.Module):
     """Sample an HR slab at the centres of the LR voxels of a degradation, by linear interpolation only."""
 
     def __init__(self, degradation: Degradation) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..degradations import Degradation
-from ..values import is_true
+from ..values import parse_bool
 from .float32 import make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import SlabEncoder, SlabSuperResolver, channels_to_slab
@@ -57,7 +57,7 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-class Earlier(nn.Module):
+class ShiftTowardsFirstPixel(nn.Module):
     """Shift an image towards its first pixel, also by fractions of a pixel, without blur.
 
     For a fraction, some channels shift one pixel further than the others. Their number is chosen so that the mean shift
@@ -74,14 +74,20 @@ class Earlier(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(B, channels, H, W)`` to the same shape."""
         for axis, pixels in enumerate(self.pixels):
-            whole = int(pixels)
-            further = int((pixels - whole) * x.shape[1] + 0.5)
+            whole_pixels = int(pixels)
+            further = int((pixels - whole_pixels) * x.shape[1] + 0.5)
             first, second = x[:, :further], x[:, further:]
-            x = torch.cat([_earlier(first, axis + 2, whole + 1), _earlier(second, axis + 2, whole)], dim=1)
+            x = torch.cat(
+                [
+                    _shift_towards_first(first, axis + 2, whole_pixels + 1),
+                    _shift_towards_first(second, axis + 2, whole_pixels),
+                ],
+                dim=1,
+            )
         return x
 
 
-def _earlier(x: torch.Tensor, axis: int, pixels: int) -> torch.Tensor:
+def _shift_towards_first(x: torch.Tensor, axis: int, pixels: int) -> torch.Tensor:
     # Not by padding, because its gradient on a GPU differs from run to run.
     size = x.shape[axis]
     return torch.cat([x.narrow(axis, pixels, size - pixels)] + [x.narrow(axis, size - 1, 1)] * pixels, dim=axis)
@@ -142,7 +148,7 @@ class TSRCANDecoder(nn.Module):
             else nn.Identity()
         )
         if offset is not None and any(o != middle for o in offset):
-            self.upsampler.append(Earlier([middle - o for o in offset]))  # type: ignore[operator]
+            self.upsampler.append(ShiftTowardsFirstPixel([middle - o for o in offset]))  # type: ignore[operator]
         self.tail = make_last_layer(base is not None, features, slices, 3, padding=1)
         self.base = base
 
@@ -172,7 +178,7 @@ class TSRCAN(SlabSuperResolver):
         features, groups, blocks, reduction: as for :class:`TSRCANDecoder`.
         residual: whether the network learns the difference from the interpolated slab, with 0 at the start. False in
             the paper; then the pixels that are shuffled from a pixel are centred on it, as in the interpolation.
-        turns: of :class:`~common.networks.SlabEncoder`.
+        slab_orientations: of :class:`~common.networks.SlabEncoder`.
     """
 
     def __init__(
@@ -184,9 +190,9 @@ class TSRCAN(SlabSuperResolver):
         blocks: int = 5,
         reduction: int = 16,
         residual: bool | str = True,
-        turns: int = 1,
+        slab_orientations: int = 1,
     ) -> None:
-        residual = is_true(residual, "residual")
+        residual = parse_bool(residual, "residual")
         factors, offset = [1, 1, 1], [0.0, 0.0]
         base: nn.Module = nn.Identity()
         if degradation is not None:
@@ -194,7 +200,7 @@ class TSRCAN(SlabSuperResolver):
             base = SlabInterpolation(slices, factors, degradation.offset)
         parts: dict[str, Any] = {"scale": factors[:2]} | ({"base": base} if residual else {"offset": offset})
         super().__init__(
-            SlabEncoder(slices, features, turns=turns),
+            SlabEncoder(slices, features, slab_orientations=slab_orientations),
             TSRCANDecoder(slices * factors[2], features, groups, blocks, reduction, **parts),
         )
         self.sizes = {"slices": slices, "features": features, "groups": groups, "blocks": blocks}
@@ -248,7 +254,7 @@ class TSRCANDegrader(SlabSuperResolver):
         base: nn.Module | None = None,
     ) -> None:
         (*factors, across), offset = degradation.factors, degradation.offset[:2]
-        base = (base or nn.Identity()) if is_true(residual, "residual") else None
+        base = (base or nn.Identity()) if parse_bool(residual, "residual") else None
         super().__init__(
             SlabEncoder(slices * across, features, stride=factors, offset=offset),
             TSRCANDecoder(slices, features, groups, blocks, reduction, base=base),

@@ -51,12 +51,12 @@ class VGG16Features(nn.Module):
                 "without this loss, leave --vgg_weights out."
             )
         state = load_state(Path(weights), "cpu")
-        own = {key: state.get(key) if isinstance(state, dict) else None for key in self.state_dict()}
+        tensors = {key: state.get(key) if isinstance(state, dict) else None for key in self.state_dict()}
         try:
-            self.load_state_dict(own)
+            self.load_state_dict(tensors)
         except (AttributeError, RuntimeError, TypeError):
             raise ValueError(
-                f"{weights}: not the weights of VGG-16, expected features.0.weight to {list(own)[-1]} with "
+                f"{weights}: not the weights of VGG-16, expected features.0.weight to {list(tensors)[-1]} with "
                 "torchvision's shapes. Name torchvision's file: --vgg_weights FILE."
             ) from None
         self.requires_grad_(False)

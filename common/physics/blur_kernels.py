@@ -14,12 +14,12 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from ..io.files import replacing
+from ..io.files import write_atomically
 from .gaussian import FWHM_PER_SIGMA
-from .spline import keys_cubic
+from .spline import evaluate_keys_cubic
 
 
-def gaussian_kernel(
+def make_gaussian_kernel(
     sigma: float | Sequence[float], angle: float = 0.0, size: int = 13, offset: float = 0.0
 ) -> torch.Tensor:
     """A Gaussian, sampled: ``(K, K)`` with sum 1, float32.
@@ -31,23 +31,23 @@ def gaussian_kernel(
         offset: of its centre from the middle of the kernel, in HR pixels along both axes.
     """
     first, second = (sigma, sigma) if isinstance(sigma, (int, float)) else sigma
-    kernel = _gaussian(size, (offset, offset), (first, second), np.deg2rad(angle))
+    kernel = _sample_gaussian(size, (offset, offset), (first, second), np.deg2rad(angle))
     return torch.from_numpy(kernel / kernel.sum()).float()
 
 
-def bicubic_kernel(factor: int, size: int = 13, offset: float = 0.0) -> torch.Tensor:
+def make_bicubic_kernel(factor: int, size: int = 13, offset: float = 0.0) -> torch.Tensor:
     """Bicubic downsampling: Keys' cubic (a = -1/2), ``factor`` times as wide, ``(K, K)`` with sum 1, float32.
 
     Args:
         factor: HR pixels per LR pixel.
-        size, offset: as for :func:`gaussian_kernel`.
+        size, offset: as for :func:`make_gaussian_kernel`.
     """
-    row = keys_cubic((torch.arange(size, dtype=torch.float64) - (size - 1) / 2 - offset) / factor)
+    row = evaluate_keys_cubic((torch.arange(size, dtype=torch.float64) - (size - 1) / 2 - offset) / factor)
     kernel = torch.outer(row, row)
     return (kernel / kernel.sum()).float()
 
 
-def zero_filling_kernel(
+def make_zero_filling_kernel(
     factor: int, size: int = 33, offset: float = 0.0, radius: float = 1.0, width: float = 0.08
 ) -> torch.Tensor:
     """The point spread function of a scan whose outer k-space is zero, with a Fermi filter against ringing.
@@ -58,7 +58,7 @@ def zero_filling_kernel(
 
     Args:
         factor: HR pixels per LR pixel.
-        size, offset: as for :func:`gaussian_kernel`; the kernel is cut off beyond its size.
+        size, offset: as for :func:`make_gaussian_kernel`; the kernel is cut off beyond its size.
         radius: where the filter is 1/2, relative to the kept part.
         width: over which the filter falls, relative to the kept part.
 
@@ -77,18 +77,19 @@ def zero_filling_kernel(
     return torch.from_numpy(kernel / kernel.sum()).float()
 
 
-def drawn_kernels(count: int, factor: int, seed: int, size: int = 33, offset: float = 0.0) -> torch.Tensor:
+def draw_kernels(count: int, factor: int, seed: int, size: int = 33, offset: float = 0.0) -> torch.Tensor:
     """Draw random kernels from a family that models scanners and their reconstructions in plane.
 
     Each kernel is one of three kinds, with equal probability. A Gaussian has standard deviations along its two axes
-    from 0.6 to 2 HR pixels and an angle from 0 to 180 degrees. Truncation of k-space is :func:`zero_filling_kernel`
-    without its filter. Zero filling has a filter with a radius from 0.7 to 1.2 and a width from 0.03 to 0.2.
+    from 0.6 to 2 HR pixels and an angle from 0 to 180 degrees. Truncation of k-space is
+    :func:`make_zero_filling_kernel` without its filter. Zero filling has a filter with a radius from 0.7 to 1.2 and a
+    width from 0.03 to 0.2.
 
     Args:
         count: number of kernels.
         factor: HR pixels per LR pixel.
         seed: of the draws.
-        size, offset: as for :func:`gaussian_kernel`.
+        size, offset: as for :func:`make_gaussian_kernel`.
 
     Returns:
         ``(count, K, K)``, each with sum 1, float32.
@@ -98,11 +99,13 @@ def drawn_kernels(count: int, factor: int, seed: int, size: int = 33, offset: fl
     for _ in range(count):
         kind = rng.integers(3)
         if kind == 0:
-            kernels.append(gaussian_kernel(rng.uniform(0.6, 2, 2).tolist(), rng.uniform(0, 180), size, offset))
+            kernels.append(make_gaussian_kernel(rng.uniform(0.6, 2, 2).tolist(), rng.uniform(0, 180), size, offset))
         elif kind == 1:
-            kernels.append(zero_filling_kernel(factor, size, offset, radius=10))
+            kernels.append(make_zero_filling_kernel(factor, size, offset, radius=10))
         else:
-            kernels.append(zero_filling_kernel(factor, size, offset, rng.uniform(0.7, 1.2), rng.uniform(0.03, 0.2)))
+            kernels.append(
+                make_zero_filling_kernel(factor, size, offset, rng.uniform(0.7, 1.2), rng.uniform(0.03, 0.2))
+            )
     return torch.stack(kernels)
 
 
@@ -122,16 +125,16 @@ def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
     k = np.asarray(kernel, dtype=np.float64)
     size = k.shape[0]
 
-    def model(p: np.ndarray) -> np.ndarray:
-        return p[0] * _gaussian(size, p[1:3], np.exp(p[3:5]), p[5])
+    def predict(p: np.ndarray) -> np.ndarray:
+        return p[0] * _sample_gaussian(size, p[1:3], np.exp(p[3:5]), p[5])
 
     best: Any = None
     peak = np.array(np.unravel_index(np.abs(k).argmax(), k.shape)) - (size - 1) / 2
     for angle in (0.0, np.pi / 4):
         start = np.array([k.max(), *peak, np.log(1.5), np.log(1.2), angle])
-        found = least_squares(lambda p: (model(p) - k).ravel(), start)
-        if best is None or found.cost < best.cost:
-            best = found
+        fit = least_squares(lambda p: (predict(p) - k).ravel(), start)
+        if best is None or fit.cost < best.cost:
+            best = fit
     sigma, angle = np.exp(best.x[3:5]), np.rad2deg(best.x[5])
     if sigma[0] < sigma[1]:
         sigma, angle = sigma[::-1], angle + 90
@@ -144,7 +147,7 @@ def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
     }
 
 
-def kernel_error(kernel: torch.Tensor, truth: torch.Tensor) -> float:
+def compute_kernel_error(kernel: torch.Tensor, truth: torch.Tensor) -> float:
     """``|k - k'| / |k'|`` of a kernel, scaled to the sum of the true one; the smaller is padded with zeros."""
     margins = [(max(len(kernel), len(truth)) - len(k)) // 2 for k in (kernel, truth)]
     kernel, truth = (F.pad(k.double(), [m] * 4) for k, m in zip((kernel, truth), margins, strict=True))
@@ -163,7 +166,7 @@ def save_kernels(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
     rounded = [{**e, "kernel": [[round(float(v), 8) for v in row] for row in e["kernel"]]} for e in kernels]
     text = json.dumps({**about, "kernels": rounded}, indent=2)
     text = re.sub(r'\[\n[^][{}"]*\]', lambda row: json.dumps(json.loads(row.group())), text)  # a row of taps is a line
-    with replacing(Path(path)) as temporary:
+    with write_atomically(Path(path)) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -184,7 +187,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
             f"{folder} holds no kernels*.json: estimate the kernels first (--only_stages 1), or name their folder with "
             "--kernel_dir DIR."
         )
-    found: list[dict[str, Any]] = []
+    contents: list[dict[str, Any]] = []
     for file in files:
         try:
             about = json.loads(file.read_text(encoding="utf-8"))
@@ -206,15 +209,15 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
                     f"{file}, kernel {i}: its sum is {float(kernel.sum()):.4g}, expected 1: a degradation keeps the "
                     "mean. Divide it by its sum."
                 )
-            if found and found[0]["kernel"].shape != kernel.shape:
+            if contents and contents[0]["kernel"].shape != kernel.shape:
                 raise ValueError(
-                    f"{file}, kernel {i}: its shape is {tuple(kernel.shape)}, but {found[0]['file']} has "
-                    f"{tuple(found[0]['kernel'].shape)}; pad the smaller with zeros."
+                    f"{file}, kernel {i}: its shape is {tuple(kernel.shape)}, but {contents[0]['file']} has "
+                    f"{tuple(contents[0]['kernel'].shape)}; pad the smaller with zeros."
                 )
-            found.append({**entry, "kernel": kernel / kernel.sum()})
-    if not found:
+            contents.append({**entry, "kernel": kernel / kernel.sum()})
+    if not contents:
         raise ValueError(f"{folder}: its files hold no kernel; estimate the kernels first (--only_stages 1).")
-    return found
+    return contents
 
 
 def load_kernels(
@@ -240,14 +243,14 @@ def load_kernels(
         settings: dict[str, tuple[Any, float]]
         settings = {"factor": (factor, 0.0), "offset": (offset, 1e-6), "hr_spacing_mm": (list(hr_spacing), 0.05)}
         for key, (expected, tolerance) in settings.items():
-            found: Any = entry.get(key)
+            value: Any = entry.get(key)
             try:
-                agrees = np.allclose(found, expected, rtol=tolerance, atol=1e-9)
+                agrees = np.allclose(value, expected, rtol=tolerance, atol=1e-9)
             except (TypeError, ValueError):
                 agrees = False
             if not agrees:
                 raise ValueError(
-                    f"{entry['file']}: its {key} is {found}, expected {expected} as in this training; estimate the "
+                    f"{entry['file']}: its {key} is {value}, expected {expected} as in this training; estimate the "
                     "kernels again (--only_stages 1), or use the settings and HR scans of their estimation."
                 )
     missing = sorted(set(map(str, volumes)) - {entry["volume"] for entry in entries})
@@ -259,7 +262,7 @@ def load_kernels(
     return torch.stack([entry["kernel"] for entry in entries])
 
 
-def centred(kernel: torch.Tensor, offset: float) -> torch.Tensor:
+def centre_kernel(kernel: torch.Tensor, offset: float) -> torch.Tensor:
     """Shift a kernel so that its best-fitting Gaussian is centred on ``offset`` from its middle; keep its sum.
 
     Patches do not determine the centre of a kernel. Huang et al. 2021, eq. 3, fixes the centre of mass. With side lobes
@@ -268,11 +271,11 @@ def centred(kernel: torch.Tensor, offset: float) -> torch.Tensor:
     shift = [offset - c for c in describe_kernel(kernel)["centre"]]
     if max(map(abs, shift)) > len(kernel) / 4:
         return kernel  # not a kernel that a Gaussian describes
-    moved = torch.from_numpy(ndimage.shift(kernel.double().numpy(), shift, order=3)).to(kernel)
-    return moved * (kernel.sum() / moved.sum())
+    shifted = torch.from_numpy(ndimage.shift(kernel.double().numpy(), shift, order=3)).to(kernel)
+    return shifted * (kernel.sum() / shifted.sum())
 
 
-def _gaussian(
+def _sample_gaussian(
     size: int, centre: Sequence[float] | np.ndarray, sigma: Sequence[float] | np.ndarray, angle: float
 ) -> np.ndarray:
     x = np.arange(size) - (size - 1) / 2

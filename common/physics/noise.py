@@ -13,7 +13,7 @@ from scipy.ndimage import correlate1d
 from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
-from ..runtime.memory import moved
+from ..runtime.memory import move_to_device
 
 _AIR = 0.1  # of the normalised intensity: darker voxels count as air
 _WINDOW = 5  # pixels
@@ -27,7 +27,7 @@ _DB2_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / 32**0.5
 _DB2_HIGH = _DB2_LOW[::-1] * (1, -1, 1, -1)
 
 
-def tissue_details(values: np.ndarray, axes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def compute_tissue_details(values: np.ndarray, axes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Diagonal details of a volume along some axes, by the wavelet db2, and a mask of tissue.
 
     Tissue is where the mean is above Otsu's threshold. In air the noise of magnitude images is smaller, and around a
@@ -41,7 +41,8 @@ def tissue_details(values: np.ndarray, axes: Sequence[int]) -> tuple[np.ndarray,
         The details, and a mask of their shape; in a constant volume nothing is tissue.
     """
     # Two estimates of noise use these: the median in each slice, for weights that learn a degradation, and the
-    # smoothest windows, for the ranges of weights. Replacing one by the other, or by noise_in_air, needs new weights.
+    # smoothest windows, for the ranges of weights. Replacing one by the other, or by estimate_noise_in_air, needs new
+    # weights.
     means = details = values
     for axis in axes:
         every_second = (slice(None),) * axis + (slice(None, None, 2),)
@@ -51,7 +52,7 @@ def tissue_details(values: np.ndarray, axes: Sequence[int]) -> tuple[np.ndarray,
     return details, means > threshold_otsu(means.ravel())
 
 
-def noise_in_air(images: torch.Tensor) -> torch.Tensor:
+def estimate_noise_in_air(images: torch.Tensor) -> torch.Tensor:
     r"""Estimate the Rician noise of volumes from the air around the object, which has no texture.
 
     The detail (the image minus its binomial low-pass of 3x3x3) is squared and averaged over windows of 5x5 pixels in
@@ -77,10 +78,10 @@ def noise_in_air(images: torch.Tensor) -> torch.Tensor:
     inner = images[..., 1:-1, 1:-1, 1:-1]
     window, step = (_WINDOW, _WINDOW, 1), (2, 2, 1)
     power = F.avg_pool3d((inner - means).square_(), window, step).flatten(1)
-    away = F.pad(~_all_true(images == 0, (3, 3, 3)), (1, 1, *4 * (_REACH,)), value=True)
-    shown = _all_true(away, (_WINDOW + 2 * _REACH, _WINDOW + 2 * _REACH, 3), step).flatten(1)
-    air = shown & _all_true(means < _AIR, window, step).flatten(1)
-    air &= shown.all(dim=1, keepdim=True) | (air.sum(dim=1, keepdim=True) > _SHARE * shown.sum(dim=1, keepdim=True))
+    away = F.pad(~_are_all_true(images == 0, (3, 3, 3)), (1, 1, *4 * (_REACH,)), value=True)
+    in_air = _are_all_true(away, (_WINDOW + 2 * _REACH, _WINDOW + 2 * _REACH, 3), step).flatten(1)
+    air = in_air & _are_all_true(means < _AIR, window, step).flatten(1)
+    air &= in_air.all(dim=1, keepdim=True) | (air.sum(dim=1, keepdim=True) > _SHARE * in_air.sum(dim=1, keepdim=True))
     # Sorted and masked; a selection would have to wait for the GPU.
     ordered = power.masked_fill(~air, torch.inf).sort(dim=1).values
     rank = torch.arange(ordered.shape[1], device=images.device)
@@ -92,16 +93,17 @@ def noise_in_air(images: torch.Tensor) -> torch.Tensor:
     return mean.sqrt().div(_RAYLEIGH).masked_fill(count == 0, torch.nan)
 
 
-def _all_true(mask: torch.Tensor, window: Sequence[int], step: Sequence[int] = (1, 1, 1)) -> torch.Tensor:
+def _are_all_true(mask: torch.Tensor, window: Sequence[int], step: Sequence[int] = (1, 1, 1)) -> torch.Tensor:
     """Whether all of each window of ``(B, 1, X, Y, Z)`` is true, axis by axis."""
     for axis, (size, every) in enumerate(zip(window, step, strict=True), start=2):
         mask = mask.unfold(axis, size, every).all(dim=-1)
     return mask
 
 
-def noise_levels(scans: Iterable[Mapping[str, torch.Tensor]]) -> list[float]:
-    """Noise of each scan, "lr" ``(1, X, Y, Z)``, by :func:`noise_in_air`; 0, with a warning, if it does not show it."""
-    levels = [noise_in_air(scan["lr"][None]).item() for scan in scans]
+def estimate_noise_levels(scans: Iterable[Mapping[str, torch.Tensor]]) -> list[float]:
+    """Noise of each scan, "lr" ``(1, X, Y, Z)``, by :func:`estimate_noise_in_air`; 0, with a warning, if it does not
+    show it."""
+    levels = [estimate_noise_in_air(scan["lr"][None]).item() for scan in scans]
     unknown = sum(math.isnan(level) for level in levels)
     if unknown:
         warnings.warn(
@@ -112,7 +114,7 @@ def noise_levels(scans: Iterable[Mapping[str, torch.Tensor]]) -> list[float]:
     return [0.0 if math.isnan(level) else level for level in levels]
 
 
-def rician_bias(signal: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def compute_rician_bias(signal: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     r"""The bias that noise adds to the mean of a magnitude image.
 
     .. math:: \sigma \sqrt{\pi / 2}\; e^{-q / 2} \left[(1 + q) I_0(q / 2) + q I_1(q / 2)\right] - a,
@@ -128,7 +130,7 @@ def rician_bias(signal: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """
     positive = sigma.clamp_min(1e-4)
     ratio = signal.abs() / positive
-    table = _bias_table(signal.device).to(signal.dtype)
+    table = _make_bias_table(signal.device).to(signal.dtype)
     place = (ratio * _STEPS).clamp_max_(len(table) - 1.5)
     left = place.nan_to_num(0.0).int()  # for NaN the result is NaN
     bias = torch.lerp(table[left], table[left + 1], place.sub_(left))
@@ -139,10 +141,10 @@ def rician_bias(signal: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
-def _bias_table(device: torch.device) -> torch.Tensor:
+def _make_bias_table(device: torch.device) -> torch.Tensor:
     """The bias over sigma for a / sigma from 0 to 16, in a third of the time of Bessel functions."""
     with torch.inference_mode(False):
         ratio = torch.arange(_STEPS * _STRONG + 1, dtype=torch.float64) / _STEPS
         q = ratio.square() / 2
         bessel = (1 + q) * torch.special.i0e(q / 2) + q * torch.special.i1e(q / 2)
-        return moved((math.sqrt(math.pi / 2) * bessel - ratio).float(), device)
+        return move_to_device((math.sqrt(math.pi / 2) * bessel - ratio).float(), device)

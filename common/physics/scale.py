@@ -8,29 +8,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def in_plane(scale: Sequence[int], name: str = "scale") -> int:
+def get_in_plane_number(scale: Sequence[int], name: str = "scale") -> int:
     """Return n of ``[n, n, 1]``: the scale, or the patch size, of a method that acts in plane only."""
     if not _are_whole(scale) or scale[0] != scale[1] or scale[2] != 1:
         raise ValueError(f'{name} is {scale!r}, expected [n, n, 1] for slices, for example --{name} "[2,2,1]".')
     return scale[0]
 
 
-def patch_of(lr_patch: int | Sequence[int], slices: int = 1) -> list[int]:
+def make_patch_size(lr_patch: int | Sequence[int], slices: int = 1) -> list[int]:
     """Voxels of an LR patch along each axis; one number stands for both axes in plane of this number of slices."""
     return [lr_patch, lr_patch, slices] if isinstance(lr_patch, int) else list(lr_patch)
 
 
-def along_each_axis(scale: Sequence[int]) -> list[int]:
+def get_volume_scale(scale: Sequence[int]) -> list[int]:
     """Return the scale of a method that can act along any axis: three whole numbers of at least 1."""
     if not _are_whole(scale):
         raise ValueError(f'scale is {scale!r}, expected three whole numbers, for example --scale "[2,2,2]".')
     return list(scale)
 
 
-def across_slices(scale: Sequence[float], whole: bool = True) -> float:
-    """Return n of ``[1, 1, n]``: the scale of a method that acts across slices only, with ``whole`` a whole number."""
-    if not (_are_whole(scale) if whole else _are_numbers(scale)) or scale[0] != 1 or scale[1] != 1:
-        number = "a whole number" if whole else "a number"
+def get_slice_factor(scale: Sequence[float], must_be_whole: bool = True) -> float:
+    """Return n of ``[1, 1, n]``: the scale of a method that acts across slices only, with ``must_be_whole`` a whole
+    number."""
+    if not (_are_whole(scale) if must_be_whole else _are_numbers(scale)) or scale[0] != 1 or scale[1] != 1:
+        number = "a whole number" if must_be_whole else "a number"
         raise ValueError(
             f'scale is {scale!r}, expected [1, 1, n] across slices, n {number}, for example --scale "[1,1,4]".'
         )
@@ -42,12 +43,12 @@ def choose_slice_axis(scale: Sequence[float], slice_axis: str | None = None) -> 
 
     Args:
         scale: along the three axes.
-        slice_axis: as for :func:`common.io.affines.slice_permutation`; None if the scale decides.
+        slice_axis: as for :func:`common.io.affines.find_slice_permutation`; None if the scale decides.
     """
     return slice_axis or ("SI" if len(set(scale)) == 1 else "auto")
 
 
-def zero_shot(scale: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+def choose_zero_shot_images(scale: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     """Choose the images from which a 2-D network learns to super-resolve the scan itself by a scale.
 
     Args:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-from ..runtime.memory import moved
+from ..runtime.memory import move_to_device
 
 
-def keys_cubic(x: torch.Tensor) -> torch.Tensor:
+def evaluate_keys_cubic(x: torch.Tensor) -> torch.Tensor:
     """The cubic convolution kernel with a = -1/2 (Keys 1981, eq. 15)."""
     x = x.abs()
     near = (1.5 * x - 2.5) * x * x + 1
@@ -20,7 +20,7 @@ def keys_cubic(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
-def spline_matrix(size: int, positions: np.ndarray) -> np.ndarray:
+def make_spline_matrix(size: int, positions: np.ndarray) -> np.ndarray:
     """The cubic spline through N = ``size`` samples, evaluated at positions ``(M,)``, as a matrix (M, N) in float64.
 
     This is scipy's ``map_coordinates(order=3, mode="nearest")``, which is linear in the samples and separable over the
@@ -34,12 +34,12 @@ def spline_matrix(size: int, positions: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def upsampling_matrix(lr_size: int, hr_size: int, factor: float, offset: float) -> torch.Tensor:
+def make_upsampling_matrix(lr_size: int, hr_size: int, factor: float, offset: float) -> torch.Tensor:
     """From LR samples to HR samples, (hr_size, lr_size): HR sample j lies at LR coordinate (j - offset) / factor."""
-    return torch.from_numpy(spline_matrix(lr_size, (np.arange(hr_size) - offset) / factor))
+    return torch.from_numpy(make_spline_matrix(lr_size, (np.arange(hr_size) - offset) / factor))
 
 
-def apply_along(
+def apply_along_axes(
     volume: torch.Tensor, matrices: Sequence[torch.Tensor | None], transposed: bool = False
 ) -> torch.Tensor:
     """Multiply each of the last axes of a tensor by its matrix; an axis whose matrix is None stays as it is.
@@ -54,13 +54,13 @@ def apply_along(
     with torch.autocast(volume.device.type, enabled=False):
         for dim, matrix in enumerate(matrices, start=-len(matrices)):
             if matrix is not None:
-                held = _held(matrix, volume.dtype, volume.device)
+                held = _copy_matrix_to_device(matrix, volume.dtype, volume.device)
                 volume = (volume.movedim(dim, -1) @ (held if transposed else held.T)).movedim(-1, dim)
     return volume
 
 
 @lru_cache(maxsize=64)
-def _held(matrix: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _copy_matrix_to_device(matrix: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     # The key is the tensor object, not its values. Training may need it after inference, which has no autograd.
     with torch.inference_mode(False):
-        return moved(matrix.to(dtype), device)
+        return move_to_device(matrix.to(dtype), device)

@@ -1,12 +1,12 @@
 """Pictures and tables of training and evaluation, as PNG, CSV and JSON files."""
 
-from .case import case_figure, error, panels_figure, panels_profile
-from .cohort import MEASURED, box_plots, measured_as, trained, write_table
+from .case import compute_error_panel, draw_case, draw_panels, draw_profile
+from .cohort import MEASURED, describe_gain_over_start, describe_measurement, draw_box_plots, write_table
 from .comparison import PLANES_FILE, RESERVED, merge_pictures, merge_tables
-from .curves import calibration_curve, degradation_figure, loss_curves, noise_range
-from .features import feature_maps, feature_tsne, translation_figure
-from .files import aligned
-from .kernel_figures import kernel_errors, kernel_sheet
-from .mscn import mscn_distance, mscn_figure
+from .curves import draw_calibration, draw_degradation, draw_loss_curves, format_noise_range
+from .features import draw_feature_maps, draw_feature_tsne, draw_translation
+from .files import align_columns
+from .kernel_figures import draw_kernels, tabulate_kernel_errors
+from .mscn import compute_mscn_distance, draw_mscn
 from .planes import View, save_panels
-from .viewer import about_result, check_viewer, viewer
+from .viewer import check_viewer, read_result_record, write_viewer

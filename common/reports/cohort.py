@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..io.files import as_json, replacing
-from .files import aligned, escape, save_figure
-from .t_tests import paired_t_tests, t_tests_in_words
+from ..io.files import format_json, write_atomically
+from .files import align_columns, escape_text, save_figure
+from .t_tests import describe_t_tests, run_paired_t_tests
 
 METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4)}
 METRICS |= {f"displacement_{axis}": (f"shift {axis} (voxel)", 2) for axis in "xyz"}
@@ -35,7 +35,7 @@ def _select_metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
     return METRICS | {name: column for name, column in OPTIONAL.items() if any(name in row for row in rows)}
 
 
-def trained(psnr: float, start: float) -> str:
+def describe_gain_over_start(psnr: float, start: float) -> str:
     """Compare a mean PSNR in dB with that of the untrained start.
 
     Returns:
@@ -52,30 +52,32 @@ def mean_values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray
     for row in rows:
         if row["method"] == method and not math.isnan(value := float(row[metric])):
             by_seed.setdefault(row.get("seed"), []).append(value)
-    if not _seeds(rows):
+    if not _list_seeds(rows):
         return np.array(by_seed.get(None, []))
     return np.array([np.mean(values) for values in by_seed.values()])
 
 
-def _seeds(rows: Sequence[Mapping]) -> list[int]:
+def _list_seeds(rows: Sequence[Mapping]) -> list[int]:
     """Return the seeds of the rows. None, which means all seeds, is left out."""
     return list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
 
 
-def measured_as(rows: Sequence[Mapping]) -> dict[str, str]:
+def describe_measurement(rows: Sequence[Mapping]) -> dict[str, str]:
     """Return how PSNR and SSIM are taken in all rows, if not by default.
 
     Raises:
         ValueError: when rows differ in it.
     """
-    found = {name: list(dict.fromkeys(row.get(name, values[0]) for row in rows)) for name, values in MEASURED.items()}
-    for name, values in found.items():
+    values_by_name = {
+        name: list(dict.fromkeys(row.get(name, values[0]) for row in rows)) for name, values in MEASURED.items()
+    }
+    for name, values in values_by_name.items():
         if len(values) > 1:
             raise ValueError(
                 f"PSNR and SSIM are not on one scale: {name} is {' in some rows and '.join(values)} in others; "
                 "evaluate all runs with the same."
             )
-    return {name: value for name, (value,) in found.items() if value != MEASURED[name][0]}
+    return {name: value for name, (value,) in values_by_name.items() if value != MEASURED[name][0]}
 
 
 def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against: str | None = None) -> str:
@@ -91,9 +93,9 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
             ``_z`` (HR voxels); ``brisque`` and ``lpips`` each in all or in none. Optional: ``data_range`` and
             ``score_over``, of which the table has what is not the default; ``seed`` of the training, None for rows
             that do not depend on it; ``iterations`` of the training, whether it ``trained`` anything
-            (:func:`trained`) and what it ``knew``, the same in all rows of a method.
-        against: a method to compare the others with, as :func:`common.reports.t_tests.paired_t_tests`; the result is
-            ``paired_t_test`` in ``table.json``.
+            (:func:`describe_gain_over_start`) and what it ``knew``, the same in all rows of a method.
+        against: a method to compare the others with, as :func:`common.reports.t_tests.run_paired_t_tests`; the result
+            is ``paired_t_test`` in ``table.json``.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
@@ -105,8 +107,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     if not rows:
         raise ValueError("write_table needs at least one row.")
     metrics = _select_metrics(rows)
-    measured = measured_as(rows)
-    keys = ["case", "method", *measured, *(["seed"] if _seeds(rows) else [])]
+    measured = describe_measurement(rows)
+    keys = ["case", "method", *measured, *(["seed"] if _list_seeds(rows) else [])]
     labels = [label for label in LABELS if any(row.get(label) is not None for row in rows)]
     columns = [*keys, *metrics]
     for row in rows:
@@ -125,11 +127,11 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
             summary[method][metric] = {"mean": mean, "sd": sd, "n": values.size}
             spread = "" if math.isnan(sd) else f" +- {sd:.{decimals}f}"
             line.append("-" if math.isnan(mean) else f"{round(mean, decimals) + 0.0:.{decimals}f}{spread}")
-        own = next(row for row in rows if row["method"] == method)
-        lines.append([*line, *("-" if own.get(label) is None else str(own[label]) for label in labels)])
+        method_row = next(row for row in rows if row["method"] == method)
+        lines.append([*line, *("-" if method_row.get(label) is None else str(method_row[label]) for label in labels)])
 
     with (
-        replacing(Path(output_dir) / "table.csv") as path,
+        write_atomically(Path(output_dir) / "table.csv") as path,
         path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, [*columns, *labels], extrasaction="ignore")
@@ -139,25 +141,25 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         {c: row[c] if c in keys else float(row[c]) for c in columns} | {c: row.get(c) for c in labels} for row in rows
     ]
     scores = [score for score in metrics if not score.startswith("displacement")]
-    tests = {} if against is None else paired_t_tests(rows, against, scores)
+    tests = {} if against is None else run_paired_t_tests(rows, against, scores)
     content = {"cases": cases, "summary": summary} | ({"paired_t_test": tests} if tests else {})
-    with replacing(Path(output_dir) / "table.json") as path:
-        path.write_text(as_json(content, indent=2) + "\n")
+    with write_atomically(Path(output_dir) / "table.json") as path:
+        path.write_text(format_json(content, indent=2) + "\n")
 
-    text = aligned(lines)
+    text = align_columns(lines)
     if "trained" in labels:
         text += f"\nnot trained: mean PSNR within {_UNTRAINED} dB of that of the untrained start; below start: lower"
     if measured:
-        said = ", ".join(f"{name} {value}" for name, value in measured.items())
-        text += f"\nPSNR and SSIM with {said}: not comparable with tables that do not say so"
-    if seeds := _seeds(rows):
+        measurement = ", ".join(f"{name} {value}" for name, value in measured.items())
+        text += f"\nPSNR and SSIM with {measurement}: not comparable with tables that do not say so"
+    if seeds := _list_seeds(rows):
         text += f"\nmean over the cases; +- is the standard deviation over {len(seeds)} seeds"
     if against is not None:
-        text += t_tests_in_words(tests, metrics)
+        text += describe_t_tests(tests, metrics)
     return text
 
 
-def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
+def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     """Draw the table's metrics over the cases by method: a point for each case, and a box if there are three.
 
     Grey lines join the points of a case: they show its gain even if cases differ more than methods. Values that are
@@ -170,7 +172,7 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     metrics = _select_metrics(rows)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cases = list(dict.fromkeys(row["case"] for row in rows))
-    seeds = [None, *_seeds(rows)]
+    seeds = [None, *_list_seeds(rows)]
     table = np.full((len(seeds), len(metrics), len(methods), len(cases)), np.nan)
     for row in rows:
         seed, method, case = seeds.index(row.get("seed")), methods.index(row["method"]), cases.index(row["case"])
@@ -199,7 +201,7 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
             panel.plot(i + spread, values[i], "o", color=colour, markersize=4, zorder=3)
         panel.set_title(metrics[metric][0], fontsize=10)
         slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(methods) > 2 else {}
-        panel.set_xticks(range(len(methods)), map(escape, methods), **slanted)
+        panel.set_xticks(range(len(methods)), map(escape_text, methods), **slanted)
         panel.grid(axis="y", alpha=0.3)
     # One scale for the three shifts, with room for 0.1 voxel, so that nothing small looks large.
     limit = 1.1 * max(0.1, float(np.nanmax(np.abs(table[2:5]), initial=0.0)))

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .case import error, panels_figure, panels_profile
-from .cohort import OPTIONAL, box_plots, mean_values, trained, write_table
+from .case import compute_error_panel, draw_panels, draw_profile
+from .cohort import OPTIONAL, describe_gain_over_start, draw_box_plots, mean_values, write_table
 from .planes import load_panels
 
 PLANES_FILE = "{}_planes.npz"
@@ -32,7 +32,7 @@ def merge_tables(
     output_dir: str | os.PathLike,
     folders_by_name: Mapping[str, _Folders],
     against: str | None = None,
-    about: Mapping[str, Mapping] | None = None,
+    descriptions: Mapping[str, Mapping] | None = None,
 ) -> str:
     """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
 
@@ -46,8 +46,8 @@ def merge_tables(
             :func:`write_table`, of one method and interpolation. The seed is None for a single training; else all
             entries have the same seeds.
         against: as for :func:`write_table`.
-        about: ``iterations`` and ``knew`` of entries, as for :func:`write_table`, and ``weights`` and ``start``, the
-            entry that trained them and its untrained start. Their mean PSNR decides whether it trained anything.
+        descriptions: ``iterations`` and ``knew`` of entries, as for :func:`write_table`, and ``weights`` and ``start``,
+            the entry that trained them and its untrained start. Their mean PSNR decides whether it trained anything.
 
     Returns:
         The table of :func:`write_table`, and which methods are not compared on equal terms.
@@ -67,23 +67,25 @@ def merge_tables(
         psnr: dict[str, dict] = {}
         for row in interpolated:
             psnr.setdefault(row["case"], {})[row.get("seed"), row["method"]] = row["psnr"]
-        given = {case: _find_alike(scans.setdefault(case, []), found) for case, found in psnr.items()}
-        interpolated = [{**row, "input": given[row["case"]]} for row in interpolated]
+        inputs = {case: _find_alike(scans.setdefault(case, []), case_rows) for case, case_rows in psnr.items()}
+        interpolated = [{**row, "input": inputs[row["case"]]} for row in interpolated]
         for baseline in BASELINES:
             name = baseline if number == 0 else f"{baseline} ({first})"
             rows += [{**row, "method": name} for row in interpolated if row["method"] == baseline]
         for name, cases in entries.items():
-            own = [row for _, found in cases.values() for row in found.values() if row["method"] not in BASELINES]
-            rows += [{**row, "method": name, "input": given.get(row["case"])} for row in own]
+            method_rows = [
+                row for _, case_rows in cases.values() for row in case_rows.values() if row["method"] not in BASELINES
+            ]
+            rows += [{**row, "method": name, "input": inputs.get(row["case"])} for row in method_rows]
     rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
-    for name, known in (about or {}).items():
+    for name, known in (descriptions or {}).items():
         compared = [method for method in (known["weights"], known["start"]) if method in runs]
         means = [np.mean(mean_values(rows, method, "psnr")) for method in compared]
-        learned = trained(*means) if len(means) == 2 else None
+        learned = describe_gain_over_start(*means) if len(means) == 2 else None
         labels = {"iterations": known["iterations"], "trained": learned, "knew": known["knew"]}
         rows = [{**row, **labels} if row["method"] == name else row for row in rows]
     text = write_table(output_dir, rows, against)
-    box_plots(Path(output_dir) / "boxplots.png", rows)
+    draw_box_plots(Path(output_dir) / "boxplots.png", rows)
     if len(groups) > 1:
         listing = "\n  ".join("; ".join(entries) for entries in groups)
         text += (
@@ -102,7 +104,7 @@ def merge_tables(
 def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders]) -> str:
     """Draw each case of several runs as one picture, ``<case>.png``: LR, cubic, a column for each method, and HR.
 
-    ``<case>_profile.png`` has their intensities along one line (:func:`common.reports.panels_profile`). The planes are
+    ``<case>_profile.png`` has their intensities along one line (:func:`common.reports.draw_profile`). The planes are
     those that :class:`common.handlers.EvaluationReport` left. As in :func:`merge_tables`, each method comes after its
     LR input and the interpolation of this input.
 
@@ -119,36 +121,36 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
     """
     joined = _read_runs(folders_by_name)
     seed = next((key[0] for cases in joined.values() for key in cases), None)
-    runs = {n: {case: found for (s, case), found in cases.items() if s == seed} for n, cases in joined.items()}
+    runs = {n: {case: cases for (s, case), cases in cases.items() if s == seed} for n, cases in joined.items()}
     missing: dict[str, Any] = {}
-    drawn = 0
+    count = 0
     for case in dict.fromkeys(case for cases in runs.values() for case in cases):
         tested = {name: {case: cases[case]} for name, cases in runs.items() if case in cases}
-        for name in [n for n, found in tested.items() if not (found[case][0] / PLANES_FILE.format(case)).is_file()]:
+        for name in [n for n, cases in tested.items() if not (cases[case][0] / PLANES_FILE.format(case)).is_file()]:
             missing[name] = tested.pop(name)
         images, errors, scores = {}, {}, {}
         truth: Any = None
         for entries in _group_by_input(tested):
             first = next(iter(entries))
             # The plain titles are those of the plain rows in the table: of the first entry's input.
-            own = "" if first == next(iter(runs)) else f" ({first})"
-            for name, found in entries.items():
-                folder, rows = found[case]
+            suffix = "" if first == next(iter(runs)) else f" ({first})"
+            for name, cases in entries.items():
+                folder, rows = cases[case]
                 panels = load_panels(folder / PLANES_FILE.format(case))
                 truth = truth or panels["HR"]
                 for panel, image in panels.items():
                     if panel == "HR" or (panel in ("LR", *BASELINES) and name != first):
                         continue
-                    title = f"{panel}{own}" if panel in ("LR", *BASELINES) else name
+                    title = f"{panel}{suffix}" if panel in ("LR", *BASELINES) else name
                     images[title] = image
                     if panel != "LR":
-                        errors[title], scores[title] = error(image, panels["HR"]), rows[panel]
+                        errors[title], scores[title] = compute_error_panel(image, panels["HR"]), rows[panel]
         if images:
             images["HR"] = truth
-            panels_figure(Path(output_dir) / f"{case}.png", case, images, errors, scores)
-            panels_profile(Path(output_dir) / f"{case}_profile.png", case, images)
-            drawn += 1
-    text = f"pictures: {drawn}, one for each case, with a column for each method, and as many line profiles"
+            draw_panels(Path(output_dir) / f"{case}.png", case, images, errors, scores)
+            draw_profile(Path(output_dir) / f"{case}_profile.png", case, images)
+            count += 1
+    text = f"pictures: {count}, one for each case, with a column for each method, and as many line profiles"
     text += "" if seed is None else f", of seed {seed}"
     if missing:
         text += f"; none for {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"

@@ -17,7 +17,7 @@ from scipy.ndimage import uniform_filter1d
 from .files import save_figure
 
 
-def _read(history: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _read_history(history: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Iterations and values by key, in order of first appearance."""
     series: dict[str, dict[int, float]] = {}
     for number, line in enumerate(Path(history).read_text().splitlines(), start=1):
@@ -36,7 +36,7 @@ def _read(history: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]
     }
 
 
-def loss_curves(path: str | os.PathLike, history: str | os.PathLike) -> None:
+def draw_loss_curves(path: str | os.PathLike, history: str | os.PathLike) -> None:
     """Draw every term of every player over the iterations, smoothed over faint raw values, and the validation.
 
     Args:
@@ -48,7 +48,7 @@ def loss_curves(path: str | os.PathLike, history: str | os.PathLike) -> None:
     Raises:
         ValueError: When a line is no JSON object or there is nothing to draw.
     """
-    series = _read(history)
+    series = _read_history(history)
     if not series:
         raise ValueError(f"{history} holds no losses.")
     last = max(int(iterations[-1]) for iterations, _ in series.values())
@@ -81,7 +81,7 @@ def loss_curves(path: str | os.PathLike, history: str | os.PathLike) -> None:
     save_figure(figure, path)
 
 
-def calibration_curve(path: str | os.PathLike, predicted: Sequence[float], error: Sequence[float]) -> None:
+def draw_calibration(path: str | os.PathLike, predicted: Sequence[float], error: Sequence[float]) -> None:
     """Draw the root mean square error of groups of voxels over their predicted standard error.
 
     Args:
@@ -104,23 +104,25 @@ def calibration_curve(path: str | os.PathLike, predicted: Sequence[float], error
     save_figure(figure, path)
 
 
-def noise_range(levels: Sequence[float]) -> str:
+def format_noise_range(levels: Sequence[float]) -> str:
     """Return the lowest and the highest level of noise in per cent, rounded down to hundredths."""
     low, high = (f"{math.floor(1e4 * level) / 100:.2f}" for level in (min(levels), max(levels)))
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 
-def degradation_figure(path: str | os.PathLike, about: Mapping[str, Any]) -> None:
+def draw_degradation(path: str | os.PathLike, degradation: Mapping[str, Any]) -> None:
     """Draw windows over k-space and kernels.
 
     Args:
         path: the PNG to write.
-        about: ``{"noise", "axes"}`` of :class:`common.handlers.DegradationReport`.
+        degradation: ``{"noise", "axes"}`` of :class:`common.handlers.DegradationReport`.
     """
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    figure.suptitle(f"learned degradation; noise of the target {noise_range(about['noise'])} of the brightest voxels")
+    figure.suptitle(
+        f"learned degradation; noise of the target {format_noise_range(degradation['noise'])} of the brightest voxels"
+    )
     windows, kernels = figure.subplots(1, 2)
-    for name, style, axis in zip("xyz", ("-", "--", ":"), about["axes"], strict=True):
+    for name, style, axis in zip("xyz", ("-", "--", ":"), degradation["axes"], strict=True):
         windows.plot(axis["frequencies"], axis["window"], style, label=name)
         kernel = np.asarray(axis["kernel"])
         kernels.plot(np.arange(kernel.size) - (kernel.size - 1) / 2, kernel, style, marker=".", label=name)

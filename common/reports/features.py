@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from nibabel.affines import voxel_sizes
 
 from .files import save_figure
-from .planes import content, draw_plane, label_ends, to_ras
+from .planes import draw_plane, find_foreground, label_ends, to_ras
 
 _CHANNELS = 3  # feature maps that are shown
 
 
-def feature_maps(path: str | os.PathLike, source: Mapping[str, np.ndarray], target: Mapping[str, np.ndarray]) -> None:
+def draw_feature_maps(
+    path: str | os.PathLike, source: Mapping[str, np.ndarray], target: Mapping[str, np.ndarray]
+) -> None:
     """Show images and three feature maps of the source group above those of the target group.
 
     The maps are those with the largest variance over both groups, which share a colour scale.
@@ -46,8 +48,8 @@ def feature_maps(path: str | os.PathLike, source: Mapping[str, np.ndarray], targ
         slab, grid = to_ras(np.asarray(group["image"])[..., None], group["affine"])
         normal, spacing = slab.shape.index(1), voxel_sizes(grid)
         edges = np.delete(np.array([(0, n) for n in slab.shape]), normal, axis=0)
-        shown = np.array([(s.start, s.stop) for s in content(slab)[1]]) * spacing[:, None]
-        (left, right), (low, high) = np.delete(shown, normal, axis=0)
+        extents = np.array([(s.start, s.stop) for s in find_foreground(slab)[1]]) * spacing[:, None]
+        (left, right), (low, high) = np.delete(extents, normal, axis=0)
         maps = [(image_title, group["image"], grey), (lr_title, group["lr"], grey)]
         for number, channel in enumerate(chosen, start=1):
             both = np.concatenate([group["features"][channel].ravel() for group in groups])
@@ -65,7 +67,7 @@ def feature_maps(path: str | os.PathLike, source: Mapping[str, np.ndarray], targ
     save_figure(figure, path)
 
 
-def feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+def draw_feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Show by t-SNE how alike source and target features are, in a panel for each training.
 
     t-SNE may separate or join groups by itself. Each title therefore says how often a vector's nearest neighbour, in
@@ -87,7 +89,7 @@ def feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray,
         from sklearn.neighbors import NearestNeighbors
         from threadpoolctl import threadpool_limits
     except ImportError as error:
-        raise ImportError("feature_tsne needs scikit-learn: pip install scikit-learn.") from error
+        raise ImportError("draw_feature_tsne needs scikit-learn: pip install scikit-learn.") from error
     figure = Figure(figsize=(4 * len(panels), 4.2), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for panel, (title, (source, target)) in zip(axes, panels.items(), strict=True):
@@ -110,9 +112,7 @@ def feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray,
     save_figure(figure, path)
 
 
-def translation_figure(
-    path: str | os.PathLike, rows: Mapping[str, tuple[Mapping[str, np.ndarray], np.ndarray]]
-) -> None:
+def draw_translation(path: str | os.PathLike, rows: Mapping[str, tuple[Mapping[str, np.ndarray], np.ndarray]]) -> None:
     """Show for each modality an image, its translation, and the translation back (Wang et al. 2023, fig. 4).
 
     Args:

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ..io.files import replacing
+from ..io.files import write_atomically
 
 
-def escape(name: str) -> str:
+def escape_text(name: str) -> str:
     """The text that a figure shows as this name of a file: matplotlib reads what stands between two $ as a formula."""
     return name.encode(errors="backslashreplace").decode().replace("$", r"\$")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     """Write a figure as PNG. It is made without pyplot, so that no display is needed and no figure stays open."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> str:
+def align_columns(lines: Sequence[Sequence[str]]) -> str:
     """Format a table: columns as wide as their widest cell, the first aligned left, a rule below the first line."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines = [lines[0], ["-" * width for width in widths], *lines[1:]]

@@ -12,14 +12,14 @@ from scipy.stats import wasserstein_distance
 from .files import save_figure
 
 
-def _samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _compute_samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the coefficients of images and their products with the upper left neighbour, without air."""
     # Here, because metrics load MONAI, and with it pyplot, which reports do without.
-    from ..metrics.brisque import mscn, tissue
+    from ..metrics.brisque import compute_mscn, find_tissue
 
     coefficients, products = [], []
     for image in images:
-        values, mask = mscn(image), tissue(image)
+        values, mask = compute_mscn(image), find_tissue(image)
         coefficients.append(values[mask])
         # Both of a pair must be tissue.
         products.append((values[1:, 1:] * values[:-1, :-1])[mask[1:, 1:] & mask[:-1, :-1]])
@@ -31,7 +31,7 @@ def _samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(coefficients), np.concatenate(products)
 
 
-def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> tuple[float, float]:
+def compute_mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> tuple[float, float]:
     """Measure the distance of two groups' distributions of MSCN coefficients, and of their products, without air.
 
     Args:
@@ -46,32 +46,32 @@ def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
     Source:
         As a number, the comparison in Huang et al. 2021, fig. 5.
     """
-    pairs = zip(_samples(first), _samples(second), strict=True)
+    pairs = zip(_compute_samples(first), _compute_samples(second), strict=True)
     coefficients, products = (float(wasserstein_distance(a, b)) for a, b in pairs)
     return coefficients, products
 
 
-def mscn_figure(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarray]]) -> None:
+def draw_mscn(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Draw the distributions of MSCN coefficients and of products of neighbouring ones, a curve for each group.
 
-    Air is left out (:func:`common.metrics.brisque.tissue`). The legend has the distances to the first group.
+    Air is left out (:func:`common.metrics.brisque.find_tissue`). The legend has the distances to the first group.
 
     Args:
         path: the PNG to write.
         images: groups by their labels: floats of shape (H, W), in [0, 1]; the first is the reference.
 
     Raises:
-        ValueError: when there is no group, or as :func:`mscn_distance`, with the label.
+        ValueError: when there is no group, or as :func:`compute_mscn_distance`, with the label.
 
     Source:
         Huang et al. 2021, fig. 5 and eq. 4.
     """
     if not images:
-        raise ValueError("mscn_figure needs at least one group of images.")
+        raise ValueError("draw_mscn needs at least one group of images.")
     groups = {}
     for label, group in images.items():
         try:
-            groups[label] = _samples(group)
+            groups[label] = _compute_samples(group)
         except ValueError as error:
             raise ValueError(f"'{label}': {error}") from None
     figure = Figure(figsize=(11, 4.8), dpi=150, layout="constrained")
@@ -79,10 +79,10 @@ def mscn_figure(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarra
         (r"MSCN coefficients $\hat{I}(m, n)$", r"$\hat{I}(m, n)$", 0.999),
         (r"pairwise products $D(m, n) = \hat{I}(m, n)\,\hat{I}(m-1, n-1)$", r"$D(m, n)$", 0.97),
     )
-    for number, (panel, (title, name, shown)) in enumerate(zip(figure.subplots(1, 2), panels, strict=True)):
+    for number, (panel, (title, name, panel_samples)) in enumerate(zip(figure.subplots(1, 2), panels, strict=True)):
         samples = [group[number] for group in groups.values()]
         # The tails, above all of the products, are long and nearly empty. An odd number of bins has one around 0.
-        limit = max(np.quantile(np.abs(values), shown) for values in samples)
+        limit = max(np.quantile(np.abs(values), panel_samples) for values in samples)
         edges = np.linspace(-limit, limit, 82)
         for index, (label, values) in enumerate(zip(groups, samples, strict=True)):
             density = np.histogram(values, edges)[0] / (len(values) * (edges[1] - edges[0]))

@@ -13,8 +13,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from ..io.files import replacing
-from .files import aligned, save_figure
+from ..io.files import write_atomically
+from .files import align_columns, save_figure
 
 COLUMNS = (
     "table", "method", "cases", "seeds", "psnr", "psnr_sd", "ssim", "ssim_sd", "lpips", "cubic_psnr", "cubic_ssim",
@@ -24,7 +24,7 @@ COLUMNS = (
 _LOWEST = -3.0  # dB; lower values would hide how the other methods differ
 
 
-def tables_in(output_dir: str | os.PathLike) -> set[str]:
+def list_tables(output_dir: str | os.PathLike) -> set[str]:
     """Names of the tables in the overview of a folder; empty if it has none."""
     path = Path(output_dir) / "overview.csv"
     if not path.is_file():
@@ -47,25 +47,25 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
         In each table's column the gain in PSNR and SSIM over cubic interpolation of the method's own input, and
         whether it is not trained or below its start.
     """
-    with replacing(Path(output_dir) / "overview.csv") as path, path.open("w", newline="") as file:
+    with write_atomically(Path(output_dir) / "overview.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows({key: "" if row[key] != row[key] else row[key] for key in COLUMNS} for row in rows)  # NaN
     tables = list(dict.fromkeys(row["table"] for row in rows))
-    found = {(row["table"], row["method"]): row for row in rows}
+    rows_by_table = {(row["table"], row["method"]): row for row in rows}
     lines = [["method", "parameters", "training (s)", "iterations", "a case (s)", *tables, "knew"]]
     for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
-        cells = [_gain(found.get((table, method))) for table in tables]
-        parameters = max([row["parameters"] for row in own if row["parameters"] > 0], default=0)
+        method_rows = [row for row in rows if row["method"] == method]
+        cells = [_format_gain(rows_by_table.get((table, method))) for table in tables]
+        parameters = max([row["parameters"] for row in method_rows if row["parameters"] > 0], default=0)
         lines.append([
             method,
             f"{parameters:,}" if parameters else "-",
-            _range(own, "training_seconds"),
-            _range(own, "iterations"),
-            _range(own, "seconds"),
+            _format_range(method_rows, "training_seconds"),
+            _format_range(method_rows, "iterations"),
+            _format_range(method_rows, "seconds"),
             *cells,
-            "; ".join(dict.fromkeys(row["knew"] for row in own if row["knew"])) or "-",
+            "; ".join(dict.fromkeys(row["knew"] for row in method_rows if row["knew"])) or "-",
         ])  # fmt: skip
     inputs = []
     for table in tables:
@@ -73,10 +73,13 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
         different = list(dict.fromkeys((round(p, 2), round(s, 4)) for p, s in scores))
         inputs.append("; ".join(f"{p:.2f}, {s:.4f}" for p, s in different))
     lines.insert(1, ["cubic", "-", "-", "-", "-", *inputs, "-"])
-    return aligned(lines) + "\ncubic: PSNR (dB), SSIM; the others: what they gain on cubic interpolation of their input"
+    return (
+        align_columns(lines)
+        + "\ncubic: PSNR (dB), SSIM; the others: what they gain on cubic interpolation of their input"
+    )
 
 
-def quality_against_time(path: str | os.PathLike, rows: Sequence[dict]) -> None:
+def draw_quality_against_time(path: str | os.PathLike, rows: Sequence[dict]) -> None:
     """Draw the gain in PSNR over the seconds to train and to infer a case, one panel per table, one point per method.
 
     A method that loses more than 3 dB is drawn at the lower edge, with its value in the legend.
@@ -114,13 +117,13 @@ def quality_against_time(path: str | os.PathLike, rows: Sequence[dict]) -> None:
     save_figure(figure, path)
 
 
-def _range(rows: Sequence[dict], key: str) -> str:
+def _format_range(rows: Sequence[dict], key: str) -> str:
     """The lowest and the highest of the numbers above 0; a dash where there are none."""
     numbers = [row[key] for row in rows if (row[key] or 0) > 0]
     return " to ".join(dict.fromkeys(f"{end(numbers):.0f}" for end in (min, max))) if numbers else "-"
 
 
-def _gain(row: dict | None) -> str:
+def _format_gain(row: dict | None) -> str:
     if row is None:
         return ""
     spread = f" +- {row['psnr_sd']:.2f}" if math.isfinite(row["psnr_sd"]) else ""

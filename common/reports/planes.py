@@ -17,7 +17,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from skimage.filters import threshold_otsu
 
-from ..io.files import replacing
+from ..io.files import write_atomically
 from ..io.images import open_image
 
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
@@ -32,7 +32,7 @@ def to_ras(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return apply_orientation(np.asarray(volume), orientation), affine @ inv_ornt_aff(orientation, volume.shape)
 
 
-def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+def find_foreground(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     """Find the foreground of a volume (X, Y, Z): its median along each axis, and its box, a little wider."""
     mask = volume > threshold_otsu(volume) if np.ptp(volume) > 0 else np.ones(volume.shape, bool)
     centre, box = [], []
@@ -62,10 +62,10 @@ class View:
     box: tuple[slice, ...]
 
     @classmethod
-    def of_volume(cls, volume: np.ndarray, affine: np.ndarray) -> View:
+    def from_volume(cls, volume: np.ndarray, affine: np.ndarray) -> View:
         """The middle of the foreground of a stored volume (X, Y, Z) with this affine."""
         volume, grid = to_ras(volume, affine)
-        return cls(grid, *content(volume))
+        return cls(grid, *find_foreground(volume))
 
     @classmethod
     def around(cls, volume: np.ndarray, affine: np.ndarray, point: Sequence[float], size: float) -> View:
@@ -78,16 +78,16 @@ class View:
         return cls(grid, tuple(at.tolist()), tuple(box))
 
     @classmethod
-    def of_file(cls, path: str | os.PathLike) -> View:
+    def from_file(cls, path: str | os.PathLike) -> View:
         """The middle of a scan's foreground, whatever a method cuts off at its ends, in any order of axes."""
-        from ..transforms.scan.extremes import cleaned  # here, because it imports MONAI's transforms and so pyplot
+        from ..transforms.scan.extremes import clean_volume  # here, because it imports MONAI's transforms and so pyplot
 
         image = nib.squeeze_image(open_image(path))
-        volume = cleaned(np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0))
+        volume = clean_volume(np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0))
         # Single bright voxels must not make the threshold coarse.
-        return cls.of_volume(volume.clip(min(float(volume.min()), 0.0), np.quantile(volume, 0.999)), image.affine)
+        return cls.from_volume(volume.clip(min(float(volume.min()), 0.0), np.quantile(volume, 0.999)), image.affine)
 
-    def cut(self, volume: np.ndarray, affine: np.ndarray) -> Panel:
+    def cut_panel(self, volume: np.ndarray, affine: np.ndarray) -> Panel:
         """Cut a volume of the same field of view, each voxel at its own place.
 
         Args:
@@ -127,7 +127,7 @@ def save_panels(path: str | os.PathLike, panels: Mapping[str, Panel]) -> None:
     arrays = {f"{name}/edges": panel.edges for name, panel in panels.items()}
     for name, panel in panels.items():
         arrays |= {f"{name}/{plane}": values for plane, values in zip(PLANES, panel.planes, strict=True)}
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 

@@ -18,20 +18,20 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from ..io.files import read_sidecar, replacing
+from ..io.files import read_sidecar, write_atomically
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _STEPS = 255
 _PACKAGE = "ipyniivue==2.4.4"  # as pyproject.toml and constraints.txt have it
 
 
-def viewer(
+def write_viewer(
     path: str | os.PathLike,
     volumes: Mapping[str, SpatialImage],
     title: str,
     truth: str | None = None,
-    at: Sequence[float] | None = None,
-    about: Mapping[str, Any] | None = None,
+    position: Sequence[float] | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> None:
     """Write volumes of one field of view as an HTML file that shows them side by side and needs no network.
 
@@ -43,98 +43,98 @@ def viewer(
         volumes: 3-D images by name, in the order of display, each on its own grid, in the directions of the first.
         title: of the page.
         truth: name of the volume that is the truth; adds the absolute error of all on its grid, in colours.
-        at: point in mm (world coordinates R, A, S) to look at first; without it the middle of the last volume.
-        about: what made the result (:func:`about_result`); None if it is not known.
+        position: point in mm (world coordinates R, A, S) to look at first; without it the middle of the last volume.
+        record: what made the result (:func:`read_result_record`); None if it is not known.
 
     Raises:
         ModuleNotFoundError: without the package that brings NiiVue, or if NiiVue is not found in its version; the
             message says which to install.
     """
-    script, licence = _niivue()
+    script, licence = _read_niivue()
     arrays = {name: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32)) for name, image in volumes.items()}
     affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}
-    low, high = _range(next(iter(arrays.values())))
+    low, high = _find_range(next(iter(arrays.values())))
     arrays = {name: array.clip(low, high) for name, array in arrays.items()}
-    settings: dict[str, Any] = {"window": [low, high], "at": at and [float(x) for x in at], "errors": None}
+    settings: dict[str, Any] = {"window": [low, high], "at": position and [float(x) for x in position], "errors": None}
     if truth is not None:
         grid = arrays[truth].shape, affines[truth]
         on_grid = [n for n in arrays if arrays[n].shape == grid[0] and np.allclose(affines[n], grid[1], atol=1e-3)]
         compared = [name for name in on_grid if name != truth]
         # Single voxels must not hide the errors.
         worst = max((float(np.quantile(np.abs(arrays[n] - arrays[truth]), 0.998)) for n in compared), default=0.0)
-        settings["errors"] = {"truth": truth, "of": compared, "window": [0, _rounded(worst) or high - low]}
-    files = {name: _quantised(array, affines[name], low, high) for name, array in arrays.items()}
+        settings["errors"] = {"truth": truth, "of": compared, "window": [0, _round_to_header(worst) or high - low]}
+    files = {name: _quantise(array, affines[name], low, high) for name, array in arrays.items()}
     parts = {
         "title": html.escape(title),
         "result": html.escape([name for name in volumes if name != truth][-1]),
-        "origin": html.escape(_origin(about)),
-        "warnings": _warnings(about),
+        "origin": html.escape(_describe_origin(record)),
+        "warnings": _format_warnings(record),
         "licence": licence.replace("--", "- -"),  # it is in an HTML comment
         "settings": json.dumps(settings).replace("<", "\\u003c"),
-        "volumes": "\n".join(_embedded("volume", file, name) for name, file in files.items()),
-        "niivue": _embedded("niivue", script.encode()),
+        "volumes": "\n".join(_embed("volume", file, name) for name, file in files.items()),
+        "niivue": _embed("niivue", script.encode()),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         # File names may have bytes that are no text.
         temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
-def about_result(path: str | os.PathLike) -> dict[str, Any] | None:
+def read_result_record(path: str | os.PathLike) -> dict[str, Any] | None:
     """What made a result, from the JSON next to its NIfTI: the object SuperResolution; None if there is none.
 
     A JSON that cannot be read causes a warning.
     """
-    found, problem = read_sidecar(path)
+    metadata, problem = read_sidecar(path)
     if problem is not None:
         warnings.warn(problem, stacklevel=2)
-    said = found.get("SuperResolution")
-    return said if isinstance(said, dict) else None
+    record = metadata.get("SuperResolution")
+    return record if isinstance(record, dict) else None
 
 
 def check_viewer() -> None:
-    """Check before work begins that :func:`viewer` finds NiiVue; it raises the same error."""
-    _niivue()
+    """Check before work begins that :func:`write_viewer` finds NiiVue; it raises the same error."""
+    _read_niivue()
 
 
-def _niivue() -> tuple[str, str]:
+def _read_niivue() -> tuple[str, str]:
     """NiiVue as a JavaScript module that exports ``Niivue``, and its licence, from the package that brings it."""
     advice = f"it brings NiiVue, which draws the pages; pip install {_PACKAGE}, or this project's extra viewer"
     try:
-        found = distribution("ipyniivue")
+        package = distribution("ipyniivue")
     except PackageNotFoundError:
         raise ModuleNotFoundError(f"ipyniivue is not installed; {advice}.") from None
-    files = {file.name: file.locate() for file in found.files or ()}
+    files = {file.name: file.locate() for file in package.files or ()}
     script = Path(files["widget.js"]).read_text(encoding="utf-8") if "widget.js" in files else ""
     # No package exports NiiVue by its name. This finds the class with which the widget makes its first drawing.
-    made = re.search(r'"Creating new Niivue instance"\).{0,120}?=new ([\w$]+)\(', script, re.DOTALL)
+    match = re.search(r'"Creating new Niivue instance"\).{0,120}?=new ([\w$]+)\(', script, re.DOTALL)
     *_, end = [None, *re.finditer(r"export\s*\{[\w$]+ as default\}", script)]
-    if not (made and end and re.search(rf"(?<![\w$]){re.escape(made[1])}=class\b", script)):
-        raise ModuleNotFoundError(f"ipyniivue {found.version} has no NiiVue where {_PACKAGE} has it; {advice}.")
-    script = f"{script[: end.start()]}export{{{made[1]} as Niivue}}{script[end.end() :]}"
+    if not (match and end and re.search(rf"(?<![\w$]){re.escape(match[1])}=class\b", script)):
+        raise ModuleNotFoundError(f"ipyniivue {package.version} has no NiiVue where {_PACKAGE} has it; {advice}.")
+    script = f"{script[: end.start()]}export{{{match[1]} as Niivue}}{script[end.end() :]}"
     return script, Path(files["LICENSE"]).read_text(encoding="utf-8") if "LICENSE" in files else "BSD 2-Clause License"
 
 
-def _origin(about: Mapping[str, Any] | None) -> str:
+def _describe_origin(record: Mapping[str, Any] | None) -> str:
     """Bundle and weights in words."""
-    if not about:
+    if not record:
         return "it is not known which weights made it"
-    bundle = " ".join(str(about[key]) for key in ("Bundle", "BundleVersion") if about.get(key))
-    weights, adapted = about.get("Weights"), about.get("Adapted")
-    said = [f"made by {bundle}"] if bundle else []
+    bundle = " ".join(str(record[key]) for key in ("Bundle", "BundleVersion") if record.get(key))
+    weights, adapted = record.get("Weights"), record.get("Adapted")
+    facts = [f"made by {bundle}"] if bundle else []
     if isinstance(weights, dict) and weights:
         digest = f" (SHA-256 {str(weights['FileSha256'])[:12]})" if weights.get("FileSha256") else ""
-        said.append(f"weights {weights.get('File')}{digest}")
+        facts.append(f"weights {weights.get('File')}{digest}")
     else:
-        said.append("no file of weights")
+        facts.append("no file of weights")
     if isinstance(adapted, dict) and adapted.get("Used"):
-        said.append("fine-tuned on this scan")
-    return ", ".join(said)
+        facts.append("fine-tuned on this scan")
+    return ", ".join(facts)
 
 
-def _warnings(about: Mapping[str, Any] | None) -> str:
+def _format_warnings(record: Mapping[str, Any] | None) -> str:
     """Format warnings as an element that can be closed; return nothing if there are none."""
-    texts = (about or {}).get("Warnings")
+    texts = (record or {}).get("Warnings")
     if not isinstance(texts, (list, tuple)) or not texts:
         return ""
     count = f"{len(texts)} warning{'s' * (len(texts) > 1)} about this result"
@@ -142,23 +142,23 @@ def _warnings(about: Mapping[str, Any] | None) -> str:
     return f'<details id="warnings" open><summary>{count}</summary><ul>{items}</ul></details>'
 
 
-def _range(scan: np.ndarray) -> tuple[float, float]:
+def _find_range(scan: np.ndarray) -> tuple[float, float]:
     """Return the least and the greatest stored value, which are the ends of the first window."""
-    from ..transforms.scan.extremes import cleaned
+    from ..transforms.scan.extremes import clean_volume
 
-    scan = cleaned(scan)
+    scan = clean_volume(scan)
     low, high = min(float(scan.min()), 0.0), float(np.quantile(scan, 0.999))
     if high <= low:
         high = max(float(scan.max()), low + 1.0)
-    return _rounded(low), _rounded(high)
+    return _round_to_header(low), _round_to_header(high)
 
 
-def _rounded(value: float) -> float:
+def _round_to_header(value: float) -> float:
     """As a NIfTI header holds it."""
     return float(np.float32(value))
 
 
-def _quantised(array: np.ndarray, affine: np.ndarray, low: float, high: float) -> bytes:
+def _quantise(array: np.ndarray, affine: np.ndarray, low: float, high: float) -> bytes:
     """A volume as a NIfTI of bytes, whose header scales them back and has the window."""
     step = (high - low) / _STEPS
     # Its sform counts: a qform holds no shear.
@@ -169,7 +169,7 @@ def _quantised(array: np.ndarray, affine: np.ndarray, low: float, high: float) -
     return image.to_bytes()
 
 
-def _embedded(kind: str, content: bytes, name: str = "") -> str:
+def _embed(kind: str, content: bytes, name: str = "") -> str:
     """Pack content as an element that browsers do not run as a script."""
     packed = base64.b64encode(gzip.compress(content, 6, mtime=0)).decode("ascii")
     return f'<script type="application/gzip" class="{kind}" data-name="{html.escape(name)}">{packed}</script>'

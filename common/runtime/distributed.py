@@ -13,19 +13,19 @@ import torch
 import torch.distributed as dist
 
 
-def rank() -> tuple[int, int]:
+def get_rank() -> tuple[int, int]:
     """Number of this process, from 0, and number of processes on all nodes, from torchrun."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
-def own_device() -> torch.device:
+def choose_device() -> torch.device:
     """The GPU of this process by its number on the node, or the CPU. Several processes may share a GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
-def join_training(device: torch.device | str) -> None:
+def connect_training(device: torch.device | str) -> None:
     """Connect the processes of a training that torchrun started. They average their gradients.
 
     Args:
@@ -34,7 +34,7 @@ def join_training(device: torch.device | str) -> None:
     Raises:
         ValueError: when torchrun started more processes on this node than there are GPUs.
     """
-    if rank()[1] == 1 or dist.is_initialized():
+    if get_rank()[1] == 1 or dist.is_initialized():
         return
     device = torch.device(device)
     if device.type == "cuda":
@@ -49,28 +49,28 @@ def join_training(device: torch.device | str) -> None:
     atexit.register(dist.destroy_process_group)
 
 
-def say(line: str) -> None:
+def print_once(line: str) -> None:
     """Print a line once, whatever the number of processes."""
-    if rank()[0] == 0:
+    if get_rank()[0] == 0:
         print(line, flush=True)
 
 
-def join() -> None:
+def connect_processes() -> None:
     """Connect the processes if there are several and they are not yet connected."""
-    if rank()[1] > 1 and not dist.is_initialized():
+    if get_rank()[1] > 1 and not dist.is_initialized():
         # One process may finish its scans days before another.
         dist.init_process_group("gloo", timeout=timedelta(days=30))
         # If a scan failed, every process ends with an error. torchrun then kills the others before they report theirs.
-        atexit.register(_leave)
+        atexit.register(_disconnect)
 
 
-def _leave() -> None:
+def _disconnect() -> None:
     with contextlib.suppress(RuntimeError):
         dist.monitored_barrier(timeout=timedelta(minutes=1))
     dist.destroy_process_group()
 
 
-def gathered(items: Sequence[Any]) -> list[Any]:
+def gather_items(items: Sequence[Any]) -> list[Any]:
     """Gather the items of all processes, in their order and without duplicates. Waits for the last process.
 
     Args:
@@ -80,10 +80,10 @@ def gathered(items: Sequence[Any]) -> list[Any]:
         return list(items)
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, list(items))
-    return list(dict.fromkeys(item for own in everyone for item in own))
+    return list(dict.fromkeys(item for process_items in everyone for item in process_items))
 
 
-def average(value: torch.Tensor) -> torch.Tensor:
+def average_tensor(value: torch.Tensor) -> torch.Tensor:
     """The mean of a tensor over the processes, which must all take the same decisions."""
     if dist.is_initialized():
         value = value.clone()
@@ -97,7 +97,7 @@ def average_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     if not dist.is_initialized():
         return
     gradients: list[Any] = [p.grad for p in parameters if p.grad is not None]
-    means = average(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+    means = average_tensor(torch.cat([gradient.reshape(-1) for gradient in gradients]))
     # Copied in place: with a gradient in another layout than its weight, Adam is slower.
     for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))

@@ -48,13 +48,13 @@ def to_channels_last(network: _Network, device: torch.device | str) -> _Network:
     return network
 
 
-def moved(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+def move_to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     """Copy a tensor of main memory to a device; on a GPU without a wait, through pinned memory."""
     device = torch.device(device)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
-def pieces_at_once(device: torch.device, size: int) -> int:
+def count_pieces_at_once(device: torch.device, size: int) -> int:
     """Number of pieces of work for one operator call.
 
     Args:
@@ -65,7 +65,7 @@ def pieces_at_once(device: torch.device, size: int) -> int:
         On a GPU the number that fits into its free memory, from 1 to 32, which keep it busy. On a CPU 1, since more is
         no faster.
     """
-    return 1 if device.type != "cuda" else int(min(max(free_memory(device) // size, 1), 32))
+    return 1 if device.type != "cuda" else int(min(max(measure_free_memory(device) // size, 1), 32))
 
 
 def check_memory(
@@ -85,7 +85,7 @@ def check_memory(
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)  # what the process keeps is free too, see keep_freed_memory
-    needed, free = 4.0 * math.prod(size) * copies, free_memory(device)
+    needed, free = 4.0 * math.prod(size) * copies, measure_free_memory(device)
     if needed > free:
         raise ValueError(
             f"{what} of {' x '.join(map(str, size))} voxels takes at least {needed / 2**30:.1f} GiB of memory, "
@@ -93,39 +93,41 @@ def check_memory(
         )
 
 
-def free_memory(device: torch.device) -> float:
+def measure_free_memory(device: torch.device) -> float:
     """Free memory of a device in bytes; for main memory infinite on other systems than Linux."""
     if device.type == "cuda":
         # Memory that torch has reserved, but no tensor uses, is free too.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
     return min(
-        _numbers(Path("/proc/meminfo")).get("MemAvailable:", math.inf) * 1024, _left_to_group(), _left_to_process()
+        _read_numbers(Path("/proc/meminfo")).get("MemAvailable:", math.inf) * 1024,
+        _measure_group_limit(),
+        _measure_process_limit(),
     )
 
 
-def _left_to_process() -> float:
+def _measure_process_limit() -> float:
     """Bytes left below the process's limit of address space, ``ulimit -v``."""
     if resource is None or (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
         return math.inf
-    return max(limit - _numbers(Path("/proc/self/status")).get("VmSize:", 0) * 1024, 0)
+    return max(limit - _read_numbers(Path("/proc/self/status")).get("VmSize:", 0) * 1024, 0)
 
 
-def _left_to_group() -> float:
+def _measure_group_limit() -> float:
     """Bytes left in the process's control group, for example of a container or a Slurm job."""
     try:
-        own = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+        group_path = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
     except OSError:
         return math.inf
     left = math.inf
-    group = Path("/sys/fs/cgroup", own)
+    group = Path("/sys/fs/cgroup", group_path)
     for folder in (group, *group.parents):
         with contextlib.suppress(OSError, ValueError):  # the file holds "max" if there is no limit
-            left = min(left, int((folder / "memory.max").read_text()) - _numbers(folder / "memory.stat")["anon"])
+            left = min(left, int((folder / "memory.max").read_text()) - _read_numbers(folder / "memory.stat")["anon"])
     return left
 
 
-def _numbers(file: Path) -> dict[str, int]:
+def _read_numbers(file: Path) -> dict[str, int]:
     """The first number of each line of a kernel file, by the word before it; empty if the file is missing."""
     try:
         lines = [line.split() for line in file.read_text().splitlines()]

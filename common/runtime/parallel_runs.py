@@ -16,7 +16,7 @@ from typing import TextIO
 import torch
 
 
-class Programs:
+class ProgramRunner:
     """Starts programs, each from a thread of its own, and stops them all when this program is stopped.
 
     It is a context manager for the main thread. Within it, SIGTERM and the closing of the terminal raise
@@ -68,13 +68,13 @@ class Programs:
             with self.lock:
                 self.running.remove(program)
 
-    def __enter__(self) -> Programs:
+    def __enter__(self) -> ProgramRunner:
         numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has no SIGHUP
         before = {number: signal.getsignal(number) for number in numbers}
         # nohup ignores SIGHUP. None is a handler that Python did not install.
         self.before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
         for number in self.before:
-            signal.signal(number, _interrupt)
+            signal.signal(number, _raise_interrupt)
         return self
 
     def __exit__(
@@ -104,5 +104,5 @@ class Programs:
             raise
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _raise_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt

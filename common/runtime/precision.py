@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from .threads import one_thread
+from .threads import use_one_thread
 
 _WORTH = 1.3  # times as fast as float32
 _REPEATS = 8
@@ -44,32 +44,36 @@ class Autocast(nn.Module):
             return self.network(*inputs, **named).float()
 
 
-def plain(network: Any) -> Any:
+def unwrap_autocast(network: Any) -> Any:
     """The network without autocast."""
     return network.network if isinstance(network, Autocast) else network
 
 
-def name_of(network: Any) -> str:
+def name_precision(network: Any) -> str:
     """The type of the numbers that a network computes in, such as "bfloat16"."""
-    return _name(network.autocast["dtype"] if isinstance(network, Autocast) else torch.float32)
+    return _name_dtype(network.autocast["dtype"] if isinstance(network, Autocast) else torch.float32)
 
 
 def alike(network: nn.Module, other: nn.Module) -> nn.Module:
     """The other network, in the precision of a network."""
-    return Autocast(plain(other), **network.autocast) if isinstance(network, Autocast) else plain(other)
+    return (
+        Autocast(unwrap_autocast(other), **network.autocast)
+        if isinstance(network, Autocast)
+        else unwrap_autocast(other)
+    )
 
 
-def in_precision(network: nn.Module, device: torch.device, amp: bool | None, kwargs: dict | None) -> nn.Module:
+def apply_precision(network: nn.Module, device: torch.device, amp: bool | None, kwargs: dict | None) -> nn.Module:
     """The network, under autocast if ``amp`` is true; ``kwargs`` are autocast's, by default bfloat16."""
     if not amp:
         return network
     kind = torch.device(device).type
     # On a CPU no cache of cast weights, because several threads run the network in parallel.
-    own = {"device_type": kind, "dtype": torch.bfloat16, "cache_enabled": kind != "cpu"}
-    return Autocast(network, **(own | (kwargs or {})))
+    defaults = {"device_type": kind, "dtype": torch.bfloat16, "cache_enabled": kind != "cpu"}
+    return Autocast(network, **(defaults | (kwargs or {})))
 
 
-def settled(
+def choose_autocast(
     amp: bool | None,
     network: nn.Module,
     device: torch.device,
@@ -92,11 +96,11 @@ def settled(
     if torch.device(device).type != "cpu":
         return torch.device(device).type == "cuda" if amp is None else amp
     dtype = (kwargs or {}).get("dtype", torch.bfloat16)
-    gain = 1.0 if amp is False else _gain(network, dtype, training)
+    gain = 1.0 if amp is False else _measure_gain(network, dtype, training)
     if amp and gain < 1:
         warnings.warn(
-            f"amp is on, but {_name(dtype)} takes {1 / gain:.1f} times as long as float32 on this processor; turn it "
-            "off with amp False.",
+            f"amp is on, but {_name_dtype(dtype)} takes {1 / gain:.1f} times as long as float32 on this processor; "
+            "turn it off with amp False.",
             stacklevel=2,
         )
     if amp is not None:
@@ -107,18 +111,18 @@ def settled(
         gain = first.item()
     if gain >= _WORTH:
         print(
-            f"networks compute in {_name(dtype)}, {gain:.1f} times as fast as float32 on this processor (amp False "
-            "for float32)",
+            f"networks compute in {_name_dtype(dtype)}, {gain:.1f} times as fast as float32 on this processor (amp "
+            "False for float32)",
             flush=True,
         )
     return gain >= _WORTH
 
 
-def _name(dtype: torch.dtype) -> str:
+def _name_dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
+def _measure_gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
     """Speed under autocast over speed in float32 of the largest convolution; 1 if all are small."""
     layers: Any = network.modules()
     known = [layer for layer in layers if type(layer) in _DIMENSIONS and layer.weight.numel() >= _LEAST]
@@ -134,7 +138,7 @@ def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
     size = [max(edge, length) for length in layer.kernel_size]
     image = torch.ones(1, layer.in_channels, *size).to(memory_format=layout).requires_grad_(training)
     seconds: dict[bool, list[float]] = {False: [], True: []}
-    with one_thread(), torch.inference_mode(False), torch.set_grad_enabled(training):
+    with use_one_thread(), torch.inference_mode(False), torch.set_grad_enabled(training):
         for _ in range(1 + _REPEATS):  # the first is a warm-up
             for reduced, taken in seconds.items():
                 start = time.perf_counter()

@@ -23,35 +23,35 @@ _BEGUN = 0.03  # share of a step before its pace counts, because parallel pieces
 class _Step:
     """The present step: its start, the listener for the seconds left, and time and share of its first report."""
 
-    began: float
-    tell: Callable[[float], Any]
+    start_time: float
+    listener: Callable[[float], Any]
     first: tuple[float, float] | None = None
 
 
 _step: ContextVar[_Step] = ContextVar("step")
 
 
-def _present() -> _Step:
+def _get_present() -> _Step:
     return _step.get(None) or _Step(0.0, lambda left: None)
 
 
-def report(share: float) -> None:
+def report_share(share: float) -> None:
     """Report to the listener which share of the present step is done, 0 to 1. Without a listener it does nothing.
 
     The time that is left follows from the pace since the step's first report. Work before it is done only once.
     """
-    present, now = _present(), time.perf_counter()
+    present, now = _get_present(), time.perf_counter()
     if present.first is None:
         present.first = now, share
     since, before = present.first
     if share >= 1:
-        present.tell(0.0)
+        present.listener(0.0)
     elif share - before >= _BEGUN:
-        present.tell((now - since) * (1 - share) / (share - before))
+        present.listener((now - since) * (1 - share) / (share - before))
 
 
 @contextmanager
-def listening(listener: Callable[[float], Any]) -> Iterator[None]:
+def listen(listener: Callable[[float], Any]) -> Iterator[None]:
     """Make the block a step, and call ``listener`` with the seconds that are left at each report in it."""
     token = _step.set(_Step(time.perf_counter(), listener))
     try:
@@ -61,33 +61,33 @@ def listening(listener: Callable[[float], Any]) -> Iterator[None]:
 
 
 @contextmanager
-def step(then: float = 0.0) -> Iterator[None]:
+def begin_step(then: float = 0.0) -> Iterator[None]:
     """Make the block a step of the present one; ``then`` seconds of other work follow it."""
-    tell = _present().tell
-    with listening(lambda left: tell(left + then)):
+    tell = _get_present().listener
+    with listen(lambda left: tell(left + then)):
         yield
     tell(then)
 
 
 @contextmanager
-def part(index: int, count: int, growth: float = 1.0) -> Iterator[None]:
+def begin_part(index: int, count: int, growth: float = 1.0) -> Iterator[None]:
     """Make the block part ``index``, from 0, of ``count`` parts of the present step.
 
     Each part takes ``growth`` times as much work as the part before it.
     """
-    present = _present()
+    present = _get_present()
     costs = [growth**i for i in range(count)]
     later = sum(costs[index + 1 :]) / sum(costs[: index + 1])
 
-    def tell(left: float) -> None:
-        present.tell(left + later * (time.perf_counter() - present.began + left))
+    def scale_seconds(left: float) -> None:
+        present.listener(left + later * (time.perf_counter() - present.start_time + left))
 
-    with listening(tell):
+    with listen(scale_seconds):
         yield
-    tell(0.0)
+    scale_seconds(0.0)
 
 
-class Bar:
+class ProgressBar:
     """Shows how much is done and how much time is left: a bar in a terminal, elsewhere a line every 30 seconds.
 
     Of several processes, only the first shows anything.
@@ -98,7 +98,7 @@ class Bar:
 
     def __init__(self, what: str = "") -> None:
         self.what = what
-        self.began = self._told = time.perf_counter()
+        self.start_time = self._last_printed = time.perf_counter()
         self._left, self._share = math.nan, 0.0
         first = int(os.environ.get("RANK", 0)) == 0
         form = "{percentage:3.0f}%|{bar:30}| {elapsed}{postfix}"
@@ -109,30 +109,30 @@ class Bar:
         self._lines: threading.Thread | None = None
         if first and self._bar.disable:
             # A thread, because reading, registration and saving report nothing.
-            self._lines = threading.Thread(target=self._say, daemon=True)
+            self._lines = threading.Thread(target=self._print_line, daemon=True)
             self._lines.start()
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def tell(self, left: float) -> None:
+    def show_seconds_left(self, left: float) -> None:
         """Show how many seconds are left; NaN if unknown."""
-        self._told, self._left = time.perf_counter(), left
+        self._last_printed, self._left = time.perf_counter(), left
         if not math.isnan(left):
-            done = self._told - self.began
+            done = self._last_printed - self.start_time
             # The bar never goes back, though an estimate may.
             self._share = max(self._share, done / max(done + left, 1e-9))
-        self._bar.set_postfix_str(f"{self.what}{self._time()}", refresh=False)
+        self._bar.set_postfix_str(f"{self.what}{self._format_time()}", refresh=False)
         self._bar.update(self._share - self._bar.n)
 
-    def line(self) -> str:
+    def format_line(self) -> str:
         """A line with the work, its share done and the time that is left."""
-        if left := self._time():
+        if left := self._format_time():
             return f"{self.what}: {min(math.floor(100 * self._share), 99)} % done{left}"
-        return f"{self.what}: {duration(time.perf_counter() - self.began)} so far"
+        return f"{self.what}: {format_duration(time.perf_counter() - self.start_time)} so far"
 
     def close(self) -> None:
         """Show nothing more."""
@@ -141,25 +141,25 @@ class Bar:
         if self._lines is not None:
             self._lines.join()
 
-    def _time(self) -> str:
-        left = self._left - (time.perf_counter() - self._told)
-        return "" if math.isnan(left) else f", about {duration(max(left, 1))} left"
+    def _format_time(self) -> str:
+        left = self._left - (time.perf_counter() - self._last_printed)
+        return "" if math.isnan(left) else f", about {format_duration(max(left, 1))} left"
 
-    def _say(self) -> None:
+    def _print_line(self) -> None:
         while not self._closed.wait(_EVERY):
             # One write, so that no other line comes in between.
-            sys.stderr.write(self.line() + "\n")
+            sys.stderr.write(self.format_line() + "\n")
             sys.stderr.flush()
 
 
 @contextmanager
-def shown(what: str) -> Iterator[None]:
-    """Show the progress of the block by a :class:`Bar`."""
-    with Bar(what) as bar, listening(bar.tell):
+def show_progress(what: str) -> Iterator[None]:
+    """Show the progress of the block by a :class:`ProgressBar`."""
+    with ProgressBar(what) as bar, listen(bar.show_seconds_left):
         yield
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration in words, with at most two units: "45 s", "2 min 10 s", "12 min", "2 d 4 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"

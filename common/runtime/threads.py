@@ -15,14 +15,14 @@ _REPEATS = 6
 _SLOWER = 1.5  # times the duration with one thread; above it, threads count as slower
 
 
-def restore(threads: int) -> None:
+def restore_threads(threads: int) -> None:
     """Use as many threads as an interrupted run, for the same rounding, unless the environment sets their number."""
     if not any(name in os.environ for name in _SAID):
         torch.set_num_threads(min(threads, os.cpu_count() or 1))
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def use_one_thread() -> Iterator[None]:
     """Compute with one thread within the block, and in threads that start in it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -32,7 +32,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def settle() -> None:
+def choose_threads() -> None:
     """Compute with fewer threads when other work on the machine makes all of them slower than one.
 
     OpenMP's threads spin while they wait for each other. If other work takes a core, one thread waits for the core and
@@ -47,9 +47,9 @@ def settle() -> None:
     most = torch.get_num_threads()
     if most == 1 or any(name in os.environ for name in _SAID):
         return
-    limit = _SLOWER * _seconds(1, float("inf"))
+    limit = _SLOWER * _measure_seconds(1, float("inf"))
     threads = most
-    while threads > 1 and _seconds(threads, limit) > limit:
+    while threads > 1 and _measure_seconds(threads, limit) > limit:
         threads //= 2
     torch.set_num_threads(threads)
     if threads < most:
@@ -60,7 +60,7 @@ def settle() -> None:
         )
 
 
-def _seconds(threads: int, limit: float) -> float:
+def _measure_seconds(threads: int, limit: float) -> float:
     """Seconds for some convolutions as in networks of slices; it stops shortly after ``limit`` seconds."""
     torch.set_num_threads(threads)
     image, weight = torch.ones(1, 32, 64, 64), torch.ones(32, 32, 3, 3)

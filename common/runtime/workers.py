@@ -9,14 +9,14 @@ from typing import TypeVar
 
 import torch
 
-from .memory import free_memory
-from .threads import one_thread
+from .memory import measure_free_memory
+from .threads import use_one_thread
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 
-def side_by_side(
+def run_in_parallel(
     work: Callable[[Piece], Result], pieces: Iterable[Piece], device: torch.device, size: int
 ) -> Iterator[Result]:
     """Apply ``work`` to each piece, and yield the results in order. On a CPU several pieces run in parallel threads.
@@ -41,8 +41,8 @@ def side_by_side(
         with torch.inference_mode(inference), torch.set_grad_enabled(grad):
             return work(piece)
 
-    count = int(min(torch.get_num_threads(), max(free_memory(device) / 2 / size, 1)))
-    with one_thread():
+    count = int(min(torch.get_num_threads(), max(measure_free_memory(device) / 2 / size, 1)))
+    with use_one_thread():
         if count == 1:
             yield from map(work, pieces)
             return

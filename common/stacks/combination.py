@@ -26,7 +26,7 @@ _FAINTEST = 1e-12  # least power of a shell, relative to the brightest: else all
 _SHELLS = 100  # shells per cycle/voxel, in which the head's power is averaged
 
 
-class Brightness:
+class BrightnessField:
     r"""A stack's brightness relative to the volume: the exponential of a polynomial of degree 2.
 
     .. math:: g(u) = \exp \sum_{|p| \le 2} c_p\, u_0^{p_0} u_1^{p_1} u_2^{p_2}
@@ -37,8 +37,8 @@ class Brightness:
 
     Args:
         stack: ``(X, Y, Z)``.
-        shown: the volume's values in the same voxels.
-        seen: 1 in voxels that lie in the volume, else 0.
+        simulated: the volume's values in the same voxels.
+        is_inside: 1 in voxels that lie in the volume, else 0.
         spacing: of the voxels in mm.
 
     Attributes:
@@ -46,13 +46,15 @@ class Brightness:
         range: lowest and highest logarithm of the field in these voxels.
     """
 
-    def __init__(self, stack: torch.Tensor, shown: torch.Tensor, seen: torch.Tensor, spacing: Sequence[float]) -> None:
+    def __init__(
+        self, stack: torch.Tensor, simulated: torch.Tensor, is_inside: torch.Tensor, spacing: Sequence[float]
+    ) -> None:
         sigmas = [_BLUR / mm for mm in spacing]
-        y, s = (gaussian_filter((v * seen).double().cpu().numpy(), sigmas) for v in (stack, shown))
+        y, s = (gaussian_filter((v * is_inside).double().cpu().numpy(), sigmas) for v in (stack, simulated))
         tissue = (s > _TISSUE * s.max()) & (y > _TISSUE * y.max())
         chosen = np.argwhere(tissue)
         chosen = chosen[np.random.default_rng(0).permutation(len(chosen))[:_VOXELS]]
-        axes = [_coordinates(n)[index] for n, index in zip(stack.shape, chosen.T, strict=True)]
+        axes = [_make_coordinates(n)[index] for n, index in zip(stack.shape, chosen.T, strict=True)]
         columns = np.stack([math.prod(u**p for u, p in zip(axes, powers, strict=True)) for powers in _POWERS], axis=1)
         dark, bright = (v[tuple(chosen.T)] for v in (y, s))
         logs = np.log(dark / bright)
@@ -64,31 +66,31 @@ class Brightness:
         fitted = columns @ self.coefficients
         self.mean, self.range = float(np.exp(fitted.mean())), (float(fitted.min()), float(fitted.max()))
 
-    def over(self, size: Sequence[int], device: torch.device | str = "cpu") -> torch.Tensor:
+    def evaluate(self, size: Sequence[int], device: torch.device | str = "cpu") -> torch.Tensor:
         """The field, as a volume of this many voxels over the same field of view."""
-        axes = [torch.from_numpy(_coordinates(n)).float().to(device) for n in size]
+        axes = [torch.from_numpy(_make_coordinates(n)).float().to(device) for n in size]
         x, y, z = axes[0][:, None, None], axes[1][:, None], axes[2]
         terms = zip(self.coefficients.tolist(), _POWERS, strict=True)
         return sum(c * x**i * y**j * z**k for c, (i, j, k) in terms).clamp(*self.range).exp()
 
 
-def _coordinates(n: int) -> np.ndarray:
+def _make_coordinates(n: int) -> np.ndarray:
     """Coordinates of the centres of n voxels, from -1 to 1."""
     return (2 * np.arange(n) + 1) / n - 1
 
 
-def likeness(stack: torch.Tensor, shown: torch.Tensor, seen: torch.Tensor) -> float:
+def measure_likeness(stack: torch.Tensor, simulated: torch.Tensor, is_inside: torch.Tensor) -> float:
     """The correlation of detail in tissue: near 1 for the same contrast, near 0 or below for another.
 
     Args:
         stack: ``(X, Y, Z)``, slices along the last axis.
-        shown: a volume's values in the same voxels.
-        seen: 1 in voxels that lie in the volume, else 0.
+        simulated: a volume's values in the same voxels.
+        is_inside: 1 in voxels that lie in the volume, else 0.
 
     Returns:
         The correlation; 0 if there are fewer than 200 voxels to compare.
     """
-    y, s, inside = (v.double().cpu().numpy() for v in (stack, shown, seen))
+    y, s, inside = (v.double().cpu().numpy() for v in (stack, simulated, is_inside))
     tissue = (y > _SHOWN * np.percentile(y, 99)) & (s > _SHOWN * np.percentile(s, 99)) & (inside > 0)
     tissue = binary_erosion(tissue, np.ones((3, 3, 1)), iterations=_BORDER)
     if tissue.sum() < _FEWEST:
@@ -97,7 +99,7 @@ def likeness(stack: torch.Tensor, shown: torch.Tensor, seen: torch.Tensor) -> fl
     return float(np.corrcoef(*details)[0, 1])
 
 
-def in_k_space(
+def combine_in_k_space(
     volumes: Sequence[torch.Tensor],
     inside: Sequence[torch.Tensor],
     across: Sequence[np.ndarray],
@@ -127,7 +129,7 @@ def in_k_space(
     mean = sum(v * m for v, m in zip(volumes, inside, strict=True)) / sum(m.float() for m in inside).clamp_min(1)  # type: ignore[union-attr]
     x, y = (torch.fft.fftfreq(n, device=device) for n in size[:2])
     frequencies = x[:, None, None], y[:, None], torch.fft.rfftfreq(size[2], device=device)
-    power = _power(torch.fft.rfftn(mean), sum(f.square() for f in frequencies).sqrt()) / mean.numel()
+    power = _average_power(torch.fft.rfftn(mean), sum(f.square() for f in frequencies).sqrt()) / mean.numel()
     total: Any = 0.0
     weights: Any = 0.0
     for volume, there, normal, sigma, nu in zip(volumes, inside, across, sigmas, noise, strict=True):
@@ -139,7 +141,7 @@ def in_k_space(
     return torch.fft.irfftn(total / weights, s=size)
 
 
-def _power(spectrum: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
+def _average_power(spectrum: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
     """The mean power of a spectrum in the shell to which each of its frequencies belongs."""
     shell = (radius * _SHELLS).long().flatten()
     totals, counts = (torch.zeros(int(shell.max()) + 1, device=radius.device) for _ in range(2))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..runtime.progress import part, report
+from ..runtime.progress import begin_part, report_share
 from .guide import GuidingEdges
 from .operator import StackOperator
 
@@ -15,7 +15,7 @@ _ROUNDS = 3  # with a guide, whose term is not quadratic
 _LIKELY = 0.0125  # slope that the guide does not show, in the volume's range
 
 
-def agree(
+def enforce_data_consistency(
     volume: torch.Tensor,
     stacks: Sequence[torch.Tensor],
     operators: Sequence[StackOperator],
@@ -52,33 +52,33 @@ def agree(
     terms = list(zip(stacks, operators, weights, strict=True))
     right = sum(weight * a.adjoint(y) for y, a, weight in terms) + trust * start
     for i in range(rounds):
-        form = None if edges is None else edges.around(volume)
+        form = None if edges is None else edges.linearise_around(volume)
 
-        def image(x: torch.Tensor, form: Callable | None = form) -> torch.Tensor:
-            shown = sum(weight * a.adjoint(a(x)) for _, a, weight in terms) + trust * x
-            return shown if form is None else shown + 2 * least / _LIKELY * form(x)
+        def apply_system(x: torch.Tensor, form: Callable | None = form) -> torch.Tensor:
+            total = sum(weight * a.adjoint(a(x)) for _, a, weight in terms) + trust * x
+            return total if form is None else total + 2 * least / _LIKELY * form(x)
 
-        with part(i, rounds):
-            volume = _conjugate_gradients(image, right, volume, iterations)
+        with begin_part(i, rounds):
+            volume = _solve_conjugate_gradients(apply_system, right, volume, iterations)
     return volume
 
 
-def _conjugate_gradients(
-    image: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor, start: torch.Tensor, iterations: int
+def _solve_conjugate_gradients(
+    operator: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor, start: torch.Tensor, iterations: int
 ) -> torch.Tensor:
     """Solve ``image(x) = right`` approximately for a symmetric linear function, from a start."""
-    volume, residual = start.clone(), right - image(start)
+    volume, residual = start.clone(), right - operator(start)
     direction, power = residual.clone(), residual.square().sum()
     enough = _CONVERGED * power
     for i in range(iterations):
         if volume.device.type == "cpu" and power <= enough:
             break
-        shown = image(direction)
+        product = operator(direction)
         # On a GPU nothing changes once it has converged; to leave the loop, the processor would wait.
-        length = (power / (direction * shown).sum()).where(power > enough, 0)
+        length = (power / (direction * product).sum()).where(power > enough, 0)
         volume.add_(length * direction)
-        residual = residual - length * shown
+        residual = residual - length * product
         before, power = power, residual.square().sum()
         direction = residual + (power / before).where(power > enough, 0) * direction
-        report((i + 1) / iterations)
+        report_share((i + 1) / iterations)
     return volume

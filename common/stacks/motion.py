@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
 
 from ..physics.gaussian import FWHM_PER_SIGMA
-from .operator import WIDTH, sampled, spline_coefficients
+from .operator import WIDTH, compute_spline_coefficients, sample_spline
 
 _POINTS = 40_000
 _TISSUE = 0.05  # of the brightest, above which points are compared
@@ -44,7 +44,7 @@ class Motion:
     overlap: float
 
 
-def rigid(motion: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def make_rigid_matrix(motion: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """The matrix (4, 4) of a motion: a translation in mm, and a rotation vector about a centre in degrees."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
@@ -52,7 +52,7 @@ def rigid(motion: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def found_motion(
+def estimate_motion(
     volume: np.ndarray,
     affine: np.ndarray,
     thin: tuple[np.ndarray, np.ndarray],
@@ -76,15 +76,17 @@ def found_motion(
     motion = np.zeros(6)
     for sigma in _COARSE:
         blurred = [gaussian_filter(v, sigma / np.linalg.norm(a[:3, :3], axis=0)) for v, a in ((volume, affine), thin)]
-        motion = _Fit(_spline(blurred[0]), affine, blurred[1], thin[1], 0.0, centre).best(motion)
-    fit = _Fit(_spline(volume), affine, *stack, thickness, centre)
-    before, _ = fit.alike(np.zeros(6))
-    motion = fit.best(motion)
-    after, overlap = fit.alike(motion)
-    return Motion(motion, rigid(motion, centre), (before, after), overlap)
+        motion = _MotionFit(_compute_coefficients(blurred[0]), affine, blurred[1], thin[1], 0.0, centre).fit_motion(
+            motion
+        )
+    fit = _MotionFit(_compute_coefficients(volume), affine, *stack, thickness, centre)
+    before, _ = fit.measure_likeness(np.zeros(6))
+    motion = fit.fit_motion(motion)
+    after, overlap = fit.measure_likeness(motion)
+    return Motion(motion, make_rigid_matrix(motion, centre), (before, after), overlap)
 
 
-def found_slice_motions(
+def estimate_slice_motions(
     volume: np.ndarray, affine: np.ndarray, stack: np.ndarray, stack_affine: np.ndarray, thickness: float = 1.0
 ) -> np.ndarray:
     """Find the motion of each slice of a stack relative to a volume.
@@ -92,7 +94,7 @@ def found_slice_motions(
     Motions are penalised by a standard deviation of 2 mm and degrees, so a slice that shows little hardly moves.
 
     Args:
-        volume, affine: as for :func:`found_motion`.
+        volume, affine: as for :func:`estimate_motion`.
         stack: slices along the last axis.
         stack_affine: 4x4, of the registered stack (mm).
         thickness: of the slices in distances of their centres.
@@ -100,18 +102,18 @@ def found_slice_motions(
     Returns:
         (Z, 4, 4) in mm; multiply the affine by it from the left for each slice.
     """
-    found, coefficients = [], _spline(volume)
+    motions, coefficients = [], _compute_coefficients(volume)
     for i in range(stack.shape[2]):
         centre = (stack_affine @ [*(np.array(stack.shape[:2]) - 1) / 2, i, 1])[:3]
         place = stack_affine.copy()
         place[:3, 3] += i * place[:3, 2]
-        fit = _Fit(coefficients, affine, stack[:, :, i : i + 1], place, thickness, centre)
-        found.append(rigid(fit.best(np.zeros(6), likely=_LIKELY), centre))
-    return np.stack(found)
+        fit = _MotionFit(coefficients, affine, stack[:, :, i : i + 1], place, thickness, centre)
+        motions.append(make_rigid_matrix(fit.fit_motion(np.zeros(6), likely=_LIKELY), centre))
+    return np.stack(motions)
 
 
-def _spline(volume: np.ndarray) -> torch.Tensor:
-    return spline_coefficients(torch.from_numpy(volume.astype(np.float32)))
+def _compute_coefficients(volume: np.ndarray) -> torch.Tensor:
+    return compute_spline_coefficients(torch.from_numpy(volume.astype(np.float32)))
 
 
 def _tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +129,7 @@ def _locate(world: np.ndarray, into: np.ndarray, size: Sequence[int]) -> tuple[n
     return at, ((at >= 0) & (at <= np.array(size)[:, None, None] - 1)).all(axis=(0, 2))
 
 
-class _Fit:
+class _MotionFit:
     """Fits the motion of a stack's points to a volume, given by its spline coefficients."""
 
     def __init__(
@@ -152,21 +154,21 @@ class _Fit:
         self.points = (points[:, :, None] + sigma * along * across[:, None, None]).astype(np.float64)
         self.coefficients, self.into, self.centre = coefficients, np.linalg.inv(affine), centre
 
-    def best(self, motion: np.ndarray, likely: float = np.inf) -> np.ndarray:
+    def fit_motion(self, motion: np.ndarray, likely: float = np.inf) -> np.ndarray:
         """Fit motion and brightness of the stack by least squares, from a given motion.
 
         ``likely`` is the standard deviation of the motion in mm and degrees; larger motions are penalised.
         """
         for _ in range(_STEPS):
-            shown, slopes, inside = self._shown(motion)
+            sampled_values, slopes, inside = self._sample_points(motion)
             if inside.sum() < _FEWEST:
                 break
             values = self.values.double().numpy()
-            gain = float(values[inside] @ shown[inside] / (shown[inside] @ shown[inside]))
-            missed = values - gain * shown
+            gain = float(values[inside] @ sampled_values[inside] / (sampled_values[inside] @ sampled_values[inside]))
+            missed = values - gain * sampled_values
             scale = 1.4826 * np.median(np.abs(missed[inside])) + 1e-12
             counts = inside / (1 + (missed / (_OUTLYING * scale)) ** 2)
-            slopes = np.concatenate([gain * slopes, shown[:, None]], axis=1)
+            slopes = np.concatenate([gain * slopes, sampled_values[:, None]], axis=1)
             weighed = slopes * counts[:, None]
             stiff = np.append(np.full(6, (scale / likely) ** 2), 0.0)
             normal, right = weighed.T @ slopes + np.diag(stiff), weighed.T @ missed - stiff * np.append(motion, 0.0)
@@ -176,41 +178,41 @@ class _Fit:
                 break
         return motion
 
-    def alike(self, motion: np.ndarray) -> tuple[float, float]:
+    def measure_likeness(self, motion: np.ndarray) -> tuple[float, float]:
         """Correlation between the stack's points and the volume, and the share of points that lies in the volume."""
-        shown, _, inside = self._shown(motion)
+        sampled_values, _, inside = self._sample_points(motion)
         if inside.sum() < _FEWEST:
             return 0.0, float(inside.mean())
-        return float(np.corrcoef(self.values.numpy()[inside], shown[inside])[0, 1]), float(inside.mean())
+        return float(np.corrcoef(self.values.numpy()[inside], sampled_values[inside])[0, 1]), float(inside.mean())
 
-    def _shown(self, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _sample_points(self, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The volume's values at the points, their derivatives by the six numbers, and which points lie inside."""
-        turned = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
-        arms = np.einsum("ij,jpn->ipn", turned, self.points - self.centre[:, None, None])
+        rotation = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
+        arms = np.einsum("ij,jpn->ipn", rotation, self.points - self.centre[:, None, None])
         world = arms + (self.centre + motion[:3])[:, None, None]
         at, inside = _locate(world, self.into, self.coefficients.shape)
         positions = torch.from_numpy(at.reshape(3, -1).astype(np.float32)).requires_grad_()
         with torch.enable_grad():
-            shown: Any = sampled(self.coefficients, positions)
-            (slope,) = torch.autograd.grad(shown.sum(), positions)
-        shown = (shown.detach().reshape(at.shape[1:]) @ self.weights).double().numpy()
+            sampled_values: Any = sample_spline(self.coefficients, positions)
+            (slope,) = torch.autograd.grad(sampled_values.sum(), positions)
+        sampled_values = (sampled_values.detach().reshape(at.shape[1:]) @ self.weights).double().numpy()
         # per mm along the axes of the world, times the weight of the profile
         slope = np.einsum("ji,jpn->ipn", self.into[:3, :3], slope.double().numpy().reshape(at.shape))
         slope = slope * self.weights.double().numpy()
         # A rotation by a small vector w moves an arm r by w x r, so the slope along w is r x slope. After a rotation
         # this is only approximate; the next step corrects it.
-        turns = np.cross(arms, slope, axis=0).sum(axis=2) * math.pi / 180
-        return shown, np.concatenate([slope.sum(axis=2), turns]).T, inside
+        rotation_derivatives = np.cross(arms, slope, axis=0).sum(axis=2) * math.pi / 180
+        return sampled_values, np.concatenate([slope.sum(axis=2), rotation_derivatives]).T, inside
 
 
-def found_thickness(
+def estimate_thickness(
     volume: np.ndarray, affine: np.ndarray, stack: np.ndarray, stack_affine: np.ndarray
 ) -> float | None:
     """Find the slice thickness at which a volume, averaged over the slices, correlates best with a stack.
 
     Args:
         volume: ``(X, Y, Z)``, fine across the slices of the stack.
-        affine, stack, stack_affine: as for :func:`found_slice_motions`.
+        affine, stack, stack_affine: as for :func:`estimate_slice_motions`.
 
     Returns:
         Full width at half maximum of a Gaussian, 0.5 to 2 distances of the slices' centres. None if the two have fewer
@@ -226,10 +228,10 @@ def found_thickness(
     if inside.sum() < _FEWEST:
         return None
     positions = torch.from_numpy(at[:, inside].reshape(3, -1).astype(np.float32))
-    lines = sampled(_spline(volume), positions).reshape(-1, len(along)).double().numpy()
+    lines = sample_spline(_compute_coefficients(volume), positions).reshape(-1, len(along)).double().numpy()
 
-    def unlike(thickness: float) -> float:
+    def measure_unlikeness(thickness: float) -> float:
         weights = np.exp(-((along * FWHM_PER_SIGMA / (thickness * distance)) ** 2) / 2)
         return -float(np.corrcoef(lines @ weights, values[inside])[0, 1])
 
-    return float(minimize_scalar(unlike, bounds=_RANGE, method="bounded", options={"xatol": _TO}).x)
+    return float(minimize_scalar(measure_unlikeness, bounds=_RANGE, method="bounded", options={"xatol": _TO}).x)

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from ..degradations import GaussianProfile
 from ..physics.gaussian import FWHM_PER_SIGMA
-from ..physics.spline import apply_along
-from ..runtime.memory import moved
+from ..physics.spline import apply_along_axes
+from ..runtime.memory import move_to_device
 
 _POINTS = 300_000  # computed at a time: more take memory and save no time
 _TELLING = 1.05  # below this ratio of voxel sizes, the stack's voxels count as fine as the volume's
@@ -24,7 +24,7 @@ _NEAR = 1e-4  # voxels; grids that differ by less are the same
 
 
 @lru_cache(maxsize=16)
-def _prefilter(size: int) -> torch.Tensor:
+def _make_prefilter(size: int) -> torch.Tensor:
     """Matrix from samples to the coefficients of the cubic B-spline through them; borders repeat."""
     matrix = np.diag(np.full(size, 4.0)) + np.diag(np.ones(size - 1), 1) + np.diag(np.ones(size - 1), -1)
     matrix[0, 0] += 1
@@ -32,16 +32,16 @@ def _prefilter(size: int) -> torch.Tensor:
     return torch.from_numpy(np.linalg.inv(matrix / 6))
 
 
-def spline_coefficients(volume: torch.Tensor, transposed: bool = False) -> torch.Tensor:
+def compute_spline_coefficients(volume: torch.Tensor, transposed: bool = False) -> torch.Tensor:
     """The coefficients of the cubic B-spline through the voxels of ``(X, Y, Z)``, or the transpose of this."""
-    return apply_along(volume, [_prefilter(size) for size in volume.shape], transposed)
+    return apply_along_axes(volume, [_make_prefilter(size) for size in volume.shape], transposed)
 
 
-def sampled(coefficients: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def sample_spline(coefficients: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Sample a cubic B-spline at positions, as the sum of eight linear interpolations between weighted coefficients.
 
     Args:
-        coefficients: ``(X, Y, Z)``, from :func:`spline_coefficients`.
+        coefficients: ``(X, Y, Z)``, from :func:`compute_spline_coefficients`.
         positions: ``(3, N)`` in voxels; beyond the volume its border repeats.
 
     Returns:
@@ -51,7 +51,7 @@ def sampled(coefficients: torch.Tensor, positions: torch.Tensor) -> torch.Tensor
         Sigg and Hadwiger, Fast third-order texture filtering, GPU Gems 2, 2005, chapter 20.
     """
     weights, places = zip(
-        *(_two_places(along, size) for along, size in zip(positions, coefficients.shape, strict=True)), strict=True
+        *(_split_cubic(along, size) for along, size in zip(positions, coefficients.shape, strict=True)), strict=True
     )
     values = torch.zeros((), device=coefficients.device)
     for which in itertools.product((0, 1), repeat=3):
@@ -62,7 +62,7 @@ def sampled(coefficients: torch.Tensor, positions: torch.Tensor) -> torch.Tensor
     return values
 
 
-def _two_places(position: torch.Tensor, size: int) -> tuple[tuple, tuple]:
+def _split_cubic(position: torch.Tensor, size: int) -> tuple[tuple, tuple]:
     """Weights and places (-1 to 1) of the two linear interpolations that make a cubic one along an axis."""
     before = position.floor()
     t = position - before
@@ -72,7 +72,7 @@ def _two_places(position: torch.Tensor, size: int) -> tuple[tuple, tuple]:
     return (low, high), tuple(2 * place / max(size - 1, 1) - 1 for place in places)
 
 
-class Resampling:
+class SplineResampling:
     """Resamples a volume to another grid by cubic splines; 0 outside of the volume.
 
     Args:
@@ -94,8 +94,8 @@ class Resampling:
         """Returns the volume on the other grid."""
         if self.identical:
             return volume
-        coefficients = spline_coefficients(volume)
-        parts = [sampled(coefficients, at) * inside for _, at, inside in self._parts(volume.device)]
+        coefficients = compute_spline_coefficients(volume)
+        parts = [sample_spline(coefficients, at) * inside for _, at, inside in self._list_parts(volume.device)]
         return torch.cat(parts).reshape(self.new_size)
 
     def adjoint(self, volume: torch.Tensor) -> torch.Tensor:
@@ -105,33 +105,36 @@ class Resampling:
         values = volume.reshape(-1)
         with torch.enable_grad():
             coefficients = torch.zeros(self.size, device=volume.device, requires_grad=True)
-            for part, at, inside in self._parts(volume.device):
-                sampled(coefficients, at).backward(values[part] * inside)
-        return spline_coefficients(coefficients.grad, transposed=True)  # type: ignore[arg-type]
+            for part, at, inside in self._list_parts(volume.device):
+                sample_spline(coefficients, at).backward(values[part] * inside)
+        return compute_spline_coefficients(coefficients.grad, transposed=True)  # type: ignore[arg-type]
 
-    def inside(self, device: torch.device | str = "cpu", margin: float = 0.5) -> torch.Tensor:
+    def find_inside(self, device: torch.device | str = "cpu", margin: float = 0.5) -> torch.Tensor:
         """Returns which voxels of the other grid lie at most ``margin`` voxels beyond the volume's outer centres."""
-        return torch.cat([inside for *_, inside in self._parts(device, margin)]).reshape(self.new_size) > 0
+        return torch.cat([inside for *_, inside in self._list_parts(device, margin)]).reshape(self.new_size) > 0
 
-    def _parts(
+    def _list_parts(
         self, device: torch.device | str, margin: float = 0.5
     ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
         """Yield parts of the other grid: indices, positions in the volume, and 1 inside of it, else 0."""
         x, y, z = (torch.arange(n, device=device, dtype=torch.float64) for n in self.new_size)
         planes = np.arange(len(z)) * len(self.places) // len(z)
-        own = moved(torch.from_numpy(self.places[planes, :3]), device).permute(1, 2, 0)
-        in_plane = own[:, 1, None, :] * y[:, None] + (own[:, 2] * z + own[:, 3])[:, None, :]
-        last = moved(torch.tensor(self.size), device)[:, None] - 1 + margin + _NEAR
+        positions_of_part = move_to_device(torch.from_numpy(self.places[planes, :3]), device).permute(1, 2, 0)
+        in_plane = (
+            positions_of_part[:, 1, None, :] * y[:, None]
+            + (positions_of_part[:, 2] * z + positions_of_part[:, 3])[:, None, :]
+        )
+        last = move_to_device(torch.tensor(self.size), device)[:, None] - 1 + margin + _NEAR
         each = len(y) * len(z)
         rows = max(1, _POINTS // each)
         for begin in range(0, len(x), rows):
-            at = own[:, 0, None, None, :] * x[begin : begin + rows, None, None] + in_plane[:, None]
+            at = positions_of_part[:, 0, None, None, :] * x[begin : begin + rows, None, None] + in_plane[:, None]
             at = at.reshape(3, -1).float()
             inside = ((at > -margin - _NEAR) & (at < last)).all(dim=0)
             yield slice(begin * each, begin * each + at.shape[1]), at, inside.float()
 
 
-def cubes_over(size: Sequence[int], affine: np.ndarray, voxel: float) -> tuple[tuple[int, ...], np.ndarray]:
+def make_cubic_grid(size: Sequence[int], affine: np.ndarray, voxel: float) -> tuple[tuple[int, ...], np.ndarray]:
     """Size and affine (mm) of the grid of cubic voxels over a volume's field of view, from the same first corner.
 
     Args:
@@ -178,32 +181,32 @@ class StackOperator:
         factors = [n if n > _TELLING else 1.0 for n in np.linalg.norm(stack_affine[:3, :3], axis=0) / voxel]
         sigma = thickness * factors[2] / FWHM_PER_SIGMA if factors[2] > 1 else 0.0
         self.in_plane = GaussianProfile((*factors[:2], 1))
-        self.slices: GaussianProfile | _OwnPlanes
+        self.slices: GaussianProfile | _SlicePlanes
         if slice_motions is None:
             self.slices = GaussianProfile((1, 1, factors[2]), thickness)
-            place = self.slices.hr_affine(stack_affine)
+            place = self.slices.compute_hr_affine(stack_affine)
         else:
-            self.slices = _OwnPlanes(stack_size[2], sigma)
-            place = slice_motions @ stack_affine @ self.slices.places(factors[2])
-        fine = self.in_plane.hr_size(self.slices.hr_size(stack_size))
-        to_fine = self.in_plane.hr_affine(np.eye(4))
-        self.resampling = Resampling(size, fine, np.linalg.inv(affine) @ place @ to_fine)
+            self.slices = _SlicePlanes(stack_size[2], sigma)
+            place = slice_motions @ stack_affine @ self.slices.compute_places(factors[2])
+        fine = self.in_plane.compute_hr_size(self.slices.compute_hr_size(stack_size))
+        to_fine = self.in_plane.compute_hr_affine(np.eye(4))
+        self.resampling = SplineResampling(size, fine, np.linalg.inv(affine) @ place @ to_fine)
         across = np.linalg.solve(affine[:3, :3], stack_affine[:3, 2])
         self.across = across / np.linalg.norm(across)
         self.sigma = sigma
-        inside = self.resampling.inside(device, margin=0.0).float()  # beyond its centres a volume is extrapolated
-        self.seen = (self.slices(self.in_plane(inside)) > _WHOLE).float()
+        inside = self.resampling.find_inside(device, margin=0.0).float()  # beyond its centres a volume is extrapolated
+        self.is_inside = (self.slices(self.in_plane(inside)) > _WHOLE).float()
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         """Returns the stack that is simulated from a volume ``(X, Y, Z)``."""
-        return self.seen * self.slices(self.in_plane(self.resampling(volume)))
+        return self.is_inside * self.slices(self.in_plane(self.resampling(volume)))
 
     def adjoint(self, stack: torch.Tensor) -> torch.Tensor:
         """Returns the transpose of the operator, applied to a stack."""
-        return self.resampling.adjoint(self.in_plane.adjoint(self.slices.adjoint(self.seen * stack)))
+        return self.resampling.adjoint(self.in_plane.adjoint(self.slices.adjoint(self.is_inside * stack)))
 
 
-class _OwnPlanes:
+class _SlicePlanes:
     """Averages the planes of each of ``count`` slices with a Gaussian, ``sigma`` in planes; slices share no planes."""
 
     def __init__(self, count: int, sigma: float) -> None:
@@ -213,18 +216,18 @@ class _OwnPlanes:
         weights = np.exp(-((self.along / max(sigma, 1e-6)) ** 2) / 2)
         self.matrix = torch.from_numpy(np.kron(np.eye(count), weights / weights.sum()))
 
-    def places(self, factor: float) -> np.ndarray:
+    def compute_places(self, factor: float) -> np.ndarray:
         """Matrices (Z, 4, 4) from each slice's planes to the stack's voxels; ``factor`` planes make one slice."""
-        found = np.broadcast_to(np.diag([1.0, 1.0, 1 / factor, 1.0]), (self.count, 4, 4)).copy()
+        matrices = np.broadcast_to(np.diag([1.0, 1.0, 1 / factor, 1.0]), (self.count, 4, 4)).copy()
         middles = np.arange(self.count) * self.each + (self.each - 1) / 2
-        found[:, 2, 3] = np.arange(self.count) - middles / factor
-        return found
+        matrices[:, 2, 3] = np.arange(self.count) - middles / factor
+        return matrices
 
-    def hr_size(self, size: Sequence[int]) -> tuple[int, ...]:
+    def compute_hr_size(self, size: Sequence[int]) -> tuple[int, ...]:
         return (*size[:2], self.count * self.each)
 
     def __call__(self, planes: torch.Tensor) -> torch.Tensor:
-        return apply_along(planes, [None, None, self.matrix])
+        return apply_along_axes(planes, [None, None, self.matrix])
 
     def adjoint(self, slices: torch.Tensor) -> torch.Tensor:
-        return apply_along(slices, [None, None, self.matrix], transposed=True)
+        return apply_along_axes(slices, [None, None, self.matrix], transposed=True)

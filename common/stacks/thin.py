@@ -13,10 +13,10 @@ from torch import nn
 from ..degradations import GaussianProfile
 from ..networks import RDN, SignedRange
 from ..runtime.precision import Autocast
-from ..weights import load, read_overlay
+from ..weights import load_weights, read_overlay
 
 
-def thin_slice_network(factor: int, **sizes: Any) -> SignedRange:
+def make_thin_slice_network(factor: int, **sizes: Any) -> SignedRange:
     """The network that makes ``factor`` thin slices from each thick one: SRNet of Wang et al. 2023.
 
     ``sizes`` are further arguments of :class:`common.networks.RDN`.
@@ -29,7 +29,7 @@ class ThinSliceNetworks:
 
     Args:
         models: folder of weights, each with its overlay.
-        network: function that makes the network of a factor, such as :func:`thin_slice_network`.
+        network: function that makes the network of a factor, such as :func:`make_thin_slice_network`.
         device: where the networks run.
 
     Attributes:
@@ -52,18 +52,18 @@ class ThinSliceNetworks:
         self.network, self.device = network, device
         self.loaded: dict[int, nn.Module] = {}
 
-    def of(self, ratio: float, like: nn.Module) -> tuple[int, nn.Module]:
+    def select_network(self, ratio: float, template: nn.Module) -> tuple[int, nn.Module]:
         """The factor nearest to a ratio of slice thickness to the wanted thickness, and its network.
 
-        ``like`` is the network that is already loaded, and is returned if it has that factor. Others run in its
+        ``template`` is the network that is already loaded, and is returned if it has that factor. Others run in its
         precision. Weights that do not fit their network are a ValueError.
         """
         factor = min(self.files, key=lambda known: abs(known - ratio))
         path = self.files[factor]
-        if getattr(like, "origin", {}).get("path") == str(path):
-            return factor, like
+        if getattr(template, "origin", {}).get("path") == str(path):
+            return factor, template
         if factor not in self.loaded:
             degradation = GaussianProfile((1, 1, factor))
-            self.loaded[factor] = load(self.network(factor), path, self.device, degradation=degradation)
+            self.loaded[factor] = load_weights(self.network(factor), path, self.device, degradation=degradation)
         network = self.loaded[factor]
-        return factor, Autocast(network, **like.autocast) if isinstance(like, Autocast) else network
+        return factor, Autocast(network, **template.autocast) if isinstance(template, Autocast) else network

@@ -11,36 +11,38 @@ from pathlib import Path
 
 from ..data.lists.datalist import FILE
 from ..reports import merge_pictures, merge_tables
-from .runs import Run, evaluated_with, words
+from .runs import Run, list_evaluation_words, make_command_words
 
 ROWS = "rows.json"
 
 
-def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, list[dict]]:
+def describe_runs(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, list[dict]]:
     """Return the content of ``rows.json``: the runs of each row, with their commands and a digest of the datalist.
 
     Folders are relative to ``output_dir``; ``trained`` is that of the evaluated weights.
     """
     rows: dict[str, list[dict]] = {}
-    listed = Path(str(runs[0].override["dataset_dir"])) / FILE
-    digest = hashlib.sha256(listed.read_bytes()).hexdigest()[:12] if listed.is_file() else None
+    datalist = Path(str(runs[0].override["dataset_dir"])) / FILE
+    digest = hashlib.sha256(datalist.read_bytes()).hexdigest()[:12] if datalist.is_file() else None
     for run in runs:
         # Without output_dir, which a command in another working directory spells differently.
-        command = [word for word in words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))]
+        command = [
+            word for word in make_command_words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))
+        ]
         entry = {key: getattr(run, key) for key in ("seed", "weights", "start", "knows")}
-        entry |= {"command": [*command, *evaluated_with(run)], "datalist": digest}
+        entry |= {"command": [*command, *list_evaluation_words(run)], "datalist": digest}
         entry["folder"] = run.folder.relative_to(output_dir).as_posix()
         entry["trained"] = run.trained and Path(os.path.relpath(run.trained, output_dir)).as_posix()
         rows.setdefault(run.row, []).append(entry)
     return rows
 
 
-def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mapping]], all_rows: bool) -> None:
+def check_same_commands(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mapping]], all_rows: bool) -> None:
     """Refuse to go on with the folder of a table whose runs were made by other commands.
 
     Args:
         output_dir: folder of the table.
-        rows: from :func:`described`, of the runs that are to be made or kept.
+        rows: from :func:`describe_runs`, of the runs that are to be made or kept.
         all_rows: whether unfinished runs and removed rows must be the same too, as for rows run one by one.
 
     Raises:
@@ -52,7 +54,7 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
         given = ([f"weights of {r.get('trained', r['folder'])}", f"{FILE} of digest {r.get('datalist')}"] for r in runs)
         return {run["folder"]: [*run["command"], *words] for run, words in zip(runs, given, strict=True)}
 
-    known, new = read(rows_in(output_dir)), read(rows)
+    known, new = read(read_rows(output_dir)), read(rows)
     if not known:
         return
     for folder in sorted(known.keys() | new.keys() if all_rows else known.keys() & new.keys()):
@@ -71,7 +73,8 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
 
 
 def write_rows(output_dir: str | os.PathLike[str], rows: Mapping[str, Sequence[Mapping]]) -> None:
-    """Write ``rows.json``, as of :func:`described`, by which :func:`merged` finds what the runs have left."""
+    """Write ``rows.json``, as of :func:`describe_runs`, by which :func:`merge_finished_rows` finds what the runs have
+    left."""
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     # Commands of several rows may start at once, so each writes to a name of its own.
     with tempfile.NamedTemporaryFile("w", dir=output_dir, prefix=".part-", suffix=ROWS, delete=False) as file:
@@ -80,7 +83,7 @@ def write_rows(output_dir: str | os.PathLike[str], rows: Mapping[str, Sequence[M
     os.replace(file.name, Path(output_dir) / ROWS)
 
 
-def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[str]:
+def merge_finished_rows(output_dir: str | os.PathLike, against: str | None = None) -> list[str]:
     """Merge the rows with only finished runs into one table and one picture per case, and print the table.
 
     Args:
@@ -94,20 +97,20 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
         FileNotFoundError: when there is no ``rows.json``.
         ValueError: when no row is called ``against``.
     """
-    rows = rows_in(output_dir)
+    rows = read_rows(output_dir)
     if not rows:
         raise FileNotFoundError(f"{Path(output_dir) / ROWS}: there is no such file; expected the folder of an ablate.")
-    check_against(against, rows)
+    check_comparison_row(against, rows)
     complete: dict[str, dict[int | None, list[Path]]] = {}
     missing = []
     for name, runs in rows.items():
-        left = not_done(output_dir, runs)
+        left = list_unfinished(output_dir, runs)
         missing += left
         for run in [] if left else runs:
             complete.setdefault(name, {}).setdefault(run["seed"], []).append(Path(output_dir) / run["folder"])
     if complete:
         tested = against in ("cubic", *complete)
-        labels = {name: about(output_dir, rows[name]) for name in complete}
+        labels = {name: describe_row(output_dir, rows[name]) for name in complete}
         print(merge_tables(output_dir, complete, against if tested else None, labels))
         if against and not tested:
             print(f"no paired t-test: the row {against} is not done")
@@ -116,8 +119,8 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
     return missing
 
 
-def forget(output_dir: str | os.PathLike) -> None:
-    """Remove the table and the pictures of :func:`merged`, because runs are about to be repeated."""
+def remove_merged(output_dir: str | os.PathLike) -> None:
+    """Remove the table and the pictures of :func:`merge_finished_rows`, because runs are about to be repeated."""
     table = Path(output_dir) / "table.json"
     cases = {row["case"] for row in json.loads(table.read_text())["cases"]} if table.is_file() else ()
     pictures = (f"{case}{end}.png" for case in cases for end in ("", "_profile"))
@@ -125,30 +128,30 @@ def forget(output_dir: str | os.PathLike) -> None:
         (Path(output_dir) / name).unlink(missing_ok=True)
 
 
-def check_against(against: str | None, names: Sequence[str] | Mapping) -> None:
+def check_comparison_row(against: str | None, names: Sequence[str] | Mapping) -> None:
     """Refuse a row for comparison that does not exist."""
     if against not in (None, "cubic", *names):
         raise ValueError(f"--against {against}: there is no such row, only cubic; {'; '.join(names)}.")
 
 
-def rows_in(output_dir: str | os.PathLike) -> dict[str, list[dict]]:
+def read_rows(output_dir: str | os.PathLike) -> dict[str, list[dict]]:
     """Return the content of ``rows.json``; empty if it does not exist."""
     path = Path(output_dir) / ROWS
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def not_done(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> list[str]:
-    """The folders of a row's runs, as of :func:`rows_in`, that have no table yet."""
+def list_unfinished(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> list[str]:
+    """The folders of a row's runs, as of :func:`read_rows`, that have no table yet."""
     folders = [Path(output_dir) / run["folder"] for run in runs]
     return [str(folder) for folder in folders if not (folder / "table.json").is_file()]
 
 
-def about(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
-    """Return the facts about a finished row, as of :func:`rows_in`, for :func:`common.reports.merge_tables`.
+def describe_row(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
+    """Return the facts about a finished row, as of :func:`read_rows`, for :func:`common.reports.merge_tables`.
 
     ``iterations`` are those of one training of the weights, over all stages and pooled runs; None without training.
     """
-    folders = [folder for run in runs if (folder := weights_of(output_dir, run))]
+    folders = [folder for run in runs if (folder := find_weights(output_dir, run))]
     histories = [path.read_text().splitlines() for folder in folders for path in folder.glob("history*.jsonl")]
     lengths = [json.loads(lines[-1])["iteration"] for lines in histories]
     seeds = len({run["seed"] for run in runs})
@@ -156,7 +159,7 @@ def about(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
     return {"iterations": sum(lengths) // seeds if lengths else None, "knew": knew, "weights": weights, "start": start}
 
 
-def weights_of(output_dir: str | os.PathLike, run: Mapping) -> Path | None:
-    """Return the folder of the run whose weights a run, as of :func:`rows_in`, evaluates; None without weights."""
+def find_weights(output_dir: str | os.PathLike, run: Mapping) -> Path | None:
+    """Return the folder of the run whose weights a run, as of :func:`read_rows`, evaluates; None without weights."""
     weights = run.get("trained", run["folder"])
     return None if weights is None else Path(output_dir) / weights

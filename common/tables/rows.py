@@ -17,13 +17,13 @@ _KEYS = {
     "override": dict,
     "pool": list,
     "weights": str | None,
-    "agreement": bool,
+    "data_consistency": bool,
     "start": str,
     "knows": str,
 }
 _JSON = {str: "string", list: "array", dict: "object", bool: "boolean", str | None: "string or null"}
 # Keys that make a row's results agree with their scans.
-_AGREEMENT = {
+_DATA_CONSISTENCY = {
     "evaluate#evaluator#inferer": {
         "_target_": "common.inferers.ConsistentInferer",
         "inferer": "@train#inferer",
@@ -32,7 +32,7 @@ _AGREEMENT = {
 }
 
 
-def rows_of(bundle: str | None, table: str) -> list[dict]:
+def read_table_rows(bundle: str | None, table: str) -> list[dict]:
     """The rows of a table, each with all its keys.
 
     Args:
@@ -85,7 +85,7 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
             if not isinstance(value, _KEYS[key]):
                 raise ValueError(f"{where}: '{key}' is {value!r}, expected a JSON {_JSON[_KEYS[key]]}.")
         name = row.get("name", "")
-        folder = folder_of(name)
+        folder = make_folder_name(name)
         if not folder or name in RESERVED:
             raise ValueError(
                 f"{where}: the name is '{name}', expected one with a letter or digit, and not {', '.join(RESERVED)}."
@@ -97,10 +97,10 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
         if "pool" in row and not (row["pool"] and all(isinstance(entry, dict) for entry in row["pool"])):
             raise ValueError(f"{where}: 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
         row = dict(row)
-        if row.pop("agreement", False):
-            row["override"] = {**_AGREEMENT, **row.get("override", {})}
+        if row.pop("data_consistency", False):
+            row["override"] = {**_DATA_CONSISTENCY, **row.get("override", {})}
         if row.get("weights") is not None:
-            row = _evaluated_again(row, rows, where)
+            row = _repeat_evaluation(row, rows, where)
         if "bundle" in row:
             _check_bundle(f"{where}: 'bundle'", row["bundle"])
         elif bundle is None:
@@ -119,7 +119,7 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
     return list(rows.values())
 
 
-def _evaluated_again(row: dict, rows: Mapping[str, dict], where: str) -> dict:
+def _repeat_evaluation(row: dict, rows: Mapping[str, dict], where: str) -> dict:
     """Return a row with the weights and keys of an earlier row, and its own keys laid over them."""
     if row["weights"] not in rows:
         raise ValueError(
@@ -153,7 +153,7 @@ def _check_overlay(row: Mapping, overlay: str, where: str) -> None:
         raise FileNotFoundError(f"{where} ('{row['name']}'): the overlay {path} is not there.")
 
 
-def in_size(row: dict, size: str) -> dict:
+def apply_size_overlay(row: dict, size: str) -> dict:
     """Return the row in a size, with this overlay of its bundle.
 
     Raises:
@@ -163,7 +163,7 @@ def in_size(row: dict, size: str) -> dict:
     return {**row, "overlays": [*row["overlays"], size]}
 
 
-def over_folds(row: dict, folds: int) -> dict:
+def expand_folds(row: dict, folds: int) -> dict:
     """Return the row with each of its runs on each of the ``folds`` of a cross-validation, and its test cases pooled.
 
     Raises:
@@ -176,6 +176,6 @@ def over_folds(row: dict, folds: int) -> dict:
     return {**row, "pool": pool}
 
 
-def folder_of(name: str) -> str:
+def make_folder_name(name: str) -> str:
     """Return a row's folder: its name without characters that are not used in folder names."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("._")

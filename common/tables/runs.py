@@ -9,8 +9,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ..override_checks import find_unread, top_of
-from .rows import folder_of
+from ..override_checks import find_unread, get_top_key
+from .rows import make_folder_name
 
 _OF_EVALUATION = {"evaluate", "checkpoint", "digest"}  # keys that evaluate.json brings
 
@@ -44,17 +44,17 @@ class Run:
     knows: str | None = None
 
     @property
-    def trains(self) -> bool:
+    def is_training(self) -> bool:
         """Whether it is a training, not only an evaluation."""
         return self.trained == self.folder
 
     @property
-    def awaits(self) -> Path | None:
+    def awaited_folder(self) -> Path | None:
         """The folder of another run, whose weights it evaluates; None if there is none."""
-        return None if self.trains else self.trained
+        return None if self.is_training else self.trained
 
 
-def runs_of(
+def list_runs(
     rows: Sequence[Mapping],
     output_dir: Path,
     override: Mapping[str, Any],
@@ -66,7 +66,7 @@ def runs_of(
     A key that only some rows' configs have is set for these. The rows without it are printed.
 
     Args:
-        rows: as of :func:`common.tables.rows.rows_of`.
+        rows: as of :func:`common.tables.rows.read_table_rows`.
         output_dir, override, seeds, trained: as for :func:`common.commands.ablate.ablate`.
 
     Raises:
@@ -77,7 +77,7 @@ def runs_of(
         raise ValueError(f"--{taken.pop()}: ablate sets this for each run; leave it out.")
     common = ["dataset_dir", "output_dir", "ckpt_dir", "resume", "config_file", *override]
     _check_seeds(seeds, "the command line", override)
-    configs_of, lacking = _configs_of(rows, override)
+    configs_of, lacking = _list_configs(rows, override)
     runs = []
     for row in rows:
         configs = configs_of[row["name"]]
@@ -87,14 +87,14 @@ def runs_of(
             _check_seeds(seeds, f"row '{row['name']}'", keys)
             for key in keys:
                 for other in common:
-                    if _overlap(key, other):
+                    if _are_overlapping(key, other):
                         raise ValueError(
                             f"row '{row['name']}' sets {key}, but {other} is set for all rows, which would make rows "
                             "equal; remove it from the row or from the command line."
                         )
-        own, source = output_dir / folder_of(row["name"]), None
+        folder, source = output_dir / make_folder_name(row["name"]), None
         if row["weights"] is not None:
-            source = (trained or output_dir) / folder_of(row["weights"])
+            source = (trained or output_dir) / make_folder_name(row["weights"])
         for seed in range(seeds) if seeds > 1 else [None]:
             for number, keys in enumerate(pool, start=1):
                 title, inner = row["name"], Path()
@@ -105,12 +105,12 @@ def runs_of(
                 keys = {**keys, **own_override}
                 known = {key: row[key] for key in ("weights", "start", "knows")}
                 trained_in = None if source is None else source / inner
-                runs.append(Run(row["name"], seed, title, own / inner, configs, keys, trained_in, **known))
+                runs.append(Run(row["name"], seed, title, folder / inner, configs, keys, trained_in, **known))
     # Ordered by seed, so that all rows of an interrupted table have about the same number of seeds.
     return sorted(runs, key=lambda run: run.seed or 0)
 
 
-def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _list_configs(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Return each row's configs by its name; and for each key that some rows have, the rows without it."""
     configs = {}
     having: dict[str, set] = {key: set() for key in keys}
@@ -131,20 +131,20 @@ def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[st
 
 def _check_seeds(seeds: int, where: str, keys: Collection[str]) -> None:
     """Refuse ``seed`` as a key if there are several seeds."""
-    if seeds > 1 and any(_overlap(key, "seed") for key in keys):
+    if seeds > 1 and any(_are_overlapping(key, "seed") for key in keys):
         raise ValueError(
             f"{where} sets seed, which --seeds {seeds} sets to 0 to {seeds - 1} in turn; take seed out, or leave out "
             "--seeds."
         )
 
 
-def _overlap(key: str, other: str) -> bool:
+def _are_overlapping(key: str, other: str) -> bool:
     """Whether two keys of a config are the same or one is within the other."""
     parts, others = (k.replace("::", "#").split("#") for k in (key, other))
     return all(map(str.__eq__, parts, others))
 
 
-def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
+def make_command_words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
     """Return the words after ``python -m monai.bundle run`` that train or ``evaluate``; ``resume`` continues training.
 
     An evaluation lays evaluate.json over the training's configs, and over it the overlay of the weights, if there is
@@ -162,18 +162,18 @@ def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
             configs.append(str(overlay))
             keys = {"checkpoint": overlay.with_suffix(".pt"), **keys}  # its present path
     else:
-        keys = {key: value for key, value in keys.items() if top_of(key) not in _OF_EVALUATION}
+        keys = {key: value for key, value in keys.items() if get_top_key(key) not in _OF_EVALUATION}
         if resume:
             keys["resume"] = True
-    return [f"--config_file={configs}", *_options(keys)]
+    return [f"--config_file={configs}", *_format_options(keys)]
 
 
-def evaluated_with(run: Run) -> list[str]:
+def list_evaluation_words(run: Run) -> list[str]:
     """Return the words that a run's evaluation has and its training does not have."""
-    return _options({key: value for key, value in run.override.items() if top_of(key) in _OF_EVALUATION})
+    return _format_options({key: value for key, value in run.override.items() if get_top_key(key) in _OF_EVALUATION})
 
 
-def _options(keys: Mapping[str, object]) -> list[str]:
+def _format_options(keys: Mapping[str, object]) -> list[str]:
     """Return keys as words. None is an expression, because MONAI ignores an override that is None."""
     # With the equals sign, because a value may begin with a dash.
     return [f"--{key}={'$None' if value is None else value}" for key, value in keys.items()]

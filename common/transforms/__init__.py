@@ -5,16 +5,16 @@ from .ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, che
 from .denoise import DenoiseSlicesd, estimate_noise
 from .flips import RandFlipHRd
 from .labels import CheckLabelsd, SaveLabelsd
-from .load_stacks import GuideStacksd, LoadStacksd, OnGridOfd
-from .measure_consistency import MeasureAgreementd
+from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled
+from .measure_consistency import MeasureDataConsistencyd
 from .registration.guide import ResampleGuided, ShiftGuided
 from .registration.misalignment import RandMisalignd
-from .registration.placement import misplacement
+from .registration.placement import find_misplacement
 from .registration.register import RegisterHRd, RegisterLRd, register_guide
 from .scan.acquired import AcquiredMatrixd
 from .scan.check import CheckHeaderd, CheckMemoryd, CheckVoxelsd, ResizePlanesd
 from .scan.interleaved import EvenSlicesd
 from .scan.load import LoadScand
 from .scan.save import SaveVolumed
-from .scan.scan_statistics import CheckTrainingRanged, scan_statistics, widened_range
+from .scan.scan_statistics import CheckTrainingRanged, compute_scan_statistics, widen_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd

@@ -38,7 +38,7 @@ class StageTargetd(MapTransform):
         device: torch.device | str,
     ) -> None:
         super().__init__(keys)
-        self.whole, self.inferer = inferer, inferer.before(1)
+        self.whole, self.inferer = inferer, inferer.select_earlier_stages(1)
         self.network = network
         self.degradation = degradation
         self.device = device
@@ -56,9 +56,11 @@ class StageTargetd(MapTransform):
             guide = torch.as_tensor(d["guide"])[None].to(self.device) if "guide" in d else None
             hr = self.inferer(lr, self.network, guide)[0].cpu()
             lr_size = [math.floor(n / f) for n, f in zip(hr.shape[1:], self.degradation.factors, strict=True)]
-            x, y, z = self.degradation.hr_size(lr_size)
+            x, y, z = self.degradation.compute_hr_size(lr_size)
             if guide is not None:
-                d["guide"] = self.inferer.guide_after(guide, lr.shape, len(self.inferer.stages))[0].cpu()[:, :x, :y, :z]
+                d["guide"] = self.inferer.resample_guide(guide, lr.shape, len(self.inferer.stages))[0].cpu()[
+                    :, :x, :y, :z
+                ]
             d["hr"] = hr[:, :x, :y, :z]
             d[key] = self.degradation(d["hr"])
         return d

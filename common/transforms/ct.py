@@ -17,10 +17,10 @@ from scipy import ndimage
 from torch.nn.functional import avg_pool3d
 
 from ..degradations import GaussianProfile
-from ..io.files import read_object
-from ..physics.scale import across_slices
-from ..physics.spline import apply_along, upsampling_matrix
-from .scan.volume import with_meta
+from ..io.files import read_json_object
+from ..physics.scale import get_slice_factor
+from ..physics.spline import apply_along_axes, make_upsampling_matrix
+from .scan.volume import attach_meta
 
 AIR = -1000.0
 # Scanners clip at -1024 HU and write this, or less, outside of the circle that they reconstruct.
@@ -89,8 +89,8 @@ class HounsfieldWindowd(MapTransform):
             file = ct.meta.get("filename_or_obj", key)
             stored = ct.as_tensor().float()
             offset = self._find_offset(stored, file) if self.offset == "auto" else self.offset
-            hu = padding_to_air(stored + offset)
-            body = torch.from_numpy(body_mask(hu[0], voxel_sizes(np.asarray(ct.affine))))
+            hu = replace_padding(stored + offset)
+            body = torch.from_numpy(find_body(hu[0], voxel_sizes(np.asarray(ct.affine))))
             hu[0][~body] = AIR
             windowed = ((hu - self.low) / (self.high - self.low)).clamp_(0, 1)
             if windowed.min() == windowed.max():
@@ -99,14 +99,14 @@ class HounsfieldWindowd(MapTransform):
                     f"{hu.min().item():g} to {hu.max().item():g} HU. Use another --window, or --ct_offset if "
                     "these are not HU."
                 )
-            d[key] = with_meta(windowed, ct.affine, ct.meta)
+            d[key] = attach_meta(windowed, ct.affine, ct.meta)
         return d
 
     @staticmethod
     def _find_offset(stored: torch.Tensor, file: Any) -> float:
         offset = find_ct_offset(stored)
         if offset is None:
-            low, median, high = np.quantile(_sample(stored), [0.001, 0.5, 0.999])
+            low, median, high = np.quantile(_draw_sample(stored), [0.001, 0.5, 0.999])
             raise ValueError(
                 f"{file}: does not look like CT in Hounsfield units (HU): it ranges from {stored.min().item():g} to "
                 f"{stored.max().item():g} (0.1st percentile {low:g}, median {median:g}, 99.9th {high:g}). Expected are "
@@ -135,7 +135,7 @@ class CheckMRd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
             volume = torch.as_tensor(data[key])
-            low, high = np.quantile(_sample(volume), [0.001, 0.999])
+            low, high = np.quantile(_draw_sample(volume), [0.001, 0.999])
             # Signed MR may have an offset, and resampled MR undershoots 0 by a small part of its range.
             negative = low < _NO_MR and low < -0.1 * high
             if negative or find_ct_offset(volume) is not None:
@@ -158,15 +158,15 @@ def find_ct_offset(stored: torch.Tensor | np.ndarray) -> float | None:
         0 for values in HU, -1000 or -1024 if air is at 0 or 24, None if the values are not CT. If air is clipped to a
         constant 0, the offset is -1000.
     """
-    values = _sample(stored)
+    values = _draw_sample(stored)
     for offset in (0.0, AIR):
         # The tissues' ranges are wide enough to be right 24 HU off as well.
         if _is_hounsfield(values + offset):
-            return -1024.0 if offset and _air_level(values) > 12 else offset
+            return -1024.0 if offset and _find_air_level(values) > 12 else offset
     return None
 
 
-def _sample(values: torch.Tensor | np.ndarray) -> np.ndarray:
+def _draw_sample(values: torch.Tensor | np.ndarray) -> np.ndarray:
     """Some two million of the values, spread evenly."""
     flat = torch.as_tensor(values).flatten()
     # An odd step does not stay in a few columns of volumes whose sizes are powers of 2.
@@ -186,7 +186,7 @@ def _is_hounsfield(values: np.ndarray) -> bool:
     return peak > _LEAST_PEAK and (body < _EDGE[1]).sum() < _MOST_EDGE * tissue.size
 
 
-def _air_level(values: np.ndarray) -> float:
+def _find_air_level(values: np.ndarray) -> float:
     """Where air is, about 0 or 24, in CT whose values were made positive."""
     # The lowest value and 0 hold padding and what was cut off there, not only air.
     levels = np.arange(max(-100, int(np.floor(values.min())) + 1), 501)
@@ -198,7 +198,7 @@ def _air_level(values: np.ndarray) -> float:
     return float(levels[peak]) if smooth[peak] > 5 * smooth[levels > 400].mean() else 0.0
 
 
-def padding_to_air(hu: torch.Tensor) -> torch.Tensor:
+def replace_padding(hu: torch.Tensor) -> torch.Tensor:
     """Replace padding, -1024 or less, outside of the scanned region of ``(1, X, Y, Z)`` in HU by air.
 
     If the volume has air too, exact zeros that reach a corner also count as padding, because resampling leaves them.
@@ -215,7 +215,7 @@ def padding_to_air(hu: torch.Tensor) -> torch.Tensor:
     return hu
 
 
-def body_mask(hu: torch.Tensor, spacing: Sequence[float]) -> np.ndarray:
+def find_body(hu: torch.Tensor, spacing: Sequence[float]) -> np.ndarray:
     """Find the patient: large, thick parts of the volume above air, with their holes filled.
 
     The volume is thresholded on a grid of at most 2 mm. Opening removes the thin shells of tables and headrests. Parts
@@ -235,7 +235,7 @@ def body_mask(hu: torch.Tensor, spacing: Sequence[float]) -> np.ndarray:
     above = (pooled > _SURFACE).numpy()
     if above.all() or not above.any():
         return np.ones(hu.shape, dtype=bool)
-    mask = _without_thin_parts(above, grid)
+    mask = _remove_thin_parts(above, grid)
     for axis in range(3):
         plane = ndimage.generate_binary_structure(3, 1)
         plane[tuple([0, 2] if i == axis else slice(None) for i in range(3))] = False
@@ -246,7 +246,7 @@ def body_mask(hu: torch.Tensor, spacing: Sequence[float]) -> np.ndarray:
     return mask
 
 
-def _without_thin_parts(above: np.ndarray, grid: Sequence[float]) -> np.ndarray:
+def _remove_thin_parts(above: np.ndarray, grid: Sequence[float]) -> np.ndarray:
     core = ndimage.distance_transform_edt(above, sampling=grid) > _THIN
     if not core.any():
         return above
@@ -291,38 +291,38 @@ class CheckThickSlicesd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.scale, self.models = scale if isinstance(scale, (int, float)) else across_slices(scale), models
+        self.scale, self.models = scale if isinstance(scale, (int, float)) else get_slice_factor(scale), models
         if models is not None:
             check_slice_factor(self.scale)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
             *plane, thickness = voxel_sizes(np.asarray(data[key].affine))
-            self._check(thickness, max(plane), data[key].meta.get("filename_or_obj", key))
+            self._check_spacing(thickness, max(plane), data[key].meta.get("filename_or_obj", key))
         return dict(data)
 
-    def _check(self, thickness: float, pixel: float, file: Any) -> None:
-        found = f"{file}: slices are {thickness:.4g} mm apart and pixels are {pixel:.4g} mm"
+    def _check_spacing(self, thickness: float, pixel: float, file: Any) -> None:
+        finding = f"{file}: slices are {thickness:.4g} mm apart and pixels are {pixel:.4g} mm"
         result = thickness / self.scale
         if thickness * _ROUNDING < _ALIKE * pixel:
             raise ValueError(
-                f"{found}, isotropic or nearly: no thick slices, which are at least {_ALIKE} times the pixels. This "
+                f"{finding}, isotropic or nearly: no thick slices, which are at least {_ALIKE} times the pixels. This "
                 "method makes thick slices thin. Check slice_axis, or leave the volume out. For training, list "
                 "thin-slice MR as hr; it is then thickened."
             )
         if result * _ROUNDING < pixel / _ALIKE:
             raise ValueError(
-                f"{found}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. "
-                f"{self._advice(thickness, pixel)}"
+                f"{finding}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. "
+                f"{self._advise(thickness, pixel)}"
             )
         if result > _ALIKE * pixel * _ROUNDING:
             warnings.warn(
-                f"{found}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
-                f"{self._advice(thickness, pixel)}",
+                f"{finding}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
+                f"{self._advise(thickness, pixel)}",
                 stacklevel=2,
             )
 
-    def _advice(self, thickness: float, pixel: float) -> str:
+    def _advise(self, thickness: float, pixel: float) -> str:
         """Advice for slices that do not fit the scale; spacings in mm."""
         fitting = [1, 1, int(np.clip(round(thickness / pixel), *_SCALES))]
         if fitting[2] == self.scale:
@@ -330,8 +330,8 @@ class CheckThickSlicesd(MapTransform):
         scale = f'--scale "{fitting}"'.replace(", ", ",")
         if self.models is None:
             return f"The scale that fits is {scale}."
-        overlays = (path for path in sorted(Path(self.models).glob("*.json")) if read_object(path)[0] is not None)
-        laid = next((path for path in overlays if read_object(path)[0].get("scale") == fitting), None)
+        overlays = (path for path in sorted(Path(self.models).glob("*.json")) if read_json_object(path)[0] is not None)
+        laid = next((path for path in overlays if read_json_object(path)[0].get("scale") == fitting), None)
         if laid is None:
             return f"Weights for {fitting} would fit, and there are none in {self.models}."
         return (
@@ -374,7 +374,9 @@ class ResampleHRd(MapTransform):
             )
             volume = coarser(volume[:, :x, :y, :z])
             size = volume.shape[1:]
-            axes = zip(size, finer.hr_size(size), finer.factors, finer.offset, strict=True)
-            volume = apply_along(volume, [None if f == 1 else upsampling_matrix(n, m, f, o) for n, m, f, o in axes])
-            d[key] = with_meta(volume, finer.hr_affine(coarser.lr_affine(affine)), d[key].meta)
+            axes = zip(size, finer.compute_hr_size(size), finer.factors, finer.offset, strict=True)
+            volume = apply_along_axes(
+                volume, [None if f == 1 else make_upsampling_matrix(n, m, f, o) for n, m, f, o in axes]
+            )
+            d[key] = attach_meta(volume, finer.compute_hr_affine(coarser.compute_lr_affine(affine)), d[key].meta)
         return d

@@ -12,9 +12,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from skimage.restoration import denoise_nl_means
 
-from ..physics.noise import tissue_details
-from ..runtime.progress import part
-from ..values import is_true
+from ..physics.noise import compute_tissue_details
+from ..runtime.progress import begin_part
+from ..values import parse_bool
 
 # Windows of 5 x 5 and 21 x 21 voxels. Of 3, 5 and 7 voxels, and of 11 and 21, these were the best on phantoms with
 # Rician noise of 2 and 5% of the tissue.
@@ -41,7 +41,7 @@ class DenoiseSlicesd(MapTransform):
 
     def __init__(self, keys: KeysCollection, enabled: bool | str = True, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.enabled = is_true(enabled, "denoise_input")
+        self.enabled = parse_bool(enabled, "denoise_input")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -52,7 +52,7 @@ class DenoiseSlicesd(MapTransform):
             sigma = estimate_noise(slices)
             options = {"h": _STRENGTH * sigma, "sigma": sigma, "preserve_range": True}
             for i, image in enumerate(slices if sigma > 0 else ()):
-                with part(i, len(slices)):
+                with begin_part(i, len(slices)):
                     slices[i] = denoise_nl_means(image, _PATCH_SIZE, _PATCH_DISTANCE, **options)
             denoised = torch.from_numpy(slices).movedim(0, -1)[None].float().contiguous()
             d[key] = MetaTensor(denoised).copy_meta_from(volume)
@@ -63,14 +63,14 @@ def estimate_noise(slices: np.ndarray) -> float:
     """The standard deviation of the noise in the tissue of a volume.
 
     For each slice: the median absolute value of the diagonal details in the tissue
-    (:func:`common.physics.noise.tissue_details`), divided by 0.674 (Donoho and Johnstone 1994, section 4.2). The result
-    is the median over the slices, so slices with artefacts do not count. ``skimage.restoration.estimate_sigma`` does
-    the same for one slice without the threshold, but needs PyWavelets.
+    (:func:`common.physics.noise.compute_tissue_details`), divided by 0.674 (Donoho and Johnstone 1994, section 4.2).
+    The result is the median over the slices, so slices with artefacts do not count.
+    ``skimage.restoration.estimate_sigma`` does the same for one slice without the threshold, but needs PyWavelets.
 
     Args:
         slices: volume ``(Z, X, Y)`` in float64.
     """
-    details, tissue = tissue_details(slices, (1, 2))
+    details, tissue = compute_tissue_details(slices, (1, 2))
     if not tissue.any():
         return 0.0
     medians = [np.median(np.abs(detail[mask])) for detail, mask in zip(details, tissue, strict=True) if mask.any()]

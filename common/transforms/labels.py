@@ -19,10 +19,10 @@ from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
 
 from ..io.dicom_series.signature import is_dicom
-from ..io.files import replacing
-from ..io.images import image_or_none, open_image
-from ..io.naming import case_stem, label_path
-from ..io.nifti_affines import placed_image
+from ..io.files import write_atomically
+from ..io.images import open_image, open_image_or_none
+from ..io.naming import make_case_stem, make_label_path
+from ..io.nifti_affines import make_image
 
 _TIE = 1e-3  # voxels by which points are moved, so that none lies half-way between two voxels
 _LEFT, _RIGHT = (-1, -1, -1), (1, -1, -1)
@@ -49,11 +49,11 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
         )
     CheckHeaderd("label_map")({"label_map": path})
     voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3])
-    whole = np.isfinite(voxels) & (voxels == np.rint(voxels))
-    if not whole.all():
+    is_whole = np.isfinite(voxels) & (voxels == np.rint(voxels))
+    if not is_whole.all():
         raise ValueError(
-            f"{path}: {np.sum(~whole)} of {whole.size} voxels are no whole numbers, such as {voxels[~whole][0]:g}, "
-            "expected labels; if it holds probabilities, set a threshold first."
+            f"{path}: {np.sum(~is_whole)} of {is_whole.size} voxels are no whole numbers, such as "
+            f"{voxels[~is_whole][0]:g}, expected labels; if it holds probabilities, set a threshold first."
         )
     count = len(np.unique(voxels))
     if count > _MANY and describe_labels(voxels[None]) is None:
@@ -64,7 +64,9 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     return voxels.astype(stored if getattr(image.dataobj, "slope", 1) == 1 else np.int32)
 
 
-def resample_labels(labels: np.ndarray, affine: np.ndarray, size: Sequence[int], like: np.ndarray) -> np.ndarray:
+def resample_labels(
+    labels: np.ndarray, affine: np.ndarray, size: Sequence[int], target_affine: np.ndarray
+) -> np.ndarray:
     """Resample labels to another grid: each voxel gets the label with the greatest share of its volume.
 
     Each label's mask is interpolated linearly, and averaged over each voxel of the grid. If the grid is finer, a voxel
@@ -78,20 +80,20 @@ def resample_labels(labels: np.ndarray, affine: np.ndarray, size: Sequence[int],
     Returns:
         Labels ``(X', Y', Z')`` of the same data type, 0 outside of the given ones.
     """
-    found = _most_probable(labels, affine, size, like)
-    finer = (_voxels_across(affine, like) < 1 + _NEAR).all()
+    labels_on_target = _choose_most_probable(labels, affine, size, target_affine)
+    finer = (_count_voxels_across(affine, target_affine) < 1 + _NEAR).all()
     # Points half-way between two voxels belong to one of them; a voxel that is lost without them gets them too.
     for sides in (_LEFT, _RIGHT) if finer else ():
-        lost = _most_probable(found, like, labels.shape, affine) != labels
+        lost = _choose_most_probable(labels_on_target, target_affine, labels.shape, affine) != labels
         if not lost.any():
             break
-        where = nearest_on(lost, affine, size, like, sides)
-        found[where] = nearest_on(labels, affine, size, like, sides)[where]
-    return found
+        where = sample_nearest(lost, affine, size, target_affine, sides)
+        labels_on_target[where] = sample_nearest(labels, affine, size, target_affine, sides)[where]
+    return labels_on_target
 
 
-def nearest_on(
-    volume: np.ndarray, affine: np.ndarray, size: Sequence[int], like: np.ndarray, sides: Sequence[int] = _LEFT
+def sample_nearest(
+    volume: np.ndarray, affine: np.ndarray, size: Sequence[int], target_affine: np.ndarray, sides: Sequence[int] = _LEFT
 ) -> np.ndarray:
     """Sample a volume at its nearest voxels; 0 outside of it.
 
@@ -102,25 +104,29 @@ def nearest_on(
     """
     if not volume.any():
         return np.zeros(size, volume.dtype)
-    places = _places(affine, like, sides)
+    places = _compute_voxel_map(affine, target_affine, sides)
     options: dict[str, Any] = {"order": 0, "mode": "grid-constant"}
     return ndimage.affine_transform(volume, places[:3, :3], places[:3, 3], tuple(size), **options)
 
 
-def _most_probable(labels: np.ndarray, affine: np.ndarray, size: Sequence[int], like: np.ndarray) -> np.ndarray:
+def _choose_most_probable(
+    labels: np.ndarray, affine: np.ndarray, size: Sequence[int], target_affine: np.ndarray
+) -> np.ndarray:
     """The label with the greatest share of each voxel's volume, by linear interpolation."""
-    turned = ornt_transform(io_orientation(affine), io_orientation(like))  # scipy is faster along parallel axes
-    affine, labels = affine @ inv_ornt_aff(turned, labels.shape), apply_orientation(labels, turned)
-    places = _places(affine, like)
+    orientation = ornt_transform(
+        io_orientation(affine), io_orientation(target_affine)
+    )  # scipy is faster along parallel axes
+    affine, labels = affine @ inv_ornt_aff(orientation, labels.shape), apply_orientation(labels, orientation)
+    places = _compute_voxel_map(affine, target_affine)
     # Points inside of each voxel, along its axes.
-    parts = np.ceil(_voxels_across(affine, like) - _NEAR).astype(int).clip(1)
+    parts = np.ceil(_count_voxels_across(affine, target_affine) - _NEAR).astype(int).clip(1)
     steps, start = places[:3, :3] / parts, places[:3, 3] + places[:3, :3] @ ((1 / parts - 1) / 2)
     straight = np.abs(steps - np.diag(np.diag(steps))).max() < _STRAIGHT
-    found, best = np.zeros(size, labels.dtype), np.zeros(size, np.float32)
+    most_probable, best = np.zeros(size, labels.dtype), np.zeros(size, np.float32)
     values, index = np.unique(labels, return_inverse=True)
     boxes = ndimage.find_objects(index.reshape(labels.shape) + 1)
     for value, box in zip(values, boxes, strict=True):
-        first, last = _reach(box, places, size)
+        first, last = _find_covered_box(box, places, size)
         near, n = tuple(map(slice, first, last)), (last - first).clip(0)
         shares = ndimage.affine_transform(
             (labels == value).astype(np.float32),
@@ -132,25 +138,25 @@ def _most_probable(labels: np.ndarray, affine: np.ndarray, size: Sequence[int], 
         )
         shares = shares.reshape(n[0], parts[0], n[1], parts[1], n[2], parts[2]).mean(axis=(1, 3, 5))
         most = shares > best[near]
-        found[near][most], best[near][most] = value, shares[most]
-    found[~nearest_on(np.ones(labels.shape, bool), affine, size, like)] = 0
-    return found
+        most_probable[near][most], best[near][most] = value, shares[most]
+    most_probable[~sample_nearest(np.ones(labels.shape, bool), affine, size, target_affine)] = 0
+    return most_probable
 
 
-def _places(affine: np.ndarray, like: np.ndarray, sides: Sequence[int] = _LEFT) -> np.ndarray:
-    """Matrix from voxels of ``like`` to voxels of ``affine``; ties go to these sides of the world."""
+def _compute_voxel_map(affine: np.ndarray, target_affine: np.ndarray, sides: Sequence[int] = _LEFT) -> np.ndarray:
+    """Matrix from voxels of ``target_affine`` to voxels of ``affine``; ties go to these sides of the world."""
     size = voxel_sizes(affine).min()
-    moved = np.array(like, dtype=np.float64)
-    moved[:3, 3] += _TIE * size * np.array(sides)
-    return np.linalg.solve(np.asarray(affine, dtype=np.float64), moved)
+    shifted = np.array(target_affine, dtype=np.float64)
+    shifted[:3, 3] += _TIE * size * np.array(sides)
+    return np.linalg.solve(np.asarray(affine, dtype=np.float64), shifted)
 
 
-def _voxels_across(affine: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """How many voxels of ``affine`` a voxel of ``like`` reaches over, along each of its axes."""
-    return np.abs(np.linalg.solve(affine, like)[:3, :3]).max(axis=0)
+def _count_voxels_across(affine: np.ndarray, target_affine: np.ndarray) -> np.ndarray:
+    """How many voxels of ``affine`` a voxel of ``target_affine`` reaches over, along each of its axes."""
+    return np.abs(np.linalg.solve(affine, target_affine)[:3, :3]).max(axis=0)
 
 
-def _reach(box: Sequence[slice], places: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _find_covered_box(box: Sequence[slice], places: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The first and last voxels of a grid that a box of another one, and a voxel around it, reaches."""
     corners = np.array(list(itertools.product(*((side.start - 1, side.stop) for side in box))))
     ends = np.linalg.solve(places[:3, :3], (corners - places[:3, 3]).T)
@@ -169,25 +175,27 @@ def write_labels(
 
     Args:
         path: ends in .nii or .nii.gz.
-        labels, affine, source: as for :func:`~common.io.nifti_affines.placed_image`.
+        labels, affine, source: as for :func:`~common.io.nifti_affines.make_image`.
         description: text for the header's ``descrip``, at most 80 bytes.
     """
-    image = placed_image(labels, affine, source)
+    image = make_image(labels, affine, source)
     image.header.set_intent("label")
     image.header["cal_min"] = image.header["cal_max"] = 0
     image.header["descrip"] = description.encode("ascii", "replace")[:80]
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         nib.save(image, temporary)
 
 
-def check_overlap(path: Any, labels: np.ndarray, affine: np.ndarray, size: Sequence[int], like: np.ndarray) -> None:
+def check_overlap(
+    path: Any, labels: np.ndarray, affine: np.ndarray, size: Sequence[int], target_affine: np.ndarray
+) -> None:
     """Raise a ValueError for a label map if no label, or without labels no voxel, lies on another grid.
 
     Args:
         path: of the label map, for the message.
         labels, affine, size, like: as for :func:`resample_labels`.
     """
-    to_grid = np.linalg.solve(like, affine)
+    to_grid = np.linalg.solve(target_affine, affine)
     voxels = np.argwhere(labels if labels.any() else np.ones_like(labels))
     inside = np.ones(len(voxels), bool)
     for row, n in zip(to_grid[:3], size, strict=True):
@@ -229,35 +237,36 @@ class CheckLabelsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            self._apply(d[key], d[self.reference], d)
+            self._process_label(d[key], d[self.reference], d)
         return d
 
-    def _apply(self, file: str, scan: MetaTensor, entry: Mapping[Hashable, Any]) -> None:
-        check_overlap(file, read_labels(file), open_image(file).affine, scan.shape[1:], _affine(scan))
-        if os.path.realpath(file) == os.path.realpath(self._path(scan, entry)):
+    def _process_label(self, file: str, scan: MetaTensor, entry: Mapping[Hashable, Any]) -> None:
+        check_overlap(file, read_labels(file), open_image(file).affine, scan.shape[1:], _get_affine(scan))
+        if os.path.realpath(file) == os.path.realpath(self._make_path(scan, entry)):
             raise ValueError(f"{file}: its result would be written over it; name another output folder.")
 
-    def _path(self, volume: MetaTensor, entry: Mapping[Hashable, Any]) -> Path:
+    def _make_path(self, volume: MetaTensor, entry: Mapping[Hashable, Any]) -> Path:
         """The path of the label map of a result."""
-        name = entry.get("name") or case_stem(volume.meta["filename_or_obj"], entry.get("subject"))
-        return label_path(self.output_dir, name, self.bids)
+        name = entry.get("name") or make_case_stem(volume.meta["filename_or_obj"], entry.get("subject"))
+        return make_label_path(self.output_dir, name, self.bids)
 
 
 class SaveLabelsd(CheckLabelsd):
-    """Write label maps on the grid of a result, see :func:`resample_labels`, to :func:`~common.io.naming.label_path`.
+    """Write label maps on the grid of a result, see :func:`resample_labels`, to
+    :func:`~common.io.naming.make_label_path`.
 
     Args:
         keys, output_dir, bids, allow_missing_keys: as for :class:`CheckLabelsd`.
         reference: key of the result ``(1, X, Y, Z)``, with an affine and the ``filename_or_obj`` of its scan.
     """
 
-    def _apply(self, file: str, result: MetaTensor, entry: Mapping[Hashable, Any]) -> None:
-        labels = resample_labels(read_labels(file), open_image(file).affine, result.shape[1:], _affine(result))
-        source = image_or_none(result.meta["filename_or_obj"])
+    def _process_label(self, file: str, result: MetaTensor, entry: Mapping[Hashable, Any]) -> None:
+        labels = resample_labels(read_labels(file), open_image(file).affine, result.shape[1:], _get_affine(result))
+        source = open_image_or_none(result.meta["filename_or_obj"])
         # The first words keep it out of the next run, as those of results do.
         about = f"super-resolved grid, labels of {Path(file).name}"
-        write_labels(self._path(result, entry), labels, _affine(result), source, about)
+        write_labels(self._make_path(result, entry), labels, _get_affine(result), source, about)
 
 
-def _affine(volume: MetaTensor) -> np.ndarray:
+def _get_affine(volume: MetaTensor) -> np.ndarray:
     return np.asarray(volume.affine, dtype=np.float64)

@@ -15,29 +15,29 @@ from nibabel.affines import voxel_sizes
 
 from ..degradations import GaussianProfile
 from ..io.images import open_image
-from ..io.naming import root_cause
-from ..stacks import Resampling
+from ..io.naming import find_root_cause
+from ..stacks import SplineResampling
 from .registration.guide import ResampleGuided
-from .scan.volume import with_meta
+from .scan.volume import attach_meta
 
 
 class LoadStacksd(Transform):
     """Read each file of an entry's "stacks"; leave out those that cannot be read, with a warning.
 
     Args:
-        read: function that reads an entry with one scan, "image".
+        reader: function that reads an entry with one scan, "image".
     """
 
-    def __init__(self, read: Callable) -> None:
-        self.read = read
+    def __init__(self, reader: Callable) -> None:
+        self.reader = reader
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d, stacks = dict(data), []
         for file in d.get("stacks", ()):
             try:
-                stacks.append(self.read({"image": file})["image"])
+                stacks.append(self.reader({"image": file})["image"])
             except Exception as error:
-                reason = root_cause(error).removeprefix(f"{file}: ")
+                reason = find_root_cause(error).removeprefix(f"{file}: ")
                 warnings.warn(f"{file}: left out; {reason}", stacklevel=2)
         if not stacks and "guide" not in d:
             raise ValueError(f"{d['image'].meta['filename_or_obj']}: no other stack to combine it with can be read.")
@@ -70,37 +70,39 @@ class GuideStacksd(Transform):
             return {key: value for key, value in data.items() if key != "guide"}
 
 
-class OnGridOfd(MapTransform):
+class ResampleToFiled(MapTransform):
     """Resample volumes to the grid of a file, by cubic splines; 0 outside of their field of view.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine.
-        like: the file; None to leave volumes as they are.
+        grid_file: the file; None to leave volumes as they are.
 
     Raises:
         ValueError: when no voxel of the file lies in the volume.
     """
 
-    def __init__(self, keys: KeysCollection, like: str | os.PathLike | None) -> None:
+    def __init__(self, keys: KeysCollection, grid_file: str | os.PathLike | None) -> None:
         super().__init__(keys)
-        self.like = like
-        if like is None:
+        self.grid_file = grid_file
+        if grid_file is None:
             return
-        grid = open_image(like)
+        grid = open_image(grid_file)
         self.shape, self.affine = grid.shape[:3], np.asarray(grid.affine, dtype=np.float64)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        for key in self.key_iterator(d) if self.like is not None else ():
+        for key in self.key_iterator(d) if self.grid_file is not None else ():
             volume = d[key].as_tensor()
             places = np.linalg.inv(np.asarray(d[key].affine, dtype=np.float64)) @ self.affine
-            resampling = Resampling(volume.shape[1:], self.shape, places)
-            if not resampling.inside().any():
-                raise ValueError(f"--like {self.like}: its grid lies outside of the result; name a file that overlaps.")
+            resampling = SplineResampling(volume.shape[1:], self.shape, places)
+            if not resampling.find_inside().any():
+                raise ValueError(
+                    f"--grid_file {self.grid_file}: its grid lies outside of the result; name a file that overlaps."
+                )
             resampled = resampling(volume[0].float())
             low, high = float(volume.min()), float(volume.max())
             resampled = resampled.clamp(min(low, 0.0), high)
             if not volume.is_floating_point():
                 resampled = resampled.round()
-            d[key] = with_meta(resampled.to(volume.dtype)[None], torch.from_numpy(self.affine), d[key].meta)
+            d[key] = attach_meta(resampled.to(volume.dtype)[None], torch.from_numpy(self.affine), d[key].meta)
         return d

@@ -1,4 +1,4 @@
-"""Measure the agreement of a result with its scan."""
+"""Measure the data consistency of a result with its scan."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ..degradations import Degradation
-from ..metrics.data_consistency import disagreement
+from ..metrics.data_consistency import measure_consistency_error
 
 
-class MeasureAgreementd(MapTransform):
-    """Store the difference between degraded result and scan as "agreement": :func:`common.metrics.disagreement`.
+class MeasureDataConsistencyd(MapTransform):
+    """Store the difference between degraded result and scan as "consistency_error":
+    :func:`common.metrics.measure_consistency_error`.
 
     Args:
         keys: key of the result ``(1, X, Y, Z)``, normalised as the scan, before :class:`RestoreVolumed`.
@@ -31,5 +32,7 @@ class MeasureAgreementd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             result = torch.as_tensor(d[key]).detach()
-            d["agreement"] = disagreement(result, d[self.reference].as_tensor().to(result.device), [self.degradation])
+            d["consistency_error"] = measure_consistency_error(
+                result, d[self.reference].as_tensor().to(result.device), [self.degradation]
+            )
         return d

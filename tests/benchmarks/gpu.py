@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from torch.utils import collect_env
 
-from common.io.files import replacing
+from common.io.files import write_atomically
 from common.start import check_device
-from common.values import check_whole, is_true
+from common.values import check_whole_numbers, parse_bool
 from tests.bundles import runs
 
 from . import gpu_parts as parts
@@ -78,7 +78,7 @@ class Record:
         return [f"{_name(row)}: {row['error']}" for row in self.parts if row["bundle"] in bundles and "error" in row]
 
     def _save(self) -> None:
-        with replacing(self.path) as temporary:
+        with write_atomically(self.path) as temporary:
             temporary.write_text(json.dumps({"machine": self.machine, "parts": self.parts}, indent=1) + "\n")
 
 
@@ -186,9 +186,9 @@ def main(bundle=None, only=None, tiny=False, iterations=None, output=None, devic
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_device(where)
     where = torch.device("cuda", where.index or 0) if where.type == "cuda" else where
-    sizes = TINY if where.type == "cpu" or is_true(tiny, "tiny") else PAPER
+    sizes = TINY if where.type == "cpu" or parse_bool(tiny, "tiny") else PAPER
     iterations = sizes.iterations if iterations is None else iterations
-    check_whole(iterations=iterations)
+    check_whole_numbers(iterations=iterations)
     if where.type == "cpu":
         print("no GPU is measured; the same code runs at tiny sizes on the CPU, where figures mean nothing", flush=True)
     bundles, run = ([bundle], measure) if bundle else ([*TRAININGS], partial(in_own_process, measure))

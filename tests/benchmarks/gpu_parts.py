@@ -43,7 +43,7 @@ def peak_gib(device: torch.device, others: float) -> float | None:
 
 def recording(trainer: AlternatingTrainer) -> dict[str, object]:
     """Whether a trainer that is to capture has recorded its iteration, and if not, why."""
-    return {"recorded": trainer.capture.recorded, "reason": trainer.capture.reason}
+    return {"recorded": trainer.capture.is_recorded, "reason": trainer.capture.reason}
 
 
 def initialized(files: Sequence[str], kind: str, device: torch.device, **override: object) -> ConfigWorkflow:

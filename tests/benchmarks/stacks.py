@@ -1,4 +1,5 @@
-"""What several thick stacks of a head are worth together: against one, their mean, and agreement without a network.
+"""What several thick stacks of a head are worth together: against one, their mean, and data consistency without a
+network.
 
     python -m tests.benchmarks.stacks --heads HEAD.nii.gz,HEAD.nii.gz --output_dir O --motion 3 --noise 0.02
 
@@ -27,8 +28,8 @@ from skimage.metrics import structural_similarity
 from common.commands.super_resolve import super_resolve
 from common.degradations import GaussianProfile
 from common.inferers import AdaptedInferer
-from common.physics.noise import noise_in_air
-from common.stacks import Resampling, StackOperator, agree, rigid
+from common.physics.noise import estimate_noise_in_air
+from common.stacks import SplineResampling, StackOperator, enforce_data_consistency, make_rigid_matrix
 
 MARGIN = 8  # voxels of air around a head, into which it may move
 USED = {"two": (0, 1), "three": (0, 1, 2)}
@@ -44,8 +45,8 @@ class Kept(AdaptedInferer):
         file = inputs.meta["filename_or_obj"]
         path = Path(f"{file[0] if isinstance(file, list) else file}.pt")
         if not path.exists():
-            torch.save((torch.as_tensor(super().__call__(inputs, network)), self.said), path)
-        thin, self.said = torch.load(path, weights_only=False)
+            torch.save((torch.as_tensor(super().__call__(inputs, network)), self.report), path)
+        thin, self.report = torch.load(path, weights_only=False)
         return thin
 
 
@@ -83,7 +84,7 @@ def measured(file: str, guide: str | None, folder: Path, options: argparse.Names
     rng = np.random.default_rng(0)
     stacks = []
     for i in ORDERS:
-        motion = rigid(rng.uniform(-options.motion, options.motion, 6) * (i > 0), np.zeros(3))
+        motion = make_rigid_matrix(rng.uniform(-options.motion, options.motion, 6) * (i > 0), np.zeros(3))
         stacks.append(thick(hr, affine, i, motion, folder / f"stack_{i}.nii.gz", options, rng))
     scores = []
 
@@ -121,10 +122,14 @@ def measured(file: str, guide: str | None, folder: Path, options: argparse.Names
             voxels, own = ordered(stacks[i])
             operators.append(StackOperator(hr.shape, affine, voxels.shape, place @ own))
             read.append(torch.from_numpy(voxels))
-            cubic.append(Resampling(voxels.shape, hr.shape, np.linalg.inv(place @ own) @ affine)(read[-1]).numpy())
+            cubic.append(
+                SplineResampling(voxels.shape, hr.shape, np.linalg.inv(place @ own) @ affine)(read[-1]).numpy()
+            )
             made, its = ordered(str(alone[i][0]))
             thin.append(
-                Resampling(made.shape, hr.shape, np.linalg.inv(place @ its) @ affine)(torch.from_numpy(made)).numpy()
+                SplineResampling(made.shape, hr.shape, np.linalg.inv(place @ its) @ affine)(
+                    torch.from_numpy(made)
+                ).numpy()
             )
         if name == "two":
             best = max(range(2), key=lambda i: -np.mean((thin[i] - hr) ** 2))
@@ -135,12 +140,12 @@ def measured(file: str, guide: str | None, folder: Path, options: argparse.Names
                 score("one (the first), ct_guided", thin[0], alone[0][1])
                 score("one (the first), with a guide", nib.load(guided).get_fdata() / 1000, took + alone[0][1])
         score(f"{name}, mean of ct_guided", np.mean(thin, axis=0), sum(alone[i][1] for i in used))
-        variances = [float(noise_in_air(y[None, None]).nan_to_num(0)[0]) ** 2 + 0.004**2 for y in read]
+        variances = [float(estimate_noise_in_air(y[None, None]).nan_to_num(0)[0]) ** 2 + 0.004**2 for y in read]
         began = time.perf_counter()
         mean = torch.from_numpy(np.mean(cubic, axis=0)).float()
         score(
-            f"{name}, agreement alone",
-            agree(mean, read, operators, variances, 0.1, 20).numpy(),
+            f"{name}, DC alone",
+            enforce_data_consistency(mean, read, operators, variances, 0.1, 20).numpy(),
             time.perf_counter() - began,
         )
         score(f"{name}, together", nib.load(result).get_fdata() / 1000, seconds)
@@ -187,7 +192,7 @@ def thick(
     if options.noise:
         lr = np.hypot(lr + options.noise * rng.normal(size=lr.shape), options.noise * rng.normal(size=lr.shape))
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image((1000 * lr).astype(np.float32), profile.lr_affine(fine)), path)
+    nib.save(nib.Nifti1Image((1000 * lr).astype(np.float32), profile.compute_lr_affine(fine)), path)
     return str(path)
 
 
@@ -204,7 +209,7 @@ def motions(result: Path, paths: list[str]) -> list[np.ndarray]:
     for path in paths:
         image = nib.load(path)
         centre = (image.affine @ [*(np.array(image.shape) - 1) / 2, 1])[:3]
-        found.append(rigid(np.array(said[path].get("Moved", np.zeros(6))), centre))
+        found.append(make_rigid_matrix(np.array(said[path].get("Moved", np.zeros(6))), centre))
     return found
 
 

@@ -160,7 +160,7 @@ def save_weights(bundle: str, path: Path) -> None:
             parameter += 0.01 * torch.randn_like(parameter)
     known = content(bundle, None, "inference")
     # What was measured of shipped weights does not hold for these.
-    measured = {"highest_disagreement": None, "uncertainty_scale": None, "adapt_iterations": 0}
+    measured = {"highest_consistency_error": None, "uncertainty_scale": None, "adapt_iterations": 0}
     sizes = {**{key: value for key, value in measured.items() if key in known}, **TINY[bundle].network}
     SavedWeights(network, [path], {**sizes, "scale": known["scale"]}, bundle_root=ROOT / "bundles" / bundle).save()
 
@@ -247,7 +247,7 @@ def save(path: Path, volume: np.ndarray, affine: np.ndarray = AFFINE, dtype: typ
 
 def degrade(volume: np.ndarray, affine: np.ndarray, operator: Degradation) -> tuple[np.ndarray, np.ndarray]:
     """The magnitude of a degraded volume, and its affine."""
-    return operator(torch.from_numpy(volume)).abs().numpy(), operator.lr_affine(affine)
+    return operator(torch.from_numpy(volume)).abs().numpy(), operator.compute_lr_affine(affine)
 
 
 def datalist(folder: Path, misaligned: bool = False, **groups: Sequence[Mapping[str, Path]]) -> Path:

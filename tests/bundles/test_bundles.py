@@ -16,11 +16,11 @@ from nibabel.affines import from_matvec
 from nibabel.orientations import io_orientation
 
 from common.data.lists.datalist import SCANS
-from common.override_checks import check
+from common.override_checks import check_overrides
 from common.start import read_arguments
-from common.tables.rows import over_folds, rows_of
-from common.tables.runs import runs_of
-from common.tables.runs import words as words_of
+from common.tables.rows import expand_folds, read_table_rows
+from common.tables.runs import list_runs
+from common.tables.runs import make_command_words as words_of
 
 from ..pages import Page
 from . import runs
@@ -170,11 +170,11 @@ def test_overlays(bundle):
                 assert known, f"{overlay}.json: {key} is neither in {names} nor used"
             names = [*names, overlay]
         merged = runs.content(bundle, None, *names)
-        assert merged["run"] and "common.start.start" in json.dumps(merged["initialize"])
+        assert merged["run"] and "common.start.prepare_run" in json.dumps(merged["initialize"])
         line = runs.words(bundle, names, Path("out"), dataset_dir="data")[1:]
-        check(read_arguments(line))  # which looks into nested keys
+        check_overrides(read_arguments(line))  # which looks into nested keys
         with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean --dataset_dir"):
-            check(read_arguments([*line, "--dataset_di", "data"]))
+            check_overrides(read_arguments([*line, "--dataset_di", "data"]))
 
 
 def test_tables(bundle, tmp_path):
@@ -183,14 +183,14 @@ def test_tables(bundle, tmp_path):
     if not (configs / "tables.json").is_file():
         return
     for table, written in json.loads((configs / "tables.json").read_text()).items():
-        rows = rows_of(str(configs.parent), table)
+        rows = read_table_rows(str(configs.parent), table)
         folds = all("fold" in json.loads(Path(row["bundle"], "configs", "train.json").read_text()) for row in rows)
-        for listing in (rows, [over_folds(row, 4) for row in rows] if folds else []):
-            found = runs_of(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1}, seeds=1)
+        for listing in (rows, [expand_folds(row, 4) for row in rows] if folds else []):
+            found = list_runs(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1}, seeds=1)
             assert {run.row for run in found} == {row["name"] for row in written if listing}
             for run in found:
                 for evaluate in (False, True):
-                    check(read_arguments(words_of(run, False, evaluate)))
+                    check_overrides(read_arguments(words_of(run, False, evaluate)))
 
 
 def test_documented_overrides(bundle):
@@ -200,7 +200,7 @@ def test_documented_overrides(bundle):
 
     def refused(key, *names):
         try:
-            check({"config_file": runs.configs(bundle, *names), key: "$None"})
+            check_overrides({"config_file": runs.configs(bundle, *names), key: "$None"})
         except ValueError:
             return True
         return False

@@ -88,7 +88,7 @@ def test_sizes():
 
 
 def test_in_the_paper_s_form_one_player_trains_all():
-    weighed = {"perceptual": {"_target_": "unittest.mock.MagicMock", "given": True}}
+    weighed = {"perceptual": {"_target_": "unittest.mock.MagicMock", "has_weights": True}}
     players, paper = (content("stages#2#players", *names, **weighed) for names in ((), ("paper",)))
     assert paper["sr_net"] is None and "sr_net" in paper["translation"].networks
     terms = [{*found["translation"].losses.terms} for found in (players, paper)]
@@ -268,7 +268,7 @@ def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     small = {**TINY.network, "dataset_dir": data, "output_dir": str(tmp_path / "out"), "lr_patch": [16, 4]}
     loader = content("train#dataloader", "weights", **small)()
     assert loader.any_axis and loader.gains > 0 and loader.zoom > 1 and not loader.contrasts
-    profiles = {d.fwhm for d in content("thickening", "weights", **small).degradations}
+    profiles = {d.fwhm for d in content("thickening", "release", **small).degradations}
     assert min(profiles) == 0.7 and max(profiles) == 1.2
-    run(["train", "weights"], tmp_path, **{**small, **SHORT, "val_interval": 1, "batch_size": 2})
+    run(["train", "release"], tmp_path, **{**small, **SHORT, "val_interval": 1, "batch_size": 2})
     assert read_overlay(tmp_path / "models" / "model.pt")["slice_axis"] == "auto"

@@ -136,7 +136,9 @@ def play(device, bundle, precision, folder, data, scan):
     length = {**data, **in_precision(bundle, ["train"], options), **tiny.lasting(*LENGTH)}
     if bundle == "ct_guided":  # whose tiny trainings leave out what needs weights from elsewhere
         length |= {"lambda_3": 1.0, "vgg_weights": str(vgg_weights(folder / "vgg16.pth"))}
-    shipped = {"any_axis": True, "projections": 8} if bundle == "udean_window" else {}  # as its weights are applied
+    shipped = (
+        {"any_axis": True, "data_consistency_iterations": 8} if bundle == "udean_window" else {}
+    )  # as its weights are applied
     watch.run(bundle, ["train"], folder / "whole", **length)
     counts["train"], counts["resumed"] = watch.worst(), {}
     device.gpus.append(simulated_cuda.Generator())
@@ -165,7 +167,7 @@ def play_recorded(device, bundle, names, folder, settings):
 
     def watched(trainer):
         run(trainer)
-        assert trainer.capture.recorded == recorded, trainer.capture.reason
+        assert trainer.capture.is_recorded == recorded, trainer.capture.reason
 
     AlternatingTrainer.run = watched
     for recorded, name in ((True, "recorded"), (False, "usual")):

@@ -17,9 +17,9 @@ from scipy.spatial.transform import Rotation
 
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer
-from common.metrics import Brisque, brisque_features
-from common.physics.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
-from common.tables.rows import rows_of
+from common.metrics import Brisque, compute_brisque_features
+from common.physics.blur_kernels import make_gaussian_kernel, make_zero_filling_kernel, read_kernels
+from common.tables.rows import read_table_rows
 from common.weights import read_overlay
 
 from . import runs
@@ -28,7 +28,7 @@ pytestmark = runs.only("downsampling_gan")
 TINY = runs.TINY["downsampling_gan"]
 BUNDLE = str(runs.ROOT / "bundles" / "downsampling_gan")
 ZERO_FILLING = {
-    "_target_": "common.physics.blur_kernels.zero_filling_kernel",
+    "_target_": "common.physics.blur_kernels.make_zero_filling_kernel",
     "factor": "@factor",
     "offset": "@offset",
 }
@@ -145,10 +145,10 @@ def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
 def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     """Stage 2 alone, with drawn kernels; validated on several of them; longer intervals than epochs leave weights."""
     data = {"dataset_dir": str(cohort)}
-    kernels = content("kernels", tmp_path, "weights", **data)
+    kernels = content("kernels", tmp_path, "release", **data)
     assert kernels.shape == (256, 33, 33)
     for name, count in (("blur#validation", 16), ("scan", 20)):
-        assert len(content(f"{name}_degradation", tmp_path, "weights", **data).degradations) == count
+        assert len(content(f"{name}_degradation", tmp_path, "release", **data).degradations) == count
     small = {
         "max_epochs": 1,
         "epoch_length": 2,
@@ -156,7 +156,7 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
         "lr_patch": [12, 12, 1],
         "batch_size": 2,
     }
-    run(["train", "weights"], tmp_path, **data, **small)
+    run(["train", "release"], tmp_path, **data, **small)
     weights = tmp_path / "models" / "model.pt"
     assert read_overlay(weights)["slice_axis"] == "auto"
     # It is known before kernels are estimated.
@@ -167,8 +167,8 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
 @pytest.mark.parametrize(
     ("override", "kernels", "method"),
     [
-        ({"method": "ZF + EDSR", "kernels": ZERO_FILLING}, zero_filling_kernel(2), "ZF + EDSR"),
-        ({"residual": "false"}, gaussian_kernel(1.5), "GB + EDSR"),
+        ({"method": "ZF + EDSR", "kernels": ZERO_FILLING}, make_zero_filling_kernel(2), "ZF + EDSR"),
+        ({"residual": "false"}, make_gaussian_kernel(1.5), "GB + EDSR"),
     ],
 )
 def test_known_kernels(cohort, tmp_path, override, kernels, method):
@@ -196,7 +196,7 @@ def test_evaluate(cohort, trained, tmp_path):
     """The table's cubic row is what scipy gets; other weights and a regressor of quality add rows and a column."""
     folder, case = shutil.copytree(trained, tmp_path / "run"), TINY.case(5)
     slices, blurs = [runs.phantom(i)[:, :, 18] / 1000 for i in range(3)], (0.3, 0.6, 1.0, 1.5, 2.0)
-    features = [brisque_features(gaussian_filter(image, blur)) for image in slices for blur in blurs]
+    features = [compute_brisque_features(gaussian_filter(image, blur)) for image in slices for blur in blurs]
     regressor = Brisque(np.stack(features), np.array(blurs * 3), {"C": 10.0, "gamma": 0.05, "epsilon": 0.05})
     regressor.save(tmp_path / "brisque.npz")
     others = {"again": str(folder / "models" / "model.pt")}
@@ -208,7 +208,7 @@ def test_evaluate(cohort, trained, tmp_path):
     )
 
     def degrade(hr):
-        kernel = gaussian_kernel((2.0, 1.0), 30).double().numpy()
+        kernel = make_gaussian_kernel((2.0, 1.0), 30).double().numpy()
         places = np.meshgrid(np.arange(40) / 2, np.arange(37), np.arange(44) / 2, indexing="ij")
         return correlate(hr, kernel[:, None], mode="nearest")[::2, :, ::2], places
 
@@ -216,7 +216,7 @@ def test_evaluate(cohort, trained, tmp_path):
     scored = runs.table(folder)
     assert list(scored) == [("cubic", case), ("again", case), ("DSGAN + EDSR", case)]
     assert {**scored["again", case], "method": "DSGAN + EDSR"} == scored["DSGAN + EDSR", case]
-    score = regressor.score(np.clip(cubic, 0, 1).transpose(0, 2, 1))
+    score = regressor.compute_score(np.clip(cubic, 0, 1).transpose(0, 2, 1))
     assert float(scored["cubic", case]["brisque"]) == pytest.approx(score, abs=0.01)
 
 
@@ -258,7 +258,7 @@ def test_authentic_lr(cohort, tmp_path):
     entries["source"].append(TINY.save_hr(tmp_path, "b", runs.phantom(1, (48, 40, 20))))
     options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries))}
     blur = content("blur", tmp_path, **options)
-    (found,) = blur.lr_scans(blur.target.data, denoise=False).items
+    (found,) = blur.load_lr_scans(blur.target.data, denoise=False).items
     found = found["lr"][0].numpy() * np.quantile(np.rint(lr), 0.999)
     assert found.shape == (27, 29, 30)
     expected, _ = resampled(hr, [2.0, 2.2, 1.2], (27, 29, 30))
@@ -271,7 +271,7 @@ def test_authentic_lr(cohort, tmp_path):
 
     # What has the spacing already is not touched, however it lies.
     blur = content("blur", tmp_path, dataset_dir=str(cohort))
-    made = blur.lr_scans(blur.target.data, denoise=False)
+    made = blur.load_lr_scans(blur.target.data, denoise=False)
     for item, entry in zip(made.items, made.data, strict=True):
         volume = nib.as_closest_canonical(nib.load(entry["hr"])).get_fdata()
         lr = TINY.degradation(torch.from_numpy(volume / np.quantile(volume, 0.999)))
@@ -281,7 +281,7 @@ def test_authentic_lr(cohort, tmp_path):
 def test_networks_of_the_tables(cohort, tmp_path):
     """Each row of the tables builds the networks that it names."""
     tables = json.loads(Path(BUNDLE, "configs", "tables.json").read_text())
-    rows = [row for table in tables for row in rows_of(BUNDLE, table) if row["bundle"] == BUNDLE]
+    rows = [row for table in tables for row in read_table_rows(BUNDLE, table) if row["bundle"] == BUNDLE]
     for row in {str((row["overlays"], row["override"])): row for row in rows}.values():
         override = {key: "$None" if value is None else value for key, value in row["override"].items()}
         parser = content(None, tmp_path, *row["overlays"], dataset_dir=str(cohort), **override)
@@ -289,7 +289,7 @@ def test_networks_of_the_tables(cohort, tmp_path):
         paper, known = "paper" in row["overlays"], "known_kernel" in row["overlays"]
         assert parser["only_stages"] == ([2] if known else None)
         assert (estimation.network.base is None) == (paper or "residual" in override)
-        graph, players = estimation.made(kernels=4)
+        graph, players = estimation.make_players(kernels=4)
         detail = override.get("kernel_graph#networks#discriminator#detail", not paper)
         assert graph.networks["discriminator"].detail == detail
         assert players["downsampling"]._optimizer.keywords["eps"] == pytest.approx(1e-8 / 4)
@@ -361,7 +361,7 @@ def test_inference(trained, tmp_path):
         ends = [apply_affine(i.affine, np.array(corner) * i.shape - 0.5) for i in (lr, sr)]
         assert np.abs(ends[0] - ends[1]).max() < 1.5
 
-    far = runs.save(scans / "far.nii.gz", *runs.degrade(hr, runs.AFFINE, InPlaneKernel(gaussian_kernel(2.0), 4)))
+    far = runs.save(scans / "far.nii.gz", *runs.degrade(hr, runs.AFFINE, InPlaneKernel(make_gaussian_kernel(2.0), 4)))
     with pytest.raises(RuntimeError) as error:
         run(["inference"], trained, dataset_dir=str(scans), **{**options, "slice_axis": "SI"})
     message = str(runs.first_cause(error.value))

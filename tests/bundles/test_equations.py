@@ -235,7 +235,7 @@ def test_each_player_minimises_its_equation(bundle, tiny, cohort, tmp_path):
     sums = [*equation(SimpleNamespace(**graph.networks), **inputs)]
     assert len(sums) == len(tables)
     for table, expected in zip(tables, sums, strict=True):
-        names = [name for needed in table.inputs().values() for name in needed]
+        names = [name for needed in table.list_inputs().values() for name in needed]
         found, _ = table(graph(batch, names))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 

@@ -18,11 +18,11 @@ from monai.bundle import ConfigParser
 
 from common.commands import export as export_bundle
 from common.commands.export import export
-from common.commands.unpack import unpack
+from common.commands.unpack import unpack_bundle
 from common.degradations import GaussianProfile
-from common.export.modules import strings_in
+from common.export.modules import list_strings
 from common.networks import OnnxNetwork
-from common.weights import digest_of, read_overlay, write_overlay
+from common.weights import compute_digest, read_overlay, write_overlay
 
 from .. import forked
 from . import runs
@@ -48,7 +48,7 @@ def exported(bundle, trained, tmp_path_factory) -> Path:
 
     def make(folder: Path) -> None:
         export(str(runs.ROOT / "bundles" / bundle), str(folder), str(trained / "models" / "model.pt"))
-        unpack(str(folder / f"{bundle}_v{version(bundle)}.zip"), str(folder / "elsewhere"))
+        unpack_bundle(str(folder / f"{bundle}_v{version(bundle)}.zip"), str(folder / "elsewhere"))
 
     return made_once(tmp_path_factory, f"dist_{bundle}", make) / "elsewhere" / bundle
 
@@ -123,14 +123,14 @@ def test_forms(bundle, tiny, exported, tmp_path):
     overlay = read_overlay(files[0])
     assert (overlay["trained"]["bundle"], overlay["trained"]["version"]) == (bundle, version(bundle))
     scripted = torch.jit.load(files[0])
-    assert digest_of(scripted.state_dict()) == overlay["digest"]
+    assert compute_digest(scripted.state_dict()) == overlay["digest"]
     onnx = OnnxNetwork(files[1], overlay["digest"])
     origin = {**overlay["trained"], "sha256": overlay["digest"], "path": str(files[1])}
     assert {key: onnx.origin[key] for key in origin} == origin
     for batch, *plane in SHAPES:
         x = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
         choices = tiny.network.get(
-            "cascade", tiny.network.get("turns", 0)
+            "cascade", tiny.network.get("slab_orientations", 0)
         )  # the stage of a cascade, the axis of a slab
         for choice in [(k,) for k in range(choices)] or [()]:
             with torch.no_grad():
@@ -163,7 +163,9 @@ def test_contents(bundle, tiny, exported):
     assert {"docs/README.md", "docs/data_license.txt", *shared} <= files
     assert not [path for path in exported.rglob("*") if path.is_symlink()]
     for config in exported.glob("configs/*.json"):
-        assert not [text for text in strings_in(json.loads(config.read_text())) if re.match("%.*[.]json", text)], config
+        assert not [text for text in list_strings(json.loads(config.read_text())) if re.match("%.*[.]json", text)], (
+            config
+        )
     kinds = ("json", "pt", "ts", "onnx")
     assert {file for file in files if file.startswith("models/")} == {f"models/model.{kind}" for kind in kinds}
     overlay = json.loads((exported / "models" / "model.json").read_text())
@@ -308,16 +310,21 @@ def test_further_weights(copied, tmp_path):
     change(models / "model_more.json", digest="0" * 64)
     with pytest.raises(ValueError, match=r"model_more\.pt: these are not the weights that model_more\.json"):
         export(str(copied), str(tmp_path / "dist"))
-    change(models / "model_more.json", digest=read_overlay(models / "model.pt")["digest"], projections=3)
+    change(
+        models / "model_more.json", digest=read_overlay(models / "model.pt")["digest"], data_consistency_iterations=3
+    )
     export(str(copied), str(tmp_path / "dist"))
     found = tmp_path / "dist" / ONE / "models"
     assert (found / "model_more.pt").read_bytes() == (models / "model.pt").read_bytes()
     overlay = read_overlay(found / "model_more.pt")
-    assert (overlay["checkpoint"], overlay["projections"]) == ("$@bundle_root + '/models/model_more.pt'", 3)
+    assert (overlay["checkpoint"], overlay["data_consistency_iterations"]) == (
+        "$@bundle_root + '/models/model_more.pt'",
+        3,
+    )
     export(str(copied), str(tmp_path / "mine"), str(models / "model_more.pt"))
     found = tmp_path / "mine" / ONE
     assert not list(found.glob("models/model_*"))
-    assert json.loads((found / "configs" / "inference.json").read_text())["projections"] == 3
+    assert json.loads((found / "configs" / "inference.json").read_text())["data_consistency_iterations"] == 3
 
 
 @pytest.mark.slow

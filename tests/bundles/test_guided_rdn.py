@@ -14,7 +14,7 @@ import torch
 from nibabel.affines import from_matvec
 
 from common.degradations import GaussianProfile, KSpaceTruncation
-from common.weights import load
+from common.weights import load_weights
 
 from . import runs, spoilt
 
@@ -45,13 +45,16 @@ def infer(folder, scans, out, **override):
 def gain(names, folder, stage=1, size=None, **override):
     """By how many dB a stage's best validation beats interpolation; checks the size of its HR in plane."""
     parser = content(None, *names, **runs.overrides("guided_rdn", ["train"], folder, **override))
-    network = load(parser.get_parsed_content("network_def"), folder / "models" / "model.pt")
+    network = load_weights(parser.get_parsed_content("network_def"), folder / "models" / "model.pt")
     if (target := parser.get_parsed_content("stage_target")) is not None:
         target.select_stage(stage, network)
     (case,) = parser.get_parsed_content("validate#dataset").items
     assert size is None or abs(case["hr"].shape[1] - size) < 1.5  # one more or less is the rounding
     volumes = [case[key][None] for key in ("lr", "guide") if key in case]
-    interpolate, inferer = (lambda image, stage: image[:, :1]), parser.get_parsed_content("train#inferer").only(stage)
+    interpolate, inferer = (
+        (lambda image, stage: image[:, :1]),
+        parser.get_parsed_content("train#inferer").select_stage(stage),
+    )
     interpolated = inferer(volumes[0], interpolate, *volumes[1:])[0]
     found = [line["validation/psnr"] for line in runs.history(folder, f"_{stage}") if "validation/psnr" in line]
     return max(found) + 10 * np.log10(((interpolated - case["hr"]) ** 2).mean().item())

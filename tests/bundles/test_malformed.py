@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.lists.scan_kinds import no_scan
-from common.data.provenance import known_of_source
-from common.degradations import told_width
+from common.data.lists.scan_kinds import explain_exclusion
+from common.data.provenance import read_source_metadata
+from common.degradations import read_profile_width
 from common.io.images import open_image
 from common.transforms import LoadScand
 from tests import malformed
@@ -63,12 +63,12 @@ def test_sidecars(tmp_path):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             scan = LoadScand("image")({"image": str(path)})["image"]
-            width = told_width(scan[None])
+            width = read_profile_width(scan[None])
         texts = [str(warning.message) for warning in caught]
         assert all(malformed.unclear(text, "scan.json") is None for text in texts), (how, texts)
         assert width is None or 0 < width <= 250, how
-        assert isinstance(no_scan(path), str | None), how
-        json.dumps(known_of_source(path), allow_nan=False)
+        assert isinstance(explain_exclusion(path), str | None), how
+        json.dumps(read_source_metadata(path), allow_nan=False)
         warned += bool(texts)
     assert warned > malformed.COUNT / 5
 

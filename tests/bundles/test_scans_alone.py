@@ -8,7 +8,7 @@ import pytest
 
 from common.commands.compare import compare
 from common.degradations import GaussianProfile, KSpaceTruncation
-from common.metrics import cubic
+from common.metrics import interpolate_cubic
 
 from . import runs
 
@@ -35,7 +35,7 @@ def test_thick_slices_alone(factor, tmp_path, capsys):
     assert about["Adapted"]["Used"] and about["Scale"] == [1, 1, factor] and "Weights" not in about
     assert (tmp_path / "sr" / "stack_sr.html").is_file()
     compare(**{key: str(path) for key, path in files.items()}, output=str(tmp_path / "stack.png"))
-    base = cubic(lr.get_fdata(), operator.factors, operator.offset)
+    base = interpolate_cubic(lr.get_fdata(), operator.factors, operator.offset)
     assert np.square(sr.get_fdata() - hr).mean() < np.square(base - hr).mean()
 
 
@@ -81,7 +81,7 @@ def test_a_scan_alone(tmp_path, operator):
     np.testing.assert_allclose(sr.affine, PLAIN, atol=1e-5)
     about = json.loads((tmp_path / "out" / "scan_sr.json").read_text())["SuperResolution"]
     assert about["Adapted"]["Used"] and about["Scale"] == list(operator.factors) and "Weights" not in about
-    base = cubic(lr.get_fdata(), operator.factors, operator.offset)
+    base = interpolate_cubic(lr.get_fdata(), operator.factors, operator.offset)
     assert np.square(sr.get_fdata() - hr).mean() < 0.95 * np.square(base - hr).mean()
 
 

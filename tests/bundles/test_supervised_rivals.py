@@ -7,7 +7,7 @@ import torch
 
 from common.degradations import GaussianProfile
 from common.networks import EDSR
-from common.weights import load
+from common.weights import load_weights
 
 from . import runs
 
@@ -44,7 +44,7 @@ def test_as_the_citing_paper_has_it(bundle):
     rows = json.loads((runs.ROOT / "bundles" / "guided_rdn" / "configs" / "tables.json").read_text())["I"]
     override = rows[0]["override"] if bundle == "srcnn" else {}
     train = runs.content(bundle, None, "train", **override)
-    assert train["train#dataloader#turned"] is True
+    assert train["train#dataloader#augment"] is True
     found = [train.get_parsed_content("train#inferer")]
     found += [] if bundle == "srcnn" else [runs.content(bundle, "inferer", "inference")]
     for inferer in found:
@@ -123,7 +123,7 @@ def test_terms_of_tscn(cohort):
     found = graph(batch, ["second_fake", "slice_again"])
     torch.testing.assert_close(found["second_fake"], (batch["first"] + batch["third"]) / 2)
     torch.testing.assert_close(found["slice_again"], batch["slice"] / 2 + (batch["above"] + batch["below"]) / 4)
-    assert (weight.value(), weight.weight, weight.iterations) == (0, 1, 25_000)
+    assert (weight.get_value(), weight.weight, weight.iterations) == (0, 1, 25_000)
     assert parser.get_parsed_content("players")["between"].schedule is weight
 
 
@@ -135,7 +135,7 @@ def test_edsr_waits_for_dsn(cohort, tmp_path, waits):
     small |= {"batch_size": 2, "slice_axis": "SI"}
     small |= {"max_epochs": 1, "epoch_length": 4, "learning_rate": 0.01, "dsn_iterations": 4 if waits else 0}
     runs.run("dsn", ["train"], tmp_path, dataset_dir=cohort, **small)
-    network = load(EDSR(4, 1, GaussianProfile((2, 2, 1))), tmp_path / "models" / "model.pt")
+    network = load_weights(EDSR(4, 1, GaussianProfile((2, 2, 1))), tmp_path / "models" / "model.pt")
     lr = torch.rand(1, 1, 12, 12, 1)
     assert torch.equal(network(lr), network.base(lr)) == waits
     assert any("dsn/downsampling/l1" in line for line in runs.history(tmp_path))

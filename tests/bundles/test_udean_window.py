@@ -25,7 +25,7 @@ WINDOW = {
 FORMS = {
     "drawn noise, 2x2x1": ([], {**IN_PLANE, "training_noise": [0.0, 0.04]}, WINDOW),
     "2x2x1": ([], IN_PLANE, WINDOW),
-    "as the weights were trained": (["weights"], {}, WINDOW),
+    "as the weights were trained": (["release"], {}, WINDOW),
     "supervised": (["train_supervised"], {}, {"generator/image/l1", "generator/image/ssim"}),
 }
 
@@ -49,7 +49,7 @@ def test_forms(cohort, tmp_path, form):
         about = json.loads(learned.read_text())
         assert len(about["axes"]) == 3
         # Of the target's scans, which have none, whatever is drawn for the network.
-        assert max(about["noise"]) < (0.02 if "weights" in overlays else 0.01)
+        assert max(about["noise"]) < (0.02 if "release" in overlays else 0.01)
         assert [axis["window"][-1] == 1 for axis in about["axes"]] == [False, False, "2x2x1" in form]
         assert imread(learned.with_suffix(".png")).std() > 0.01
 
@@ -59,10 +59,10 @@ def test_parameter_counts():
     for names, expected in (
         (["train"], 2_457_002 + 3 * 64),
         (["inference"], 672_081),  # of the shipped weights, which know no axes
-        (["train", "weights"], 672_081 + 3 * 48),
+        (["train", "release"], 672_081 + 3 * 48),
     ):
         assert sum(p.numel() for p in content("network_def", *names).parameters()) == expected
-    assert content("turns", "train", **IN_PLANE) == 1
+    assert content("slab_orientations", "train", **IN_PLANE) == 1
 
 
 def test_refused(cohort, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from common.data.simulation.heads import simulate
+from common.data.simulation.heads import simulate_heads
 from common.degradations import (
     BandLimit,
     ComposeDegradations,
@@ -20,9 +20,9 @@ from common.degradations import (
     PartialFourier,
     RicianNoise,
 )
-from common.metrics import cubic, psnr, ssim
-from common.runtime.precision import in_precision
-from common.weights import load
+from common.metrics import compute_psnr, compute_ssim, interpolate_cubic
+from common.runtime.precision import apply_precision
+from common.weights import load_weights
 
 from .. import forked
 from . import runs
@@ -70,7 +70,7 @@ SCANS = {
 def head(tmp_path_factory):
     """T2w in [0, 1], T1w and their affine of a head of an anatomy that training never saw."""
     folder = tmp_path_factory.mktemp("head")
-    simulate(str(folder), subjects=1, seed=7, contrasts="t1w,t2w", spacing=1.3)
+    simulate_heads(str(folder), subjects=1, seed=7, contrasts="t1w,t2w", spacing=1.3)
     images = [nib.load(folder / "sub-001" / f"sub-001_{contrast}.nii.gz") for contrast in ("t2w", "t1w")]
     t2w, t1w = (image.slicer[tuple(slice(n // 2 * 2) for n in image.shape)] for image in images)
     return t2w.get_fdata() / np.quantile(t2w.get_fdata(), 0.999), t1w.get_fdata(), t2w.affine
@@ -89,8 +89,8 @@ def gain(result, affine, truth, lr, degradation):
     """By how many dB a result, which must lie where HR lies, is better than cubic interpolation of its scan."""
     sr = nib.load(result)
     np.testing.assert_allclose(sr.affine, affine, atol=1e-4)
-    base = cubic(torch.as_tensor(lr)[None, None], degradation.factors, degradation.offset)[0, 0].clamp(0, 1)
-    return psnr(torch.from_numpy(sr.get_fdata() / 1000).clamp(0, 1), truth) - psnr(base, truth)
+    base = interpolate_cubic(torch.as_tensor(lr)[None, None], degradation.factors, degradation.offset)[0, 0].clamp(0, 1)
+    return compute_psnr(torch.from_numpy(sr.get_fdata() / 1000).clamp(0, 1), truth) - compute_psnr(base, truth)
 
 
 @pytest.mark.parametrize(("bundle", "words", "factors"), [
@@ -194,7 +194,9 @@ def test_one_bright_slice_is_not_sharpened(head, tmp_path, weights):
     even, one = (nib.load(tmp_path / "out" / f"{name}_t2w_sr.nii.gz").get_fdata() for name in ("even", "one"))
     ratio = one.sum(axis=(0, 1)) / even.sum(axis=(0, 1))
     stacks = (torch.as_tensor(stack)[None, None] for stack in (lr * gains, lr))
-    smooth = torch.div(*(cubic(each, profile.factors, profile.offset).sum(dim=(0, 1, 2, 3)) for each in stacks))
+    smooth = torch.div(
+        *(interpolate_cubic(each, profile.factors, profile.offset).sum(dim=(0, 1, 2, 3)) for each in stacks)
+    )
     print(ratio.max(), ratio.min(), smooth.max(), smooth.min())
     assert ratio.max() - 1 < 1.2 * (smooth.max() - 1) and 1 - ratio.min() < 1.6 * (1 - smooth.min())
 
@@ -245,12 +247,12 @@ def test_bfloat16_costs_nothing(head, bundle, file):
     network, degradation, inferer = map(parser.get_parsed_content, ("evaluator#network", "degradation", "inferer"))
     inputs = [guide] if parser.get("guided") else []
     with torch.inference_mode():
-        networks = (in_precision(network, torch.device("cpu"), amp, None) for amp in (False, True))
+        networks = (apply_precision(network, torch.device("cpu"), amp, None) for amp in (False, True))
         full, half = (inferer(degradation(truth).clamp_min(0), each, *inputs).clamp(0, 1) for each in networks)
     tissue = truth > 0.1
     share = ((half - full)[tissue].square().mean() / truth[tissue].square().mean()).sqrt()
-    assert abs(psnr(half, truth) - psnr(full, truth)) < 0.02
-    assert abs(ssim(half, truth) - ssim(full, truth)) < 0.0005
+    assert abs(compute_psnr(half, truth) - compute_psnr(full, truth)) < 0.02
+    assert abs(compute_ssim(half, truth) - compute_ssim(full, truth)) < 0.0005
     assert 1e-5 < share < 1e-3
 
 
@@ -274,7 +276,7 @@ def test_what_they_say_they_are(bundle):
         parser["bundle_root"] = str(folder)
         keys = ("network_def", "checkpoint", "digest", "degradation")
         network, checkpoint, digest, degradation = (parser.get_parsed_content(key) for key in keys)
-        origin = load(network, checkpoint, digest=digest, degradation=degradation).origin
+        origin = load_weights(network, checkpoint, digest=digest, degradation=degradation).origin
         assert (origin["bundle"], Path(origin["path"]), origin["sha256"]) == (bundle, folder / "models" / file, digest)
         assert len(overlay["training_range"]) > 5
         known = alone.keys() | json.loads((folder / "configs" / "train.json").read_text()).keys()

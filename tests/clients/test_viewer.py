@@ -13,8 +13,8 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from skimage.registration import phase_cross_correlation
 
 from common.degradations import KSpaceTruncation
-from common.metrics import cubic
-from common.reports import viewer
+from common.metrics import interpolate_cubic
+from common.reports import write_viewer
 
 from ..bundles import runs
 from ..pages import Page as Written
@@ -37,11 +37,13 @@ def page_file(tmp_path_factory) -> Path:
     lr, affine = runs.degrade(hr, runs.OBLIQUE, DEGRADATION)
     images = {
         "scan": nib.Nifti1Image(lr.astype(np.float32), affine),
-        "cubic": nib.Nifti1Image(cubic(lr, DEGRADATION.factors, DEGRADATION.offset), runs.OBLIQUE),
+        "cubic": nib.Nifti1Image(interpolate_cubic(lr, DEGRADATION.factors, DEGRADATION.offset), runs.OBLIQUE),
     }
     for name, axes in STORED.items():
         images[name] = nib.load(runs.save(folder / f"{name}.nii", hr, runs.OBLIQUE, axes=axes))
-    viewer(folder / "look.html", images, "a head", truth="HR", at=AT, about={"Bundle": EVIL, "Warnings": [EVIL]})
+    write_viewer(
+        folder / "look.html", images, "a head", truth="HR", position=AT, record={"Bundle": EVIL, "Warnings": [EVIL]}
+    )
     return folder / "look.html"
 
 

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from common.runtime.parallel_runs import Programs
+from common.runtime.parallel_runs import ProgramRunner
 from tests.bundles.runs import ROOT
 
 
@@ -32,5 +32,5 @@ def commands(monkeypatch):
                 return 1
         return 0
 
-    monkeypatch.setattr(Programs, "run", run)
+    monkeypatch.setattr(ProgramRunner, "run", run)
     return made

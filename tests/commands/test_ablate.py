@@ -20,11 +20,11 @@ from matplotlib.image import imread
 
 from common import __main__
 from common.commands.ablate import ablate
-from common.commands.merge import merge
-from common.commands.overview import overview
+from common.commands.merge import merge_results
+from common.commands.overview import print_overview
 from common.errors import RunsFailedError
 from common.reports import write_table
-from common.runtime.parallel_runs import Programs
+from common.runtime.parallel_runs import ProgramRunner
 from common.tables import execution
 from common.tables.merged import write_rows
 from common.tables.runs import Run
@@ -42,7 +42,7 @@ NUMBERS = {"gain": 1.0, "fold": 0, "seed": 0, "base": 30.0, "noise": 0.0, "divis
 TRAIN = {
     "imports": [
         "$from pathlib import Path",
-        "$from common.start import start",
+        "$from common.start import prepare_run",
         "$from common.reports import write_table",
     ],
     **WORDS,
@@ -156,7 +156,7 @@ def test_a_table_in_which_rows_fail_and_which_is_then_resumed(run, out, commands
     assert ["--resume=True" in command for command in commands] == [True, False, True, False]
     assert table(out) == {**expected, ("broken", "sub-0"): 30.5}
     # Begun anew and stopped at once: a later --resume must not take these tables for new ones.
-    monkeypatch.setattr(Programs, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or -signal.SIGTERM)
+    monkeypatch.setattr(ProgramRunner, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or -signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         run(data=data, overwrite=True)
     assert not list(out.glob("*/**/table.json"))
@@ -204,13 +204,19 @@ def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
             history = out / "a" / f"seed_{seed}" / f"history_{stage}.jsonl"
             history.write_text("".join(json.dumps(line) + "\n" for line in lines))
     capsys.readouterr()
-    merge(str(out))
+    merge_results(str(out))
     said = capsys.readouterr().out
     assert "within 0.05 dB" in said and "not trained  the kernel" in said
     again = out.with_name("again")
-    overview(str(out), str(again))
+    print_overview(str(out), str(again))
     out.with_name("other").symlink_to(out)
-    refused(lambda: overview(str(out.with_name("other")), str(again)), FileExistsError, again, "other tables", out.name)
+    refused(
+        lambda: print_overview(str(out.with_name("other")), str(again)),
+        FileExistsError,
+        again,
+        "other tables",
+        out.name,
+    )
     labels = {"start": ("", "", ""), "start, agreeing": ("", "", ""), "a": ("9", "not trained", "the kernel")}
     labels |= dict.fromkeys(("a, agreeing", "a, again"), ("9", "not trained", "the kernel"))
     for path, more in ((out / "table.csv", {"cubic": ("", "", "")}), (again / "overview.csv", {})):
@@ -228,7 +234,9 @@ def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
     found = json.loads(of_run.read_text())
     of_run.write_text(json.dumps({**found, "cases": [{**case, "data_range": "maximum"} for case in found["cases"]]}))
     both = f"{out},{again}"
-    refused(partial(overview, both, str(out.with_name("mixed"))), ValueError, "one scale", "data_range", "maximum")
+    refused(
+        partial(print_overview, both, str(out.with_name("mixed"))), ValueError, "one scale", "data_range", "maximum"
+    )
 
 
 def test_seeds(run, out, commands, capsys):
@@ -284,7 +292,7 @@ def test_runs_side_by_side(run, out, monkeypatch, capsys):
         (out / name / "models" / "model.pt").touch()
         return 0
 
-    monkeypatch.setattr(Programs, "run", started)
+    monkeypatch.setattr(ProgramRunner, "run", started)
     taken = {"b": {"weights": "a"}, "d": {"weights": "c"}}
     run([{"name": name, **taken.get(name, {})} for name in "abcdef"], jobs=2)
     pairs = [" ".join(sorted(begun[i : i + 2])) for i in range(0, len(begun), 2)]
@@ -310,7 +318,7 @@ def test_seconds_of_trainings_that_left_something(run, out, monkeypatch):
                     history.write("{}\n")
             return 1
 
-        monkeypatch.setattr(Programs, "run", failing)
+        monkeypatch.setattr(ProgramRunner, "run", failing)
         refused(lambda: run([A], resume=True), RunsFailedError)
         seconds = folder / execution.TRAINING_SECONDS
         assert (len(seconds.read_text().splitlines()) if seconds.exists() else 0) == lines
@@ -339,8 +347,8 @@ def test_a_row_whose_weights_failed_takes_no_turn(monkeypatch, tmp_path):
             began.set()
         return "why" if run is a or (run is b and not began.wait(10)) else None
 
-    monkeypatch.setattr(execution, "_execute", executed)
-    assert [run for run, _ in execution.execute_all([a, of_a, b, c], 2, resume=False)] == [a, of_a]
+    monkeypatch.setattr(execution, "_execute_run", executed)
+    assert [run for run, _ in execution.execute_runs([a, of_a, b, c], 2, resume=False)] == [a, of_a]
 
 
 def test_how_long_is_left(monkeypatch, tmp_path):
@@ -351,26 +359,28 @@ def test_how_long_is_left(monkeypatch, tmp_path):
     (a.folder / "models" / "model.pt").touch()
     clock = SimpleNamespace(monotonic=lambda: clock.now)
     monkeypatch.setattr(execution, "time", clock)
-    pace = execution.Pace(2)
+    pace = execution.TimeEstimate(2)
     for clock.now, run in ((0, a), (0, b), (100, g), (150, c)):
-        pace.begins(run)
-    assert pace.left([d, e], [b, c]) is None
+        pace.start_run(run)
+    assert pace.estimate_time_left([d, e], [b, c]) is None
     clock.now = 160
-    pace.ends(g, well=True)
-    assert pace.left([d, e], [b, c]) is None  # g has trained nothing: it says nothing of rows that do
+    pace.end_run(g, well=True)
+    assert pace.estimate_time_left([d, e], [b, c]) is None  # g has trained nothing: it says nothing of rows that do
     clock.now = 200
-    assert pace.ends(a, well=True) == 200 and pace.ends(b, well=False) == 200
-    assert pace.left([d, e], [c]) == "4 min 40 s"  # 150, 200 and 200 s: an evaluation is taken for a training
+    assert pace.end_run(a, well=True) == 200 and pace.end_run(b, well=False) == 200
+    assert (
+        pace.estimate_time_left([d, e], [c]) == "4 min 40 s"
+    )  # 150, 200 and 200 s: an evaluation is taken for a training
     clock.now = 210
-    pace.begins(e)
+    pace.start_run(e)
     clock.now = 220
-    pace.ends(e, well=True)
-    assert pace.left([d, f], [c]) == "2 min 50 s"  # 130, 200 and 10 s
+    pace.end_run(e, well=True)
+    assert pace.estimate_time_left([d, f], [c]) == "2 min 50 s"  # 130, 200 and 10 s
     another = Run("g", 1, "g, seed 1", tmp_path / "g" / "seed_1", [], {}, tmp_path / "g" / "seed_1")
-    assert pace.left([another], []) == "60 s"  # not 200 s, as long as g's other seed
-    assert pace.left([f], []) == "10 s" and pace.left([], []) is None
+    assert pace.estimate_time_left([another], []) == "60 s"  # not 200 s, as long as g's other seed
+    assert pace.estimate_time_left([f], []) == "10 s" and pace.estimate_time_left([], []) is None
     pace.done = [run for run in pace.done if run[1] != "training"]  # as after a resume of evaluations only
-    assert pace.left([d], []) is None
+    assert pace.estimate_time_left([d], []) is None
 
 
 @pytest.mark.slow
@@ -444,17 +454,17 @@ def test_rows_one_by_one(bundle, run, commands, tmp_path, capsys):
     rows = [{**A, "overlays": ["better"]}, {**B, "pool": FOLDS}, {**C, "weights": "a", "override": {"base": 31}}]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     one = partial(run, rows, to=parts, seeds=2)
-    refused(lambda: merge(str(parts)), FileNotFoundError, "rows.json")
+    refused(lambda: merge_results(str(parts)), FileNotFoundError, "rows.json")
     refused(lambda: one(row=3), FileNotFoundError, "--row 3", "a/seed_0", "table.json")
     one(row=2)
     refused(lambda: one(row=1, gain=3), ValueError, "a/seed_0", "--gain=3", "without --row")
     one(row=1)
     assert not (parts / "table.json").exists() and len(commands) == 2 * (4 + 2)
-    refused(lambda: merge(str(parts), against="c"), RunsFailedError, "not done", "c/seed_0", "c/seed_1")
+    refused(lambda: merge_results(str(parts), against="c"), RunsFailedError, "not done", "c/seed_0", "c/seed_1")
     assert "no paired t-test: the row c is not done" in capsys.readouterr().out
     assert set(methods(parts)) & set("abc") == set("ab")
     one(row=3)
-    merge(str(parts), against="a")
+    merge_results(str(parts), against="a")
     run(to=whole, seeds=2, against="a")
     for name in ("table.csv", "table.json"):
         assert (parts / name).read_text() == (whole / name).read_text()
@@ -469,7 +479,7 @@ def test_rows_one_by_one(bundle, run, commands, tmp_path, capsys):
     ):
         refused(partial(one, **wrong), kind, *words)
         assert (parts / "rows.json").read_text() == before and (parts / "c" / "seed_1" / "table.json").is_file()
-    refused(lambda: merge(str(parts), against="d"), ValueError, "--against d", "cubic; a; b; c")
+    refused(lambda: merge_results(str(parts), against="d"), ValueError, "--against d", "cubic; a; b; c")
     # What another row was made of is not kept when that is made anew.
     merged = [parts / name for name in ("sub-0.png", "sub-0_profile.png", "table.json", "table.csv", "boxplots.png")]
     for path in merged:
@@ -549,7 +559,7 @@ def test_a_failed_process_is_one_message_and_exit_status_1(bundle, out, monkeypa
     assert "Traceback" in (said := log.read_text())
     # What goes on keeps what was said before, and a run that is killed has not failed by that.
     monkeypatch.setattr(sys, "argv", [*line.split(), "--resume", "true"])
-    monkeypatch.setattr(Programs, "run", lambda *_: -9)
+    monkeypatch.setattr(ProgramRunner, "run", lambda *_: -9)
     refused(__main__.main, SystemExit, "broken: training, exit status -9: no output")
     assert log.read_text() == said
 

@@ -11,8 +11,8 @@ from skimage.io import imsave
 
 from common import __main__
 from common.commands import brisque_fit as fit
-from common.commands.brisque_fit import brisque_fit
-from common.metrics import Brisque, brisque, brisque_features
+from common.commands.brisque_fit import fit_brisque
+from common.metrics import Brisque, brisque, compute_brisque_features
 from tests.bundles.runs import ROOT
 from tests.pictures import picture
 from tests.refused import refused
@@ -31,18 +31,20 @@ def _picture(path, image, kind=np.uint8):
 
 def _fit(folder, rows, header="image,score,slice"):
     (folder / "scores.csv").write_text("\n".join([header, *rows]))
-    brisque_fit(str(folder / "scores.csv"), str(folder / "brisque.npz"))
+    fit_brisque(str(folder / "scores.csv"), str(folder / "brisque.npz"))
 
 
 def test_images_are_scaled_by_the_range_of_their_format(tmp_path):
     image = picture(0)
     for name, kind in (("a.png", np.uint8), ("b.png", np.uint16), ("c.TIF", np.uint16), ("d.tiff", np.uint8)):
         _picture(tmp_path / name, image, kind)
-        np.testing.assert_allclose(fit._read(tmp_path / name), image[..., None], atol=0.6 / np.iinfo(kind).max)
+        np.testing.assert_allclose(
+            fit._read_scored_image(tmp_path / name), image[..., None], atol=0.6 / np.iinfo(kind).max
+        )
     volume = 1000 * np.random.default_rng(0).random((20, 21, 22, 1)) - 100
     nib.save(nib.Nifti1Image(volume.astype(np.float32), np.eye(4)), tmp_path / "e.nii")
     scaled = (volume[..., 0] - volume.min()) / (np.quantile(volume, 0.999) - volume.min())
-    np.testing.assert_allclose(fit._read(tmp_path / "e.nii"), scaled, atol=1e-6)
+    np.testing.assert_allclose(fit._read_scored_image(tmp_path / "e.nii"), scaled, atol=1e-6)
 
 
 def test_rows_in_a_regular_order_do_not_spoil_the_folds(tmp_path, capsys):
@@ -73,7 +75,8 @@ def test_the_command_fits_and_says_how_well(tmp_path):
     assert 0.7 < float(done.stdout.split("Spearman ")[1].split(",")[0]) <= 1
     # It stands behind volumes in [0, 1] as the command made them of the scans.
     scores = [
-        Brisque.load(output).score(np.stack([picture(90 + i, blur)], -1)) for i, blur in enumerate((0.4, 1.2, 2.2))
+        Brisque.load(output).compute_score(np.stack([picture(90 + i, blur)], -1))
+        for i, blur in enumerate((0.4, 1.2, 2.2))
     ]
     assert scores == sorted(scores, reverse=True)
 
@@ -83,20 +86,20 @@ def test_scores_that_mean_nothing_are_not_said_to_be_predicted(tmp_path, capsys,
     rng = np.random.default_rng(3)
     _scans(tmp_path, rng.uniform(0.3, 2.3, 14))
     scores = np.sort(rng.normal(size=14))
-    seen, regressor, choose = [], brisque.fit_regressor, Mock(wraps=fit._choose)
+    seen, regressor, choose = [], brisque.fit_regressor, Mock(wraps=fit._choose_setting)
 
     def spy(features, scores, setting):
         predict = regressor(features, scores, setting)
         return lambda others: (seen.append((features, others)), predict(others))[1]
 
     monkeypatch.setattr(brisque, "fit_regressor", spy)
-    monkeypatch.setattr(fit, "_choose", choose)
+    monkeypatch.setattr(fit, "_choose_setting", choose)
     order = rng.permutation(14)
     _fit(tmp_path, [f"scan{i}.nii.gz,{score},{z}" for i, score in zip(order, scores, strict=True) for z in (1, 2)])
     assert "warning: it does not predict these scores well" in capsys.readouterr().out
     # No image has one slice in a fit and the other in what it is tried on.
-    volumes = [fit._read(tmp_path / f"scan{i}.nii.gz") for i in range(14)]
-    image_of = {brisque_features(v[..., z]).tobytes(): i for i, v in enumerate(volumes) for z in (1, 2)}
+    volumes = [fit._read_scored_image(tmp_path / f"scan{i}.nii.gz") for i in range(14)]
+    image_of = {compute_brisque_features(v[..., z]).tobytes(): i for i, v in enumerate(volumes) for z in (1, 2)}
 
     def images(features):
         return {image_of[f.tobytes()] for f in features}
@@ -147,7 +150,7 @@ def test_all_bad_rows_are_listed_and_nothing_is_written(tmp_path, monkeypatch):
 
 def test_what_no_regressor_can_be_fitted_to_and_what_is_missing_is_said(tmp_path, monkeypatch):
     scores, output = tmp_path / "scores.csv", tmp_path / "brisque.npz"
-    begin = partial(brisque_fit, str(scores), str(output))
+    begin = partial(fit_brisque, str(scores), str(output))
     _scans(tmp_path, np.ones(10))
     for text, words in (
         (b"image;score\na.png;1\n", ["header is 'image;score'", "image,score"]),
@@ -162,7 +165,7 @@ def test_what_no_regressor_can_be_fitted_to_and_what_is_missing_is_said(tmp_path
     # Before anything is read.
     scores.unlink()
     refused(begin, FileNotFoundError, "scores.csv")
-    refused(lambda: brisque_fit(str(scores), str(tmp_path)), IsADirectoryError, str(tmp_path), "name a file")
+    refused(lambda: fit_brisque(str(scores), str(tmp_path)), IsADirectoryError, str(tmp_path), "name a file")
     monkeypatch.setitem(sys.modules, "sklearn", None)
     refused(begin, ModuleNotFoundError, "pip install scikit-learn", "'.[demo]'")
     assert not output.exists()

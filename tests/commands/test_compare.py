@@ -16,8 +16,8 @@ from common.commands import compare as module
 from common.commands.compare import compare
 from common.data.inputs import describe_file
 from common.degradations import BlockAverage, KSpaceTruncation
-from common.io.dicom import find_series, to_nifti, write_derived
-from common.metrics import cubic, psnr
+from common.io.dicom import find_series, write_derived_series, write_nifti
+from common.metrics import compute_psnr, interpolate_cubic
 from common.reports.planes import View, to_ras
 
 from ..bundles.runs import OBLIQUE, degrade, save
@@ -36,30 +36,32 @@ def case(tmp_path):
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in (40, 36, 32)], indexing="ij"), -1)
     hr = 600.0 * (np.linalg.norm(grid - [20, 18, 16], axis=-1) < 12) + 300 * (np.linalg.norm(grid - SPOT, axis=-1) < 3)
     return {
-        "hr": str(save(tmp_path / "hr.nii.gz", hr, AFFINE)),
-        "lr": str(save(tmp_path / "lr.nii.gz", *degrade(hr, AFFINE, BlockAverage((2, 2, 1))))),
-        "sr": str(save(tmp_path / "sr.nii.gz", hr + 20, AFFINE)),
+        "reference": str(save(tmp_path / "hr.nii.gz", hr, AFFINE)),
+        "scan": str(save(tmp_path / "lr.nii.gz", *degrade(hr, AFFINE, BlockAverage((2, 2, 1))))),
+        "result": str(save(tmp_path / "sr.nii.gz", hr + 20, AFFINE)),
     }
 
 
 def test_what_is_drawn(case, tmp_path, monkeypatch):
     """The volumes on one scale, cubic at the right place, and the voxel that was asked for in all three planes."""
-    figure = Mock(wraps=module.case_figure)
-    monkeypatch.setattr(module, "case_figure", figure)
+    figure = Mock(wraps=module.draw_case)
+    monkeypatch.setattr(module, "draw_case", figure)
     whole, near = str(tmp_path / "whole.png"), str(tmp_path / "near.png")
-    compare(case["lr"], case["sr"], whole)
-    compare(**case, output=near, at=AT, size=16)
+    compare(case["scan"], case["result"], whole)
+    compare(**case, output=near, position=AT, size=16)
     names = ("path", "lr", "cubic", "sr", "hr", "name", "scores", "affine", "factors", "offset")
     alone, drawn = (dict(zip(names, call.args, strict=True), **call.kwargs) for call in figure.call_args_list)
     assert alone["hr"] is None and not alone["scores"] and alone["zoom"] is None
     assert drawn["factors"] == [2, 2, 1] and drawn["offset"] == [0.5, 0.5, 0]
     np.testing.assert_allclose(drawn["zoom"][0], SPOT, atol=1e-4)
-    lr, hr = (nib.load(case[key]).get_fdata() for key in ("lr", "hr"))
+    lr, hr = (nib.load(case[key]).get_fdata() for key in ("scan", "reference"))
     top = np.quantile(lr, 0.999)
-    expected = cubic(lr / top, (2, 2, 1), (0.5, 0.5, 0))
+    expected = interpolate_cubic(lr / top, (2, 2, 1), (0.5, 0.5, 0))
     np.testing.assert_allclose(drawn["cubic"], expected, atol=1e-4)
     np.testing.assert_allclose(drawn["sr"] - drawn["hr"], 20 / top, atol=1e-4)
-    assert drawn["scores"]["cubic"]["psnr"] == pytest.approx(psnr(expected.clip(0, 1), (hr / top).clip(0, 1)), abs=1e-3)
+    assert drawn["scores"]["cubic"]["psnr"] == pytest.approx(
+        compute_psnr(expected.clip(0, 1), (hr / top).clip(0, 1)), abs=1e-3
+    )
     pictures = [imread(path) for path in (whole, near)]
     assert all(picture.std() > 0.05 for picture in pictures) and pictures[0].shape != pictures[1].shape
 
@@ -73,9 +75,9 @@ def test_any_name_of_a_file(case, tmp_path, capsys, name):
         ("plain.nii.gz", pictures),
         (f"{named.name}.nii.gz", [Path(f"{named}.png"), Path(f"{named}.html")]),
     ):
-        shutil.copy(case["lr"], tmp_path / lr)
+        shutil.copy(case["scan"], tmp_path / lr)
         for output in outputs:
-            main(["compare", str(tmp_path / lr), case["sr"], str(output)])
+            main(["compare", str(tmp_path / lr), case["result"], str(output)])
     said = capsys.readouterr().out.splitlines()
     assert said[2:] == [
         f"Wrote {named}{ending}".encode(errors="backslashreplace").decode() for ending in (".png", ".html")
@@ -86,30 +88,33 @@ def test_any_name_of_a_file(case, tmp_path, capsys, name):
 
 def test_another_scans_result_is_refused(case, tmp_path):
     """By what its JSON says of its inputs, though both scans lie on one grid."""
-    described = {"SuperResolution": {"Inputs": [describe_file(case["lr"])]}}
-    Path(case["sr"]).with_suffix("").with_suffix(".json").write_text(json.dumps(described))
-    compare(case["lr"], case["sr"], str(tmp_path / "look.png"))
-    scan = nib.load(case["lr"])
+    described = {"SuperResolution": {"Inputs": [describe_file(case["scan"])]}}
+    Path(case["result"]).with_suffix("").with_suffix(".json").write_text(json.dumps(described))
+    compare(case["scan"], case["result"], str(tmp_path / "look.png"))
+    scan = nib.load(case["scan"])
     other = str(save(tmp_path / "other.nii.gz", scan.get_fdata()[::-1], scan.affine))
-    words = f"{case['sr']} was made of {case['lr']}", f"not those of {other}"
-    refused(lambda: compare(other, case["sr"], str(tmp_path / "wrong.png")), ValueError, *words)
+    words = f"{case['result']} was made of {case['scan']}", f"not those of {other}"
+    refused(lambda: compare(other, case["result"], str(tmp_path / "wrong.png")), ValueError, *words)
     assert not (tmp_path / "wrong.png").exists()
 
 
 def test_the_page(case, tmp_path, capsys):
     """HTML has the volumes as they are, cubic at the right place, and looks at the point."""
     output = str(tmp_path / "look.html")
-    compare(case["lr"], case["sr"], output)
+    compare(case["scan"], case["result"], output)
     assert list(Page(output).volumes) == ["scan", "cubic", "SR"] and "not known which weights" in Page(output).text
-    Path(case["sr"]).with_suffix("").with_suffix(".json").write_text('{"SuperResolution": {"Bundle": "udean"}}')
+    Path(case["result"]).with_suffix("").with_suffix(".json").write_text('{"SuperResolution": {"Bundle": "udean"}}')
     refused(lambda: compare(**case, output=output), FileExistsError, output, "--overwrite true")
-    compare(**case, output=output, at=AT, overwrite=True)
-    page, lr = Page(output), nib.load(case["lr"])
+    compare(**case, output=output, position=AT, overwrite=True)
+    page, lr = Page(output), nib.load(case["scan"])
     assert (
         page.title == "lr.nii.gz" and "made by udean" in page.text and capsys.readouterr().out.endswith("look.html\n")
     )
-    expected = {"scan": lr, "cubic": nib.Nifti1Image(cubic(lr.get_fdata(), (2, 2, 1), (0.5, 0.5, 0)), AFFINE)}
-    expected |= {key: nib.load(case[key.lower()]) for key in ("SR", "HR")}
+    expected = {
+        "scan": lr,
+        "cubic": nib.Nifti1Image(interpolate_cubic(lr.get_fdata(), (2, 2, 1), (0.5, 0.5, 0)), AFFINE),
+    }
+    expected |= {key: nib.load(case[name]) for key, name in (("SR", "result"), ("HR", "reference"))}
     assert list(page.volumes) == list(expected)
     high = np.quantile(lr.get_fdata(), 0.999)
     for key, image in expected.items():
@@ -146,13 +151,16 @@ def test_dicom(tmp_path):
     series = Series(shape=(16, 14, 6))
     series.save(tmp_path / "scan")
     (lr,) = find_series(tmp_path / "scan")
-    to_nifti(lr, tmp_path / "lr.nii.gz")
-    voxels, affine = cubic(nib.load(tmp_path / "lr.nii.gz").get_fdata(), (2, 2, 1), (0.5, 0.5, 0)), lr.affine.copy()
+    write_nifti(lr, tmp_path / "lr.nii.gz")
+    voxels, affine = (
+        interpolate_cubic(nib.load(tmp_path / "lr.nii.gz").get_fdata(), (2, 2, 1), (0.5, 0.5, 0)),
+        lr.affine.copy(),
+    )
     affine[:3, 3] -= affine[:3, :2].sum(axis=1) / 4
     affine[:3, :2] /= 2
     nib.save(nib.Nifti1Image(voxels.clip(0).astype(np.int16), affine), tmp_path / "sr.nii.gz")
     bundle = {"name": "n", "version": "1.0.0", "authors": "a", "sha256": "0"}
-    derived = write_derived(lr, tmp_path / "sr.nii.gz", tmp_path / "out", bundle)
+    derived = write_derived_series(lr, tmp_path / "sr.nii.gz", tmp_path / "out", bundle)
     pictures = []
     for scan in ("lr.nii.gz", "scan", "scan/0000.dcm", "."):  # the last has the result too
         compare(str(tmp_path / scan), str(derived), str(tmp_path / "out.png"), overwrite=True)
@@ -161,11 +169,11 @@ def test_dicom(tmp_path):
     for name in ("a", "b"):
         series.save(tmp_path / "two" / name)
     for options, *words in (
-        ({"lr": tmp_path / "two"}, "--lr", "holds 2 DICOM series", tmp_path / "two" / "a" / "0000.dcm"),
-        ({"sr": tmp_path / "nothing"}, "--sr", "holds no DICOM series"),
+        ({"scan": tmp_path / "two"}, "--scan", "holds 2 DICOM series", tmp_path / "two" / "a" / "0000.dcm"),
+        ({"result": tmp_path / "nothing"}, "--result", "holds no DICOM series"),
     ):
         (tmp_path / "nothing").mkdir(exist_ok=True)
-        paths = {key: str(value) for key, value in {"lr": tmp_path / "scan", "sr": derived, **options}.items()}
+        paths = {key: str(value) for key, value in {"scan": tmp_path / "scan", "result": derived, **options}.items()}
         refused(lambda paths=paths: compare(**paths, output=str(tmp_path / "no.png")), ValueError, *words)
 
 
@@ -185,16 +193,16 @@ def test_refused(case, tmp_path):
     (tmp_path / "damaged.nii.gz").write_text("no volume")
     save(tmp_path / "4d.nii", np.zeros((4, 4, 4, 2)))
     for change, kind, words in (
-        ({"sr": "none.nii"}, FileNotFoundError, ["--sr none.nii"]),
-        ({"sr": case["lr"], "lr": case["sr"]}, ValueError, ["does not lie on", "the same directions"]),
-        ({"hr": case["lr"]}, ValueError, ["lr.nii.gz does not lie on the grid of", "sr.nii.gz"]),
+        ({"result": "none.nii"}, FileNotFoundError, ["--result none.nii"]),
+        ({"result": case["scan"], "scan": case["result"]}, ValueError, ["does not lie on", "the same directions"]),
+        ({"reference": case["scan"]}, ValueError, ["lr.nii.gz does not lie on the grid of", "sr.nii.gz"]),
         ({"output": "out.jpg"}, ValueError, ["--output is out.jpg", ".png", ".html"]),
-        ({"at": [1, 2]}, ValueError, ["--at is [1, 2]", "three numbers"]),
+        ({"position": [1, 2]}, ValueError, ["--position is [1, 2]", "three numbers"]),
         ({"size": 0}, ValueError, ["--size is 0"]),
-        ({"lr": str(tmp_path / "damaged.nii.gz")}, ValueError, ["--lr", "damaged.nii.gz", "not a readable image"]),
-        ({"at": [900, 0, 0]}, ValueError, ["--at [900, 0, 0] mm is outside"]),
-        ({"lr": str(tmp_path / "4d.nii")}, ValueError, ["4d.nii", "shape (4, 4, 4, 2)"]),
+        ({"scan": str(tmp_path / "damaged.nii.gz")}, ValueError, ["--scan", "damaged.nii.gz", "not a readable image"]),
+        ({"position": [900, 0, 0]}, ValueError, ["--position [900, 0, 0] mm is outside"]),
+        ({"scan": str(tmp_path / "4d.nii")}, ValueError, ["4d.nii", "shape (4, 4, 4, 2)"]),
     ):
-        options = {"lr": case["lr"], "sr": case["sr"], "output": str(tmp_path / "out.png"), **change}
+        options = {"scan": case["scan"], "result": case["result"], "output": str(tmp_path / "out.png"), **change}
         refused(lambda options=options: compare(**options), kind, *words)
     assert not (tmp_path / "out.png").exists()

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.data.lists.alike import persons
+from common.data.lists.alike import guess_persons
 from common.data.lists.assignment import write_datalist
 from common.data.lists.datalist import GROUPS, load_datalist
 from tests.bundles.runs import ROOT
@@ -343,7 +343,7 @@ def test_scans_that_may_be_of_one_person_are_asked_about(tmp_path, capsys, peopl
     ],
 )
 def test_persons_of_a_cohort_stay_apart(cohort):
-    assert len({*persons(Path("nowhere"), cohort).values()}) == len(cohort)
+    assert len({*guess_persons(Path("nowhere"), cohort).values()}) == len(cohort)
 
 
 def test_scans_with_a_grid_of_their_own(tmp_path, capsys):

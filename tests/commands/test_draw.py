@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.commands.draw import draw
+from common.commands.draw import draw_losses
 
 from ..bundles import runs
 from ..refused import refused
@@ -46,23 +46,23 @@ def _bundle(folder, config):
 
 
 def test_what_losses_need_is_drawn_without_data_or_weights(tmp_path, capsys):
-    draw(_bundle(tmp_path, CONFIG))
+    draw_losses(_bundle(tmp_path, CONFIG))
     assert capsys.readouterr().out.startswith(EXPECTED)
-    draw(_bundle(tmp_path, {**CONFIG, "train": {"trainer": {"graph": "@graph", "stages": "@stages"}}}))
+    draw_losses(_bundle(tmp_path, {**CONFIG, "train": {"trainer": {"graph": "@graph", "stages": "@stages"}}}))
     said = capsys.readouterr().out
     assert re.findall("```mermaid\n---\ntitle: (.*)\n---\nflowchart", said) == ["stage 1", "stage 2"]
     assert EXPECTED.partition("flowchart")[2] in said
 
 
 def test_refused(tmp_path):
-    refused(lambda: draw(str(tmp_path)), FileNotFoundError, "train.json", "--bundle")
+    refused(lambda: draw_losses(str(tmp_path)), FileNotFoundError, "train.json", "--bundle")
     folder = _bundle(tmp_path, {"train": {"trainer": {"graph": "@graph"}}, "players": PLAYERS})
-    refused(lambda: draw(folder), ValueError, "train.json", "trainer", "players")
+    refused(lambda: draw_losses(folder), ValueError, "train.json", "trainer", "players")
 
 
 @pytest.mark.parametrize("name", runs.TINY)
 def test_the_readme_has_the_diagrams_of_the_config(name, capsys):
-    draw(f"bundles/{name}")
+    draw_losses(f"bundles/{name}")
     text = Path(f"bundles/{name}/docs/README.md").read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert said in text and said.count("```mermaid") == text.count("```mermaid")

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from common.commands.new import new
+from common.commands.new import create_bundle
 from tests import forked
 from tests.bundles import runs
 from tests.refused import refused
@@ -22,7 +22,7 @@ def bundles(tmp_path):
 
 
 def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path, capsys):
-    new(str(bundles / "mynet"))
+    create_bundle(str(bundles / "mynet"))
     folder, said = bundles / "mynet", capsys.readouterr().out
     assert "common/networks/mynet.py" in said and "-k mynet" in said
     written = {path.name for path in (folder / "configs").iterdir()}
@@ -46,7 +46,7 @@ def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path, capsys):
 @pytest.mark.parametrize("like", runs.FORMS)
 def test_any_bundle_can_be_begun_with(like, tmp_path):
     """It is like what its tests know of the other, and no value of weights that ship is in it."""
-    new(str(tmp_path / "bundles" / "new_one"), str(runs.ROOT / "bundles" / like))
+    create_bundle(str(tmp_path / "bundles" / "new_one"), str(runs.ROOT / "bundles" / like))
     configs = {path.stem: path.read_text() for path in (tmp_path / "bundles" / "new_one" / "configs").glob("*.json")}
     ours = {name: text for name, text in configs.items() if f"bundles/{like}" in text or f"demo_{like}" in text}
     assert not ours and json.loads(configs["inference"])["digest"] is None
@@ -56,7 +56,7 @@ def test_any_bundle_can_be_begun_with(like, tmp_path):
 
 def test_without_tests_it_says_so(bundles, capsys):
     shutil.rmtree(bundles.parent / "tests")
-    new(str(bundles / "mynet"))
+    create_bundle(str(bundles / "mynet"))
     said = capsys.readouterr().out
     assert "nothing was written for the tests" in said and "-k mynet" not in said
     assert (bundles / "mynet" / "configs" / "train.json").is_file()
@@ -64,7 +64,7 @@ def test_without_tests_it_says_so(bundles, capsys):
 
 def test_what_the_tests_know(bundles):
     """What is tested with the other is left to it."""
-    new(str(bundles / "mynet"))
+    create_bundle(str(bundles / "mynet"))
     values = {}
     exec((bundles.parent / "tests" / "bundles" / "tiny" / "mynet.py").read_text(), values)
     known = values["TINY"]
@@ -78,17 +78,17 @@ def test_what_the_tests_know(bundles):
         ("my-net", "srcnn", ValueError, ["--bundle", "my-net", "mynet"]),
         ("2net", "srcnn", ValueError, ["2net"]),
         ("class", "srcnn", ValueError, ["class"]),
-        ("mynet", "srcn", FileNotFoundError, ["--like srcn", "there are srcnn"]),
+        ("mynet", "srcn", FileNotFoundError, ["--template srcn", "there are srcnn"]),
     ],
 )
 def test_refused(bundles, name, like, error, words):
     before = sorted(bundles.parent.rglob("*"))
-    refused(lambda: new(str(bundles / name), like), error, *words)
+    refused(lambda: create_bundle(str(bundles / name), like), error, *words)
     assert sorted(bundles.parent.rglob("*")) == before
 
 
 def test_a_bundle_without_players_is_no_start(bundles):
     train = bundles / "srcnn" / "configs" / "train.json"
     train.write_text('{"train": {}}')
-    refused(lambda: new(str(bundles / "mynet")), ValueError, "train.json", "players")
+    refused(lambda: create_bundle(str(bundles / "mynet")), ValueError, "train.json", "players")
     assert not (bundles / "mynet").exists()

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from common.commands.overlay import overlay
-from common.weights import digest_of, load, read_overlay
+from common.commands.overlay import write_missing_overlay
+from common.weights import compute_digest, load_weights, read_overlay
 from tests.bundles import runs
 from tests.refused import refused
 
@@ -24,7 +24,7 @@ def written(path, settings=SETTINGS, defaults=None, **told):
     """Weights as an earlier version wrote them: what they are is a record of the archive."""
     state = network_of().state_dict()
     about = {"bundle": "srcnn", "version": "0.4.0", "network": "SRCNN", "settings": settings}
-    about |= {"defaults": defaults or {}, "sha256": digest_of(state), **told}
+    about |= {"defaults": defaults or {}, "sha256": compute_digest(state), **told}
     torch.save(state, path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(f"{archive.namelist()[0].split('/')[0]}/extra/about.json", json.dumps(about))
@@ -37,17 +37,17 @@ def test_old_weights_get_their_overlay(tmp_path, capsys):
     training = {"iteration": 9, "psnr": 30.5}
     path = written(tmp_path / "old.pt", defaults={"lr_patch": [8, 8, 1], "ranges": ranges}, training=training)
     before = path.read_bytes()
-    overlay(str(path))
+    write_missing_overlay(str(path))
     said = capsys.readouterr().out
     assert "old.json describes old.pt" in said and "left out, as srcnn does not know it: ranges\n" in said
     found, version = read_overlay(path), {"bundle": "srcnn", "version": "0.4.0"}
-    assert found.pop("trained") == {**version, "network": "OnInterpolated", "offset": [0.5, 0.5, 0.0], **training}
+    assert found.pop("trained") == {**version, "network": "InterpolatedNetwork", "offset": [0.5, 0.5, 0.0], **training}
     sizes = {key: value for key, value in SETTINGS.items() if key != "offset"}
-    digest = digest_of(network_of().state_dict())
+    digest = compute_digest(network_of().state_dict())
     assert found == {"checkpoint": str(path), "digest": digest, "lr_patch": [8, 8, 1], **sizes}
     assert path.read_bytes() == before
-    load(network_of(), path, digest=digest, degradation=runs.TINY["srcnn"].degradation)
-    refused(partial(overlay, str(path)), FileExistsError, "old.json is there already")
+    load_weights(network_of(), path, digest=digest, degradation=runs.TINY["srcnn"].degradation)
+    refused(partial(write_missing_overlay, str(path)), FileExistsError, "old.json is there already")
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ def test_old_weights_get_their_overlay(tmp_path, capsys):
 )
 def test_what_does_not_fit_is_refused(tmp_path, told, kind, words):
     path = written(tmp_path / "old.pt", **told)
-    refused(partial(overlay, str(path)), kind, *words)
+    refused(partial(write_missing_overlay, str(path)), kind, *words)
     assert not path.with_suffix(".json").exists()
     if "bundle" in told:
-        overlay(str(path), str(runs.ROOT / "bundles" / "srcnn"))
+        write_missing_overlay(str(path), str(runs.ROOT / "bundles" / "srcnn"))
 
 
 def test_weights_that_say_nothing_are_refused(tmp_path):
     """With what to do; those of a version that wrote no zip too."""
     path = tmp_path / "model.pt"
-    refused(partial(overlay, str(path)), FileNotFoundError, path)
+    refused(partial(write_missing_overlay, str(path)), FileNotFoundError, path)
     for options in ({}, {"_use_new_zipfile_serialization": False}):
         torch.save(network_of().state_dict(), path, **options)
-        refused(partial(overlay, str(path)), ValueError, path, "have no record", "model.json")
+        refused(partial(write_missing_overlay, str(path)), ValueError, path, "have no record", "model.json")
     path.write_bytes(b"no weights")
-    refused(partial(overlay, str(path)), ValueError, path, "not a checkpoint")
+    refused(partial(write_missing_overlay, str(path)), ValueError, path, "not a checkpoint")

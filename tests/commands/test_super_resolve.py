@@ -57,7 +57,9 @@ def test_a_folder(tmp_path, capsys):
     assert not output.exists()
     # What one bundle alone knows is for that one.
     refused(
-        lambda: begin(projections=1, adapt_iterations=0), RunsFailedError, "3 of 5 scans failed, the others are done"
+        lambda: begin(data_consistency_iterations=1, adapt_iterations=0),
+        RunsFailedError,
+        "3 of 5 scans failed, the others are done",
     )
     said = capsys.readouterr().out
     assert "udean_window does not know --adapt_iterations" in said
@@ -67,7 +69,7 @@ def test_a_folder(tmp_path, capsys):
     for name, (spacing, weights) in suited.items():
         lone = scan(tmp_path / name / "t1.nii.gz", spacing)
         checkpoint = str(runs.ROOT / "bundles" / "udean_window" / "models" / f"{weights}.pt")
-        options = {"dataset_dir": str(lone), "projections": 1, "checkpoint": checkpoint}
+        options = {"dataset_dir": str(lone), "data_consistency_iterations": 1, "checkpoint": checkpoint}
         runs.run("udean_window", ["inference"], tmp_path / name, **options)
         own = tmp_path / name / "out" / "t1_sr.nii.gz"
         np.testing.assert_array_equal(voxels(output / f"{name}_sr.nii.gz"), voxels(own))
@@ -151,7 +153,7 @@ def test_dicom(tmp_path, capsys):
     folder, output = tmp_path / "in", tmp_path / "in" / "super_resolved"
     folder.mkdir()
     (folder / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    super_resolve(str(folder), bundle="udean_window", projections=0)
+    super_resolve(str(folder), bundle="udean_window", data_consistency_iterations=0)
     made = files(output)
     (result,) = [name for name in made if name.endswith("_sr.json")]
     series = images[0].SeriesInstanceUID
@@ -170,10 +172,10 @@ def test_dicom(tmp_path, capsys):
     # A derived series that lost a slice is made again, and so is a result of other weights.
     (output / derived[0]).unlink()
     for options in ({}, {"scale": [2, 2, 1]}):
-        super_resolve(str(folder), bundle="udean_window", skip_existing=True, projections=0, **options)
+        super_resolve(str(folder), bundle="udean_window", skip_existing=True, data_consistency_iterations=0, **options)
         assert "have their results" not in capsys.readouterr().out
         assert len([name for name in files(output) if name.endswith(".dcm")]) == (1 if options else 2) * len(images)
-    super_resolve(str(folder), bundle="udean_window", projections=0)
+    super_resolve(str(folder), bundle="udean_window", data_consistency_iterations=0)
     made = files(output)
     derived = [name for name in made if name.endswith(".dcm")]
     phase = dicom.Series(attributes={"ImageType": ["ORIGINAL", "PRIMARY", "P"]}).save(folder / "phase")
@@ -204,7 +206,7 @@ def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
     volumes[1][:] = 0
     nib.save(nib.Nifti1Image(np.stack(volumes, -1), affine), data / "empty.nii")
     why = "empty.nii: volume 2 of 3: every voxel is 0"
-    options = {"scale": [2, 2, 2], "projections": 0}
+    options = {"scale": [2, 2, 2], "data_consistency_iterations": 0}
     begin = partial(super_resolve, str(data), str(output), **options)
     refused(lambda: begin(dry_run=True), RunsFailedError, why)
     assert capsys.readouterr().out.count("would write") == 2 and not output.exists()
@@ -261,7 +263,7 @@ def test_label_maps_go_with_their_scans(tmp_path, capsys):
             if subject == "2":  # stored in another order
                 place = place @ np.array([[-1, 0, 0, shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
             runs.save(data / f"sub-{subject}_lesion.nii.gz", voxel, place, dtype=voxel.dtype)
-    begin = partial(super_resolve, str(data), str(output), label="*_lesion.nii.gz", projections=0)
+    begin = partial(super_resolve, str(data), str(output), label="*_lesion.nii.gz", data_consistency_iterations=0)
     why = ["2 of 4 scans", "sub-3_lesion.nii.gz: 7920 of 7920 voxels are no whole numbers", "has no label map"]
     refused(lambda: begin(dry_run=True), RunsFailedError, *why)
     said = capsys.readouterr().out
@@ -286,7 +288,7 @@ def test_label_maps_go_with_their_scans(tmp_path, capsys):
     assert "1 of 4 scans have their results" in capsys.readouterr().out
     assert (output / "sub-2_T1w_sr_label.nii.gz").exists()
     # Without its label map a scan is done anew, and a label map of the earlier result is said.
-    super_resolve(str(data / "sub-2_T1w.nii.gz"), str(output), projections=0, skip_existing=True)
+    super_resolve(str(data / "sub-2_T1w.nii.gz"), str(output), data_consistency_iterations=0, skip_existing=True)
     said = json.loads((output / "sub-2_T1w_sr.json").read_text())["SuperResolution"]["Warnings"]
     assert any("sub-2_T1w_sr_label.nii.gz is of an earlier result" in text for text in said)
     super_resolve(str(data / "sub-1_T1w.nii.gz"), str(output), label=str(data / "sub-1_lesion.nii.gz"), bids=True)
@@ -297,14 +299,20 @@ def test_label_maps_go_with_their_scans(tmp_path, capsys):
 def test_label_map_of_a_series(tmp_path):
     """A DICOM series takes the file that is named with it."""
     dicom.Series().save(tmp_path / "series")
-    super_resolve(str(tmp_path / "series"), str(tmp_path / "plain"), bundle="udean_window", projections=0)
+    super_resolve(
+        str(tmp_path / "series"), str(tmp_path / "plain"), bundle="udean_window", data_consistency_iterations=0
+    )
     (result,) = (nib.load(path) for path in (tmp_path / "plain").glob("*_sr.nii.gz"))
     labels = np.zeros(result.shape, np.int16)
     labels[10:20, 10:20, 4:8] = -2
     path = tmp_path / "labels.nii.gz"
     nib.save(nib.Nifti1Image(labels, result.affine), path)
     begin = partial(
-        super_resolve, str(tmp_path / "series"), str(tmp_path / "out"), bundle="udean_window", projections=0
+        super_resolve,
+        str(tmp_path / "series"),
+        str(tmp_path / "out"),
+        bundle="udean_window",
+        data_consistency_iterations=0,
     )
     begin(label=str(path))
     (made,) = (nib.load(path) for path in (tmp_path / "out").glob("*_sr_label.nii.gz"))
@@ -325,7 +333,7 @@ def test_a_scan_that_was_interpolated_is_taken_as_acquired(tmp_path, capsys):
     nii = runs.save(tmp_path / "in" / "a.nii.gz", voxels, np.diag([1, 1.3, 2, 1]), dtype=np.int16)
     said = {"AcquisitionMatrixPE": 24, "BaseResolution": 20, "InPlanePhaseEncodingDirectionDICOM": "ROW"}
     (tmp_path / "in" / "a.json").write_text(json.dumps(said))
-    options = {"scale": [2, 2, 2], "projections": 0}
+    options = {"scale": [2, 2, 2], "data_consistency_iterations": 0}
     super_resolve(str(tmp_path / "in"), str(tmp_path / "out"), acquired_matrix="header", **options)
     assert capsys.readouterr().out.count("udean_window 2x2x2, 2 x 1.95 x 2 mm to 1 x 0.975 x 1 mm") == 2
     for result in (tmp_path / "out").glob("*_sr.nii.gz"):
@@ -364,7 +372,7 @@ def test_a_result_that_has_no_room_is_refused_before_computing(tmp_path, capsys)
 def test_a_series_that_grew_is_done_again_and_another_patients_is_refused(tmp_path, capsys):
     """The derived series of what had arrived before goes; nothing of the first patient's is touched."""
     images = dicom.Series().images()
-    begin = partial(super_resolve, bundle="udean_window", projections=0, skip_existing=True)
+    begin = partial(super_resolve, bundle="udean_window", data_consistency_iterations=0, skip_existing=True)
     for count in (len(images) - 2, len(images)):
         dicom.save(images[:count], tmp_path / "in")
         begin(str(tmp_path / "in"), str(tmp_path / "out"))

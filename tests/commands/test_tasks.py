@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.commands.ablate import ablate
-from common.commands.overview import overview
+from common.commands.overview import print_overview
 from common.errors import RunsFailedError
 from tests.bundles import runs
 from tests.refused import refused
@@ -48,7 +48,7 @@ def test_all_tasks(commands, tmp_path, capsys):
     trained = len(commands)
     table_of("in_plane", "in_plane_noisy", trained=str(tmp_path / "in_plane"), **{"scan_degradation": NOISY})
     assert all("evaluate.json" in line[0] for line in commands[trained:])
-    overview(",".join(str(tmp_path / name) for name in (*TASKS, "in_plane_noisy")), str(tmp_path / "overview"))
+    print_overview(",".join(str(tmp_path / name) for name in (*TASKS, "in_plane_noisy")), str(tmp_path / "overview"))
     printed = capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "overview" / "overview.csv").open()))
     by_name = {(row["table"], row["method"]): row for row in rows}
@@ -60,11 +60,11 @@ def test_all_tasks(commands, tmp_path, capsys):
         for name in names:
             row = by_name[task, name]
             assert name in printed and 5 < float(row["psnr"]) < 60 and float(row["seconds"]) > 0
-            assert (int(row["parameters"]) == 0) == (name.removesuffix(", with agreement") in NEEDS_NO_NETWORK)
+            assert (int(row["parameters"]) == 0) == (name.removesuffix(", with data consistency") in NEEDS_NO_NETWORK)
             # Agreement is a gain wherever the operator is the right one, and the same cubic stands beside all.
             assert row["cubic_psnr"] == by_name[task, names[0]]["cubic_psnr"]
         if task in ("isotropic", "in_plane", "through_plane"):
-            agreeing = by_name[task, "cubic, with agreement"]
+            agreeing = by_name[task, "cubic, with data consistency"]
             assert float(agreeing["psnr"]) > float(agreeing["cubic_psnr"])
     for name in ("CycleGAN", "UDEAN"):
         # The same weights, which were trained once, on noisier scans.
@@ -72,7 +72,7 @@ def test_all_tasks(commands, tmp_path, capsys):
         assert float(after["cubic_psnr"]) < float(before["cubic_psnr"]) - 0.1
         assert after["training_seconds"] == before["training_seconds"] != "0.0"
         assert after["iterations"] == before["iterations"] == "8"
-    agreeing = by_name["isotropic", "UDEAN, with agreement"]
+    agreeing = by_name["isotropic", "UDEAN, with data consistency"]
     assert agreeing["iterations"] == "8" and agreeing["psnr"] != by_name["isotropic", "UDEAN"]["psnr"]
     start = by_name["isotropic", "untrained slab network"]
     assert start["iterations"] == start["trained"] == "" and start["training_seconds"] == "0.0"
@@ -92,7 +92,7 @@ def test_what_is_not_done_is_named_and_left_out(tmp_path, capsys, monkeypatch):
     (table / "rows.json").write_text(json.dumps(rows))
 
     def only_row(tables):
-        refused(lambda: overview(tables, str(out)), RunsFailedError, "not done", table / "b")
+        refused(lambda: print_overview(tables, str(out)), RunsFailedError, "not done", table / "b")
         (row,) = csv.DictReader((out / "overview.csv").open())
         return row
 
@@ -103,5 +103,5 @@ def test_what_is_not_done_is_named_and_left_out(tmp_path, capsys, monkeypatch):
     assert only_row(str(table))["training_seconds"] == "0.0", "a run that leaves no weights is no training"
     monkeypatch.chdir(table)
     assert only_row(".")["table"] == "table"
-    refused(lambda: overview(str(out), str(out)), FileNotFoundError, "no rows")
-    refused(lambda: overview(f"{table},{tmp_path}/x/table", str(out)), ValueError, "end alike")
+    refused(lambda: print_overview(str(out), str(out)), FileNotFoundError, "no rows")
+    refused(lambda: print_overview(f"{table},{tmp_path}/x/table", str(out)), ValueError, "end alike")

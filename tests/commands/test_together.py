@@ -105,15 +105,15 @@ def test_on_a_grid_of_ones_own(tmp_path, capsys):
     like = runs.save(tmp_path / "like.nii.gz", np.zeros(shape), affine)
     far = affine + np.pad([[500.0]] * 3, ((0, 1), (3, 0)))
     away = runs.save(tmp_path / "away.nii.gz", np.zeros(shape), far)
-    together(*files, output_dir=str(tmp_path / "out"), like=str(like), spacing=2.0)
+    together(*files, output_dir=str(tmp_path / "out"), grid_file=str(like), spacing=2.0)
     result = nib.load(tmp_path / "out" / "ax_sag_sr.nii.gz")
     assert result.shape == shape and np.allclose(result.affine, affine, atol=1e-4)
     assert psnr(result.get_fdata() / 1000, phantom.on(shape, affine)) > 24
-    together(*files, output_dir=str(tmp_path / "out"), like=str(like), spacing=2.0, skip_existing=True)
+    together(*files, output_dir=str(tmp_path / "out"), grid_file=str(like), spacing=2.0, skip_existing=True)
     has(capsys.readouterr().out, "no scans to do")
     off = {"output_dir": str(tmp_path / "off"), "spacing": 2.0}
-    refused(lambda: together(*files, like=str(away), **off), RunsFailedError, "away.nii.gz: its grid lies outside")
-    refused(lambda: together(*files, like=str(tmp_path / "gone.nii.gz"), **off), Exception, "gone.nii.gz")
+    refused(lambda: together(*files, grid_file=str(away), **off), RunsFailedError, "away.nii.gz: its grid lies outside")
+    refused(lambda: together(*files, grid_file=str(tmp_path / "gone.nii.gz"), **off), Exception, "gone.nii.gz")
 
 
 def test_auto_finds_the_stacks_of_an_exam(tmp_path, capsys):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.commands.training_range import training_range
-from common.transforms import scan_statistics
-from common.weights import SavedWeights, load, read_overlay
+from common.commands.training_range import measure_training_range
+from common.transforms import compute_scan_statistics
+from common.weights import SavedWeights, load_weights, read_overlay
 from tests.bundles import runs
 from tests.refused import refused
 
@@ -31,14 +31,14 @@ def test_the_range_of_what_training_sees(bundle, tmp_path, capsys):
     given = {"dataset_dir": str(tmp_path), **({} if bundle == "udean" else {"slice_axis": "SI"})}
 
     def printed(group=group, **override):
-        training_range(runs.configs(bundle, "train"), group, **{**given, **override})
+        measure_training_range(runs.configs(bundle, "train"), group, **{**given, **override})
         return json.loads(capsys.readouterr().out)["training_range"]
 
     degradation, found, statistics = tiny.degradation, printed(), []
     for seed in (0, 1):
         hr = runs.phantom(seed)
         lr = degradation(torch.from_numpy(hr / np.quantile(hr, 0.999))[None])
-        statistics.append(scan_statistics(lr, degradation.lr_affine(runs.AFFINE)))
+        statistics.append(compute_scan_statistics(lr, degradation.compute_lr_affine(runs.AFFINE)))
     assert found.keys() == statistics[0].keys()
     for name in found.keys() - {"air"}:
         values = [value for of_volume in statistics for value in of_volume[name]]
@@ -53,7 +53,7 @@ def test_the_range_of_what_training_sees(bundle, tmp_path, capsys):
     before, overlay = weights.read_bytes(), read_overlay(weights)
     assert printed(checkpoint=str(weights)) == found
     assert read_overlay(weights) == {**overlay, "training_range": found} and weights.read_bytes() == before
-    load(network, weights)
+    load_weights(network, weights)
     # As of a training with other keys.
     override, name, expected = SCALED[bundle]
     assert printed(**override)[name] == expected

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from common.commands import unpack as module
-from common.commands.unpack import unpack
+from common.commands.unpack import unpack_bundle
 from common.export import archive
 from tests.refused import refused
 
@@ -19,18 +19,18 @@ def packed(tmp_path):
     for name, text in (("configs/metadata.json", "{}"), ("models/model.pt", "weights"), ("docs/README.md", "read")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    archive.pack(folder, tmp_path / "small_v1.zip")
+    archive.write_zip(folder, tmp_path / "small_v1.zip")
     return tmp_path / "small_v1.zip"
 
 
 def not_unpacked(path, kind, *words, **options):
-    refused(lambda: unpack(str(path), str(path.parent / "out"), **options), kind, *words)
+    refused(lambda: unpack_bundle(str(path), str(path.parent / "out"), **options), kind, *words)
     assert not list(path.parent.glob("out/*"))
 
 
 def test_round_trip(packed, tmp_path, capsys):
     """What was packed comes out, checked against the sum beside it; the clock and permissions leave no trace."""
-    unpack(str(packed), str(tmp_path / "out"))
+    unpack_bundle(str(packed), str(tmp_path / "out"))
     folders = (tmp_path / "source" / "small", tmp_path / "out" / "small")
     source, out = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in folders)
     assert source == out and "not verified" not in capsys.readouterr().out
@@ -38,9 +38,9 @@ def test_round_trip(packed, tmp_path, capsys):
     for path in (tmp_path / "source").rglob("*.json"):
         path.chmod(0o600)
         path.touch()
-    archive.pack(tmp_path / "source" / "small", packed)
+    archive.write_zip(tmp_path / "source" / "small", packed)
     assert packed.read_bytes() == before
-    refused(lambda: unpack(str(packed), str(tmp_path / "out")), FileExistsError, "out/small", "--output_dir")
+    refused(lambda: unpack_bundle(str(packed), str(tmp_path / "out")), FileExistsError, "out/small", "--output_dir")
 
 
 def member(name, text="x", mode=0o644 | stat.S_IFREG):
@@ -80,7 +80,7 @@ def test_what_cannot_be_unpacked_is_refused(packed, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
     # Another sum than is given or lies beside it, damage, too large, not there.
     whole, beside = packed.read_bytes(), packed.with_name(f"{packed.name}.sha256")
-    not_unpacked(packed, ValueError, archive.sha256_of(packed), "0" * 64, sha256="0" * 64)
+    not_unpacked(packed, ValueError, archive.compute_sha256(packed), "0" * 64, sha256="0" * 64)
     packed.write_bytes(whole + b" ")
     not_unpacked(packed, ValueError, "SHA-256 is")
     beside.write_text("")
@@ -95,4 +95,4 @@ def test_what_cannot_be_unpacked_is_refused(packed, tmp_path, monkeypatch):
     not_unpacked(packed, ValueError, packed.name, "would unpack to")
     not_unpacked(tmp_path / "none.zip", FileNotFoundError, "none.zip")
     monkeypatch.setattr(module, "LIMIT", size)
-    unpack(str(packed), str(tmp_path / "out"))
+    unpack_bundle(str(packed), str(tmp_path / "out"))

@@ -25,7 +25,7 @@ def test_no_temporary_file_is_named_to_the_user():
     for case in (series, exam):
         case.sources = files
         assert case.source == "A (DICOM series 1)"
-        with case.catch():
+        with case.catch_problem():
             raise ValueError(f"{first}: too thin; {second}")
     assert series.problem == "ax: too thin; ax" and exam.problem == "A (DICOM series 1): too thin; B (DICOM series 2)"
     assert series.shorten(series.problem) == exam.shorten(exam.problem) == "too thin"

@@ -25,7 +25,7 @@ from common.degradations import (
     RandomDegradation,
     RicianNoise,
 )
-from common.physics.blur_kernels import bicubic_kernel, gaussian_kernel, zero_filling_kernel
+from common.physics.blur_kernels import make_bicubic_kernel, make_gaussian_kernel, make_zero_filling_kernel
 from tests.refused import refused
 
 HALVED = KSpaceTruncation((2, 2, 2))
@@ -38,8 +38,8 @@ OPERATORS = [
     GaussianProfile((1.5, 1.5, 1), fwhm=0.7),
     ComposeDegradations([GaussianProfile((1.5, 1.5, 1)), GaussianProfile((2, 2, 1))]),
     BlockAverage((2, 3, 4)),
-    InPlaneKernel(bicubic_kernel(3, 17, 1.0), 3, 1.0),
-    InPlaneKernel(zero_filling_kernel(2, 33, 0.5), 2, 0.5),  # larger than the plane
+    InPlaneKernel(make_bicubic_kernel(3, 17, 1.0), 3, 1.0),
+    InPlaneKernel(make_zero_filling_kernel(2, 33, 0.5), 2, 0.5),  # larger than the plane
     ComposeDegradations(  # as a clinical scan
         [GaussianProfile((1, 1, 2)), KSpaceTruncation((3, 2, 1)), EllipticalKSpace(), PartialFourier(0.75, 1)]
     ),
@@ -80,14 +80,14 @@ def test_linear_with_its_transpose_and_a_constant_stays_constant(operator, size,
 @every_operator
 def test_affines_go_there_and_back(operator):
     for kind in (np.asarray, torch.as_tensor):
-        lr_affine = operator.lr_affine(kind(AFFINE))
+        lr_affine = operator.compute_lr_affine(kind(AFFINE))
         assert type(lr_affine) is type(kind(AFFINE))
-        assert np.abs(np.asarray(operator.hr_affine(lr_affine)) - AFFINE).max() < 1e-10
+        assert np.abs(np.asarray(operator.compute_hr_affine(lr_affine)) - AFFINE).max() < 1e-10
         voxel_size = np.array([0.7, 0.9, 2.5]) * operator.factors
         np.testing.assert_allclose(np.linalg.norm(np.asarray(lr_affine)[:3, :3], axis=0), voxel_size)
     hr = MetaTensor(torch.rand(1, *SIZES[0]), affine=AFFINE, meta={"filename_or_obj": "a.nii.gz"})
     lr = Lambdad(keys="lr", func=operator)({"lr": hr})["lr"]
-    np.testing.assert_allclose(lr.affine, operator.lr_affine(AFFINE))
+    np.testing.assert_allclose(lr.affine, operator.compute_lr_affine(AFFINE))
     assert lr.meta["filename_or_obj"] == "a.nii.gz"
     np.testing.assert_allclose(hr.affine, AFFINE, err_msg="the input's affine must not change")
     np.testing.assert_allclose(operator.adjoint(lr).affine, AFFINE, atol=1e-9)
@@ -98,7 +98,7 @@ def test_a_blob_stays_where_it_is_in_the_world(operator):
     centre, width = np.array([23.3, 24.6, 22.9]), 4.5
     distance = np.linalg.norm(np.moveaxis(np.indices((48, 48, 48)), 0, -1) - centre, axis=-1)
     hr = torch.from_numpy(np.exp(-((distance / width) ** 2) / 2))
-    both = ((hr, AFFINE), (operator(hr), operator.lr_affine(AFFINE)))
+    both = ((hr, AFFINE), (operator(hr), operator.compute_lr_affine(AFFINE)))
     places = [affine[:3, :3] @ center_of_mass(volume.numpy()) + affine[:3, 3] for volume, affine in both]
     assert np.abs(np.linalg.solve(AFFINE[:3, :3], np.subtract(*places))).max() < 0.02
 
@@ -123,7 +123,7 @@ def test_float32_agrees_with_float64_on_each_device_and_half_precision_is_comput
 def test_meta_tensors_in_a_batch():
     operator, affines = BlockAverage((2, 2, 2)), [np.diag([0.7, 0.9, 2.5, 1]), AFFINE]
     batch = next(iter(DataLoader([MetaTensor(torch.rand(1, 4, 4, 4), affine=a) for a in affines], batch_size=2)))
-    np.testing.assert_allclose(operator(batch).affine, np.stack([operator.lr_affine(a) for a in affines]))
+    np.testing.assert_allclose(operator(batch).affine, np.stack([operator.compute_lr_affine(a) for a in affines]))
 
 
 def test_refused():
@@ -163,7 +163,7 @@ def test_a_random_degradation_belongs_to_the_volume():
     # Alone, in another order or process, it is the same; with another seed it is not.
     assert torch.equal(torch.stack([RandomDegradation(kinds, seed=3)(hr) for hr in volumes.flip(0)]).flip(0), together)
     assert not torch.equal(RandomDegradation(kinds, seed=4)(volumes), together)
-    np.testing.assert_allclose(drawn.lr_affine(np.eye(4)), kinds[0].lr_affine(np.eye(4)))
+    np.testing.assert_allclose(drawn.compute_lr_affine(np.eye(4)), kinds[0].compute_lr_affine(np.eye(4)))
 
 
 def test_composition_is_its_steps():
@@ -171,9 +171,9 @@ def test_composition_is_its_steps():
     composed, lr_affine = ComposeDegradations(steps), AFFINE
     hr = lr = torch.rand(1, 12, 12, 12)
     for step in steps:
-        lr, lr_affine = step(lr), step.lr_affine(lr_affine)
+        lr, lr_affine = step(lr), step.compute_lr_affine(lr_affine)
     torch.testing.assert_close(composed(hr), lr)
-    np.testing.assert_allclose(composed.lr_affine(AFFINE), lr_affine)
+    np.testing.assert_allclose(composed.compute_lr_affine(AFFINE), lr_affine)
 
 
 @pytest.mark.parametrize("stages", [2, 3])
@@ -182,7 +182,7 @@ def test_stages_of_real_factors_end_on_the_grid_of_the_whole(stages):
     stage = GaussianProfile((2 ** (1 / stages), 2 ** (1 / stages), 1), fwhm=2**-0.5)
     composed, whole = ComposeDegradations([stage] * stages), GaussianProfile((2, 2, 1))
     assert composed.factors == whole.factors == (2, 2, 1)
-    np.testing.assert_allclose(composed.lr_affine(AFFINE), whole.lr_affine(AFFINE), atol=1e-9)
+    np.testing.assert_allclose(composed.compute_lr_affine(AFFINE), whole.compute_lr_affine(AFFINE), atol=1e-9)
     y, x = np.meshgrid(np.linspace(0, 3, 64), np.linspace(0, 3, 64))
     hr = torch.from_numpy(np.sin(x**2) * np.cos(y * 3))[None, ..., None]
     assert composed(hr).shape == whole(hr).shape == (1, 32, 32, 1)
@@ -190,8 +190,8 @@ def test_stages_of_real_factors_end_on_the_grid_of_the_whole(stages):
     assert (composed(hr) - whole(hr))[inner].abs().max() < 0.03
     assert (whole(hr.roll(1, dims=1)) - whole(hr))[inner].abs().max() > 0.1, "the test must see half an LR voxel"
     for n in range(10, 60):  # also where no stage divides it: up and down again is the same grid
-        (size, _, _) = stage.hr_size((n, n, 1))
-        assert stage.lr_size((size, size, 1)) == (n, n, 1)
+        (size, _, _) = stage.compute_hr_size((n, n, 1))
+        assert stage.compute_lr_size((size, size, 1)) == (n, n, 1)
 
 
 def test_every_public_operator_is_checked_here():
@@ -209,6 +209,6 @@ def test_docstring_examples(module):
 def test_what_treats_mirrored_and_turned_volumes_alike():
     alike = [GaussianProfile((2, 2, 1)), BlockAverage((4, 4, 1))]
     others = [ComposeDegradations([alike[0], other]) for other in (PartialFourier(0.625, 1), RicianNoise(0.02, seed=0))]
-    others += [InPlaneKernel(gaussian_kernel((2.0, 1.0), 30, offset=0.5), 2, 0.5), GaussianProfile((2, 1, 1))]
+    others += [InPlaneKernel(make_gaussian_kernel((2.0, 1.0), 30, offset=0.5), 2, 0.5), GaussianProfile((2, 1, 1))]
     others += [KSpaceTruncation((2, 2, 1))]  # LR voxel i lies on HR voxel s i
-    assert [each.turns_alike() for each in (*alike, *others)] == [True] * 2 + [False] * 5
+    assert [each.commutes_with_rotations() for each in (*alike, *others)] == [True] * 2 + [False] * 5

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from common.degradations import FittedProfile, GaussianProfile, RicianNoise, slice_profile, told_width
+from common.degradations import FittedProfile, GaussianProfile, RicianNoise, make_slice_profile, read_profile_width
 from tests.refused import refused
 
 FACTORS = (1, 1, 3)
@@ -32,28 +32,35 @@ def anatomy():
 @pytest.mark.parametrize("noise", [torch.nn.Identity(), RicianNoise(0.03, seed=0)], ids=str)
 def test_the_width_is_found_with_noise_as_without_it(anatomy, noise):
     profiles = [GaussianProfile(FACTORS, fwhm=fwhm) for fwhm in (0.4, 0.8, 1.0, 1.2, 1.8)]
-    found = {profile.fwhm: FittedProfile(FACTORS).width(noise(profile(anatomy[0]))[None]) for profile in profiles}
+    found = {
+        profile.fwhm: FittedProfile(FACTORS).estimate_width(noise(profile(anatomy[0]))[None]) for profile in profiles
+    }
     assert (found.pop(0.4), found.pop(1.8)) == (pytest.approx(0.7, abs=0.05), 1.2)
     assert found == pytest.approx({fwhm: fwhm for fwhm in found}, abs=0.15)
 
 
 def test_finer_pixels_along_one_axis_alone_do_not_change_the_width(anatomy):
     scanned = MetaTensor(GaussianProfile((1.5, 1, 6), fwhm=0.8)(anatomy[0])[None], affine_of(1.5, 1.0, 6.0))
-    assert FittedProfile(FACTORS).width(scanned) == pytest.approx(0.8, abs=0.15)
+    assert FittedProfile(FACTORS).estimate_width(scanned) == pytest.approx(0.8, abs=0.15)
 
 
 @pytest.mark.parametrize("shape", [(20, 20, 12), (2, 40, 40), (40, 2, 12), (1, 1, 1), (60, 60, 9)])
 def test_what_tells_nothing_is_taken_for_slices_that_touch(shape):
     fitted = FittedProfile(FACTORS)
-    assert fitted.width(torch.zeros(1, 1, *shape)) is None and fitted.width(torch.ones(1, 1, *shape)) is None
-    assert shape == (20, 20, 12) or fitted.width(torch.rand(1, 1, *shape)) is None
-    assert fitted.of(None).factors == FACTORS and fitted.of(None).fwhm == 1.0
+    assert (
+        fitted.estimate_width(torch.zeros(1, 1, *shape)) is None
+        and fitted.estimate_width(torch.ones(1, 1, *shape)) is None
+    )
+    assert shape == (20, 20, 12) or fitted.estimate_width(torch.rand(1, 1, *shape)) is None
+    assert fitted.make_profile(None).factors == FACTORS and fitted.make_profile(None).fwhm == 1.0
 
 
 def test_a_width_that_is_given():
-    assert slice_profile(FACTORS, 0.8).fwhm == 0.8 and slice_profile(FACTORS, "auto").factors == FACTORS
+    assert make_slice_profile(FACTORS, 0.8).fwhm == 0.8 and make_slice_profile(FACTORS, "auto").factors == FACTORS
     for wrong in ("wide", -1, 0, True, float("inf"), None):
-        refused(lambda wrong=wrong: slice_profile(FACTORS, wrong), ValueError, "adapt_profile", repr(wrong), "auto")
+        refused(
+            lambda wrong=wrong: make_slice_profile(FACTORS, wrong), ValueError, "adapt_profile", repr(wrong), "auto"
+        )
 
 
 @pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii"])
@@ -63,25 +70,25 @@ def test_a_width_that_the_protocol_tells(tmp_path, name):
     scan, batch = (MetaTensor(torch.zeros(1, 1, 4, 4, 4), affine, {"filename_or_obj": f}) for f in (file, [file]))
     thickened = MetaTensor(torch.zeros(1, 1, 4, 4, 2), affine_of(0.5, 0.5, 12.0), {"filename_or_obj": file})
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), affine.numpy()), file)
-    assert told_width(scan) is None and told_width(scan.as_tensor()) is None
+    assert read_profile_width(scan) is None and read_profile_width(scan.as_tensor()) is None
     for said, width in (({"EchoTime": 0.1}, None), ({"SliceThickness": 5}, 5 / 6), ({"SliceThickness": 6.0}, 1)):
         told.write_text(json.dumps(said))
-        assert told_width(scan) == told_width(batch) == (width and pytest.approx(width))
-        assert told_width(thickened) is None
+        assert read_profile_width(scan) == read_profile_width(batch) == (width and pytest.approx(width))
+        assert read_profile_width(thickened) is None
     for encoding in ("utf-8-sig", "utf-16", "utf-16-be", "latin-1"):  # as some editors and programs leave it
         told.write_text('{"InstitutionName": "Universit\u00e4t", "SliceThickness": "3"}', encoding=encoding)
-        assert told_width(scan) == 0.5
+        assert read_profile_width(scan) == 0.5
     for meta in (3.0, np.float32(3), torch.tensor([3.0, 4.0], dtype=torch.float64), [torch.tensor(3.0)]):
         read = MetaTensor(scan.as_tensor(), affine, {"filename_or_obj": "a series", "SliceThickness": meta})
-        assert told_width(read) == 0.5
+        assert read_profile_width(read) == 0.5
     wrong = [json.dumps({"SliceThickness": mm}) for mm in ("5 mm", 0, -1, True, [5, 5], {}, float("nan"), 1e9)]
     for text in [*wrong, "", "{", "[5]", '{"SliceThickness": 3,}', "[" * 10**5]:
         told.write_text(text)
         with pytest.warns(UserWarning, match=f"^{told}: .*(SliceThickness|JSON)"):
-            assert told_width(scan) is None
+            assert read_profile_width(scan) is None
     told.unlink()
     told.symlink_to("nowhere.json")
     with pytest.warns(UserWarning, match=f"^{told}: it links to nowhere.json"):
-        assert told_width(scan) is None
+        assert read_profile_width(scan) is None
     with pytest.warns(UserWarning, match="^a series: SliceThickness is -1"):
-        assert told_width(MetaTensor(scan, meta={"filename_or_obj": "a series", "SliceThickness": -1})) is None
+        assert read_profile_width(MetaTensor(scan, meta={"filename_or_obj": "a series", "SliceThickness": -1})) is None

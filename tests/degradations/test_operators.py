@@ -11,17 +11,17 @@ from torch.nn import functional as F
 from common import degradations
 from common.degradations import (
     BandLimit,
+    DegradeAndInterpolate,
     EllipticalKSpace,
     GaussianProfile,
     InPlaneKernel,
-    Interpolated,
     KSpaceTruncation,
     PartialFourier,
     RicianNoise,
-    interpolated,
-    measurement,
+    interpolate,
+    make_forward_operator,
 )
-from common.physics.blur_kernels import gaussian_kernel
+from common.physics.blur_kernels import make_gaussian_kernel
 from tests.refused import refused
 
 
@@ -146,7 +146,7 @@ def test_it_is_scipys_correlation_sampled(size, factor):
 def test_kernels_that_are_none_are_refused_and_the_given_one_is_copied():
     for shape in ((4, 4), (5, 3), (5,), (1, 5, 5)):
         refused(lambda shape=shape: InPlaneKernel(torch.ones(shape), 2), ValueError, shape, "odd square")
-    kernel = gaussian_kernel(1.0, size=5)
+    kernel = make_gaussian_kernel(1.0, size=5)
     operator = InPlaneKernel(kernel, 2, 0.5)
     kernel.zero_()
     assert operator.kernel.sum().item() == pytest.approx(1)
@@ -160,8 +160,8 @@ THICK = [(GaussianProfile((1, 1, 2.6)), (5, 6, 23)), (GaussianProfile((1, 1, 4))
 def test_it_is_the_spline_at_the_positions_of_the_voxels(degradation, size):
     hr = torch.rand(2, 1, *size, dtype=torch.float64)
     lr = degradation(hr)
-    kept, upsampled = Interpolated(degradation)(hr), interpolated(lr, degradation)
-    assert kept.shape == hr.shape and upsampled.shape[2:] == degradation.hr_size(lr.shape[2:])
+    kept, upsampled = DegradeAndInterpolate(degradation)(hr), interpolate(lr, degradation)
+    assert kept.shape == hr.shape and upsampled.shape[2:] == degradation.compute_hr_size(lr.shape[2:])
     for result in (kept, upsampled):
         axes = zip(result.shape[2:], degradation.factors, degradation.offset, strict=True)
         grid = np.meshgrid(*[(np.arange(n) - o) / f for n, f, o in axes], indexing="ij")
@@ -171,10 +171,10 @@ def test_it_is_the_spline_at_the_positions_of_the_voxels(degradation, size):
 
 def test_a_band_limited_scan_is_sampled_on_the_grid_of_the_degradation():
     degradation = GaussianProfile((2, 2, 1))
-    assert measurement(degradation, False) is degradation
+    assert make_forward_operator(degradation, False) is degradation
     hr = torch.rand(1, 12, 16, 3, dtype=torch.float64)
-    sampled = measurement(degradation, "true")
+    sampled = make_forward_operator(degradation, "true")
     assert (sampled.factors, sampled.offset) == (degradation.factors, degradation.offset)
     limited = GaussianProfile((2, 2, 1), fwhm=0.02)(BandLimit((2, 2, 1))(hr))
     assert torch.allclose(sampled(hr), limited) and not torch.allclose(sampled(hr), degradation(hr), atol=1e-2)
-    refused(lambda: measurement(degradation, "maybe"), ValueError, "band_limited is 'maybe'")
+    refused(lambda: make_forward_operator(degradation, "maybe"), ValueError, "band_limited is 'maybe'")

@@ -85,7 +85,7 @@ class Drawing(Noisy):
 class Renewed(WarmUp):
     """Its weight is a new tensor each time that it is looked at."""
 
-    def value(self):
+    def get_value(self):
         return self.current + 0
 
 
@@ -140,7 +140,7 @@ def trained(folder, recorded=True, **options):
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
     trainer.run()
-    assert trainer.capture.recorded == recorded, trainer.capture.reason
+    assert trainer.capture.is_recorded == recorded, trainer.capture.reason
     return trainer
 
 
@@ -174,7 +174,7 @@ def play(device, folder):
     trainer.add_event_handler(stop, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
-    assert trainer.capture.recorded and iterations(folder / "resumed") == [*range(1, LENGTH + 6)]
+    assert trainer.capture.is_recorded and iterations(folder / "resumed") == [*range(1, LENGTH + 6)]
     trained(folder / "resumed", resume=True, recorded=False)  # three iterations are left
     assert same(folder / "recorded", folder / "resumed")
 
@@ -220,7 +220,7 @@ def play_obstacles(device, folder):
 def without_pictures():
     import common.reports
 
-    common.reports.loss_curves = lambda *args: None
+    common.reports.draw_loss_curves = lambda *args: None
 
 
 @pytest.mark.parametrize("function", [play, play_obstacles])

@@ -10,12 +10,12 @@ from monai.utils import set_determinism
 from torch import nn
 
 from common import losses
-from common.data import KernelCropLoader, VolumeCache, kernel_cases
+from common.data import KernelCropLoader, VolumeCache, select_kernel_cases
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer, KernelEstimation, Player, RunFolder
 from common.graph import TensorGraph
 from common.networks import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
-from common.physics.blur_kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
+from common.physics.blur_kernels import compute_kernel_error, describe_kernel, make_bicubic_kernel, make_gaussian_kernel
 from tests.bundles.runs import content, phantom
 
 KERNELS = 3
@@ -30,7 +30,7 @@ def networks_of(kernels):
     for layer in generator.layers:
         layer.data *= 10
     networks = {"generator": generator, "discriminator": KernelDiscriminator(kernels, 4, 2, 3)}
-    networks |= {"sampling": KernelSampling(2), "bicubic": FixedKernel(bicubic_kernel(2, 7))}
+    networks |= {"sampling": KernelSampling(2), "bicubic": FixedKernel(make_bicubic_kernel(2, 7))}
     return networks | {"reversal": GradientReversal()}
 
 
@@ -100,7 +100,7 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     trainer.run()
     total = (0.1 * 0.3 + 0.7) / 2
     assert trainer.state.output == [pytest.approx({"p/bicubic": 0.5, "p/total": total, "loss": total})]
-    other.join("p", graph, torch.device("cpu"), False, False)
+    other.join_graph("p", graph, torch.device("cpu"), False, False)
     other.load_state_dict(player.state_dict())
     for schedule in (player.schedule, other.schedule):
         assert schedule.iteration == 5 and schedule.weights["bicubic"].tolist() == pytest.approx([0.1, 1.0])
@@ -116,22 +116,22 @@ def test_a_player_may_have_what_players_have_by_default(tmp_path):
     graph = partial(TensorGraph, networks={"bare": nn.PReLU(), "adam": nn.PReLU()}, steps={"sr": ["bare", "hr"]})
     later = tmp_path / "training_state_next.pt"
     estimation = KernelEstimation(blur, graph, players, nn.PReLU(), RunFolder(tmp_path, tmp_path), invalidates=[later])
-    graph, players = estimation.made(kernels=4)
+    graph, players = estimation.make_players(kernels=4)
     for name, eps in (("bare", 1e-8), ("adam", 2.5e-7)):
-        players[name].join(name, graph, torch.device("cpu"), False, False)
+        players[name].join_graph(name, graph, torch.device("cpu"), False, False)
         assert players[name].optimizer.defaults["eps"] == eps
-    assert estimation._building_on(1) == [later]
+    assert estimation._list_dependent_files(1) == [later]
 
 
 @pytest.mark.slow
 def test_a_known_kernel_is_recovered(tmp_path):
     """By the bundle's game. (Two seeds: errors 0.1 and 0.19, the paper's Gaussian's 0.34; widths to 0.2, 3 degrees.)"""
-    truth = gaussian_kernel((2.0, 1.0), angle=30)
+    truth = make_gaussian_kernel((2.0, 1.0), angle=30)
     hr = phantom(0, (128, 144, 12))[..., 4:8]
     hr = torch.from_numpy(hr / np.quantile(hr, 0.999)).float()[None]
     volumes = {"hr": hr, "lr": InPlaneKernel(truth, 2)(hr)}
     caches = [VolumeCache([{k: f"{k}.nii", "subject": "one"}], lambda e, k=k: {k: volumes[k]}, [k]) for k in volumes]
-    loader = KernelCropLoader(*caches, kernel_cases(*caches, "volume"), 64, 26, 4, seed=0, device="cpu")
+    loader = KernelCropLoader(*caches, select_kernel_cases(*caches, "volume"), 64, 26, 4, seed=0, device="cpu")
     without_data = {"train#dataloader": "$[]", "train#handlers": [], "max_epochs": 1, "epoch_length": 1}
     places = {"device": torch.device("cpu"), "output_dir": str(tmp_path)}
     set_determinism(0)
@@ -145,4 +145,4 @@ def test_a_known_kernel_is_recovered(tmp_path):
     found, true = describe_kernel(kernel), describe_kernel(truth)
     assert found["fwhm"] == pytest.approx(true["fwhm"], abs=0.5)
     assert found["angle"] == pytest.approx(30, abs=8) and found["centre"] == pytest.approx([0, 0], abs=0.25)
-    assert kernel_error(kernel, truth) < 0.25 < 0.33 < kernel_error(gaussian_kernel(1.5), truth)
+    assert compute_kernel_error(kernel, truth) < 0.25 < 0.33 < compute_kernel_error(make_gaussian_kernel(1.5), truth)

@@ -31,7 +31,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path, files, options, found):
 
     def begin(resume, overwrite):
         writes_model = options.get("writes_model", True)
-        RunFolder(tmp_path, None, resume, overwrite, options.get("stage")).check(writes_model)
+        RunFolder(tmp_path, None, resume, overwrite, options.get("stage")).check_overwriting(writes_model)
 
     begin(False, True)
     if found is None:

@@ -288,7 +288,7 @@ def test_a_run_goes_on_in_the_precision_in_which_it_began(began, monkeypatch, tm
         return trainer_of(players_of(optimizer=ADAM), folder=RunFolder(tmp_path, resume=True), **options)
 
     for gain in (2.0, 0.5) if began else (0.5, 2.0):
-        monkeypatch.setattr("common.runtime.precision._gain", lambda *args, gain=gain: gain)
+        monkeypatch.setattr("common.runtime.precision._measure_gain", lambda *args, gain=gain: gain)
         trainer().run()
         assert torch.load(tmp_path / "models" / "training_state.pt")["amp"] is began
     assert trainer(amp=not began).amp is not began

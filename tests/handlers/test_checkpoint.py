@@ -32,9 +32,9 @@ from common.handlers import (
     ValidationWithInitial,
     checkpoint,
 )
-from common.io.files import replacing
+from common.io.files import write_atomically
 from common.weights import SavedWeights, read_overlay
-from common.weights import load as load_weights
+from common.weights import load_weights as load_weights
 from tests import simulated_cuda
 from tests.engines.games import Batches, close_to
 from tests.refused import refused
@@ -378,11 +378,11 @@ def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank, ex
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "state.nii.gz"
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         assert temporary.parent == path.parent and temporary.name.endswith(".nii.gz")
         temporary.write_text("first")
         assert not path.exists()
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
+    with pytest.raises(RuntimeError), write_atomically(path) as temporary:
         temporary.write_text("half of the sec")
         raise RuntimeError("killed")
     assert path.read_text() == "first" and os.listdir(path.parent) == ["state.nii.gz"]

@@ -12,7 +12,7 @@ from torch import nn
 from common.degradations import GaussianProfile
 from common.handlers import EvaluationReport
 from common.networks import GuidedRDN, prepare_for_inference
-from common.runtime.precision import Autocast, in_precision
+from common.runtime.precision import Autocast, apply_precision
 from common.weights import SavedWeights
 from tests.refused import refused
 
@@ -33,7 +33,7 @@ def test_a_file_to_compare_with_is_loaded_prepared_and_run_in_the_evaluators_pre
     options = {"network": network, "prepare": prepare_for_inference, "compare_with": {"other": str(path)}}
     for amp in (True, False):
         report = EvaluationReport(tmp_path / "out", GaussianProfile((2, 2, 1)), "mine", **options)
-        own = in_precision(prepare_for_inference(network), torch.device("cpu"), amp, None)
+        own = apply_precision(prepare_for_inference(network), torch.device("cpu"), amp, None)
         attached(report, own)
         other, inferer = report.compare_with["other"]
         assert isinstance(other, Autocast) is amp and other is not own and inferer is None

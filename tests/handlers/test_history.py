@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from common.handlers import Forecast, LossHistory, history
 from common.runtime.late_losses import LossEvents
-from common.runtime.progress import Bar, duration
+from common.runtime.progress import ProgressBar, format_duration
 
 
 def read_losses_at_once(engine):
@@ -64,7 +64,7 @@ def test_the_time_that_is_left_follows_the_pace_after_the_first_iterations(tmp_p
     """The first ones take 9 s each, the others 2 s."""
     now, told, engine = [0.0], [], Engine(lambda engine, batch: [{"generator/l1": 1.0, "loss": 1.0}])
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(Bar, "tell", lambda bar, left: told.append((bar.what, left)))
+    monkeypatch.setattr(ProgressBar, "show_seconds_left", lambda bar, left: told.append((bar.what, left)))
     read_losses_at_once(engine)
     LossHistory(tmp_path / "history.jsonl").attach(engine)
     engine.add_event_handler(
@@ -116,4 +116,4 @@ def test_what_a_run_says(monkeypatch, capsys, changes, numbers, later):
 def test_durations():
     seconds = (0.4, 89, 90, 3599, 12000, 47 * 3600 + 59 * 60, 187200)
     texts = ["0 s", "89 s", "1 min 30 s", "1 h 0 min", "3 h 20 min", "47 h 59 min", "2 d 4 h"]
-    assert [duration(number) for number in seconds] == texts
+    assert [format_duration(number) for number in seconds] == texts

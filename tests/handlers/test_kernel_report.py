@@ -10,12 +10,12 @@ from ignite.engine import Engine, Events
 from matplotlib.image import imread
 
 from common import reports
-from common.data import KernelCropLoader, VolumeCache, kernel_cases
+from common.data import KernelCropLoader, VolumeCache, select_kernel_cases
 from common.degradations import InPlaneKernel
 from common.handlers import KernelReport
 from common.handlers import training_reports as module
 from common.networks import KernelGenerator
-from common.physics.blur_kernels import bicubic_kernel, gaussian_kernel, read_kernels
+from common.physics.blur_kernels import make_bicubic_kernel, make_gaussian_kernel, read_kernels
 from tests.bundles.runs import phantom
 
 FILES = {"kernels_1.json", "kernels_1.png", "kernels_1_mscn.png"}
@@ -25,7 +25,7 @@ def loader_of(kernel, offset=0.0, per="slice"):
     hr = torch.from_numpy(phantom(0, (48, 44, 24))[..., 10:13]).float()[None] / 1000
     volumes = {"hr": hr, "lr": InPlaneKernel(kernel, 2, offset)(hr)}
     caches = [VolumeCache([{k: f"{k}.nii", "subject": "a"}], lambda e, k=k: {k: volumes[k]}, [k]) for k in volumes]
-    return KernelCropLoader(*caches, kernel_cases(*caches, per), 16, 8, 1, seed=0, device="cpu")
+    return KernelCropLoader(*caches, select_kernel_cases(*caches, per), 16, 8, 1, seed=0, device="cpu")
 
 
 def report(folder, kernels, loader, offset=0.0, done=0):
@@ -41,9 +41,9 @@ def report(folder, kernels, loader, offset=0.0, done=0):
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_kernels_are_written_with_what_they_belong_to(tmp_path, capsys, monkeypatch, offset):
     """The average of a training does not sum to 1. HR slices that the true kernel degrades are the LR slices."""
-    truth, folder = gaussian_kernel((2.0, 1.0), 30, offset=offset), tmp_path / "new"
-    shown, draw = [], reports.mscn_figure
-    monkeypatch.setattr(reports, "mscn_figure", lambda path, images: draw(path, shown.append(images) or images))
+    truth, folder = make_gaussian_kernel((2.0, 1.0), 30, offset=offset), tmp_path / "new"
+    shown, draw = [], reports.draw_mscn
+    monkeypatch.setattr(reports, "draw_mscn", lambda path, images: draw(path, shown.append(images) or images))
     report(folder, [factor * truth for factor in (1.0, 0.9, 1.2)], loader_of(truth, offset), offset)
     assert {p.name for p in folder.iterdir()} == FILES
     assert all(imread(folder / name).std() > 0.05 for name in FILES if name.endswith("png"))
@@ -66,7 +66,7 @@ def test_kernels_are_written_with_what_they_belong_to(tmp_path, capsys, monkeypa
 
 def test_a_run_that_had_finished_leaves_edited_kernels_alone(tmp_path):
     """The kernel of a volume belongs to no slice."""
-    run = partial(report, tmp_path, [gaussian_kernel(1.5)], loader_of(gaussian_kernel(1.5), per="volume"))
+    run = partial(report, tmp_path, [make_gaussian_kernel(1.5)], loader_of(make_gaussian_kernel(1.5), per="volume"))
     run()
     for name in FILES:
         (tmp_path / name).write_text("edited")
@@ -78,14 +78,14 @@ def test_a_run_that_had_finished_leaves_edited_kernels_alone(tmp_path):
 
 def test_kernels_narrower_than_a_pixel_are_warned_of(tmp_path, capsys):
     """HR and LR scans that were exchanged, or an LR scan that was interpolated to look like one."""
-    report(tmp_path, [gaussian_kernel(sigma) for sigma in (1.5, 0.35, 0.3)], loader_of(bicubic_kernel(2)))
+    report(tmp_path, [make_gaussian_kernel(sigma) for sigma in (1.5, 0.35, 0.3)], loader_of(make_bicubic_kernel(2)))
     said = capsys.readouterr().out
     assert "warning: 2 of 3 kernels" in said and "lr.nii" in said
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch):
-    loader = loader_of(gaussian_kernel(1.5))
+    loader = loader_of(make_gaussian_kernel(1.5))
     monkeypatch.setattr(module.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(module.dist, "get_rank", lambda: 1)
-    report(tmp_path, [gaussian_kernel(1.5)] * 3, loader)
+    report(tmp_path, [make_gaussian_kernel(1.5)] * 3, loader)
     assert not list(tmp_path.iterdir())

@@ -14,11 +14,11 @@ from monai.transforms import Compose
 
 from common.data import CaseLoader, find_scans
 from common.data.inputs import digest_voxels
-from common.data.provenance import describe, settings_of
+from common.data.provenance import describe_result, describe_settings
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
-from common.handlers import InferenceResults, MeanDataConsistency, log_path
+from common.handlers import InferenceResults, MeanDataConsistency, get_log_path
 from common.transforms import LoadScand, RestoreVolumed, SaveVolumed
 from tests.refused import refused
 
@@ -47,13 +47,13 @@ def read(path):
 
 def warned(data, agreement=0.25):
     warnings.warn(f"{data['image'].meta['filename_or_obj']}: strange; look at it.", stacklevel=2)
-    return {**data, "agreement": torch.tensor(agreement)}
+    return {**data, "consistency_error": torch.tensor(agreement)}
 
 
 def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned):
     """Scans through nearest-neighbour interpolation, as inference.json would run them."""
     dataset = Dataset(find_scans(str(scans)), LoadScand("image", slice_axis="SI"))
-    save = SaveVolumed("pred", output_dir, bids=bids, description=describe(bundle, DEGRADATION))
+    save = SaveVolumed("pred", output_dir, bids=bids, description=describe_result(bundle, DEGRADATION))
     options = {"postprocessing": Compose([RestoreVolumed("pred", "image", DEGRADATION), warned, save])}
     options |= {"val_handlers": [InferenceResults(output_dir, bundle, DEGRADATION, bids, shard)]}
     options |= {"inferer": lambda volume, _: torch.as_tensor(volume).repeat_interleave(2, 2).repeat_interleave(2, 3)}
@@ -109,7 +109,10 @@ def test_degradations_are_described_with_what_they_consist_of():
     composed = ComposeDegradations([BandLimit((2, 2, 1)), GaussianProfile((2, 2, 1), fwhm=0.5)])
     band = {"Class": "BandLimit", "factors": [1, 1, 1]}
     parts = [band, {"Class": "GaussianProfile", "factors": [2, 2, 1], "fwhm": 0.5}]
-    assert json.loads(json.dumps(settings_of(composed))) == {"Class": "ComposeDegradations", "degradations": parts}
+    assert json.loads(json.dumps(describe_settings(composed))) == {
+        "Class": "ComposeDegradations",
+        "degradations": parts,
+    }
 
 
 def test_every_scan_is_logged_run_after_run(bundle, tmp_path):
@@ -129,13 +132,13 @@ def test_every_scan_is_logged_run_after_run(bundle, tmp_path):
 
 def test_no_process_writes_into_the_log_of_another(bundle, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    assert log_path(out) == out / "log.jsonl" and log_path(out, "1/1") == out / "log.jsonl"
+    assert get_log_path(out) == out / "log.jsonl" and get_log_path(out, "1/1") == out / "log.jsonl"
     for name, shard in (("a", "1/2"), ("b", "2/2")):
         infer(bundle, scan(tmp_path / name / f"{name}.nii"), out, shard=shard)
-        assert read(log_path(out, shard))["name"] == name
+        assert read(get_log_path(out, shard))["name"] == name
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert log_path(out) == out / "log_2of2.jsonl" and log_path(out, "2/3") == out / "log_4of6.jsonl"
+    assert get_log_path(out) == out / "log_2of2.jsonl" and get_log_path(out, "2/3") == out / "log_4of6.jsonl"
 
 
 @pytest.fixture

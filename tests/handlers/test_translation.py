@@ -15,8 +15,8 @@ from common.degradations import BlockAverage
 from common.graph import TensorGraph
 from common.handlers import TranslationReport
 from common.handlers import training_reports as handler
+from common.reports import draw_translation as draw
 from common.reports import features as report
-from common.reports import translation_figure as draw
 
 AFFINES = {"hr": np.diag([0.5, 0.6, 0.7, 1.0])}
 AFFINES |= {"lr": np.array([[0, 0, 4.0, 3], [-1, 0, 0, 2], [0, 1.5, 0, 1], [0, 0, 0, 1]])}
@@ -62,7 +62,7 @@ def train(path):
 def test_rows_hold_the_first_volumes_and_what_the_networks_make_of_them(tmp_path, monkeypatch):
     """Training does not notice it: neither the networks nor the random numbers."""
     shown, path = [], tmp_path / "new" / "translation.png"
-    monkeypatch.setattr("common.reports.translation_figure", lambda *drawn: shown.append(drawn) or draw(*drawn))
+    monkeypatch.setattr("common.reports.draw_translation", lambda *drawn: shown.append(drawn) or draw(*drawn))
     graph, volumes, after = train(path)
     torch.manual_seed(5)
     assert torch.equal(after, torch.get_rng_state()) and all(module.training for module in graph.modules())

@@ -14,7 +14,7 @@ from monai.engines import IterationEvents
 from common.data import Case
 from common.data.loaders.slabs import AIR
 from common.degradations import KSpaceTruncation
-from common.handlers.uncertainty import UncertaintyMap, UncertaintyReport, fit, standard_error
+from common.handlers.uncertainty import UncertaintyMap, UncertaintyReport, compute_standard_error, fit_calibration
 from common.inferers import AxesInferer
 from tests.refused import refused
 
@@ -47,11 +47,11 @@ def test_a_fit_finds_what_errors_were_made_with():
     rng = np.random.default_rng(0)
     spread = rng.uniform(0.001, 0.1, 200_000)
     for scale in ([1.7, 0.01], [0.5, 0.0], [0.0, 0.02]):
-        error = standard_error(spread, scale) * rng.standard_normal(len(spread))
+        error = compute_standard_error(spread, scale) * rng.standard_normal(len(spread))
         bins = np.array_split(np.argsort(spread), 20)
-        found = fit(*(np.array([np.mean(v[b] ** 2) for b in bins]) for v in (spread, error)))
+        found = fit_calibration(*(np.array([np.mean(v[b] ** 2) for b in bins]) for v in (spread, error)))
         assert found == pytest.approx(scale, abs=0.03 * max(scale))
-    torch.testing.assert_close(standard_error(torch.tensor([0.0, 3.0]), [4.0, 5.0]), torch.tensor([5.0, 13.0]))
+    torch.testing.assert_close(compute_standard_error(torch.tensor([0.0, 3.0]), [4.0, 5.0]), torch.tensor([5.0, 13.0]))
 
 
 def test_tissue_alone_is_measured(tmp_path):

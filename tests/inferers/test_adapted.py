@@ -7,10 +7,10 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from common.degradations import FittedProfile, GaussianProfile, Interpolated, interpolated
+from common.degradations import DegradeAndInterpolate, FittedProfile, GaussianProfile, interpolate
 from common.inferers import AdaptedInferer, InterpolatedInferer, OrthogonalInferer
-from common.networks import EDSR, RDN, AsImages
-from common.runtime.precision import in_precision
+from common.networks import EDSR, RDN, ImageNetwork
+from common.runtime.precision import apply_precision
 from tests.refused import refused
 
 FACTOR = 3
@@ -55,7 +55,7 @@ def test_a_scan_teaches_what_its_slices_lack(network):
 
 @pytest.mark.parametrize("amp", [False, True])
 def test_it_trains_in_the_precision_of_the_network_and_by_the_same_bits_on_any_threads(network, amp):
-    lr, given, seen, results = THICKEN(blobs()), in_precision(network, "cpu", amp, None), set(), []
+    lr, given, seen, results = THICKEN(blobs()), apply_precision(network, "cpu", amp, None), set(), []
 
     def through(volume, better):
         assert all(value.dtype == torch.float32 for value in better.state_dict().values())
@@ -67,7 +67,7 @@ def test_it_trains_in_the_precision_of_the_network_and_by_the_same_bits_on_any_t
     inferer = adapting(FittedProfile(THICKEN.factors), 12, 5e-3, through, (48, 48), gains=0.05)
     for count in (1, 3):
         torch.set_num_threads(count)
-        results.append((inferer(lr, given), inferer.said))
+        results.append((inferer(lr, given), inferer.report))
         assert torch.get_num_threads() == count
     torch.set_num_threads(threads)
     assert torch.equal(results[0][0], results[1][0]) and results[0][1] == results[1][1] and results[0][1]["Used"]
@@ -89,16 +89,18 @@ def test_slices_that_overlap_become_thin_by_the_profile_that_the_scan_shows(netw
     lr = GaussianProfile((1, 1, FACTOR), fwhm=1.3)(hr)
     assumed, fitted = ((each(lr, network) - hr).square().mean() for each in (adapting(), inferer))
     assert fitted < 0.97 * assumed
-    assert inferer.said["Used"] and inferer.said["Profile"] == pytest.approx(1.2, abs=0.1)
-    told = f"slices are {inferer.said['Profile']:.2f} times as thick as they are apart, as the scan shows"
-    assert inferer.said["ProfileFrom"] == "scan" and told in capsys.readouterr().out
+    assert inferer.report["Used"] and inferer.report["Profile"] == pytest.approx(1.2, abs=0.1)
+    told = f"slices are {inferer.report['Profile']:.2f} times as thick as they are apart, as the scan shows"
+    assert inferer.report["ProfileFrom"] == "scan" and told in capsys.readouterr().out
     for thickness, source in ((3.9, "protocol"), (0.39, "scan"), (39, "scan")):  # of slices 3 mm apart
         inferer(MetaTensor(lr, torch.diag(torch.tensor([1.0, 1, 3, 1])), {"SliceThickness": thickness}), network)
-        assert inferer.said["ProfileFrom"] == source and inferer.said["ProfileTold"] == pytest.approx(thickness / 3)
+        assert inferer.report["ProfileFrom"] == source and inferer.report["ProfileTold"] == pytest.approx(thickness / 3)
         assert (": ignored" in capsys.readouterr().out) == (source == "scan")
     inferer(lr[..., :6], network)
     assert (
-        inferer.said["Profile"] == 1 and inferer.said["ProfileFrom"] == "assumed" and "ProfileTold" not in inferer.said
+        inferer.report["Profile"] == 1
+        and inferer.report["ProfileFrom"] == "assumed"
+        and "ProfileTold" not in inferer.report
     )
     assert "slices are 1.00 times as thick as they are apart, assumed" in capsys.readouterr().out
 
@@ -108,7 +110,7 @@ def test_rims_that_no_slice_has_are_not_taken(network, true, told, used, capsys)
     """Thin slices that are taken for thick ones gain on the planes all the same; the weights are used as they were."""
     lr = GaussianProfile((1, 1, FACTOR), fwhm=true)(blobs())
     inferer = adapting(GaussianProfile((1, 1, FACTOR), fwhm=told))
-    result, said, out = inferer(lr, network), inferer.said, capsys.readouterr().out
+    result, said, out = inferer(lr, network), inferer.report, capsys.readouterr().out
     gain = f"gain {said['PsnrAdapted'] - said['Psnr']:.2f} dB"
     assert said["Used"] == used and said["PsnrAdapted"] > said["Psnr"] + 1
     assert (said["Overshoot"] > max(2 * said["OvershootInPlane"], 0.005)) != used
@@ -129,12 +131,12 @@ def test_gains_keep_what_one_slice_alone_has_from_being_sharpened(network):
 def test_a_network_that_begins_where_interpolation_ends(capsys):
     """Trained from nothing on interpolated planes, at a factor that is not whole, it beats the interpolation."""
     thicken = GaussianProfile((1, 1, 2.5))
-    network = AsImages(EDSR(features=8, blocks=1)).eval()
+    network = ImageNetwork(EDSR(features=8, blocks=1)).eval()
     hr = (blobs(texture=0)[..., :70] - 0.4) / 0.4
     lr, inner = thicken(hr), InterpolatedInferer(PLAIN, thicken)
-    base = interpolated(lr, thicken)
+    base = interpolate(lr, thicken)
     torch.testing.assert_close(inner(lr, network), base)
-    adapted = adapting(Interpolated(thicken), inner=inner, lr_patch=(24, 24))(lr, network)
+    adapted = adapting(DegradeAndInterpolate(thicken), inner=inner, lr_patch=(24, 24))(lr, network)
     assert adapted.shape == hr.shape
     assert (adapted - hr).square().mean() < 0.9 * (base - hr).square().mean()
     assert "training on the scan: about" in capsys.readouterr().out
@@ -146,9 +148,12 @@ def test_worse_weights_are_not_used(network, capsys):
     assert torch.equal(adapting(iterations=3, learning_rate=10.0)(lr, network), PLAIN(lr, network))
     assert "was not used: it did worse on planes" in capsys.readouterr().out
     torch.manual_seed(0)
-    network, inner = AsImages(EDSR(features=8, blocks=1, residual=False)).eval(), InterpolatedInferer(PLAIN, THICKEN)
-    result = adapting(Interpolated(THICKEN), 2, 1e-3, inner, lr_patch=(24, 24))(lr, network)
-    torch.testing.assert_close(result, interpolated(lr, THICKEN))
+    network, inner = (
+        ImageNetwork(EDSR(features=8, blocks=1, residual=False)).eval(),
+        InterpolatedInferer(PLAIN, THICKEN),
+    )
+    result = adapting(DegradeAndInterpolate(THICKEN), 2, 1e-3, inner, lr_patch=(24, 24))(lr, network)
+    torch.testing.assert_close(result, interpolate(lr, THICKEN))
     assert "; interpolation alone makes the result" in capsys.readouterr().out
 
 
@@ -170,7 +175,7 @@ def test_refused(network, capsys):
     lr = torch.rand(1, 1, 12, 12, 4)
     scripted = torch.jit.trace(network, lr[:, :, 0])
     without_weights = torch.nn.Upsample(scale_factor=(1, FACTOR))  # as an OnnxNetwork
-    for each in (scripted, without_weights, in_precision(scripted, "cpu", True, None)):
+    for each in (scripted, without_weights, apply_precision(scripted, "cpu", True, None)):
         assert torch.equal(AdaptedInferer(PLAIN, THICKEN, 2)(lr, each), PLAIN(lr, each))
         assert "cannot be trained" in capsys.readouterr().out
         assert torch.equal(AdaptedInferer(PLAIN, THICKEN)(lr, each), PLAIN(lr, each))

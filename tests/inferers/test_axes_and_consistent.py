@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from common.degradations import BlockAverage, ComposeDegradations, KSpaceTruncation, RicianNoise
 from common.inferers import AxesInferer, ConsistentInferer, SlabInferer
-from common.metrics.data_consistency import disagreement
+from common.metrics.data_consistency import measure_consistency_error
 from common.networks import SlabEncoder, SlabInterpolation, SlabSuperResolver, TSRCANDecoder
-from common.physics.noise import noise_in_air
+from common.physics.noise import estimate_noise_in_air
 from tests.refused import refused
 
 TWICE = (2, 2, 2)
@@ -136,10 +136,16 @@ def test_the_same_to_the_last_bit_for_any_number_of_threads():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append((corrected(hr, lr, TRUNCATION, 2), noise_in_air(lr), disagreement(hr, lr, [TRUNCATION])))
+            found.append(
+                (
+                    corrected(hr, lr, TRUNCATION, 2),
+                    estimate_noise_in_air(lr),
+                    measure_consistency_error(hr, lr, [TRUNCATION]),
+                )
+            )
     finally:
         torch.set_num_threads(before)
-    assert noise_in_air(lr).isfinite()
+    assert estimate_noise_in_air(lr).isfinite()
     for result, noise, missed in found[1:]:
         assert torch.equal(result, found[0][0]) and torch.equal(noise, found[0][1]) and missed == found[0][2]
 

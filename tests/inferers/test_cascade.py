@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from common.degradations import GaussianProfile
 from common.inferers import CascadeInferer
 from common.inferers.cascade import back_project
-from common.metrics import cubic
+from common.metrics import interpolate_cubic
 from common.networks import Cascade, GuidedRDN
 from tests.refused import refused
 
@@ -63,7 +63,7 @@ def test_back_projection_brings_the_estimate_to_the_scan(factors):
     degradation = GaussianProfile(factors)
     hr = torch.rand(2, 1, 16, 24, 2, dtype=torch.float64)
     lr = degradation(hr)
-    for estimate in (torch.rand_like(hr), cubic(lr, factors, degradation.offset)):
+    for estimate in (torch.rand_like(hr), interpolate_cubic(lr, factors, degradation.offset)):
         projected = [back_project(estimate, lr, degradation, n) for n in range(6)]
         assert torch.equal(projected[0], estimate)
         left = [(lr - degradation(each)).norm().item() for each in projected]
@@ -96,7 +96,9 @@ def test_every_stage_has_image_and_guide_where_they_belong_whatever_the_size(sca
     assert torch.allclose(network.images[-1][:, 1:], guide, atol=1e-6)
     if count == 1:
         alone = inferer_of(scale, 1)(guide, network)
-        assert torch.allclose(alone, cubic(guide, (scale, scale, 1), [(scale - 1) / 2] * 2 + [0]), atol=1e-5)
+        assert torch.allclose(
+            alone, interpolate_cubic(guide, (scale, scale, 1), [(scale - 1) / 2] * 2 + [0]), atol=1e-5
+        )
         assert network.images[-1].shape[1] == 1
     for n in range(3, 13):  # also where no stage divides it
         hr_size, network = (scale * n, scale * (n + 10), 1), Recorder()
@@ -110,12 +112,12 @@ def test_a_stage_may_run_alone_or_none_at_all():
     size, factor, network = (15, 16, 2), 2 ** (1 / 3), Recorder()
     guide = scene(factor, size, phase=1.0)
     whole = inferer_of(2, 3, degradation=TWICE, iterations=1)
-    result = whole.only(2)(scene(1, size), network, guide)
+    result = whole.select_stage(2)(scene(1, size), network, guide)
     assert network.stages == [1] and error_inside(result, scene(factor, size), factor) < 0.02
     assert torch.equal(network.images[0][:, 1:], guide)
-    assert torch.equal(whole.before(1)(scene(1, size), network), scene(1, size))
+    assert torch.equal(whole.select_earlier_stages(1)(scene(1, size), network), scene(1, size))
     assert network.stages == [1]
-    result = whole.before(3)(scene(1, size), network, scene(2, size, phase=1.0))
+    result = whole.select_earlier_stages(3)(scene(1, size), network, scene(2, size, phase=1.0))
     assert network.stages == [1, 0, 1] and error_inside(result, scene(factor**2, size), factor**2) < 0.02
 
 
@@ -141,7 +143,7 @@ def test_batches_of_slices_leave_no_trace(cascade, monkeypatch):
     one_by_one = inferer_of(2, 2)(LR, cascade, GUIDE)
     assert (one_by_one - inferer_of(2, 2)(LR, Recorder())).abs().max() > 0.1
     whole = lambda network, pieces, stage: [network(torch.cat(pieces, dim=-1), stage)]  # noqa: E731
-    monkeypatch.setattr("common.inferers.cascade.over_pieces", whole)
+    monkeypatch.setattr("common.inferers.cascade.run_in_pieces", whole)
     for z in (slice(None), slice(0, 1), slice(3, 6)):
         assert torch.allclose(inferer_of(2, 2)(LR[..., z], cascade, GUIDE[..., z]), one_by_one[..., z], atol=1e-5)
 

@@ -8,13 +8,13 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
 
-from common.degradations import GaussianProfile, KSpaceTruncation, as_scanned
+from common.degradations import GaussianProfile, KSpaceTruncation, choose_degradation
 from common.inferers import (
-    BetweenInferer,
     ConsistentInferer,
     EnsembleInferer,
     InterpolatedInferer,
     OrthogonalInferer,
+    SliceInsertionInferer,
     ZeroShotInferer,
 )
 from common.networks import RDN, SliceBetween
@@ -107,7 +107,9 @@ PROFILES = [GaussianProfile((1, 1, factor)) for factor in (2, 3, 4, 5.5)]
 def test_a_ramp_stays_a_ramp(degradation, batch):
     """An untrained network gives means, so linear interpolation; the ends go on as the outermost slices."""
     lr, factor, calls = torch.rand(2, 1, 6, 5, 1) * torch.arange(7.0), degradation.factors[2], []
-    sr = BetweenInferer(degradation, batch)(lr, lambda sides: calls.append(len(sides)) or SliceBetween(4, 1)(sides))
+    sr = SliceInsertionInferer(degradation, batch)(
+        lr, lambda sides: calls.append(len(sides)) or SliceBetween(4, 1)(sides)
+    )
     places = (np.arange(round(7 * factor)) - degradation.offset[2]) / factor
     inner = (places >= 0.5) & (places <= 5.5)
     expected = lr[..., 1:2] * torch.from_numpy(places).float()
@@ -117,7 +119,7 @@ def test_a_ramp_stays_a_ramp(degradation, batch):
 
 @pytest.mark.parametrize(("factors", "planes"), [((2, 2, 2), [0, 1, 2]), ((2, 2, 1), [2]), ((1, 1, 3), [0, 1])])
 def test_parts(factors, planes):
-    degradation = as_scanned(factors)
+    degradation = choose_degradation(factors)
     volume = torch.rand(1, 1, 6, 6, 6)
     forms = EnsembleInferer(OrthogonalInferer(planes, keeps_size=True), degradation.factors[0] > 1)
     expected = ConsistentInferer(InterpolatedInferer(forms, degradation), degradation, 1)
@@ -126,6 +128,6 @@ def test_parts(factors, planes):
         return images * torch.linspace(0, 1, images.shape[3])
 
     found = ZeroShotInferer(degradation)(volume, network)
-    assert torch.equal(found, expected(volume, network)) and found.shape[2:] == degradation.hr_size((6, 6, 6))
+    assert torch.equal(found, expected(volume, network)) and found.shape[2:] == degradation.compute_hr_size((6, 6, 6))
     plain = ZeroShotInferer(degradation, ensemble="false", iterations=0)
     assert not torch.equal(plain(volume, network), found)

@@ -113,7 +113,7 @@ def test_tiles_are_never_larger_than_they_may_be_and_in_batches_it_is_the_same(m
                 raise torch.OutOfMemoryError("out of memory")
             return network(slabs)
 
-        monkeypatch.setattr("common.inferers.slab.pieces_at_once", lambda device, size, count=at_once: count)
+        monkeypatch.setattr("common.inferers.slab.count_pieces_at_once", lambda device, size, count=at_once: count)
         assert torch.allclose(inferer(volume, in_room), one_by_one, atol=1e-6)
         assert [shape[0] // 2 for shape in network.seen] == counts * (len(network.seen) // len(counts))
     refused(lambda: inferer(volume, functools.partial(in_room, room=0)), torch.OutOfMemoryError, "out of memory")

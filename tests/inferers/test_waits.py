@@ -8,17 +8,17 @@ from common.degradations import FittedProfile, GaussianProfile, KSpaceTruncation
 from common.inferers import (
     AdaptedInferer,
     AxesInferer,
-    BetweenInferer,
     CascadeInferer,
     CheckedInferer,
     ConsistentInferer,
     OrthogonalInferer,
     SlabInferer,
+    SliceInsertionInferer,
     TotalVariationInferer,
     ZeroShotInferer,
 )
-from common.runtime.precision import in_precision
-from common.stacks.least_squares import agree
+from common.runtime.precision import apply_precision
+from common.stacks.least_squares import enforce_data_consistency
 from common.stacks.operator import StackOperator
 from tests.simulated_cuda import Run
 
@@ -36,12 +36,12 @@ def forms(iterations):
     """Of each inferer the most waits for a volume, and a function of the volume."""
     double, same = nn.Upsample(scale_factor=2), nn.Identity()
     axes = AxesInferer(slabs(), mirrored=True, spread=True, degradation=CUBES)
-    yield "agreement", 0, lambda v: ConsistentInferer(axes, CUBES, iterations)(v, double)
+    yield "data consistency", 0, lambda v: ConsistentInferer(axes, CUBES, iterations)(v, double)
     yield "check", 4, lambda v: CheckedInferer(slabs(), [CUBES], 1.0)(v, double)
     cascade = CascadeInferer(2, 1, degradation=PLANES, iterations=iterations)
     yield "cascade", 0, lambda v: cascade(v, lambda image, stage: image)
     yield "directions", 0, lambda v: OrthogonalInferer(power=4.0)(v, nn.Upsample(scale_factor=(1, 3)))
-    yield "between", 1, lambda v: BetweenInferer(GaussianProfile((1, 1, 2)))(v, lambda pair: pair[:, :1])
+    yield "between", 1, lambda v: SliceInsertionInferer(GaussianProfile((1, 1, 2)))(v, lambda pair: pair[:, :1])
     yield "images", 0, lambda v: ZeroShotInferer(THICK, iterations=iterations)(v, same)
     yield "variation", 2, lambda v: TotalVariationInferer(PLANES, iterations=iterations)(v, same)
     network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Upsample(scale_factor=(1, 3))).cuda()
@@ -51,7 +51,7 @@ def forms(iterations):
     yield "stacks", 0, lambda v: in_stacks(v[0, 0], iterations)
     for amp in (False, True):
         layers = nn.Sequential(*[nn.Conv3d(1, 1, 1) for _ in range(LAYERS)], double).cuda()
-        layers = in_precision(layers, torch.device("cuda"), amp, None)
+        layers = apply_precision(layers, torch.device("cuda"), amp, None)
         yield f"amp {amp}", 0, lambda v, network=layers: slabs()(v, network)
 
 
@@ -62,7 +62,7 @@ def in_stacks(volume, iterations):
     turned[0, 2] = 0.5
     places = np.diag([1.0, 1.0, 3.0, 1.0]), turned
     operators = [StackOperator((x, y, z), np.eye(4), stack.shape, place, device=volume.device) for place in places]
-    return agree(volume, [stack] * 2, operators, [1e-3] * 2, iterations=iterations)
+    return enforce_data_consistency(volume, [stack] * 2, operators, [1e-3] * 2, iterations=iterations)
 
 
 @torch.no_grad()

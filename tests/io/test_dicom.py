@@ -23,9 +23,9 @@ from pydicom.uid import (
 )
 from scipy.ndimage import zoom
 
-from common.io.dicom import find_series, is_derived, to_nifti, write_derived
+from common.io.dicom import find_series, is_derived, write_derived_series, write_nifti
 from common.io.dicom_series.signature import is_dicom
-from common.io.images import ENDINGS
+from common.io.images import EXTENSIONS
 from common.io.read import check_header, read_volume
 
 from .. import malformed
@@ -58,7 +58,7 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
     (series,) = find_series(tmp_path / "in")
     assert series.problem is None and len(series.files) == 10
     assert inputs[0].SeriesInstanceUID in series.description and "'t2 tse'" in series.description
-    to_nifti(series, tmp_path / "scan.nii.gz")
+    write_nifti(series, tmp_path / "scan.nii.gz")
     scan = nib.load(tmp_path / "scan.nii.gz")
     assert scan.get_data_dtype() == np.float32 and scan.get_sform(coded=True)[1] == 1
     assert json.loads((tmp_path / "scan.json").read_text()) == {"SliceThickness": float(inputs[0].SliceThickness)}
@@ -73,7 +73,7 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
         finer[2, 3] = offset
         values = zoom(scan.get_fdata(dtype=np.float32), factors, order=1)
         nib.save(nib.Nifti1Image(values, scan.affine @ finer), tmp_path / "scan_sr.nii.gz")
-        folder = write_derived(series, tmp_path / "scan_sr.nii.gz", tmp_path / "out", BUNDLE)
+        folder = write_derived_series(series, tmp_path / "scan_sr.nii.gz", tmp_path / "out", BUNDLE)
         (found, place), images = dicom.read_by_itk(folder), dicom.read(folder)
         step = float(images[0].get("RescaleSlope", 1))
         np.testing.assert_allclose(found, values, atol=0.501 * step)
@@ -115,7 +115,7 @@ def test_several_series(tmp_path):
     assert [len(series.files) for series in found] == [10, 6, 5, 10, 3, 9]
     reasons = ("None", "None", "None", "CT Image", "None", "lacks 1 slices")
     for series, reason in zip(found, reasons, strict=True):
-        assert reason in str(series.problem or series.no_scan)
+        assert reason in str(series.problem or series.exclusion)
 
 
 def test_the_only_scan_of_a_folder_or_of_one_of_its_files_is_read_as_any_volume(tmp_path):
@@ -163,7 +163,7 @@ def test_other_forms_of_a_series_are_the_same_volume(form, tmp_path, capsys):
         again(images, InstanceNumber=99, ContentTime="120000")[13].save_as(tmp_path / "0003 (1).dcm")
     (series,) = find_series(tmp_path)
     assert series.problem is None and ("0003 (1).dcm" in capsys.readouterr().out) == (form in ("a copy", "resent"))
-    to_nifti(series, tmp_path / "scan.nii")
+    write_nifti(series, tmp_path / "scan.nii")
     np.testing.assert_array_equal((scan := nib.load(tmp_path / "scan.nii")).get_fdata(), phantom.values)
     np.testing.assert_allclose(scan.affine, dicom.LPS_TO_RAS @ phantom.lps, atol=0.1 if "rounded" in form else 1e-4)
     series.files[4].unlink()
@@ -181,7 +181,7 @@ def test_what_is_no_dicom(tmp_path):
         (tmp_path / "x").write_bytes(data)
         assert not is_dicom(tmp_path / "x") and find_series(tmp_path) == []
     # Voxels can be what a data set may begin with.
-    for end in ("", *ENDINGS, ".BRIK", ".raw"):
+    for end in ("", *EXTENSIONS, ".BRIK", ".raw"):
         (tmp_path / f"x{end}").write_bytes(begun)
         assert is_dicom(tmp_path / f"x{end}") == (end == "")
     (tmp_path / "x.img").write_bytes(bytes(128) + b"DICM")
@@ -217,11 +217,11 @@ def test_the_stacks_of_one_series_are_told_apart_by_their_tags(values, names, al
     volumes = [each for each in found if each.affine is not None]
     for later, each in enumerate([*volumes, *volumes]):
         nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.int16), each.affine), tmp_path / "sr.nii")
-        made = write_derived(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)
+        made = write_derived_series(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)
         assert len([*(tmp_path / "sr").iterdir()]) == min(later + 1, len(volumes))
     if volumes:
         os.utime(made, (2e9, 2e9))  # as of a run that ends later
-        write_derived(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)
+        write_derived_series(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)
         assert made.is_dir()
     for image in images[10:]:
         image.ImagePositionPatient[2] += 2
@@ -311,7 +311,7 @@ def test_what_an_image_is_its_tags_say(kind, values, tmp_path):
     dicom.save(images, tmp_path)
     (series,) = find_series(tmp_path)
     # A mosaic is a scan, which somebody must convert.
-    assert kind in str(series.problem if kind == "a mosaic" else series.no_scan)
+    assert kind in str(series.problem if kind == "a mosaic" else series.exclusion)
     assert (series.affine is None) == (kind != "None")
 
 
@@ -323,7 +323,7 @@ def under_one_uid(*series):
 @pytest.mark.parametrize(
     ("planes", "angles", "slices", "kind"),
     [
-        (("axial", "sagittal", "coronal"), (0,), 3, "no_scan"),
+        (("axial", "sagittal", "coronal"), (0,), 3, "exclusion"),
         (("axial", "sagittal", "coronal"), (0,), 25, "problem"),  # stacks of scans
         (("axial",), (0, 15, -15), 4, "problem"),  # along the discs of a spine
         (("axial",), tuple(range(0, 180, 20)), 2, "problem"),  # radial
@@ -345,8 +345,8 @@ def test_few_slices_across_each_other_are_a_localizer(planes, angles, slices, ki
         tmp_path,
     )
     (series,) = find_series(tmp_path)
-    assert [name for name in ("affine", "no_scan", "problem") if getattr(series, name) is not None] == [kind]
-    assert kind != "no_scan" or "a localizer (3 planes of at most 3 slices)" in series.no_scan
+    assert [name for name in ("affine", "exclusion", "problem") if getattr(series, name) is not None] == [kind]
+    assert kind != "exclusion" or "a localizer (3 planes of at most 3 slices)" in series.exclusion
     assert kind != "problem" or "ImageOrientationPatient" in series.problem
 
 
@@ -355,7 +355,7 @@ def test_a_stray_slice_makes_no_localizer(tmp_path):
     stacks = dicom.Series(shape=(16, 16, 9)), dicom.Series("sagittal", shape=(16, 16, 1))
     dicom.save(under_one_uid(*stacks), tmp_path)
     (series,) = find_series(tmp_path)
-    assert series.no_scan is None and "ImageOrientationPatient" in series.problem
+    assert series.exclusion is None and "ImageOrientationPatient" in series.problem
 
 
 @pytest.mark.parametrize("shift", [0, 2, 1.3])
@@ -369,7 +369,7 @@ def test_two_series_with_one_uid_are_told_apart_by_number_and_description(shift,
     found = find_series(tmp_path)
     assert [(each.headers[0].SeriesDescription, each.problem) for each in found] == [("t2 tse", None), ("post", None)]
     for each, phantom, up in zip(found, (first, second), (0, shift), strict=True):
-        to_nifti(each, tmp_path / "scan.nii")
+        write_nifti(each, tmp_path / "scan.nii")
         scan = nib.load(tmp_path / "scan.nii")
         np.testing.assert_array_equal(scan.get_fdata(), phantom.values)
         np.testing.assert_allclose(scan.affine[:3, 3], [20.25, -11.5, 37.125 + up], atol=1e-5)
@@ -417,7 +417,7 @@ def test_pixels_that_cannot_be_decoded_say_which_decoder_to_install(syntax, advi
     dicom.save(images, tmp_path)
     (series,) = find_series(tmp_path)
     refused(
-        lambda: to_nifti(series, tmp_path / "scan.nii"), ValueError, "0000.dcm", "be decoded", advice, "uncompressed"
+        lambda: write_nifti(series, tmp_path / "scan.nii"), ValueError, "0000.dcm", "be decoded", advice, "uncompressed"
     )
 
 
@@ -435,8 +435,8 @@ def test_windows_show_the_signal(slopes, source, tmp_path):
         image.PixelData, image.WindowCenter, image.WindowWidth = pixels.tobytes(), center, width
     dicom.save(images, tmp_path / "in")
     (series,) = find_series(tmp_path / "in")
-    to_nifti(series, tmp_path / "sr.nii")
-    folder = write_derived(series, tmp_path / "sr.nii", tmp_path / "out", BUNDLE)
+    write_nifti(series, tmp_path / "sr.nii")
+    folder = write_derived_series(series, tmp_path / "sr.nii", tmp_path / "out", BUNDLE)
     derived, result = dicom.read(folder)[0], nib.load(tmp_path / "sr.nii").get_fdata()
     step = float(derived.get("RescaleSlope", 1))
     assert step < signal / 400
@@ -474,9 +474,9 @@ def test_declared_padding_is_no_signal(minimum, bits, stored, tags, expected, tm
     dicom.save(images, tmp_path)
     (series,) = find_series(tmp_path)
     if expected is None:
-        refused(lambda: to_nifti(series, tmp_path / "scan.nii"), ValueError, "series", "every voxel is padding")
+        refused(lambda: write_nifti(series, tmp_path / "scan.nii"), ValueError, "series", "every voxel is padding")
         return
-    to_nifti(series, tmp_path / "scan.nii")
+    write_nifti(series, tmp_path / "scan.nii")
     found, said = nib.load(tmp_path / "scan.nii").get_fdata(), "".join(str(each.message) for each in recwarn)
     assert (found[:, :3] == expected).all()
     np.testing.assert_array_equal(found[:, 3:], phantom.values[:, 3:])
@@ -489,10 +489,10 @@ def test_malformed(tmp_path):
     """Damaged series have a reason in words, or are volumes of numbers; pydicom's warnings do not reach the user."""
     for how, folder in malformed.dicom_series(dicom.Series().images, tmp_path / "in"):
         for series in find_series(folder):
-            reason = series.problem or series.no_scan
+            reason = series.problem or series.exclusion
             try:
                 if reason is None:
-                    to_nifti(series, tmp_path / "scan.nii")
+                    write_nifti(series, tmp_path / "scan.nii")
                     assert np.isfinite(nib.load(tmp_path / "scan.nii").get_fdata()).all(), how
             except ValueError as error:
                 reason = str(error)
@@ -525,7 +525,7 @@ def test_a_mirrored_result_or_one_with_a_voxel_that_is_no_number_leaves_nothing(
     values, result = np.ones((64, 56, 10), np.float32), tmp_path / "sr.nii.gz"
     values[0, 0, 0] = first
     nib.save(nib.Nifti1Image(values, series.affine @ np.diag([step, 0.5, 1, 1])), result)
-    refused(lambda: write_derived(series, result, tmp_path / "out", BUNDLE), ValueError, "sr.nii.gz: ", message)
+    refused(lambda: write_derived_series(series, result, tmp_path / "out", BUNDLE), ValueError, "sr.nii.gz: ", message)
     assert not list(tmp_path.glob("out/*"))
 
 

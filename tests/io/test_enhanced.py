@@ -9,7 +9,7 @@ from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from pydicom import Dataset
 from pydicom.uid import EnhancedMRColorImageStorage, RawDataStorage, RLELossless, generate_uid
 
-from common.io.dicom import find_series, read_acquisition, to_nifti, weighting, write_derived
+from common.io.dicom import find_series, get_contrast_properties, read_acquisition, write_derived_series, write_nifti
 from common.io.read import read_volume
 
 from .. import malformed
@@ -21,7 +21,7 @@ BUNDLE = {"name": "a bundle", "version": "1", "authors": "someone", "sha256": "0
 
 def voxels(series, folder):
     assert series.problem is None, series.problem
-    to_nifti(series, folder / "volume.nii")
+    write_nifti(series, folder / "volume.nii")
     return nib.load(folder / "volume.nii").get_fdata()
 
 
@@ -29,7 +29,7 @@ def derived(series, folder):
     """Images of a derived series with twice as many slices, from left to right."""
     shape = (series.headers[0].Columns, series.headers[0].Rows, 2 * len(series.headers))
     nib.save(nib.Nifti1Image(np.ones(shape, np.int16), series.affine @ np.diag([1, 1, 0.5, 1])), folder / "sr.nii")
-    made = dicom.read(write_derived(series, folder / "sr.nii", folder / "out", BUNDLE))
+    made = dicom.read(write_derived_series(series, folder / "sr.nii", folder / "out", BUNDLE))
     return sorted(made, key=lambda image: image.ImagePositionPatient[0])
 
 
@@ -56,11 +56,13 @@ def test_an_enhanced_series_is_the_volume_of_the_classic_one(form, slopes, tmp_p
     raw.SOPClassUID = raw.file_meta.MediaStorageSOPClassUID = RawDataStorage
     dicom.save([*files, raw], tmp_path / "enhanced")
     (classic,), (series, other) = find_series(tmp_path / "classic"), find_series(tmp_path / "enhanced")
-    assert len(series.files) == len(files) and series.part == "" and "Raw Data" in other.no_scan
+    assert len(series.files) == len(files) and series.part == "" and "Raw Data" in other.exclusion
     np.testing.assert_array_equal(voxels(series, tmp_path), phantom.values.astype(np.float32))
     np.testing.assert_array_equal(series.affine, classic.affine)
     np.testing.assert_array_equal(read_volume(series.files[0]), phantom.values.astype(np.float32))
-    assert weighting(series.headers[0]) == weighting(classic.headers[0]) and any(weighting(series.headers[0]))
+    assert get_contrast_properties(series.headers[0]) == get_contrast_properties(classic.headers[0]) and any(
+        get_contrast_properties(series.headers[0])
+    )
 
     made, like = derived(series, tmp_path), derived(classic, tmp_path / "classic")
     for keyword in (
@@ -138,13 +140,13 @@ def test_dimensions_that_are_no_slice_are_split_off(values, names, files, tmp_pa
     assert len(found) == len(names) and len({tuple(h.ImagePositionPatient) for h in found[0].headers}) == 6
     for each in found:
         if each.part == "phase image":
-            assert each.no_scan
+            assert each.exclusion
         elif "direction" in each.part or "dimension" in each.part:  # numbered as they come
             assert any(np.array_equal(voxels(each, tmp_path), phantom.values) for phantom in phantoms)
         else:
             np.testing.assert_array_equal(voxels(each, tmp_path), by_name[each.part].values)
     # The result of one volume leaves that of another alone.
-    volumes = [each for each in found if each.no_scan is None]
+    volumes = [each for each in found if each.exclusion is None]
     for count, each in enumerate([*volumes, *volumes] if files == 1 else []):
         derived(each, tmp_path)
         assert len([*(tmp_path / "out").iterdir()]) == min(count + 1, len(volumes))
@@ -173,7 +175,7 @@ def test_enhanced_images_that_are_no_volume_say_why(tmp_path):
     reasons = {name: find_series(tmp_path / name) for name in files}
     has(reasons["bare"][0].problem, "0000.dcm: 10 frames", "Per-Frame Functional Groups Sequence", "export")
     has(reasons["short"][0].problem, "0000.dcm: 10 frames", "Per-Frame Functional Groups Sequence")
-    has(reasons["colour"][0].no_scan, "colour")
+    has(reasons["colour"][0].exclusion, "colour")
     has(reasons["place"][0].problem, "ImagePositionPatient is missing")
     dicom.save(dicom.enhanced(images, files=3)[:2], tmp_path / "begun")
     has(find_series(tmp_path / "begun")[0].problem, "0000.dcm", "3 files", "only 2")
@@ -189,7 +191,7 @@ def test_damaged_frames_have_a_reason_or_are_a_volume(tmp_path):
             data[offset] = rng.integers(256)
         (tmp_path / "0000.dcm").write_bytes(data[: None if rng.integers(3) else rng.integers(len(data))])
         for series in find_series(tmp_path):
-            reason = series.problem or series.no_scan
+            reason = series.problem or series.exclusion
             try:
                 if reason is None:
                     assert np.isfinite(voxels(series, tmp_path)).all()

@@ -14,10 +14,10 @@ import pytest
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Extension
 
-from common.data.lists.scan_kinds import no_scan
+from common.data.lists.scan_kinds import explain_exclusion
 from common.degradations import BlockAverage
-from common.io.images import ENDINGS, ending, open_image
-from common.io.naming import case_stem
+from common.io.images import EXTENSIONS, get_extension, open_image
+from common.io.naming import make_case_stem
 from common.transforms import CheckHeaderd, LoadScand, SaveVolumed
 from tests.refused import has, refused
 from tests.transforms.grids import affine_of, super_resolve, told, warned
@@ -30,7 +30,7 @@ LPS = np.diag([-1, -1, 1, 1])
 
 def save(path, voxels=VOXELS, affine=AFFINE, factor=0.0, compress=False, kind=None):
     """Write a volume as its name's ending says, by other code than reads it."""
-    end = ending(path)
+    end = get_extension(path)
     if kind is not None or end in (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".hdr"):
         own = nib.MGHImage if end.startswith(".mg") else nib.Nifti1Pair if end in (".img", ".hdr") else nib.Nifti1Image
         nib.save((kind or own)(voxels, affine), path)
@@ -73,7 +73,7 @@ def test_each_format_gives_the_result_of_the_same_volume_as_nifti(tmp_path, name
     path = save(tmp_path / name, voxels, compress=dtype == "f4")
     image = open_image(path)
     np.testing.assert_array_equal(np.reshape(image.dataobj, VOXELS.shape), voxels)
-    assert image.get_data_dtype().newbyteorder("=") == dtype and case_stem(path) == name.split(".")[0]
+    assert image.get_data_dtype().newbyteorder("=") == dtype and make_case_stem(path) == name.split(".")[0]
     result, messages = warned(lambda: super_resolve(path, tmp_path, BLOCKS))
     assert not any(message.startswith(str(path)) for message in messages)
     assert result.get_data_dtype() == expected.get_data_dtype() == dtype
@@ -88,8 +88,8 @@ def test_what_a_format_scales_itself_comes_back_as_floats_and_what_has_no_orient
     mhd = save(tmp_path / "a.mhd")
     fields = "Modality = MET_MOD_CT\nElementToIntensityFunctionSlope = 1e-3\nNDims"
     mhd.write_text(mhd.read_text().replace("NDims", fields))
-    assert "a CT, by its header" in no_scan(mhd) and no_scan(mhd, ct=True) is None
-    assert "label map, by its header" in no_scan(nrrd(tmp_path / "s.nrrd", "1 1 2", "Segment0_ID:=Segment_1"))
+    assert "a CT, by its header" in explain_exclusion(mhd) and explain_exclusion(mhd, ct=True) is None
+    assert "label map, by its header" in explain_exclusion(nrrd(tmp_path / "s.nrrd", "1 1 2", "Segment0_ID:=Segment_1"))
     result = super_resolve(mhd, tmp_path, BLOCKS)
     np.testing.assert_allclose(result.get_fdata()[::2, ::2, ::2], 1e-3 * VOXELS, atol=1e-6)
     image = open_image(nrrd(tmp_path / "n.nrrd", "900 1100 2000", 'units: "um" "um" "um"'))
@@ -193,6 +193,9 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
 
 
 def test_endings_are_found_whatever_their_case_and_names_lose_them():
-    for end in ENDINGS:
-        assert ending(f"a.b{end}") == ending(f"A.B{end}".upper()) == end and case_stem(f"x/A.b{end.upper()}") == "A.b"
-    assert ending("a.nii.txt") is None and case_stem("a/series") == "series"
+    for end in EXTENSIONS:
+        assert (
+            get_extension(f"a.b{end}") == get_extension(f"A.B{end}".upper()) == end
+            and make_case_stem(f"x/A.b{end.upper()}") == "A.b"
+        )
+    assert get_extension("a.nii.txt") is None and make_case_stem("a/series") == "series"

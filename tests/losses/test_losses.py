@@ -73,7 +73,7 @@ def test_the_table_is_a_weighted_sum_of_its_terms():
     bare = [0.5, torch.nn.MSELoss(reduction="none"), "sr", "hr"]
     rows = {"cycle/l1": [2, torch.mean, "sr"], "off": [0.0, torch.mean, "nowhere"], "left out": None, "bare": bare}
     table = losses.LossTable(rows)
-    assert table.inputs() == {"cycle/l1": ("sr",), "bare": ("sr", "hr")}
+    assert table.list_inputs() == {"cycle/l1": ("sr",), "bare": ("sr", "hr")}
     sr = torch.tensor([1.0, 3.0], dtype=torch.bfloat16, requires_grad=True)
     total, parts = table({"sr": sr, "hr": torch.tensor([1.0, 1.0])})
     assert {name: part.mean().item() for name, part in parts.items()} == {"cycle/l1": 2.0, "bare": 2.0}
@@ -112,7 +112,7 @@ def test_what_losses_hold_goes_where_the_table_goes():
     assert len(buffers) == len(terms) and not any(loss.state_dict() for loss in terms)
     assert {t.device.type for t in [*buffers, *schedule.weights.values()]} == {"meta"}
     schedule.load_state_dict({"iteration": 4, "weights": {name: torch.ones(3) for name in schedule.weights}})
-    assert schedule["bicubic"].value().device.type == "meta"
+    assert schedule["bicubic"].get_value().device.type == "meta"
 
 
 def test_a_weight_warms_up_and_goes_on_where_it_was():
@@ -196,7 +196,7 @@ def test_a_schedule_goes_on_where_it_was(tmp_path):
     assert other.iteration == 3 and other.weights["bicubic"].tolist() == pytest.approx([0.05, 5, 0.05])
     other.step(terms)
     assert all(torch.equal(other.weights[name], value) for name, value in schedule.weights.items())
-    assert weight.value().tolist() == [5, 0, 5]
+    assert weight.get_value().tolist() == [5, 0, 5]
 
 
 @pytest.mark.parametrize("target", [0, 1.0])
@@ -246,7 +246,7 @@ def test_it_is_that_of_the_features_and_off_without_weights(tmp_path, capsys):
     loss, features = PerceptualLoss(path, "relu1_2").to("cpu"), VGG16Features(path, "relu1_2")
     a, b = torch.rand(2, 2, 1, 12, 8, requires_grad=True)
     torch.testing.assert_close(loss(a, b), (features(a) - features(b)).square().mean())
-    assert loss.given and not capsys.readouterr().out
+    assert loss.has_weights and not capsys.readouterr().out
     off = PerceptualLoss(None)
     assert "perceptual loss is off" in capsys.readouterr().out
-    assert not LossTable({"perceptual": [0.5 * off.given, off, "a", "b"]}).to("cpu").terms
+    assert not LossTable({"perceptual": [0.5 * off.has_weights, off, "a", "b"]}).to("cpu").terms

@@ -10,8 +10,8 @@ from monai.inferers import SimpleInferer
 
 from common.degradations import BlockAverage, KSpaceTruncation, RicianNoise
 from common.inferers import CheckedInferer
-from common.metrics import disagreement
-from common.transforms import MeasureAgreementd
+from common.metrics import measure_consistency_error
+from common.transforms import MeasureDataConsistencyd
 from tests.bundles.runs import phantom
 
 TRUNCATION, AVERAGE = KSpaceTruncation((2, 2, 1)), BlockAverage((2, 2, 1))
@@ -24,24 +24,29 @@ def pair(*size):
 
 def test_it_is_the_share_of_tissue_that_is_missed():
     hr, lr = pair(24, 20, 8)
-    assert disagreement(hr, lr, [AVERAGE]) < 1e-6
-    assert disagreement(1.1 * hr, lr, [AVERAGE]) == pytest.approx(0.1, rel=1e-4)
+    assert measure_consistency_error(hr, lr, [AVERAGE]) < 1e-6
+    assert measure_consistency_error(1.1 * hr, lr, [AVERAGE]) == pytest.approx(0.1, rel=1e-4)
     # Of several operators the one that the scan was made by counts.
-    assert disagreement(hr, lr, [TRUNCATION]) > 0.01 and disagreement(hr, lr, [TRUNCATION, AVERAGE]) < 1e-6
-    assert disagreement(torch.where(hr > 0.05, hr, 0.04), lr, [AVERAGE]) < 0.02  # what lies in air does not count
+    assert (
+        measure_consistency_error(hr, lr, [TRUNCATION]) > 0.01
+        and measure_consistency_error(hr, lr, [TRUNCATION, AVERAGE]) < 1e-6
+    )
+    assert (
+        measure_consistency_error(torch.where(hr > 0.05, hr, 0.04), lr, [AVERAGE]) < 0.02
+    )  # what lies in air does not count
 
 
 def test_noise_that_the_result_has_not_is_no_contradiction():
     hr, clean = pair(48, 40, 24)
     lr = RicianNoise(0.05)(clean[0])[None]
     assert (clean - lr)[clean > 0.3].std() > 0.045
-    assert disagreement(hr, lr, [AVERAGE]) < 0.02
-    assert disagreement(1.1 * hr, lr, [AVERAGE]) == pytest.approx(0.1, abs=0.015)  # beside it
+    assert measure_consistency_error(hr, lr, [AVERAGE]) < 0.02
+    assert measure_consistency_error(1.1 * hr, lr, [AVERAGE]) == pytest.approx(0.1, abs=0.015)  # beside it
 
 
 def test_a_result_that_contradicts_its_scan_is_warned_of_and_its_agreement_is_kept():
     hr, lr = pair(24, 20, 8)
-    checked, unchecked = (CheckedInferer(SimpleInferer(), [AVERAGE], highest=highest) for highest in (0.05, None))
+    checked, unchecked = (CheckedInferer(SimpleInferer(), [AVERAGE], highest_error=highest) for highest in (0.05, None))
     with pytest.warns(UserWarning, match=r"contradicts the scan.* by 6\.0% .* in validation .* 5\.0%"):
         assert torch.equal(checked(lr, lambda _, gain: gain * hr, 1.06), 1.06 * hr)
     with pytest.warns(UserWarning, match=r"contradicts the scan.* not finite"):
@@ -51,5 +56,5 @@ def test_a_result_that_contradicts_its_scan_is_warned_of_and_its_agreement_is_ke
         checked(MetaTensor(lr), lambda _: 1.04 * hr)
         unchecked(lr, lambda _: 2 * hr)
     entry = {"pred": 1.1 * hr[0], "image": MetaTensor(lr[0])}  # a network gives a plain tensor
-    found = MeasureAgreementd("pred", "image", AVERAGE)(entry)
-    assert found["agreement"] == pytest.approx(0.1, rel=1e-4) and found["pred"] is entry["pred"]
+    found = MeasureDataConsistencyd("pred", "image", AVERAGE)(entry)
+    assert found["consistency_error"] == pytest.approx(0.1, rel=1e-4) and found["pred"] is entry["pred"]

@@ -54,9 +54,9 @@ def test_the_value_is_the_mean_over_slices_along_x_and_along_y(weights):
     second[:3] = first[:3]
     difference = 2 * abs(first - second)
     expected = (difference.mean(axis=(1, 2)).sum() + difference.mean(axis=(0, 2)).sum()) / (35 + 40)
-    assert lpips.score(first, second) == pytest.approx(expected, rel=1e-5)
+    assert lpips.compute_score(first, second) == pytest.approx(expected, rel=1e-5)
     seen = [pair[0] for pair in lpips.network.seen]
-    assert lpips.score(torch.tensor(first), torch.tensor(first)) == 0
+    assert lpips.compute_score(torch.tensor(first), torch.tensor(first)) == 0
     assert len(seen) == -(-35 // BATCH) + -(-40 // BATCH) and max(len(images) for images in seen) == BATCH
     along_x, along_y = (torch.cat([s for s in seen if s.shape[2] == n]) for n in (40, 35))
     for found, grey in ((along_x, 2 * first - 1), (along_y, 2 * first.swapaxes(0, 1) - 1)):
@@ -75,11 +75,11 @@ def test_the_backbone_has_the_weights_of_the_file_and_looks_for_no_others(weight
 def test_refused(weights, tmp_path):
     path, state = weights
     lpips, shortest = Lpips(path), np.zeros((31, 31, 31))
-    assert lpips.score(shortest, shortest) == 0
+    assert lpips.compute_score(shortest, shortest) == 0
     short, long, many, flat = shortest[1:], np.zeros((31, 31, 32)), shortest[None], shortest[0]
     for pair in ([shortest, long], [short, short], [many, many], [flat, flat]):
         found = f"{pair[0].shape} and {pair[1].shape}"
-        refused(lambda pair=pair: lpips.score(*pair), ValueError, "31 voxels", found, "--lpips")
+        refused(lambda pair=pair: lpips.compute_score(*pair), ValueError, "31 voxels", found, "--lpips")
     path.write_text("weights")
     refused(lambda: Lpips(path), ValueError, path, "cannot be read", "--lpips FILE")
     lacking = {key: value for key, value in state.items() if "features.6" not in key}

@@ -59,7 +59,7 @@ def test_patch_verdicts_are_those_of_the_layers_one_by_one(detail, kernel):
 
 def test_kinds_of_slabs_are_judged_apart():
     """By the axis across the slab: no gradient of one kind reaches the last layer of another."""
-    network = PatchDiscriminator(3, 6, 3, detail=0.0, turns=3).eval()
+    network = PatchDiscriminator(3, 6, 3, detail=0.0, slab_orientations=3).eval()
     slab = torch.rand(1, 1, 12, 12, 3, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1, -1, -1)
     verdicts = network(slab, torch.tensor([[0, 1, 2], [0, 2, 1], [1, 2, 0]]))
     assert verdicts.shape == (3, 1, 6, 6) and len({verdict.sum().item() for verdict in verdicts}) == 3

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.networks import Cascade, Concatenate, GuidedRDN, cascade_of, prepare_for_inference
+from common.networks import Cascade, Concatenate, GuidedRDN, make_cascade, prepare_for_inference
 
 from ..refused import refused
 
@@ -103,9 +103,9 @@ def test_weights_of_another_factor_are_refused():
 
 
 def test_a_cascade_is_made_of_networks_of_its_own():
-    cascade = cascade_of(partial(GuidedRDN, True, 2, 1, 1), (4, 4, 1), 2)
+    cascade = make_cascade(partial(GuidedRDN, True, 2, 1, 1), (4, 4, 1), 2)
     assert cascade.factor == 2 and len({id(p) for p in cascade.parameters()}) == 2 * len(
         [*GuidedRDN(True, 2, 1, 1).parameters()]
     )
-    refused(lambda: cascade_of(nn.Identity, (2, 3, 1)), ValueError, "scale is (2, 3, 1)")
-    refused(lambda: cascade_of(nn.Identity, (2, 2, 1), 0), ValueError, "cascade is 0")
+    refused(lambda: make_cascade(nn.Identity, (2, 3, 1)), ValueError, "scale is (2, 3, 1)")
+    refused(lambda: make_cascade(nn.Identity, (2, 2, 1), 0), ValueError, "cascade is 0")

@@ -98,7 +98,7 @@ def test_behind_the_margin_a_patch_is_degraded_and_interpolated_as_the_whole_sli
         return network(degradation(volume))
 
     around, place = slice(start - margin, start + patch + margin), slice(start, start + patch)
-    network = networks.patch_interpolation(degradation, patch, margin)
+    network = networks.make_patch_interpolation(degradation, patch, margin)
     whole, one = interpolated(hr)[:, :, place, place], network(degradation(hr[:, :, around, around]))
     assert one.shape[2:] == (patch, patch, 1) and (one - whole).abs().max() < 0.01
     assert (interpolated(hr[:, :, place, place]) - whole).abs().max() > 0.05
@@ -113,7 +113,7 @@ def test_under_autocast_it_is_added_unrounded():
         (networks.SlabSuperResolver(networks.SlabEncoder(3, 8, 2), decoder), slab, 3),
         (networks.EDSR(8, 1, degradation), plane, 1),
         (networks.RDN(GaussianProfile((1, 1, 4)), 8, 4, 1, 1), axis),
-        (networks.OnInterpolated(networks.SRCNN([8], [3, 3]), degradation), plane, 1),
+        (networks.InterpolatedNetwork(networks.SRCNN([8], [3, 3]), degradation), plane, 1),
     ]:
         lr = torch.rand(2, 1, 12, 12, *slices)
         with torch.no_grad():

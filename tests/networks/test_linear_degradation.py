@@ -46,7 +46,7 @@ def test_it_is_a_convolution_and_sampling_that_keeps_mean_and_position(case):
         centres = factor * np.arange(4) + offset
         rows = expected.take((network.margin + centres[:, None] + taps).round().astype(int), axis=axis + 2)
         expected = np.moveaxis(rows, axis + 3, -1) @ (weights / weights.sum())
-        kernel = network.kernels()[axis]
+        kernel = network.compute_kernels()[axis]
         assert torch.allclose(kernel, kernel.flip(0), atol=1e-7) and abs(kernel.sum().item() - 1) < 1e-6
         ramp = (torch.arange(size[axis]) - network.margin).float()  # 0 at HR voxel 0 of the slab
         lr = network(ramp.reshape([-1 if a == axis else 1 for a in range(3)]).expand(1, 1, *size)).movedim(axis + 2, -1)

@@ -10,7 +10,7 @@ from common.networks import (
     SRCNN,
     VDSR,
     DownsamplingNetwork,
-    OnInterpolated,
+    InterpolatedNetwork,
     ReCNN,
     ReconResNet,
     SlabInterpolation,
@@ -76,13 +76,15 @@ def test_the_interpolation_is_added_where_the_residual_is_learned():
     body, lr = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)), torch.rand(1, 1, 6, 7, 1)
     degradation = GaussianProfile((2, 2, 1))
     base = SlabInterpolation(1, degradation.factors, degradation.offset)(lr)
-    whole = OnInterpolated(body, degradation, residual="false")(lr)
+    whole = InterpolatedNetwork(body, degradation, residual="false")(lr)
     torch.testing.assert_close(whole[..., 0], body(base[..., 0]))
-    residual = OnInterpolated(body, degradation)
+    residual = InterpolatedNetwork(body, degradation)
     assert torch.equal(residual(lr), base)
     nn.init.constant_(body[0].bias, 0.5)
     torch.testing.assert_close(residual(lr), base + 0.5)
-    refused(lambda: OnInterpolated(body, GaussianProfile((1, 1, 2))), ValueError, "scale is [1, 1, 2]", "[n, n, 1]")
+    refused(
+        lambda: InterpolatedNetwork(body, GaussianProfile((1, 1, 2))), ValueError, "scale is [1, 1, 2]", "[n, n, 1]"
+    )
 
 
 def test_the_slice_between_two_begins_with_their_mean():

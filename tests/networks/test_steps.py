@@ -7,12 +7,12 @@ import torch
 from common.degradations import BlockAverage, KSpaceTruncation
 from common.losses import WeightedL1Loss
 from common.networks import (
-    AtVoxels,
     DomainDistance,
     GeometricEnsemble,
     HighBands,
     ImagePool,
     PatchDiscriminator,
+    SampleAtLRVoxels,
     SlabInterpolation,
 )
 
@@ -24,7 +24,7 @@ def test_a_slab_that_was_interpolated_is_found_again(kind):
     degradation = kind((2, 2, 2))
     slab = torch.linspace(0, 1, 8).view(1, 1, 8, 1, 1).expand(1, 1, 8, 8, 3)  # a ramp, whatever interpolates it
     finer = SlabInterpolation(3, degradation.factors, degradation.offset)(slab)
-    found = AtVoxels(degradation)(finer)
+    found = SampleAtLRVoxels(degradation)(finer)
     torch.testing.assert_close(found[:, :, 2:-2, 2:-2], slab[:, :, 2:-2, 2:-2])
 
 

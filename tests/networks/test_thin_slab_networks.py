@@ -17,7 +17,7 @@ from common.networks import (
     TSRCANDegrader,
 )
 from common.networks.slab import channels_to_slab, slab_to_channels
-from common.networks.ts_rcan import Earlier
+from common.networks.ts_rcan import ShiftTowardsFirstPixel
 from common.runtime.memory import to_channels_last
 
 from ..refused import refused
@@ -70,8 +70,8 @@ def test_alignment_moves_whole_channels_and_repeats_the_edge():
     """By half a pixel half of the channels move by one: nothing is blurred, and no weight is added."""
     x = torch.rand(1, 4, 5, 6)
     moved = F.pad(x, (0, 1, 0, 1), mode="replicate")[:, :, 1:, 1:]
-    assert torch.equal(Earlier((0.5, 0.5))(x), torch.cat([moved[:, :2], x[:, 2:]], dim=1))
-    assert torch.equal(Earlier((1, 1))(x), moved)
+    assert torch.equal(ShiftTowardsFirstPixel((0.5, 0.5))(x), torch.cat([moved[:, :2], x[:, 2:]], dim=1))
+    assert torch.equal(ShiftTowardsFirstPixel((1, 1))(x), moved)
     aligned = TSRCANDecoder(6, 8, 1, 1, 4, scale=(2, 2), offset=(0, 0))
     for offset in (None, (0.5, 0.5)):
         plain = TSRCANDecoder(6, 8, 1, 1, 4, scale=(2, 2), offset=offset)
@@ -81,7 +81,7 @@ def test_alignment_moves_whole_channels_and_repeats_the_edge():
 
 def test_slabs_across_different_axes_are_encoded_apart():
     """An axis acts as another bias of the first convolution; without a turn it is the last."""
-    encoder, slabs = SlabEncoder(3, 4, 2, turns=3), torch.rand(3, 1, 6, 5, 3)
+    encoder, slabs = SlabEncoder(3, 4, 2, slab_orientations=3), torch.rand(3, 1, 6, 5, 3)
     plain = copy.deepcopy(encoder)
     plain.directions = None
     assert torch.equal(encoder(slabs), plain(slabs))

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from common.degradations import InPlaneKernel, KSpaceTruncation
 from common.physics import blur_kernels
 from common.physics.blur_kernels import (
+    compute_kernel_error,
     describe_kernel,
-    gaussian_kernel,
-    kernel_error,
+    make_gaussian_kernel,
+    make_zero_filling_kernel,
     save_kernels,
-    zero_filling_kernel,
 )
 
 from ..refused import refused
@@ -30,7 +30,7 @@ TRAINING = {"factor": 2, "offset": 0.0, "hr_spacing": [1.04, 1.2], "volumes": []
 @pytest.mark.parametrize("offset", [0.0, 0.5, -1.3])
 def test_gaussians_have_the_moments_that_are_asked_for(offset):
     """Centre and second moments, by skimage, which knows images and nothing of us."""
-    kernel = gaussian_kernel((3.0, 1.5), angle=25, size=41, offset=offset)
+    kernel = make_gaussian_kernel((3.0, 1.5), angle=25, size=41, offset=offset)
     assert kernel.shape == (41, 41) and kernel.dtype == torch.float32 and kernel.sum().item() == pytest.approx(1)
     k, cos, sin = kernel.double().numpy(), np.cos(np.deg2rad(25)), np.sin(np.deg2rad(25))
     assert centroid(k) - 20 == pytest.approx([offset, offset], abs=1e-3)
@@ -38,13 +38,13 @@ def test_gaussians_have_the_moments_that_are_asked_for(offset):
     # The inertia tensor has the variance along the other axis on its diagonal.
     moments = np.trace(inertia_tensor(k)) * np.eye(2) - inertia_tensor(k)
     assert moments == pytest.approx(turn @ np.diag([9, 2.25]) @ turn.T, abs=1e-3)
-    torch.testing.assert_close(gaussian_kernel(1.5), gaussian_kernel((1.5, 1.5), 70))
+    torch.testing.assert_close(make_gaussian_kernel(1.5), make_gaussian_kernel((1.5, 1.5), 70))
 
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_bicubic_is_that_of_torch_with_lr_pixels_in_the_middle_of_their_hr_pixels(factor):
     offset, hr = (factor - 1) / 2, torch.rand(1, 36, 42, 1)
-    lr = InPlaneKernel(blur_kernels.bicubic_kernel(factor, 13, offset), factor, offset)(hr)[0, ..., 0]
+    lr = InPlaneKernel(blur_kernels.make_bicubic_kernel(factor, 13, offset), factor, offset)(hr)[0, ..., 0]
     expected = F.interpolate(hr[None, ..., 0], scale_factor=1 / factor, mode="bicubic", antialias=True)[0, 0]
     torch.testing.assert_close(lr[3:-3, 3:-3], expected[3:-3, 3:-3], rtol=0, atol=1e-5)
 
@@ -60,7 +60,7 @@ def test_zero_filling_keeps_a_quarter_of_k_space_under_a_fermi_filter():
     expected = np.fft.ifft2(np.fft.fft2(truncated) * fermi).real / fermi[0, 0]
 
     def error(**options):
-        lr = InPlaneKernel(zero_filling_kernel(2, **options), 2)(image)[0, ..., 0].numpy()
+        lr = InPlaneKernel(make_zero_filling_kernel(2, **options), 2)(image)[0, ..., 0].numpy()
         return np.abs(lr - expected).max() / np.ptp(expected)
 
     assert error() < 0.02 and error(size=81) < 0.005
@@ -69,7 +69,7 @@ def test_zero_filling_keeps_a_quarter_of_k_space_under_a_fermi_filter():
 
 @pytest.mark.parametrize("offset", [0.5, 1.0, -1.5])
 def test_the_centre_of_zero_filling_moves_with_its_offset_and_by_a_whole_pixel_its_taps(offset):
-    moved, still = zero_filling_kernel(2, offset=offset), zero_filling_kernel(2)
+    moved, still = make_zero_filling_kernel(2, offset=offset), make_zero_filling_kernel(2)
     assert (moved.sum(dim=1) @ (torch.arange(33.0) - 16)).item() == pytest.approx(offset, abs=0.001)
     if offset == 1.0:
         moved, still = (k / k[8:25, 8:25].sum() for k in (moved.roll((-1, -1), (0, 1)), still))
@@ -78,12 +78,12 @@ def test_the_centre_of_zero_filling_moves_with_its_offset_and_by_a_whole_pixel_i
 
 def test_drawn_kernels_are_of_three_kinds():
     """Gaussians in their range at any angle, k-space truncated, and zero filling with its filter; centred, of sum 1."""
-    drawn = blur_kernels.drawn_kernels
+    drawn = blur_kernels.draw_kernels
     kernels = drawn(90, 2, seed=1, size=21)
     assert kernels.shape == (90, 21, 21) and torch.equal(kernels, drawn(90, 2, seed=1, size=21))
     torch.testing.assert_close(kernels.sum(dim=(1, 2)), torch.ones(90))
     torch.testing.assert_close(kernels, kernels.flip(1, 2), rtol=0, atol=1e-6)
-    truncated = zero_filling_kernel(2, 21, width=1e-6, radius=2)
+    truncated = make_zero_filling_kernel(2, 21, width=1e-6, radius=2)
     others = [kernel for kernel in kernels if not torch.allclose(kernel, truncated, atol=1e-6)]
     told = [describe_kernel(kernel) for kernel in others]
     gaussians = [about for about in told if about["residual"] < 1e-3]
@@ -98,42 +98,44 @@ def test_drawn_kernels_are_of_three_kinds():
 @pytest.mark.parametrize(("angle", "offset"), [(0, 0.5), (30, 0.0), (75, 0.5), (110, 0.0), (179, 0.5)])
 def test_a_gaussian_is_described_by_its_width_angle_and_centre(angle, offset):
     """The shorter sigma first is the same Gaussian, a quarter turn on."""
-    found = describe_kernel(1.7 * gaussian_kernel((2.2, 1.1), angle, offset=offset))
+    found = describe_kernel(1.7 * make_gaussian_kernel((2.2, 1.1), angle, offset=offset))
     assert found["centre"] == pytest.approx([offset, offset], abs=1e-3)
     assert found["sum"] == pytest.approx(1.7, abs=1e-4) and found["residual"] < 1e-3
-    for told in (found, describe_kernel(gaussian_kernel((1.1, 2.2), angle - 90, offset=offset))):
+    for told in (found, describe_kernel(make_gaussian_kernel((1.1, 2.2), angle - 90, offset=offset))):
         assert told["fwhm"] == pytest.approx([2.2 * FWHM, 1.1 * FWHM], abs=1e-3)
         assert abs((told["angle"] - angle + 90) % 180 - 90) < 0.05 and 0 <= told["angle"] <= 180
 
 
 def test_centres_are_told_by_axis_and_what_no_gaussian_has():
-    assert describe_kernel(gaussian_kernel(1.5).roll((2, -3), (0, 1)))["centre"] == pytest.approx([2, -3], abs=1e-3)
-    assert describe_kernel(gaussian_kernel(1.5).numpy())["residual"] < 1e-3
-    assert describe_kernel(zero_filling_kernel(2))["residual"] > 0.1
+    assert describe_kernel(make_gaussian_kernel(1.5).roll((2, -3), (0, 1)))["centre"] == pytest.approx(
+        [2, -3], abs=1e-3
+    )
+    assert describe_kernel(make_gaussian_kernel(1.5).numpy())["residual"] < 1e-3
+    assert describe_kernel(make_zero_filling_kernel(2))["residual"] > 0.1
 
 
 def test_kernel_error_is_relative_and_knows_no_scale():
-    truth, other = gaussian_kernel((2.0, 1.0), 30), gaussian_kernel(1.5, size=17)
+    truth, other = make_gaussian_kernel((2.0, 1.0), 30), make_gaussian_kernel(1.5, size=17)
     for same in (3 * truth, F.pad(truth, (4,) * 4)):
-        assert kernel_error(same, truth) == pytest.approx(0, abs=1e-6)
+        assert compute_kernel_error(same, truth) == pytest.approx(0, abs=1e-6)
     expected = (other - F.pad(truth, (2,) * 4)).norm() / truth.norm()
-    assert kernel_error(other, truth) == pytest.approx(expected.item(), rel=1e-4)
+    assert compute_kernel_error(other, truth) == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_a_kernel_that_is_off_by_some_tenths_is_moved_to_its_place_with_its_sum():
     for offset in (0.0, 0.5):
-        kernel = gaussian_kernel((2.0, 1.2), 40, offset=offset)
+        kernel = make_gaussian_kernel((2.0, 1.2), 40, offset=offset)
         off = torch.from_numpy(ndimage.shift(kernel.double().numpy(), (0.3, -0.4), order=5)).float()
-        found = blur_kernels.centred(off, offset)
+        found = blur_kernels.centre_kernel(off, offset)
         assert np.abs(np.array(describe_kernel(found)["centre"]) - offset).max() < 0.01
         assert found.sum().item() == pytest.approx(off.sum().item(), rel=1e-5) and found.dtype == off.dtype
-        assert kernel_error(found, kernel) < 0.02
-    far = gaussian_kernel(1.0, offset=5.0)
-    assert torch.equal(blur_kernels.centred(far, 0.0), far)
+        assert compute_kernel_error(found, kernel) < 0.02
+    far = make_gaussian_kernel(1.0, offset=5.0)
+    assert torch.equal(blur_kernels.centre_kernel(far, 0.0), far)
 
 
 def save(path, *sizes, **about):
-    kernels = [gaussian_kernel(1.0 + 0.1 * i, size=size) for i, size in enumerate(sizes)]
+    kernels = [make_gaussian_kernel(1.0 + 0.1 * i, size=size) for i, size in enumerate(sizes)]
     entries = [{"volume": f"{i}.nii", "slice": i or None, "kernel": kernel} for i, kernel in enumerate(kernels)]
     save_kernels(path, entries, **about)
     return entries
@@ -174,7 +176,7 @@ def test_an_edited_kernel_is_refused_by_file_and_entry(tmp_path):
         (rows[:-1], "(4, 5)", "odd square"),
         ([row[:-1] for row in rows[:-1]], "(4, 4)", "odd square"),
         (first, "(5,)", "odd square"),
-        (gaussian_kernel(1.0, size=7).tolist(), "(7, 7)", "(5, 5)", "pad the"),
+        (make_gaussian_kernel(1.0, size=7).tolist(), "(7, 7)", "(5, 5)", "pad the"),
     ):
         content["kernels"][1]["kernel"] = changed
         path.write_text(json.dumps(content))

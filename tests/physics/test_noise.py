@@ -6,7 +6,7 @@ from scipy.special import ive
 from scipy.stats import rice
 
 from common.degradations import RicianNoise
-from common.physics.noise import noise_in_air, noise_levels, rician_bias
+from common.physics.noise import compute_rician_bias, estimate_noise_in_air, estimate_noise_levels
 
 
 def head(size=48):
@@ -19,9 +19,9 @@ def head(size=48):
 @pytest.mark.parametrize("sigma", [0.0025, 0.005, 0.01, 0.02, 0.04])
 def test_the_noise_is_that_of_the_air_also_where_it_was_rounded(sigma):
     scan = RicianNoise(sigma, seed=3)(head())
-    assert noise_in_air(scan).item() == pytest.approx(sigma, rel=0.03)
+    assert estimate_noise_in_air(scan).item() == pytest.approx(sigma, rel=0.03)
     for levels in (500, 250) if sigma == 0.01 else ():
-        assert noise_in_air((scan * levels).round() / levels).item() == pytest.approx(sigma, rel=0.05)
+        assert estimate_noise_in_air((scan * levels).round() / levels).item() == pytest.approx(sigma, rel=0.05)
 
 
 @pytest.mark.parametrize("reach", [0, 1, 4])
@@ -31,32 +31,34 @@ def test_the_border_of_a_mask_is_not_taken_for_noise(reach):
     scan, mask = RicianNoise(0.004, seed=3)(smooth), smooth > 0.05
     if reach:
         mask = torch.from_numpy(binary_dilation(mask[0, 0], iterations=reach))
-    assert noise_in_air(scan * mask).isnan()
-    assert noise_in_air(scan).item() == pytest.approx(0.004, rel=0.05)
+    assert estimate_noise_in_air(scan * mask).isnan()
+    assert estimate_noise_in_air(scan).item() == pytest.approx(0.004, rel=0.05)
 
 
 def test_where_no_air_shows_it_nothing_is_said_but_a_warning_of_training_scans():
     noise = RicianNoise(0.02, seed=3)
     tissue, masked = 0.5 + noise(torch.zeros(1, 1, 24, 24, 24)), noise(head(24)) * (head(24) != 0)
-    assert all(noise_in_air(images).isnan() for images in (tissue, masked, torch.zeros(1, 1, 6, 24, 24)))
+    assert all(estimate_noise_in_air(images).isnan() for images in (tissue, masked, torch.zeros(1, 1, 6, 24, 24)))
     with pytest.warns(UserWarning, match="1 of 2 LR scans show no air"):
-        levels = noise_levels([{"lr": RicianNoise(0.02, seed=3)(head())[0]}, {"lr": torch.ones(1, 24, 24, 24)}])
+        levels = estimate_noise_levels(
+            [{"lr": RicianNoise(0.02, seed=3)(head())[0]}, {"lr": torch.ones(1, 24, 24, 24)}]
+        )
     assert levels == [pytest.approx(0.02, rel=0.03), 0.0]
 
 
 def test_the_bias_is_that_of_the_rice_distribution():
     signal, sigma = torch.tensor([0.0, 0.003, 0.02, 0.1, 0.2, -0.02]), 0.02
     expected = rice.mean(signal.abs().numpy() / sigma, scale=sigma) - signal.abs().numpy()
-    np.testing.assert_allclose(rician_bias(signal, torch.tensor(sigma)), expected, atol=2e-7)
+    np.testing.assert_allclose(compute_rician_bias(signal, torch.tensor(sigma)), expected, atol=2e-7)
     # Where the table ends, the series of a strong signal goes on.
     strong = np.array([0.3199, 0.3201, 0.9])
     q = strong**2 / 2 / sigma**2
     expected = sigma * (np.pi / 2) ** 0.5 * ((1 + q) * ive(0, q / 2) + q * ive(1, q / 2)) - strong
-    found = rician_bias(torch.from_numpy(strong), torch.tensor(sigma))
+    found = compute_rician_bias(torch.from_numpy(strong), torch.tensor(sigma))
     np.testing.assert_allclose(found, expected, atol=1e-8)
-    assert rician_bias(signal, torch.tensor(0.0)).abs().max() == 0
+    assert compute_rician_bias(signal, torch.tensor(0.0)).abs().max() == 0
 
 
 def test_the_bias_of_what_is_no_number_is_none():
     signal = torch.tensor([float("nan"), 1.0, float("inf")])
-    assert rician_bias(signal, torch.tensor(0.1)).isnan().tolist()[:2] == [True, False]
+    assert compute_rician_bias(signal, torch.tensor(0.1)).isnan().tolist()[:2] == [True, False]

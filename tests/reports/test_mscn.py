@@ -7,10 +7,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
-from common.metrics import mscn
-from common.metrics.brisque import tissue
+from common.metrics import compute_mscn
+from common.metrics.brisque import find_tissue
+from common.reports import compute_mscn_distance, draw_mscn
 from common.reports import mscn as report
-from common.reports import mscn_distance, mscn_figure
 
 from ..refused import refused
 
@@ -20,7 +20,7 @@ def _tissue(seed, shape=(60, 50)):
 
 
 def _samples(airless):
-    values = [mscn(image) for image in airless]
+    values = [compute_mscn(image) for image in airless]
     products = [v[1:, 1:] * v[:-1, :-1] for v in values]
     return [np.concatenate([v.ravel() for v in kind]) for kind in (values, products)]
 
@@ -28,20 +28,25 @@ def _samples(airless):
 def test_distances_are_those_of_coefficients_and_products_without_air():
     first, second = [_tissue(0), _tissue(1, (40, 30))], [gaussian_filter(_tissue(2), 1)]
     expected = [wasserstein_distance(a, b) for a, b in zip(_samples(first), _samples(second), strict=True)]
-    assert mscn_distance(first, second) == pytest.approx(expected) == mscn_distance(second, first)
-    assert min(expected) > 0.1 and mscn_distance(first, first) == (0, 0)
+    assert compute_mscn_distance(first, second) == pytest.approx(expected) == compute_mscn_distance(second, first)
+    assert min(expected) > 0.1 and compute_mscn_distance(first, first) == (0, 0)
     noise = 0.01 * np.random.default_rng(3).random((200, 50))  # as air far from tissue it is nothing
     framed = [np.concatenate([second[0], noise])]
-    assert max(mscn_distance(framed, second)) < 0.02 and mscn_distance([*framed, noise], framed) == (0, 0)
+    assert max(compute_mscn_distance(framed, second)) < 0.02 and compute_mscn_distance([*framed, noise], framed) == (
+        0,
+        0,
+    )
     image = np.pad(_tissue(4, (12, 10)), ((5, 4), (6, 3)))  # products are of neighbours above left, both of tissue
-    values, mask = mscn(image), tissue(image)
+    values, mask = compute_mscn(image), find_tissue(image)
     pairs = [(m, n) for m, n in np.ndindex(image.shape) if m and n and mask[m, n] and mask[m - 1, n - 1]]
-    np.testing.assert_allclose(report._samples([image])[1], [values[m, n] * values[m - 1, n - 1] for m, n in pairs])
+    np.testing.assert_allclose(
+        report._compute_samples([image])[1], [values[m, n] * values[m - 1, n - 1] for m, n in pairs]
+    )
 
 
 def test_figure_draws_densities_of_coefficients_and_products_by_label(tmp_path, figures):
     real, made = [_tissue(0), _tissue(1)], [gaussian_filter(_tissue(2), 1)]
-    mscn_figure(tmp_path / "mscn.png", {"real": real, "made": [np.pad(made[0], ((0, 100), (0, 0)))]})
+    draw_mscn(tmp_path / "mscn.png", {"real": real, "made": [np.pad(made[0], ((0, 100), (0, 0)))]})
     assert [p.name for p in tmp_path.iterdir()] == ["mscn.png"]
     for panel, *samples in zip(figures[0].axes, _samples(real), _samples(made), strict=True):
         for line, sample in zip(panel.lines, samples, strict=True):
@@ -57,8 +62,8 @@ def test_figure_draws_densities_of_coefficients_and_products_by_label(tmp_path, 
 
 def test_refused(tmp_path):
     path, some = tmp_path / "mscn.png", [_tissue(0)]
-    refused(lambda: mscn_figure(path, {}), ValueError, "at least one group")
-    refused(lambda: mscn_figure(path, {"a": some, "b": []}), ValueError, "'b'", "no tissue", "0 images")
+    refused(lambda: draw_mscn(path, {}), ValueError, "at least one group")
+    refused(lambda: draw_mscn(path, {"a": some, "b": []}), ValueError, "'b'", "no tissue", "0 images")
     air = [np.zeros((20, 20))]
-    refused(lambda: mscn_figure(path, {"a": some, "b": air}), ValueError, "'b'", "no tissue", "1 images")
+    refused(lambda: draw_mscn(path, {"a": some, "b": air}), ValueError, "'b'", "no tissue", "1 images")
     assert not list(tmp_path.iterdir())

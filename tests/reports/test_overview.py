@@ -2,10 +2,17 @@ import math
 
 import pytest
 
-from common.reports.cohort import trained
-from common.reports.overview import quality_against_time, write_overview
+from common.reports.cohort import describe_gain_over_start
+from common.reports.overview import draw_quality_against_time, write_overview
 
-ROW = {"table": "isotropic", "method": "cubic, with agreement", "cases": 1, "seeds": 1, "psnr": 29.999, "ssim": 0.89999}
+ROW = {
+    "table": "isotropic",
+    "method": "cubic, with data consistency",
+    "cases": 1,
+    "seeds": 1,
+    "psnr": 29.999,
+    "ssim": 0.89999,
+}
 ROW |= {"psnr_sd": math.nan, "ssim_sd": math.nan, "lpips": math.nan, "cubic_psnr": 30.0, "cubic_ssim": 0.9}
 ROW |= {"displacement": 0.0, "parameters": 0, "training_seconds": 0.0, "seconds": 1.0}
 ROW |= {"iterations": None, "trained": None, "knew": None}
@@ -27,7 +34,7 @@ def test_what_was_not_trained_and_what_each_knew(tmp_path):
 
 @pytest.mark.parametrize(("psnr", "said"), [(30.06, "yes"), (30.04, "not trained"), (29.94, "below start")])
 def test_a_row_and_its_start(tmp_path, psnr, said):
-    assert trained(psnr, 30.0) == said
+    assert describe_gain_over_start(psnr, 30.0) == said
     lines = write_overview(tmp_path, [{**ROW, "trained": said}]).splitlines()
     assert lines[3].endswith("+0.0000     -" if said == "yes" else f"+0.0000, {said}     -")
 
@@ -36,14 +43,14 @@ def test_a_point_a_method_and_task(tmp_path, figures):
     """It lies over the seconds; what loses much is at the edge, and the legend says how much."""
     learns = {**ROW, "training_seconds": 200.0, "seconds": 50.0, "method": "learns"}
     rows = [ROW, {**learns, "psnr": 32.0, "psnr_sd": 0.5}, {**learns, "psnr": 20.0, "method": "fails"}]
-    quality_against_time(tmp_path / "overview.png", [*rows, {**learns, "psnr": 31.0, "table": "in plane"}])
+    draw_quality_against_time(tmp_path / "overview.png", [*rows, {**learns, "psnr": 31.0, "table": "in plane"}])
     points, colours = {}, {}
     for panel in figures[0].axes:
         for bar in panel.containers:
             (x, y), key = bar.lines[0].get_xydata()[0], (panel.get_title(), bar.get_label())
             points[key], colours[key] = (x, round(y, 3), bar.has_yerr), bar.lines[0].get_color()
     assert points == {
-        ("isotropic", "cubic, with agreement"): (1.0, -0.001, False),
+        ("isotropic", "cubic, with data consistency"): (1.0, -0.001, False),
         ("isotropic", "learns"): (250.0, 2.0, True),
         ("isotropic", "fails (-10.0 dB)"): (250.0, -3.0, False),
         ("in plane", "learns"): (250.0, 1.0, False),

@@ -26,9 +26,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from common import reports
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport, evaluation
-from common.metrics import Brisque, bicubic, cubic, psnr
-from common.reports.planes import View, content, load_panels, save_panels
-from common.reports.t_tests import paired_t_tests
+from common.metrics import Brisque, compute_psnr, interpolate_bicubic, interpolate_cubic
+from common.reports.planes import View, find_foreground, load_panels, save_panels
+from common.reports.t_tests import run_paired_t_tests
 
 from ..pages import Page
 from ..refused import refused
@@ -50,7 +50,7 @@ def _ball():
 
 def _case(volume, factors=(2, 2, 2)):
     lr = np.ascontiguousarray(volume[tuple(slice(None, None, f) for f in factors)])
-    return lr, cubic(lr, factors, (0.0, 0.0, 0.0))
+    return lr, interpolate_cubic(lr, factors, (0.0, 0.0, 0.0))
 
 
 def _saved(folder):
@@ -65,7 +65,7 @@ def test_error_maps_share_one_scale_that_the_larger_error_fills(tmp_path, figure
     lr, base = _case(hr := _ball())
     sr = (hr + 0.25 * (base - hr)).astype(np.float32)
     scores = {"cubic": {"psnr": 21.234, "ssim": 0.81234}, "sr": {"psnr": 33.2, "ssim": 0.95}}
-    reports.case_figure(tmp_path / "case.png", lr, base, sr, hr, "case 1", scores, RAS, *AT_VOXELS)
+    reports.draw_case(tmp_path / "case.png", lr, base, sr, hr, "case 1", scores, RAS, *AT_VOXELS)
     panels = np.array(figures[0].axes[:18]).reshape(3, 6)
     (limits,) = {panel.images[0].get_clim() for panel in panels[:, 4:].ravel()}
     brightest = max(panel.images[0].get_array().max() for panel in panels[:, 4])
@@ -76,7 +76,7 @@ def test_error_maps_share_one_scale_that_the_larger_error_fills(tmp_path, figure
         assert ratio.max() == pytest.approx(0.25, abs=1e-3)
     assert "21.23 dB, 0.8123" in panels[0, 1].get_title() and "33.20 dB, 0.9500" in panels[0, 2].get_title()
     assert [p.name for p in tmp_path.iterdir()] == ["case.png"]
-    reports.case_figure(tmp_path / "case.png", lr, base, base, None, "x", {}, RAS, *AT_VOXELS)  # without the truth
+    reports.draw_case(tmp_path / "case.png", lr, base, base, None, "x", {}, RAS, *AT_VOXELS)  # without the truth
     assert [panel.get_title().strip() for panel in figures[1].axes] == ["LR", "cubic", "SR"] + 6 * [""]
 
 
@@ -116,7 +116,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
 
     scores = {"bright.npz": lambda volume: float((volume > 0.3).sum()), "difference.pth": largest_difference}
     for owner, name in ((Brisque, "load"), (evaluation, "Lpips")):
-        monkeypatch.setattr(owner, name, lambda path: SimpleNamespace(score=scores[path]))
+        monkeypatch.setattr(owner, name, lambda path: SimpleNamespace(compute_score=scores[path]))
     hr = torch.tensor(_ball())[None] + 0.1
     lr = hr[:, ::2, ::2, ::2]
     repeated = lr.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -140,7 +140,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     assert [Path(source).name.partition(".")[0] for source in cost["sources"]] == [rows["half"]["case"]]
     assert rows["perfect"]["lpips"] < 1e-6 < rows["half"]["lpips"] < rows["a quarter"]["lpips"]
     assert rows["half"]["psnr"] < 40 and (rows["perfect"]["psnr"] is None or rows["perfect"]["psnr"] > 100)
-    assert rows["repeated"]["psnr"] == pytest.approx(psnr(repeated, hr.clamp(0, 1)), abs=1e-4)
+    assert rows["repeated"]["psnr"] == pytest.approx(compute_psnr(repeated, hr.clamp(0, 1)), abs=1e-4)
     panels = np.array(figures[0].axes[:48]).reshape(6, 8)
     assert [p.get_title().split("\n")[0] for p in panels[0]] == ["LR", "guide", "cubic", *others, "half", "HR"]
     drawn = [panel.images[0].get_array() for panel in panels[::2, 1]]
@@ -150,7 +150,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     assert (tmp_path / "out" / "a_t2w_planes.npz").is_file()
     page = Page(tmp_path / "out" / "a_t2w.html")
     assert list(page.volumes) == ["scan", "cubic", "half", "HR"] and page.settings["errors"]["of"] == ["cubic", "half"]
-    np.testing.assert_allclose(page.volumes["scan"].affine, degradation.lr_affine(RAS), atol=1e-6)
+    np.testing.assert_allclose(page.volumes["scan"].affine, degradation.compute_lr_affine(RAS), atol=1e-6)
     np.testing.assert_allclose(page.volumes["HR"].get_fdata().max(), np.quantile(lr, 0.999), atol=1e-3)
 
 
@@ -162,12 +162,12 @@ def test_the_centre_slice_and_the_papers_bicubic(tmp_path):
     plain = _evaluated_rows(*case, degradation=degradation)
     rows = _evaluated_rows(*case, degradation=degradation, score_over="centre_slice")
     assert list(plain) == ["cubic", "half"] and list(rows) == ["cubic", "bicubic", "half"]
-    results = [interpolate(lr, (2, 2, 1), (0.5, 0.5, 0)) for interpolate in (cubic, bicubic)]
+    results = [interpolate(lr, (2, 2, 1), (0.5, 0.5, 0)) for interpolate in (interpolate_cubic, interpolate_bicubic)]
     for method, volume in zip(rows, [*results, lr.repeat_interleave(2, 1).repeat_interleave(2, 2)], strict=True):
         error = (volume.clamp(0, 1) - hr)[0, :, :, 6]
         assert rows[method]["psnr"] == pytest.approx(-10 * math.log10(error.square().mean()), abs=1e-4)
         if method in plain:
-            assert plain[method]["psnr"] == pytest.approx(psnr(volume.clamp(0, 1), hr), abs=1e-4)
+            assert plain[method]["psnr"] == pytest.approx(compute_psnr(volume.clamp(0, 1), hr), abs=1e-4)
             assert plain[method]["displacement_x"] == rows[method]["displacement_x"]
     reports.merge_tables(tmp_path / "joint", {"own": {None: [tmp_path / "out"]}})  # takes bicubic for what it is
     assert list(_saved(tmp_path / "joint")["summary"]) == ["cubic", "bicubic", "own"]
@@ -219,7 +219,7 @@ def test_heads_are_upright_in_their_proportions_whatever_the_orientation(tmp_pat
     found = np.rint(apply_affine(np.linalg.inv(affine), np.array([[11, 14, 17], [8, 10, 12]]) * spacing)).astype(int)
     hr[tuple(slice(min(ends) - 1, max(ends) + 2) for ends in found.T)] = 1.0
     lr, base = _case(hr, factors := tuple(2 if a == 0 else 1 for a in axes))
-    reports.case_figure(tmp_path / "case.png", lr, base, base, hr, codes, {}, affine, factors, (0.0, 0.0, 0.0))
+    reports.draw_case(tmp_path / "case.png", lr, base, base, hr, codes, {}, affine, factors, (0.0, 0.0, 0.0))
     picture, panels = imread(tmp_path / "case.png")[..., 0], np.array(figures[0].axes[:18]).reshape(3, 6)
     for panel in panels[:, [0, 3]].ravel():
         box = panel.get_position().transformed(Affine2D().scale(picture.shape[1], picture.shape[0]))
@@ -245,7 +245,7 @@ def test_lr_voxels_are_drawn_where_they_are_in_the_world(codes):
     point, marker = apply_affine(np.linalg.inv(frame) @ affine @ to_lr, voxel), np.zeros(lr_shape)
     marker[voxel] = 1
     whole = tuple(slice(0, round(n)) for n in np.abs(np.linalg.solve(frame, affine)[:3, :3]) @ hr_shape)
-    panel = View(frame, tuple(int(p) for p in np.floor(point + 0.5)), whole).cut(marker, affine @ to_lr)
+    panel = View(frame, tuple(int(p) for p in np.floor(point + 0.5)), whole).cut_panel(marker, affine @ to_lr)
     for plane, normal in zip(panel.planes, (2, 1, 0), strict=True):
         (index,) = np.argwhere(plane)  # the plane goes through the voxel
         edges = np.delete(panel.edges, normal, axis=0)
@@ -253,7 +253,7 @@ def test_lr_voxels_are_drawn_where_they_are_in_the_world(codes):
         np.testing.assert_allclose(drawn, np.delete(point * np.diag(frame)[:3], normal), atol=1e-9)
     # Of a box, all LR voxels are drawn that reach into it, and no others.
     box = (slice(3, 8), slice(2, 6), slice(1, 5))
-    edges = View(frame, (5, 4, 3), tuple(box)).cut(marker, affine @ to_lr).edges / voxel_sizes(frame)[:, None]
+    edges = View(frame, (5, 4, 3), tuple(box)).cut_panel(marker, affine @ to_lr).edges / voxel_sizes(frame)[:, None]
     corners = np.stack(np.meshgrid(*[np.arange(n + 1) - 0.5 for n in lr_shape], indexing="ij"), -1)
     corners = apply_affine(np.linalg.inv(frame) @ affine @ to_lr, corners).reshape(-1, 3)
     for axis, (part, drawn) in enumerate(zip(box, edges, strict=True)):
@@ -270,8 +270,11 @@ def test_methods_see_a_case_alike_whatever_they_cut_off_and_however_they_order_a
     hr[6:22, 5:29, 4:35] += 0.8
     affine = _affine_of(codes, shape, spacing)
     nib.save(nib.Nifti1Image(hr, affine), tmp_path / "hr.nii.gz")
-    view = View.of_file(tmp_path / "hr.nii.gz")
-    truth, other = view.cut(hr, affine), view.cut(hr[:24, :28, :32].transpose(2, 0, 1), affine[:, [2, 0, 1, 3]])
+    view = View.from_file(tmp_path / "hr.nii.gz")
+    truth, other = (
+        view.cut_panel(hr, affine),
+        view.cut_panel(hr[:24, :28, :32].transpose(2, 0, 1), affine[:, [2, 0, 1, 3]]),
+    )
     save_panels(tmp_path / "planes.npz", {"HR": truth, "a/b": other})
     read = load_panels(tmp_path / "planes.npz")
     assert list(read) == ["HR", "a/b"]
@@ -287,9 +290,12 @@ def test_methods_see_a_case_alike_whatever_they_cut_off_and_however_they_order_a
 def test_planes_go_through_an_object_away_from_the_middle():
     volume = np.random.default_rng(0).random((40, 50, 60)).astype(np.float32) * 0.05
     volume[30:36, 4:10, 50:58] += 0.8
-    centre, box = content(volume)
+    centre, box = find_foreground(volume)
     assert all(low <= c < high for c, (low, high) in zip(centre, ((30, 36), (4, 10), (50, 58)), strict=True))
-    assert box == (slice(28, 38), slice(2, 12), slice(48, 60)) and content(np.zeros((4, 4, 4)))[1] == (slice(0, 4),) * 3
+    assert (
+        box == (slice(28, 38), slice(2, 12), slice(48, 60))
+        and find_foreground(np.zeros((4, 4, 4)))[1] == (slice(0, 4),) * 3
+    )
 
 
 @pytest.mark.parametrize("direction", [1, -1])
@@ -308,9 +314,13 @@ def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors
     view = View(
         affine @ inv_ornt_aff(io_orientation(affine), shape), tuple(shape // 2), tuple(slice(0, n) for n in shape)
     )
-    images = {"LR": view.cut(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset))}
-    images |= {"cubic": view.cut(ramp, affine), "SR": view.cut(ramp + 0.1, affine), "HR": view.cut(ramp, affine)}
-    reports.panels_profile(tmp_path / "line.png", "ramp$x^{$", images)  # a name that looks like a formula
+    images = {"LR": view.cut_panel(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset))}
+    images |= {
+        "cubic": view.cut_panel(ramp, affine),
+        "SR": view.cut_panel(ramp + 0.1, affine),
+        "HR": view.cut_panel(ramp, affine),
+    }
+    reports.draw_profile(tmp_path / "line.png", "ramp$x^{$", images)  # a name that looks like a formula
     plot = figures[0].axes[1]
     curves = {line.get_label(): line.get_xydata() for line in plot.lines}
     slope = 1 / 40 / affine[axis, axis] * (-1 if ends == "right to left" else 1)
@@ -347,7 +357,7 @@ def test_table_by_hand(tmp_path, figures):
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"table.csv", "table.json"}
     single = reports.write_table(tmp_path, _rows()[:1])
     assert "30.00" in single and "+-" not in single
-    reports.box_plots(tmp_path / "box.png", _rows())  # draws every case and no NaN
+    reports.draw_box_plots(tmp_path / "box.png", _rows())  # draws every case and no NaN
     panels = figures[0].axes
     np.testing.assert_array_equal(np.sort(_drawn_points(panels[0])[0]), [30, 32, 37])
     assert np.nansum(_drawn_points(panels[0])[1]) == 31
@@ -357,7 +367,7 @@ def test_table_by_hand(tmp_path, figures):
     assert [tick.get_text() for tick in panels[0].get_xticklabels()] == ["cubic", "sr"]
     row = {**_rows()[0], "case": "m\udcfcller", "method": "a$x^{$"}  # no UTF-8, and what looks like a formula
     reports.write_table(tmp_path, [row])
-    reports.box_plots(tmp_path / "box.png", [row])
+    reports.draw_box_plots(tmp_path / "box.png", [row])
     assert "\nm\\udcfcller,a$x^{$,30.0" in (tmp_path / "table.csv").read_text(encoding="utf-8")
     assert _saved(tmp_path)["cases"][0]["case"] == "m\udcfcller"
 
@@ -381,7 +391,7 @@ def test_the_spread_of_a_table_with_seeds_is_that_of_their_means(tmp_path, figur
     assert lines[2].split()[:4] == ["cubic", "2", "20.00", "0.6250"]
     assert lines[3].split()[:5] == ["sr", "2", "33.00", "+-", "2.65"]
     assert lines[4:] == ["mean over the cases; +- is the standard deviation over 4 seeds"]
-    reports.box_plots(tmp_path / "box.png", rows)  # a point is the mean of a case
+    reports.draw_box_plots(tmp_path / "box.png", rows)  # a point is the mean of a case
     np.testing.assert_allclose(_drawn_points(figures[0].axes[0]), [[10, 30], [21, 121 / 3]])
 
 
@@ -392,7 +402,7 @@ def test_a_table_has_brisque_and_lpips_where_its_rows_have_them(tmp_path, figure
     assert cells[2:] == [["12.0 +- 2.0", "0.1000 +- 0.1000"], ["18.0 +- 2.0", "0.4000 +- 0.1000"]]
     assert _saved(tmp_path)["summary"]["sr"]["brisque"] == {"mean": 18.0, "sd": 2.0, "n": 3}
     assert next(csv.reader((tmp_path / "table.csv").open()))[-2:] == ["brisque", "lpips"]
-    reports.box_plots(tmp_path / "box.png", rows)
+    reports.draw_box_plots(tmp_path / "box.png", rows)
     panels = {panel.get_title(): panel for panel in figures[0].axes}
     assert list(panels)[-2:] == ["BRISQUE", "LPIPS"]
     np.testing.assert_array_equal(_drawn_points(panels["BRISQUE"]), [[10, 12, 14], [16, 18, 20]])
@@ -436,7 +446,7 @@ def test_methods_are_compared_by_a_paired_t_test(tmp_path):
         expected = {"difference": (mine - theirs).mean(), "p": corrected, "n": len(mine)}
         assert found["methods"][name]["psnr"] == pytest.approx(expected)
     with (tmp_path / "table.csv").open() as file:
-        assert paired_t_tests(list(csv.DictReader(file)), "b", ["psnr", "ssim"]) == found
+        assert run_paired_t_tests(list(csv.DictReader(file)), "b", ["psnr", "ssim"]) == found
     assert found["methods"]["c"]["ssim"] == pytest.approx({"difference": 0.1, "p": None, "n": 4}), "all differ alike"
     assert "paired t-test over the cases, against b; p is corrected over the methods (Holm 1979)" in text
     refused(lambda: reports.write_table(tmp_path, rows, against="d"), ValueError, "against", "'d'", "a, b, c")
@@ -482,10 +492,10 @@ def test_runs_are_joined_and_stand_below_the_interpolation_of_their_own_input(tm
 
 def _planes(folder, hr, lr, share, factors):
     """What an evaluation leaves of the case "a" and a method that gives a share of HR."""
-    view = View.of_volume(hr, RAS)
-    volumes = {"cubic": cubic(lr, factors, (0.0, 0.0, 0.0)), "own": hr * np.float32(share), "HR": hr}
-    panels = {name: view.cut(volume, RAS) for name, volume in volumes.items()}
-    save_panels(folder / "a_planes.npz", {"LR": view.cut(lr, np.diag([*factors, 1])), **panels})
+    view = View.from_volume(hr, RAS)
+    volumes = {"cubic": interpolate_cubic(lr, factors, (0.0, 0.0, 0.0)), "own": hr * np.float32(share), "HR": hr}
+    panels = {name: view.cut_panel(volume, RAS) for name, volume in volumes.items()}
+    save_panels(folder / "a_planes.npz", {"LR": view.cut_panel(lr, np.diag([*factors, 1])), **panels})
 
 
 def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
@@ -560,7 +570,7 @@ def test_loss_curves_of_a_resumed_run(tmp_path, figures):
     lines += [entry.format(i, 5.0, "NaN" if i == 90 else 0.5) for i in range(81, 91)]
     lines.append('{"iteration": 90, "validation/psnr": 30.5}')
     (tmp_path / "history.jsonl").write_text("\n".join(lines) + "\n")
-    reports.loss_curves(tmp_path / "loss.png", tmp_path / "history.jsonl")
+    reports.draw_loss_curves(tmp_path / "loss.png", tmp_path / "history.jsonl")
     l1, lsgan, validation = figures[0].axes[:3]
     raw = dict(l1.lines[0].get_xydata())
     assert raw[80] == 10 / 80 and raw[85] == 5.0 and len(raw) == 100
@@ -573,7 +583,7 @@ def test_feature_maps_show_the_same_most_varied_channels_on_common_scales(tmp_pa
     maps = np.random.default_rng(0).normal(size=(2, 5, 12, 14)) * np.array([0.1, 3, 0.1, 2, 1])[:, None, None]
     image = _ball()[:, :, 22]
     groups = [{"image": image, "lr": image[::2, ::2], "features": m, "affine": RAS} for m in (maps[0], maps[1] + 4)]
-    reports.feature_maps(tmp_path / "maps.png", *groups)
+    reports.draw_feature_maps(tmp_path / "maps.png", *groups)
     panels = np.array(figures[0].axes[:10]).reshape(2, 5)
     for (source, target), channel in zip(panels.T[2:], (1, 3, 4), strict=True):
         assert f"channel {channel}" in source.get_title() and f"channel {channel}" in target.get_title()
@@ -584,7 +594,7 @@ def test_feature_maps_show_the_same_most_varied_channels_on_common_scales(tmp_pa
 
 def test_tsne_parts_what_differs_and_mixes_what_does_not(tmp_path, figures):
     source, target = np.random.default_rng(0).normal(size=(2, 20, 4))
-    reports.feature_tsne(tmp_path / "tsne.png", {"before": (source, target + 20), "after": (source, target)})
+    reports.draw_feature_tsne(tmp_path / "tsne.png", {"before": (source, target + 20), "after": (source, target)})
     before, after = figures[0].axes
     assert re.match("before.*: 100%", before.get_title(), re.DOTALL)
     assert 25 <= int(re.match(r"after.*?: (\d+)%", after.get_title(), re.DOTALL)[1]) <= 75
@@ -608,7 +618,9 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
         return lambda: reports.merge_tables(out, _once(**folders))
 
     def tsne(vectors):
-        return lambda: reports.feature_tsne(out / "tsne.png", {"after": (np.zeros((2, 2)), np.zeros((vectors - 2, 2)))})
+        return lambda: reports.draw_feature_tsne(
+            out / "tsne.png", {"after": (np.zeros((2, 2)), np.zeros((vectors - 2, 2)))}
+        )
 
     for call, kind, words in [
         (evaluated(compare_with={"a": "a.pt"}), ValueError, ["compare_with", "'a'", "a.pt", "no network"]),
@@ -624,8 +636,12 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
         (merged(one=[one], two=[tmp_path / "none"]), FileNotFoundError, ["table.json", tmp_path / "none"]),
         (merged(three=[tmp_path / "3"]), ValueError, [tmp_path / "3" / "table.json", "cubic", "sr, more"]),
         *((merged(**{name: [one]}), ValueError, [f"'{name}'"]) for name in ("cubic", "HR")),
-        (lambda: reports.loss_curves(out / "loss.png", tmp_path / "bad"), ValueError, [tmp_path / "bad", "line 1"]),
-        (lambda: reports.loss_curves(out / "loss.png", tmp_path / "empty"), ValueError, ["empty", "no losses"]),
+        (
+            lambda: reports.draw_loss_curves(out / "loss.png", tmp_path / "bad"),
+            ValueError,
+            [tmp_path / "bad", "line 1"],
+        ),
+        (lambda: reports.draw_loss_curves(out / "loss.png", tmp_path / "empty"), ValueError, ["empty", "no losses"]),
         (tsne(vectors=4), ValueError, ["4", "at least 5"]),
     ]:
         refused(call, kind, *words)
@@ -635,10 +651,10 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
 
 
 def test_a_failed_report_leaves_the_old_picture_and_no_rubbish(tmp_path, monkeypatch):
-    reports.box_plots(path := tmp_path / "box.png", _rows())
+    reports.draw_box_plots(path := tmp_path / "box.png", _rows())
     before = path.read_bytes()
     monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: file.write_bytes(b"half") and open("/no/such/file"))
-    refused(lambda: reports.box_plots(path, _rows()), FileNotFoundError, "/no/such/file")
+    refused(lambda: reports.draw_box_plots(path, _rows()), FileNotFoundError, "/no/such/file")
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from common.reports.t_tests import holm
+from common.reports.t_tests import correct_by_holm
 
 
 def test_known_answer():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+    assert correct_by_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert correct_by_holm([0.9, 0.8]) == [1.0, 1.0] and correct_by_holm([]) == []
 
 
 def test_what_is_found_is_what_the_procedure_rejects():
@@ -21,4 +21,4 @@ def test_what_is_found_is_what_the_procedure_rejects():
             if p[i] > alpha / (len(p) - k):
                 break
             rejected[i] = True
-        np.testing.assert_array_equal(np.array(holm(p.tolist())) <= alpha, rejected)
+        np.testing.assert_array_equal(np.array(correct_by_holm(p.tolist())) <= alpha, rejected)

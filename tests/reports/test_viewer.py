@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.reports import about_result, viewer
+from common.reports import read_result_record, write_viewer
 
 from ..bundles.runs import OBLIQUE
 from ..pages import Page
@@ -29,7 +29,7 @@ def test_the_page(tmp_path):
         "SR": nib.Nifti1Image(hr + 7, SHEARED),
         "HR": nib.Nifti1Image(hr, SHEARED),
     }
-    viewer(tmp_path / "new" / "page.html", images, "<i>scan</i> & </script>", truth="HR", at=(1, 2, 3))
+    write_viewer(tmp_path / "new" / "page.html", images, "<i>scan</i> & </script>", truth="HR", position=(1, 2, 3))
     page = Page(tmp_path / "new" / "page.html")
     low, high = scan.get_fdata().min(), np.quantile(scan.get_fdata(), 0.999)
     assert low < 0 and page.title == "<i>scan</i> & </script>" and list(page.volumes) == list(images)
@@ -62,7 +62,7 @@ MADE = {"Bundle": "udean", "BundleVersion": "0.6.0", "Weights": {"File": "m.pt",
 )
 def test_what_made_it(tmp_path, about, words):
     images = {name: nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4)) for name in ("scan", "SR", "HR")}
-    viewer(tmp_path / "page.html", images, "s.nii.gz", truth="HR", about=about)
+    write_viewer(tmp_path / "page.html", images, "s.nii.gz", truth="HR", record=about)
     text = Page(tmp_path / "page.html").text
     assert all(word in text for word in words) and ("<details" in text) == ("2 warnings" in words)
 
@@ -72,15 +72,17 @@ def test_the_json_of_a_result(tmp_path):
     result, file = tmp_path / "x_sr.nii.gz", tmp_path / "x_sr.json"
     for content, said in (({"SuperResolution": MADE}, MADE), ({}, None), ({"SuperResolution": 5}, None)):
         file.write_text(json.dumps(content))
-        assert about_result(result) == said
+        assert read_result_record(result) == said
     file.write_text("{,}")
     with pytest.warns(UserWarning, match=f"^{re.escape(str(file))}: not valid JSON"):
-        assert about_result(result) is None
+        assert read_result_record(result) is None
 
 
 @pytest.mark.parametrize("value", [0, -3, 5])
 def test_a_volume_of_one_value_has_a_window(tmp_path, value):
-    viewer(tmp_path / "page.html", {"scan": nib.Nifti1Image(np.full((4, 4, 4), value, np.int16), np.eye(4))}, "flat")
+    write_viewer(
+        tmp_path / "page.html", {"scan": nib.Nifti1Image(np.full((4, 4, 4), value, np.int16), np.eye(4))}, "flat"
+    )
     page = Page(tmp_path / "page.html")
     low, high = page.settings["window"]
     assert low < high and page.settings["errors"] is None
@@ -111,11 +113,16 @@ def test_without_the_package_or_niivue_in_it(tmp_path, monkeypatch, script, word
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     images = {"scan": nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4))}
     if not words:
-        viewer(page, images, "")
+        write_viewer(page, images, "")
         assert "export{a$ as Niivue}" in Page(page).niivue
         return
     (extra,) = re.findall(r'^viewer = \["(.*)"\]', Path("pyproject.toml").read_text(encoding="utf-8"), re.M)
     refused(
-        lambda: viewer(page, images, ""), ModuleNotFoundError, *words, "NiiVue", f"pip install {extra}", "extra viewer"
+        lambda: write_viewer(page, images, ""),
+        ModuleNotFoundError,
+        *words,
+        "NiiVue",
+        f"pip install {extra}",
+        "extra viewer",
     )
     assert not page.exists()

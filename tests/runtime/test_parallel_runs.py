@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from common.runtime.parallel_runs import Programs
+from common.runtime.parallel_runs import ProgramRunner
 
 # Tells that it waits, and what it then got. It ends by that, or stays, or stays and has this program told again.
 WAITS = """
@@ -46,7 +46,7 @@ def test_each_has_its_share_of_the_threads(tmp_path, monkeypatch, jobs, said, fo
     for name, value in said.items():
         monkeypatch.setenv(name, value)
     torch.set_num_threads(8)
-    with (tmp_path / "log.txt").open("w") as log, Programs(jobs) as programs:
+    with (tmp_path / "log.txt").open("w") as log, ProgramRunner(jobs) as programs:
         assert programs.run(["sh", "-c", "echo ${OMP_NUM_THREADS--} ${OMP_WAIT_POLICY--}; exit 5"], log) == 5
     assert (tmp_path / "log.txt").read_text() == f"{found}\n"
 
@@ -61,7 +61,7 @@ def test_all_end_with_the_program_that_started_them(tmp_path, number, manners, s
             return programs.run([sys.executable, "-S", "-c", WAITS, str(tmp_path / name), manner], log)
 
     with ThreadPoolExecutor(2) as pool:
-        with pytest.raises(KeyboardInterrupt), Programs(2) as programs:
+        with pytest.raises(KeyboardInterrupt), ProgramRunner(2) as programs:
             for name in "ab":
                 os.mkfifo(tmp_path / name)
             ends = [pool.submit(run, programs, *pair) for pair in zip("ab", manners, strict=True)]
@@ -76,7 +76,7 @@ def test_all_end_with_the_program_that_started_them(tmp_path, number, manners, s
 
 def test_what_is_ignored_stays_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with Programs(1):
+    with ProgramRunner(1):
         signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     assert signal.signal(signal.SIGHUP, signal.SIG_DFL) == signal.SIG_IGN

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from common.engines.validation import Validation
 from common.runtime import precision
-from common.runtime.precision import in_precision, plain, settled
+from common.runtime.precision import apply_precision, choose_autocast, unwrap_autocast
 
 
 class Net(nn.Module):
@@ -23,11 +23,11 @@ class Net(nn.Module):
 
 def test_a_network_under_autocast_gives_float32_and_is_the_network_else():
     net, x = Net(), torch.rand(1, 2)
-    cast = in_precision(net, "cpu", True, None)
+    cast = apply_precision(net, "cpu", True, None)
     assert cast(x, turns=1).dtype == torch.float32 and cast.scale == (2, 2, 1)
-    assert plain(cast) is net is plain(net)
-    assert in_precision(net, "cpu", False, {"dtype": torch.float16}) is net
-    in_precision(net, "cpu", True, {"dtype": torch.float16})(x)
+    assert unwrap_autocast(cast) is net is unwrap_autocast(net)
+    assert apply_precision(net, "cpu", False, {"dtype": torch.float16}) is net
+    apply_precision(net, "cpu", True, {"dtype": torch.float16})(x)
     assert net.seen == [torch.bfloat16, torch.float16]
 
 
@@ -35,7 +35,7 @@ def test_validation_follows_the_training_unless_it_has_a_precision_of_its_own():
     bf16, fp16 = {"dtype": torch.bfloat16}, {"dtype": torch.float16}
     for own, expected in (({}, (True, bf16)), ({"amp": "false"}, (False, bf16)), ({"amp_kwargs": fp16}, (True, fp16))):
         validation = Validation("cpu", DataLoader([]), Net(), lambda x, network: network(x), **own)
-        validation.follow(True, bf16)
+        validation.set_precision(True, bf16)
         assert validation.precision == expected
 
 
@@ -49,17 +49,17 @@ CPU = torch.device("cpu")
 def test_a_cpu_computes_in_bf16_where_that_is_faster_or_somebody_says_it(
     monkeypatch, capsys, recwarn, said, gain, chosen, words
 ):
-    monkeypatch.setattr(precision, "_gain", lambda *args: gain)
-    assert settled(said, Net(), CPU) is chosen and not recwarn
+    monkeypatch.setattr(precision, "_measure_gain", lambda *args: gain)
+    assert choose_autocast(said, Net(), CPU) is chosen and not recwarn
     out = capsys.readouterr().out
     assert words in out and bool(words) is ("bfloat16" in out)
-    assert precision.name_of(in_precision(Net(), CPU, chosen, None)) == ("bfloat16" if chosen else "float32")
+    assert precision.name_precision(apply_precision(Net(), CPU, chosen, None)) == ("bfloat16" if chosen else "float32")
 
 
 def test_who_says_bf16_where_it_is_slower_is_told(monkeypatch):
-    monkeypatch.setattr(precision, "_gain", lambda *args: 0.25)
+    monkeypatch.setattr(precision, "_measure_gain", lambda *args: 0.25)
     with pytest.warns(UserWarning, match="bfloat16 takes 4.0 times as long"):
-        assert settled(True, Net(), CPU)
+        assert choose_autocast(True, Net(), CPU)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -79,8 +79,8 @@ def test_the_convolution_of_most_weights_is_timed_and_leaves_no_trace(monkeypatc
         monkeypatch.setattr(precision.time, "perf_counter", lambda now=now: now[0])
         before = torch.get_rng_state()
         with torch.inference_mode(not training):
-            assert precision._gain(network, torch.bfloat16, training) == pytest.approx(3.0)
+            assert precision._measure_gain(network, torch.bfloat16, training) == pytest.approx(3.0)
         assert torch.equal(torch.get_rng_state(), before) and all(p.grad is None for p in network.parameters())
         monkeypatch.undo()
     for network in (nn.Linear(99, 99), nn.Conv2d(4, 8, 3)):
-        assert precision._gain(network, torch.bfloat16, training) == 1
+        assert precision._measure_gain(network, torch.bfloat16, training) == 1

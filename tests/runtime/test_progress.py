@@ -19,15 +19,15 @@ import torch
 from monai.data import Dataset
 
 from common.data import CaseLoader, find_scans, prepare_lr_hr
-from common.degradations import GaussianProfile, Interpolated, KSpaceTruncation
+from common.degradations import DegradeAndInterpolate, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.inferers import (
     AdaptedInferer,
     AxesInferer,
-    BetweenInferer,
     CascadeInferer,
     OrthogonalInferer,
     SlabInferer,
+    SliceInsertionInferer,
     ZeroShotInferer,
     adapted,
 )
@@ -64,7 +64,7 @@ INFERERS = {
     "axes": AxesInferer(SlabInferer(SAME), axes=(0, 2)),
     "directions": OrthogonalInferer([0, 1], batch=2),
     "cascade": CascadeInferer(1.5, 2),
-    "halvings": BetweenInferer(KSpaceTruncation((1, 1, 4)), batch=1),
+    "halvings": SliceInsertionInferer(KSpaceTruncation((1, 1, 4)), batch=1),
 }
 
 
@@ -79,7 +79,7 @@ def test_inferers_tell_how_long_they_take(name, clock):
         return images[:, :1]
 
     start = time.perf_counter()
-    with progress.listening(lambda left: told.append((time.perf_counter(), left))):
+    with progress.listen(lambda left: told.append((time.perf_counter(), left))):
         INFERERS[name](torch.rand(1, 1, 14, 12, 11), network)
     found = errors(told, start, time.perf_counter())
     assert len(found) >= len(calls) - 5 and told[-1] == (time.perf_counter(), 0)
@@ -88,16 +88,21 @@ def test_inferers_tell_how_long_they_take(name, clock):
 
 def test_steps_and_parts_add_up_and_a_failure_leaves_no_listener(clock):
     told = []
-    with pytest.raises(ZeroDivisionError), progress.listening(told.append), progress.step(then=7), progress.part(1, 3):
+    with (
+        pytest.raises(ZeroDivisionError),
+        progress.listen(told.append),
+        progress.begin_step(then=7),
+        progress.begin_part(1, 3),
+    ):
         clock(100)
-        progress.report(0.5)  # what was before happens but once
+        progress.report_share(0.5)  # what was before happens but once
         clock(2)
-        progress.report(0.75)
+        progress.report_share(0.75)
         raise ZeroDivisionError
     # 2 s are left of this part; it and the one before it have 104 s, and there is one more.
-    progress.report(1)
+    progress.report_share(1)
     assert told == [2 + 104 / 2 + 7]
-    with progress.listening(told.append), progress.part(0, 3, growth=2):
+    with progress.listen(told.append), progress.begin_part(0, 3, growth=2):
         clock(10)
     assert told[1:] == [60]
 
@@ -108,7 +113,7 @@ def write(path, shape):
 
 
 def test_all_that_is_done_with_scans_is_in_the_time_that_is_left(clock, monkeypatch, tmp_path):
-    """Loading, fine-tuning, three directions, agreement and saving, none of which takes as long as another."""
+    """Loading, fine-tuning, three directions, data consistency and saving, none of which takes as long as another."""
     shapes = {"a": (24, 16, 9), "b": (16, 14, 8), "d": (24, 24, 10)}
     for name, shape in shapes.items():
         write(tmp_path / f"{name}.nii", shape)
@@ -135,7 +140,7 @@ def test_all_that_is_done_with_scans_is_in_the_time_that_is_left(clock, monkeypa
 
     thicken = Slow((1, 1, 3))
     inferer = AdaptedInferer(
-        ZeroShotInferer(thicken, ensemble=False, iterations=8), Interpolated(thicken), 25, 4, (8, 8)
+        ZeroShotInferer(thicken, ensemble=False, iterations=8), DegradeAndInterpolate(thicken), 25, 4, (8, 8)
     )
 
     def load(entry):
@@ -154,9 +159,11 @@ def test_all_that_is_done_with_scans_is_in_the_time_that_is_left(clock, monkeypa
         prepare_batch=prepare_lr_hr,
         postprocessing=save,
     )
-    evaluator.after, told, tell = 3 / 10, [], progress.Bar.tell
+    evaluator.after, told, tell = 3 / 10, [], progress.ProgressBar.show_seconds_left
     monkeypatch.setattr(
-        progress.Bar, "tell", lambda bar, left: (told.append((time.perf_counter(), left)), tell(bar, left))
+        progress.ProgressBar,
+        "show_seconds_left",
+        lambda bar, left: (told.append((time.perf_counter(), left)), tell(bar, left)),
     )
     start = time.perf_counter()
     with pytest.raises(Exception, match="1 of 4 cases failed"):
@@ -192,16 +199,16 @@ def test_a_terminal_shows_a_bar_that_goes_at_the_end(monkeypatch, clock):
     """Of several processes the first does."""
     monkeypatch.setattr(progress, "tqdm", partial(progress.tqdm, mininterval=0))
     with terminal(monkeypatch) as read:
-        with progress.shown("scan"):
-            progress.report(0)
+        with progress.show_progress("scan"):
+            progress.report_share(0)
             clock(10)
-            progress.report(0.25)
+            progress.report_share(0.25)
         text = read()
     assert " 25%|" in text and "scan, about 30 s left" in text and text.endswith("\r") and "\n" not in text
     monkeypatch.setenv("RANK", "1")
     with terminal(monkeypatch) as read:
-        with progress.shown("scan"):
-            progress.report(0.25)
+        with progress.show_progress("scan"):
+            progress.report_share(0.25)
         assert read() == ""
 
 
@@ -219,12 +226,12 @@ def test_a_file_gets_a_line_every_30_seconds(monkeypatch, clock, rank):
             return self.is_set()
 
     monkeypatch.setattr(progress, "threading", SimpleNamespace(Event=Closed, Thread=threading.Thread))
-    with progress.Bar("2/5 scan") as bar:
+    with progress.ProgressBar("2/5 scan") as bar:
         for left in (None, 400.0, 1000.0, 5.0) if rank == "0" else ():
             done.acquire()
             clock(30)
             if left is not None:
-                bar.tell(left)
+                bar.show_seconds_left(left)
             clock(10)
             turn.release()
         if rank == "0":

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.runtime import workers
-from common.runtime.workers import side_by_side
+from common.runtime.workers import run_in_parallel
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def test_results_come_in_order_from_as_many_threads_as_compute_each_with_one(thr
         return piece * piece
 
     with torch.no_grad():
-        assert [*side_by_side(work, range(12), CPU, 1)] == [i * i for i in range(12)]
+        assert [*run_in_parallel(work, range(12), CPU, 1)] == [i * i for i in range(12)]
     assert len({ident for ident, _, _ in seen}) == threads
     assert {(count, grad) for _, count, grad in seen} == {(1, False)}
     assert torch.get_num_threads() == threads
@@ -37,7 +37,7 @@ def test_results_come_in_order_from_as_many_threads_as_compute_each_with_one(thr
 
 def test_few_pieces_are_ahead_of_the_results(threads):
     taken = []
-    results = side_by_side(lambda piece: piece, (taken.append(i) or i for i in range(100)), CPU, 1)
+    results = run_in_parallel(lambda piece: piece, (taken.append(i) or i for i in range(100)), CPU, 1)
     next(results)
     assert len(taken) <= threads + 1
     results.close()
@@ -52,12 +52,12 @@ def test_a_failure_is_the_callers_and_ends_the_work(threads):
         return 1 / (piece - 2)
 
     with pytest.raises(ZeroDivisionError):
-        list(side_by_side(work, range(1000), CPU, 1))
+        list(run_in_parallel(work, range(1000), CPU, 1))
     assert len(done) < 20 and torch.get_num_threads() == threads
 
 
 def test_no_more_are_in_work_than_memory_has_room_for(threads, monkeypatch):
-    monkeypatch.setattr(workers, "free_memory", lambda device: 8.0)
+    monkeypatch.setattr(workers, "measure_free_memory", lambda device: 8.0)
     for size, count in ((1, threads), (2, min(threads, 2)), (100, 1)):
         idents, together = set(), threading.Barrier(count)
 
@@ -65,10 +65,10 @@ def test_no_more_are_in_work_than_memory_has_room_for(threads, monkeypatch):
             together.wait(10)
             idents.add(threading.get_ident())
 
-        list(side_by_side(work, range(6), CPU, size))
+        list(run_in_parallel(work, range(6), CPU, size))
         assert len(idents) == count
 
 
 def test_a_gpu_has_one_after_the_other(threads):
     device = SimpleNamespace(type="cuda")
-    assert {*side_by_side(lambda piece: threading.get_ident(), range(4), device, 1)} == {threading.get_ident()}
+    assert {*run_in_parallel(lambda piece: threading.get_ident(), range(4), device, 1)} == {threading.get_ident()}

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from common.stacks import Brightness, GuidingEdges, Resampling, StackOperator, agree, in_k_space
+from common.stacks import (
+    BrightnessField,
+    GuidingEdges,
+    SplineResampling,
+    StackOperator,
+    combine_in_k_space,
+    enforce_data_consistency,
+)
 
 from .phantom import Phantom, grid
 
@@ -21,7 +28,7 @@ def test_each_volume_gives_what_its_slices_let_through():
     right = wave(0, 12) + wave(2, 12)
     volumes = [wave(2, 12) + 1, wave(0, 12) + 3]  # each has lost the fine wave across its own slices
     everywhere = torch.ones(32, 32, 32, dtype=torch.bool)
-    result = in_k_space(volumes, [everywhere] * 2, ACROSS, [2.0, 2.0], [0.0, 0.0])
+    result = combine_in_k_space(volumes, [everywhere] * 2, ACROSS, [2.0, 2.0], [0.0, 0.0])
     assert torch.allclose(result - result.mean(), right, atol=0.01)
     assert float(result.mean()) == pytest.approx(2.0, abs=1e-4)
 
@@ -30,7 +37,7 @@ def test_what_one_does_not_cover_the_other_gives():
     half = torch.zeros(32, 32, 32, dtype=torch.bool)
     half[:16] = True
     volumes = [torch.full((32, 32, 32), 5.0), torch.full((32, 32, 32), 5.0) * half]
-    result = in_k_space(volumes, [half | True, half], ACROSS, [2.0, 2.0], [0.0, 0.1])
+    result = combine_in_k_space(volumes, [half | True, half], ACROSS, [2.0, 2.0], [0.0, 0.1])
     assert torch.allclose(result, torch.tensor(5.0), atol=1e-4)
 
 
@@ -39,7 +46,7 @@ def test_noise_is_averaged_where_the_head_is_faint():
     head = torch.from_numpy(Phantom(2).on(SHAPE, AFFINE)).float()
     volumes = [head + 0.1 * torch.randn(head.shape, generator=rng) for _ in range(2)]
     everywhere = [torch.ones_like(head, dtype=torch.bool)] * 2
-    ignored, known = (in_k_space(volumes, everywhere, ACROSS, [2.0, 2.0], [nu, nu]) for nu in (0.0, 0.1))
+    ignored, known = (combine_in_k_space(volumes, everywhere, ACROSS, [2.0, 2.0], [nu, nu]) for nu in (0.0, 0.1))
     errors = [(result - head).square().mean() for result in (ignored, known, sum(volumes) / 2)]
     assert errors[1] < 0.85 * errors[0] and errors[1] == pytest.approx(float(errors[2]), rel=0.05)
 
@@ -54,7 +61,7 @@ def test_the_result_agrees_with_all_stacks():
     true = torch.from_numpy(Phantom().on(SHAPE, AFFINE)).float()
     operators, stacks = stacks_of(true)
     start = torch.full(SHAPE, 0.3)
-    result = agree(start, stacks, operators, [1e-6] * 3, error=1.0, iterations=40)
+    result = enforce_data_consistency(start, stacks, operators, [1e-6] * 3, error=1.0, iterations=40)
     before, after = (
         max(float((a(x) - y).abs().mean()) for a, y in zip(operators, stacks, strict=True)) for x in (start, result)
     )
@@ -67,12 +74,12 @@ def test_stacks_count_as_far_as_their_noise_allows():
     operators, stacks = stacks_of(torch.zeros(SHAPE))
     operators, stacks = operators[:1] * 2, [stacks[0] + 1.0, stacks[0]]
     start, variances, error = torch.zeros(SHAPE), [1e-4, 9e-4], 0.3
-    result = agree(start, stacks, operators, variances, error, iterations=30)
+    result = enforce_data_consistency(start, stacks, operators, variances, error, iterations=30)
     missed = [a(result) - y for a, y in zip(operators, stacks, strict=True)]
     gradient = sum(a.adjoint(m) / v for a, m, v in zip(operators, missed, variances, strict=True)) + result / error**2
     assert gradient.abs().max() < 1e-3 * (1 / variances[0])
     assert 0.85 < float(operators[0](result).mean()) < 0.95
-    assert torch.equal(agree(start, stacks[1:], operators[1:], [1e-4], iterations=3), start)
+    assert torch.equal(enforce_data_consistency(start, stacks[1:], operators[1:], [1e-4], iterations=3), start)
 
 
 def test_a_guide_lends_its_edges_and_not_its_grey_values():
@@ -80,19 +87,23 @@ def test_a_guide_lends_its_edges_and_not_its_grey_values():
     true, guide = (torch.from_numpy(Phantom(3, contrast).on(shape, affine)).float() for contrast in (1, -1))
     stack = torch.from_numpy(Phantom(3).stack(thick, thick_affine)).float()
     operator = StackOperator(shape, affine, thick, thick_affine)
-    start = Resampling(thick, shape, np.linalg.inv(thick_affine) @ affine)(stack)
-    alone, guided, inverted = (agree(start, [stack], [operator], [1e-5], guide=g) for g in (None, guide, 1 - guide))
+    start = SplineResampling(thick, shape, np.linalg.inv(thick_affine) @ affine)(stack)
+    alone, guided, inverted = (
+        enforce_data_consistency(start, [stack], [operator], [1e-5], guide=g) for g in (None, guide, 1 - guide)
+    )
     errors = [(volume - true).square().mean() for volume in (alone, guided)]
     assert errors[1] < 0.9 * errors[0], errors
     assert torch.allclose(guided, inverted, atol=1e-5)
     flat = torch.full(shape, 0.5)
-    assert torch.allclose(agree(flat, [operator(flat)], [operator], [1e-5], guide=guide), flat, atol=1e-4)
+    assert torch.allclose(
+        enforce_data_consistency(flat, [operator(flat)], [operator], [1e-5], guide=guide), flat, atol=1e-4
+    )
 
 
 def test_the_form_of_a_guide_is_that_of_its_total_variation():
     rng = torch.Generator().manual_seed(0)
     x, other, guide = (torch.rand(5, 6, 4, generator=rng, dtype=torch.float64) for _ in range(3))
-    form = GuidingEdges(guide).around(x)
+    form = GuidingEdges(guide).linearise_around(x)
     assert torch.allclose((form(other) * x).sum(), (other * form(x)).sum())
     x.requires_grad_()
 
@@ -114,10 +125,10 @@ def test_brightness_is_found_again():
     stack[20:26, 20:26, 20:26] *= 3  # a bleeding that the other stack does not show
     seen = torch.ones(shape)
     seen[:12] = 0  # where the volume does not reach
-    brightness = Brightness(stack, shown * seen, seen, (1.0, 1.0, 1.0))
+    brightness = BrightnessField(stack, shown * seen, seen, (1.0, 1.0, 1.0))
     tissue = (shown > 0.2) & (seen > 0)
-    off = (brightness.over(shape) / field - 1)[tissue].abs()
+    off = (brightness.evaluate(shape) / field - 1)[tissue].abs()
     assert off.mean() < 0.02 and off.max() < 0.08
-    finer = brightness.over((128, 64, 64))
-    assert torch.allclose((finer[::2] + finer[1::2]) / 2, brightness.over(shape), rtol=5e-3)
+    finer = brightness.evaluate((128, 64, 64))
+    assert torch.allclose((finer[::2] + finer[1::2]) / 2, brightness.evaluate(shape), rtol=5e-3)
     assert brightness.mean == pytest.approx(float(field[tissue].log().mean().exp()), rel=0.05)

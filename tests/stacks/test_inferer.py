@@ -22,7 +22,7 @@ class Networks:
 
     files, ranges = {4: Path("model.pt")}, {4: {"slice_spacing": [3, 5]}}
 
-    def of(self, ratio, like):
+    def select_network(self, ratio, like):
         return 4, like
 
 
@@ -102,8 +102,8 @@ def test_what_is_left_out_and_why():
         result = combining(first, torch.nn.Identity(), [other, good])
     assert result.shape == (1, 1, 64, 64, 64)
     has(str(caught[0].message), "t2.nii.gz: left out; its contrast differs")
-    assert set(combining.said["t2.nii.gz"]) >= {"LeftOut", "Moved", "Likeness"}
-    assert combining.said["sag.nii.gz"]["Brightness"] == pytest.approx(1, abs=0.02)
+    assert set(combining.report["t2.nii.gz"]) >= {"LeftOut", "Moved", "Likeness"}
+    assert combining.report["sag.nii.gz"]["Brightness"] == pytest.approx(1, abs=0.02)
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
         refused(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.stacks import found_motion, found_slice_motions, found_thickness, rigid
+from common.stacks import estimate_motion, estimate_slice_motions, estimate_thickness, make_rigid_matrix
 
 from .phantom import RADII, Phantom, grid, moved
 
@@ -26,7 +26,7 @@ def test_a_motion_is_found(seed):
     shape, affine = grid(seed, rng.uniform(-20, 20, 3))
     acquired = 1.2 * phantom.stack(shape, affine, np.linalg.inv(true))
     volume, fine = thin(phantom, shape, affine, np.linalg.inv(true))
-    found = found_motion(phantom.on(SHAPE, AFFINE), AFFINE, (1.2 * volume, fine), (acquired, affine))
+    found = estimate_motion(phantom.on(SHAPE, AFFINE), AFFINE, (1.2 * volume, fine), (acquired, affine))
     off = LANDMARKS @ (true - found.matrix)[:3, :3].T + (true - found.matrix)[:3, 3]
     assert np.linalg.norm(off, axis=1).max() < 0.05
     assert found.correlation[1] > 0.999 > found.correlation[0] and found.overlap > 0.9
@@ -40,14 +40,14 @@ def test_what_lies_beyond_the_volume_does_not_count():
     for cut, least, most in ((24, 0.5, 0.8), (60, 0.0, 0.1)):
         size, place = (SHAPE[0] - cut, *SHAPE[1:]), AFFINE.copy()
         place[0, 3] += cut
-        found = found_motion(phantom.on(size, place), place, fine, (stack, affine))
+        found = estimate_motion(phantom.on(size, place), place, fine, (stack, affine))
         assert least <= found.overlap <= most
         assert cut > 50 or np.abs(found.numbers).max() < 0.05
 
 
 def test_rigid_turns_about_its_centre():
     centre = np.array([10.0, -20, 30])
-    matrix = rigid(np.array([1.0, 2, 3, 10, 20, 30]), centre)
+    matrix = make_rigid_matrix(np.array([1.0, 2, 3, 10, 20, 30]), centre)
     assert np.allclose((matrix @ [*centre, 1])[:3], centre + np.array([1, 2, 3]))
     assert np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3))
 
@@ -62,7 +62,7 @@ def test_where_each_slice_lies_is_found():
         place[:3, 3] += i * place[:3, 2]
         slices.append(phantom.stack((*shape[:2], 1), place, np.linalg.inv(motion)))
     stack = np.concatenate(slices, axis=2)
-    found = found_slice_motions(phantom.on(SHAPE, AFFINE), AFFINE, stack, affine)
+    found = estimate_slice_motions(phantom.on(SHAPE, AFFINE), AFFINE, stack, affine)
     points = np.stack([[0, y, z] for y in (-12, 12) for z in (-12, 12)])
     off = []
     for i in range(3, shape[2] - 3):
@@ -80,11 +80,13 @@ def test_found_again(thickness):
     rng = np.random.default_rng(0)
     volume = 2 * phantom.stack(shape, affine) + 0.02 * rng.normal(size=shape)
     stack = phantom.stack(thick, thick_affine, thickness=thickness) + 0.02 * rng.normal(size=thick)
-    assert found_thickness(volume, affine, stack, thick_affine) == pytest.approx(thickness, abs=0.1)
+    assert estimate_thickness(volume, affine, stack, thick_affine) == pytest.approx(thickness, abs=0.1)
 
 
 def test_nothing_in_common():
     (shape, affine), (thick, thick_affine), phantom = grid(0), grid(2), Phantom(8)
     far = affine.copy()
     far[:3, 3] += 500
-    assert found_thickness(phantom.stack(shape, affine), far, phantom.stack(thick, thick_affine), thick_affine) is None
+    assert (
+        estimate_thickness(phantom.stack(shape, affine), far, phantom.stack(thick, thick_affine), thick_affine) is None
+    )

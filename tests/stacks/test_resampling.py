@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from common.stacks import Resampling, cubes_over
+from common.stacks import SplineResampling, make_cubic_grid
 
 from .phantom import grid, moved
 
@@ -21,8 +21,8 @@ def test_it_is_the_cubic_spline():
     at = PLACES[:3, :3] @ index + PLACES[:3, 3:]
     known = map_coordinates(volume.numpy().astype(float), at, order=3, mode="nearest").reshape(NEW)
     inside = ((at > -0.5) & (at < np.array(SIZE)[:, None] - 0.5)).all(axis=0).reshape(NEW)
-    resampling = Resampling(SIZE, NEW, PLACES)
-    assert 0 < inside.mean() < 1 and (resampling.inside().numpy() == inside).all()
+    resampling = SplineResampling(SIZE, NEW, PLACES)
+    assert 0 < inside.mean() < 1 and (resampling.find_inside().numpy() == inside).all()
     # SciPy's spline is reflected at the border, this one repeats it: away from it they are the same.
     deep = ((at > 2) & (at < np.array(SIZE)[:, None] - 3)).all(axis=0).reshape(NEW)
     result = resampling(volume).numpy()
@@ -34,13 +34,13 @@ def test_it_goes_through_the_voxels():
     volume = noise(*SIZE)
     shifted = np.eye(4)
     shifted[:3, 3] = 1, 2, 3
-    assert torch.allclose(Resampling(SIZE, (5, 5, 5), shifted)(volume), volume[1:6, 2:7, 3:8], atol=1e-5)
-    assert Resampling(SIZE, SIZE, np.eye(4))(volume) is volume
+    assert torch.allclose(SplineResampling(SIZE, (5, 5, 5), shifted)(volume), volume[1:6, 2:7, 3:8], atol=1e-5)
+    assert SplineResampling(SIZE, SIZE, np.eye(4))(volume) is volume
 
 
 @pytest.mark.parametrize("places", [PLACES, np.eye(4)])
 def test_adjoint(places):
-    resampling = Resampling(SIZE, SIZE if places is not PLACES else NEW, places)
+    resampling = SplineResampling(SIZE, SIZE if places is not PLACES else NEW, places)
     x, y = noise(*SIZE), torch.randn(*resampling.new_size)
     assert float((resampling(x) * y).sum()) == pytest.approx(float((x * resampling.adjoint(y)).sum()), rel=1e-4)
 
@@ -48,7 +48,7 @@ def test_adjoint(places):
 @pytest.mark.parametrize("voxel", [1.0, 0.8, 1.7])
 def test_cubes_over_a_field_of_view(voxel):
     shape, affine = grid(1, (10, 20, -5))
-    size, cubes = cubes_over(shape, affine, voxel)
+    size, cubes = make_cubic_grid(shape, affine, voxel)
     assert np.allclose(np.linalg.norm(cubes[:3, :3], axis=0), voxel)
     corner = np.array([-0.5, -0.5, -0.5, 1])
     assert np.allclose(cubes @ corner, affine @ corner)

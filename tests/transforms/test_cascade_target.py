@@ -57,7 +57,7 @@ def test_later_stages_have_what_those_before_make_of_the_scan(scale, count, befo
     # Half a voxel is more than that.
     assert (found["hr"][:, 1:] - found["guide"][:, :-1])[:, inner, inner].abs().max() > 0.04
     factor, network = scale ** (1 / count), cascade_of(count)
-    validation = inferer_of(scale, count).only(before + 1)
+    validation = inferer_of(scale, count).select_stage(before + 1)
     for n in range(8, 20):
         lr, guide = torch.rand(1, n, 27 - n, 1), torch.rand(1, scale * n, scale * (27 - n), 1)
         found = target_of(scale, count, before + 1, lr, guide, network)
@@ -78,7 +78,7 @@ def test_the_stages_before_are_applied_as_trained_and_not_trained_further():
     assert not any(found[key].requires_grad for key in found)
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     with torch.no_grad():
-        expected = inferer_of(2, 2).before(2)(lr[None], network.eval(), guide[None])[0]
+        expected = inferer_of(2, 2).select_earlier_stages(2)(lr[None], network.eval(), guide[None])[0]
     assert torch.equal(found["hr"], expected[:, : found["hr"].shape[1], : found["hr"].shape[2]])
     assert (found["hr"] - target_of(2, 2, 2, lr, guide)["hr"]).abs().max() > 0.01
     # Without a guide, and without meta data.

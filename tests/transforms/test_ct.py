@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from common.data.simulation.signal import TISSUES, acquire
+from common.data.simulation.signal import TISSUES, simulate_acquisition
 from common.transforms.ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, find_ct_offset
 from tests.refused import refused
 from tests.transforms.grids import affine_of, scan_of, told, warned, world_of
@@ -29,7 +29,9 @@ def head():
         labels[ellipsoid((70, 75, 0), (60 - depth, 62 - depth, 66 - depth))] = TISSUES.index(tissue)
     labels[ellipsoid((70, 125, 15), (8, 6, 10))] = TISSUES.index("air")
     fractions = np.stack([gaussian_filter((labels == i).astype(np.float32), 0.6) for i in range(len(TISSUES))])
-    return {c: acquire(fractions, c, np.random.default_rng(1)).astype(np.float32) for c in ("ct", "t1w", "t2w")}
+    return {
+        c: simulate_acquisition(fractions, c, np.random.default_rng(1)).astype(np.float32) for c in ("ct", "t1w", "t2w")
+    }
 
 
 def noise(sigma):

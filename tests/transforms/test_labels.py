@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.commands.label import label
+from common.commands.label import transfer_labels
 from common.degradations import BlockAverage, GaussianProfile, KSpaceTruncation
 from common.transforms.labels import read_labels, resample_labels
 from tests.bundles import runs
@@ -32,7 +32,7 @@ def volume_of(labels, affine, value=1):
 def test_any_labels_come_back_from_a_finer_grid(degradation, codes):
     """Labels of single voxels too, in any storage order and oblique; on their own grid they stay as they are."""
     affine = affine_of(codes, (1.5, 1.2, 3), tilt=(8, -5, 12))
-    finer, size = degradation.hr_affine(affine), degradation.hr_size(SIZE)
+    finer, size = degradation.compute_hr_affine(affine), degradation.compute_hr_size(SIZE)
     fine = resample_labels(NOISE, affine, size, np.asarray(finer))
     assert fine.dtype == NOISE.dtype and np.isin(fine, NOISE).all()
     np.testing.assert_array_equal(resample_labels(fine, np.asarray(finer), SIZE, affine), NOISE)
@@ -58,7 +58,7 @@ def test_objects_come_back_where_voxels_share_a_voxel():
     affine = affine_of("RAS", (2, 2, 2), size=(20, 20, 20))
     given = 2 * ball(affine, (20, 20, 20), (1, 2, 0), 11).astype(np.uint8)
     given[3, 3, 3] = given[10, 10, 10] = 1
-    finer = np.asarray(KSpaceTruncation((2, 2, 2)).hr_affine(affine))
+    finer = np.asarray(KSpaceTruncation((2, 2, 2)).compute_hr_affine(affine))
     fine = resample_labels(given, affine, (40, 40, 40), finer)
     np.testing.assert_array_equal(resample_labels(fine, finer, (20, 20, 20), affine), given)
     true = 2 * ball(finer, (40, 40, 40), (1, 2, 0), 11)
@@ -84,7 +84,7 @@ def test_labels_keep_volume_and_place_on_any_grid(spacing, other):
 
 def test_storage_order_does_not_move_a_boundary():
     affine = affine_of("RAS", (2, 2, 2))
-    finer = np.asarray(KSpaceTruncation((2, 2, 2)).hr_affine(affine))
+    finer = np.asarray(KSpaceTruncation((2, 2, 2)).compute_hr_affine(affine))
     expected = resample_labels(NOISE, affine, (20, 24, 18), finer)
     turned = stored_as(nib.Nifti1Image(NOISE, affine), "ILP")
     found = resample_labels(np.asarray(turned.dataobj), turned.affine, (20, 24, 18), finer)
@@ -95,7 +95,7 @@ def test_command(tmp_path):
     """From a result to its scan, with the scan's header; what is no label map is refused, and nothing is written."""
     affine = affine_of("LPS", (1, 1, 4), tilt=(3, 0, 9))
     scan = runs.save(tmp_path / "scan.nii.gz", runs.phantom(0, SIZE), affine)
-    finer = np.asarray(GaussianProfile((1, 1, 4)).hr_affine(affine))
+    finer = np.asarray(GaussianProfile((1, 1, 4)).compute_hr_affine(affine))
     thick = np.repeat(NOISE, 4, axis=2)
     files = {
         "labels": (thick, finer, np.int16),
@@ -109,7 +109,7 @@ def test_command(tmp_path):
         nib.save(nib.Nifti1Image(voxels.astype(dtype), place, dtype=dtype), tmp_path / f"{name}.nii.gz")
     output = tmp_path / "out" / "back.nii.gz"
     for name, offset in (("labels", 0), ("floats", 0), ("wide", 2**40)):
-        label(str(tmp_path / f"{name}.nii.gz"), str(scan), str(output))
+        transfer_labels(str(tmp_path / f"{name}.nii.gz"), str(scan), str(output))
         back = nib.load(output)
         np.testing.assert_array_equal(np.asanyarray(back.dataobj) - offset, NOISE)
         np.testing.assert_allclose(back.affine, nib.load(scan).affine, atol=1e-6)
@@ -123,6 +123,6 @@ def test_command(tmp_path):
         ("seg.dcm", ["DICOM", "NIfTI"]),
     ):
         path = str(tmp_path / name)
-        refused(lambda path=path: label(path, str(scan), str(output)), ValueError, f"{path}: ", *words)
-    refused(lambda: label(str(scan), str(scan), str(scan)), ValueError, "over an input")
+        refused(lambda path=path: transfer_labels(path, str(scan), str(output)), ValueError, f"{path}: ", *words)
+    refused(lambda: transfer_labels(str(scan), str(scan), str(scan)), ValueError, "over an input")
     assert not [*output.parent.iterdir()]

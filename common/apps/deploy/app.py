@@ -56,7 +56,7 @@ class App(Application):
         )
         selector = SelectorOperator(self, series=self.series, guide=self.guide, name="selector")
         registers = str(self.overrides.get("register", False)).lower() == "true"
-        volume = VolumeOperator(self, names=names, one_frame=not registers, name="volume")
+        volume = VolumeOperator(self, names=names, single_frame=not registers, name="volume")
         bundle = BundleOperator(
             self,
             app_context=self.context,
@@ -82,18 +82,20 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit code: 0 if the series is written, 1 if the input is wrong, 2 if the command line is wrong.
     """
-    own = argparse.ArgumentParser(prog="deploy", add_help=False, allow_abbrev=False)
-    own.add_argument("--series", metavar="UID", help="SeriesInstanceUID to super-resolve (default: the only MR series)")
-    own.add_argument("--guide", metavar="UID", help="SeriesInstanceUID of the guide, for guided bundles")
+    parser = argparse.ArgumentParser(prog="deploy", add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "--series", metavar="UID", help="SeriesInstanceUID to super-resolve (default: the only MR series)"
+    )
+    parser.add_argument("--guide", metavar="UID", help="SeriesInstanceUID of the guide, for guided bundles")
     if {"-h", "--help"} & set(argv[1:]):
-        own.print_help()
+        parser.print_help()
         print(
             "  --KEY VALUE  for any key of the bundle's inference.json, such as --slice_axis SI\n\nand the SDK's own:\n"
         )
         Application.init_app_context([argv[0], "-h"])
-    options, rest = own.parse_known_args(argv[1:])
+    options, rest = parser.parse_known_args(argv[1:])
     try:
-        bundle = find_bundle(_model_path(rest))
+        bundle = find_bundle(_get_model_path(rest))
         overrides, rest = read_overrides(rest, bundle)
         context = Application.init_app_context([argv[0], *rest])
         check_guide(bundle, overrides, options.guide)
@@ -116,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _model_path(argv: Sequence[str]) -> Path:
+def _get_model_path(argv: Sequence[str]) -> Path:
     """The model's path as the SDK finds it: from the command line, else from the environment."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-m", "--model", default=RuntimeEnv().model)
@@ -133,9 +135,9 @@ def find_bundle(path: Path) -> Path:
         folder for folder in (path, *sorted(path.glob("*"))) if (folder / "configs" / "inference.json").is_file()
     ]
     if len(folders) != 1:
-        found = ", ".join(folder.name for folder in folders) or "none"
+        names = ", ".join(folder.name for folder in folders) or "none"
         raise ValueError(
-            f"{path}: expected the folder of one exported bundle, with configs/inference.json; found {found}. Give it "
+            f"{path}: expected the folder of one exported bundle, with configs/inference.json; found {names}. Give it "
             "with -m, for example -m dist/udean_window."
         )
     return folders[0]
@@ -149,15 +151,15 @@ def read_overrides(argv: Sequence[str], bundle: Path) -> tuple[dict[str, Any], l
     Returns:
         The values by key, parsed if they are JSON, and the rest of the command line.
     """
-    config = _config(bundle)
+    config = _read_inference_config(bundle)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for key, value in config.items():
         if key not in _OF_FILES and not isinstance(value, dict):
-            parser.add_argument(f"--{key}", type=_json_or_text)
-    found, rest = parser.parse_known_args(argv)
-    overrides = vars(found)
+            parser.add_argument(f"--{key}", type=_parse_json_or_text)
+    parsed, rest = parser.parse_known_args(argv)
+    overrides = vars(parsed)
     if "checkpoint" in overrides and (overlay := Path(str(overrides["checkpoint"])).with_suffix(".json")).is_file():
-        overrides = {**_read(overlay), **overrides}
+        overrides = {**_read_json(overlay), **overrides}
     return overrides, rest
 
 
@@ -179,21 +181,21 @@ def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -
 
 def _is_guided(bundle: Path, overrides: Mapping[str, Any]) -> bool:
     """Whether the bundle takes a guide, by its weights or an override."""
-    return str({**_config(bundle), **overrides}.get("guided", False)).lower() == "true"
+    return str({**_read_inference_config(bundle), **overrides}.get("guided", False)).lower() == "true"
 
 
-def _config(bundle: Path) -> dict[str, Any]:
-    return _read(bundle / "configs" / "inference.json")
+def _read_inference_config(bundle: Path) -> dict[str, Any]:
+    return _read_json(bundle / "configs" / "inference.json")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error}); the file is damaged, copy it again.") from None
 
 
-def _json_or_text(text: str) -> Any:
+def _parse_json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

@@ -28,8 +28,8 @@ from nibabel.affines import voxel_sizes
 
 from common.io.dicom import Series, choose_stack, find_series
 from common.io.dicom_series.pixels import read_voxels
-from common.io.dicom_series.tags import some
-from common.io.dicom_series.write import slice_thickness, write_series
+from common.io.dicom_series.tags import format_some
+from common.io.dicom_series.write import get_slice_thickness, write_series
 from common.io.files import list_files
 
 RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
@@ -51,7 +51,7 @@ class LoaderOperator(DICOMDataLoaderOperator):
         """
         found = find_series(input_path)
         if not found:
-            others = some(list_files(input_path))
+            others = format_some(list_files(input_path))
             raise ValueError(f"{input_path}: no DICOM file in it, expected those of an MR series; found {others}.")
         studies: dict[str, DICOMStudy] = {}
         groups: dict[tuple[str, str], DICOMSeries] = {}
@@ -83,7 +83,7 @@ class SelectorOperator(DICOMSeriesSelectorOperator):
     """
 
     def __init__(self, fragment: Fragment, *args, series: str | None, guide: str | None, **kwargs) -> None:
-        self.chosen = {"image": series, **({"guide": guide} if guide else {})}
+        self.chosen_series = {"image": series, **({"guide": guide} if guide else {})}
         super().__init__(fragment, *args, rules=RULES, all_matched=True, **kwargs)
 
     def filter(self, selection_rules, dicom_study_list, all_matched=False, sort_by_sop_instance_count=False):
@@ -94,24 +94,24 @@ class SelectorOperator(DICOMSeriesSelectorOperator):
                 series.
         """
         matched = super().filter(selection_rules, dicom_study_list, all_matched)
-        candidates = [(study.study, found.series) for study in matched for found in study.selected_series]
+        candidates = [(study.study, matching.series) for study in matched for matching in study.selected_series]
         everything = [(study, series) for study in dicom_study_list for series in study.get_all_series()]
         result = []
-        for name, uid in self.chosen.items():
+        for name, uid in self.chosen_series.items():
             option = "series" if name == "image" else name
             if uid is None:
-                found = [pair for pair in candidates if pair[1].SeriesInstanceUID != self.chosen.get("guide")]
+                matching = [pair for pair in candidates if pair[1].SeriesInstanceUID != self.chosen_series.get("guide")]
             else:
-                found = [pair for pair in everything if pair[1].SeriesInstanceUID == uid]
-            if len(found) != 1:
+                matching = [pair for pair in everything if pair[1].SeriesInstanceUID == uid]
+            if len(matching) != 1:
                 listed = "".join(f"\n  {stack.description}" for _, series in everything for stack in series.stacks)
                 wanted = f"the series {uid}" if uid else "one MR series"
                 raise ValueError(
-                    f"expected {wanted}, found {len(found) or 'none'}; choose with --{option} SeriesInstanceUID. The "
-                    f"input holds:{listed}"
+                    f"expected {wanted}, found {len(matching) or 'none'}; choose with --{option} SeriesInstanceUID. "
+                    f"The input holds:{listed}"
                 )
-            selected = StudySelectedSeries(found[0][0])
-            selected.add_selected_series(SelectedSeries(name, found[0][1]))
+            selected = StudySelectedSeries(matching[0][0])
+            selected.add_selected_series(SelectedSeries(name, matching[0][1]))
             result.append(selected)
         return result
 
@@ -129,11 +129,11 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
 
     Args:
         names: of the images.
-        one_frame: whether a guide must have the frame of reference of its scan; needed unless it is registered.
+        single_frame: whether a guide must have the frame of reference of its scan; needed unless it is registered.
     """
 
-    def __init__(self, fragment: Fragment, *args, names: list[str], one_frame: bool, **kwargs) -> None:
-        self.names, self.one_frame = names, one_frame
+    def __init__(self, fragment: Fragment, *args, names: list[str], single_frame: bool, **kwargs) -> None:
+        self.names, self.single_frame = names, single_frame
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -151,13 +151,13 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
             series = choice.series
             volumes[choice.selection_name] = choose_stack(series.stacks, f"the series {series.SeriesInstanceUID}")
         frames = {volume.headers[0].get("FrameOfReferenceUID") for volume in volumes.values()}
-        if self.one_frame and len(frames) > 1:
+        if self.single_frame and len(frames) > 1:
             raise ValueError(
                 "the series and its guide have different frames of reference, so their relative position is not known; "
                 "choose a guide of the same session, or add --register true."
             )
         for name, volume in volumes.items():
-            op_output.emit(_to_image(volume), name)
+            op_output.emit(_convert_to_image(volume), name)
         op_output.emit(volumes["image"], "source")
 
 
@@ -240,9 +240,9 @@ class WriterOperator(Operator):
         print(f"written: {self.output / uid}")
 
 
-def _to_image(series: Series) -> Image:
+def _convert_to_image(series: Series) -> Image:
     """Convert a series to the SDK's ``Image``, with the keys for its bundle operator."""
-    first, thickness = series.headers[0], slice_thickness(series.headers)
+    first, thickness = series.headers[0], get_slice_thickness(series.headers)
     row, column, depth = voxel_sizes(series.affine)
     return Image(
         read_voxels(series.headers),

@@ -33,14 +33,14 @@ logger = logging.getLogger(__name__)
 _OF_FILES = {"bids", "skip_existing", "report", "check_mr", "on_request"}
 
 
-def _root_cause(error: BaseException) -> str:
+def _find_root_cause(error: BaseException) -> str:
     """The first error of a chain, because MONAI wraps the errors of a config in others."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error) or type(error).__name__
 
 
-def _lies_in(path: Any, folder: str) -> bool:
+def _is_inside(path: Any, folder: str) -> bool:
     """Whether a path is in a folder, also for relative paths."""
     return Path(os.path.abspath(folder)) in Path(os.path.abspath(str(path))).parents
 
@@ -71,7 +71,7 @@ class SuperResolutionTask(BasicInferTask):
         self.folder, self.results = folder.resolve(), results
         metadata = json.loads((folder / "configs" / "metadata.json").read_text())
         self.version = metadata["version"]
-        self._load({})
+        self._load_evaluator({})
         scale = f"{' x '.join(map(str, self.scale))} (in plane, in plane, across the slices)"
         description = f"{metadata['description']} Version {self.version}, scale {scale}."
         super().__init__(None, self.evaluator.network, InferType.OTHERS, [], 3, description, config=self.options)
@@ -118,10 +118,10 @@ class SuperResolutionTask(BasicInferTask):
         try:
             # Not safe for threads, but MONAI Label's server takes one request at a time.
             if overrides != self.overrides:
-                self._load(overrides)
+                self._load_evaluator(overrides)
             return super().__call__(entry, callbacks)
         except Exception as error:
-            raise ValueError(_root_cause(error)) from error
+            raise ValueError(_find_root_cause(error)) from error
         finally:
             shutil.rmtree(self.results, ignore_errors=True)
             _free_memory()
@@ -141,7 +141,7 @@ class SuperResolutionTask(BasicInferTask):
         options = {key: self.overrides.get(key, value) for key, value in self.options.items()}
         return str(path), {"version": self.version, "scale": self.scale, "options": options}
 
-    def _load(self, overrides: Mapping[str, Any]) -> None:
+    def _load_evaluator(self, overrides: Mapping[str, Any]) -> None:
         """Build the config with these overrides, with code from this bundle's folder only."""
         overlay = self.folder / "models" / "model.json"
         of_weights = ConfigParser.load_config_file(str(overlay)) if overlay.is_file() else {}
@@ -218,7 +218,7 @@ class SuperResolutionApp(MONAILabelApp):
             try:
                 tasks[folder.name] = SuperResolutionTask(folder, Path(tempfile.gettempdir()) / folder.name)
             except Exception as error:
-                logger.error("%s is not served: %s", folder, _root_cause(error))
+                logger.error("%s is not served: %s", folder, _find_root_cause(error))
             else:
                 logger.info("%s is served, version %s", folder, tasks[folder.name].version)
         if not tasks:
@@ -255,24 +255,24 @@ class SuperResolutionApp(MONAILabelApp):
                     "once run the bundle itself, with `python -m monai.bundle run`."
                 )
             for key, name in named.items():
-                paths[key] = self._find(name, datastore)
+                paths[key] = self._find_image(name, datastore)
             return super().infer({**request, **paths}, datastore)
         except Exception as error:
             for key in ("image", "label"):
-                if _lies_in(request.get(key), tempfile.gettempdir()):  # on success MONAI Label removes it
+                if _is_inside(request.get(key), tempfile.gettempdir()):  # on success MONAI Label removes it
                     remove_file(request[key])
             if isinstance(error, HTTPException):
                 raise
-            reason = _root_cause(error)
+            reason = _find_root_cause(error)
             for key, path in paths.items():
                 reason = reason.replace(path, "the upload" if path == named[key] else named[key])
             logger.error("%s of %s failed: %s", request["model"], named, reason, exc_info=True)
             raise HTTPException(422 if isinstance(error, ValueError) else 500, reason) from None
 
-    def _find(self, name: str, datastore: Any) -> str:
+    def _find_image(self, name: str, datastore: Any) -> str:
         """The path of an image. Other files of this machine are refused, because clients must not read them."""
         uploads = [tempfile.gettempdir(), *([self._sessions.store_path] if self._sessions else [])]
-        uploaded = any(_lies_in(name, folder) for folder in uploads)
+        uploaded = any(_is_inside(name, folder) for folder in uploads)
         try:
             path = name if uploaded else datastore.get_image_uri(name)
         except Exception as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...io.images import open_image
-from ...io.naming import case_stem
+from ...io.naming import make_case_stem
 from .datalist import SUBJECT
 
 _DAY, _YEAR = r"(?:0[1-9]|[12]\d|3[01])", r"(?:19|20)\d\d"
@@ -44,7 +44,7 @@ _MOST = 6  # scans of a person on one grid; a beginning that more names share is
 _RUN = 2  # digits in the number of a person's scan, where the person has no longer number
 
 
-def persons(root: Path, paths: Collection[str]) -> dict[str, str]:
+def guess_persons(root: Path, paths: Collection[str]) -> dict[str, str]:
     """Guess the person of each scan, so that scans that may be of one person have the same.
 
     BIDS's ``sub-<label>`` is the person. In other names, words and dates that tell scans apart are left out. Numbers
@@ -58,81 +58,85 @@ def persons(root: Path, paths: Collection[str]) -> dict[str, str]:
         paths: of the scans.
     """
     names = {path: SUBJECT.search(path) for path in paths}
-    known = {path: found[0].casefold() for path, found in names.items() if found}
-    labels = _without_runs(_labels([path for path in paths if path not in known]))
-    of_start: dict[str, set[str]] = {}
+    known = {path: name[0].casefold() for path, name in names.items() if name}
+    labels = _strip_run_numbers(_clean_names([path for path in paths if path not in known]))
+    names_by_start: dict[str, set[str]] = {}
     for label in {*labels.values()}:
-        of_start.setdefault(label.rpartition("_")[0] or label, set()).add(label)
+        names_by_start.setdefault(label.rpartition("_")[0] or label, set()).add(label)
     one = {}
-    if any(1 < len(group) <= _MOST for group in of_start.values()):
-        grids = {label: _grid(root / path) for path, label in labels.items()}
+    if any(1 < len(group) <= _MOST for group in names_by_start.values()):
+        grids = {label: _read_grid(root / path) for path, label in labels.items()}
         count = Counter(grids.values())
-        for start, group in of_start.items():
-            of_grid: dict[tuple | None, list[str]] = {}
+        for start, group in names_by_start.items():
+            paths_by_grid: dict[tuple | None, list[str]] = {}
             for label in group:
-                if _digits(label.removeprefix(start)) <= max(_RUN, _digits(start)):
-                    of_grid.setdefault(grids[label], []).append(label)
-            for grid, same in of_grid.items():
+                if _count_digits(label.removeprefix(start)) <= max(_RUN, _count_digits(start)):
+                    paths_by_grid.setdefault(grids[label], []).append(label)
+            for grid, same in paths_by_grid.items():
                 if grid is not None and 1 < len(same) <= _MOST and len(same) == count[grid] < len(grids):
                     one.update(dict.fromkeys(same, start))
     return known | {path: one.get(label, label) for path, label in labels.items()}
 
 
-def joining(person: Mapping[str, str]) -> str | None:
+def suggest_subject_pattern(person: Mapping[str, str]) -> str | None:
     """A regular expression for ``--subject`` that makes each of these persons one subject; None if none was found.
 
     Args:
-        person: of each path, from :func:`persons`.
+        person: of each path, from :func:`guess_persons`.
     """
     words = [f"({_WORD}{f'(?:{_SEPARATOR}{_WORD}){{{n}}}' if n else ''})[^/]*" for n in range(5)]
     skipped = ["", *(f"(?:{_WORD}{_SEPARATOR}){{{n}}}" for n in range(1, 6))]
     places = [("", "$"), *((f"^{f'(?:[^/]+/){{{n}}}' if n else ''}", "/") for n in range(4))]
     # Words of the file's name, then of a folder.
-    simple = (f"{start}{skip}{own}{end}" for start, end in places for skip in skipped for own in words)
-    of_person: dict[str, list[str]] = {}
+    simple = (f"{start}{skip}{word}{end}" for start, end in places for skip in skipped for word in words)
+    names_by_person: dict[str, list[str]] = {}
     for path, name in person.items():
         if not SUBJECT.search(path):
-            of_person.setdefault(name, []).append(path.rpartition("/")[2])
-    starts = {re.escape(start) for files in of_person.values() if len(files) > 1 and (start := _start(files))}
+            names_by_person.setdefault(name, []).append(path.rpartition("/")[2])
+    starts = {
+        re.escape(start)
+        for files in names_by_person.values()
+        if len(files) > 1 and (start := _find_common_start(files))
+    }
     each = [f"(?i:{SUBJECT.pattern})", *(f"{start}(?={_SEPARATOR})" for start in sorted(starts)), "[^/.]+(?=[^/]*$)"]
-    return next((expression for expression in (*simple, "|".join(each)) if _says(expression, person)), None)
+    return next((expression for expression in (*simple, "|".join(each)) if _matches_persons(expression, person)), None)
 
 
-def _says(expression: str, person: Mapping[str, str]) -> bool:
+def _matches_persons(expression: str, person: Mapping[str, str]) -> bool:
     """Whether subjects by an expression are these persons."""
     subjects: dict[str, str] = {}
     for path, name in person.items():
-        found = re.search(expression, path)
-        if not found or subjects.setdefault(found[found.re.groups and 1].casefold(), name) != name:
+        match = re.search(expression, path)
+        if not match or subjects.setdefault(match[match.re.groups and 1].casefold(), name) != name:
             return False
     return len(subjects) == len({*person.values()})
 
 
-def _labels(paths: Sequence[str]) -> dict[str, str]:
+def _clean_names(paths: Sequence[str]) -> dict[str, str]:
     """The names of files without words and dates of scans; the paths, where numbered folders tell more scans apart."""
-    stems = {path: f"{path.rpartition('/')[0]}/{case_stem(path)}" for path in paths}
-    by_name = {path: _rest(stem.rpartition("/")[2]) for path, stem in stems.items()}
-    by_folder = {_rest(stem.rpartition("/")[0]) for stem in stems.values()}
-    tells = len({*by_name.values()}) >= len({name for name in by_folder if _digits(name)})
+    stems = {path: f"{path.rpartition('/')[0]}/{make_case_stem(path)}" for path in paths}
+    by_name = {path: _strip_dates(stem.rpartition("/")[2]) for path, stem in stems.items()}
+    by_folder = {_strip_dates(stem.rpartition("/")[0]) for stem in stems.values()}
+    tells = len({*by_name.values()}) >= len({name for name in by_folder if _count_digits(name)})
     return {
-        path: (tells and by_name[path]) or _rest(stem) or _rest(stem, dates=False) or stem
+        path: (tells and by_name[path]) or _strip_dates(stem) or _strip_dates(stem, dates=False) or stem
         for path, stem in stems.items()
     }
 
 
-def _rest(text: str, dates: bool = True) -> str:
+def _strip_dates(text: str, dates: bool = True) -> str:
     """What words and dates of scans leave of a name, up to its last number."""
     text = _WHICH.sub("", _DATE.sub("", text) if dates else text)
-    while (found := _VISIT.search(text)) and _digits(text[: found.start()]) >= _digits(found[0]):
-        text = text[: found.start()] + text[found.end() :]
+    while (match := _VISIT.search(text)) and _count_digits(text[: match.start()]) >= _count_digits(match[0]):
+        text = text[: match.start()] + text[match.end() :]
     words = re.findall(_WORD, text.casefold())
     if len(words) > 1 and _YEARS.fullmatch(words[0]):
         words = [*words[1:], words[0]]
-    numbered = [i for i, word in enumerate(words) if _digits(word)]
+    numbered = [i for i, word in enumerate(words) if _count_digits(word)]
     return "_".join(words[: numbered[-1] + 1] if numbered else words)
 
 
-def _without_runs(labels: Mapping[str, str]) -> dict[str, str]:
+def _strip_run_numbers(labels: Mapping[str, str]) -> dict[str, str]:
     """Leave out numbers at the end of labels that count the scans of a person."""
     every = {*labels.values()}
     for count in range(1, max((label.count("_") for label in every), default=0) + 1):
@@ -140,21 +144,21 @@ def _without_runs(labels: Mapping[str, str]) -> dict[str, str]:
         for label in every:
             words = label.split("_")
             start, run = "_".join(words[:count]), "_".join(words[count:])
-            dated = _YEARS.fullmatch(run) or (_digits(start) and (_VISIT.fullmatch(run) or _SHORT.fullmatch(run)))
-            if dated or _digits(start) >= _digits(run):
+            dated = _YEARS.fullmatch(run) or (_count_digits(start) and (_VISIT.fullmatch(run) or _SHORT.fullmatch(run)))
+            if dated or _count_digits(start) >= _count_digits(run):
                 parts[label] = start, run
         starts, runs = Counter(start for start, _ in parts.values()), {run for _, run in parts.values()}
         if (len(runs) <= len(starts) or all(map(_SHORT.fullmatch, runs))) and 1 < len(starts) < len(parts):
-            return _without_runs({path: parts.get(label, (label,))[0] for path, label in labels.items()})
+            return _strip_run_numbers({path: parts.get(label, (label,))[0] for path, label in labels.items()})
     return dict(labels)
 
 
-def _digits(text: str) -> int:
+def _count_digits(text: str) -> int:
     """The length of the longest number in a text, without numbers of sites."""
     return max(map(len, re.findall(r"\d+", _PLACE.sub("", text))), default=0)
 
 
-def _start(names: Iterable[str]) -> str:
+def _find_common_start(names: Iterable[str]) -> str:
     """The common beginning of names, up to a separator."""
     first, last = min(names), max(names)
     start = first
@@ -165,7 +169,7 @@ def _start(names: Iterable[str]) -> str:
     return start
 
 
-def _grid(path: Path) -> tuple | None:
+def _read_grid(path: Path) -> tuple | None:
     try:
         image = open_image(path)
         return (*image.shape[:3], *np.round(image.affine[:3], 3).ravel().tolist())

@@ -11,27 +11,27 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ...io.files import find_files, replacing
-from ...io.images import ENDINGS, ending
+from ...io.files import find_files, write_atomically
+from ...io.images import EXTENSIONS, get_extension
 from ...io.read import read_volume
 from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
-from ...values import is_true
+from ...values import parse_bool
 from ..case import Case
-from .alike import joining, persons
+from .alike import guess_persons, suggest_subject_pattern
 from .datalist import (
     FILE,
     GROUPS,
     KINDS,
     SCANS,
-    check_exclusive,
+    check_no_duplicates,
     check_partners,
     check_subjects,
-    counted,
-    folder,
-    one_each,
-    subject_of,
+    count_volumes,
+    find_data_folder,
+    identify_subject,
+    select_one_each,
 )
-from .scan_kinds import no_scan, say_passed_over, unreadable, without_voxel_files
+from .scan_kinds import explain_exclusion, explain_unreadable, print_skipped, remove_voxel_files
 
 _LISTED = 20  # files in a message
 # Endings of files that lie next to scans and describe them.
@@ -98,35 +98,35 @@ def write_datalist(
             two groups, with guides a subject with two volumes of a kind or with a scan or guide alone, no CT for
             training, or an LR volume in test without known HR.
     """
-    root = folder(dataset_dir)
-    misaligned, paired = is_true(misaligned, "misaligned"), is_true(paired, "paired")
+    root = find_data_folder(dataset_dir)
+    misaligned, paired = parse_bool(misaligned, "misaligned"), parse_bool(paired, "paired")
     if paired and (misaligned or not lr or not hr):
         raise ValueError(
             "datalist: --paired true is for HR and LR volumes of the same subjects in register: give --hr and --lr, "
             "and leave --misaligned out."
         )
     patterns = {"hr": hr, "lr": lr, "guide": guide, "ct": ct}
-    files = {kind: _volumes(root, find_files(root, patterns[kind], kind), kind) for kind in KINDS}
+    files = {kind: _select_volumes(root, find_files(root, patterns[kind], kind), kind) for kind in KINDS}
     if not files["hr"] and not files["lr"]:
         raise ValueError("datalist: no --hr and no --lr pattern; give MR volumes to learn from: --hr '*/*_t1w.nii.gz'.")
-    check_exclusive(files)
+    check_no_duplicates(files)
     spellings: dict[str, str] = {}
     subjects = {
-        path: spellings.setdefault((name := subject_of(path, subject)).casefold(), name)
+        path: spellings.setdefault((name := identify_subject(path, subject)).casefold(), name)
         for paths in files.values()
         for path in paths
     }
     if guide:
-        of_subject = {kind: one_each(files[kind], subjects, kind) for kind in (*SCANS, "guide")}
-        check_partners({*of_subject["hr"], *of_subject["lr"]}, of_subject["guide"])
-    by_hand = {"source": source, "target": target, "validation": validation, "test": test}
-    if any(by_hand.values()):
-        chosen = {group: set(find_files(root, pattern, group)) for group, pattern in by_hand.items()}
+        paths_by_subject = {kind: select_one_each(files[kind], subjects, kind) for kind in (*SCANS, "guide")}
+        check_partners({*paths_by_subject["hr"], *paths_by_subject["lr"]}, paths_by_subject["guide"])
+    given_groups = {"source": source, "target": target, "validation": validation, "test": test}
+    if any(given_groups.values()):
+        chosen = {group: set(find_files(root, pattern, group)) for group, pattern in given_groups.items()}
     else:
-        chosen = _split(root, files, subjects, misaligned, paired, split, seed)
-    groups = {group: _entries(group, chosen[group], files, subjects, paired) for group in GROUPS}
+        chosen = _split_files(root, files, subjects, misaligned, paired, split, seed)
+    groups = {group: _make_entries(group, chosen[group], files, subjects, paired) for group in GROUPS}
     for group, entries in groups.items():
-        if by_hand[group] and not entries:
+        if given_groups[group] and not entries:
             kinds = {"source": "--hr or --ct (source takes no --lr without --paired true)"}.get(group, "--hr or --lr")
             raise ValueError(f"datalist: group {group} has no volumes: none of its files matches {kinds}.")
     unknown_hr = sorted({entry["subject"] for entry in groups["test"] if "hr" not in entry})
@@ -146,13 +146,13 @@ def write_datalist(
     data = {"misaligned": True, **groups} if misaligned else groups
     if (root / FILE).exists():
         print(f"{root / FILE} is replaced")
-    with replacing(root / FILE) as temporary:
+    with write_atomically(root / FILE) as temporary:
         temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     print(f"Wrote {root / FILE}" + " (misaligned)" * misaligned)
     for group, entries in groups.items():
         names = sorted({entry["subject"] for entry in entries})
         print(
-            f"  {group}: {counted(entries)} of {len(names)} subjects: {' '.join(names)}"
+            f"  {group}: {count_volumes(entries)} of {len(names)} subjects: {' '.join(names)}"
             if names
             else f"  {group}: none"
         )
@@ -160,28 +160,28 @@ def write_datalist(
     if left:
         print(f"  in no group: {' '.join(left)}")
     if subject is None:
-        _ask(root, groups, misaligned)
+        _warn_of_shared_persons(root, groups, misaligned)
 
 
-def _volumes(root: Path, found: Sequence[str], kind: str) -> list[str]:
+def _select_volumes(root: Path, matches: Sequence[str], kind: str) -> list[str]:
     """Return the scans among a kind's files, and print which files are no scans.
 
     Raises:
         ValueError: when a file cannot be loaded, or no file is a scan. A list of data must not shrink silently.
     """
-    paths = [path for path in without_voxel_files(found) if not path.lower().endswith(_ABOUT_SCANS)]
-    if found and not paths:
-        raise ValueError(f"datalist: --{kind} matches no scan, only files such as {found[0]}; name scans.")
+    paths = [path for path in remove_voxel_files(matches) if not path.lower().endswith(_ABOUT_SCANS)]
+    if matches and not paths:
+        raise ValueError(f"datalist: --{kind} matches no scan, only files such as {matches[0]}; name scans.")
     cases, others = [Case({kind: path}) for path in paths], {}
     for case in tqdm(cases, f"checking {kind}", delay=3, leave=False, disable=None):
         path = root / case[kind]
-        case.problem = unreadable(path)
-        if case.problem is None and ending(path) is None:
-            case.problem = f"not an image that is read ({', '.join(ENDINGS)}); narrow the pattern."
-        elif case.problem is None and (reason := no_scan(path, ct=kind == "ct")) is not None:
+        case.problem = explain_unreadable(path)
+        if case.problem is None and get_extension(path) is None:
+            case.problem = f"not an image that is read ({', '.join(EXTENSIONS)}); narrow the pattern."
+        elif case.problem is None and (reason := explain_exclusion(path, ct=kind == "ct")) is not None:
             others[case[kind]] = reason
         elif case.problem is None:
-            with case.catch(), warnings.catch_warnings():
+            with case.catch_problem(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the warning is given when training loads the file
                 CheckHeaderd("scan")({"scan": path})
                 CheckVoxelsd("scan")({"scan": read_volume(path)[None]})
@@ -196,11 +196,11 @@ def _volumes(root: Path, found: Sequence[str], kind: str) -> list[str]:
         )
     if paths and len(others) == len(paths):
         raise ValueError(f"datalist: --{kind} matches no scan: {paths[0]}: {others[paths[0]]}")
-    say_passed_over(others)
+    print_skipped(others)
     return [path for path in paths if path not in others]
 
 
-def _ask(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misaligned: bool) -> None:
+def _warn_of_shared_persons(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misaligned: bool) -> None:
     """Print a warning where volumes of different groups may be of one person."""
     group_of = {
         entry[kind]: "source" if misaligned and group == "target" else group
@@ -209,28 +209,28 @@ def _ask(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misalign
         for kind in (*SCANS, "ct")
         if kind in entry
     }
-    person = persons(root, group_of)
-    of_person: dict[str, list[str]] = {}
+    person = guess_persons(root, group_of)
+    paths_by_person: dict[str, list[str]] = {}
     for path in group_of:
-        of_person.setdefault(person[path], []).append(path)
-    found = [paths for paths in of_person.values() if len({group_of[path] for path in paths}) > 1]
-    if found:
-        listing = "\n  ".join(", ".join(f"{path} ({group_of[path]})" for path in paths) for paths in found[:_LISTED])
-        if len(found) > _LISTED:
-            listing += f"\n  and {len(found) - _LISTED} more"
+        paths_by_person.setdefault(person[path], []).append(path)
+    shared = [paths for paths in paths_by_person.values() if len({group_of[path] for path in paths}) > 1]
+    if shared:
+        listing = "\n  ".join(", ".join(f"{path} ({group_of[path]})" for path in paths) for paths in shared[:_LISTED])
+        if len(shared) > _LISTED:
+            listing += f"\n  and {len(shared) - _LISTED} more"
         print(
             f"warning: by their names these may be scans of one person, in different groups:\n  {listing}\n"
-            f"If they are, give the same command with {_option(person)}"
+            f"If they are, give the same command with {_suggest_subject_option(person)}"
         )
 
 
-def _option(person: Mapping[str, str]) -> str:
+def _suggest_subject_option(person: Mapping[str, str]) -> str:
     """The option that makes each of these persons one subject."""
-    expression = joining(person)
+    expression = suggest_subject_pattern(person)
     return "a regular expression for --subject" if expression is None else f"--subject {shlex.quote(expression)}"
 
 
-def _split(
+def _split_files(
     root: Path,
     files: Mapping[str, list[str]],
     subjects: Mapping[str, str],
@@ -243,41 +243,45 @@ def _split(
     if split is None:
         ct_and_lr = files["ct"] and not files["hr"] and not files["guide"]
         split = (0.4, 0.4, 0, 0) if ct_and_lr else (0.4, 0.4, 0.1, 0.1)
-    shares = _shares(split)
-    with_hr, with_lr = ({subjects[path] for path in files[kind]} for kind in SCANS)
-    both = with_hr & (with_lr or with_hr)
+    shares = _parse_shares(split)
+    hr_subjects, lr_subjects = ({subjects[path] for path in files[kind]} for kind in SCANS)
+    both = hr_subjects & (lr_subjects or hr_subjects)
     members: dict[str, set[str]] = {group: set() for group in GROUPS}
     if misaligned or paired:
         names, pool = ["source", "validation", "test"], both
         shares["source"] += shares["target"]
-    elif not with_hr:
-        names, pool = ["target", "validation"], with_lr
+    elif not hr_subjects:
+        names, pool = ["target", "validation"], lr_subjects
         shares["target"] += shares["source"]
     elif both:
         # A subject with one kind only can serve one group; those with both go where they are needed.
-        alone = {"source": with_hr - both, "target": with_lr - both}
+        alone = {"source": hr_subjects - both, "target": lr_subjects - both}
         members.update({group: alone[group] for group in alone if shares[group]})
         names, pool = [group for group in GROUPS if not members[group]], both
     else:
         # Two cohorts: validation and test need known HR.
-        members["target"] = with_lr if shares["target"] else set()
-        names, pool = ["source", "validation", "test"], with_hr
+        members["target"] = lr_subjects if shares["target"] else set()
+        names, pool = ["source", "validation", "test"], hr_subjects
     names = [name for name in names if shares[name]]
     if len(pool) < len(names) and not misaligned and not paired and (files["guide"] or files["ct"]):
         names = [name for name in names if name != "source"]  # learning from guides or CT needs no HR in source
     if len(pool) < len(names):
-        kinds = "HR" if pool is with_hr or not with_lr else "LR" if pool is with_lr else "HR and LR"
-        person = persons(root, subjects)
+        kinds = "HR" if pool is hr_subjects or not lr_subjects else "LR" if pool is lr_subjects else "HR and LR"
+        person = guess_persons(root, subjects)
         more = len({*person.values()}) > len({*subjects.values()})
         raise ValueError(
             f"datalist: found {len(pool)} subjects with {kinds} volumes ({', '.join(sorted(pool)) or 'none'}), but at "
             f"least {len(names)} are needed, one each for {', '.join(names)}. Add subjects, check --subject, which "
             "defines a subject, leave a group empty with a share of 0 in --split, or give the groups by hand."
-            + (f" If a file is named like others in other folders, give {_option(person)}" if more else "")
+            + (
+                f" If a file is named like others in other folders, give {_suggest_subject_option(person)}"
+                if more
+                else ""
+            )
         )
     if names:
         order = [sorted(pool)[i] for i in np.random.default_rng(seed).permutation(len(pool))]
-        counts = _counts([shares[name] for name in names], len(pool))
+        counts = _apportion_subjects([shares[name] for name in names], len(pool))
         for name, end, count in zip(names, np.cumsum(counts), counts, strict=True):
             members[name] = set(order[end - count : end])
     if misaligned:
@@ -289,7 +293,7 @@ def _split(
     return chosen
 
 
-def _shares(split: str | Sequence[float]) -> dict[str, float]:
+def _parse_shares(split: str | Sequence[float]) -> dict[str, float]:
     try:
         values = [float(value) for value in (split.split(",") if isinstance(split, str) else split)]
     except (TypeError, ValueError):
@@ -302,7 +306,7 @@ def _shares(split: str | Sequence[float]) -> dict[str, float]:
     return dict(zip(GROUPS, values, strict=True))
 
 
-def _counts(shares: Sequence[float], total: int) -> np.ndarray:
+def _apportion_subjects(shares: Sequence[float], total: int) -> np.ndarray:
     """Return whole numbers with this sum, each at least 1, in proportion to the shares."""
     ideal, counts = np.array(shares) / np.sum(shares) * total, np.ones(len(shares), int)
     for _ in range(total - len(shares)):
@@ -310,20 +314,24 @@ def _counts(shares: Sequence[float], total: int) -> np.ndarray:
     return counts
 
 
-def _entries(
+def _make_entries(
     group: str, chosen: set[str], files: Mapping[str, list[str]], subjects: Mapping[str, str], paired: bool
 ) -> list[dict[str, str]]:
     """Return a group's entries: one for a subject with one volume of a kind, else one for each volume."""
     entries = []
     for name in sorted({subjects[path] for path in chosen if path in subjects}):
-        own = {kind: [path for path in files[kind] if subjects[path] == name] for kind in KINDS}
-        picked = {kind: [path for path in own[kind] if path in chosen] for kind in KINDS}
+        paths_by_kind = {kind: [path for path in files[kind] if subjects[path] == name] for kind in KINDS}
+        picked = {kind: [path for path in paths_by_kind[kind] if path in chosen] for kind in KINDS}
         source = (*SCANS, "ct") if paired else ("hr", "ct")
         kinds = source if group == "source" else ("lr",) if group == "target" and picked["lr"] else SCANS
         volumes = [(kind, path) for kind in kinds for path in picked[kind]]
         single = len({kind for kind, _ in volumes}) == len(volumes)
         for volume in [dict(volumes)] if single and volumes else [{kind: path} for kind, path in volumes]:
-            guide = {"guide": own["guide"][0]} if own["guide"] and any(kind in volume for kind in SCANS) else {}
+            guide = (
+                {"guide": paths_by_kind["guide"][0]}
+                if paths_by_kind["guide"] and any(kind in volume for kind in SCANS)
+                else {}
+            )
             entry = {**volume, **guide}
             entries.append({kind: entry[kind] for kind in KINDS if kind in entry} | {"subject": name})
     return entries

@@ -1,4 +1,4 @@
-"""``load_datalist`` and ``cross_validation``: the volumes of a group, as ``dataset.json`` lists them."""
+"""``load_datalist`` and ``load_fold``: the volumes of a group, as ``dataset.json`` lists them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from monai.data import partition_dataset
 
-from ...cli_help import called
-from ...io.images import ENDINGS, ending, missing_content
-from ...io.naming import case_stem
+from ...cli_help import format_call
+from ...io.images import EXTENSIONS, explain_missing_content, get_extension
+from ...io.naming import make_case_stem
 
 FILE = "dataset.json"
 GROUPS = ("source", "target", "validation", "test")
@@ -53,11 +53,11 @@ def load_datalist(
     """
     if group not in GROUPS:
         raise ValueError(f"group is {group!r}; expected one of {', '.join(GROUPS)}.")
-    path, groups = _read(dataset_dir)
-    return _usable(path, groups, groups[group], f"group {group!r}", kinds, needs, optional)
+    path, groups = _read_datalist(dataset_dir)
+    return _select_usable(path, groups, groups[group], f"group {group!r}", kinds, needs, optional)
 
 
-def cross_validation(
+def load_fold(
     dataset_dir: str,
     folds: int,
     fold: int,
@@ -90,7 +90,7 @@ def cross_validation(
     """
     if folds < 2 or fold not in range(folds):
         raise ValueError(f"cross-validation: fold {fold} of {folds}; expected 2 folds or more, counted from 0.")
-    path, groups = _read(dataset_dir)
+    path, groups = _read_datalist(dataset_dir)
     scans, ct = [], []
     for group in ("source", "target", "test"):
         for entry in groups[group]:
@@ -107,22 +107,24 @@ def cross_validation(
             f"({', '.join(subjects) or 'none'}) for {folds} folds; add subjects, or use fewer folds."
         )
     held = partition_dataset(subjects, num_partitions=folds, shuffle=True, seed=0)[fold]
-    scans, ct = ([e for e in entries if (str(e["subject"]) in held) == held_out] for entries in (_joined(scans), ct))
+    scans, ct = (
+        [e for e in entries if (str(e["subject"]) in held) == held_out] for entries in (_join_pairs(scans), ct)
+    )
     where = f"the {'held-out' if held_out else 'training'} part of fold {fold}"
     if held_out:
-        _require(path, groups, scans, where, "hr")
-    return _usable(path, groups, scans + ct, where, kinds, needs)
+        _require_volumes(path, groups, scans, where, "hr")
+    return _select_usable(path, groups, scans + ct, where, kinds, needs)
 
 
-def _joined(entries: list[dict]) -> list[dict]:
+def _join_pairs(entries: list[dict]) -> list[dict]:
     """Entries by subject; if a subject has just one HR and one LR volume, they become one entry."""
-    of_subject: dict[str, list[dict]] = {}
+    entries_by_subject: dict[str, list[dict]] = {}
     for entry in entries:
-        of_subject.setdefault(str(entry["subject"]), []).append(entry)
+        entries_by_subject.setdefault(str(entry["subject"]), []).append(entry)
     joined = []
-    for own in of_subject.values():
-        kinds = sorted("+".join(kind for kind in SCANS if entry.get(kind)) for entry in own)
-        joined += [{**own[0], **own[1]}] if kinds == ["hr", "lr"] else own
+    for subject_entries in entries_by_subject.values():
+        kinds = sorted("+".join(kind for kind in SCANS if entry.get(kind)) for entry in subject_entries)
+        joined += [{**subject_entries[0], **subject_entries[1]}] if kinds == ["hr", "lr"] else subject_entries
     return joined
 
 
@@ -137,27 +139,27 @@ def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
         FileNotFoundError, ValueError: as :func:`load_datalist`.
         ValueError: when ``misaligned`` is true but the datalist does not say so.
     """
-    path, _ = _read(dataset_dir)
+    path, _ = _read_datalist(dataset_dir)
     data = json.loads(path.read_text(encoding="utf-8"))
     if misaligned and not (data.get("misaligned") is True or data.get("setting") == "misaligned"):
         raise ValueError(
             f"misaligned is true, but {path} is not of a misaligned cohort, whose source and target have the same "
             "subjects. Leave --misaligned out (in a table of udean, use I_unpaired), or make the file with: "
-            f"{called('datalist')} --misaligned true ..."
+            f"{format_call('datalist')} --misaligned true ..."
         )
 
 
-def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
+def _read_datalist(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
     """The path of ``dataset.json``, and the entries of its groups."""
-    root = folder(dataset_dir)
+    root = find_data_folder(dataset_dir)
     path = root / FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. Make it with: {_command(root, ['hr'])}")
+        raise FileNotFoundError(f"{path} does not exist. Make it with: {_suggest_command(root, ['hr'])}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is not valid JSON: {error}. Repair it or make it anew with: {_command(root, ['hr'])}"
+            f"{path} is not valid JSON: {error}. Repair it or make it anew with: {_suggest_command(root, ['hr'])}"
         ) from error
     if not isinstance(data, dict):
         raise ValueError(f'{path}: expected an object, {{"source": [...], ...}}, found a {type(data).__name__}.')
@@ -166,7 +168,7 @@ def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
     if setting not in ("unpaired", "misaligned", "guided", "cross_modality"):
         raise ValueError(
             f'{path}: "setting" is {setting!r}, which is not used any more. Remove it, or make the file anew with: '
-            f"{_command(root, ['hr'])}"
+            f"{_suggest_command(root, ['hr'])}"
         )
     if setting == "guided":
         data = {**data, "source": [], "target": data.get("train")}
@@ -181,14 +183,14 @@ def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
             for kind in KINDS:
                 if entry.get(kind) and not isinstance(entry[kind], str):
                     raise ValueError(f"{path}: {name}[{index}], {kind} is {entry[kind]!r}; expected a file's path.")
-            entry.setdefault("subject", subject_of(volumes[0], None))
+            entry.setdefault("subject", identify_subject(volumes[0], None))
             if setting == "cross_modality" and name == "source" and "hr" in entry:
                 entry["ct"] = entry.pop("hr")
     check_subjects(groups, setting == "misaligned" or data.get("misaligned") is True, str(path))
     return path, groups
 
 
-def _usable(
+def _select_usable(
     path: Path,
     groups: Mapping[str, list[dict]],
     entries: list[dict],
@@ -204,59 +206,59 @@ def _usable(
     if optional:
         entries = [entry for entry in entries if needs is None or entry.get(needs)]
     elif not entries:
-        held = "; ".join(f"{name} {counted(listed)}" for name, listed in groups.items() if listed)
+        held = "; ".join(f"{name} {count_volumes(paths)}" for name, paths in groups.items() if paths)
         raise ValueError(
             f"{path}: {where} has no volumes of the kind {' or '.join(volumes)}, which this configuration needs; found "
             f"{held or 'no volumes at all'}. Make a file that has them with: "
-            f"{_command(path.parent, [needs or volumes[0]], groups)}"
+            f"{_suggest_command(path.parent, [needs or volumes[0]], groups)}"
         )
     elif needs is not None:
-        _require(path, groups, entries, where, needs)
+        _require_volumes(path, groups, entries, where, needs)
     entries = [
         {**{k: str(path.parent / entry[k]) for k in wanted if entry.get(k)}, "subject": str(entry["subject"])}
         for entry in entries
     ]
-    listed = [entry[kind] for entry in entries for kind in wanted if kind in entry]
-    absent = {file: missing_content(file) for file in listed}
+    paths = [entry[kind] for entry in entries for kind in wanted if kind in entry]
+    absent = {file: explain_missing_content(file) for file in paths}
     missing = [f"{file}: {why}" if why else file for file, why in absent.items() if why or not Path(file).is_file()]
     if missing:
         raise FileNotFoundError(f"{path}: {len(missing)} listed files of {where} do not exist:\n" + "\n".join(missing))
-    unread = [file for file in listed if ending(file) is None]
+    unread = [file for file in paths if get_extension(file) is None]
     if unread:
         raise ValueError(
             f"{path}: {len(unread)} listed files of {where} have a format that cannot be read, expected "
-            f"{', '.join(ENDINGS)}; convert them to NIfTI:\n" + "\n".join(unread)
+            f"{', '.join(EXTENSIONS)}; convert them to NIfTI:\n" + "\n".join(unread)
         )
     return entries
 
 
-def _require(path: Path, groups: Mapping[str, list[dict]], entries: list[dict], where: str, kind: str) -> None:
+def _require_volumes(path: Path, groups: Mapping[str, list[dict]], entries: list[dict], where: str, kind: str) -> None:
     lacking = sorted({str(entry["subject"]) for entry in entries if not entry.get(kind)})
     if lacking:
         otherwise = "train without a guide: --guided false" if kind == "guide" else "leave these subjects out"
         raise ValueError(
             f"{path}: no {kind} for {', '.join(lacking)} in {where}; add it, or {otherwise}. To add it: "
-            f"{_command(path.parent, [kind], groups)}"
+            f"{_suggest_command(path.parent, [kind], groups)}"
         )
 
 
-def _command(root: Path, kinds: Sequence[str], groups: Mapping[str, list[dict]] | None = None) -> str:
+def _suggest_command(root: Path, kinds: Sequence[str], groups: Mapping[str, list[dict]] | None = None) -> str:
     """The command that writes a file with volumes of these kinds and of those that the groups have."""
     held = {kind for entries in (groups or {}).values() for entry in entries for kind in KINDS if entry.get(kind)}
     patterns = " ".join(f"--{kind} PATTERN" for kind in KINDS if kind in held | set(kinds))
     return (
-        f"{called('datalist')} --dataset_dir {root} {patterns} (a PATTERN is e.g. '*/*_t1w.nii.gz'; "
-        f"see {called('datalist')} --help)"
+        f"{format_call('datalist')} --dataset_dir {root} {patterns} (a PATTERN is e.g. '*/*_t1w.nii.gz'; "
+        f"see {format_call('datalist')} --help)"
     )
 
 
-def counted(entries: Sequence[Mapping]) -> str:
+def count_volumes(entries: Sequence[Mapping]) -> str:
     """How many volumes of each kind the entries hold, in words."""
     counts = {kind: sum(bool(entry.get(kind)) for entry in entries) for kind in KINDS}
     return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
-def folder(dataset_dir: str | os.PathLike) -> Path:
+def find_data_folder(dataset_dir: str | os.PathLike) -> Path:
     """The folder of the data as an absolute path. Raises a ValueError or FileNotFoundError if there is none."""
     if not str(dataset_dir or "").strip():
         raise ValueError("dataset_dir is empty; give the folder of the data, e.g. --dataset_dir /data/mri.")
@@ -266,18 +268,18 @@ def folder(dataset_dir: str | os.PathLike) -> Path:
     return root
 
 
-def subject_of(path: str, expression: str | None) -> str:
+def identify_subject(path: str, expression: str | None) -> str:
     """The subject of a file, by its path. Raises a ValueError if a given expression does not match."""
     if expression is None:
-        found = SUBJECT.search(path)
-        return found[0] if found else case_stem(path)
-    found = re.search(expression, path)
-    if not found:
+        match = SUBJECT.search(path)
+        return match[0] if match else make_case_stem(path)
+    match = re.search(expression, path)
+    if not match:
         raise ValueError(f"--subject '{expression}' does not match {path}; it has to match every path.")
-    return found[1] if found.re.groups else found[0]
+    return match[1] if match.re.groups else match[0]
 
 
-def check_exclusive(files: Mapping[str, Sequence[str]]) -> None:
+def check_no_duplicates(files: Mapping[str, Sequence[str]]) -> None:
     """Refuse, with a ValueError, a file that was found for two options."""
     for first, second in combinations(files, 2):
         both = sorted(set(files[first]) & set(files[second]))
@@ -285,18 +287,22 @@ def check_exclusive(files: Mapping[str, Sequence[str]]) -> None:
             raise ValueError(f"{both[0]} matches --{first} and --{second}; make the patterns exclusive.")
 
 
-def one_each(paths: Sequence[str], subjects: Mapping[str, str], option: str) -> dict[str, str]:
+def select_one_each(paths: Sequence[str], subjects: Mapping[str, str], option: str) -> dict[str, str]:
     """The path of each subject. Raises a ValueError if a subject has several."""
-    found: dict[str, list[str]] = {}
+    paths_by_subject: dict[str, list[str]] = {}
     for path in paths:
-        found.setdefault(subjects[path], []).append(path)
-    several = [f"{name} ({', '.join(of_name)})" for name, of_name in found.items() if len(of_name) > 1]
+        paths_by_subject.setdefault(subjects[path], []).append(path)
+    several = [
+        f"{name} ({', '.join(subject_paths)})"
+        for name, subject_paths in paths_by_subject.items()
+        if len(subject_paths) > 1
+    ]
     if several:
         raise ValueError(
             f"--{option} matches several volumes of {', '.join(several)}; expected one per subject. Narrow the "
             "pattern, or give a regular expression for the subject, --subject."
         )
-    return {name: of_name[0] for name, of_name in found.items()}
+    return {name: subject_paths[0] for name, subject_paths in paths_by_subject.items()}
 
 
 def check_partners(scans: Collection[str], guides: Collection[str]) -> None:
@@ -338,12 +344,12 @@ def check_subjects(groups: Mapping[str, Sequence[Mapping]], misaligned: bool, wh
             )
 
 
-def as_hr(entries: Sequence[Mapping]) -> list[dict]:
+def use_ct_as_hr(entries: Sequence[Mapping]) -> list[dict]:
     """Entries with only the CT volume, under "hr"."""
     return [{"hr": entry["ct"], "subject": entry["subject"]} for entry in entries]
 
 
-def only_hr(entries: Sequence[Mapping]) -> list[dict]:
+def select_hr(entries: Sequence[Mapping]) -> list[dict]:
     """Entries with a known HR volume, with only this volume.
 
     Raises:
@@ -358,7 +364,7 @@ def only_hr(entries: Sequence[Mapping]) -> list[dict]:
     return known
 
 
-def only_case(entries: Sequence[dict], case: int) -> list[dict]:
+def select_case(entries: Sequence[dict], case: int) -> list[dict]:
     """The entry of one case, counted from 0, as a list.
 
     Raises:
@@ -384,7 +390,7 @@ def with_contrasts(entries: Sequence[Mapping], contrasts: Sequence[Sequence[str]
     return found
 
 
-def as_lr(entries: Sequence[Mapping]) -> list[dict]:
+def select_lr(entries: Sequence[Mapping]) -> list[dict]:
     """Entries with only their LR scans; if no entry has one, with their HR scans, to be degraded."""
     authentic = [{k: v for k, v in entry.items() if k != "hr"} for entry in entries if "lr" in entry]
     return authentic or [dict(entry) for entry in entries]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from ...values import is_true
-from ..simulation.cohort import simulated_cohort, slice_axis_in
-from .datalist import SCANS, check_misaligned, cross_validation, load_datalist, only_case
+from ...values import parse_bool
+from ..simulation.cohort import get_slice_axis, simulate_cohort
+from .datalist import SCANS, check_misaligned, load_datalist, load_fold, select_case
 
 
 def find_slice_axis(dataset_dir: str | None, factors: Sequence[float] = ()) -> str:
@@ -23,7 +23,7 @@ def find_slice_axis(dataset_dir: str | None, factors: Sequence[float] = ()) -> s
     """
     if dataset_dir is None or (factors and len(set(factors)) == 1):
         return "SI"
-    return slice_axis_in(dataset_dir)
+    return get_slice_axis(dataset_dir)
 
 
 class Datalist:
@@ -32,7 +32,7 @@ class Datalist:
     Args:
         dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
         output_dir: folder of the run.
-        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort`.
+        simulated: arguments of :func:`common.data.simulation.cohort.simulate_cohort`.
         fold: number of the fold of a cross-validation that is held out, from 0; None to use the groups. The subjects
             of all groups except validation are divided.
         folds: number of folds.
@@ -49,14 +49,14 @@ class Datalist:
         misaligned: bool | str = False,
     ) -> None:
         self._dataset_dir, self.output_dir, self.simulated = dataset_dir, output_dir, simulated
-        self.fold, self.folds, self.misaligned = fold, folds, is_true(misaligned, "misaligned")
+        self.fold, self.folds, self.misaligned = fold, folds, parse_bool(misaligned, "misaligned")
 
     @cached_property
     def dataset_dir(self) -> str:
         """Folder with ``dataset.json``; a cohort is simulated where none was given."""
         folder = self._dataset_dir
         if folder is None:
-            folder = simulated_cohort(f"{self.output_dir}/data", **self.simulated)
+            folder = simulate_cohort(f"{self.output_dir}/data", **self.simulated)
         check_misaligned(folder, self.misaligned)
         return folder
 
@@ -69,7 +69,7 @@ class Datalist:
         """
         if self.fold is None or group == "validation":
             return load_datalist(self.dataset_dir, group, kinds, needs, optional or self.fold is not None)
-        return cross_validation(self.dataset_dir, self.folds, self.fold, group == "test", kinds, needs)
+        return load_fold(self.dataset_dir, self.folds, self.fold, group == "test", kinds, needs)
 
 
 class Group(Sequence):
@@ -84,7 +84,7 @@ class Group(Sequence):
         guided: whether every entry needs its guide, which is then one of the kinds.
         case: number, from 0, of the only entry; None for all.
         case_group: the group that such an entry is of; default ``name``.
-        select: makes other entries of those in the list, such as :func:`~common.data.lists.datalist.as_lr`.
+        select: makes other entries of those in the list, such as :func:`~common.data.lists.datalist.select_lr`.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`~common.data.lists.datalist.load_datalist`, when entries are asked for.
@@ -107,7 +107,7 @@ class Group(Sequence):
         self.datalist, self.kinds, self.needs, self.optional = datalist, kinds, needs, optional
         self.name = name if case is None else case_group or name
         self.folded, self.copies, self.case, self.select = folded, copies, case, select
-        if is_true(guided, "guided"):
+        if parse_bool(guided, "guided"):
             self.kinds, self.needs = [*([kinds] if isinstance(kinds, str) else kinds), "guide"], "guide"
 
     @cached_property
@@ -116,7 +116,7 @@ class Group(Sequence):
         found = self.datalist.read(self.name, self.kinds, self.needs, self.optional)
         if not found and self.folded and self.datalist.fold is not None:
             found = [entry for entry in self.datalist.read("source", self.kinds) if "hr" in entry][:1]
-        found = self.select(found if self.case is None else only_case(found, self.case))
+        found = self.select(found if self.case is None else select_case(found, self.case))
         return [entry for entry in found for _ in range(1 if "lr" in entry else self.copies)]
 
     def __len__(self) -> int:

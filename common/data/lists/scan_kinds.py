@@ -12,11 +12,11 @@ import nibabel as nib
 from nibabel.nifti1 import intent_codes
 from nibabel.spatialimages import SpatialImage
 
-from ...io.dicom_series.image_types import NO_PHASE, kind_by_type, part_by_words
+from ...io.dicom_series.image_types import NO_PHASE, classify_type, identify_part
 from ...io.dicom_series.signature import is_dicom
 from ...io.files import read_sidecar
-from ...io.images import ending, image_or_none, may_be_dicom, missing_content, named_as_dicom
-from ...runtime.distributed import say
+from ...io.images import explain_missing_content, get_extension, is_named_as_dicom, may_be_dicom, open_image_or_none
+from ...runtime.distributed import print_once
 
 # Formats of scans that open_image does not read, and programs that convert them.
 _CONVERTERS = {
@@ -144,7 +144,7 @@ _LABEL_INTENTS = {1002, 1003}
 _INTENTS = {*range(2, 25), *range(1001, 1011), *range(2002, 2019)}
 
 
-def no_scan(path: str | os.PathLike, ct: bool = False) -> str | None:
+def explain_exclusion(path: str | os.PathLike, ct: bool = False) -> str | None:
     """Why a file is not a magnitude MR image, by its name, header and sidecar JSON. No voxels are read.
 
     Args:
@@ -155,40 +155,40 @@ def no_scan(path: str | os.PathLike, ct: bool = False) -> str | None:
         The reason, with its evidence and what to do if it is wrong; or None.
     """
     path = Path(path)
-    image = image_or_none(path)  # faults of a file are reported when it is loaded
-    for found, where, mend in (
-        (_by_name(path), "its name", "rename it"),
+    image = open_image_or_none(path)  # faults of a file are reported when it is loaded
+    for kind, where, mend in (
+        (_classify_by_name(path), "its name", "rename it"),
         (_FOLDERS.get(path.parent.name.lower()), "its folder's name", "move it"),
-        (_by_intent(image), "the intent code of its header", "set that to 0"),
-        (_by_shape(image), "its shape", "mend its header"),
-        (_by_itk(image, ct), "its header", "mend that"),
-        (_by_sidecar(path, ct), "its sidecar JSON", "mend that"),
+        (_classify_by_intent(image), "the intent code of its header", "set that to 0"),
+        (_classify_by_shape(image), "its shape", "mend its header"),
+        (_classify_by_itk(image, ct), "its header", "mend that"),
+        (_classify_by_sidecar(path, ct), "its sidecar JSON", "mend that"),
     ):
-        if found is not None and not (ct and found == _CT):
-            return f"{found}, by {where}; expected {'a CT' if ct else 'a magnitude MR image'}. If it is one, {mend}."
+        if kind is not None and not (ct and kind == _CT):
+            return f"{kind}, by {where}; expected {'a CT' if ct else 'a magnitude MR image'}. If it is one, {mend}."
     return None
 
 
-def unreadable(path: str | os.PathLike) -> str | None:
+def explain_unreadable(path: str | os.PathLike) -> str | None:
     """Why a file that looks like a scan cannot be read, and what to do; None if no reason is known.
 
     Args:
         path: a file, or a broken link.
     """
     path = Path(path)
-    if (problem := missing_content(path)) is not None:
+    if (problem := explain_missing_content(path)) is not None:
         return problem if looks_like_scan(path) else None
     name = path.name.lower()
     if name == _BRUKER:
         return "a 2dseq of Bruker ParaVision is not read; convert it to NIfTI, e.g. with bruker2nifti."
-    if (end := _unread(name)) is not None:
+    if (end := _explain_unread(name)) is not None:
         return f"{end} is not read; convert it, e.g. with {_CONVERTERS[end]}."
-    if named_as_dicom(path) or (not looks_like_scan(path) and may_be_dicom(path)):
+    if is_named_as_dicom(path) or (not looks_like_scan(path) and may_be_dicom(path)):
         try:
-            found = is_dicom(path)
+            is_dicom_file = is_dicom(path)
         except OSError as error:
             return f"it cannot be read ({error.strerror}); make it readable, or get a whole copy of it."
-        if found:
+        if is_dicom_file:
             return "DICOM is read as a series by mri-sr, from its folder; as a guide, convert it with dcm2niix."
         return "it is named like a DICOM file, but is none; get a whole copy of it, or remove it."
     if name.endswith(_AFNI):
@@ -200,27 +200,27 @@ def looks_like_scan(path: str | os.PathLike) -> bool:
     """Whether a file's name is that of a scan, in any format."""
     name = Path(path).name.lower()
     return (
-        ending(name) is not None
-        or _unread(name) is not None
+        get_extension(name) is not None
+        or _explain_unread(name) is not None
         or name == _BRUKER
         or name.endswith(_AFNI)
-        or named_as_dicom(Path(name))
+        or is_named_as_dicom(Path(name))
     )
 
 
-def scan_files(paths: Iterable[Path]) -> list[Path]:
+def select_scan_files(paths: Iterable[Path]) -> list[Path]:
     """Select the files that look like scans, one for each scan.
 
     The file of voxels next to its header, such as .img next to .hdr, is left out. So is a scan in an unsupported format
     next to the same scan in a supported one.
     """
     paths = [path for path in paths if looks_like_scan(path)]
-    read = {_stem(path) for path in paths if ending(path)}
-    kept = {str(path) for path in without_voxel_files(map(str, paths))}
-    return [path for path in paths if str(path) in kept and (ending(path) or _stem(path) not in read)]
+    read = {_get_stem(path) for path in paths if get_extension(path)}
+    headers = {str(path) for path in remove_voxel_files(map(str, paths))}
+    return [path for path in paths if str(path) in headers and (get_extension(path) or _get_stem(path) not in read)]
 
 
-def without_voxel_files(paths: Iterable[str]) -> list[str]:
+def remove_voxel_files(paths: Iterable[str]) -> list[str]:
     """Leave out files of voxels whose header is among the paths."""
     paths = list(paths)
     known = {path.lower() for path in paths}
@@ -234,38 +234,38 @@ def without_voxel_files(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if path.lower() not in voxels]
 
 
-def archives(paths: Iterable[Path]) -> dict[Path, str]:
+def find_archives(paths: Iterable[Path]) -> dict[Path, str]:
     """The files that are archives of others by their names, each with what to do."""
-    found = [path for path in paths if path.name.lower().endswith(_ARCHIVES) and not looks_like_scan(path)]
-    return dict.fromkeys(found, "an archive; unpack it if it holds scans.")
+    files = [path for path in paths if path.name.lower().endswith(_ARCHIVES) and not looks_like_scan(path)]
+    return dict.fromkeys(files, "an archive; unpack it if it holds scans.")
 
 
-def say_passed_over(reasons: Mapping[Any, str]) -> None:
+def print_skipped(reasons: Mapping[Any, str]) -> None:
     """Print a line for each file or series that is not a scan.
 
     Args:
         reasons: reasons by the name of the file or series.
     """
     for name, reason in reasons.items():
-        say(f"passed over: {name}: {reason}")
+        print_once(f"passed over: {name}: {reason}")
 
 
-def _stem(path: Path) -> str:
-    end = ending(path) or _unread(path.name.lower()) or path.suffix
+def _get_stem(path: Path) -> str:
+    end = get_extension(path) or _explain_unread(path.name.lower()) or path.suffix
     return str(path)[: len(str(path)) - len(end)]
 
 
-def _unread(name: str) -> str | None:
+def _explain_unread(name: str) -> str | None:
     return next((end for end in _UNREAD if name.endswith(end)), None)
 
 
-def _by_name(path: Path) -> str | None:
-    name = re.sub(_AFNI_VIEW, "", Path(_stem(path)).name)
+def _classify_by_name(path: Path) -> str | None:
+    name = re.sub(_AFNI_VIEW, "", Path(_get_stem(path)).name)
     stem = name.lower()
     first = re.split("[.-]", stem)[0]
-    if ending(path) in (".mgz", ".mgh") and first in _FREESURFER:
+    if get_extension(path) in (".mgz", ".mgh") and first in _FREESURFER:
         return _FREESURFER[first]
-    if _TISSUE.match(stem) or ((tissue := _SPM.match(stem)) and _is_of_scan(path, tissue.end())):
+    if _TISSUE.match(stem) or ((tissue := _SPM.match(stem)) and _belongs_to_scan(path, tissue.end())):
         return _LABELS
     labels = dict(part.split("-", 1) for part in stem.split("_") if re.fullmatch("[a-z]+-[a-z0-9+]+", part))
     if labels.get("part") in _PARTS:
@@ -277,18 +277,18 @@ def _by_name(path: Path) -> str | None:
         return _LABELS
     # Also as words that begin with a capital, as ANTs writes them.
     for spelt in (name, re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name)):
-        if (found := _by_words(re.sub(f"sub-[a-z0-9+]+|{_FLIP_ANGLE}", "", spelt.lower()))) is not None:
-            return found
+        if (kind := _classify_by_words(re.sub(f"sub-[a-z0-9+]+|{_FLIP_ANGLE}", "", spelt.lower()))) is not None:
+            return kind
     return None
 
 
-def _is_of_scan(path: Path, start: int) -> bool:
+def _belongs_to_scan(path: Path, start: int) -> bool:
     """Whether a name goes on from ``start`` with that of a scan: of BIDS, or next to it or in the folder above."""
     rest = re.sub(r"_(affine|rigid)(?=\.)", "", path.name[start:])
     return rest.startswith("sub-") or any((folder / rest).is_file() for folder in (path.parent, path.parent.parent))
 
 
-def _by_words(stem: str) -> str | None:
+def _classify_by_words(stem: str) -> str | None:
     """By a name that is not a BIDS name, in lower case."""
     parts = [word for word in re.split("[^a-z0-9]+", stem) if word]
     words = [word for word in parts if not re.fullmatch(_NUMBER, word)]
@@ -306,7 +306,7 @@ def _by_words(stem: str) -> str | None:
         return _LABELS
     if {"dti", "dmri"} & set(words) and words[-1] in _DTI:
         return _MAP
-    part = part_by_words(["_".join(capitals[i:]) for i in range(len(words))])
+    part = identify_part(["_".join(capitals[i:]) for i in range(len(words))])
     joined = "_".join(parts)
     kinds = [_WORDS[word] for word in words if word in _WORDS]
     kinds += [kind for pattern, kind in _OUTPUTS.items() if pattern.search(joined)]
@@ -315,7 +315,7 @@ def _by_words(stem: str) -> str | None:
     return next(iter(kinds), _MAP if _MAPS.fullmatch(words[-1]) else None)
 
 
-def _by_intent(image: SpatialImage | None) -> str | None:
+def _classify_by_intent(image: SpatialImage | None) -> str | None:
     header = None if image is None else image.header
     code = int(header["intent_code"]) if isinstance(header, nib.Nifti1Header) else 0
     if code in _LABEL_INTENTS:
@@ -323,35 +323,37 @@ def _by_intent(image: SpatialImage | None) -> str | None:
     return f"an image of the kind '{intent_codes.label[code]}'" if code in _INTENTS and code in intent_codes else None
 
 
-def _by_shape(image: SpatialImage | None) -> str | None:
+def _classify_by_shape(image: SpatialImage | None) -> str | None:
     shape = () if image is None else tuple(image.shape)
     if len(shape) > 2 and min(shape) > 0 and sum(n > 1 for n in shape[:3]) < 2:
         return "values along a line, as of a surface"
     return "vectors, as of a deformation field" if shape[3:4] == (1,) and set(shape[4:]) - {1} else None
 
 
-def _by_itk(image: SpatialImage | None, ct: bool) -> str | None:
+def _classify_by_itk(image: SpatialImage | None, ct: bool) -> str | None:
     """By the fields of NRRD and MetaImage."""
-    said = {} if image is None else image.extra
-    return _LABELS if said.get("segments") else _by_modality(said.get("modalities", ()), ct)
+    fields = {} if image is None else image.extra
+    return _LABELS if fields.get("segments") else _classify_by_modality(fields.get("modalities", ()), ct)
 
 
-def _by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:
-    said, _ = read_sidecar(path)
+def _classify_by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:
+    metadata, _ = read_sidecar(path)
 
-    def words(key: str) -> list[str]:
-        value = said.get(key)
+    def get_words(key: str) -> list[str]:
+        value = metadata.get(key)
         values = value if isinstance(value, list) else [value]
         return [word.strip().upper() for word in values if type(word) is str and word.strip()]
 
     keys = ("ComplexImageComponent", "ImageType", "ImageTypeText")
-    found = _IMAGE_TYPES.get(kind_by_type([word for key in keys for value in words(key) for word in value.split("\\")]))
-    units = next((_UNITS.get(word.lower()) for word in words("Units")), None)
-    modalities = words("Modality") or ["PT" for key in _TRACER if words(key)]
-    return found or units or _by_modality(modalities, ct)
+    kind = _IMAGE_TYPES.get(
+        classify_type([word for key in keys for value in get_words(key) for word in value.split("\\")])
+    )
+    units = next((_UNITS.get(word.lower()) for word in get_words("Units")), None)
+    modalities = get_words("Modality") or ["PT" for key in _TRACER if get_words(key)]
+    return kind or units or _classify_by_modality(modalities, ct)
 
 
-def _by_modality(modalities: Sequence[str], ct: bool) -> str | None:
+def _classify_by_modality(modalities: Sequence[str], ct: bool) -> str | None:
     """By DICOM's names of modalities, in capitals."""
     modality = next((word for word in modalities if word not in ("MR", "MRI", "CT" if ct else "MR")), None)
     return {None: None, "CT": _CT, "PT": _PET, "PET": _PET}.get(modality, f"an image of the modality {modality}")

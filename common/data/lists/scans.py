@@ -12,25 +12,25 @@ import nibabel as nib
 
 from ...io.files import find_files, list_files
 from ...io.images import (
-    ENDINGS,
-    ending,
+    EXTENSIONS,
+    explain_missing_content,
     find_absent_images,
-    image_or_none,
+    get_extension,
+    is_named_as_dicom,
     may_be_dicom,
-    missing_content,
-    named_as_dicom,
+    open_image_or_none,
 )
-from ...io.naming import case_stem
-from ...runtime.distributed import say
+from ...io.naming import make_case_stem
+from ...runtime.distributed import print_once
 from ..case import Case
-from .datalist import SUBJECT, check_exclusive, subject_of
+from .datalist import SUBJECT, check_no_duplicates, identify_subject
 from .scan_kinds import (
-    archives,
+    explain_exclusion,
+    explain_unreadable,
+    find_archives,
     looks_like_scan,
-    no_scan,
-    say_passed_over,
-    scan_files,
-    unreadable,
+    print_skipped,
+    select_scan_files,
 )
 
 _KINDS = {"guide": "guide", "label": "label map"}  # by option
@@ -38,7 +38,7 @@ _KINDS = {"guide": "guide", "label": "label map"}  # by option
 
 def find_scans(
     path: str | os.PathLike,
-    lr: str | Sequence[str] | None = None,
+    scan: str | Sequence[str] | None = None,
     guide: str | Sequence[str] | None = None,
     subject: str | None = None,
     label: str | None = None,
@@ -47,8 +47,8 @@ def find_scans(
     """Cases for inference: the scans of a folder, in the order of their paths, or one file.
 
     Files that look like scans become cases. Results of super-resolution (:func:`is_result`) and files that are not
-    magnitude MR images (:func:`common.data.lists.scan_kinds.no_scan`) are skipped, with a printed line. Guides and
-    label maps are no scans.
+    magnitude MR images (:func:`common.data.lists.scan_kinds.explain_exclusion`) are skipped, with a printed line.
+    Guides and label maps are no scans.
 
     A single scan and a single guide are a pair, unless their names have different labels ``sub-<label>``. Scans of one
     subject share its guide. A scan with no guide or several guides gets a problem. Guides without a scan are named in a
@@ -56,7 +56,7 @@ def find_scans(
 
     Args:
         path: a folder, searched with its subfolders, linked ones too, and base of the patterns; or a file.
-        lr: glob patterns of the scans in a folder, separated by commas; ``**`` goes into subfolders. None for all.
+        scan: glob patterns of the scans in a folder, separated by commas; ``**`` goes into subfolders. None for all.
         guide: glob patterns of guides, or the path of one; None for scans without guides.
         subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
             ``sub-<label>``, else the file's name without extensions.
@@ -76,47 +76,51 @@ def find_scans(
     alone = root.is_file() or (root.is_symlink() and not root.exists())
     if not str(path).strip() or not (alone or root.is_dir()):
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
-    if not alone and lr is not None and not lr:
+    if not alone and scan is not None and not scan:
         raise ValueError("no --lr pattern; name the scans to super-resolve, e.g. --lr '*_t2w.nii.gz'.")
     folder = (root.parent if alone else root).absolute()
-    label_maps = [] if label is None else _find_partners(folder, label, "label", tell=True)
+    label_maps = [] if label is None else _find_partners(folder, label, "label", report=True)
     if alone:
         files = [root]
-    elif lr is not None:
-        files = [folder / name for name in _match_scans(folder, lr, "lr")]
+    elif scan is not None:
+        files = [folder / name for name in _match_scans(folder, scan, "lr")]
     else:
         files = _list_scans(root, dicom, {os.path.realpath(folder / name) for name in label_maps})
-    cases = name_results(_make_cases(files, by_itself=alone), folder)
+    cases = name_results(_make_cases(files, single=alone), folder)
     if guide is not None:
-        guides = _find_partners(folder, guide, "guide", tell=lr is not None)  # or it is said above what is no scan
+        guides = _find_partners(folder, guide, "guide", report=scan is not None)  # or it is said above what is no scan
         if alone:
             guides = [name for name in guides if os.path.realpath(folder / name) != os.path.realpath(root)]
-        elif lr is not None:
-            check_exclusive({"lr": [os.path.relpath(file, folder) for file in files], "guide": guides})
+        elif scan is not None:
+            check_no_duplicates({"lr": [os.path.relpath(file, folder) for file in files], "guide": guides})
         taken = {os.path.realpath(folder / name) for name in guides}
         cases = [case for case in cases if os.path.realpath(case["image"]) not in taken]
         if not cases:
             raise ValueError(f"{path}: found guides only, expected scans too; narrow --guide '{guide}'.")
-        _pair(cases, folder, guides, subject, "guide")
+        _add_partners(cases, folder, guides, subject, "guide")
     if label is not None:
-        _pair(cases, folder, label_maps, subject, "label")
+        _add_partners(cases, folder, label_maps, subject, "label")
     return cases
 
 
 def _list_scans(root: Path, dicom: bool, others: Collection[str]) -> list[Path]:
     """The files of a folder that look like scans, without other files; ``dicom`` as for :func:`find_scans`."""
     # A folder with two paths is read once.
-    found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(list_files(root)))}
-    every = [file for file in sorted(found.values()) if os.path.realpath(file) not in others]
-    files = scan_files(every)
-    say_passed_over(archives(every))
+    candidates = {
+        file.parent.resolve() / file.name: file for file in (root / name for name in reversed(list_files(root)))
+    }
+    every = [file for file in sorted(candidates.values()) if os.path.realpath(file) not in others]
+    files = select_scan_files(every)
+    print_skipped(find_archives(every))
     if dicom:
-        files = [file for file in files if not named_as_dicom(file)]
+        files = [file for file in files if not is_named_as_dicom(file)]
     else:
         unnamed = [file for file in every if not looks_like_scan(file) and may_be_dicom(file)]
         files = sorted({*files, *unnamed, *find_absent_images(every)})
     if not files:
-        raise FileNotFoundError(f"dataset_dir '{root}' and its subfolders hold no scan; expected {', '.join(ENDINGS)}.")
+        raise FileNotFoundError(
+            f"dataset_dir '{root}' and its subfolders hold no scan; expected {', '.join(EXTENSIONS)}."
+        )
     return files
 
 
@@ -133,15 +137,15 @@ def name_results(cases: Sequence[Case], root: Path) -> list[Case]:
     Returns:
         The cases.
     """
-    stems = [case_stem(case["image"]) for case in cases]
-    of_stem = Counter(stems)
-    of_name: dict[str, list[Case]] = {}
+    stems = [make_case_stem(case["image"]) for case in cases]
+    stem_counts = Counter(stems)
+    cases_by_name: dict[str, list[Case]] = {}
     for case, stem in zip(cases, stems, strict=True):
-        folders = Path(os.path.relpath(Path(case["image"]).parent, root)).parts if of_stem[stem] > 1 else ()
+        folders = Path(os.path.relpath(Path(case["image"]).parent, root)).parts if stem_counts[stem] > 1 else ()
         case.entry["name"] = "_".join([*folders, stem])
         if case.problem is None:  # or it has no result
-            of_name.setdefault(case.name, []).append(case)
-    for name, same in of_name.items():
+            cases_by_name.setdefault(case.name, []).append(case)
+    for name, same in cases_by_name.items():
         for case in same:
             if others := ", ".join(other["image"] for other in same if other["image"] != case["image"]):
                 case.problem = (
@@ -152,13 +156,13 @@ def name_results(cases: Sequence[Case], root: Path) -> list[Case]:
 
 def is_result(path: str | os.PathLike) -> bool:
     """Whether a file's header says that it is a result of super-resolution."""
-    image = image_or_none(path)  # errors in a file are reported when it is loaded
+    image = open_image_or_none(path)  # errors in a file are reported when it is loaded
     if image is None or not isinstance(image.header, nib.Nifti1Header):
         return False
     return image.header["descrip"].tobytes().startswith(b"super-resolved")
 
 
-def _make_cases(files: Sequence[Path], by_itself: bool = False) -> list[Case]:
+def _make_cases(files: Sequence[Path], single: bool = False) -> list[Case]:
     """Make cases of files that look like scans. Skipped files are printed; a single skipped file is refused.
 
     DICOM files of a folder that cannot be read for one reason are one case.
@@ -168,8 +172,8 @@ def _make_cases(files: Sequence[Path], by_itself: bool = False) -> list[Case]:
     unread: dict[Any, list[Case]] = {}
     for file in files:
         case = Case({"image": str(file)})
-        dicom = named_as_dicom(file) or not looks_like_scan(file)
-        if problem := unreadable(file) or (missing_content(file) if dicom else None):
+        dicom = is_named_as_dicom(file) or not looks_like_scan(file)
+        if problem := explain_unreadable(file) or (explain_missing_content(file) if dicom else None):
             case.problem = f"{file}: {problem}"
             # Reasons of one kind begin with the same words.
             same = unread.setdefault((file.parent, *problem.split()[:3]) if dicom else file, [])
@@ -177,67 +181,70 @@ def _make_cases(files: Sequence[Path], by_itself: bool = False) -> list[Case]:
             cases += [case] if len(same) == 1 else []
         elif is_result(file):
             results.append(file)
-        elif (reason := no_scan(file)) is not None:
+        elif (reason := explain_exclusion(file)) is not None:
             others[str(file)] = reason
         else:
             cases.append(case)
     for case, *more in unread.values():
         case.problem = f"{case.problem} (and {len(more)} more DICOM files next to it)" if more else case.problem
-    if not by_itself:
+    if not single:
         if results:
-            say(f"{len(results)} of {len(files)} files are results of super-resolution and passed over: {results[0]}")
-        say_passed_over(others)
+            print_once(
+                f"{len(results)} of {len(files)} files are results of super-resolution and passed over: {results[0]}"
+            )
+        print_skipped(others)
     if not cases:
-        raise ValueError(_explain_nothing(results, others))
+        raise ValueError(_explain_no_scans(results, others))
     return cases
 
 
-def _explain_nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
+def _explain_no_scans(results: Sequence[Path], others: Mapping[str, str]) -> str:
     """The message if all files are skipped."""
     more = len(results) + len(others) - 1
     if results:
-        found = "results of super-resolution" + (" and files that are no scans" if others else "")
+        kinds = "results of super-resolution" + (" and files that are no scans" if others else "")
         first = f"{results[0]}{f' and {more} more' if more else ''}"
-        return f"{first}: found {found} only, expected scans; there is nothing to do. Name scans."
+        return f"{first}: found {kinds} only, expected scans; there is nothing to do. Name scans."
     first, reason = next(iter(others.items()))
     return f"{first}: {reason}" + (f" Nor are {more} more files here, such as {[*others][1]}, scans." if more else "")
 
 
 def _match_scans(root: Path, patterns: str | Sequence[str], option: str) -> list[str]:
     files = [
-        path.relative_to(root).as_posix() for path in scan_files(root / p for p in find_files(root, patterns, option))
+        path.relative_to(root).as_posix()
+        for path in select_scan_files(root / p for p in find_files(root, patterns, option))
     ]
     if not files:
         raise FileNotFoundError(
-            f"no scan matches --{option} '{patterns}' in {root}; expected files that end in {', '.join(ENDINGS)}."
+            f"no scan matches --{option} '{patterns}' in {root}; expected files that end in {', '.join(EXTENSIONS)}."
         )
     return files
 
 
-def _find_partners(root: Path, given: str | Sequence[str], option: str, tell: bool) -> list[str]:
+def _find_partners(root: Path, patterns: str | Sequence[str], option: str, report: bool) -> list[str]:
     """Paths of guides or label maps: relative to ``root`` for patterns, absolute for a named file."""
-    if isinstance(given, str) and ((path := Path(given).expanduser()).is_file() or missing_content(path)):
+    if isinstance(patterns, str) and ((path := Path(patterns).expanduser()).is_file() or explain_missing_content(path)):
         if reason := _explain_refusal(path, option):
-            raise ValueError(f"--{option} {given}: {reason}")
+            raise ValueError(f"--{option} {patterns}: {reason}")
         return [str(path.absolute())]
-    files = [path for path in _match_scans(root, given, option) if not is_result(root / path)]
+    files = [path for path in _match_scans(root, patterns, option) if not is_result(root / path)]
     reasons = {path: reason for path in files if (reason := _explain_refusal(root / path, option)) is not None}
-    if tell:
-        say_passed_over(reasons)
+    if report:
+        print_skipped(reasons)
     return [path for path in files if path not in reasons]
 
 
 def _explain_refusal(path: Path, option: str) -> str | None:
     if option == "label" and may_be_dicom(path):
         return "it is DICOM, expected a label map in another format; convert it to NIfTI, e.g. with dcmqi."
-    if (reason := unreadable(path) or missing_content(path)) is not None:
+    if (reason := explain_unreadable(path) or explain_missing_content(path)) is not None:
         return reason
-    if ending(path) is None:
-        return f"not a format that is read; expected one of {', '.join(ENDINGS)}."
-    return None if option == "label" else no_scan(path)
+    if get_extension(path) is None:
+        return f"not a format that is read; expected one of {', '.join(EXTENSIONS)}."
+    return None if option == "label" else explain_exclusion(path)
 
 
-def _pair(cases: Sequence[Case], root: Path, partners: Sequence[str], subject: str | None, option: str) -> None:
+def _add_partners(cases: Sequence[Case], root: Path, partners: Sequence[str], subject: str | None, option: str) -> None:
     """Give each case the guide or label map of its subject, or a problem."""
     kind = _KINDS[option]
     key = kind.replace(" ", "_")
@@ -252,21 +259,25 @@ def _pair(cases: Sequence[Case], root: Path, partners: Sequence[str], subject: s
         else:
             cases[0].entry[key] = str(root / partners[0])
         return
-    of_subject: dict[str, list[str]] = {}
+    partners_by_subject: dict[str, list[str]] = {}
     for path in partners:
-        of_subject.setdefault(subject_of(path, subject), []).append(path)
-    subjects = [subject_of(path, subject) for path in scans]
-    unused = [path for name, paths in of_subject.items() if name not in subjects for path in paths]
+        partners_by_subject.setdefault(identify_subject(path, subject), []).append(path)
+    subjects = [identify_subject(path, subject) for path in scans]
+    unused = [path for name, paths in partners_by_subject.items() if name not in subjects for path in paths]
     if unused:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
-        say(f"{len(unused)} of {len(partners)} {kind}s have no scan and are not used: {', '.join(unused[:3])}{more}")
+        print_once(
+            f"{len(unused)} of {len(partners)} {kind}s have no scan and are not used: {', '.join(unused[:3])}{more}"
+        )
     advice = "give a regular expression for the subject in a path, --subject."
     for case, path, name in zip(cases, scans, subjects, strict=True):
-        own = of_subject.get(name, [])
-        if len(own) == 1:
-            case.entry[key] = str(root / own[0])
-        elif own:
-            case.problem = f"{path}: {name} has several {kind}s ({', '.join(own)}); narrow --{option}, or {advice}"
+        subject_partners = partners_by_subject.get(name, [])
+        if len(subject_partners) == 1:
+            case.entry[key] = str(root / subject_partners[0])
+        elif subject_partners:
+            case.problem = (
+                f"{path}: {name} has several {kind}s ({', '.join(subject_partners)}); narrow --{option}, or {advice}"
+            )
         else:
             without = "use --guided false" if option == "guide" else "leave --label out"
             case.problem = f"{path}: {name} has no {kind}; add it, {without}, or {advice}"

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ...io.images import open_image
-from ...io.naming import derived_path, label_path, result_path
-from ...runtime.distributed import rank
-from ...values import is_true
+from ...io.naming import make_label_path, make_result_path, make_series_path
+from ...runtime.distributed import get_rank
+from ...values import parse_bool
 from ..case import Case
-from ..inputs import find_owner
+from ..inputs import compare_inputs
 from ..provenance import is_made_by
 
 
@@ -49,14 +49,14 @@ def select_cases(
         ValueError: when ``shard`` is not as described, or a switch is neither true nor false.
     """
     part, parts = parse_shard(shard)
-    skip, bids = is_true(skip_existing, "skip_existing"), is_true(bids, "bids")
-    paths = _check_paths(cases, output_dir, bids)
-    number, count = rank()
+    skip, bids = parse_bool(skip_existing, "skip_existing"), parse_bool(bids, "bids")
+    paths = _check_result_paths(cases, output_dir, bids)
+    number, count = get_rank()
     share = [*zip(cases, paths, strict=True)][part - 1 :: parts][number::count]
     left = []
     for case, path in share:
         if case.problem is None and path is not None:
-            owner = find_owner(path, partial(_describe, case, prepare))
+            owner = compare_inputs(path, partial(_describe_inputs, case, prepare))
             if owner == "same" and skip and _is_done(case, path, Path(output_dir), bids):
                 continue
             if owner == "changed":
@@ -81,21 +81,21 @@ def parse_shard(shard: str | None) -> tuple[int, int]:
     """
     if shard is None:
         return 1, 1
-    found = re.fullmatch(r"(\d+)/(\d+)", str(shard))
-    part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.fullmatch(r"(\d+)/(\d+)", str(shard))
+    part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= part <= parts:
         raise ValueError(f"shard is {shard!r}, expected part/parts, such as --shard 3/16.")
     return part, parts
 
 
-def _check_paths(cases: Sequence[Case], output_dir: str | os.PathLike, bids: bool) -> list[Path | None]:
+def _check_result_paths(cases: Sequence[Case], output_dir: str | os.PathLike, bids: bool) -> list[Path | None]:
     """The path of each case's result. A case whose result cannot be written there gets a problem."""
     inputs = {os.path.realpath(file) for case in cases for file in case.images}
     paths: list[Path | None] = []
     for case in cases:
         path, problem = None, None
         try:
-            path = result_path(output_dir, case.name, bids=bids)
+            path = make_result_path(output_dir, case.name, bids=bids)
             if os.path.realpath(path) in inputs:
                 problem = f"{case['image']}: its result would be written over {path}; name another output folder."
         except ValueError as error:
@@ -111,7 +111,7 @@ def _check_paths(cases: Sequence[Case], output_dir: str | os.PathLike, bids: boo
     return paths
 
 
-def _describe(case: Case, prepare: Callable[[Case], Any]) -> list[dict[str, Any]]:
+def _describe_inputs(case: Case, prepare: Callable[[Case], Any]) -> list[dict[str, Any]]:
     prepare(case)
     if case.problem is not None:
         raise ValueError(case.problem)
@@ -120,16 +120,16 @@ def _describe(case: Case, prepare: Callable[[Case], Any]) -> list[dict[str, Any]
 
 def _is_done(case: Case, path: Path, output: Path, bids: bool) -> bool:
     """Whether the results of a case are complete, and made by its weights."""
-    derived = len([*derived_path(output, case.name).glob("*/*.dcm")])
+    derived = len([*make_series_path(output, case.name).glob("*/*.dcm")])
     return (
-        _is_whole(path)
-        and ("label_map" not in case or _is_whole(label_path(output, case.name, bids)))
+        _is_complete(path)
+        and ("label_map" not in case or _is_complete(make_label_path(output, case.name, bids)))
         and (case["image"] not in case.series or derived == open_image(path).shape[2])
         and (case.choice is None or is_made_by(path, case.choice.offer.bundle, case.choice.offer.checkpoint))
     )
 
 
-def _is_whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     """Whether a result exists and is complete, by the size at the end of gzip files."""
     try:
         image: Any = open_image(path)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from ...io.affines import slice_permutation
-from ...io.images import image_or_none, open_image
+from ...io.affines import find_slice_permutation
+from ...io.images import open_image, open_image_or_none
 
 
 def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slice_axis: str) -> None:
@@ -26,10 +26,10 @@ def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: S
     lr: dict = {}
     hr: list = []
     for entry in [*source, *target]:
-        for key, found in (("hr", hr), ("lr", lr)):
-            mm = _spacing(entry[key], slice_axis) if key in entry else None
+        for key, path in (("hr", hr), ("lr", lr)):
+            mm = _read_spacing(entry[key], slice_axis) if key in entry else None
             if mm is not None:
-                hr.append(mm) if found is hr else lr.update({entry[key]: mm})
+                hr.append(mm) if path is hr else lr.update({entry[key]: mm})
     if not lr or not hr:
         return
     expected = np.median(hr, axis=0) * np.asarray(factors)
@@ -43,7 +43,7 @@ def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: S
         )
 
 
-def in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]:
+def measure_in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]:
     """Median spacing of the HR scans in plane.
 
     Args:
@@ -56,7 +56,7 @@ def in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]
     Raises:
         ValueError: when a scan's spacing differs from the median by more than 5 %, because kernels are in HR voxels.
     """
-    spacing = {entry["hr"]: found for entry in entries if (found := _spacing(entry["hr"], slice_axis)) is not None}
+    spacing = {entry["hr"]: size for entry in entries if (size := _read_spacing(entry["hr"], slice_axis)) is not None}
     if not spacing:
         return [1.0, 1.0]
     median = np.median(list(spacing.values()), axis=0)[:2]
@@ -71,13 +71,13 @@ def in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]
     return [float(mm) for mm in median]
 
 
-def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) -> list[float]:
+def measure_thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) -> list[float]:
     """Median spacing of the HR grid after super-resolution across slices.
 
     Args:
         entries: of MR, with "lr" (thick slices) or else "hr" (thin slices). Files that cannot be read are skipped here
             and reported when the volumes are loaded.
-        slice_axis: axis across the slices, "LR", "AP" or "SI", as from :func:`slice_axis_of`.
+        slice_axis: axis across the slices, "LR", "AP" or "SI", as from :func:`identify_slice_axis`.
         scale: HR slices per LR slice.
 
     Returns:
@@ -90,7 +90,7 @@ def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) 
     grids = {}
     for entry in entries:
         path, finer = (entry["lr"], [1, 1, scale]) if "lr" in entry else (entry["hr"], 1)
-        mm = _spacing(path, slice_axis)
+        mm = _read_spacing(path, slice_axis)
         if mm is not None:
             grids[path] = mm / finer
     if not grids:
@@ -107,13 +107,13 @@ def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) 
     return [float(mm) for mm in median]
 
 
-def cubes(mm: np.ndarray) -> tuple[float, ...]:
+def compute_cubic_scale(mm: np.ndarray) -> tuple[float, ...]:
     """The scale across slices that makes voxels of this spacing cubic, rounded to thousandths."""
     factor = max(1.0, round(float(mm[2] / np.sqrt(mm[0] * mm[1])), 3))
     return 1, 1, int(factor) if factor.is_integer() else factor
 
 
-def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
+def identify_slice_axis(entries: Sequence[Mapping], slice_axis: str) -> str:
     """The anatomical axis across the slices of all scans, also for volumes whose own spacing does not show it.
 
     Args:
@@ -130,32 +130,34 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
     """
     if slice_axis != "auto":
         return slice_axis
-    found: dict[str, str] = {}
+    axes: dict[str, str] = {}
     unclear: list[str] = []
     for path in (entry["lr"] if "lr" in entry else entry["hr"] for entry in entries):
-        image = image_or_none(path)
+        image = open_image_or_none(path)
         if image is None:
             continue  # a file that cannot be read is reported, with the others, when the volumes are loaded
         try:
-            order = slice_permutation(image.affine, "auto")
-            found[path] = next(axis for axis in ("LR", "AP", "SI") if slice_permutation(image.affine, axis) == order)
+            order = find_slice_permutation(image.affine, "auto")
+            axes[path] = next(
+                axis for axis in ("LR", "AP", "SI") if find_slice_permutation(image.affine, axis) == order
+            )
         except ValueError as error:
             unclear.append(f"{path}: {error}")
-    if len(set(found.values())) > 1:
+    if len(set(axes.values())) > 1:
         raise ValueError(
             "slice_axis is 'auto', expected the same axis across slices in all scans, but found:\n  "
-            + "\n  ".join(f"{path}: {axis}" for path, axis in found.items())
+            + "\n  ".join(f"{path}: {axis}" for path, axis in axes.items())
             + "\nTrain on one axis: leave the other scans out, or set the axis, for example --slice_axis SI."
         )
-    if unclear and not found:
+    if unclear and not axes:
         raise ValueError("slice_axis is 'auto', but no scan shows it:\n  " + "\n  ".join(unclear))
-    return next(iter(found.values()), "SI")
+    return next(iter(axes.values()), "SI")
 
 
-def _spacing(path: str, slice_axis: str) -> np.ndarray | None:
+def _read_spacing(path: str, slice_axis: str) -> np.ndarray | None:
     """Spacing of a file, in the order of the axes after SliceAxisd; None if it cannot be read."""
     try:
         affine = open_image(path).affine
-        return voxel_sizes(affine)[list(slice_permutation(affine, slice_axis))]
+        return voxel_sizes(affine)[list(find_slice_permutation(affine, slice_axis))]
     except Exception:
         return None  # a file that cannot be read is reported, with the others, when the volumes are loaded

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from monai.data import list_data_collate
 
-from ...runtime.progress import step
+from ...runtime.progress import begin_step
 from ..case import Case
 
 # Number of the case that this thread loads ahead; None in other threads.
@@ -44,21 +44,21 @@ class CaseLoader:
             for i, case in enumerate(cases):
                 batch = None
                 if case.problem is None:
-                    with case.catch():
+                    with case.catch_problem():
                         # What failed ahead is loaded again, because the case before may have needed the memory.
-                        batch = self._load(i) if following is None or following.exception() else following.result()
+                        batch = self._load_case(i) if following is None or following.exception() else following.result()
                 following = None
                 if self.ahead and i + 1 < len(cases) and cases[i + 1].problem is None:
                     following = pool.submit(self._load_ahead, i + 1)
                 yield batch
 
-    def _load(self, i: int) -> Any:
-        with step():
+    def _load_case(self, i: int) -> Any:
+        with begin_step():
             return list_data_collate([self.dataset[i]])
 
     def _load_ahead(self, i: int) -> Any:
         loading_ahead.set(i)
-        return self._load(i)
+        return self._load_case(i)
 
 
 def prepare_lr_hr(
@@ -76,11 +76,11 @@ def prepare_lr_hr(
         stacks ``(stacks,)``, and a guide by name.
     """
 
-    def moved(key: str) -> Any:
+    def to_device(key: str) -> Any:
         return batchdata[key].to(device, non_blocking=non_blocking) if key in batchdata else None
 
-    pair = moved("lr" if "lr" in batchdata else "image"), moved("hr")
+    pair = to_device("lr" if "lr" in batchdata else "image"), to_device("hr")
     if "stacks" in batchdata:
         stacks = [stack.to(device, non_blocking=non_blocking) for stack in batchdata["stacks"]]
-        return (*pair, (stacks,), {"guide": moved("guide")} if "guide" in batchdata else {})
-    return (*pair, (moved("guide"),), {}) if "guide" in batchdata else pair
+        return (*pair, (stacks,), {"guide": to_device("guide")} if "guide" in batchdata else {})
+    return (*pair, (to_device("guide"),), {}) if "guide" in batchdata else pair

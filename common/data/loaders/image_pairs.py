@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...degradations import Degradation, GaussianProfile, Interpolated
-from .slabs import AIR, PatchLoader, check_fit, cut, draw_start, tissue_masks
+from ...degradations import Degradation, DegradeAndInterpolate, GaussianProfile
+from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue
 from .volumes import VolumeCache
 
 _SMALLEST = 16  # pixels of an image that was made smaller
@@ -30,7 +30,9 @@ class ImagePairs:
     tissue: np.ndarray
 
     @classmethod
-    def of(cls, images: torch.Tensor, degradation: Degradation | Interpolated, scale: float = 1.0) -> ImagePairs:
+    def degrade_images(
+        cls, images: torch.Tensor, degradation: Degradation | DegradeAndInterpolate, scale: float = 1.0
+    ) -> ImagePairs:
         """Degrade images ``(n, 1, H, W)``, whole, because a degraded patch depends on its surroundings.
 
         Args:
@@ -40,21 +42,23 @@ class ImagePairs:
         """
         if scale < 1:
             shrink = GaussianProfile((1, 1 / scale, 1 / scale))
-            images = shrink(_without_rest(images, shrink))
-        hr = _without_rest(images, degradation.degradation if isinstance(degradation, Interpolated) else degradation)
+            images = shrink(_crop_to_factors(images, shrink))
+        hr = _crop_to_factors(
+            images, degradation.degradation if isinstance(degradation, DegradeAndInterpolate) else degradation
+        )
         lr = torch.cat([degradation(image.contiguous()) for image in hr.split(1)])
         return cls(hr, lr, (lr[:, 0] > AIR).permute(1, 2, 0).cpu().numpy())
 
     @classmethod
-    def at_scales(
-        cls, images: torch.Tensor, degradation: Degradation | Interpolated, scales: Sequence[float]
+    def degrade_at_scales(
+        cls, images: torch.Tensor, degradation: Degradation | DegradeAndInterpolate, scales: Sequence[float]
     ) -> list[ImagePairs]:
-        """:meth:`of` at several scales, without those below 1 that leave fewer than 16 rows or columns."""
+        """:meth:`degrade_images` at several scales, without those below 1 that leave fewer than 16 rows or columns."""
         smallest = min(images.shape[2:])
         fitting = [scale for scale in scales if scale == 1 or smallest * scale >= _SMALLEST]
-        return [cls.of(images, degradation, scale) for scale in fitting or [1.0]]
+        return [cls.degrade_images(images, degradation, scale) for scale in fitting or [1.0]]
 
-    def patch(self, size: Sequence[int], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw_patch(self, size: Sequence[int], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """A pair of patches, ``(1, p, f w)`` and ``(1, p, w)``, of at most this size, mirrored together at random."""
         height, width = (min(n, most) for n, most in zip(size, self.lr.shape[2:], strict=True))
         x, y, n = draw_start(self.tissue, (height, width, 1), rng)
@@ -65,14 +69,14 @@ class ImagePairs:
         return hr.flip(mirrored), lr.flip(mirrored)
 
 
-def _without_rest(images: torch.Tensor, degradation: Degradation) -> torch.Tensor:
+def _crop_to_factors(images: torch.Tensor, degradation: Degradation) -> torch.Tensor:
     """Crop images to multiples of a degradation's whole factors."""
     sizes = zip(images.shape[2:], degradation.factors[1:], strict=True)
     rows, columns = (n // factor * factor if isinstance(factor, int) else n for n, factor in sizes)
     return images[:, :, :rows, :columns]
 
 
-def images_across(volumes: torch.Tensor, axis: int) -> list[torch.Tensor]:
+def slice_images(volumes: torch.Tensor, axis: int) -> list[torch.Tensor]:
     """Images ``(n, 1, H, W)`` of volumes ``(B, 1, X, Y, Z)`` across an axis, and the same with H and W swapped."""
     images = volumes.movedim(2 + axis, 1).flatten(0, 1)
     return [images, images.transpose(2, 3)]
@@ -87,12 +91,13 @@ class ImagePairLoader(PatchLoader):
     Args:
         volumes: slices along the last axis, in [0, 1].
         key: of the volumes; "lr" to learn from the planes of LR scans.
-        degradation: as for :meth:`ImagePairs.of`.
+        degradation: as for :meth:`ImagePairs.degrade_images`.
         lr_patch: size ``(p, w)``.
         batch_size, seed, device: as for :class:`PatchLoader`.
         planes: axes of a volume (X, Y, Z) across which images are taken, with either image axis last; default those of
-            a :class:`~common.degradations.ZeroShotImages`.
-        scales: as of :meth:`ImagePairs.at_scales`; one is drawn for each patch; default as ``planes``, or the own size.
+            a :class:`~common.degradations.DegradeImages`.
+        scales: as of :meth:`ImagePairs.degrade_at_scales`; one is drawn for each patch; default as ``planes``, or the
+            own size.
 
     Raises:
         ValueError: when there are no such planes, or all images of a volume are smaller than a patch.
@@ -102,7 +107,7 @@ class ImagePairLoader(PatchLoader):
         self,
         volumes: VolumeCache,
         key: str,
-        degradation: Degradation | Interpolated,
+        degradation: Degradation | DegradeAndInterpolate,
         lr_patch: Sequence[int],
         batch_size: int,
         seed: int,
@@ -118,8 +123,8 @@ class ImagePairLoader(PatchLoader):
         self.lr_patch = tuple(lr_patch)
         self.pairs = []
         for item, entry in zip(volumes.items, volumes.data, strict=True):
-            stacks = [images for axis in planes for images in images_across(item[key][None], axis)]
-            pairs = [each for images in stacks for each in ImagePairs.at_scales(images, degradation, scales)]
+            stacks = [images for axis in planes for images in slice_images(item[key][None], axis)]
+            pairs = [each for images in stacks for each in ImagePairs.degrade_at_scales(images, degradation, scales)]
             large = [each for each in pairs if (np.array(each.lr.shape[2:]) >= self.lr_patch).all()]
             if not large:
                 sizes = sorted({tuple(each.lr.shape[2:]) for each in pairs})
@@ -130,9 +135,9 @@ class ImagePairLoader(PatchLoader):
                 )
             self.pairs.append(large)
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         stacks = self.pairs[int(rng.integers(len(self.pairs)))]
-        hr, lr = stacks[int(rng.integers(len(stacks)))].patch(self.lr_patch, rng)
+        hr, lr = stacks[int(rng.integers(len(stacks)))].draw_patch(self.lr_patch, rng)
         return {"hr": hr, "lr": lr}
 
 
@@ -170,22 +175,22 @@ class TripletLoader(PatchLoader):
         edge, slices = self.lr_patch
         across = 2 * reach + 1
         for size in ((edge, edge, max(3, slices)), (across, edge, slices), (edge, across, slices)):
-            check_fit(volumes, "lr", size, "target")
-        self.tissue = tissue_masks(volumes, "lr")
+            check_volume_sizes(volumes, "lr", size, "target")
+        self.tissue = find_tissue(volumes, "lr")
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         i = int(rng.integers(len(self.volumes)))
         volume, tissue = self.volumes[i]["lr"], self.tissue[i]
         edge, slices = self.lr_patch
-        rows = self._three(volume, tissue, 2, 1, (edge, edge, 3), rng)
+        rows = self._draw_triplet(volume, tissue, 2, 1, (edge, edge, 3), rng)
         axis, distance = int(rng.integers(2)), int(rng.integers(1, self.reach + 1))
         size = [edge, edge, slices]
         size[axis] = 2 * distance + 1
-        images = self._three(volume, tissue, axis, distance, size, rng)
+        images = self._draw_triplet(volume, tissue, axis, distance, size, rng)
         return dict(zip(("above", "slice", "below", "first", "second", "third"), (*rows, *images), strict=True))
 
     @staticmethod
-    def _three(
+    def _draw_triplet(
         volume: torch.Tensor,
         tissue: np.ndarray,
         axis: int,
@@ -194,7 +199,7 @@ class TripletLoader(PatchLoader):
         rng: np.random.Generator,
     ) -> list[torch.Tensor]:
         start = draw_start(tissue, size, rng)
-        images = list(cut(volume, start, size).movedim(axis + 1, 0)[::distance])
+        images = list(cut_patch(volume, start, size).movedim(axis + 1, 0)[::distance])
         flips = [dim for dim in (1, 2) if rng.integers(2)]
         images = [image.flip(flips) for image in images]
         return images[::-1] if rng.integers(2) else images

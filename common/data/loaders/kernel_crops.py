@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ...io.naming import case_name
-from ...runtime.memory import moved
-from ...values import check_whole
-from .slabs import AIR, PatchLoader, check_fit
+from ...io.naming import format_case
+from ...runtime.memory import move_to_device
+from ...values import check_whole_numbers
+from .slabs import AIR, PatchLoader, check_volume_sizes
 from .volumes import VolumeCache
 
 _TISSUE = 0.05  # of a slice's pixels, at least
@@ -36,7 +36,9 @@ class KernelCase:
     hr: list[torch.Tensor] = field(repr=False)
 
 
-def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step: int = 1) -> list[KernelCase]:
+def select_kernel_cases(
+    source: VolumeCache, target: VolumeCache, kernel_per: str, slice_step: int = 1
+) -> list[KernelCase]:
     """Choose the LR and HR slices for each kernel.
 
     HR slices are from source volumes of the same subject, or of all if the source lacks it. For the kernel of one
@@ -46,40 +48,46 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
 
     Args:
         source, target: volumes with the key "hr", and with the key "lr".
-        per: "slice" for a kernel a slice, or "volume" for one a volume.
+        kernel_per: "slice" for a kernel a slice, or "volume" for one a volume.
         slice_step: distance between the slices of the LR volumes that are used, in slices.
 
     Raises:
-        ValueError: when ``per`` is neither, the step is less than 1, or a volume is all air.
+        ValueError: when ``kernel_per`` is neither, the step is less than 1, or a volume is all air.
     """
-    if per not in ("slice", "volume"):
-        raise ValueError(f"kernel_per is {per!r}, expected slice or volume.")
-    check_whole(slice_step=slice_step)
-    hr = [_tissue_slices(volume["hr"], entry) for volume, entry in zip(source.items, source.data, strict=True)]
+    if kernel_per not in ("slice", "volume"):
+        raise ValueError(f"kernel_per is {kernel_per!r}, expected slice or volume.")
+    check_whole_numbers(slice_step=slice_step)
+    hr = [_find_tissue_slices(volume["hr"], entry) for volume, entry in zip(source.items, source.data, strict=True)]
     cases, left_out = [], 0
     alone: set[str] = set()
     for volume, affine, entry in zip(target.items, target.affines, target.data, strict=True):
-        found = _tissue_slices(volume["lr"], entry)
-        left_out += volume["lr"].shape[-1] - len(found)
+        tissue_slices = _find_tissue_slices(volume["lr"], entry)
+        left_out += volume["lr"].shape[-1] - len(tissue_slices)
         planes = volume["lr"][0]
         subject = entry.get("subject")
-        own = [i for i, other in enumerate(source.data) if subject is not None and other.get("subject") == subject]
-        if not own and subject is not None:
+        same_subject = [
+            i for i, other in enumerate(source.data) if subject is not None and other.get("subject") == subject
+        ]
+        if not same_subject and subject is not None:
             alone.add(str(subject))
-        pooled = [source.items[i]["hr"][0][..., z] for i in own or range(len(source)) for z in _spread(hr[i])]
+        pooled = [
+            source.items[i]["hr"][0][..., z] for i in same_subject or range(len(source)) for z in _select_evenly(hr[i])
+        ]
         name = str(entry.get("lr", entry.get("hr")))
-        if per == "volume":
-            cases.append(KernelCase(name, None, [planes[..., z] for z in _spread(found[::slice_step])], pooled))
+        if kernel_per == "volume":
+            cases.append(
+                KernelCase(name, None, [planes[..., z] for z in _select_evenly(tissue_slices[::slice_step])], pooled)
+            )
             continue
-        for z in found[::slice_step]:
+        for z in tissue_slices[::slice_step]:
             same = []
-            for i in own:
-                there = _nearest(affine.get("lr"), planes.shape, z, source.affines[i].get("hr"))
+            for i in same_subject:
+                there = _find_nearest_slice(affine.get("lr"), planes.shape, z, source.affines[i].get("hr"))
                 if there in hr[i]:
                     same.append(source.items[i]["hr"][0][..., there])
             cases.append(KernelCase(name, z, [planes[..., z]], same or pooled))
-    _report_sharp(cases)
-    if per == "slice" and alone:
+    _warn_of_sharp_scans(cases)
+    if kernel_per == "slice" and alone:
         print(
             f"kernels: the source has no HR scan of {', '.join(sorted(alone))}; kernels of single slices are then less "
             "accurate than those of volumes (kernel_per volume)"
@@ -91,9 +99,9 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
 
 def check_target(target: VolumeCache, lr_crop: int) -> None:
     """Raise a ValueError for LR volumes, key "lr", that are all air or smaller than a crop of this edge."""
-    check_fit(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
+    check_volume_sizes(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
     for item, entry in zip(target.items, target.data, strict=True):
-        _tissue_slices(item["lr"], entry)
+        _find_tissue_slices(item["lr"], entry)
 
 
 class KernelCropLoader(PatchLoader):
@@ -104,7 +112,7 @@ class KernelCropLoader(PatchLoader):
     magnitude of the gradient in the crop (Huang et al. 2021, section 2.A.2).
 
     Args:
-        source, target: as for :func:`kernel_cases`, to check their sizes.
+        source, target: as for :func:`select_kernel_cases`, to check their sizes.
         cases: one for each kernel.
         crop, lr_crop: edges c and d of HR and LR crops in pixels.
         crops: of each kernel and kind in a batch, as the ``batch_size`` of :class:`PatchLoader`.
@@ -126,12 +134,12 @@ class KernelCropLoader(PatchLoader):
         device: torch.device | str,
     ) -> None:
         super().__init__(crops, seed, device, "crops")
-        check_fit(source, "hr", (crop, crop, 1), "source", "crop")
-        check_fit(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
+        check_volume_sizes(source, "hr", (crop, crop, 1), "source", "crop")
+        check_volume_sizes(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
         self.cases = list(cases)
         self.crops = crops
-        self.hr = _Bank([case.hr for case in cases], crop, self.device)
-        self.lr = _Bank([case.lr for case in cases], lr_crop, self.device)
+        self.hr = _SliceBank([case.hr for case in cases], crop, self.device)
+        self.lr = _SliceBank([case.lr for case in cases], lr_crop, self.device)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         while True:
@@ -139,11 +147,11 @@ class KernelCropLoader(PatchLoader):
             # Row by row, so that a kernel's crops do not depend on the number of kernels.
             rng = np.random.default_rng([self.seed, self.iteration])
             draws = torch.from_numpy(rng.random((len(self.cases), self.crops, 4)))
-            draws = moved(draws[:, list(self.samples)], self.device)
-            yield {"hr": self.hr.crops(draws[..., :2]), "lr": self.lr.crops(draws[..., 2:])}
+            draws = move_to_device(draws[:, list(self.samples)], self.device)
+            yield {"hr": self.hr.cut_crops(draws[..., :2]), "lr": self.lr.cut_crops(draws[..., 2:])}
 
 
-class _Bank:
+class _SliceBank:
     """Slices of many sizes in one tensor, to cut crops of many cases by one operation."""
 
     def __init__(self, cases: Sequence[Sequence[torch.Tensor]], crop: int, device: torch.device) -> None:
@@ -151,24 +159,24 @@ class _Bank:
         known = {(plane.data_ptr(), plane.shape): plane for case in cases for plane in case}
         index, slices = {key: i for i, key in enumerate(known)}, list(known.values())
         members = [[index[plane.data_ptr(), plane.shape] for plane in case] for case in cases]
-        places = [_places(plane, crop) for plane in slices]
+        places = [_accumulate_crop_weights(plane, crop) for plane in slices]
         self.crop = crop
         self.pixels = torch.cat([plane.flatten() for plane in slices]).to(device)
         # Slice i's share of the places ends at i + 1, so that one search finds the place in any slice.
         self.places = torch.cat([i + share for i, share in enumerate(places)]).to(device)
 
-        def table(values: Iterable[int]) -> torch.Tensor:
+        def to_tensor(values: Iterable[int]) -> torch.Tensor:
             return torch.tensor(list(values), device=device)
 
-        self.widths = table(plane.shape[1] for plane in slices)
-        self.first_pixel = table([0, *np.cumsum([plane.numel() for plane in slices])[:-1]])
-        self.first_place = table([0, *np.cumsum([len(share) for share in places])[:-1]])
-        self.last_place = self.first_place + table(len(share) - 1 for share in places)
-        self.members = table(i for own in members for i in own)
-        self.counts = table(len(own) for own in members)
-        self.first_member = table([0, *np.cumsum([len(own) for own in members])[:-1]])
+        self.widths = to_tensor(plane.shape[1] for plane in slices)
+        self.first_pixel = to_tensor([0, *np.cumsum([plane.numel() for plane in slices])[:-1]])
+        self.first_place = to_tensor([0, *np.cumsum([len(share) for share in places])[:-1]])
+        self.last_place = self.first_place + to_tensor(len(share) - 1 for share in places)
+        self.members = to_tensor(i for case_slices in members for i in case_slices)
+        self.counts = to_tensor(len(case_slices) for case_slices in members)
+        self.first_member = to_tensor([0, *np.cumsum([len(case_slices) for case_slices in members])[:-1]])
 
-    def crops(self, draws: torch.Tensor) -> torch.Tensor:
+    def cut_crops(self, draws: torch.Tensor) -> torch.Tensor:
         """Convert draws ``(cases, crops, 2)`` in [0, 1) to crops ``(cases, crops, c, c)``."""
         chosen = (draws[..., 0] * self.counts[:, None]).long()
         plane = self.members[self.first_member[:, None] + chosen]
@@ -182,22 +190,24 @@ class _Bank:
         return self.pixels[pixel]
 
 
-def _places(plane: torch.Tensor, crop: int) -> torch.Tensor:
+def _accumulate_crop_weights(plane: torch.Tensor, crop: int) -> torch.Tensor:
     """Cumulated probability of the places of a crop in a slice, row by row, float64."""
     rows, columns = torch.gradient(plane)
     weight = F.avg_pool2d(torch.hypot(rows, columns)[None, None], crop, stride=1).double().flatten()
     return weight.cumsum(0) / weight.sum()
 
 
-def _tissue_slices(volume: torch.Tensor, entry: Mapping) -> list[int]:
+def _find_tissue_slices(volume: torch.Tensor, entry: Mapping) -> list[int]:
     share = (volume[0] > AIR).double().mean(dim=(0, 1))
-    found = (share >= _TISSUE).nonzero().flatten().tolist()
-    if not found:
-        raise ValueError(f"{case_name(entry)}: every slice is (nearly) all air, so there is nothing to learn from.")
-    return found
+    slices = (share >= _TISSUE).nonzero().flatten().tolist()
+    if not slices:
+        raise ValueError(f"{format_case(entry)}: every slice is (nearly) all air, so there is nothing to learn from.")
+    return slices
 
 
-def _nearest(lr_affine: np.ndarray | None, lr_shape: Sequence[int], z: int, hr_affine: np.ndarray | None) -> int:
+def _find_nearest_slice(
+    lr_affine: np.ndarray | None, lr_shape: Sequence[int], z: int, hr_affine: np.ndarray | None
+) -> int:
     """The HR slice that is nearest to the centre of LR slice z; without affines, of the same number."""
     if lr_affine is None or hr_affine is None:
         return z
@@ -205,14 +215,14 @@ def _nearest(lr_affine: np.ndarray | None, lr_shape: Sequence[int], z: int, hr_a
     return round(float(np.linalg.solve(hr_affine, centre)[2]))
 
 
-def _report_sharp(cases: Sequence[KernelCase]) -> None:
+def _warn_of_sharp_scans(cases: Sequence[KernelCase]) -> None:
     """Warn of LR volumes with more detail than HR slices that are sampled at every other pixel."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    details: dict[str, list[tuple[float, float]]] = {}
     for case in cases:
-        lr = np.median([_detail(plane) for plane in case.lr])
-        hr = np.median([_detail(plane[::2, ::2]) for plane in case.hr])
-        found.setdefault(case.volume, []).append((float(lr), float(hr)))
-    for volume, values in found.items():
+        lr = np.median([_measure_detail(plane) for plane in case.lr])
+        hr = np.median([_measure_detail(plane[::2, ::2]) for plane in case.hr])
+        details.setdefault(case.volume, []).append((float(lr), float(hr)))
+    for volume, values in details.items():
         lr, hr = np.median(values, axis=0)
         if lr > hr:
             print(
@@ -221,14 +231,14 @@ def _report_sharp(cases: Sequence[KernelCase]) -> None:
             )
 
 
-def _detail(plane: torch.Tensor) -> float:
+def _measure_detail(plane: torch.Tensor) -> float:
     """Mean difference of tissue from its 3x3 mean, as a share of the mean of tissue."""
     smooth = F.avg_pool2d(plane[None, None], 3, 1)[0, 0]
     tissue = smooth > AIR
     return float((plane[1:-1, 1:-1] - smooth)[tissue].abs().mean() / smooth[tissue].mean())
 
 
-def _spread(slices: Sequence[int]) -> list[int]:
+def _select_evenly(slices: Sequence[int]) -> list[int]:
     """Select at most ``_SLICES`` slices, evenly spread."""
     if len(slices) <= _SLICES:
         return list(slices)

@@ -11,28 +11,30 @@ import torch.distributed as dist
 from torch.nn import functional as F
 
 from ...degradations import Degradation
-from ...io.naming import case_name
-from ...physics.noise import noise_in_air
-from ...physics.noise import noise_levels as measure_noise
-from ...physics.scale import along_each_axis, in_plane, patch_of
-from ...runtime.memory import moved
-from ...values import check_whole, is_true
+from ...io.naming import format_case
+from ...physics.noise import estimate_noise_in_air
+from ...physics.noise import estimate_noise_levels as measure_noise
+from ...physics.scale import get_in_plane_number, get_volume_scale, make_patch_size
+from ...runtime.memory import move_to_device
+from ...values import check_whole_numbers, parse_bool
 from ..lists.spacing import check_scale
 from .volumes import VolumeCache
 
 AIR = 0.05  # of the normalised intensity
 _TISSUE = 0.3  # least share of tissue in a slab, if the volume has such slabs
 _TRIES = 20
-_TURNS = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # orders of a volume's axes; each has another axis across the slabs
+_ORIENTATIONS = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # orders of a volume's axes; each has another axis across the slabs
 
 
 def stack_on(device: torch.device, tensors: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Stack tensors of one shape and device by name: ``(number, ...)``. A GPU gets the stacks without a wait."""
     stacks = {name: torch.stack(list(parts)) for name, parts in tensors.items()}
-    return {name: each if each.device.type == device.type else moved(each, device) for name, each in stacks.items()}
+    return {
+        name: each if each.device.type == device.type else move_to_device(each, device) for name, each in stacks.items()
+    }
 
 
-def tissue_masks(volumes: VolumeCache, key: str) -> list[np.ndarray]:
+def find_tissue(volumes: VolumeCache, key: str) -> list[np.ndarray]:
     """Masks ``(X, Y, Z)`` of each volume without air, in main memory, so that no draw waits for a GPU."""
     # Slice by slice in memory, as most patches are cut.
     masks = [(item[key][0] > AIR).permute(2, 0, 1).contiguous().cpu() for item in volumes.items]
@@ -46,20 +48,20 @@ def draw_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator
     enough = _TISSUE * -(-size[0] // 2) * -(-size[1] // 2)
     for _ in range(_TRIES):
         start = x, y, z = [int(rng.integers(n - k + 1)) for n, k in zip(tissue.shape, size, strict=True)]
-        found = np.count_nonzero(tissue[x : x + size[0] : 2, y : y + size[1] : 2, z + size[2] // 2])
-        if found > most:
-            best, most = start, found
+        tissue_voxels = np.count_nonzero(tissue[x : x + size[0] : 2, y : y + size[1] : 2, z + size[2] // 2])
+        if tissue_voxels > most:
+            best, most = start, tissue_voxels
         if most >= enough:
             break
     return best
 
 
-def draw_gains(most: float, slices: int, rng: np.random.Generator) -> torch.Tensor:
-    """Draw the brightness of thick slices ``(1, 1, slices)``: log-normal, with a deviation of at most ``most``."""
-    return torch.from_numpy(np.exp(most * rng.random() * rng.standard_normal((1, 1, slices)))).float()
+def draw_gains(largest: float, slices: int, rng: np.random.Generator) -> torch.Tensor:
+    """Draw the brightness of thick slices ``(1, 1, slices)``: log-normal, with a deviation of at most ``largest``."""
+    return torch.from_numpy(np.exp(largest * rng.random() * rng.standard_normal((1, 1, slices)))).float()
 
 
-def cut(volume: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
+def cut_patch(volume: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
     """A patch of ``(1, X, Y, Z)``, by its first voxel and its size; not a copy."""
     return volume[:, start[0] : start[0] + size[0], start[1] : start[1] + size[1], start[2] : start[2] + size[2]]
 
@@ -69,18 +71,18 @@ def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[i
     first = [max(a - margin, 0) for a in start]
     last = [min(a + k + margin, n) for a, k, n in zip(start, size, volume.shape[1:], strict=True)]
     missing = [(f - a + margin, a + k + margin - b) for a, k, f, b in zip(start, size, first, last, strict=True)]
-    inner = cut(volume, first, [b - f for f, b in zip(first, last, strict=True)])
+    inner = cut_patch(volume, first, [b - f for f, b in zip(first, last, strict=True)])
     if not any(n for pair in missing for n in pair):
         return inner
     return F.pad(inner[None], [n for pair in reversed(missing) for n in pair], mode="replicate")[0]
 
 
-def permuted(tissue: np.ndarray, order: Sequence[int]) -> np.ndarray:
+def permute_axes(tissue: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """A mask with its axes in the order of those of a channel-first volume."""
     return tissue.transpose([axis - 1 for axis in order[1:]])
 
 
-def across_any_axis(any_axis: bool | str | None, factors: Sequence[int], fourier_encoded: Sequence[bool | str]) -> bool:
+def check_any_axis(any_axis: bool | str | None, factors: Sequence[int], fourier_encoded: Sequence[bool | str]) -> bool:
     """Whether slabs are cut across any axis of a volume, not the last only.
 
     Args:
@@ -91,10 +93,10 @@ def across_any_axis(any_axis: bool | str | None, factors: Sequence[int], fourier
     Raises:
         ValueError: when ``any_axis`` is true and the axes are not alike.
     """
-    encoded = {is_true(each, "fourier_encoded") for each in fourier_encoded}
+    encoded = {parse_bool(each, "fourier_encoded") for each in fourier_encoded}
     if any_axis is None:
         return len(set(factors)) == 1 and encoded == {True}
-    any_axis = is_true(any_axis, "any_axis")
+    any_axis = parse_bool(any_axis, "any_axis")
     if any_axis and len(encoded) > 1:
         raise ValueError(
             "any_axis is true, but the axes are not encoded alike (fourier_encoded): slabs of one kind cannot be "
@@ -103,15 +105,21 @@ def across_any_axis(any_axis: bool | str | None, factors: Sequence[int], fourier
     return any_axis
 
 
-def check_fit(
-    volumes: VolumeCache, key: str, size: Sequence[int], group: str, option: str = "lr_patch", turned: bool = False
+def check_volume_sizes(
+    volumes: VolumeCache,
+    key: str,
+    size: Sequence[int],
+    group: str,
+    option: str = "lr_patch",
+    any_orientation: bool = False,
 ) -> None:
-    """Refuse volumes smaller than a patch of this size, which ``option`` sets; with ``turned`` in any orientation."""
+    """Refuse volumes smaller than a patch of this size, which ``option`` sets; with ``any_orientation`` in any
+    orientation."""
     for item, entry in zip(volumes.items, volumes.data, strict=True):
         shape = tuple(item[key].shape[1:])
-        if any(n < (max(size) if turned else k) for n, k in zip(shape, size, strict=True)):
+        if any(n < (max(size) if any_orientation else k) for n, k in zip(shape, size, strict=True)):
             raise ValueError(
-                f"group '{group}', {case_name(entry)}: the {key} volume has {shape} voxels, fewer than the patch "
+                f"group '{group}', {format_case(entry)}: the {key} volume has {shape} voxels, fewer than the patch "
                 f"{tuple(size)}; use a smaller {option}, or leave the volume out."
             )
 
@@ -127,7 +135,7 @@ class PatchLoader:
     """
 
     def __init__(self, batch_size: int, seed: int, device: torch.device | str, option: str = "batch_size") -> None:
-        check_whole(**{option: batch_size})
+        check_whole_numbers(**{option: batch_size})
         world = dist.get_world_size() if dist.is_initialized() else 1
         if batch_size % world:
             raise ValueError(
@@ -147,15 +155,15 @@ class PatchLoader:
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         while True:
             self.iteration += 1
-            yield self._batch(
-                [self._sample(np.random.default_rng([self.seed, self.iteration, i])) for i in self.samples]
+            yield self._make_batch(
+                [self._draw_sample(np.random.default_rng([self.seed, self.iteration, i])) for i in self.samples]
             )
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, Any]:
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, Any]:
         """Draw one sample; tensors stay on the device of the volumes, and their values are not read."""
         raise NotImplementedError(f"{type(self).__name__} must implement _sample(rng) -> tensors by name.")
 
-    def _batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def _make_batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """A batch of samples, on the device."""
         return stack_on(self.device, {key: [sample[key] for sample in samples] for key in samples[0]})
 
@@ -165,23 +173,23 @@ class _SlabLoader(PatchLoader):
 
     def __init__(self, lr_patch: Sequence[int], factors: Sequence[int], any_axis: bool | str, *options: Any) -> None:
         super().__init__(*options)
-        factors = along_each_axis(factors)
-        self.any_axis = is_true(any_axis, "any_axis")
+        factors = get_volume_scale(factors)
+        self.any_axis = parse_bool(any_axis, "any_axis")
         if self.any_axis and len(set(factors)) > 1:
             raise ValueError(f"any_axis needs the same factor along each axis, got {tuple(factors)}; set it false.")
         self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
-        self.turns = torch.tensor(_TURNS, device=self.device)
+        self.slab_orientations = torch.tensor(_ORIENTATIONS, device=self.device)
 
     def _draw(
         self, volumes: VolumeCache, masks: Sequence[np.ndarray], size: Sequence[int], rng: np.random.Generator
     ) -> tuple[int, dict[str, torch.Tensor], list[int], torch.Tensor]:
         """Draw a volume and a slab of this size: index, turned volumes, first voxel, and turn."""
         i = int(rng.integers(len(volumes)))
-        turn = int(rng.integers(len(_TURNS))) if self.any_axis else 0
-        order = (0, *(axis + 1 for axis in _TURNS[turn]))
+        turn = int(rng.integers(len(_ORIENTATIONS))) if self.any_axis else 0
+        order = (0, *(axis + 1 for axis in _ORIENTATIONS[turn]))
         item = {key: volume.permute(order) for key, volume in volumes[i].items()}
-        return i, item, draw_start(permuted(masks[i], order), size, rng), self.turns[turn]
+        return i, item, draw_start(permute_axes(masks[i], order), size, rng), self.slab_orientations[turn]
 
 
 class UnpairedSlabLoader(_SlabLoader):
@@ -189,7 +197,8 @@ class UnpairedSlabLoader(_SlabLoader):
 
     A batch is ``{"hr": (B, 1, sx h, sy w, sz z), "lr": (B, 1, h, w, z)}``, and
 
-    - ``"turn"`` and ``"lr_turn"``, ``(B, 3)``: the volume's axis along each axis of the HR and LR slab;
+    - ``"slab_orientation"`` and ``"lr_slab_orientation"``, ``(B, 3)``: the volume's axis along each axis of the HR and
+      LR slab;
     - with a margin ``"hr_context"``: the same place in the volume "hr_band", with the margin on every side;
     - with a margin ``"noise": (B, 2, h, w, z)``: normal noise for the two channels of a receiver. Its standard
       deviation is drawn for each slab and reduced by the source's own noise. So is ``"training_noise"``;
@@ -238,43 +247,52 @@ class UnpairedSlabLoader(_SlabLoader):
         training_noise: Sequence[float] | None = None,
         paired: bool = False,
     ) -> None:
-        super().__init__(patch_of(lr_patch, slices), factors, any_axis, batch_size, seed, device)
+        super().__init__(make_patch_size(lr_patch, slices), factors, any_axis, batch_size, seed, device)
         if slice_axis is not None:
             check_scale(source.data, target.data, factors, slice_axis)
         self.paired, self.margin = paired, margin
-        check_fit(source, "hr", self.hr_patch, "source", turned=self.any_axis)
-        check_fit(target, "lr", self.lr_patch, "target", turned=self.any_axis)
+        check_volume_sizes(source, "hr", self.hr_patch, "source", any_orientation=self.any_axis)
+        check_volume_sizes(target, "lr", self.lr_patch, "target", any_orientation=self.any_axis)
         self.source, self.target = source, target
-        self.source_tissue, self.target_tissue = tissue_masks(source, "hr"), tissue_masks(target, "lr")
+        self.source_tissue, self.target_tissue = find_tissue(source, "hr"), find_tissue(target, "lr")
         if margin is None:
             return
         noise_levels = measure_noise(target.items) if noise_levels is None else noise_levels
-        self.noise_levels = checked_levels(noise_levels=noise_levels)
-        self.training_noise = checked_levels(training_noise=noise_levels if training_noise is None else training_noise)
+        self.noise_levels = check_noise_levels(noise_levels=noise_levels)
+        self.training_noise = check_noise_levels(
+            training_noise=noise_levels if training_noise is None else training_noise
+        )
         # Sampled as LR is: noise within its band has no more power there.
         fx, fy, fz = factors
         samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.items)
-        self.source_noise = [noise_in_air(sample).nan_to_num(0.0).item() for sample in samples]
+        self.source_noise = [estimate_noise_in_air(sample).nan_to_num(0.0).item() for sample in samples]
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        i, source, start, turn = self._draw(self.source, self.source_tissue, self.hr_patch, rng)
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        i, source, start, orientation = self._draw(self.source, self.source_tissue, self.hr_patch, rng)
         sample = {}
         if self.paired:
             lr_start = [a // f for a, f in zip(start, self.factors, strict=True)]
             start = [a * f for a, f in zip(lr_start, self.factors, strict=True)]
-            sample["lr_source"] = cut(source["lr"], lr_start, self.lr_patch)
-        hr = cut(source["hr"], start, self.hr_patch)
-        _, target, place, lr_turn = self._draw(self.target, self.target_tissue, self.lr_patch, rng)
+            sample["lr_source"] = cut_patch(source["lr"], lr_start, self.lr_patch)
+        hr = cut_patch(source["hr"], start, self.hr_patch)
+        _, target, place, lr_orientation = self._draw(self.target, self.target_tissue, self.lr_patch, rng)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5 and not self.paired]
-        lr = cut(target["lr"], place, self.lr_patch).flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
-        sample |= {"hr": hr.flip(mirrored), "lr": lr, "turn": turn, "lr_turn": lr_turn}
+        lr = cut_patch(target["lr"], place, self.lr_patch).flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
+        sample |= {
+            "hr": hr.flip(mirrored),
+            "lr": lr,
+            "slab_orientation": orientation,
+            "lr_slab_orientation": lr_orientation,
+        }
         if self.margin is None:
             return sample
         context = cut_with_margin(source["hr_band"], start, self.hr_patch, self.margin)
-        own = self.source_noise[i]
-        added = _added(self.noise_levels, own, rng)
+        existing = self.source_noise[i]
+        added = _draw_added_noise(self.noise_levels, existing, rng)
         normal = torch.from_numpy(rng.standard_normal((2, *self.lr_patch), dtype=np.float32))
-        further = added if self.training_noise == self.noise_levels else _added(self.training_noise, own, rng)
+        further = (
+            added if self.training_noise == self.noise_levels else _draw_added_noise(self.training_noise, existing, rng)
+        )
         return sample | {
             "hr_context": context.flip(mirrored),
             "noise": added * normal,
@@ -282,7 +300,7 @@ class UnpairedSlabLoader(_SlabLoader):
         }
 
 
-def checked_levels(**named: Sequence[float]) -> list[float]:
+def check_noise_levels(**named: Sequence[float]) -> list[float]:
     """Noise levels by name. Raises a ValueError unless they are one or more numbers of at least 0."""
     ((name, levels),) = named.items()
     if not isinstance(levels, (list, tuple)) or not levels or not all(level >= 0 for level in levels):
@@ -292,18 +310,19 @@ def checked_levels(**named: Sequence[float]) -> list[float]:
     return list(levels)
 
 
-def _added(levels: Sequence[float], own: float, rng: np.random.Generator) -> float:
+def _draw_added_noise(levels: Sequence[float], existing: float, rng: np.random.Generator) -> float:
     """Draw a level, and return the noise to add to existing noise to reach it."""
     level = levels[int(rng.integers(len(levels)))]
-    return max(0.0, level**2 - own**2) ** 0.5
+    return max(0.0, level**2 - existing**2) ** 0.5
 
 
 class PairedSlabLoader(_SlabLoader):
-    """LR slabs and HR slabs at the same place, for supervised training, with "turn" as in :class:`UnpairedSlabLoader`.
+    """LR slabs and HR slabs at the same place, for supervised training, with "slab_orientation" as in
+    :class:`UnpairedSlabLoader`.
 
-    With ``turned`` each pair is mirrored along its first axis at random, and turned in plane by 0 to 3 quarter turns.
-    This is done if the degradation treats all of these alike (``Degradation.turns_alike``). With k-space truncation,
-    LR voxel i lies on HR voxel s i, which is not true for a mirrored pair.
+    With ``augment`` each pair is mirrored along its first axis at random, and turned in plane by 0 to 3 quarter turns.
+    This is done if the degradation treats all of these alike (``Degradation.commutes_with_rotations``). With k-space
+    truncation, LR voxel i lies on HR voxel s i, which is not true for a mirrored pair.
 
     Args:
         volumes: with the keys "hr" and "lr"; HR has ``factors`` times the voxels of LR on each axis.
@@ -312,9 +331,9 @@ class PairedSlabLoader(_SlabLoader):
         batch_size, seed, device: as for :class:`PatchLoader`.
         slices: of an LR slab, if ``lr_patch`` is one number.
         any_axis: as for :class:`UnpairedSlabLoader`.
-        chance: whether a batch has ``"chance": (B, 1)`` for a loss, uniform random numbers from 0 to 1. Drawn here,
-            they are the same on every device.
-        turned: whether pairs are mirrored and turned in plane, if the degradation treats these alike; patches must be
+        random_numbers: whether a batch has ``"random_numbers": (B, 1)`` for a loss, uniform random numbers from 0 to 1.
+            Drawn here, they are the same on every device.
+        augment: whether pairs are mirrored and turned in plane, if the degradation treats these alike; patches must be
             square there.
 
     Raises:
@@ -331,34 +350,34 @@ class PairedSlabLoader(_SlabLoader):
         device: torch.device | str,
         slices: int = 1,
         any_axis: bool | str = False,
-        chance: bool | str = False,
-        turned: bool | str = False,
+        random_numbers: bool | str = False,
+        augment: bool | str = False,
     ) -> None:
-        factors, lr_patch = degradation.factors, patch_of(lr_patch, slices)
+        factors, lr_patch = degradation.factors, make_patch_size(lr_patch, slices)
         if lr_patch[2] == 1:
-            in_plane(factors)
+            get_in_plane_number(factors)
         super().__init__(lr_patch, factors, any_axis, batch_size, seed, device)
-        self.chance = is_true(chance, "chance")
-        self.turned = is_true(turned, "turned") and degradation.turns_alike()
-        if self.turned and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
+        self.random_numbers = parse_bool(random_numbers, "random_numbers")
+        self.augment = parse_bool(augment, "augment") and degradation.commutes_with_rotations()
+        if self.augment and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
             raise ValueError(
                 f"lr_patch is {list(lr_patch)} and the factors are {list(factors)}: slabs that are turned need equal "
                 "sizes along the first two axes."
             )
-        check_fit(volumes, "lr", self.lr_patch, "source", turned=self.any_axis)
+        check_volume_sizes(volumes, "lr", self.lr_patch, "source", any_orientation=self.any_axis)
         for item, entry in zip(volumes.items, volumes.data, strict=True):
             hr, lr = item["hr"].shape[1:], item["lr"].shape[1:]
             if any(a != b * f for a, b, f in zip(hr, lr, factors, strict=True)):
                 raise ValueError(f"{entry}: HR has {tuple(hr)} voxels and LR {tuple(lr)}; factors are {factors}.")
         self.volumes = volumes
-        self.tissue = tissue_masks(volumes, "lr")
+        self.tissue = find_tissue(volumes, "lr")
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        _, item, start, turn = self._draw(self.volumes, self.tissue, self.lr_patch, rng)
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        _, item, start, orientation = self._draw(self.volumes, self.tissue, self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
-        pair = {"hr": cut(item["hr"], hr_start, self.hr_patch), "lr": cut(item["lr"], start, self.lr_patch)}
-        if self.turned:
+        pair = {"hr": cut_patch(item["hr"], hr_start, self.hr_patch), "lr": cut_patch(item["lr"], start, self.lr_patch)}
+        if self.augment:
             mirrored, quarters = bool(rng.integers(2)), int(rng.integers(4))
             pair = {key: (slab.flip(1) if mirrored else slab).rot90(quarters, (1, 2)) for key, slab in pair.items()}
-        chance = {"chance": torch.from_numpy(rng.random(1, dtype=np.float32))} if self.chance else {}
-        return pair | {"turn": turn} | chance
+        chance = {"random_numbers": torch.from_numpy(rng.random(1, dtype=np.float32))} if self.random_numbers else {}
+        return pair | {"slab_orientation": orientation} | chance

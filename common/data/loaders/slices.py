@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from ...degradations import GaussianProfile
-from .slabs import PatchLoader, check_fit, checked_levels, draw_start, stack_on, tissue_masks
+from .slabs import PatchLoader, check_noise_levels, check_volume_sizes, draw_start, find_tissue, stack_on
 from .volumes import VolumeCache
 
 _BEYOND = 4  # pixels around a window: two for the cubic kernel, and two for rounding
@@ -73,17 +73,17 @@ class SliceLoader(PatchLoader):
             raise ValueError(f"SliceLoader: scales are {scales}, expected factors of more than 0 and at most 1.")
         self.patch, self.margin = patch, margin
         self.angles, self.scales, self.guide_shift = range(0, 360, angle_step), tuple(scales), guide_shift
-        check_fit(volumes, "hr", (patch, patch, 1), group, self.option)
+        check_volume_sizes(volumes, "hr", (patch, patch, 1), group, self.option)
         volumes.keep_by_slice()
         self.volumes = volumes
-        self.tissue = tissue_masks(volumes, "hr")
+        self.tissue = find_tissue(volumes, "hr")
         size = patch + 2 * margin
         # Before its resolution is reduced, a window has more pixels. Their number is rounded, so it does not quite fit
         # the scale; the reduction gives exactly the size.
         self.sources = [math.floor(size / scale + 0.5) for scale in self.scales]
         self.profiles = [GaussianProfile((1, source / size, source / size)) for source in self.sources]
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, Any]:
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, Any]:
         i = int(rng.integers(len(self.volumes)))
         first, second, z = draw_start(self.tissue[i], (self.patch, self.patch, 1), rng)
         angle = self.angles[int(rng.integers(len(self.angles)))]
@@ -91,14 +91,14 @@ class SliceLoader(PatchLoader):
         mirrored = rng.random() < 0.5
         x, y = (start + (self.patch - 1) / 2 for start in (first, second))
         planes = {key: volume[0, ..., z] for key, volume in self.volumes[i].items()}
-        sample = {"hr": self._window(planes["hr"], (x, y), angle, mirrored, scale)}
+        sample = {"hr": self._make_window(planes["hr"], (x, y), angle, mirrored, scale)}
         if "guide" in planes:
             # In pixels of the patch, whatever the scale.
             dx, dy = (rng.uniform(-self.guide_shift, self.guide_shift, size=2) / self.scales[scale]).tolist()
-            sample["guide"] = self._window(planes["guide"], (x + dx, y + dy), angle, mirrored, scale)
+            sample["guide"] = self._make_window(planes["guide"], (x + dx, y + dy), angle, mirrored, scale)
         return sample
 
-    def _window(
+    def _make_window(
         self, plane: torch.Tensor, centre: Sequence[float], angle: float, mirrored: bool, scale: int
     ) -> _Window:
         """A window about a point of a plane ``(H, W)``, rotated, and then mirrored along its rows."""
@@ -110,8 +110,8 @@ class SliceLoader(PatchLoader):
         starts = [
             min(max(math.floor(c) - edge // 2, 0), n - k) for c, n, k in zip(centre, plane.shape, sizes, strict=True)
         ]
-        turn = -1 if mirrored else 1
-        rows, columns = (turn * cos, -sin), (turn * sin, cos)  # for a step down and one across
+        sign = -1 if mirrored else 1
+        rows, columns = (sign * cos, -sin), (sign * sin, cos)  # for a step down and one across
         # affine_grid counts in half extents and in the order x, y.
         theta = [
             [half * across * 2 / (k - 1), half * down * 2 / (k - 1), 2 * (c - start) / (k - 1) - 1]
@@ -120,29 +120,31 @@ class SliceLoader(PatchLoader):
         part = plane[starts[0] : starts[0] + sizes[0], starts[1] : starts[1] + sizes[1]]
         return _Window(scale, part, torch.tensor(theta[::-1], dtype=torch.float64))
 
-    def _batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        drawn = {key: [sample[key] for sample in samples] for key in samples[0]}
-        windows = [*drawn.pop("hr"), *drawn.pop("guide", [])]
+    def _make_batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch_samples = {key: [sample[key] for sample in samples] for key in samples[0]}
+        windows = [*batch_samples.pop("hr"), *batch_samples.pop("guide", [])]
         groups: defaultdict[tuple, list[int]] = defaultdict(list)
         for i, window in enumerate(windows):
             group = (window.scale, *window.plane.shape)
             groups[group].append(i)
-        parts: dict[Any, list[torch.Tensor]] = dict(drawn)
+        parts: dict[Any, list[torch.Tensor]] = dict(batch_samples)
         for group, members in groups.items():
             parts["planes", group] = [windows[i].plane for i in members]
             parts["thetas", group] = [windows[i].theta for i in members]
         order = np.argsort([i for members in groups.values() for i in members])
         parts["order"] = [torch.from_numpy(order)]
         batch: Any = stack_on(self.device, parts)
-        found: Any = [self._resampled(batch.pop(("planes", g)), batch.pop(("thetas", g)), g[0]) for g in groups]
-        found = torch.cat(found)[batch.pop("order")[0]][..., None]
-        context, guide = found[: len(samples)], found[len(samples) :]
+        resampled: Any = [
+            self._resample_planes(batch.pop(("planes", g)), batch.pop(("thetas", g)), g[0]) for g in groups
+        ]
+        resampled = torch.cat(resampled)[batch.pop("order")[0]][..., None]
+        context, guide = resampled[: len(samples)], resampled[len(samples) :]
         m, end = self.margin, self.margin + self.patch
         batch |= {"hr": context[:, :, m:end, m:end].contiguous(), "hr_context": context}
         batch["guide"] = guide[:, :, m:end, m:end].contiguous() if len(guide) else batch["hr"][:, :0]
         return batch
 
-    def _resampled(self, planes: torch.Tensor, thetas: torch.Tensor, scale: int) -> torch.Tensor:
+    def _resample_planes(self, planes: torch.Tensor, thetas: torch.Tensor, scale: int) -> torch.Tensor:
         """Parts of planes ``(n, h, w)`` to windows ``(n, 1, p + 2 m, p + 2 m)``."""
         # The same as affine_grid, mostly by a sum.
         along = torch.linspace(-1, 1, self.sources[scale], dtype=thetas.dtype, device=thetas.device)[:, None]
@@ -172,11 +174,11 @@ class KernelSliceLoader(SliceLoader):
     ) -> None:
         super().__init__(volumes, group="source", **options)
         self.kernels = kernels
-        self.noise_levels = checked_levels(noise_levels=noise_levels)
+        self.noise_levels = check_noise_levels(noise_levels=noise_levels)
         self.factor = factor
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, Any]:
-        sample = super()._sample(rng)
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, Any]:
+        sample = super()._draw_sample(rng)
         sample["kernel"] = self.kernels[int(rng.integers(len(self.kernels)))]
         edge = self.patch // self.factor
         level = self.noise_levels[int(rng.integers(len(self.noise_levels)))]

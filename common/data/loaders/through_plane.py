@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from ...graph import TensorGraph
-from ...physics.spline import apply_along, upsampling_matrix
+from ...physics.spline import apply_along_axes, make_upsampling_matrix
 from ...transforms import check_slice_factor
-from ...values import is_true
-from .slabs import PatchLoader, check_fit, draw_gains, draw_start, permuted, tissue_masks
+from ...values import parse_bool
+from .slabs import PatchLoader, check_volume_sizes, draw_gains, draw_start, find_tissue, permute_axes
 from .volumes import VolumeCache
 
 MULTIPLE = 4  # of an image's pixels along each axis, which the content encoders need
@@ -98,12 +98,12 @@ class ThroughPlaneLoader(PatchLoader):
         if not (0 <= gains < math.inf and 1 <= zoom < math.inf):
             raise ValueError(f"gains is {gains} and zoom {zoom}, expected numbers of at least 0 and at least 1.")
         self.attributes, self.contrasts, self.gains, self.zoom = attributes, contrasts, gains, zoom
-        self.factor, self.any_axis = factor, is_true(any_axis, "any_axis")
-        check_fit(source, "hr", (p, p, factor * w), "source", turned=self.any_axis)
-        check_fit(target, "lr", (p, p, w), "target")
-        self.tissue = {key: tissue_masks(volumes, key) for key, volumes in self.volumes.items()}
+        self.factor, self.any_axis = factor, parse_bool(any_axis, "any_axis")
+        check_volume_sizes(source, "hr", (p, p, factor * w), "source", any_orientation=self.any_axis)
+        check_volume_sizes(target, "lr", (p, p, w), "target")
+        self.tissue = {key: find_tissue(volumes, key) for key, volumes in self.volumes.items()}
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         sample = {}
         for key, volumes in self.volumes.items():
             i = int(rng.integers(len(volumes)))
@@ -112,16 +112,16 @@ class ThroughPlaneLoader(PatchLoader):
             height, width = self.sizes[key]
             if key == "hr" and self.zoom > 1:
                 height = max(2, round(height / self.zoom ** rng.random()))
-            x, z, y = draw_start(permuted(self.tissue[key][i], order), (height, width, 1), rng)
+            x, z, y = draw_start(permute_axes(self.tissue[key][i], order), (height, width, 1), rng)
             image = volumes[i][key].permute(order)[:, x : x + height, z : z + width, y]
             if height != (finer := self.sizes[key][0]):
                 zoom = finer / height
-                image = apply_along(image, [upsampling_matrix(height, finer, zoom, (zoom - 1) / 2), None])
+                image = apply_along_axes(image, [make_upsampling_matrix(height, finer, zoom, (zoom - 1) / 2), None])
             mirrored = [1] * (rng.random() < 0.5)
             if key == "hr":
                 mirrored += [2] * (rng.random() < 0.5)
                 if self.contrasts:
-                    sample["curve"] = self._curve(rng)
+                    sample["curve"] = self._draw_curve(rng)
                 slices = self.sizes["lr"][1]
                 sample["gains"] = draw_gains(self.gains, slices, rng) if self.gains else torch.ones(1, 1, slices)
             sample[key] = image.flip(mirrored)
@@ -130,21 +130,21 @@ class ThroughPlaneLoader(PatchLoader):
                 sample[key] = torch.from_numpy(rng.standard_normal(self.attributes, dtype=np.float32))
         return sample
 
-    def _curve(self, rng: np.random.Generator) -> torch.Tensor:
+    def _draw_curve(self, rng: np.random.Generator) -> torch.Tensor:
         """Draw the heights of a curve at its control points; the first is 0, the highest 1."""
         heights = rng.random(self.contrasts)
         heights[0] = 0
         return torch.from_numpy((heights / heights.max()).astype(np.float32))
 
-    def _batch(self, samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        batch = super()._batch(samples)
+    def _make_batch(self, samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        batch = super()._make_batch(samples)
         curves = batch.pop("curve", None)
-        recoloured = batch["hr"] if curves is None else _recoloured(batch["hr"], curves)
+        recoloured = batch["hr"] if curves is None else _apply_curves(batch["hr"], curves)
         signed = {"hr": batch["hr"], "hr_recoloured": recoloured, "lr": batch["lr"]}
         return batch | {key: 2 * images - 1 for key, images in signed.items()}
 
 
-def _recoloured(images: torch.Tensor, curves: torch.Tensor) -> torch.Tensor:
+def _apply_curves(images: torch.Tensor, curves: torch.Tensor) -> torch.Tensor:
     """Images ``(B, ...)`` in [0, 1], mapped by curves through ``(B, points)``, which are evenly spaced and linear."""
     pieces = curves.shape[1] - 1
     place = images.flatten(1).clamp(0, 1) * pieces

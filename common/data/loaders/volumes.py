@@ -57,10 +57,10 @@ class VolumeCache(Dataset):
         items: list[dict[str, torch.Tensor]] = []
         affines: list[dict[str, np.ndarray]] = []
         cases = [Case(dict(entry)) for entry in self.data]
-        with progress.shown("preparing volumes"):
+        with progress.show_progress("preparing volumes"):
             for i, case in enumerate(cases):
-                with case.catch():
-                    with progress.part(i, len(cases)):
+                with case.catch_problem():
+                    with progress.begin_part(i, len(cases)):
                         item = self.transform(dict(case))
                     keys = [key for key in self.keys if key in item or not self.allow_missing_keys]
                     items.append(

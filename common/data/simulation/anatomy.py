@@ -18,7 +18,7 @@ _STEP = 2  # distances are worked out on every second voxel, which is enough for
 
 
 @lru_cache(maxsize=1)
-def template() -> tuple[torch.Tensor, np.ndarray]:
+def load_template() -> tuple[torch.Tensor, np.ndarray]:
     """Smooth maps of an average head on the MNI152 grid, from the tissue maps packaged with nilearn.
 
     Returns:
@@ -48,24 +48,24 @@ def template() -> tuple[torch.Tensor, np.ndarray]:
     rim = near * (gm - ndimage.grey_opening(gm, size=(5, 5, 5)))
     gm, wm = gm - rim, wm + 0.5 * rim
 
-    skull = [_closing_distance(brain, radius) for radius in (8.0, 20.0)]
+    skull = [_measure_distance_to_closing(brain, radius) for radius in (8.0, 20.0)]
     x, y, z = (
         image.affine[i, 3] + image.affine[i, i] * np.arange(n, dtype=np.float32).reshape(np.roll((-1, 1, 1), i))
         for i, n in enumerate(mask.shape)
     )
     x = np.abs(x)
 
-    def ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
+    def make_ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
         parts = list(zip((x, y, z), centre, radii, strict=True))
         r = np.sqrt(sum(((a - c) / s) ** 2 for a, c, s in parts))
         gradient = np.sqrt(sum(((a - c) / s**2) ** 2 for a, c, s in parts))
         return np.maximum(r * (r - 1) / (gradient + 1e-3), -min(radii)).astype(np.float32)
 
-    face = _smooth_union(ellipsoid((0, 20, -50), (68, 62, 66)), ellipsoid((0, -35, -95), (66, 62, 75)), 15.0)
-    face = _smooth_union(face, ellipsoid((0, 74, -54), (12, 18, 20)), 6.0)
-    eyes = ellipsoid((31, 63, -32), (12, 12, 12))
-    airways = np.minimum(ellipsoid((7, 54, -52), (5, 30, 16)), ellipsoid((0, 10, -75), (11, 8, 35)))
-    airways = np.minimum(airways, ellipsoid((27, 46, -58), (10, 14, 13)))
+    face = _join_smoothly(make_ellipsoid((0, 20, -50), (68, 62, 66)), make_ellipsoid((0, -35, -95), (66, 62, 75)), 15.0)
+    face = _join_smoothly(face, make_ellipsoid((0, 74, -54), (12, 18, 20)), 6.0)
+    eyes = make_ellipsoid((31, 63, -32), (12, 12, 12))
+    airways = np.minimum(make_ellipsoid((7, 54, -52), (5, 30, 16)), make_ellipsoid((0, 10, -75), (11, 8, 35)))
+    airways = np.minimum(airways, make_ellipsoid((27, 46, -58), (10, 14, 13)))
     maps = np.stack([gm, wm, brain, *skull, face, eyes, airways]).astype(np.float32)
     return torch.from_numpy(maps), image.affine
 
@@ -77,7 +77,7 @@ def _refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.pad(fine, [(0, n - c) for n, c in zip(shape, covered, strict=True)], mode="edge")
 
 
-def _closing_distance(distance: np.ndarray, radius: float) -> np.ndarray:
+def _measure_distance_to_closing(distance: np.ndarray, radius: float) -> np.ndarray:
     """Signed distance in voxels to the morphological closing of {distance < 0} by a ball, smoothed."""
     grown = distance[::_STEP, ::_STEP, ::_STEP] < radius
     depth = _STEP * ndimage.distance_transform_edt(np.pad(grown, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
@@ -86,13 +86,13 @@ def _closing_distance(distance: np.ndarray, radius: float) -> np.ndarray:
     return _refine(ndimage.gaussian_filter((outside + inside).astype(np.float32), 1), distance.shape)
 
 
-def _smooth_union(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
+def _join_smoothly(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
     """Signed distance to the union of two bodies, the seam rounded over ``width`` mm."""
     overlap = np.clip(1 - np.abs(a - b) / np.float32(width), 0, None)
     return np.minimum(a, b) - overlap**2 * np.float32(width / 4)
 
 
-def diffeomorphism(shape: tuple[int, ...], extent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def draw_diffeomorphism(shape: tuple[int, ...], extent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random smooth diffeomorphism: the exponential of a stationary velocity field, by scaling and squaring.
 
     Args:
@@ -123,7 +123,7 @@ def diffeomorphism(shape: tuple[int, ...], extent: np.ndarray, rng: np.random.Ge
     return upsample(warp[0].numpy(), shape)
 
 
-def band_fields(
+def draw_band_fields(
     shape: tuple[int, ...], spacing: float, wavelengths: tuple[float, ...], rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Random fields of unit variance, each around one wavelength (log-normal band of a third of an octave).
@@ -145,7 +145,7 @@ def band_fields(
     return fields
 
 
-def _distance_to_zero(field: np.ndarray, spacing: float, floor: float) -> tuple[np.ndarray, np.ndarray]:
+def _measure_distance_to_zero(field: np.ndarray, spacing: float, floor: float) -> tuple[np.ndarray, np.ndarray]:
     """First-order signed distance in mm to the zero level of a field, and its gradient (1/mm, at least ``floor``)."""
     square = np.full(field.shape, floor**2, np.float32)
     for axis in range(3):
@@ -155,7 +155,7 @@ def _distance_to_zero(field: np.ndarray, spacing: float, floor: float) -> tuple[
     return field / square, square
 
 
-def _inside(distance: np.ndarray, spacing: float) -> np.ndarray:
+def _compute_inside_share(distance: np.ndarray, spacing: float) -> np.ndarray:
     """Share of a voxel on the negative side of a boundary at a signed distance in mm.
 
     A scanner's point spread is wider than the voxel's cube. With a ramp of one voxel, the error of cubic interpolation
@@ -164,7 +164,7 @@ def _inside(distance: np.ndarray, spacing: float) -> np.ndarray:
     return np.clip(0.5 - distance / np.float32(1.75 * spacing), 0, 1)
 
 
-def head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def make_head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One subject's head: the MNI152 average head, warped and sharpened, with its own folds, vessels and head layers.
 
     Args:
@@ -174,14 +174,14 @@ def head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.nda
     Returns:
         Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 RAS affine.
     """
-    maps, template_affine = template()
+    maps, template_affine = load_template()
     shape = tuple(int(n) for n in np.floor((FIELD_OF_VIEW[1] - FIELD_OF_VIEW[0]) / spacing) + 1)
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = FIELD_OF_VIEW[0]
 
     rotation = Rotation.from_euler("xyz", rng.uniform(-5, 5, 3), degrees=True).as_matrix()
     scales = rng.uniform(0.94, 1.06, 3)
-    displacement = diffeomorphism(shape, (np.array(shape) - 1) * spacing, rng)
+    displacement = draw_diffeomorphism(shape, (np.array(shape) - 1) * spacing, rng)
     linear = rotation @ np.diag(scales)
     # world -> template world -> template voxel -> grid_sample's [-1, 1], in the order z, y, x
     to_voxel = np.linalg.inv(template_affine)[:3, :3] @ linear
@@ -195,39 +195,41 @@ def head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.nda
     grid = torch.addmm(shift, world.view(-1, 3), matrix.T).view(1, *shape, 3)
     sampled = F.grid_sample(maps[None], grid, padding_mode="border", align_corners=True)[0].numpy()
     del world, grid, displacement
-    return _compose(sampled, spacing, rng), affine
+    return _compose_tissues(sampled, spacing, rng), affine
 
 
-def _thickness(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def _draw_thickness(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Smooth field in about [-1.5, 1.5] by which a layer's thickness varies over the head."""
     knots = rng.standard_normal((5, 6, 5)).clip(-1.5, 1.5)
     return upsample(ndimage.zoom(knots, 6, order=3).astype(np.float32), shape)
 
 
-def _compose(sampled: np.ndarray, spacing: float, rng: np.random.Generator) -> np.ndarray:
+def _compose_tissues(sampled: np.ndarray, spacing: float, rng: np.random.Generator) -> np.ndarray:
     """Tissue fractions from the warped maps of ``template``, painted from the outside inwards."""
     gm, wm, brain, inner_skull, outer_skull, face, eyes, airways = sampled
     shape = gm.shape
-    ripple, folds, tubes_a, tubes_b = band_fields(shape, spacing, (max(4.5, 2.5 * spacing), 11.5, 24.0, 48.0), rng)
-    thick = [_thickness(shape, rng) for _ in range(3)]
+    ripple, folds, tubes_a, tubes_b = draw_band_fields(shape, spacing, (max(4.5, 2.5 * spacing), 11.5, 24.0, 48.0), rng)
+    thick = [_draw_thickness(shape, rng) for _ in range(3)]
 
     # Brain against CSF. Where averaging has blurred sulci (a little CSF in grey matter), thin sheets open new ones.
     csf = np.clip(1 - gm - wm, 0, 1)
-    sheet = np.abs(_distance_to_zero(folds, spacing, 0.02)[0])
+    sheet = np.abs(_measure_distance_to_zero(folds, spacing, 0.02)[0])
     blurred = np.clip(6 * csf, 0, 1) * np.clip(1.4 - 2.0 * wm, 0, 1)
-    level, slope = _distance_to_zero(csf - 0.5 + blurred * np.exp(-((sheet / 0.9) ** 2)), spacing, 0.12)
-    brain_share = _inside(level + ripple * np.clip(2 * slope - 0.2, 0, 0.35), spacing)
+    level, slope = _measure_distance_to_zero(csf - 0.5 + blurred * np.exp(-((sheet / 0.9) ** 2)), spacing, 0.12)
+    brain_share = _compute_inside_share(level + ripple * np.clip(2 * slope - 0.2, 0, 0.35), spacing)
     # White against grey matter: white blades between the new sulci, and a boundary that undulates at the voxel scale.
     blade = blurred * np.clip(sheet / 2.2 - 1, -0.5, 1)
-    level, slope = _distance_to_zero(gm - wm - 0.35 * blade, spacing, 0.3)
-    white_share = _inside(level + ripple * np.clip(2 * slope - 0.6, 0, 0.5), spacing)
+    level, slope = _measure_distance_to_zero(gm - wm - 0.35 * blade, spacing, 0.3)
+    white_share = _compute_inside_share(level + ripple * np.clip(2 * slope - 0.6, 0, 0.5), spacing)
     # Vessels: curves where two fields vanish together, at the brain's surface and in the sulci.
-    tube = np.hypot(_distance_to_zero(tubes_a, spacing, 0.01)[0], _distance_to_zero(tubes_b, spacing, 0.005)[0])
-    vessel = _inside(tube - 0.9, spacing) * np.clip(4 * csf, 0, 1)
+    tube = np.hypot(
+        _measure_distance_to_zero(tubes_a, spacing, 0.01)[0], _measure_distance_to_zero(tubes_b, spacing, 0.005)[0]
+    )
+    vessel = _compute_inside_share(tube - 0.9, spacing) * np.clip(4 * csf, 0, 1)
 
     dura = inner_skull - (0.8 + 0.3 * thick[0])
     skull = np.minimum(outer_skull, inner_skull) - (6.5 + 1.5 * thick[1])
-    head = _smooth_union(skull - (6.5 + 1.2 * thick[2]), face, 14.0)
+    head = _join_smoothly(skull - (6.5 + 1.2 * thick[2]), face, 14.0)
     # Below the skin's fat, face and neck are muscle with fat septa, patterned by the field of the folds.
     deep = head + 5.5 + 1.5 * thick[0]
 
@@ -242,20 +244,20 @@ def _compose(sampled: np.ndarray, spacing: float, rng: np.random.Generator) -> n
         fractions[index] += share
         painted.add(index)
 
-    paint("skin", _inside(head, spacing))
-    paint("fat", _inside(head + 2.0, spacing))
-    paint("muscle", _inside(deep, spacing))
-    paint("fat", _inside(np.maximum(deep, sheet - 0.6 - 0.8 * thick[1]), spacing))
-    paint("bone", _inside(np.maximum(airways - 1.5, deep), spacing))
-    paint("fat", _inside(np.maximum(eyes - 6, deep), spacing))
-    paint("csf", _inside(eyes, spacing))
-    paint("bone", _inside(skull, spacing))
-    paint("marrow", _inside(np.maximum(1.6 - dura, skull + 1.6), spacing))
-    paint("air", _inside(np.maximum(np.maximum(airways, 2 - skull), head + 4), spacing))
-    paint("muscle", _inside(dura, spacing))
-    paint("csf", _inside(inner_skull, spacing))
-    brain_share *= _inside(brain, spacing)
+    paint("skin", _compute_inside_share(head, spacing))
+    paint("fat", _compute_inside_share(head + 2.0, spacing))
+    paint("muscle", _compute_inside_share(deep, spacing))
+    paint("fat", _compute_inside_share(np.maximum(deep, sheet - 0.6 - 0.8 * thick[1]), spacing))
+    paint("bone", _compute_inside_share(np.maximum(airways - 1.5, deep), spacing))
+    paint("fat", _compute_inside_share(np.maximum(eyes - 6, deep), spacing))
+    paint("csf", _compute_inside_share(eyes, spacing))
+    paint("bone", _compute_inside_share(skull, spacing))
+    paint("marrow", _compute_inside_share(np.maximum(1.6 - dura, skull + 1.6), spacing))
+    paint("air", _compute_inside_share(np.maximum(np.maximum(airways, 2 - skull), head + 4), spacing))
+    paint("muscle", _compute_inside_share(dura, spacing))
+    paint("csf", _compute_inside_share(inner_skull, spacing))
+    brain_share *= _compute_inside_share(brain, spacing)
     paint("gm", brain_share)
     paint("wm", brain_share * white_share)
-    paint("blood", _inside(brain, spacing) * vessel)
+    paint("blood", _compute_inside_share(brain, spacing) * vessel)
     return fractions

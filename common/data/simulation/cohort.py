@@ -15,16 +15,16 @@ import nibabel as nib
 import torch
 from filelock import FileLock
 
-from ...cli_help import called
+from ...cli_help import format_call
 from ...degradations import Degradation, GaussianProfile
-from ...io.files import replacing
+from ...io.files import write_atomically
 
 _SETTINGS = "simulated.json"
 _SCAN_SEED = 1000  # of the head for inference, which is in no cohort
-_told: set[str] = set()
+_printed: set[str] = set()
 
 
-def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -> str:
+def simulate_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -> str:
     """The folder of a simulated cohort with its ``dataset.json``, made if it does not exist.
 
     Configs use it as default for ``dataset_dir``. Of several processes one makes the cohort and the others wait. It is
@@ -33,40 +33,40 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
     Args:
         folder: of the cohort.
         datalist: arguments of :func:`~common.data.lists.assignment.write_datalist`.
-        settings: arguments of :func:`~common.data.simulation.heads.simulate`.
+        settings: arguments of :func:`~common.data.simulation.heads.simulate_heads`.
 
     Raises:
         FileExistsError: when the folder exists without a simulated cohort, or with one of other settings.
         ModuleNotFoundError: when nilearn (extra ``demo``) is needed and not installed.
     """
 
-    def make(place: Path) -> None:
+    def write_cohort(place: Path) -> None:
         from ..lists.assignment import write_datalist
-        from .heads import simulate
+        from .heads import simulate_heads
 
-        simulate(str(place), **settings, keep=True)
+        simulate_heads(str(place), **settings, keep=True)
         write_datalist(str(place), **datalist)
 
-    _make_once(Path(folder), {**settings, "datalist": dict(datalist)}, make)
-    _tell(
+    _make_once(Path(folder), {**settings, "datalist": dict(datalist)}, write_cohort)
+    _print_once(
         folder,
         f"these are {settings['subjects']} simulated heads, in {folder}. Your own: "
-        f"--dataset_dir DIR, with a DIR/dataset.json by {called('datalist')}. For a laptop: demo.json, laid over "
+        f"--dataset_dir DIR, with a DIR/dataset.json by {format_call('datalist')}. For a laptop: demo.json, laid over "
         "train.json.",
     )
     return str(folder)
 
 
-def simulated_scan(
+def simulate_scan(
     folder: str, degradation: Degradation, contrast: str = "t1w", guide: str | None = None, spacing: float = 1.0
 ) -> str:
-    """A simulated LR scan for inference, made if it does not exist, see :func:`simulated_cohort`.
+    """A simulated LR scan for inference, made if it does not exist, see :func:`simulate_cohort`.
 
     Args:
         folder: gets a subfolder named by the degradation's factors, with ``simulated_<contrast>.nii.gz`` and its HR
             volume ``..._hr.nii.gz``.
         degradation: from HR to LR; the slices are axial.
-        contrast: of the scan, as for :func:`~common.data.simulation.heads.simulate`.
+        contrast: of the scan, as for :func:`~common.data.simulation.heads.simulate_heads`.
         guide: another contrast of the head, which is also written, in HR.
         spacing: of HR in mm.
 
@@ -76,49 +76,49 @@ def simulated_scan(
     contrasts = [contrast] if guide is None else [contrast, guide]
     place = Path(folder, "x".join(str(factor) for factor in degradation.factors))
 
-    def make(new: Path) -> None:
+    def write_scan(new: Path) -> None:
         _simulate_head(new, contrasts, spacing)
         scan = new / f"simulated_{contrast}.nii.gz"
         hr = scan.with_name(f"simulated_{contrast}_hr.nii.gz")
         shutil.copyfile(scan, hr)
         _save_degraded(hr, degradation, scan)
 
-    _make_once(place, {"contrasts": contrasts, "spacing": spacing}, make)
-    _tell(str(place), f"this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir FOLDER_OR_FILE.")
+    _make_once(place, {"contrasts": contrasts, "spacing": spacing}, write_scan)
+    _print_once(str(place), f"this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir FOLDER_OR_FILE.")
     return str(place if guide else place / f"simulated_{contrast}.nii.gz")
 
 
-def simulated_exam(folder: str, contrast: str = "t1w") -> str:
-    """A simulated exam of three thick stacks, made if it does not exist, see :func:`simulated_cohort`.
+def simulate_exam(folder: str, contrast: str = "t1w") -> str:
+    """A simulated exam of three thick stacks, made if it does not exist, see :func:`simulate_cohort`.
 
     Args:
         folder: gets a subfolder with ``simulated_<contrast>_sag.nii.gz``, ``_cor``, ``_ax`` and their HR volume
             ``hr/simulated_...``, whose voxels are 1.4 mm wide. Slices are four voxels thick.
-        contrast: as for :func:`~common.data.simulation.heads.simulate`.
+        contrast: as for :func:`~common.data.simulation.heads.simulate_heads`.
 
     Returns:
         The folder of the stacks.
     """
     place, thickness, spacing = Path(folder, "stacks_4"), 4, 1.4
 
-    def make(new: Path) -> None:
+    def write_exam(new: Path) -> None:
         _simulate_head(new / "hr", [contrast], spacing)
         hr = new / "hr" / f"simulated_{contrast}.nii.gz"
         for axis, plane in enumerate(("sag", "cor", "ax")):
             factors = [thickness if axis == other else 1 for other in range(3)]
             _save_degraded(hr, GaussianProfile(factors), new / "stacks" / f"simulated_{contrast}_{plane}.nii.gz")
 
-    _make_once(place, {"contrast": contrast, "spacing": spacing}, make)
+    _make_once(place, {"contrast": contrast, "spacing": spacing}, write_exam)
     stacks = str(place / "stacks")
-    _tell(stacks, f"these are three simulated {contrast} stacks, in {stacks}. Your own: --dataset_dir FOLDER.")
+    _print_once(stacks, f"these are three simulated {contrast} stacks, in {stacks}. Your own: --dataset_dir FOLDER.")
     return stacks
 
 
 def _simulate_head(folder: Path, contrasts: Sequence[str], spacing: float) -> None:
     """Write a head that is in no cohort, as ``simulated_<contrast>.nii.gz``."""
-    from .heads import simulate
+    from .heads import simulate_heads
 
-    simulate(str(folder), 1, _SCAN_SEED, ",".join(contrasts), spacing)
+    simulate_heads(str(folder), 1, _SCAN_SEED, ",".join(contrasts), spacing)
     for name in contrasts:
         (folder / "sub-001" / f"sub-001_{name}.nii.gz").rename(folder / f"simulated_{name}.nii.gz")
     (folder / "sub-001").rmdir()
@@ -129,13 +129,13 @@ def _save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:
     image: Any = nib.load(hr)
     sizes = [n // factor * factor for n, factor in zip(image.shape, degradation.factors, strict=True)]
     volume = torch.from_numpy(image.get_fdata()[tuple(map(slice, sizes))])
-    lr = nib.Nifti1Image(degradation(volume).abs().round().short().numpy(), degradation.lr_affine(image.affine))
+    lr = nib.Nifti1Image(degradation(volume).abs().round().short().numpy(), degradation.compute_lr_affine(image.affine))
     lr.header.set_xyzt_units("mm")
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         nib.save(lr, temporary)
 
 
-def slice_axis_in(dataset_dir: str) -> str:
+def get_slice_axis(dataset_dir: str) -> str:
     """ "SI" for a simulated cohort, whose isotropic heads do not show an axis across the slices, else "auto"."""
     return "SI" if (Path(dataset_dir) / _SETTINGS).is_file() else "auto"
 
@@ -147,21 +147,21 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
     with FileLock(folder.with_name(f".lock-{folder.name}")):
         if folder.exists():
             known = folder / _SETTINGS
-            found = json.loads(known.read_text()) if known.is_file() else None
-            if found != settings:
+            stored = json.loads(known.read_text()) if known.is_file() else None
+            if stored != settings:
                 raise FileExistsError(
                     f"{folder} is in the way of simulated scans: it holds "
-                    + (f"others, made with {found} instead of {settings}" if found else "something else")
+                    + (f"others, made with {stored} instead of {settings}" if stored else "something else")
                     + f". Use these with --dataset_dir {folder}, or set another --output_dir."
                 )
             return
         temporary = folder.with_name(f".part-{folder.name}")
-        told = json.dumps(settings, indent=2) + "\n"
+        description = json.dumps(settings, indent=2) + "\n"
         begun = temporary / _SETTINGS
-        if not begun.is_file() or begun.read_text(encoding="utf-8") != told:
+        if not begun.is_file() or begun.read_text(encoding="utf-8") != description:
             shutil.rmtree(temporary, ignore_errors=True)
-            with replacing(begun) as new:
-                new.write_text(told, encoding="utf-8")
+            with write_atomically(begun) as new:
+                new.write_text(description, encoding="utf-8")
         try:
             # Its output names the temporary folder.
             with contextlib.redirect_stdout(io.StringIO()):
@@ -173,8 +173,8 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
         temporary.replace(folder)
 
 
-def _tell(folder: str, line: str) -> None:
+def _print_once(folder: str, line: str) -> None:
     """Print a line once, in one process of a run."""
-    if str(folder) not in _told and os.environ.get("RANK", "0") == "0":
+    if str(folder) not in _printed and os.environ.get("RANK", "0") == "0":
         print(f"no --dataset_dir is given: {line}", flush=True)
-    _told.add(str(folder))
+    _printed.add(str(folder))

@@ -10,17 +10,17 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from ...io.files import replacing
-from ...values import check_whole, is_true
+from ...io.files import write_atomically
+from ...values import check_whole_numbers, parse_bool
 from . import anatomy, labelmap
-from .randomised import acquire_random
-from .signal import CONTRASTS, acquire
+from .randomised import simulate_random_acquisition
+from .signal import CONTRASTS, simulate_acquisition
 
 #: Air left around the head in mm.
 MARGIN = 6.0
 
 
-def simulate(
+def simulate_heads(
     output_dir: str,
     subjects: int = 8,
     seed: int = 0,
@@ -67,12 +67,12 @@ def simulate(
         raise ValueError(
             f"simulate: --contrasts {','.join(names)}; expected some of {','.join(CONTRASTS)}, random1, random2, ..."
         )
-    check_whole(subjects=subjects)
-    check_whole(0, seed=seed)
+    check_whole_numbers(subjects=subjects)
+    check_whole_numbers(0, seed=seed)
     ranges = {
-        "spacing": _range("spacing", spacing, 0.4, 4),
-        "blur": _range("blur", blur, 0.2, 2),
-        "thickness": _range("thickness", thickness, 1, 6),
+        "spacing": _parse_range("spacing", spacing, 0.4, 4),
+        "blur": _parse_range("blur", blur, 0.2, 2),
+        "thickness": _parse_range("thickness", thickness, 1, 6),
     }
     for name, value in (("noise", noise), ("bias", bias)):
         if not 0 <= value <= 0.999:
@@ -80,12 +80,12 @@ def simulate(
     if labels is None and (blur != 0.6 or thickness != 1):
         raise ValueError("simulate: --blur and --thickness are for label maps; give --labels, or leave them out.")
     if labels is None:
-        anatomy.template()
+        anatomy.load_template()
         files = None
     else:
         files = labelmap.find_label_maps(labels, subjects)
 
-    root, keep = Path(output_dir), is_true(keep, "keep")
+    root, keep = Path(output_dir), parse_bool(keep, "keep")
     for index in tqdm(range(subjects), desc="simulate", unit="subject"):
         subject = f"sub-{index + 1:03d}"
         files_of = {name: root / subject / f"{subject}_{name}.nii.gz" for name in names}
@@ -98,24 +98,24 @@ def simulate(
             round(low + (high - low) * share, 4) for share, (low, high) in zip(shares, ranges.values(), strict=True)
         )
         if files is None:
-            fractions, affine = anatomy.head_from_template(size, np.random.default_rng([seed, index]))
+            fractions, affine = anatomy.make_head_from_template(size, np.random.default_rng([seed, index]))
         else:
-            fractions, affine = labelmap.head_from_labels(files[index], (size, size, times * size), smoothing)
+            fractions, affine = labelmap.make_head_from_labels(files[index], (size, size, times * size), smoothing)
         fractions, affine = _crop_to_head(fractions, affine)
         (root / subject).mkdir(parents=True, exist_ok=True)
         for name, path in files_of.items():
             # One random stream for each contrast: the T2w is the same with and without a T1w.
             if name in CONTRASTS:
                 rng = np.random.default_rng([seed, index, 1 + CONTRASTS.index(name)])
-                volume = acquire(fractions, name, rng, noise, bias)
+                volume = simulate_acquisition(fractions, name, rng, noise, bias)
             else:
                 rng = np.random.default_rng([seed, index, len(CONTRASTS) + int(name.removeprefix("random"))])
-                volume = acquire_random(fractions, rng)
-            _save(volume, affine, path)
+                volume = simulate_random_acquisition(fractions, rng)
+            _save_volume(volume, affine, path)
     print(f"Wrote {subjects} simulated subjects ({', '.join(names)}) to {root}")
 
 
-def _range(name: str, value: float | Sequence[float], low: float, high: float) -> tuple[float, float]:
+def _parse_range(name: str, value: float | Sequence[float], low: float, high: float) -> tuple[float, float]:
     """Return the two ends between which a subject's value is drawn; for one number, it is both ends."""
     ends = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
     if len(ends) != 2 or not all(isinstance(v, (int, float)) and low <= v <= high for v in ends) or ends[0] > ends[1]:
@@ -132,17 +132,17 @@ def _crop_to_head(fractions: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray
         margin = int(np.ceil(MARGIN / spacing - 1e-6))
         inside = np.flatnonzero(head.any(axis=tuple(a for a in range(3) if a != axis)))
         box.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin))
-    moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ [b.start for b in box]
+    cropped_affine = affine.copy()
+    cropped_affine[:3, 3] += affine[:3, :3] @ [b.start for b in box]
     window = (slice(None), *box)
-    return fractions[window], moved
+    return fractions[window], cropped_affine
 
 
-def _save(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
+def _save_volume(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Write under a temporary name and move, so that an interrupted run leaves no half file."""
     image = nib.Nifti1Image(volume, affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         nib.save(image, temporary)

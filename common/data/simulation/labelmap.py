@@ -60,7 +60,7 @@ def find_label_maps(folder: str, subjects: int) -> list[Path]:
     return files[:subjects]
 
 
-def head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
+def make_head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
     """One subject's head from a label map, its boundaries smoothed by about a voxel for partial volume.
 
     Args:
@@ -79,7 +79,7 @@ def head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.6) ->
     if values.ndim != 3 or not np.array_equal(values, np.rint(values)):
         raise ValueError(f"{path}: shape {values.shape}, {values.dtype}; expected a 3-D volume of integer labels.")
     values = values.astype(np.int32)
-    tissue = _tissue_of_label(values, path)
+    tissue = _map_labels_to_tissues(values, path)
     voxel = nib.affines.voxel_sizes(image.affine)
 
     reach = np.rint(FAT / voxel).astype(int)
@@ -111,16 +111,16 @@ def head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.6) ->
     return fractions, affine
 
 
-def _tissue_of_label(values: np.ndarray, path: Path) -> np.ndarray:
-    found = np.unique(values)
+def _map_labels_to_tissues(values: np.ndarray, path: Path) -> np.ndarray:
+    labels = np.unique(values)
     table = {label: TISSUES.index(name) for name, labels in LABELS.items() for label in labels}
     for name, ranges in PARCELLATIONS.items():
         table.update({label: TISSUES.index(name) for start, stop in ranges for label in range(start, stop)})
-    unknown = [int(v) for v in found if int(v) not in table]
+    unknown = [int(v) for v in labels if int(v) not in table]
     if unknown:
         raise ValueError(
             f"{path}: labels {unknown} are not known; expected FreeSurfer's aseg, aparc or wmparc labels, or "
             "SynthSeg's 500+ for the rest of the head. Relabel them, or add them to LABELS in data/labelmap.py."
         )
-    tissues = np.array([table[int(v)] for v in found], np.int8)
-    return tissues[np.searchsorted(found, values)]
+    tissues = np.array([table[int(v)] for v in labels], np.int8)
+    return tissues[np.searchsorted(labels, values)]

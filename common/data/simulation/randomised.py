@@ -6,14 +6,22 @@ import numpy as np
 from monai.transforms.utils import get_largest_connected_component_mask
 from scipy import fft, ndimage
 
-from .signal import RELAXATION, TISSUES, bias_field, inversion_recovery, mprage, square_frequencies, tse
+from .signal import (
+    RELAXATION,
+    TISSUES,
+    compute_inversion_recovery_signal,
+    compute_mprage_signal,
+    compute_tse_signal,
+    draw_bias_field,
+    square_frequencies,
+)
 
 #: Tissues with structure finer than the label maps, which get texture. CSF, blood and bone do not.
 _TEXTURED = ("wm", "gm", "marrow", "fat", "muscle")
 _BRAIN = ("wm", "gm", "csf", "blood")
 
 
-def acquire_random(fractions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def simulate_random_acquisition(fractions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Scan a head with a random protocol, so that a network trained on many does not rely on one.
 
     Drawn uniformly, one after the other:
@@ -39,15 +47,15 @@ def acquire_random(fractions: np.ndarray, rng: np.random.Generator) -> np.ndarra
         Billot et al., SynthSeg, Medical Image Analysis 86 (2023), for contrasts without physics and random bias.
     """
     shape = fractions.shape[1:]
-    signal = _random_signal(rng)
+    signal = _draw_signal(rng)
     volume = np.zeros(shape, np.float32)
     amplitude = rng.uniform(0.01, 0.08)
     for index, tissue in enumerate(TISSUES):
         share = signal[index] * fractions[index]
         if tissue in _TEXTURED:
-            share = share * (1 + amplitude * _texture(shape, rng.uniform(1, 2), rng))
+            share = share * (1 + amplitude * _draw_texture(shape, rng.uniform(1, 2), rng))
         volume += share
-    volume *= bias_field(shape, rng.uniform(0, 0.4), rng)
+    volume *= draw_bias_field(shape, rng.uniform(0, 0.4), rng)
     volume /= np.quantile(volume, 0.999)
     sigma = np.exp(rng.uniform(np.log(0.002), np.log(0.03)))
     volume += sigma * rng.standard_normal(shape, dtype=np.float32)
@@ -56,26 +64,26 @@ def acquire_random(fractions: np.ndarray, rng: np.random.Generator) -> np.ndarra
     if mask == 1:
         volume *= ndimage.binary_closing(fractions[TISSUES.index("air")] < 0.5, iterations=2)
     elif mask == 2:
-        volume *= _brain_mask(fractions)
+        volume *= _find_brain(fractions)
     # A mask may remove the brightest voxels.
     return np.rint(volume * (1000 / np.quantile(volume, 0.999))).clip(0, 32767).astype(np.int16)
 
 
-def _random_signal(rng: np.random.Generator) -> np.ndarray:
+def _draw_signal(rng: np.random.Generator) -> np.ndarray:
     t1, t2, pd = (RELAXATION * (1 + 0.1 * rng.standard_normal(RELAXATION.shape).clip(-2, 2))).T
     sequence = rng.integers(8)
     if sequence == 0:
-        signal = mprage(t1, pd, ti=rng.uniform(600, 1200), flip_angle=rng.uniform(5, 12))
+        signal = compute_mprage_signal(t1, pd, ti=rng.uniform(600, 1200), flip_angle=rng.uniform(5, 12))
     elif sequence == 1:
-        signal = tse(t1, t2, pd, tr=rng.uniform(400, 900), te=rng.uniform(8, 20))
+        signal = compute_tse_signal(t1, t2, pd, tr=rng.uniform(400, 900), te=rng.uniform(8, 20))
     elif sequence == 2:
-        signal = tse(t1, t2, pd, tr=rng.uniform(2500, 8000), te=rng.uniform(10, 130))
+        signal = compute_tse_signal(t1, t2, pd, tr=rng.uniform(2500, 8000), te=rng.uniform(10, 130))
     elif sequence == 3:
         tr = rng.uniform(6000, 11000)
         csf = t1[TISSUES.index("csf")]
         # The inversion time at which CSF's magnetisation passes zero, within 15 %.
         ti = csf * np.log(2 / (1 + np.exp(-tr / csf))) * rng.uniform(0.85, 1.15)
-        signal = inversion_recovery(t1, t2, pd, tr=tr, ti=ti, te=rng.uniform(80, 140))
+        signal = compute_inversion_recovery_signal(t1, t2, pd, tr=tr, ti=ti, te=rng.uniform(80, 140))
     else:
         signal = rng.uniform(0, 1, len(TISSUES))
     signal = np.abs(signal)
@@ -85,7 +93,7 @@ def _random_signal(rng: np.random.Generator) -> np.ndarray:
     return signal.astype(np.float32)
 
 
-def _texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> np.ndarray:
+def _draw_texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> np.ndarray:
     """A random field with standard deviation 1 whose amplitude spectrum falls as ``f ** -power``, level below 1/64."""
     field = fft.rfftn(rng.standard_normal(shape, dtype=np.float32), workers=-1)
     field *= np.maximum(np.sqrt(square_frequencies(shape)), 1 / 64) ** -power
@@ -94,7 +102,7 @@ def _texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> 
     return (field / field.std()).astype(np.float32)
 
 
-def _brain_mask(fractions: np.ndarray) -> np.ndarray:
+def _find_brain(fractions: np.ndarray) -> np.ndarray:
     tissue = fractions[[TISSUES.index(t) for t in ("wm", "gm")]].sum(0) > 0.5
     tissue = get_largest_connected_component_mask(tissue, connectivity=1)
     # Only CSF and vessels of the sulci, not those elsewhere in the head.

@@ -36,7 +36,7 @@ CONTRASTS = ("t1w", "t2w", "ct")
 _TR, _ECHO_SPACING, _PULSES = 2300.0, 7.1, 160  # of MPRAGE: ms between inversions and between pulses, pulses
 
 
-def mprage(t1: np.ndarray, pd: np.ndarray, ti: float = 900.0, flip_angle: float = 9.0) -> np.ndarray:
+def compute_mprage_signal(t1: np.ndarray, pd: np.ndarray, ti: float = 900.0, flip_angle: float = 9.0) -> np.ndarray:
     """Longitudinal steady-state signal of MPRAGE at the centre of k-space (signed, before the magnitude).
 
     An inversion every 2300 ms, then a train of 160 small flip angles 7.1 ms apart, its middle ``ti`` after the
@@ -67,7 +67,9 @@ def mprage(t1: np.ndarray, pd: np.ndarray, ti: float = 900.0, flip_angle: float 
     return np.sin(theta) * (m_star + (start - m_star) * m ** (_PULSES // 2))
 
 
-def tse(t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float = 4500.0, te: float = 95.0) -> np.ndarray:
+def compute_tse_signal(
+    t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float = 4500.0, te: float = 95.0
+) -> np.ndarray:
     """Turbo spin-echo signal, PD (1 - exp(-TR / T1)) exp(-TE / T2), relative to water's proton density.
 
     Args:
@@ -79,17 +81,19 @@ def tse(t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float = 4500.0, te: 
     return pd * (1 - np.exp(-tr / t1)) * np.exp(-te / t2)
 
 
-def inversion_recovery(t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float, ti: float, te: float) -> np.ndarray:
+def compute_inversion_recovery_signal(
+    t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float, ti: float, te: float
+) -> np.ndarray:
     """Signed inversion-recovery spin-echo signal, PD (1 - 2 exp(-TI / T1) + exp(-TR / T1)) exp(-TE / T2).
 
     Args:
-        t1, t2, pd, tr, te: as for :func:`tse`.
+        t1, t2, pd, tr, te: as for :func:`compute_tse_signal`.
         ti: inversion time in ms.
     """
     return pd * (1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1)) * np.exp(-te / t2)
 
 
-def tissue_signal(contrast: str, rng: np.random.Generator) -> np.ndarray:
+def draw_tissue_signals(contrast: str, rng: np.random.Generator) -> np.ndarray:
     """Signal of every tissue of one subject in one contrast.
 
     T1, T2 and proton density vary by 2 % (one standard deviation) between subjects, Hounsfield units as in the table.
@@ -107,15 +111,15 @@ def tissue_signal(contrast: str, rng: np.random.Generator) -> np.ndarray:
         return HOUNSFIELD[:, 0] + HOUNSFIELD[:, 1] * rng.standard_normal(len(TISSUES)).clip(-2, 2)
     t1, t2, pd = (RELAXATION * (1 + 0.02 * rng.standard_normal(RELAXATION.shape).clip(-2, 2))).T
     if contrast == "t1w":
-        signal = mprage(t1, pd)
+        signal = compute_mprage_signal(t1, pd)
         signal[TISSUES.index("bone")] = 0.0
     else:
-        signal = tse(t1, t2, pd)
+        signal = compute_tse_signal(t1, t2, pd)
         signal[TISSUES.index("blood")] = 0.0
     return signal * (1000.0 / max(signal[TISSUES.index("wm")], signal[TISSUES.index("gm")]))
 
 
-def bias_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generator) -> np.ndarray:
+def draw_bias_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generator) -> np.ndarray:
     """Smooth multiplicative coil sensitivity, float32 of ``shape``, at most ``amplitude`` (in [0, 1)) off 1."""
     # The cubic spline keeps the second derivative continuous: no grid of the control points shows in the image.
     field = ndimage.zoom(rng.standard_normal((4, 4, 4)), 4, order=3)
@@ -138,7 +142,7 @@ def upsample(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return out.numpy().reshape(*field.shape[:-3], *shape)
 
 
-def acquire(
+def simulate_acquisition(
     fractions: np.ndarray, contrast: str, rng: np.random.Generator, noise: float = 0.0125, bias: float = 0.2
 ) -> np.ndarray:
     """Scan a head: mix the tissues' signals; MR gets a bias field and Rician noise, CT Gaussian noise.
@@ -155,14 +159,14 @@ def acquire(
         int16 array of shape (X, Y, Z): MR with the brighter of white and grey matter at about 1000 (times the bias
         field), CT in Hounsfield units.
     """
-    signal = tissue_signal(contrast, rng).astype(np.float32)
+    signal = draw_tissue_signals(contrast, rng).astype(np.float32)
     shape = fractions.shape[1:]
     volume = np.tensordot(signal, fractions, axes=1)
     if contrast == "ct":
         if noise:
             volume += CT_NOISE * rng.standard_normal(shape, dtype=np.float32)
         return np.rint(volume).clip(-1024, 3071).astype(np.int16)
-    volume *= bias_field(shape, bias, rng)
+    volume *= draw_bias_field(shape, bias, rng)
     if noise:
         # The magnitude of a complex signal with independent Gaussian noise in both channels is Rician.
         volume += 1000 * noise * rng.standard_normal(shape, dtype=np.float32)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from .parts import place_and_tags
+from .parts import get_place_and_tags
 from .pixels import read_slice
 
 
-def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:
+def remove_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:
     """Take out the headers of copies: files of the same image and series with equal pixels.
 
     The same image has the same UID. Archives may give copies new UIDs, so images with equal position and distinguishing
@@ -34,7 +34,7 @@ def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
         uids = header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID
         first = known.setdefault((*uids, getattr(header, "frame", 0)), header)
         if first is header:
-            alike.setdefault((*uids[:2], *place_and_tags(header)), []).append(header)
+            alike.setdefault((*uids[:2], *get_place_and_tags(header)), []).append(header)
         elif not _is_copy(header, first):
             count = counts[header.SOPInstanceUID]
             raise ValueError(
@@ -47,23 +47,23 @@ def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
                     "image, or convert the folder to NIfTI with dcm2niix."
                 )
             )
-    kept = {header.filename for own in alike.values() for header in _without_resent(own)}
-    copies = list(dict.fromkeys(Path(header.filename).name for header in headers if header.filename not in kept))
-    return [header for header in headers if header.filename in kept], copies
+    files = {header.filename for copies in alike.values() for header in _remove_resent(copies)}
+    copies = list(dict.fromkeys(Path(header.filename).name for header in headers if header.filename not in files))
+    return [header for header in headers if header.filename in files], copies
 
 
-def _without_resent(headers: Sequence[Dataset]) -> list[Dataset]:
+def _remove_resent(headers: Sequence[Dataset]) -> list[Dataset]:
     """Of images that differ at most in UIDs and pixels, keep the first with the same pixels, and all damaged ones."""
     if len(headers) == 1:
         return [*headers]
-    kept: dict[bytes | str, Dataset] = {}
+    first_images: dict[bytes | str, Dataset] = {}
     for header in headers:
         try:
             key = hashlib.sha256(b"".join(part.tobytes() for part in read_slice(header))).digest()
         except ValueError:
             key = header.filename  # its fault is reported when it is read
-        kept.setdefault(key, header)
-    return [*kept.values()]
+        first_images.setdefault(key, header)
+    return [*first_images.values()]
 
 
 def _is_copy(header: Dataset, first: Dataset) -> bool:

@@ -19,14 +19,14 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from .enhanced import frames
+from .enhanced import split_frames
 from .signature import is_dicom
 
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def silence_pydicom() -> Iterator[None]:
     """Silence pydicom's warnings about odd values in each file. This module checks the values that matter."""
     logger = logging.getLogger("pydicom")
     level = logger.level
@@ -39,7 +39,7 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@quiet()
+@silence_pydicom()
 def read_header(path: Path) -> Dataset | None:
     """Read a DICOM image without its pixels; None for a DICOMDIR, or for a file that is not DICOM by content and name.
 
@@ -70,7 +70,7 @@ def read_header(path: Path) -> Dataset | None:
     return header
 
 
-@quiet()
+@silence_pydicom()
 def read_images(path: Path) -> list[Dataset]:
     """Read the header of each image in a file: of each frame of an enhanced MR image, else of the file.
 
@@ -78,7 +78,7 @@ def read_images(path: Path) -> list[Dataset]:
         ValueError: as :func:`read_header`.
     """
     header = read_header(path)
-    return [] if header is None else frames(header)
+    return [] if header is None else split_frames(header)
 
 
 def open_file(path: str | os.PathLike, **options: Any) -> Dataset:

@@ -11,10 +11,10 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import MRImageStorage
 
-from .kinds import ENHANCED, image_no_scan, is_mosaic
-from .parts import differences
-from .pixels import rescale
-from .tags import name, numbers, text, whole
+from .kinds import ENHANCED, explain_image_exclusion, is_mosaic
+from .parts import describe_differences
+from .pixels import get_rescale
+from .tags import format_values, get_numbers, get_whole_number, name_image
 
 # Tags that are equal in all images of one volume.
 _SAME = (
@@ -25,7 +25,7 @@ _UNIT = 1e-3  # allowed error of direction cosines: length, right angle, differe
 _ROUNDING = 0.06  # mm; allowed error of a position, since some have one decimal
 
 
-def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
+def sort_into_stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
     """Sort the headers of one part of a series along the slices' normal, and compute the affine of the stack.
 
     Raises:
@@ -35,30 +35,30 @@ def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
     for header in headers:
         _check_image(header)
     for keyword in _SAME:
-        _check_same(headers, keyword)
+        _check_equal(headers, keyword)
     uid = headers[0].SeriesInstanceUID
     if len(headers) < 2:
         raise ValueError(
             f"{headers[0].filename}: the only image of the series {uid}, expected a stack of slices; choose another "
             "series, or export the whole one."
         )
-    row, column = np.reshape(numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
+    row, column = np.reshape(get_numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
     row, column = row / np.linalg.norm(row), column / np.linalg.norm(column)
     normal = np.cross(row, column)
-    positions = np.array([numbers(header, "ImagePositionPatient", 3) for header in headers])
+    positions = np.array([get_numbers(header, "ImagePositionPatient", 3) for header in headers])
     order = np.argsort(positions @ normal, kind="stable")
     headers, positions = [headers[i] for i in order], positions[order]
-    files = [name(header) for header in headers]
+    files = [name_image(header) for header in headers]
     along = (positions - positions[0]) @ normal
     steps = np.diff(along)
-    if steps.min() <= _tolerance(steps):
+    if steps.min() <= _compute_tolerance(steps):
         i = int(steps.argmin())
         raise ValueError(
             f"the series {uid} has several images at one place, {files[i]} and {files[i + 1]} (they differ in "
-            f"{differences(headers[i], headers[i + 1])}), expected one. Copy the files of one echo, time point or "
-            "diffusion weighting into a folder of its own and name that folder."
+            f"{describe_differences(headers[i], headers[i + 1])}), expected one. Copy the files of one echo, time "
+            "point or diffusion weighting into a folder of its own and name that folder."
         )
-    instances = Counter(text(header, "InstanceNumber") for header in headers)
+    instances = Counter(format_values(header, "InstanceNumber") for header in headers)
     is_classic = not hasattr(headers[0], "frame")  # frames may have the number of their file
     if is_classic and len(instances) > 1 and (times := min(instances.values())) > 1:
         raise ValueError(
@@ -67,7 +67,7 @@ def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
             "folder."
         )
     _check_steps(uid, files, along, _ROUNDING * np.abs(normal).sum())
-    spacing = numbers(headers[0], "PixelSpacing", 2)
+    spacing = get_numbers(headers[0], "PixelSpacing", 2)
     sideways = np.linalg.norm(positions - positions[0] - along[:, None] * normal, axis=1)
     if sideways.max() > max(0.1 * min(spacing), 0.02, min(2 * _ROUNDING, 0.25 * min(spacing))):
         worst = int(sideways.argmax())
@@ -85,21 +85,21 @@ def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
 def _check_image(header: Dataset) -> None:
     """Refuse a file that is not a slice of a magnitude MR image."""
     path = header.filename
-    if reason := image_no_scan(header):
+    if reason := explain_image_exclusion(header):
         raise ValueError(f"{path}: {reason}")
     kind = header.get("SOPClassUID")
     if kind not in (MRImageStorage, *ENHANCED):
         raise ValueError(
-            f"{path}: SOPClassUID is {text(header, 'SOPClassUID')}, expected MR Image Storage; export the series from "
-            "its archive again, as MR images, one file a slice."
+            f"{path}: SOPClassUID is {format_values(header, 'SOPClassUID')}, expected MR Image Storage; export the "
+            "series from its archive again, as MR images, one file a slice."
         )
     if is_mosaic(header):
         raise ValueError(
-            f"{path}: a mosaic (ImageType {text(header, 'ImageType')}), all slices of a volume next to each other; "
-            f"expected one file a slice. Convert them to NIfTI, which splits them into volumes: dcm2niix -o FOLDER "
-            f"{shlex.quote(str(Path(path).parent))}."
+            f"{path}: a mosaic (ImageType {format_values(header, 'ImageType')}), all slices of a volume next to each "
+            "other; expected one file a slice. Convert them to NIfTI, which splits them into volumes: dcm2niix -o "
+            f"FOLDER {shlex.quote(str(Path(path).parent))}."
         )
-    count, samples = (whole(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel"))
+    count, samples = (get_whole_number(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel"))
     if count != 1:
         raise ValueError(
             f"{path}: {count} frames, but no item for each in its Per-Frame Functional Groups Sequence, which says "
@@ -112,47 +112,48 @@ def _check_image(header: Dataset) -> None:
             "Colour maps and inverted images hold no signal intensities; choose another series."
         )
     for keyword in ("Rows", "Columns"):
-        whole(header, keyword)
+        get_whole_number(header, keyword)
     if "ModalityLUTSequence" in header:
         raise ValueError(f"{path}: a Modality LUT, expected a linear rescale or none; export the series without it.")
-    slope, _ = rescale(header)
+    slope, _ = get_rescale(header)
     if slope == 0:
         raise ValueError(f"{path}: RescaleSlope is 0, expected a number that keeps the image; export the series again.")
-    spacing = numbers(header, "PixelSpacing", 2)
+    spacing = get_numbers(header, "PixelSpacing", 2)
     if min(spacing) < 1e-3 or max(spacing) > 1e3:
         raise ValueError(
-            f"{path}: PixelSpacing is {text(header, 'PixelSpacing')}, expected two lengths from 0.001 to 1000 mm; the "
-            "file is damaged or wrongly converted, export the series again."
+            f"{path}: PixelSpacing is {format_values(header, 'PixelSpacing')}, expected two lengths from 0.001 to 1000 "
+            "mm; the file is damaged or wrongly converted, export the series again."
         )
-    numbers(header, "ImagePositionPatient", 3)
-    row, column = np.reshape(numbers(header, "ImageOrientationPatient", 6), (2, 3))
+    get_numbers(header, "ImagePositionPatient", 3)
+    row, column = np.reshape(get_numbers(header, "ImageOrientationPatient", 6), (2, 3))
     if max(abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)) > _UNIT:
         raise ValueError(
-            f"{path}: ImageOrientationPatient is {text(header, 'ImageOrientationPatient')}, expected two unit "
+            f"{path}: ImageOrientationPatient is {format_values(header, 'ImageOrientationPatient')}, expected two unit "
             "vectors at right angles; the file is damaged or wrongly converted, export the series again."
         )
 
 
-def _check_same(headers: Sequence[Dataset], keyword: str) -> None:
+def _check_equal(headers: Sequence[Dataset], keyword: str) -> None:
     """Refuse a series whose files differ in a tag that is equal in one volume."""
 
     def differs(header: Dataset) -> bool:
         if keyword in ("PixelSpacing", "ImageOrientationPatient"):
             count = 2 if keyword == "PixelSpacing" else 6
-            mine, first = (np.array(numbers(h, keyword, count)) for h in (header, headers[0]))
+            mine, first = (np.array(get_numbers(h, keyword, count)) for h in (header, headers[0]))
             return bool(np.abs(mine - first).max() > _UNIT * (first.max() if keyword == "PixelSpacing" else 1))
         return header.get(keyword) != headers[0].get(keyword)
 
     other = next((header for header in headers if differs(header)), None)
     if other is not None:
         raise ValueError(
-            f"the series {headers[0].SeriesInstanceUID} is not one volume: {keyword} is {text(headers[0], keyword)} "
-            f"in {headers[0].filename} and {text(other, keyword)} in {other.filename}, expected the same in all. "
-            "Copy the files of one stack into a folder of its own and name that folder."
+            f"the series {headers[0].SeriesInstanceUID} is not one volume: {keyword} is "
+            f"{format_values(headers[0], keyword)} in {headers[0].filename} and {format_values(other, keyword)} in "
+            f"{other.filename}, expected the same in all. Copy the files of one stack into a folder of its own and "
+            "name that folder."
         )
 
 
-def _tolerance(steps: np.ndarray) -> float:
+def _compute_tolerance(steps: np.ndarray) -> float:
     """Allowed difference between steps in mm. Positions often have two decimals."""
     return max(0.01 * float(np.median(steps)), 0.02)
 
@@ -167,7 +168,7 @@ def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: fl
         rounding: allowed error of each position in mm.
     """
     steps = np.diff(along)
-    if np.abs(steps - np.median(steps)).max() <= _tolerance(steps):
+    if np.abs(steps - np.median(steps)).max() <= _compute_tolerance(steps):
         return
     # Each step as a number of even steps, first estimated by the smallest step, which rounding may have shortened.
     times = np.rint(steps / steps.min())

@@ -35,7 +35,7 @@ _TYPES = {
 _MAGNITUDE = r"(SW_)?M(_[A-Z0-9_]+)?|MAG(NITUDE)?(_.*)?"
 
 
-def kind_by_type(words: Sequence[str]) -> str | None:
+def classify_type(words: Sequence[str]) -> str | None:
     """The kind of an image that is not a magnitude image.
 
     Args:
@@ -45,10 +45,10 @@ def kind_by_type(words: Sequence[str]) -> str | None:
         "phase image", "real part", "imaginary part", "map", "mask", "localizer" or "projection"; None if no word
         shows one of these.
     """
-    return _first(_TYPES, [word.replace(" ", "_") for word in words])
+    return _match_first(_TYPES, [word.replace(" ", "_") for word in words])
 
 
-def part_by_words(words: Sequence[str]) -> str | None:
+def identify_part(words: Sequence[str]) -> str | None:
     """The part of a complex image that whole words say, such as the last words of a file's name.
 
     Args:
@@ -57,7 +57,7 @@ def part_by_words(words: Sequence[str]) -> str | None:
     Returns:
         "phase image", "real part" or "imaginary part"; None if no word says one of these.
     """
-    return _first(_WORDS, words)
+    return _match_first(_WORDS, words)
 
 
 def is_magnitude(words: Sequence[str]) -> bool:
@@ -65,5 +65,7 @@ def is_magnitude(words: Sequence[str]) -> bool:
     return any(re.fullmatch(_MAGNITUDE, word) for word in words)
 
 
-def _first(patterns: dict[str, str], words: Sequence[str]) -> str | None:
-    return next((kind for kind, said in patterns.items() if any(re.fullmatch(said, word) for word in words)), None)
+def _match_first(patterns: dict[str, str], words: Sequence[str]) -> str | None:
+    return next(
+        (kind for kind, pattern in patterns.items() if any(re.fullmatch(pattern, word) for word in words)), None
+    )

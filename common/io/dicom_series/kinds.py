@@ -17,8 +17,8 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from .image_types import NO_PHASE, is_magnitude, kind_by_type
-from .tags import numbers, text, values, words
+from .image_types import NO_PHASE, classify_type, is_magnitude
+from .tags import format_values, get_numbers, get_values, get_words
 
 ENHANCED = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, EnhancedMRColorImageStorage)
 
@@ -57,7 +57,7 @@ _ADVICE = {
 }
 
 
-def no_scan(headers: Sequence[Dataset]) -> str | None:
+def explain_exclusion(headers: Sequence[Dataset]) -> str | None:
     """Why super-resolution is not for a series. This is not a fault of the series.
 
     Args:
@@ -66,39 +66,39 @@ def no_scan(headers: Sequence[Dataset]) -> str | None:
     Returns:
         Its kind, what shows it, and what to do; None if an image may belong to a magnitude MR scan.
     """
-    reasons = [image_no_scan(header) for header in headers]
+    reasons = [explain_image_exclusion(header) for header in headers]
     if all(reasons):
         return reasons[0]
-    evidence = _localizer(headers)
+    evidence = _find_localizer_sign(headers)
     return f"a localizer ({evidence}): {_ADVICE['localizer']}" if evidence else None
 
 
-def kind(header: Dataset) -> str:
+def classify_image(header: Dataset) -> str:
     """The kind of an image by its tags; "magnitude" if they show no other."""
-    return _kind(header)[0]
+    return _classify(header)[0]
 
 
 def is_mosaic(header: Dataset) -> bool:
     """Whether an image holds all slices of a volume next to each other, as Siemens and United Imaging store them."""
     counts = [
-        _private_number(header, 0x0019, 0x0A, "SIEMENS MR HEADER"),
-        _private_number(header, 0x0065, 0x50, "Image Private Header"),
+        _read_private_number(header, 0x0019, 0x0A, "SIEMENS MR HEADER"),
+        _read_private_number(header, 0x0065, 0x50, "Image Private Header"),
     ]
-    return bool({"MOSAIC", "VFRAME"} & set(words(header, "ImageType"))) or max(count or 0 for count in counts) > 1
+    return bool({"MOSAIC", "VFRAME"} & set(get_words(header, "ImageType"))) or max(count or 0 for count in counts) > 1
 
 
 def is_slice(header: Dataset) -> bool:
     """Whether an image is one slice of an MR scan, and not a file of many frames."""
     one = header.get("SOPClassUID") == MRImageStorage and header.get("NumberOfFrames") in (None, 1)
-    return one and not is_mosaic(header) and image_no_scan(header) is None
+    return one and not is_mosaic(header) and explain_image_exclusion(header) is None
 
 
-def image_no_scan(header: Dataset) -> str | None:
+def explain_image_exclusion(header: Dataset) -> str | None:
     """Why an image alone is not one of a magnitude MR scan, or None."""
-    found, evidence = _kind(header)
-    if found != "magnitude":
-        return f"{'an' if found[0] == 'i' else 'a'} {found} ({evidence}): {_ADVICE[found]}"
-    sop_class, modality = header.get("SOPClassUID"), text(header, "Modality")
+    kind, evidence = _classify(header)
+    if kind != "magnitude":
+        return f"{'an' if kind[0] == 'i' else 'a'} {kind} ({evidence}): {_ADVICE[kind]}"
+    sop_class, modality = header.get("SOPClassUID"), format_values(header, "Modality")
     is_mr = sop_class in (MRImageStorage, *ENHANCED)
     if not is_mr and isinstance(sop_class, UID) and sop_class.type == "SOP Class":
         return f"{sop_class.name} (Modality {modality}): super-resolution is for MR, choose another series."
@@ -111,84 +111,84 @@ def image_no_scan(header: Dataset) -> str | None:
     return None
 
 
-def _localizer(headers: Sequence[Dataset]) -> str | None:
+def _find_localizer_sign(headers: Sequence[Dataset]) -> str | None:
     """What shows that a series is a localizer, though its ImageType does not say so; None if nothing does."""
-    planes = _planes(headers)
+    planes = _count_planes(headers)
     few = bool(planes) and max(planes.values()) <= _FEW
     # Planes at more than 60 degrees. Stacks that follow the discs of a spine are less tilted.
     across = 1 < len(planes) <= 5 and min(abs(np.dot(a, b)) for a, b in itertools.combinations(planes, 2)) < 0.5
-    if "EP" not in words(headers[0], "ScanningSequence"):  # "localizer" is also a task in functional MRI
-        keys = [key for key in ("SeriesDescription", "ProtocolName") if values(headers[0], key)]
+    if "EP" not in get_words(headers[0], "ScanningSequence"):  # "localizer" is also a task in functional MRI
+        keys = [key for key in ("SeriesDescription", "ProtocolName") if get_values(headers[0], key)]
         for key in keys:
-            name = text(headers[0], key)
-            doubtful = key == keys[0] and (few or across) and _says(name.upper(), _PERHAPS)
-            if doubtful or _says(name.upper(), _LOCALIZERS):
+            name = format_values(headers[0], key)
+            doubtful = key == keys[0] and (few or across) and _contains_words(name.upper(), _PERHAPS)
+            if doubtful or _contains_words(name.upper(), _LOCALIZERS):
                 return f"{key} '{name}'"
-    if any(_private_number(header, 0x0019, 0x17, "GEMS_ACQU_01") == 256 for header in headers):
+    if any(_read_private_number(header, 0x0019, 0x17, "GEMS_ACQU_01") == 256 for header in headers):
         return "GE's (0019,1017) is 256, three planes"
     # A stray slice in the series of a stack makes no localizer.
     even = few and max(planes.values()) <= _UNEVEN * min(planes.values())
     return f"{len(planes)} planes of at most {max(planes.values())} slices" if even and across else None
 
 
-def _planes(headers: Sequence[Dataset]) -> dict[tuple[float, ...], int]:
+def _count_planes(headers: Sequence[Dataset]) -> dict[tuple[float, ...], int]:
     """Normals of a series' planes, which differ by more than some 3 degrees, and numbers of places on each."""
     places: dict[tuple[float, ...], set[str]] = {}
     for header in headers:
         try:
-            row, column = np.reshape(numbers(header, "ImageOrientationPatient", 6), (2, 3))
+            row, column = np.reshape(get_numbers(header, "ImageOrientationPatient", 6), (2, 3))
         except ValueError:
             return {}
         normal = np.cross(row, column)
         plane = next((known for known in places if abs(np.dot(known, normal)) > 0.9985), tuple(normal.tolist()))
-        places.setdefault(plane, set()).add(text(header, "ImagePositionPatient"))
-    return {plane: len(found) for plane, found in places.items()}
+        places.setdefault(plane, set()).add(format_values(header, "ImagePositionPatient"))
+    return {plane: len(positions) for plane, positions in places.items()}
 
 
-def _kind(header: Dataset) -> tuple[str, str]:
+def _classify(header: Dataset) -> tuple[str, str]:
     """The kind of an image, and the tag that shows it."""
-    component, image_type = words(header, "ComplexImageComponent"), words(header, "ImageType")
-    if (found := kind_by_type(component)) is not None:
-        return found, f"Complex Image Component {component[0]}"
-    code = _private_number(header, 0x0043, 0x2F, "GEMS_PARM_01")
+    component, image_type = get_words(header, "ComplexImageComponent"), get_words(header, "ImageType")
+    if (kind := classify_type(component)) is not None:
+        return kind, f"Complex Image Component {component[0]}"
+    code = _read_private_number(header, 0x0043, 0x2F, "GEMS_PARM_01")
     if code in _GE:
         return _GE[code], f"GE's (0043,102F) is {code}"
-    if (found := kind_by_type(image_type)) is not None:
-        return found, f"ImageType {text(header, 'ImageType')}"
+    if (kind := classify_type(image_type)) is not None:
+        return kind, f"ImageType {format_values(header, 'ImageType')}"
     for vendor, tag in _TYPES.items():
-        said = _private(header, *tag)
-        said = said.decode("latin-1").split("\\") if isinstance(said, bytes) else np.atleast_1d(said).tolist()
-        said = [str(word).strip().upper() for word in said]
-        if (found := kind_by_type(said)) is not None and found in _GE.values():
-            return found, f"{vendor}' private image type is {' '.join(said)}"
-    name = text(header, "SeriesDescription").upper()
+        value = _read_private(header, *tag)
+        value = value.decode("latin-1").split("\\") if isinstance(value, bytes) else np.atleast_1d(value).tolist()
+        value = [str(word).strip().upper() for word in value]
+        if (kind := classify_type(value)) is not None and kind in _GE.values():
+            return kind, f"{vendor}' private image type is {' '.join(value)}"
+    name = format_values(header, "SeriesDescription").upper()
     says_nothing = image_type[:1] == ["DERIVED"] and set(image_type[2:]) <= {"OTHER"}
-    described = f"ImageType {text(header, 'ImageType')}, SeriesDescription '{header.get('SeriesDescription')}'"
-    if says_nothing and _says(name, _NAMES):
+    described = f"ImageType {format_values(header, 'ImageType')}, SeriesDescription '{header.get('SeriesDescription')}'"
+    if says_nothing and _contains_words(name, _NAMES):
         return "map", described
-    if not is_magnitude(image_type) and _says(name, _PHASES):
+    if not is_magnitude(image_type) and _contains_words(name, _PHASES):
         return "phase image", described
     return "magnitude", ""
 
 
-def _says(name: str, pattern: str) -> bool:
+def _contains_words(name: str, pattern: str) -> bool:
     """Whether a name in capitals has whole words that fit a pattern."""
     return re.search(rf"(?<![A-Z0-9])({pattern})(?![A-Z0-9])", name) is not None
 
 
-def _private_number(header: Dataset, group: int, element: int, creator: str) -> int | None:
+def _read_private_number(header: Dataset, group: int, element: int, creator: str) -> int | None:
     """A whole number in a private block, also if its bytes were not decoded."""
-    value = _private(header, group, element, creator)
+    value = _read_private(header, group, element, creator)
     try:
         return int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)
     except (TypeError, ValueError):
         return None
 
 
-def _private(header: Dataset, group: int, element: int, creator: str) -> Any:
+def _read_private(header: Dataset, group: int, element: int, creator: str) -> Any:
     """A value in a private block whose creator begins so, or None. If no block names its creator, 0x10 is tried."""
     blocks = [e.tag.element for e in header.group_dataset(group) if 0x10 <= e.tag.element <= 0xFF]
     owners = {block: str(header[group, block].value).strip() for block in blocks}
-    own = [block for block, owner in owners.items() if owner.startswith(creator)]
-    found = [header.get((group, (block << 8) + element)) for block in own or ([] if owners else [0x10])]
-    return next((each.value for each in found if each is not None), None)
+    matching_blocks = [block for block, owner in owners.items() if owner.startswith(creator)]
+    elements = [header.get((group, (block << 8) + element)) for block in matching_blocks or ([] if owners else [0x10])]
+    return next((each.value for each in elements if each is not None), None)

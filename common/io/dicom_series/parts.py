@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from .kinds import kind
-from .tags import number, numbers, text, values
+from .kinds import classify_image
+from .tags import format_values, get_number, get_numbers, get_values
 
 _FOLDER, _INSTANCE = "folder", "SOPInstanceUIDOfConcatenationSource"
 # Tags that distinguish images at one place, with a name for a person. The first that does so is used.
@@ -44,7 +44,7 @@ class Part:
     headers: list[Dataset]
 
 
-def parts(headers: Sequence[Dataset]) -> list[Part]:
+def split_parts(headers: Sequence[Dataset]) -> list[Part]:
     """Split a series by the tags that distinguish its images.
 
     Kinds of images (magnitude, phase, ...) and echoes are always split. Other tags, such as the flip angle, are used
@@ -56,17 +56,17 @@ def parts(headers: Sequence[Dataset]) -> list[Part]:
     Returns:
         The parts; one if there is nothing to split, or if no tag distinguishes images at one place.
     """
-    found = [("", list(headers))]
-    for split in (_by_kind, _by_stack, _by_echo, _by_place):
-        found = [
-            (", ".join(filter(None, (name, further))), own)
-            for name, group in found
-            for further, own in split(group).items()
+    parts = [("", list(headers))]
+    for split in (_split_by_kind, _split_by_stack, _split_by_echo, _split_by_place):
+        parts = [
+            (", ".join(filter(None, (name, further))), images)
+            for name, group in parts
+            for further, images in split(group).items()
         ]
     # The names become file names, which lose special characters.
-    plain = Counter(re.sub("[^A-Za-z0-9]+", "_", name) for name, _ in found)
+    plain = Counter(re.sub("[^A-Za-z0-9]+", "_", name) for name, _ in parts)
     unique = max(plain.values()) == 1
-    return [Part(name if unique else f"{name} ({i})", own) for i, (name, own) in enumerate(found, 1)]
+    return [Part(name if unique else f"{name} ({i})", images) for i, (name, images) in enumerate(parts, 1)]
 
 
 def split_series(headers: Sequence[Dataset]) -> list[list[Dataset]]:
@@ -80,54 +80,54 @@ def split_series(headers: Sequence[Dataset]) -> list[list[Dataset]]:
     """
     series: dict[tuple[str, ...], list[Dataset]] = {}
     for header in headers:
-        name = re.sub("[^A-Za-z0-9]+", "_", text(header, "SeriesDescription"))  # as in the names of files
-        series.setdefault((text(header, "SeriesNumber"), name), []).append(header)
+        name = re.sub("[^A-Za-z0-9]+", "_", format_values(header, "SeriesDescription"))  # as in the names of files
+        series.setdefault((format_values(header, "SeriesNumber"), name), []).append(header)
     return [*series.values()] if 2 * len(series) <= len(headers) else [[*headers]]
 
 
-def differences(first: Dataset, second: Dataset) -> str:
+def describe_differences(first: Dataset, second: Dataset) -> str:
     """The tags that distinguish two images at one place, in words."""
     tags = [*_ECHO, *(tag for tag in _REPEATED if tag != _FOLDER)]
     return ", ".join(tag for tag in tags if first.get(tag) != second.get(tag)) or "nothing but the pixels"
 
 
-def place_and_tags(header: Dataset) -> tuple[str, ...]:
+def get_place_and_tags(header: Dataset) -> tuple[str, ...]:
     """Position of an image, or its file if that is unknown, and the tags that distinguish images at one place."""
-    where = [text(header, tag) if values(header, tag) else header.filename for tag in _PLACE]
-    return (*where, *(_value(header, tag) for tag in (*_ECHO, *_REPEATED) if tag not in (_FOLDER, _INSTANCE)))
+    where = [format_values(header, tag) if get_values(header, tag) else header.filename for tag in _PLACE]
+    return (*where, *(_format_value(header, tag) for tag in (*_ECHO, *_REPEATED) if tag not in (_FOLDER, _INSTANCE)))
 
 
-def _by_kind(headers: list[Dataset]) -> dict[str, list[Dataset]]:
+def _split_by_kind(headers: list[Dataset]) -> dict[str, list[Dataset]]:
     groups: dict[str, list[Dataset]] = {}
     for header in headers:
-        groups.setdefault(kind(header), []).append(header)
+        groups.setdefault(classify_image(header), []).append(header)
     return groups if len(groups) > 1 else {"": headers}
 
 
-def _by_stack(headers: list[Dataset]) -> dict[str, list[Dataset]]:
+def _split_by_stack(headers: list[Dataset]) -> dict[str, list[Dataset]]:
     """Split frames of enhanced images by their stack; no split if each frame has its own."""
-    stacks = list(dict.fromkeys(text(header, "StackID") for header in headers))
+    stacks = list(dict.fromkeys(format_values(header, "StackID") for header in headers))
     if len(stacks) == 1 or 2 * len(stacks) > len(headers):
         return {"": headers}
-    return {f"stack {stack}": [h for h in headers if text(h, "StackID") == stack] for stack in stacks}
+    return {f"stack {stack}": [h for h in headers if format_values(h, "StackID") == stack] for stack in stacks}
 
 
-def _by_echo(headers: list[Dataset]) -> dict[str, list[Dataset]]:
+def _split_by_echo(headers: list[Dataset]) -> dict[str, list[Dataset]]:
     """Split images by echo time and number, sorted by time; no split if each image has its own."""
-    keys = list(zip(*(_alike([number(header, tag) for header in headers]) for tag in _ECHO), strict=True))
+    keys = list(zip(*(_round_together([get_number(header, tag) for header in headers]) for tag in _ECHO), strict=True))
     ordered = sorted(set(keys))
     if len(ordered) == 1 or 2 * len(ordered) > len(headers):
         return {"": headers}
     numbered = len({count for _, count in ordered}) == len(ordered) and all(count > 0 for _, count in ordered)
     return {
         f"echo {key[1] if numbered else i:g}, TE {'unknown' if key[0] < 0 else f'{key[0]:g} ms'}": [
-            header for header, own in zip(headers, keys, strict=True) if own == key
+            header for header, header_key in zip(headers, keys, strict=True) if header_key == key
         ]
         for i, key in enumerate(ordered, 1)
     }
 
 
-def _alike(column: Sequence[float | None]) -> list[float]:
+def _round_together(column: Sequence[float | None]) -> list[float]:
     """Make values equal that differ by rounding. A missing value becomes that of all others, or -1."""
     firsts: list[float] = []
     for value in sorted({value for value in column if value is not None}):
@@ -137,13 +137,13 @@ def _alike(column: Sequence[float | None]) -> list[float]:
     return [missing if value is None else max(first for first in firsts if first <= value) for value in column]
 
 
-def _by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
+def _split_by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
     """Split images at one place by the fewest tags that distinguish them; no split if none does, or none is needed."""
-    places = _places(headers)
+    places = _number_places(headers)
     repeats = max(Counter(places).values())
     if repeats == 1 or 2 * repeats > len(headers):
         return {"": headers}
-    columns = {tag: [_value(header, tag) for header in headers] for tag in _REPEATED}
+    columns = {tag: [_format_value(header, tag) for header in headers] for tag in _REPEATED}
     varying = [tag for tag, column in columns.items() if len(set(column)) > 1]
     # Tags that say what they mean go first.
     clear, numbers_only = ([tag for tag in varying if (tag in _UNCLEAR) == unclear] for unclear in (False, True))
@@ -153,26 +153,26 @@ def _by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
             # Each value must occur once at each place. A tag that differs for each slice is of no use.
             if len(set(keys)) == repeats and max(Counter(zip(keys, places, strict=True)).values()) == 1:
                 # Tags that split the images in the same way go before it, such as the b-value of a direction.
-                said = [t for t in known if t in tags or len(set(zip(keys, columns[t], strict=True))) == repeats]
-                return _named(headers, {tag: columns[tag] for tag in said[: said.index(tags[-1]) + 1]})
+                telling = [t for t in known if t in tags or len(set(zip(keys, columns[t], strict=True))) == repeats]
+                return _split_by_values(headers, {tag: columns[tag] for tag in telling[: telling.index(tags[-1]) + 1]})
     return {"": headers}
 
 
-def _named(headers: list[Dataset], columns: Mapping[str, list[str]]) -> dict[str, list[Dataset]]:
+def _split_by_values(headers: list[Dataset], columns: Mapping[str, list[str]]) -> dict[str, list[Dataset]]:
     """Split images by the values of tags, in words."""
-    words = [_words(tag, column) for tag, column in columns.items()]
+    words = [_name_values(tag, column) for tag, column in columns.items()]
     groups: dict[str, list[Dataset]] = {}
-    for header, *own in zip(headers, *columns.values(), strict=True):
-        name = ", ".join(of_value[value] for of_value, value in zip(words, own, strict=True))
+    for header, *values_of_image in zip(headers, *columns.values(), strict=True):
+        name = ", ".join(value_names[value] for value_names, value in zip(words, values_of_image, strict=True))
         groups.setdefault(name, []).append(header)
     return groups
 
 
-def _places(headers: Sequence[Dataset]) -> list[int]:
+def _number_places(headers: Sequence[Dataset]) -> list[int]:
     """A number for each image, equal for images at one place; all different if places are unknown."""
     try:
-        row, column = np.reshape(numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
-        positions = np.array([numbers(header, "ImagePositionPatient", 3) for header in headers])
+        row, column = np.reshape(get_numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
+        positions = np.array([get_numbers(header, "ImagePositionPatient", 3) for header in headers])
     except ValueError:
         return list(range(len(headers)))
     along = positions @ np.cross(row, column)
@@ -183,23 +183,23 @@ def _places(headers: Sequence[Dataset]) -> list[int]:
     return places.tolist()
 
 
-def _value(header: Dataset, tag: str) -> str:
+def _format_value(header: Dataset, tag: str) -> str:
     if tag == _FOLDER:
         return str(Path(header.filename).parent)
-    return text(header, tag) if values(header, tag) else ""
+    return format_values(header, tag) if get_values(header, tag) else ""
 
 
-def _words(tag: str, column: Sequence[str]) -> dict[str, str]:
+def _name_values(tag: str, column: Sequence[str]) -> dict[str, str]:
     """Words for each value of a tag: the value itself, what the others lack, or its number."""
     distinct = list(dict.fromkeys(column))
-    said = {value: value.removesuffix(".0") or "unknown" for value in distinct}
+    names = {value: value.removesuffix(".0") or "unknown" for value in distinct}
     if tag == "ImageType":
         shared = set.intersection(*(set(value.split("\\")) for value in distinct))
-        said = {value: " ".join(w for w in value.split("\\") if w not in shared) or value for value in distinct}
+        names = {value: " ".join(w for w in value.split("\\") if w not in shared) or value for value in distinct}
     elif tag == _FOLDER:
-        said = {value: Path(value).name for value in distinct}
+        names = {value: Path(value).name for value in distinct}
     elif tag in _NUMBERED:
-        said = {value: str(i) for i, value in enumerate(distinct, 1)}
-    if len(set(said.values())) < len(distinct):
-        said = {value: str(i) for i, value in enumerate(distinct, 1)}
-    return {value: _REPEATED[tag].format(words) for value, words in said.items()}
+        names = {value: str(i) for i, value in enumerate(distinct, 1)}
+    if len(set(names.values())) < len(distinct):
+        names = {value: str(i) for i, value in enumerate(distinct, 1)}
+    return {value: _REPEATED[tag].format(words) for value, words in names.items()}

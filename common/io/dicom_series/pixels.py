@@ -13,8 +13,8 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 from scipy import ndimage
 
-from .files import open_file, quiet
-from .tags import numbers
+from .files import open_file, silence_pydicom
+from .tags import get_numbers
 
 
 def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
@@ -38,7 +38,7 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
             f"PixelPaddingRangeLimit, expected an image; mend these tags, or convert the series to NIfTI with dcm2niix."
         )
     if padding.any():
-        padding = _without_signal(padding, voxels, headers[0].SeriesInstanceUID)
+        padding = _restore_signal(padding, voxels, headers[0].SeriesInstanceUID)
         # Padding is no signal, so 0, or the signal value nearest to 0.
         signal = voxels[~padding] if not padding.all() else np.zeros(1, np.float32)
         changed = padding & (voxels != 0)
@@ -52,7 +52,7 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
     return voxels
 
 
-def _without_signal(padding: np.ndarray, voxels: np.ndarray, uid: str) -> np.ndarray:
+def _restore_signal(padding: np.ndarray, voxels: np.ndarray, uid: str) -> np.ndarray:
     """Take signal that has the declared padding value out of the padding, with a warning.
 
     Padding covers areas of at least 3 x 3 pixels, some of which may lie beyond the image. This is checked only if the
@@ -78,14 +78,14 @@ def _without_signal(padding: np.ndarray, voxels: np.ndarray, uid: str) -> np.nda
     return areas
 
 
-def rescale(header: Dataset) -> tuple[float, float]:
+def get_rescale(header: Dataset) -> tuple[float, float]:
     """Slope and intercept from stored integers to the image's units; 1 and 0 if the file has none."""
-    slope = numbers(header, "RescaleSlope", 1)[0] if "RescaleSlope" in header else 1.0
-    intercept = numbers(header, "RescaleIntercept", 1)[0] if "RescaleIntercept" in header else 0.0
+    slope = get_numbers(header, "RescaleSlope", 1)[0] if "RescaleSlope" in header else 1.0
+    intercept = get_numbers(header, "RescaleIntercept", 1)[0] if "RescaleIntercept" in header else 0.0
     return slope, intercept
 
 
-@quiet()
+@silence_pydicom()
 def read_slice(header: Dataset, opened: dict[str, Dataset] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of a file or frame in its units, float32; and which of them it declares as padding.
 
@@ -94,7 +94,7 @@ def read_slice(header: Dataset, opened: dict[str, Dataset] | None = None) -> tup
         opened: the file that was read last, by its path, so that it is not read again for each of its frames.
     """
     path, index = header.filename, getattr(header, "frame", 0)
-    slope, intercept = rescale(header)
+    slope, intercept = get_rescale(header)
     opened = {} if opened is None else opened
     try:
         if path not in opened:
@@ -114,13 +114,13 @@ def read_slice(header: Dataset, opened: dict[str, Dataset] | None = None) -> tup
         raise ValueError(f"{path}: no pixel data, expected an image; export the series with its pixels.")
     try:
         pixels = pixel_array(image, index=index)
-        padding = _padding(header, image, pixels)
+        padding = _find_padding(header, image, pixels)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path}: the pixel data cannot be decoded ({reason}). "
             + (
-                f"They are compressed, {syntax.name}; {_decoders(syntax)}"
+                f"They are compressed, {syntax.name}; {_advise_decoders(syntax)}"
                 if compressed
                 else "The file does not say how they are compressed; export the series uncompressed."
                 if image["PixelData"].is_undefined_length
@@ -139,21 +139,21 @@ def read_slice(header: Dataset, opened: dict[str, Dataset] | None = None) -> tup
     return values, padding
 
 
-def _decoders(syntax: UID) -> str:
+def _advise_decoders(syntax: UID) -> str:
     """What to do if pixels of a transfer syntax cannot be decoded."""
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         return "pydicom has no decoder for this. Export the series uncompressed."
-    found = "the file is damaged or of another kind, get a whole copy of it" if decoder.is_available else ""
+    advice = "the file is damaged or of another kind, get a whole copy of it" if decoder.is_available else ""
     packages = re.findall("pylibjpeg-[a-z]+", " ".join(decoder.missing_dependencies))
-    other = f"install {'another' if found else 'a'} decoder, pip install pylibjpeg {packages[0]}" if packages else ""
-    return f"{'; or '.join(filter(None, (found, other)))}; or export the series uncompressed."
+    other = f"install {'another' if advice else 'a'} decoder, pip install pylibjpeg {packages[0]}" if packages else ""
+    return f"{'; or '.join(filter(None, (advice, other)))}; or export the series uncompressed."
 
 
-def _padding(header: Dataset, image: Dataset, pixels: np.ndarray) -> np.ndarray:
+def _find_padding(header: Dataset, image: Dataset, pixels: np.ndarray) -> np.ndarray:
     """Which pixels are declared as padding: from PixelPaddingValue to PixelPaddingRangeLimit, if there is one."""
-    first, last = (_stored(header.get(k), image) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    first, last = (_get_stored_value(header.get(k), image) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if first is None:
         return np.zeros(pixels.shape, dtype=bool)
     low, high = sorted((first, first if last is None else last))
@@ -165,7 +165,7 @@ def _padding(header: Dataset, image: Dataset, pixels: np.ndarray) -> np.ndarray:
     return padding
 
 
-def _stored(value: Any, image: Dataset) -> int | None:
+def _get_stored_value(value: Any, image: Dataset) -> int | None:
     """An attribute's value as a stored pixel, whichever sign it was written with; None if it is not a number."""
     if isinstance(value, bytes) and value:
         value = int.from_bytes(value, "little")

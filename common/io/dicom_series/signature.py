@@ -42,15 +42,15 @@ def is_dicom(path: str | os.PathLike) -> bool:
 
 def _is_data_set(start: bytes, order: Any) -> bool:
     """Whether bytes begin with elements from group 2 or 8 with ascending tags, in implicit or explicit VR."""
-    at, found, last = 0, 0, (0, 0)
-    while found < _ELEMENTS:
+    at, count, last = 0, 0, (0, 0)
+    while count < _ELEMENTS:
         if at + 8 > len(start):
             return False
         group, element = (int.from_bytes(start[i : i + 2], order) for i in (at, at + 2))
         # After group 2 the byte order may change, so the rest is not checked.
-        if found and last[0] == 2 and group != 2:
+        if count and last[0] == 2 and group != 2:
             return True
-        if (group not in (2, 8)) if not found else (group, element) <= last:
+        if (group not in (2, 8)) if not count else (group, element) <= last:
             return False
         vr = start[at + 4 : at + 6]
         if group == 2 and vr not in _VRS:  # group 2 always has explicit VR
@@ -61,5 +61,5 @@ def _is_data_set(start: bytes, order: Any) -> bool:
             size, head = int.from_bytes(start[at + 6 : at + 8], order), 8
         else:
             size, head = int.from_bytes(start[at + 4 : at + 8], order), 8
-        at, found, last = at + head + size, found + 1, (group, element)
+        at, count, last = at + head + size, count + 1, (group, element)
     return at <= len(start)

@@ -19,9 +19,9 @@ from pydicom.sr.codedict import Code, codes
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from .files import quiet
-from .pixels import rescale
-from .tags import values
+from .files import silence_pydicom
+from .pixels import get_rescale
+from .tags import get_values
 
 # Tags that are copied from the source, if they are equal in all its slices. Not copied: tags of single slices, of the
 # matrix, of the field of view and of other images, and private tags.
@@ -62,7 +62,7 @@ _LENGTH = 64  # of a SeriesDescription
 DERIVED = re.compile(r"Super-resolution (by [^ ]+|to [^ ]+ mm) \(columns x rows x slices\) of the series ")
 
 
-@quiet()
+@silence_pydicom()
 def write_series(
     folder: Path,
     voxels: np.ndarray,
@@ -88,36 +88,36 @@ def write_series(
         ValueError: when a voxel is not finite.
     """
     first, last = headers[0], headers[-1]
-    dtype, slope, intercept = _encoding(voxels, *_common_rescale(headers))
+    dtype, slope, intercept = _choose_encoding(voxels, *_choose_rescale(headers))
     scanned = first.Columns, first.Rows, len(headers)
     factors = [out / n for out, n in zip(voxels.shape[::-1], scanned, strict=True)]
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = voxel_sizes(lps)
-    template = _Template(headers, bundle, _change(factors, spacing), part)
-    template.PixelSpacing = _placed([spacing[1], spacing[0]])
-    template.ImageOrientationPatient = _placed((lps[:3, :2] / spacing[:2]).T.ravel())
-    template.SpacingBetweenSlices = _placed([spacing[2]])[0]
-    thickness = slice_thickness(headers)
-    template.SliceThickness = None if thickness is None else _placed([thickness / factors[2]])[0]
+    template = _Template(headers, bundle, _describe_change(factors, spacing), part)
+    template.PixelSpacing = _format_positions([spacing[1], spacing[0]])
+    template.ImageOrientationPatient = _format_positions((lps[:3, :2] / spacing[:2]).T.ravel())
+    template.SpacingBetweenSlices = _format_positions([spacing[2]])[0]
+    thickness = get_slice_thickness(headers)
+    template.SliceThickness = None if thickness is None else _format_positions([thickness / factors[2]])[0]
     template.Rows, template.Columns = voxels.shape[1:]
     template.BitsAllocated, template.BitsStored, template.HighBit = 16, 16, 15
     template.PixelRepresentation = int(dtype.kind == "i")
     if (slope, intercept) != (1, 0):
-        template.RescaleSlope, template.RescaleIntercept = _decimal([slope, intercept])
-        template.RescaleType = _common(headers, "RescaleType") or "US"
-    center, width = _window(headers, voxels)
-    template.WindowCenter, template.WindowWidth = _decimal([center, width])
+        template.RescaleSlope, template.RescaleIntercept = _format_decimals([slope, intercept])
+        template.RescaleType = _get_common_value(headers, "RescaleType") or "US"
+    center, width = _choose_window(headers, voxels)
+    template.WindowCenter, template.WindowWidth = _format_decimals([center, width])
     if width < _EXACT:
         template.VOILUTFunction = "LINEAR_EXACT"
 
     count = len(voxels)
     # Slices are numbered in the direction of the source's slices.
-    backwards = _whole(first, "InstanceNumber") > _whole(last, "InstanceNumber")
+    backwards = _get_valid_number(first, "InstanceNumber") > _get_valid_number(last, "InstanceNumber")
     for k in range(count):
         number = count - k if backwards else k + 1
         template.InstanceNumber = number
         template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
-        template.ImagePositionPatient = _placed(lps[:3, 3] + k * lps[:3, 2])
+        template.ImagePositionPatient = _format_positions(lps[:3, 3] + k * lps[:3, 2])
         stored = np.rint((voxels[k].astype(np.float64) - intercept) / slope)
         template.PixelData = stored.astype(dtype.newbyteorder("<")).tobytes()
         template["PixelData"].VR = "OW"
@@ -134,7 +134,7 @@ class _Template(SOPClass):
         super().__init__(
             study_instance_uid=first.StudyInstanceUID,
             series_instance_uid=generate_uid(prefix=None),
-            series_number=_whole(first, "SeriesNumber") + _SERIES_NUMBER,
+            series_number=_get_valid_number(first, "SeriesNumber") + _SERIES_NUMBER,
             sop_instance_uid=generate_uid(prefix=None),
             sop_class_uid=MRImageStorage,
             instance_number=1,
@@ -159,21 +159,21 @@ class _Template(SOPClass):
             self.PatientSex = ""  # unknown; other values are not valid
         self.FrameOfReferenceUID = first.get("FrameOfReferenceUID") or generate_uid(prefix=None)
         for keyword in ("PositionReferenceIndicator", *_KEPT):
-            value = _common(headers, keyword)
+            value = _get_common_value(headers, keyword)
             if value not in (None, ""):
                 setattr(self, keyword, value)
         for keyword, default in _DEFAULTS.items():
             if keyword not in self:
                 setattr(self, keyword, default)
-        self._conditional("InversionTime", "IR" in np.atleast_1d(self.ScanningSequence))
-        self._conditional("TriggerTime", bool({"CG", "PPG"} & set(np.atleast_1d(self.ScanOptions))))
-        self._conditional("Laterality", self.get("BodyPartExamined") not in _UNPAIRED)
+        self._set_conditional("InversionTime", "IR" in np.atleast_1d(self.ScanningSequence))
+        self._set_conditional("TriggerTime", bool({"CG", "PPG"} & set(np.atleast_1d(self.ScanOptions))))
+        self._set_conditional("Laterality", self.get("BodyPartExamined") not in _UNPAIRED)
         if self.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethodCodeSequence" not in self:
             self.DeidentificationMethod = self.get("DeidentificationMethod") or "not stated in the source series"
 
         description = str(first.get("SeriesDescription", "")).strip()
         was = f"{first.get('SeriesNumber', '')} '{description}'{', ' if part else ''}{part}"
-        self.SeriesDescription = _described(description, part, f"SR {change.split(maxsplit=1)[1]}")
+        self.SeriesDescription = _describe_result(description, part, f"SR {change.split(maxsplit=1)[1]}")
         self.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
         self.DerivationDescription = (
             f"Super-resolution {change} (columns x rows x slices) of the series {was} ({first.SeriesInstanceUID}) "
@@ -182,30 +182,36 @@ class _Template(SOPClass):
         self.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.SpatialResampling)]
         self.ImageComments = str(bundle.get("intended_use", ""))[:1024]
         self.SamplesPerPixel, self.PhotometricInterpretation = 1, "MONOCHROME2"
-        self._lossy(headers)
+        self._mark_lossy(headers)
 
         purpose = CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
-        self.SourceImageSequence = _references(headers)
+        self.SourceImageSequence = _make_references(headers)
         for item in self.SourceImageSequence:
             item.PurposeOfReferenceCodeSequence = [purpose]
         series = Dataset()
         series.SeriesInstanceUID = first.SeriesInstanceUID
-        series.ReferencedInstanceSequence = [_reference(h) for h in {h.SOPInstanceUID: h for h in headers}.values()]
+        series.ReferencedInstanceSequence = [
+            _make_reference(h) for h in {h.SOPInstanceUID: h for h in headers}.values()
+        ]
         self.ReferencedSeriesSequence = [series]
         self.ContributingEquipmentSequence = [
             *first.get("ContributingEquipmentSequence", []),
-            *([_equipment(headers, codes.DCM.AcquisitionEquipment)] if _common(headers, "Manufacturer") else []),
-            _equipment([self], codes.DCM.ProcessingEquipment),
+            *(
+                [_make_equipment_item(headers, codes.DCM.AcquisitionEquipment)]
+                if _get_common_value(headers, "Manufacturer")
+                else []
+            ),
+            _make_equipment_item([self], codes.DCM.ProcessingEquipment),
         ]
 
-    def _conditional(self, keyword: str, wanted: bool) -> None:
+    def _set_conditional(self, keyword: str, is_required: bool) -> None:
         """Keep an attribute, or add it empty, if the standard requires it; else remove it."""
-        if not wanted:
+        if not is_required:
             self.pop(keyword, None)
         elif keyword not in self:
             setattr(self, keyword, None)
 
-    def _lossy(self, headers: Sequence[Dataset]) -> None:
+    def _mark_lossy(self, headers: Sequence[Dataset]) -> None:
         """Mark the image as lossy if a source image was ever compressed with loss."""
         flags = {header.get("LossyImageCompression") for header in headers}
         # The file's own compression counts only if the flag is missing.
@@ -216,33 +222,33 @@ class _Template(SOPClass):
         if "01" in flags or methods:
             self.LossyImageCompression = "01"
             for keyword, value in (("Ratio", None), ("Method", sorted(methods))):
-                value = _common(headers, f"LossyImageCompression{keyword}") or value
+                value = _get_common_value(headers, f"LossyImageCompression{keyword}") or value
                 if value:
                     setattr(self, f"LossyImageCompression{keyword}", value)
         elif flags == {"00"}:
             self.LossyImageCompression = "00"
 
 
-def _change(factors: Sequence[float], spacing: Sequence[float]) -> str:
+def _describe_change(factors: Sequence[float], spacing: Sequence[float]) -> str:
     """The factors of a finer series; for one that is not finer (interpolated by the scanner), its voxel sizes in mm."""
     finer = min(factors) >= 1 < max(factors)
     numbers = "x".join(f"{number:.3g}" for number in (factors if finer else spacing))
     return f"by {numbers}" if finer else f"to {numbers} mm"
 
 
-def _described(source: str, part: str, tail: str) -> str:
+def _describe_result(source: str, part: str, tail: str) -> str:
     """The source's description, its part and a tail, cut to the longest valid length."""
     tail = f" {part} {tail}" if part and len(part) + len(tail) + 2 < _LENGTH // 2 else f" {tail}"
     return f"{source[: _LENGTH - len(tail)].rstrip()}{tail}".strip()
 
 
-def slice_thickness(headers: Sequence[Dataset]) -> float | None:
+def get_slice_thickness(headers: Sequence[Dataset]) -> float | None:
     """Nominal slice thickness of a series in mm, if it is equal in all headers and possible; else None."""
-    thickness = _common(headers, "SliceThickness")
+    thickness = _get_common_value(headers, "SliceThickness")
     return float(thickness) if thickness is not None and 0 < float(thickness) < 1e3 else None
 
 
-def _common(headers: Sequence[Dataset], keyword: str) -> Any:
+def _get_common_value(headers: Sequence[Dataset], keyword: str) -> Any:
     """An attribute's value if it is equal in all slices and valid in the standard; else None."""
     value = headers[0].get(keyword)
     if keyword not in headers[0] or any(header.get(keyword) != value for header in headers):
@@ -256,12 +262,12 @@ def _common(headers: Sequence[Dataset], keyword: str) -> Any:
     return value if element.VR == "SQ" or all(str(text).isprintable() for text in texts) else None
 
 
-def _common_rescale(headers: Sequence[Dataset]) -> tuple[float, float]:
+def _choose_rescale(headers: Sequence[Dataset]) -> tuple[float, float]:
     """The rescale of the slices; if they differ, the one with the finest steps."""
-    return min((rescale(header) for header in headers), key=lambda pair: abs(pair[0]))
+    return min((get_rescale(header) for header in headers), key=lambda pair: abs(pair[0]))
 
 
-def _encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dtype, float, float]:
+def _choose_encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dtype, float, float]:
     """Type of 16-bit integers and their rescale: the source's if the range allows it, else from the volume's range."""
     low, high = float(voxels.min()), float(voxels.max())
     if not np.isfinite([low, high]).all():
@@ -274,7 +280,7 @@ def _encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dt
     return np.dtype(np.uint16), (high - low) / np.iinfo(np.uint16).max or 1.0, low
 
 
-def _window(headers: Sequence[Dataset], voxels: np.ndarray) -> tuple[float, float]:
+def _choose_window(headers: Sequence[Dataset], voxels: np.ndarray) -> tuple[float, float]:
     """One window for all slices: the median of the source's if it fits the signal, else the signal's range."""
     # The least and the greatest value of a slice may be fill values. A rescale may make them differ between slices.
     low, high = (extreme(voxels, axis=(1, 2), keepdims=True) for extreme in (np.min, np.max))
@@ -296,12 +302,12 @@ def _window(headers: Sequence[Dataset], voxels: np.ndarray) -> tuple[float, floa
     return float(first + last) / 2, float(last - first) or span or 1.0
 
 
-def _decimal(numbers: Sequence[float] | np.ndarray) -> list[str]:
+def _format_decimals(numbers: Sequence[float] | np.ndarray) -> list[str]:
     """Numbers as decimal strings of at most 16 characters, with as many digits as fit."""
     return [format_number_as_ds(float(number)) for number in numbers]
 
 
-def _whole(header: Dataset, keyword: str) -> int:
+def _get_valid_number(header: Dataset, keyword: str) -> int:
     """A number of a series or image; 0 if it is not valid in the standard."""
     try:
         number = int(str(header.get(keyword)))
@@ -310,7 +316,7 @@ def _whole(header: Dataset, keyword: str) -> int:
     return number if 0 <= number <= 10**9 else 0
 
 
-def _equipment(headers: Sequence[Dataset], purpose: Code) -> Any:
+def _make_equipment_item(headers: Sequence[Dataset], purpose: Code) -> Any:
     """An item that describes the equipment of images and its purpose."""
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(purpose)]
@@ -318,28 +324,28 @@ def _equipment(headers: Sequence[Dataset], purpose: Code) -> Any:
         "Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName", "DeviceSerialNumber",
         "SoftwareVersions",
     ):  # fmt: skip
-        value = _common(headers, keyword)
+        value = _get_common_value(headers, keyword)
         if value:
             setattr(item, keyword, value)
     return item
 
 
-def _placed(numbers: Sequence[float] | np.ndarray) -> list[str]:
+def _format_positions(numbers: Sequence[float] | np.ndarray) -> list[str]:
     """Lengths and directions as decimal strings, to a millionth of a micrometre, without the noise of arithmetic."""
-    return _decimal(np.round(numbers, 9) + 0.0)
+    return _format_decimals(np.round(numbers, 9) + 0.0)
 
 
-def _references(headers: Sequence[Dataset]) -> list[Dataset]:
+def _make_references(headers: Sequence[Dataset]) -> list[Dataset]:
     """An item for each instance, with the numbers of the frames that were used of an enhanced image."""
-    items = {header.SOPInstanceUID: _reference(header) for header in headers}
+    items = {header.SOPInstanceUID: _make_reference(header) for header in headers}
     for header in headers:
         if hasattr(header, "frame"):
             item = items[header.SOPInstanceUID]
-            item.ReferencedFrameNumber = [*values(item, "ReferencedFrameNumber"), header.frame + 1]
+            item.ReferencedFrameNumber = [*get_values(item, "ReferencedFrameNumber"), header.frame + 1]
     return list(items.values())
 
 
-def _reference(header: Dataset) -> Dataset:
+def _make_reference(header: Dataset) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = header.SOPClassUID
     item.ReferencedSOPInstanceUID = header.SOPInstanceUID

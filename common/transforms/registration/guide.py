@@ -21,12 +21,12 @@ from scipy.fft import fftfreq, irfftn, rfftfreq, rfftn
 from scipy.ndimage import affine_transform
 
 from ...degradations import Degradation
-from ...io.files import replacing
-from ...io.naming import case_stem
+from ...io.files import write_atomically
+from ...io.naming import make_case_stem
 from ...physics.gaussian import FWHM_PER_SIGMA
-from ...values import is_true
-from ..scan.volume import reorient_volume, with_meta
-from .placement import GAIN, misplacement
+from ...values import parse_bool
+from ..scan.volume import attach_meta, reorient_volume
+from .placement import GAIN, find_misplacement
 from .register import register_guide
 
 # Normalised intensity above which a voxel shows tissue and not air.
@@ -34,8 +34,8 @@ _TISSUE = 0.05
 _COVERED = 0.95  # least share of the LR scan's tissue that must lie in the guide's field of view
 # A guide is too coarse if its spacing is more than this times that of the volume that it guides.
 _COARSER = 1.25
-# Similarity by :func:`misplacement`, of registered pairs: 0.22 to 0.41 in eight pairs of one person, two of them FLAIR
-# and one with slices of 6 mm, and 0.11 to 0.16 in seven pairs of two persons.
+# Similarity by :func:`find_misplacement`, of registered pairs: 0.22 to 0.41 in eight pairs of one person, two of them
+# FLAIR and one with slices of 6 mm, and 0.11 to 0.16 in seven pairs of two persons.
 _ONE_PERSON = 0.19
 
 
@@ -67,7 +67,7 @@ class ShiftGuided(MapTransform):
             signs = [1 if bits >> axis & 1 else -1 for axis in range(3)]
             affine = np.asarray(guide.affine, dtype=np.float64).copy()
             affine[:3, 3] += self.millimetres * np.array(signs)
-            d[key] = with_meta(guide.as_tensor(), affine, guide.meta)
+            d[key] = attach_meta(guide.as_tensor(), affine, guide.meta)
         return d
 
 
@@ -84,7 +84,7 @@ class ResampleGuided(MapTransform):
         reference: key of the LR scan ``(1, X, Y, Z)``, in about [0, 1], its axes ordered as the factors are.
         degradation: from HR to LR.
         register: whether to register the guide rigidly to the LR scan first, see :func:`register_guide`. "auto" does
-            so, with a warning, only if :func:`misplacement` finds the guide misaligned.
+            so, with a warning, only if :func:`find_misplacement` finds the guide misaligned.
         quality_dir: folder for the quality of the registration, ``<LR scan's name>_registration.json``.
         allow_missing_keys: whether an entry may lack a key.
 
@@ -106,45 +106,47 @@ class ResampleGuided(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.reference = reference
         self.degradation = degradation
-        self.register = register if register == "auto" else is_true(register, "register")
+        self.register = register if register == "auto" else parse_bool(register, "register")
         self.quality_dir = quality_dir
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         lr = d[self.reference]
-        grid = np.asarray(self.degradation.hr_affine(lr.affine), dtype=np.float64)
-        size = self.degradation.hr_size(lr.shape[1:])
+        grid = np.asarray(self.degradation.compute_hr_affine(lr.affine), dtype=np.float64)
+        size = self.degradation.compute_hr_size(lr.shape[1:])
         for key in self.key_iterator(d):
-            guide = _along(d[key], grid)
+            guide = _reorient_guide(d[key], grid)
             of = {"lr": (lr, self.reference), "guide": (guide, key)}
             names = {name: volume.meta.get("filename_or_obj", other) for name, (volume, other) in of.items()}
             self._check_spacing(lr, guide, names)
             quality: dict[str, Any] = {}
             if self.register:
-                move = self._put_in_place if self.register == "auto" else self._registered
+                move = self._align_guide if self.register == "auto" else self._register_guide
                 guide, quality = move(lr, guide, names)
             if quality and self.quality_dir is not None:
-                stem = d.get("name") or case_stem(names["lr"], d.get("subject"))
-                with replacing(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
+                stem = d.get("name") or make_case_stem(names["lr"], d.get("subject"))
+                with write_atomically(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
                     temporary.write_text(json.dumps(quality, indent=2) + "\n")
             self._check_coverage(lr, guide, names)
-            volume = _resample(guide.as_tensor()[0].numpy(), np.asarray(guide.affine, dtype=np.float64), grid, size)
-            d[key] = with_meta(torch.from_numpy(volume)[None], grid, guide.meta)
+            volume = _resample_volume(
+                guide.as_tensor()[0].numpy(), np.asarray(guide.affine, dtype=np.float64), grid, size
+            )
+            d[key] = attach_meta(torch.from_numpy(volume)[None], grid, guide.meta)
         return d
 
-    def _put_in_place(
+    def _align_guide(
         self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]
     ) -> tuple[MetaTensor, dict[str, Any]]:
         """The guide, registered if it is misaligned, and the quality of the registration, empty if there was none."""
-        found = misplacement(lr, guide)
-        if found["step"] == "none":
+        finding = find_misplacement(lr, guide)
+        if finding["step"] == "none":
             return guide, {}  # without overlap, the check of coverage raises the error
-        if not found["misplaced"]:
-            _warn_if_unlike(found["similarity"], names)
+        if not finding["misplaced"]:
+            _warn_if_unlike(finding["similarity"], names)
             return guide, {}
-        why = f"a step of {found['step']} makes the two {found['gain']:.1%} more alike"
+        why = f"a step of {finding['step']} makes the two {finding['gain']:.1%} more alike"
         try:
-            moved, quality = self._registered(lr, guide, names)
+            registered, quality = self._register_guide(lr, guide, names)
         except ImportError as error:
             raise ImportError(
                 f"{names['guide']}: the guide does not lie on {names['lr']} ({why}); {error} Or register it yourself, "
@@ -156,15 +158,17 @@ class ResampleGuided(MapTransform):
             f"{names['lr']}: {why}. Compare the result with one without the guide.",
             stacklevel=2,
         )
-        return moved, quality
+        return registered, quality
 
-    def _registered(
+    def _register_guide(
         self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]
     ) -> tuple[MetaTensor, dict[str, Any]]:
         """The registered guide and the quality of the registration. Raises a ValueError if it is still misaligned."""
         affine, quality = register_guide(lr, guide)
-        moved = with_meta(guide.as_tensor(), affine, guide.meta)
-        left = misplacement(lr, moved, steps=(2.0,))  # rigid registration leaves up to about half a millimetre
+        registered = attach_meta(guide.as_tensor(), affine, guide.meta)
+        left = find_misplacement(
+            lr, registered, steps=(2.0,)
+        )  # rigid registration leaves up to about half a millimetre
         if left["misplaced"]:
             raise ValueError(
                 f"{names['guide']}: the guide cannot be registered to {names['lr']}: after registration, a step of "
@@ -172,7 +176,7 @@ class ResampleGuided(MapTransform):
                 "both of one person? Leave the guide out, or use it unregistered (--register false)."
             )
         _warn_if_unlike(left["similarity"], names)
-        return moved, {**quality, "similarity": left["similarity"]}
+        return registered, {**quality, "similarity": left["similarity"]}
 
     def _check_spacing(self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]) -> None:
         """Refuse a guide that is coarser than the LR scan, warn of one that is coarser than the result."""
@@ -182,16 +186,16 @@ class ResampleGuided(MapTransform):
         spacing = np.linalg.norm(lr_columns, axis=0)
         # Distance between the guide's samples along each direction.
         apart = 1 / np.linalg.norm(np.linalg.solve(columns, lr_columns / spacing), axis=0)
-        said = f"{np.round(apart[finer], 3).tolist()} mm"
+        sizes = f"{np.round(apart[finer], 3).tolist()} mm"
         if np.any(apart[finer] > _COARSER * spacing[finer]):
             raise ValueError(
                 f"{names['guide']}: the guide is coarser than the scan that it should guide, {names['lr']}; are the "
-                f"two swapped? Along the axes to be refined, the guide's samples are {said} apart, the scan's "
+                f"two swapped? Along the axes to be refined, the guide's samples are {sizes} apart, the scan's "
                 f"{np.round(spacing[finer], 3).tolist()} mm. Give the finer scan as the guide."
             )
         if np.any(apart[finer] > _COARSER * (spacing / factors)[finer]):
             warnings.warn(
-                f"{names['guide']}: along the axes to be refined, the guide's samples are {said} apart, those of the "
+                f"{names['guide']}: along the axes to be refined, the guide's samples are {sizes} apart, those of the "
                 f"result of {names['lr']} {np.round((spacing / factors)[finer], 3).tolist()} mm; the guide adds "
                 "no detail below its own spacing.",
                 stacklevel=2,
@@ -230,13 +234,13 @@ def _warn_if_unlike(similarity: float, names: Mapping[str, Any]) -> None:
         )
 
 
-def _along(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
+def _reorient_guide(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
     """A guide with its axes reordered and mirrored to match a grid, so that its storage order has no influence."""
     orientation = io_orientation(np.linalg.solve(grid, np.asarray(guide.affine, dtype=np.float64)))
-    return with_meta(*reorient_volume(guide.as_tensor(), guide.affine, orientation), guide.meta)
+    return attach_meta(*reorient_volume(guide.as_tensor(), guide.affine, orientation), guide.meta)
 
 
-def _resample(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def _resample_volume(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Resample a volume ``(X, Y, Z)`` with its affine to a grid with another affine and size."""
     matrix = np.linalg.solve(affine, grid)
     if np.abs(matrix - np.eye(4)).max() < 1e-4 and all(n <= m for n, m in zip(size, volume.shape, strict=True)):
@@ -244,11 +248,11 @@ def _resample(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tu
     # Along the axes of the grid, not of the volume: across tilted thick slices alone, and never in their plane.
     length = np.linalg.norm(grid[:3, :3], axis=0)
     directions = grid[:3, :3] / length
-    own = np.linalg.norm(affine[:3, :3].T @ directions, axis=0)
-    sigma = np.sqrt(np.maximum(length**2 - own**2, 0)) / FWHM_PER_SIGMA
+    widths = np.linalg.norm(affine[:3, :3].T @ directions, axis=0)
+    sigma = np.sqrt(np.maximum(length**2 - widths**2, 0)) / FWHM_PER_SIGMA
     along = np.linalg.solve(affine[:3, :3], directions * sigma)
     # In voxels of the volume; a tenth of one is nothing.
-    blurred = _gaussian_blur(volume, along @ along.T) if np.abs(along).max() > 0.1 else volume
+    blurred = _blur_gaussian(volume, along @ along.T) if np.abs(along).max() > 0.1 else volume
     # Half a voxel at each edge lies beyond the outermost samples; with thick slices that is much.
     out = affine_transform(blurred, matrix[:3, :3], matrix[:3, 3], size, order=3, mode="nearest")
     np.clip(out, volume.min(), volume.max(), out=out)
@@ -259,7 +263,7 @@ def _resample(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tu
     return out
 
 
-def _gaussian_blur(volume: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def _blur_gaussian(volume: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """Convolve with a Gaussian of any direction, its covariance (3, 3) in voxels squared; the borders are repeated."""
     margin = np.ceil(4 * np.sqrt(np.diag(covariance))).astype(int)
     padded = np.pad(volume, [(m, m) for m in margin], mode="edge")

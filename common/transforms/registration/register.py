@@ -21,9 +21,9 @@ from scipy.spatial.transform import Rotation
 from skimage.filters import threshold_otsu
 
 from ...degradations import Degradation
-from ...io.files import replacing
-from ...io.naming import case_stem
-from ..scan.volume import with_meta
+from ...io.files import write_atomically
+from ...io.naming import make_case_stem
+from ..scan.volume import attach_meta
 
 # Voxels in mm at which a guide is registered. On simulated pairs of 1 mm and 1 x 1 x 5 mm the error was 0.1 to 0.5 mm,
 # most of it across the slices; voxels of 1 mm took five times as long and gained no more than 0.1 mm.
@@ -52,9 +52,9 @@ def register_guide(lr: MetaTensor, guide: MetaTensor) -> tuple[np.ndarray, dict[
         ImportError: when SimpleITK is not installed.
         ValueError: when the axes of a volume are not orthogonal, or the two do not overlap.
     """
-    sitk = _simpleitk()
-    found, quality, *_ = _register_in_place(sitk, lr, guide, ("the LR scan", "the guide"))
-    return np.linalg.inv(_matrix(found)) @ np.asarray(guide.affine, dtype=np.float64), quality
+    sitk = _import_simpleitk()
+    transform, quality, *_ = _register_rigidly(sitk, lr, guide, ("the LR scan", "the guide"))
+    return np.linalg.inv(_convert_to_matrix(transform)) @ np.asarray(guide.affine, dtype=np.float64), quality
 
 
 class RegisterHRd(MapTransform):
@@ -77,20 +77,20 @@ class RegisterHRd(MapTransform):
         self.degradation = degradation
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        sitk = _simpleitk()
+        sitk = _import_simpleitk()
         d = dict(data)
         for key in self.key_iterator(d):
             hr = d[key]
             # A frame whose axes are HR's own, in mm, with HR voxel 0 at the origin.
             place = np.diag([*np.linalg.norm(np.asarray(hr.affine)[:3, :3], axis=0), 1.0])
-            moving = _image(sitk, hr, place)
-            fixed = _image(sitk, d[self.lr_key], self.degradation.lr_affine(place))
+            moving = _make_image(sitk, hr, place)
+            fixed = _make_image(sitk, d[self.lr_key], self.degradation.compute_lr_affine(place))
             start = sitk.CenteredTransformInitializer(
                 fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
             )
-            found, _ = _register(sitk, fixed, moving, start)
-            moved = sitk.GetArrayFromImage(sitk.Resample(moving, moving, found, sitk.sitkBSpline, 0.0))
-            volume = torch.from_numpy(moved.transpose(2, 1, 0).copy())[None]
+            transform, _ = _optimise_transform(sitk, fixed, moving, start)
+            resampled = sitk.GetArrayFromImage(sitk.Resample(moving, moving, transform, sitk.sitkBSpline, 0.0))
+            volume = torch.from_numpy(resampled.transpose(2, 1, 0).copy())[None]
             d[key] = MetaTensor(volume).copy_meta_from(hr)
         return d
 
@@ -133,39 +133,41 @@ class RegisterLRd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d) if self.reference in d else ():
-            sitk, lr = _simpleitk(), d[key]
+            sitk, lr = _import_simpleitk(), d[key]
             x, y, z = [n // f * f for n, f in zip(d[self.reference].shape[1:], self.degradation.factors, strict=True)]
             hr = d[self.reference][:, :x, :y, :z]
-            affine = np.asarray(self.degradation.lr_affine(hr.affine), dtype=np.float64)
-            grid = _image(sitk, torch.zeros(1, *self.degradation.lr_size((x, y, z))), affine)
-            with _one_thread(sitk):
-                transform, quality = self._find(sitk, hr, lr, grid)
+            affine = np.asarray(self.degradation.compute_lr_affine(hr.affine), dtype=np.float64)
+            grid = _make_image(sitk, torch.zeros(1, *self.degradation.compute_lr_size((x, y, z))), affine)
+            with _use_one_thread(sitk):
+                transform, quality = self._find_transform(sitk, hr, lr, grid)
             warped = sitk.Resample(
-                _image(sitk, lr), grid, transform, sitk.sitkBSpline, useNearestNeighborExtrapolator=True
+                _make_image(sitk, lr), grid, transform, sitk.sitkBSpline, useNearestNeighborExtrapolator=True
             )
             volume = torch.from_numpy(sitk.GetArrayFromImage(warped).transpose(2, 1, 0).copy())[None]
-            d[key] = with_meta(volume.clamp(lr.min().item(), lr.max().item()), affine, lr.meta)
+            d[key] = attach_meta(volume.clamp(lr.min().item(), lr.max().item()), affine, lr.meta)
             if self.quality_dir is not None:
-                stem = case_stem(lr.meta["filename_or_obj"], d.get("subject"))
-                with replacing(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
+                stem = make_case_stem(lr.meta["filename_or_obj"], d.get("subject"))
+                with write_atomically(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
                     temporary.write_text(json.dumps(quality, indent=2) + "\n")
         return d
 
-    def _find(self, sitk: ModuleType, hr: MetaTensor, lr: MetaTensor, grid: Any) -> tuple[Any, dict[str, Any]]:
+    def _find_transform(
+        self, sitk: ModuleType, hr: MetaTensor, lr: MetaTensor, grid: Any
+    ) -> tuple[Any, dict[str, Any]]:
         """The transform from HR to LR, and its quality on the grid of the result."""
-        rigid, _, fixed, moving = _register_in_place(sitk, hr, lr, ("the HR volume", "the LR scan"))
-        bspline = _register_freely(sitk, fixed, moving, rigid, hr)
-        found = sitk.Euler3DTransform()
-        start = points = _moved(sitk, found, grid)
-        before = after = _similarity(sitk, fixed, moving, found)
+        rigid, _, fixed, moving = _register_rigidly(sitk, hr, lr, ("the HR volume", "the LR scan"))
+        bspline = _register_deformably(sitk, fixed, moving, rigid, hr)
+        rigid_transform = sitk.Euler3DTransform()
+        start = points = _transform_voxels(sitk, rigid_transform, grid)
+        before = after = _compute_similarity(sitk, fixed, moving, rigid_transform)
         applied, least = [], 1.0
         # Of a composite transform the last comes first.
         for step, transform in (("rigid", rigid), ("B-spline", sitk.CompositeTransform([rigid, bspline]))):
-            moved = _moved(sitk, transform, grid)
-            determinant = float((_volumes(moved) / _volumes(start)).min())
-            similarity = _similarity(sitk, fixed, moving, transform)
+            positions = _transform_voxels(sitk, transform, grid)
+            determinant = float((_compute_volumes(positions) / _compute_volumes(start)).min())
+            similarity = _compute_similarity(sitk, fixed, moving, transform)
             if determinant > 0 and similarity >= after:
-                found, points, after, least = transform, moved, similarity, determinant
+                rigid_transform, points, after, least = transform, positions, similarity, determinant
                 applied.append(step)
                 continue
             why = (
@@ -184,7 +186,7 @@ class RegisterLRd(MapTransform):
         affine = np.asarray(lr.affine, dtype=np.float64)
         index = (points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
         outside = ((index < -0.5) | (index > np.array(lr.shape[1:]) - 0.5)).any(axis=-1)
-        return found, {
+        return rigid_transform, {
             "applied": applied,
             "mutual_information_before": before,
             "mutual_information_after": after,
@@ -195,7 +197,7 @@ class RegisterLRd(MapTransform):
         }
 
 
-def _simpleitk() -> ModuleType:
+def _import_simpleitk() -> ModuleType:
     try:
         import SimpleITK
     except ImportError:
@@ -204,7 +206,7 @@ def _simpleitk() -> ModuleType:
 
 
 @contextmanager
-def _one_thread(sitk: ModuleType) -> Iterator[None]:
+def _use_one_thread(sitk: ModuleType) -> Iterator[None]:
     """Run SimpleITK in one thread. With more, rounding varies, and B-splines differed by up to 2 mm between runs."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     # Set globally, because the optimizers ignore the number of threads of their method.
@@ -215,13 +217,13 @@ def _one_thread(sitk: ModuleType) -> Iterator[None]:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
-def _register_in_place(
+def _register_rigidly(
     sitk: ModuleType, fixed: MetaTensor, moving: MetaTensor, kinds: tuple[str, str]
 ) -> tuple[Any, dict[str, Any], Any, Any]:
     """Register two volumes rigidly, starting from their affines: the result of _register and their working images."""
     names = [volume.meta.get("filename_or_obj", kind) for volume, kind in zip((fixed, moving), kinds, strict=True)]
     for volume, name in zip((fixed, moving), names, strict=True):
-        axes = _axes(volume.affine)
+        axes = _get_axes(volume.affine)
         off = np.abs(axes.T @ axes - np.eye(3)).max()
         if off > 1e-3:
             raise ValueError(
@@ -229,12 +231,12 @@ def _register_in_place(
                 "so no rigid motion aligns it. Resample it to orthogonal axes, or do not register it."
             )
     images = []
-    for image in (_image(sitk, volume) for volume in (fixed, moving)):
+    for image in (_make_image(sitk, volume) for volume in (fixed, moving)):
         images.append(sitk.BinShrink(image, [max(1, round(_WORKING_SPACING / s)) for s in image.GetSpacing()]))
     start = sitk.Euler3DTransform()
     start.SetCenter(images[0].TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in images[0].GetSize()]))
     try:
-        return *_register(sitk, *images, start), *images  # type: ignore[call-arg]
+        return *_optimise_transform(sitk, *images, start), *images  # type: ignore[call-arg]
     except RuntimeError as error:
         raise ValueError(
             f"{names[1]} cannot be registered to {names[0]}: by their affines they share no tissue. Check "
@@ -243,20 +245,23 @@ def _register_in_place(
         ) from None
 
 
-def _register_freely(sitk: ModuleType, fixed: Any, moving: Any, rigid: Any, domain: MetaTensor) -> Any:
+def _register_deformably(sitk: ModuleType, fixed: Any, moving: Any, rigid: Any, domain: MetaTensor) -> Any:
     """The cubic B-spline that comes before a rigid transform from ``fixed`` to ``moving``, over a whole volume."""
-    whole = _image(sitk, domain)
-    mesh = [max(1, round(n * s / _CONTROL_SPACING)) for n, s in zip(whole.GetSize(), whole.GetSpacing(), strict=True)]
-    found = sitk.BSplineTransformInitializer(whole, mesh, order=3)
-    method = _mutual_information(sitk, min(1.0, _SAMPLES / fixed.GetNumberOfPixels()))
+    domain_image = _make_image(sitk, domain)
+    mesh = [
+        max(1, round(n * s / _CONTROL_SPACING))
+        for n, s in zip(domain_image.GetSize(), domain_image.GetSpacing(), strict=True)
+    ]
+    spline_transform = sitk.BSplineTransformInitializer(domain_image, mesh, order=3)
+    method = _make_registration(sitk, min(1.0, _SAMPLES / fixed.GetNumberOfPixels()))
     method.SetOptimizerAsLBFGSB(numberOfIterations=_ITERATIONS, costFunctionConvergenceFactor=1e7)
     method.SetMovingInitialTransform(rigid)
-    method.SetInitialTransform(found, inPlace=True)
+    method.SetInitialTransform(spline_transform, inPlace=True)
     method.Execute(fixed, moving)
-    return found
+    return spline_transform
 
 
-def _mutual_information(sitk: ModuleType, share: float) -> Any:
+def _make_registration(sitk: ModuleType, share: float) -> Any:
     """A registration method that compares by Mattes mutual information, at a share of the voxels."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=50)
@@ -269,14 +274,14 @@ def _mutual_information(sitk: ModuleType, share: float) -> Any:
     return method
 
 
-def _similarity(sitk: ModuleType, fixed: Any, moving: Any, transform: Any) -> float:
+def _compute_similarity(sitk: ModuleType, fixed: Any, moving: Any, transform: Any) -> float:
     """The mutual information of two images in nats, one of them moved by a transform from ``fixed`` to ``moving``."""
-    method = _mutual_information(sitk, _SHARE)
+    method = _make_registration(sitk, _SHARE)
     method.SetInitialTransform(transform)
     return -method.MetricEvaluate(fixed, moving)
 
 
-def _moved(sitk: ModuleType, transform: Any, grid: Any) -> np.ndarray:
+def _transform_voxels(sitk: ModuleType, transform: Any, grid: Any) -> np.ndarray:
     """Where a transform takes the voxels of a grid: points ``(X, Y, Z, 3)`` in mm."""
     frame = grid.GetSize(), grid.GetOrigin(), grid.GetSpacing(), grid.GetDirection()
     field = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, *frame)
@@ -285,27 +290,27 @@ def _moved(sitk: ModuleType, transform: Any, grid: Any) -> np.ndarray:
     return index @ columns.T + grid.GetOrigin() + sitk.GetArrayFromImage(field).transpose(2, 1, 0, 3)
 
 
-def _volumes(points: np.ndarray) -> np.ndarray:
+def _compute_volumes(points: np.ndarray) -> np.ndarray:
     """The signed volumes of the voxels centred on points ``(X, Y, Z, 3)``."""
     return np.linalg.det(np.stack(np.gradient(points, axis=(0, 1, 2)), axis=-1))
 
 
-def _register(sitk: ModuleType, fixed: Any, moving: Any, start: Any) -> tuple[Any, dict[str, Any]]:
+def _optimise_transform(sitk: ModuleType, fixed: Any, moving: Any, start: Any) -> tuple[Any, dict[str, Any]]:
     """Find the transform from ``fixed`` to ``moving``, starting from ``start``, and its quality: see register_guide."""
-    method = _mutual_information(sitk, _SHARE)
+    method = _make_registration(sitk, _SHARE)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0, minStep=1e-4, numberOfIterations=200, relaxationFactor=0.6
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(start, inPlace=False)
     before = method.MetricEvaluate(fixed, moving)
-    found = method.Execute(fixed, moving)
-    method.SetInitialTransform(found, inPlace=False)
+    transform = method.Execute(fixed, moving)
+    method.SetInitialTransform(transform, inPlace=False)
     after = method.MetricEvaluate(fixed, moving)
     # The transform says where each point comes from; the moving volume itself goes the other way.
-    motion = np.linalg.inv(_matrix(found))
+    motion = np.linalg.inv(_convert_to_matrix(transform))
     centre = np.array(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()]))
-    return found, {
+    return transform, {
         "mutual_information_before": -before,
         "mutual_information_after": -after,
         "translation_mm": (motion[:3, :3] @ centre + motion[:3, 3] - centre).tolist(),
@@ -313,7 +318,7 @@ def _register(sitk: ModuleType, fixed: Any, moving: Any, start: Any) -> tuple[An
     }
 
 
-def _matrix(transform: Any) -> np.ndarray:
+def _convert_to_matrix(transform: Any) -> np.ndarray:
     """A rigid transform of SimpleITK as a matrix (4, 4)."""
     origin, *ends = (np.array(transform.TransformPoint(p)) for p in [(0.0, 0.0, 0.0), *np.eye(3).tolist()])
     matrix = np.eye(4)
@@ -322,17 +327,17 @@ def _matrix(transform: Any) -> np.ndarray:
     return matrix
 
 
-def _image(sitk: ModuleType, volume: MetaTensor | Any, affine: Any = None) -> Any:
+def _make_image(sitk: ModuleType, volume: MetaTensor | Any, affine: Any = None) -> Any:
     """A volume as an image at the place of an affine, by default its own; world coordinates are not converted."""
     affine = np.asarray(volume.affine if affine is None else affine, dtype=np.float64)
     image = sitk.GetImageFromArray(torch.as_tensor(volume)[0].float().numpy().transpose(2, 1, 0))
     image.SetSpacing(np.linalg.norm(affine[:3, :3], axis=0).tolist())
     image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection(_axes(affine).ravel().tolist())
+    image.SetDirection(_get_axes(affine).ravel().tolist())
     return image
 
 
-def _axes(affine: Any) -> np.ndarray:
+def _get_axes(affine: Any) -> np.ndarray:
     """The directions of a grid's axes in space, as columns of length 1."""
     columns = np.asarray(affine, dtype=np.float64)[:3, :3]
     return columns / np.linalg.norm(columns, axis=0)

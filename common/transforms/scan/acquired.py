@@ -11,7 +11,7 @@ import torch
 from monai.transforms import MapTransform
 from scipy.fft import irfft, rfft
 
-from .volume import with_meta
+from .volume import attach_meta
 
 _NEARLY = 0.9  # of the image's matrix; an acquired matrix above this is not worth a crop
 # Bands of k-space inside and outside of the acquired samples, in units of their highest frequency; largest ratio of the
@@ -42,26 +42,26 @@ def crop_k_space(volume: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     """
     cropped = np.asarray(volume, dtype=np.float32)
     for axis, n in enumerate(sizes):
-        whole = cropped.shape[axis]
-        if n == whole:
+        size = cropped.shape[axis]
+        if n == size:
             continue
         k_space = np.moveaxis(rfft(cropped, axis=axis), axis, -1)[..., : n // 2 + 1].copy()
         if n % 2 == 0:
             k_space[..., -1] = 2 * k_space[..., -1].real
-        cropped = np.moveaxis(irfft(k_space, n=n, axis=-1) * np.float32(n / whole), -1, axis)
+        cropped = np.moveaxis(irfft(k_space, n=n, axis=-1) * np.float32(n / size), -1, axis)
     return np.ascontiguousarray(cropped if volume.min() < 0 else np.abs(cropped))
 
 
-def acquired_affine(affine: np.ndarray, shape: Sequence[int], sizes: Sequence[int]) -> np.ndarray:
+def compute_acquired_affine(affine: np.ndarray, shape: Sequence[int], sizes: Sequence[int]) -> np.ndarray:
     """The affine of :func:`crop_k_space`'s result: voxels are ``shape / sizes`` times as large, the first stays."""
     return np.asarray(affine, dtype=np.float64) @ np.diag([*np.divide(shape, sizes), 1.0])
 
 
-def stated_matrix(said: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
+def read_acquired_matrix(metadata: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
     """Read the acquired matrix from a scan's sidecar JSON.
 
     Args:
-        said: the JSON, with dcm2niix's keys ``AcquisitionMatrixPE`` (lines of phase encoding),
+        metadata: the JSON, with dcm2niix's keys ``AcquisitionMatrixPE`` (lines of phase encoding),
             ``FrequencyEncodingSteps`` or Siemens's ``BaseResolution`` (samples of a line) and
             ``InPlanePhaseEncodingDirectionDICOM``: "ROW" for phase encoding along the first axis of the file, "COL"
             along the second.
@@ -71,14 +71,14 @@ def stated_matrix(said: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
         Acquired samples along each axis of the file; the file's own if the JSON gives none, or more than 90 % of them.
     """
     phase, frequency = (
-        next((int(n) for key in keys if isinstance(n := said.get(key), int | float) and 2 <= n < 1e6), None)
+        next((int(n) for key in keys if isinstance(n := metadata.get(key), int | float) and 2 <= n < 1e6), None)
         for keys in (("AcquisitionMatrixPE",), ("FrequencyEncodingSteps", "BaseResolution"))
     )
-    direction = str(said.get("InPlanePhaseEncodingDirectionDICOM")).upper()[:3]
+    direction = str(metadata.get("InPlanePhaseEncodingDirectionDICOM")).upper()[:3]
     if phase != frequency and direction not in ("ROW", "COL"):
         return list(shape)  # it is unknown which axis has which number
     matrix = (phase, frequency) if direction == "ROW" else (frequency, phase)
-    in_plane = [n if n and n <= _NEARLY * whole else whole for n, whole in zip(matrix, shape[:2], strict=True)]
+    in_plane = [n if n and n <= _NEARLY * size else size for n, size in zip(matrix, shape[:2], strict=True)]
     return [*in_plane, shape[2]]
 
 
@@ -99,35 +99,38 @@ class AcquiredMatrixd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             if (sizes := d.get(f"{key}_matrix")) is not None:
-                d[key] = _as_acquired(d[key], sizes)
+                d[key] = _crop_to_acquired(d[key], sizes)
         return d
 
 
-def _as_acquired(volume: Any, sizes: Sequence[int]) -> torch.Tensor:
+def _crop_to_acquired(volume: Any, sizes: Sequence[int]) -> torch.Tensor:
     file, shape, voxels = volume.meta.get("filename_or_obj"), list(volume.shape[1:]), volume[0].as_tensor().numpy()
-    if any(n > whole for n, whole in zip(sizes, shape, strict=True)):
+    if any(n > size for n, size in zip(sizes, shape, strict=True)):
         raise ValueError(
             f"{file}: --acquired_matrix is {list(sizes)}, expected along each axis at most the file's voxels, {shape}."
         )
     if list(sizes) == shape:
         warnings.warn(
-            f"{file}: no header says that fewer voxels were acquired than the file has, {_in_words(shape)}; it is used "
+            f"{file}: no header says that fewer voxels were acquired than the file has, {_format_sizes(shape)}; it is "
+            "used "
             'as it is. If the protocol says so, set --acquired_matrix "[256,205,44]", along the axes of the file.',
             stacklevel=2,
         )
         return volume
-    said = f"{_in_words(sizes)} of its {_in_words(shape)} voxels"
-    if not all(_ends_at(voxels, axis, n) for axis, n in enumerate(sizes)):
+    sizes_in_words = f"{_format_sizes(sizes)} of its {_format_sizes(shape)} voxels"
+    if not all(_is_empty_beyond(voxels, axis, n) for axis, n in enumerate(sizes)):
         raise ValueError(
-            f"{file}: {said} should have been acquired, but k-space does not end there, and detail would be lost. "
-            "Leave --acquired_matrix out for this scan."
+            f"{file}: {sizes_in_words} should have been acquired, but k-space does not end there, and detail would be "
+            "lost. Leave --acquired_matrix out for this scan."
         )
-    warnings.warn(f"{file}: used as acquired, {said}; the others were interpolated by the scanner.", stacklevel=2)
+    warnings.warn(
+        f"{file}: used as acquired, {sizes_in_words}; the others were interpolated by the scanner.", stacklevel=2
+    )
     cropped = torch.from_numpy(crop_k_space(voxels, sizes))[None]
-    return with_meta(cropped, acquired_affine(volume.affine, shape, sizes), volume.meta)
+    return attach_meta(cropped, compute_acquired_affine(volume.affine, shape, sizes), volume.meta)
 
 
-def _ends_at(volume: np.ndarray, axis: int, n: int) -> bool:
+def _is_empty_beyond(volume: np.ndarray, axis: int, n: int) -> bool:
     """Whether k-space along an axis is nearly empty beyond ``n`` samples, except for noise and magnitude effects."""
     lines = np.moveaxis(volume, axis, -1).reshape(-1, volume.shape[axis])
     means = lines.mean(axis=1)
@@ -140,5 +143,5 @@ def _ends_at(volume: np.ndarray, axis: int, n: int) -> bool:
     return bool(np.sqrt(outer.mean()) < _EMPTY * np.sqrt(inner.mean()))
 
 
-def _in_words(sizes: Sequence[int]) -> str:
+def _format_sizes(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes))

@@ -78,7 +78,7 @@ class CheckVoxelsd(MapTransform):
             file = getattr(volume, "meta", {}).get("filename_or_obj", key)
             finite = torch.isfinite(volume)
             if not finite.all():
-                volume = d[key] = _without_non_finite(volume, finite.numpy(), file)
+                volume = d[key] = _replace_non_finite(volume, finite.numpy(), file)
             # By NumPy, because torch takes half a second for voxels in the order that NIfTI stores them.
             if (highest := volume.numpy().max()) == volume.numpy().min():
                 raise ValueError(f"{file}: every voxel is {highest:g}, so there is no image; leave the volume out.")
@@ -87,23 +87,23 @@ class CheckVoxelsd(MapTransform):
                     f"{file}: the volume has {tuple(volume.shape[-3:])} voxels, fewer than a slab: 3 on "
                     "each axis; leave it out."
                 )
-            if bits := _wrapped_bits(volume.numpy()):
+            if bits := _find_wrapped_bits(volume.numpy()):
                 raise ValueError(
                     f"{file}: its brightest voxels are negative, from {volume.numpy().min():g}: they are unsigned "
                     f"numbers of {bits} bits that were stored as signed. Do not set them to 0. Add {2**bits} to each "
                     "negative voxel, and save as float, or convert the scan again. For NIfTI with voxels of 16 bits: "
                     "nifti_tool -mod_hdr -mod_field datatype 512 -infiles SCAN -prefix MENDED"
                 )
-            if found := describe_labels(volume.numpy()):
+            if description := describe_labels(volume.numpy()):
                 raise ValueError(
-                    f"{file}: {found}. Interpolation would make values between these. Resample it with nearest "
+                    f"{file}: {description}. Interpolation would make values between these. Resample it with nearest "
                     "neighbours, for example by nibabel.processing.resample_from_to(..., order=0), or leave it out. To "
                     "a phantom without noise, add noise of a thousandth of its range."
                 )
         return d
 
 
-def _wrapped_bits(volume: np.ndarray) -> int | None:
+def _find_wrapped_bits(volume: np.ndarray) -> int | None:
     """How many bits the unsigned magnitudes have that were stored as signed numbers; None if none were."""
     low, high = float(volume.min()), float(volume.max())
     if low >= 0 or high < 1:
@@ -140,7 +140,9 @@ def describe_labels(volume: np.ndarray) -> str | None:
     step = 2 if share > _SPARSE and len(values) > 1 else 1
     if step == 1 and not ((labels := np.unique(volume[0][inside])) == np.rint(labels)).all():
         return None
-    found = f"{len(values)} whole numbers" if step == 2 else f"{len(labels)} whole numbers in {inside.sum()} voxels"
+    description = (
+        f"{len(values)} whole numbers" if step == 2 else f"{len(labels)} whole numbers in {inside.sum()} voxels"
+    )
     shares = []
     for axis in range(3):
         along, within = (np.moveaxis(each, axis, 0)[:, ::step, ::step] for each in (volume[0], inside))
@@ -150,18 +152,18 @@ def describe_labels(volume: np.ndarray) -> str | None:
             if pairs.mean() > _THIN * share:
                 shares.append((along[first:-1:2] == along[first + 1 :: 2])[pairs].mean())
     if not shares:
-        return f"label points, {found}, which are apart from each other"
+        return f"label points, {description}, which are apart from each other"
     if min(shares) < _PIECEWISE:
         return None
-    return f"a label map, of about {found}, and at least {min(shares):.0%} of neighbours are equal"
+    return f"a label map, of about {description}, and at least {min(shares):.0%} of neighbours are equal"
 
 
-def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> torch.Tensor:
+def _replace_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> torch.Tensor:
     """Make voxels outside of tissue finite in a volume ``(1, X, Y, Z)``; refuse non-finite voxels in tissue."""
     values = torch.as_tensor(volume).numpy()
-    found = f"{file}: {np.sum(~finite)} of {finite.size} voxels are NaN or infinite"
+    finding = f"{file}: {np.sum(~finite)} of {finite.size} voxels are NaN or infinite"
     if not finite.any():
-        raise ValueError(f"{found}, so there is no image; leave the volume out.")
+        raise ValueError(f"{finding}, so there is no image; leave the volume out.")
     # Fill values and hot voxels would spoil the threshold between air and tissue.
     usual = values[finite]
     extremes = find_extremes(usual.reshape(1, 1, -1))
@@ -169,18 +171,19 @@ def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     low = min(float(usual.min()), 0.0)
     # The brightest voxels would move the threshold.
     clipped = np.where(finite, values, low).clip(low, np.quantile(usual, 0.999))[0]
-    in_tissue = int(np.sum(~finite[0] & _tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
+    in_tissue = int(np.sum(~finite[0] & _find_tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
     if in_tissue:
         raise ValueError(
-            f"{found}, {in_tissue} of them in tissue, where no value can be assumed; repair the volume or leave it out."
+            f"{finding}, {in_tissue} of them in tissue, where no value can be assumed; repair the volume or leave it "
+            "out."
         )
-    warnings.warn(f"{found}, all outside of tissue; set to {low:g}.", stacklevel=2)
+    warnings.warn(f"{finding}, all outside of tissue; set to {low:g}.", stacklevel=2)
     volume = volume.clone()
     volume[torch.from_numpy(~finite)] = low
     return volume
 
 
-def _tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
+def _find_tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
     """Find tissue: bright voxels, voxels that they enclose, and non-finite voxels between two of them.
 
     The last are lost slices or lines. If most of the volume's border is not finite, they do not count, because they
@@ -196,13 +199,13 @@ def _tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
         return tissue
     lost = np.zeros_like(tissue)
     for axis in range(3):
-        before = _last_finite(tissue, finite, axis)
-        after = np.flip(_last_finite(np.flip(tissue, axis), np.flip(finite, axis), axis), axis)
+        before = _find_last_finite(tissue, finite, axis)
+        after = np.flip(_find_last_finite(np.flip(tissue, axis), np.flip(finite, axis), axis), axis)
         lost |= before & after & ~finite
     return tissue | lost
 
 
-def _last_finite(mask: np.ndarray, finite: np.ndarray, axis: int) -> np.ndarray:
+def _find_last_finite(mask: np.ndarray, finite: np.ndarray, axis: int) -> np.ndarray:
     """For each voxel, the mask at the last finite voxel up to it along an axis; False before the first."""
     index = np.arange(mask.shape[axis]).reshape([-1 if a == axis else 1 for a in range(3)])
     last = np.maximum.accumulate(np.where(finite, index, 0), axis=axis)
@@ -239,12 +242,12 @@ class CheckMemoryd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             file = d[key].meta.get("filename_or_obj", key)
-            size = self.degradation.hr_size(d[key].shape[1:])
-            check_memory(size, self.copies, torch.device("cpu"), f"{file}: its result", _more_memory)
+            size = self.degradation.compute_hr_size(d[key].shape[1:])
+            check_memory(size, self.copies, torch.device("cpu"), f"{file}: its result", _advise_memory)
         return d
 
 
-def _more_memory(_: float) -> str:
+def _advise_memory(_: float) -> str:
     return "free some, crop the scan, or use a larger machine"
 
 

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from nibabel.orientations import io_orientation
 from scipy import ndimage
 
-from ..labels import nearest_on
+from ..labels import sample_nearest
 
 _KEPT = "extremes"
 # Measured on 9 real MR volumes and a CT: their brightest voxel is 1.3 to 3.4 times the 99.9th percentile.
@@ -53,7 +53,7 @@ def find_extremes(volume: np.ndarray) -> np.ndarray | None:
     sample = np.sort(flat[::step]).astype(np.float64)
     least, most = -np.inf, np.inf
     while True:
-        below, above = _limits(_between(sample, least, most), lowest, highest, step)
+        below, above = _compute_limits(_select_between(sample, least, most), lowest, highest, step)
         if lowest >= below and highest <= above:
             break
         least, most = (below if lowest < below else least), (above if highest > above else most)
@@ -63,19 +63,19 @@ def find_extremes(volume: np.ndarray) -> np.ndarray | None:
         lowest, highest = float(inside.min()), float(inside.max())
     if not np.isfinite([least, most]).any():
         return None
-    found = volume > most
-    if _is_object(found, volume):
-        found[:] = False
-    found |= volume < least
-    return found if found.any() else None
+    extreme = volume > most
+    if _is_object(extreme, volume):
+        extreme[:] = False
+    extreme |= volume < least
+    return extreme if extreme.any() else None
 
 
-def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def _select_between(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Select sorted values from ``low`` to ``high``, both included."""
     return values[np.searchsorted(values, low, "left") : np.searchsorted(values, high, "right")]
 
 
-def _limits(values: np.ndarray, lowest: float, highest: float, step: int) -> tuple[float, float]:
+def _compute_limits(values: np.ndarray, lowest: float, highest: float, step: int) -> tuple[float, float]:
     """Limits beyond which voxels are extreme, from the extremes of all voxels and a sorted sample of 1 in ``step``."""
     low, high = lowest, highest
     for _ in range(3):
@@ -91,54 +91,54 @@ def _limits(values: np.ndarray, lowest: float, highest: float, step: int) -> tup
         below = min(first, 0.0) - (_BELOW if magnitudes else _ABOVE) * span
         above = last + _ABOVE * span
         if lowest < 0 and magnitudes and rest[0] - lowest >= _GAP_BELOW * span:
-            below = max(below, (lowest + rest[0]) / 2) if _share(values, lowest) >= _TAIL else below
-        if highest - rest[-1] >= _GAP_ABOVE * span and _share(values, highest) >= _TAIL:
+            below = max(below, (lowest + rest[0]) / 2) if _compute_share(values, lowest) >= _TAIL else below
+        if highest - rest[-1] >= _GAP_ABOVE * span and _compute_share(values, highest) >= _TAIL:
             above = min(above, (highest + rest[-1]) / 2)
         with np.errstate(over="ignore"):
             below, above = float(np.float32(below)), float(np.float32(above))  # in the precision of the voxels
         if lowest < below or highest > above:
             return below, above
         # A second fill value may hide behind the first.
-        if rest[0] < 0 and _share(values, rest[0]) >= _TAIL:
+        if rest[0] < 0 and _compute_share(values, rest[0]) >= _TAIL:
             low = rest[0]
-        elif _share(values, rest[-1]) >= _TAIL:
+        elif _compute_share(values, rest[-1]) >= _TAIL:
             high = rest[-1]
         else:
             break
     return -np.inf, np.inf
 
 
-def _share(values: np.ndarray, value: float) -> float:
+def _compute_share(values: np.ndarray, value: float) -> float:
     """Share of sorted values that are equal to ``value``."""
-    return len(_between(values, value, value)) / max(len(values), 1)
+    return len(_select_between(values, value, value)) / max(len(values), 1)
 
 
-def _is_object(found: np.ndarray, volume: np.ndarray) -> bool:
+def _is_object(extreme: np.ndarray, volume: np.ndarray) -> bool:
     """Whether the extreme voxels include a thick object of varied values, such as a small sample in noise."""
-    values, counts = np.unique(volume[found], return_counts=True)
-    varied = found & ~np.isin(volume, values[counts >= _TAIL * volume.size])
+    values, counts = np.unique(volume[extreme], return_counts=True)
+    varied = extreme & ~np.isin(volume, values[counts >= _TAIL * volume.size])
     return bool(ndimage.binary_erosion(varied, np.ones((3, 3, 3)), iterations=_THICK).any())
 
 
-def without_extremes(volume: np.ndarray, found: np.ndarray) -> np.ndarray:
+def replace_extremes(volume: np.ndarray, extreme: np.ndarray) -> np.ndarray:
     """Replace the extreme voxels of a volume by the median of their neighbours.
 
     Args:
         volume: ``(X, Y, Z)``.
-        found: mask of extreme voxels, from :func:`find_extremes`.
+        extreme: mask of extreme voxels, from :func:`find_extremes`.
 
     Returns:
         The volume. The median is used if at least half of the 26 neighbours are not extreme. Else the voxel becomes 0,
         or the minimum of the rest if that is negative.
     """
     clean = volume.copy()
-    clean[found] = min(float(volume[~found].min()), 0.0)
-    usable = np.pad(~found, 1)
+    clean[extreme] = min(float(volume[~extreme].min()), 0.0)
+    usable = np.pad(~extreme, 1)
     count = usable.astype(np.uint8)
     for axis in range(3):
         count[:] = ndimage.convolve1d(count, [1, 1, 1], axis=axis, mode="constant")
     inner = count[1:-1, 1:-1, 1:-1]
-    places = np.argwhere(found & (inner >= _NEIGHBOURS)) + 1
+    places = np.argwhere(extreme & (inner >= _NEIGHBOURS)) + 1
     padded = np.pad(volume, 1)
     for chunk in np.array_split(places, max(1, len(places) // _CHUNK)):
         around = [tuple((chunk + step).T) for step in _AROUND]
@@ -148,17 +148,17 @@ def without_extremes(volume: np.ndarray, found: np.ndarray) -> np.ndarray:
     return clean
 
 
-def cleaned(volume: np.ndarray) -> np.ndarray:
+def clean_volume(volume: np.ndarray) -> np.ndarray:
     """A volume ``(X, Y, Z)`` without its extreme voxels, for scaling or drawing; unchanged if it has none."""
-    found = find_extremes(volume)
-    return volume if found is None else without_extremes(volume, found)
+    extreme = find_extremes(volume)
+    return volume if extreme is None else replace_extremes(volume, extreme)
 
 
 class SetAsideExtremesd(MapTransform):
     """Remove extreme voxels (:func:`find_extremes`) before normalisation and the network, with a warning.
 
-    :func:`without_extremes` replaces them, and the volume's meta data keep them for :func:`put_back`. A volume without
-    extreme voxels is not changed.
+    :func:`replace_extremes` replaces them, and the volume's meta data keep them for :func:`restore_extremes`. A volume
+    without extreme voxels is not changed.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` of finite voxels, with the axes as they are stored.
@@ -170,34 +170,36 @@ class SetAsideExtremesd(MapTransform):
         for key in self.key_iterator(d):
             volume = d[key]
             array = torch.as_tensor(volume)[0].numpy()
-            found = find_extremes(array)
-            if found is None:
+            extreme = find_extremes(array)
+            if extreme is None:
                 continue
-            clean = without_extremes(array, found)
+            clean = replace_extremes(array, extreme)
             meta = {name: value for name, value in getattr(volume, "meta", {}).items() if name != "affine"}
-            warnings.warn(f"{meta.get('filename_or_obj', key)}: {_said(array, found, clean)}", stacklevel=2)
+            warnings.warn(
+                f"{meta.get('filename_or_obj', key)}: {_describe_extremes(array, extreme, clean)}", stacklevel=2
+            )
             affine = getattr(volume, "affine", torch.eye(4, dtype=torch.float64))
-            values = array[found]
+            values = array[extreme]
             one = (values == values[0]).all()
-            meta |= _to_keep(affine=affine, found=found, values=values[:1] if one else values)
+            meta |= _pack_arrays(affine=affine, extreme=extreme, values=values[:1] if one else values)
             d[key] = MetaTensor(torch.from_numpy(clean)[None], affine=affine, meta=meta)
         return d
 
 
-def _to_keep(**arrays: Any) -> dict[Hashable, Any]:
+def _pack_arrays(**arrays: Any) -> dict[Hashable, Any]:
     """Meta data with arrays as bytes, because volumes in a batch may differ in their extreme voxels."""
-    kept = io.BytesIO()
-    np.savez_compressed(kept, **arrays)
-    return {_KEPT: kept.getvalue()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return {_KEPT: buffer.getvalue()}
 
 
-def _kept_in(meta: Mapping[Hashable, Any]) -> Mapping[str, np.ndarray]:
+def _unpack_arrays(meta: Mapping[Hashable, Any]) -> Mapping[str, np.ndarray]:
     """The arrays that meta data keep; those of a batch of one too."""
     kept = meta[_KEPT]
     return np.load(io.BytesIO(kept[0] if isinstance(kept, list) else kept))
 
 
-def extremes_on(size: Sequence[int], affine: np.ndarray, meta: Mapping[Hashable, Any]) -> np.ndarray:
+def locate_extremes(size: Sequence[int], affine: np.ndarray, meta: Mapping[Hashable, Any]) -> np.ndarray:
     """Which voxels of a grid were set aside in a scan: those whose nearest voxel of the scan was.
 
     Args:
@@ -210,14 +212,14 @@ def extremes_on(size: Sequence[int], affine: np.ndarray, meta: Mapping[Hashable,
     """
     if _KEPT not in meta:
         return np.zeros(size, bool)
-    kept = _kept_in(meta)
-    return nearest_on(kept["found"], kept["affine"], size, affine)
+    kept = _unpack_arrays(meta)
+    return sample_nearest(kept["extreme"], kept["affine"], size, affine)
 
 
-def left_unmeasured(
+def select_unmeasured(
     meta: Mapping[Hashable, Any], others: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> dict[Hashable, Any]:
-    """The extreme voxels of a scan that lie where no other scan measured, for :func:`put_back`.
+    """The extreme voxels of a scan that lie where no other scan measured, for :func:`restore_extremes`.
 
     Args:
         meta: of the scan, where :class:`SetAsideExtremesd` keeps extreme voxels.
@@ -228,23 +230,25 @@ def left_unmeasured(
     """
     if _KEPT not in meta:
         return {}
-    kept = _kept_in(meta)
-    found, values = kept["found"], kept["values"]
-    left = found.copy()
+    kept = _unpack_arrays(meta)
+    extreme, values = kept["extreme"], kept["values"]
+    left = extreme.copy()
     for measured, affine in others:
-        left &= ~nearest_on(measured, affine, found.shape, kept["affine"])
-    return _to_keep(affine=kept["affine"], found=left, values=values if len(values) == 1 else values[left[found]])
+        left &= ~sample_nearest(measured, affine, extreme.shape, kept["affine"])
+    return _pack_arrays(
+        affine=kept["affine"], extreme=left, values=values if len(values) == 1 else values[left[extreme]]
+    )
 
 
-def _said(volume: np.ndarray, found: np.ndarray, clean: np.ndarray) -> str:
+def _describe_extremes(volume: np.ndarray, extreme: np.ndarray, clean: np.ndarray) -> str:
     """The warning: which voxels are extreme, where, and what happens to them."""
-    values, counts = np.unique(volume[found], return_counts=True)
+    values, counts = np.unique(volume[extreme], return_counts=True)
     if len(values) <= 3:
         what = " and ".join(f"{count} of {value:.7g}" for value, count in zip(values, counts, strict=True))
     else:
         what = f"{counts.sum()} from {values[0]:.7g} to {values[-1]:.7g}"
-    parts, count = ndimage.label(found, np.ones((3, 3, 3)))
-    largest = parts == np.bincount(parts[found]).argmax()
+    parts, count = ndimage.label(extreme, np.ones((3, 3, 3)))
+    largest = parts == np.bincount(parts[extreme]).argmax()
     spans = [np.flatnonzero(largest.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     where = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
     where = f"within voxels ({where})" if count == 1 else f"in {count} places, the largest within voxels ({where})"
@@ -255,7 +259,7 @@ def _said(volume: np.ndarray, found: np.ndarray, clean: np.ndarray) -> str:
     )
 
 
-def put_back(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mapping[Hashable, Any]) -> None:
+def restore_extremes(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mapping[Hashable, Any]) -> None:
     """Put the extreme voxels of a scan back into its result, in place.
 
     If the nearest voxel of the scan was set aside, the voxel of the result gets its value. There is no interpolation:
@@ -268,26 +272,26 @@ def put_back(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mappin
     """
     if _KEPT not in meta:
         return
-    kept = _kept_in(meta)
-    found, values = kept["found"], np.zeros(kept["found"].shape, np.float32)
-    values[found] = kept["values"]
+    kept = _unpack_arrays(meta)
+    extreme, values = kept["extreme"], np.zeros(kept["extreme"].shape, np.float32)
+    values[extreme] = kept["values"]
     to_scan = np.linalg.solve(np.asarray(kept["affine"], np.float64), np.asarray(affine, np.float64))
     # Half-way between two voxels, the one further left, posterior or inferior is taken, in any storage order.
     forwards = io_orientation(kept["affine"])[:, 1]
     nearest = []
-    for axis, size in enumerate(found.shape):
+    for axis, size in enumerate(extreme.shape):
         index = to_scan[axis, axis] * np.arange(result.shape[axis]) + to_scan[axis, 3]
         index = np.ceil(index - 0.501) if forwards[axis] > 0 else np.floor(index + 0.501)
         nearest.append(index.astype(int).clip(0, size - 1))
     x, y, z = nearest
     for k, plane_of in enumerate(z):
-        plane = found[..., plane_of][x][:, y]
+        plane = extreme[..., plane_of][x][:, y]
         if plane.any():
             within = values[..., plane_of][x][:, y][plane]
-            result[..., k][plane] = in_type(within, result.dtype)
+            result[..., k][plane] = convert_type(within, result.dtype)
 
 
-def in_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def convert_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Round float32 values to an integer type and clip them to its range; for other types, return them unchanged.
 
     Args:

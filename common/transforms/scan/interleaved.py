@@ -13,7 +13,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from scipy import ndimage
 
-from ...values import is_true
+from ...values import parse_bool
 
 _SMOOTHED = 3  # pixels, standard deviation of a blur against noise and small motion
 _TISSUE = 0.1
@@ -27,7 +27,7 @@ _SHARED = math.sqrt(64 / 20)
 _QUARTILE = 0.6744897501960817  # of a normal distribution of width 1, within which half of it lies
 
 
-def alternation(volume: torch.Tensor) -> float:
+def measure_alternation(volume: torch.Tensor) -> float:
     """Measure how much slices alternate in brightness.
 
     Each slice is compared with the mean of its two neighbours: the median difference of logarithms over the tissue that
@@ -74,20 +74,22 @@ class EvenSlicesd(MapTransform):
 
     def __init__(self, keys: KeysCollection, enabled: bool | str = True, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.enabled = is_true(enabled, "even_slices")
+        self.enabled = parse_bool(enabled, "even_slices")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         data = dict(data)
         for key in self.key_iterator(data) if self.enabled else ():
             volume = data[key]
-            found = alternation(volume)
-            if found:
+            alternation = measure_alternation(volume)
+            if alternation:
                 warnings.warn(
                     f"{volume.meta.get('filename_or_obj', key)}: slices alternate in brightness by "
-                    f"{100 * abs(math.expm1(found)):.1f} %, as interleaved acquisition leaves them: evened out.",
+                    f"{100 * abs(math.expm1(alternation)):.1f} %, as interleaved acquisition leaves them: evened out.",
                     stacklevel=2,
                 )
-                gains = torch.full(volume.shape[3:], math.exp(found / 2), dtype=volume.dtype, device=volume.device)
-                gains[::2] = math.exp(-found / 2)
+                gains = torch.full(
+                    volume.shape[3:], math.exp(alternation / 2), dtype=volume.dtype, device=volume.device
+                )
+                gains[::2] = math.exp(-alternation / 2)
                 data[key] = volume * gains
         return data

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...io.read import read_volume
-from ...values import is_true
+from ...values import parse_bool
 from ..ct import CheckMRd
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
@@ -69,7 +69,7 @@ class LoadScand(MapTransform):
         steps: list[Any] = [CheckVoxelsd(**some)]
         if set_aside:
             steps.append(SetAsideExtremesd(**some))
-        if is_true(check_mr, "check_mr"):
+        if parse_bool(check_mr, "check_mr"):
             steps.append(CheckMRd(**some))
         steps.append(AcquiredMatrixd(**some))
         if ordered:

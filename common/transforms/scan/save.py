@@ -13,22 +13,22 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ...io.files import replacing
-from ...io.images import image_or_none
-from ...io.naming import case_stem, result_path
-from ...io.nifti_affines import placed_image
+from ...io.files import write_atomically
+from ...io.images import open_image_or_none
+from ...io.naming import make_case_stem, make_result_path
+from ...io.nifti_affines import make_image
 
 
 class SaveVolumed(MapTransform):
     """Write a volume as NIfTI under a temporary name and rename it, so that there is never an incomplete file.
 
     The input file's sform and qform, their codes, and header fields that are still valid are carried to the volume's
-    grid, see :func:`placed_image`. ``data["saved_to"]`` holds the path as text.
+    grid, see :func:`make_image`. ``data["saved_to"]`` holds the path as text.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine and ``filename_or_obj``.
         output_dir: folder, created if it does not exist.
-        postfix: kind of the result in the file's name. The path is :func:`~common.io.naming.result_path` of the
+        postfix: kind of the result in the file's name. The path is :func:`~common.io.naming.make_result_path` of the
             entry's "name", or else of the input's name.
         bids: whether the file is named as a BIDS derivative.
         description: text for the header's ``descrip``, at most 80 bytes.
@@ -61,13 +61,13 @@ class SaveVolumed(MapTransform):
             volume = d[key]
             source = Path(str(volume.meta["filename_or_obj"]))
             array = torch.as_tensor(volume)[0].numpy()
-            image = placed_image(array, np.asarray(volume.affine, dtype=np.float64), image_or_none(source))
+            image = make_image(array, np.asarray(volume.affine, dtype=np.float64), open_image_or_none(source))
             if not self.window:
                 image.header["cal_min"] = image.header["cal_max"] = 0
             image.header["descrip"] = self.description.encode("ascii", "replace")[:80]
-            name = d.get("name") or case_stem(source, d.get("subject"))
-            path = result_path(self.output_dir, name, self.postfix, self.bids)
-            with replacing(path) as temporary:
+            name = d.get("name") or make_case_stem(source, d.get("subject"))
+            path = make_result_path(self.output_dir, name, self.postfix, self.bids)
+            with write_atomically(path) as temporary:
                 nib.save(image, temporary)
             d["saved_to"] = str(path)
         return d

@@ -17,7 +17,7 @@ from scipy.special import gammaincinv
 from skimage.filters import threshold_otsu
 
 from ...io.affines import ROUNDING
-from ...physics.noise import tissue_details
+from ...physics.noise import compute_tissue_details
 
 # Name and unit of each statistic, and the possible meaning of values below and above the range.
 _STATISTICS = {
@@ -97,8 +97,8 @@ class CheckTrainingRanged(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine in mm, slabs or slices along the last axis, after
             :class:`SliceAxisd` and :class:`NormaliseVolumed`.
-        training_range: lowest and highest value for names of :func:`scan_statistics`, as printed by ``python -m common
-            training-range``. Other statistics are not checked. None checks nothing.
+        training_range: lowest and highest value for names of :func:`compute_scan_statistics`, as printed by
+            ``python -m common training-range``. Other statistics are not checked. None checks nothing.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
@@ -129,8 +129,8 @@ class CheckTrainingRanged(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data) if self.training_range else ():
             volume = data[key]
-            found = scan_statistics(volume, volume.affine)
-            outside = [line for name, values in found.items() for line in self._outside(name, values)]
+            statistics = compute_scan_statistics(volume, volume.affine)
+            outside = [line for name, values in statistics.items() for line in self._list_outside(name, values)]
             if outside:
                 message = (
                     f"{volume.meta.get('filename_or_obj', key)}: not like the scans that the weights were trained on. "
@@ -141,20 +141,22 @@ class CheckTrainingRanged(MapTransform):
                 warnings.warn_explicit(message, UserWarning, __file__, 0)
         return dict(data)
 
-    def _outside(self, name: str, values: Sequence[float]) -> list[str]:
+    def _list_outside(self, name: str, values: Sequence[float]) -> list[str]:
         """Lines for a statistic with values outside of its range; NaN is never outside."""
         low, high = self.training_range.get(name, (-np.inf, np.inf))
         label, unit, below, above = _STATISTICS[name]
         least, most = low - ROUNDING * abs(low), high + ROUNDING * abs(high)
-        said = " and ".join(dict.fromkeys(f"{value:.3g}" for value in values))
+        formatted = " and ".join(dict.fromkeys(f"{value:.3g}" for value in values))
         return [
-            f"{label} ({name}): {said}{unit}, expected {low:.3g} to {high:.3g}{unit} ({meaning})."
+            f"{label} ({name}): {formatted}{unit}, expected {low:.3g} to {high:.3g}{unit} ({meaning})."
             for meaning, is_so in ((below, min(values) < least), (above, max(values) > most))
             if is_so
         ]
 
 
-def scan_statistics(volume: torch.Tensor | np.ndarray, affine: torch.Tensor | np.ndarray) -> dict[str, list[float]]:
+def compute_scan_statistics(
+    volume: torch.Tensor | np.ndarray, affine: torch.Tensor | np.ndarray
+) -> dict[str, list[float]]:
     """Compute statistics of resolution, noise and contrast, to compare a scan with training scans.
 
     All intensities are in units of the volume's own 99.9th percentile. Tissue is what is brighter than Otsu's
@@ -200,11 +202,11 @@ def scan_statistics(volume: torch.Tensor | np.ndarray, affine: torch.Tensor | np
     # The brightest voxels would move the threshold. Flat, because scikit-image takes three or four slices for colours.
     tissue = values[values > threshold_otsu(values.clip(0, 1).ravel())]
     low, median, high = np.quantile(tissue, [0.25, 0.5, 0.75]) if tissue.size else [np.nan] * 3
-    detail = [_detail(values, axis) for axis in range(3)]
-    found = {
+    detail = [_measure_detail(values, axis) for axis in range(3)]
+    statistics = {
         "in_plane_spacing": spacing[:2],
         "slice_spacing": spacing[2:],
-        "noise": [_noise(values)],
+        "noise": [_estimate_noise(values)],
         "in_plane_detail": detail[:2],
         "slice_detail": detail[2:],
         "air": [air],
@@ -212,10 +214,10 @@ def scan_statistics(volume: torch.Tensor | np.ndarray, affine: torch.Tensor | np
         "tissue_spread": [(high - low) / median],
         "tissue_volume": [tissue.size * spacing.prod() / 1e6],
     }
-    return {name: [float(value) for value in numbers] for name, numbers in found.items()}
+    return {name: [float(value) for value in numbers] for name, numbers in statistics.items()}
 
 
-def widened_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+def widen_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
     """The range of volumes' statistics, from their smallest over 1.25 to their largest times 1.25.
 
     Another volume from the same source has a chance of 2 in n + 1 to be outside of the range of n volumes, in each
@@ -223,17 +225,17 @@ def widened_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[s
     scatter. The range of air is extended by another 0.02.
 
     Args:
-        statistics: of each volume, from :func:`scan_statistics`.
+        statistics: of each volume, from :func:`compute_scan_statistics`.
 
     Returns:
         Lowest and highest value of each statistic, to three digits. Statistics that no volume defines are left out.
     """
-    found: dict[str, list[float]] = {}
-    for of_volume in statistics:
-        for name, values in of_volume.items():
-            found.setdefault(name, []).extend(value for value in values if np.isfinite(value))
+    widened: dict[str, list[float]] = {}
+    for volume_statistics in statistics:
+        for name, values in volume_statistics.items():
+            widened.setdefault(name, []).extend(value for value in values if np.isfinite(value))
     ranges = {}
-    for name, values in found.items():
+    for name, values in widened.items():
         if values:
             besides = _AIR_MARGIN if name == "air" else 0.0
             # Air may be below 0 in LR that was made by truncating k-space.
@@ -243,8 +245,8 @@ def widened_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[s
     return ranges
 
 
-def _noise(values: np.ndarray) -> float:
-    details, tissue = tissue_details(values, (0, 1, 2))
+def _estimate_noise(values: np.ndarray) -> float:
+    details, tissue = compute_tissue_details(values, (0, 1, 2))
     power = uniform_filter(details.astype(np.float64) ** 2, _WINDOW)
     # A window that is partly outside of tissue would include air or the edge.
     within = uniform_filter(tissue.astype(np.float64), _WINDOW) > 1 - 1e-6
@@ -257,7 +259,7 @@ def _noise(values: np.ndarray) -> float:
     return np.sqrt(max(np.quantile(power[within], _SMOOTHEST), 0) / white)
 
 
-def _detail(values: np.ndarray, axis: int) -> float:
+def _measure_detail(values: np.ndarray, axis: int) -> float:
     size = values.shape[axis]
     if size < _FEWEST:
         return np.nan

@@ -14,10 +14,10 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import inv_ornt_aff, ornt_transform
 
 from ...degradations import Degradation
-from ...io.affines import slice_orientation
-from ...io.images import image_or_none
+from ...io.affines import find_slice_orientation
+from ...io.images import open_image_or_none
 from ...io.lazy_voxels import LazyVoxels
-from .extremes import in_type, put_back
+from .extremes import convert_type, restore_extremes
 
 _ORIENTATION = "slice_orientation"
 _SCALE = "intensity_range"
@@ -42,11 +42,11 @@ class SliceAxisd(MapTransform):
 
     Args:
         keys: of channel-first volumes with an affine.
-        slice_axis: anatomical axis across the slices, as for :func:`slice_orientation`.
+        slice_axis: anatomical axis across the slices, as for :func:`find_slice_orientation`.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: as :func:`slice_orientation`, with the file's name.
+        ValueError: as :func:`find_slice_orientation`, with the file's name.
     """
 
     def __init__(self, keys: KeysCollection, slice_axis: str | None = "SI", allow_missing_keys: bool = False) -> None:
@@ -57,11 +57,11 @@ class SliceAxisd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             try:
-                orientation = slice_orientation(d[key].affine, self.slice_axis)
+                orientation = find_slice_orientation(d[key].affine, self.slice_axis)
             except ValueError as error:
                 raise ValueError(f"{d[key].meta.get('filename_or_obj', key)}: {error}") from None
             volume, affine = reorient_volume(d[key].as_tensor(), d[key].affine, orientation)
-            d[key] = with_meta(volume, affine, {**d[key].meta, _ORIENTATION: torch.from_numpy(orientation)})
+            d[key] = attach_meta(volume, affine, {**d[key].meta, _ORIENTATION: torch.from_numpy(orientation)})
         return d
 
 
@@ -101,11 +101,11 @@ class MakeLRd(MapTransform):
         keys: the key of the HR volume.
         degradation: from HR to LR.
         allow_missing_keys: whether an entry may lack HR, as authentic LR scans do.
-        like: the degradation whose LR grid the networks are built for; None for ``degradation``.
+        check_degradation: the degradation whose LR grid the networks are built for; None for ``degradation``.
 
     Raises:
-        ValueError: when factors or offset of ``degradation`` and ``like`` differ; when an entry's own HR and LR
-            contradict the factors, or LR does not lie on HR in space.
+        ValueError: when factors or offset of ``degradation`` and ``check_degradation`` differ; when an entry's own HR
+            and LR contradict the factors, or LR does not lie on HR in space.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class MakeLRd(MapTransform):
         keys: KeysCollection,
         degradation: Degradation,
         allow_missing_keys: bool = False,
-        like: Degradation | None = None,
+        check_degradation: Degradation | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        grids = [(list(d.factors), list(d.offset)) for d in (degradation, like or degradation)]
+        grids = [(list(d.factors), list(d.offset)) for d in (degradation, check_degradation or degradation)]
         if grids[0] != grids[1]:
             (factors, offset), (expected, centre) = grids
             raise ValueError(
@@ -143,20 +143,20 @@ class MakeLRd(MapTransform):
                     )
                 self._check_place(hr.affine, lr.affine)
                 continue
-            affine = self.degradation.lr_affine(hr.affine)
-            d["lr"] = with_meta(self.degradation(hr.as_tensor()), affine, hr.meta)
+            affine = self.degradation.compute_lr_affine(hr.affine)
+            d["lr"] = attach_meta(self.degradation(hr.as_tensor()), affine, hr.meta)
         return d
 
     def _check_place(self, hr_affine: torch.Tensor, lr_affine: torch.Tensor) -> None:
         """Refuse a pair whose LR voxels do not lie where the degradation puts them, to a tenth of their size."""
-        expected = np.asarray(self.degradation.lr_affine(hr_affine), dtype=np.float64)
-        found = np.asarray(lr_affine, dtype=np.float64)
+        expected = np.asarray(self.degradation.compute_lr_affine(hr_affine), dtype=np.float64)
+        affine = np.asarray(lr_affine, dtype=np.float64)
         size = voxel_sizes(expected)
-        apart = np.abs(np.linalg.solve(expected[:3, :3], found[:3, :3] - expected[:3, :3])).max()
-        moved = np.abs(np.linalg.solve(expected[:3, :3], found[:3, 3] - expected[:3, 3])).max()
-        if apart > 0.1 or moved > 0.1:
+        apart = np.abs(np.linalg.solve(expected[:3, :3], affine[:3, :3] - expected[:3, :3])).max()
+        shift = np.abs(np.linalg.solve(expected[:3, :3], affine[:3, 3] - expected[:3, 3])).max()
+        if apart > 0.1 or shift > 0.1:
             raise ValueError(
-                f"LR does not lie on HR: axes and spacing are off by {apart:.2f} and the first voxel by {moved:.2f} LR "
+                f"LR does not lie on HR: axes and spacing are off by {apart:.2f} and the first voxel by {shift:.2f} LR "
                 f"voxels of {np.round(size, 3).tolist()} mm. The first voxel is the one furthest left, posterior and "
                 f"inferior, however the files are stored; expected is LR voxel i on HR voxel "
                 f"{list(self.degradation.factors)} * i + {list(self.degradation.offset)}. Make LR so, register or "
@@ -199,7 +199,7 @@ class RestoreVolumed(MapTransform):
         d = dict(data)
         source = d[self.reference]
         file = source.meta.get("filename_or_obj", self.reference)
-        as_stored = ornt_transform([[0, 1], [1, 1], [2, 1]], source.meta[_ORIENTATION].numpy())
+        stored_orientation = ornt_transform([[0, 1], [1, 1], [2, 1]], source.meta[_ORIENTATION].numpy())
         low, high = (float(v) for v in source.meta[_SCALE])
         scale = high - low
         scan = torch.as_tensor(source)
@@ -208,7 +208,7 @@ class RestoreVolumed(MapTransform):
         if self.deviations:
             low = floor = 0.0
         for key in self.key_iterator(d):
-            affine = d[key].affine if self.degradation is None else self.degradation.hr_affine(source.affine)
+            affine = d[key].affine if self.degradation is None else self.degradation.compute_hr_affine(source.affine)
             values = torch.as_tensor(d[key]).detach().cpu().float() * scale
             span = [values.min().item(), values.max().item()]
             if not np.isfinite(span).all() or (span[0] == span[1] and not constant):
@@ -218,10 +218,10 @@ class RestoreVolumed(MapTransform):
                     "the weights do not fit; set another --checkpoint or --bundle."
                 )
             # In place, to save the memory of a volume.
-            values, affine_out = reorient_volume(values.add_(low).clamp_min_(floor), affine, as_stored)
+            values, affine_out = reorient_volume(values.add_(low).clamp_min_(floor), affine, stored_orientation)
             array = values.numpy()
             if not self.deviations:
-                array = in_type(array, stored_dtype(source.meta.get("filename_or_obj")))
+                array = convert_type(array, get_stored_dtype(source.meta.get("filename_or_obj")))
                 if array.min() == array.max() and not constant:
                     raise ValueError(
                         f"{file}: every voxel of the result is {array.max():g} as {array.dtype}, so it is not written; "
@@ -229,14 +229,14 @@ class RestoreVolumed(MapTransform):
                         "and run it again."
                     )
                 # An inferer that combines stacks says itself what is put back.
-                put_back(array[0], affine_out, {**source.meta, **getattr(d[key], "meta", {})})
-            d[key] = with_meta(torch.as_tensor(array), affine_out, source.meta)
+                restore_extremes(array[0], affine_out, {**source.meta, **getattr(d[key], "meta", {})})
+            d[key] = attach_meta(torch.as_tensor(array), affine_out, source.meta)
         return d
 
 
-def stored_dtype(path: Any) -> np.dtype:
+def get_stored_dtype(path: Any) -> np.dtype:
     """Data type of a result that is made from this file: the file's integer type, else float32."""
-    image = None if path is None else image_or_none(path)
+    image = None if path is None else open_image_or_none(path)
     if image is not None and image.get_data_dtype().kind in "iu":
         # ITK's voxels are floats if they are scaled. In other formats, one voxel shows whether they are scaled.
         voxels = image.dataobj
@@ -246,12 +246,12 @@ def stored_dtype(path: Any) -> np.dtype:
     return np.dtype(np.float32)
 
 
-def with_meta(volume: torch.Tensor, affine: Any, meta: Mapping) -> MetaTensor:
+def attach_meta(volume: torch.Tensor, affine: Any, meta: Mapping) -> MetaTensor:
     """A volume with a new affine, and the other meta data of its source."""
     return MetaTensor(volume, affine=affine, meta={k: v for k, v in meta.items() if k != "affine"})
 
 
-def in_units(volume: torch.Tensor, scan: MetaTensor) -> np.ndarray:
+def convert_to_units(volume: torch.Tensor, scan: MetaTensor) -> np.ndarray:
     """Convert a volume ``(1, X, Y, Z)`` that is scaled like a normalised scan to the units of the scan's file.
 
     Args:

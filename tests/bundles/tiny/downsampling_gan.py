@@ -1,5 +1,5 @@
 from common.degradations import InPlaneKernel
-from common.physics.blur_kernels import gaussian_kernel
+from common.physics.blur_kernels import make_gaussian_kernel
 
 TINY = dict(
     network=("features", "blocks"),
@@ -7,7 +7,7 @@ TINY = dict(
         "slice_axis": "SI",
         "kernel_epoch_length": 1,  # rounding grows tenfold an iteration: what is untrained stands on its kinks
     },
-    degradation=InPlaneKernel(gaussian_kernel((2.0, 1.0), 30), 2),
+    degradation=InPlaneKernel(make_gaussian_kernel((2.0, 1.0), 30), 2),
     unvalidated=("_kernels_1",),
     lengths={"_kernels_1": ("kernel_epochs", "kernel_epoch_length")},
     folders=("kernels",),

@@ -5,7 +5,16 @@ import json
 import pytest
 
 from common.data.lists.assignment import write_datalist
-from common.data.lists.datalist import GROUPS, KINDS, as_hr, as_lr, cross_validation, load_datalist, only_case, only_hr
+from common.data.lists.datalist import (
+    GROUPS,
+    KINDS,
+    load_datalist,
+    load_fold,
+    select_case,
+    select_hr,
+    select_lr,
+    use_ct_as_hr,
+)
 from tests.data.lists.test_scans import touch
 from tests.refused import refused
 
@@ -39,7 +48,7 @@ def _groups(root):
 
 def _folds(root, count, *options):
     """What each fold holds out, and the rest; no subject is in both."""
-    folds = [[cross_validation(str(root), count, n, held, *options) for held in (True, False)] for n in range(count)]
+    folds = [[load_fold(str(root), count, n, held, *options) for held in (True, False)] for n in range(count)]
     assert all(not set(_subjects(held)) & set(_subjects(rest)) for held, rest in folds)
     return folds
 
@@ -138,7 +147,7 @@ def test_cross_validation_holds_out_every_subject_with_known_hr_once(tmp_path):
         ((1, 0, True), ["fold 0 of 1", "2 folds or more"]),
         ((7, 0, False, ("hr", "guide"), "guide"), ["no guide for", "C", "training part of fold 0"]),
     ):
-        refused(lambda call=call: cross_validation(data, *call), ValueError, *words)
+        refused(lambda call=call: load_fold(data, *call), ValueError, *words)
     # A group that the command is told to leave empty takes no subjects from the folds.
     _bids(tmp_path / "all", 20)
     write_datalist(str(tmp_path / "all"), hr="*/*", split=(0, 4, 0, 1))
@@ -168,16 +177,16 @@ def test_cross_validation_with_authentic_lr_holds_out_pairs(tmp_path):
     data, groups = _groups(tmp_path)
     times = []
     for fold, (held, rest) in enumerate(_folds(tmp_path, 5, ("hr", "lr"))):
-        assert held == cross_validation(str(tmp_path), 5, fold, True, ("hr", "lr"), "hr")
+        assert held == load_fold(str(tmp_path), 5, fold, True, ("hr", "lr"), "hr")
         for entry in held + rest:
             assert all(entry[key].endswith(f"/{entry['subject']}_{key}.nii.gz") for key in ("hr", "lr"))
-        assert _subjects(cross_validation(str(tmp_path), 5, fold, False, "hr")) == _subjects(rest)
+        assert _subjects(load_fold(str(tmp_path), 5, fold, False, "hr")) == _subjects(rest)
         times += _subjects(held)
     assert sorted(times) == sorted(groups["source"] | groups["test"])
     # Of several scans nobody knows which belong together.
     data["source"] += [{**entry, "hr": f"again/{i}.nii"} for i, entry in enumerate(data["source"])]
     call = _listed(tmp_path, **data), 5, 0, True, ("hr", "lr"), "hr"
-    refused(lambda: cross_validation(*call), ValueError, "no hr for sub-", "held-out part of fold 0")
+    refused(lambda: load_fold(*call), ValueError, "no hr for sub-", "held-out part of fold 0")
 
 
 def test_cross_validation_trains_always_with_unpaired_lr_and_ct_of_who_is_not_held_out(tmp_path):
@@ -187,7 +196,7 @@ def test_cross_validation_trains_always_with_unpaired_lr_and_ct_of_who_is_not_he
     _, groups = _groups(tmp_path)
     assert groups["validation"] and {"c", "l0", "l1", "l2"} <= groups["source"]
     for fold, (held, rest) in enumerate(_folds(tmp_path, 3)):
-        ct, lr = (cross_validation(str(tmp_path), 3, fold, False, kind) for kind in ("ct", "lr"))
+        ct, lr = (load_fold(str(tmp_path), 3, fold, False, kind) for kind in ("ct", "lr"))
         assert lr == [{"lr": str(tmp_path / f"lr/l{i}.nii"), "subject": f"l{i}"} for i in range(3)]
         assert all(entry in rest for entry in lr) and not any("ct" in entry for entry in rest)
         assert all(entry["ct"] == str(tmp_path / f"ct/{entry['subject']}.nii") and len(entry) == 2 for entry in ct)
@@ -197,12 +206,12 @@ def test_cross_validation_trains_always_with_unpaired_lr_and_ct_of_who_is_not_he
 
 def test_what_is_taken_of_entries():
     entries = [{"hr": "a", "subject": "1"}, {"hr": "b", "lr": "c", "subject": "2"}, {"lr": "d", "subject": "3"}]
-    assert only_hr(entries) == [{"hr": "a", "subject": "1"}, {"hr": "b", "subject": "2"}]
-    refused(lambda: only_hr(entries[2:]), ValueError, "found 1 scans")
+    assert select_hr(entries) == [{"hr": "a", "subject": "1"}, {"hr": "b", "subject": "2"}]
+    refused(lambda: select_hr(entries[2:]), ValueError, "found 1 scans")
     # HR scans stand in for LR scans only where there are none of these.
-    assert as_lr(entries) == [{"lr": "c", "subject": "2"}, {"lr": "d", "subject": "3"}] and entries[1]["hr"] == "b"
-    assert as_lr(entries[:1]) == entries[:1]
-    assert as_hr([{"hr": "a", "ct": "c", "guide": "g", "subject": "1"}]) == [{"hr": "c", "subject": "1"}]
-    assert only_case(entries, 2) == entries[2:]
+    assert select_lr(entries) == [{"lr": "c", "subject": "2"}, {"lr": "d", "subject": "3"}] and entries[1]["hr"] == "b"
+    assert select_lr(entries[:1]) == entries[:1]
+    assert use_ct_as_hr([{"hr": "a", "ct": "c", "guide": "g", "subject": "1"}]) == [{"hr": "c", "subject": "1"}]
+    assert select_case(entries, 2) == entries[2:]
     for wrong in (3, -1, True, "0"):
-        refused(lambda wrong=wrong: only_case(entries, wrong), ValueError, f"{wrong!r}", "0 to 2")
+        refused(lambda wrong=wrong: select_case(entries, wrong), ValueError, f"{wrong!r}", "0 to 2")

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.data.lists.scan_kinds import no_scan, unreadable
+from common.data.lists.scan_kinds import explain_exclusion, explain_unreadable
 
 SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_without_mask.nii sub-mask_T1w.nii
     damask_t1.nii label_study_t1.nii msseg_01_flair.nii anat_mask_removed.nii brainmask.mgz
@@ -61,8 +61,8 @@ def image(path, intent="none", **sidecar):
 def test_names(tmp_path, names, are):
     (tmp_path / "t1_masked.nii").touch()
     for name in names.split():
-        assert (no_scan(tmp_path / name) is None) == are, name
-        assert are or "by its" in no_scan(tmp_path / name)
+        assert (explain_exclusion(tmp_path / name) is None) == are, name
+        assert are or "by its" in explain_exclusion(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_names(tmp_path, names, are):
 )
 def test_headers_and_sidecars(tmp_path, intent, sidecar, why):
     path = image(tmp_path / "a.nii", intent, **sidecar)
-    reason = no_scan(path)
+    reason = explain_exclusion(path)
     assert (reason is None) if why is None else (why in reason)
-    assert (no_scan(path, ct=True) is None) == (why in (None, "a CT"))
+    assert (explain_exclusion(path, ct=True) is None) == (why in (None, "a CT"))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_headers_and_sidecars(tmp_path, intent, sidecar, why):
 def test_shapes(tmp_path, shape, why):
     path = tmp_path / "a.nii"
     nib.save(nib.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)), path)
-    reason = no_scan(path)
+    reason = explain_exclusion(path)
     assert (reason is None) if why is None else (why in reason)
 
 
@@ -129,5 +129,5 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         ("closed.dcm", "cannot be read (Input/output error)"),
         ("b+orig.BRIK.gz", ".HEAD"),
     ):
-        assert all(word in unreadable(tmp_path / name) for word in words), name
-    assert unreadable(tmp_path / "notes.txt") is None and unreadable(tmp_path / "a.nii") is None
+        assert all(word in explain_unreadable(tmp_path / name) for word in words), name
+    assert explain_unreadable(tmp_path / "notes.txt") is None and explain_unreadable(tmp_path / "a.nii") is None

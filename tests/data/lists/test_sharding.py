@@ -8,7 +8,7 @@ import numpy as np
 
 from common.data import Case
 from common.data.lists.sharding import select_cases
-from common.io.naming import result_path
+from common.io.naming import make_result_path
 from tests.refused import refused
 
 
@@ -38,7 +38,7 @@ def scan(path, seed=0):
 
 def result(case, output):
     """A result with what its JSON says of the scan."""
-    path = scan(result_path(output, case.name))
+    path = scan(make_result_path(output, case.name))
     described = {"SuperResolution": {"Inputs": case.describe_inputs()}}
     path.with_name(f"{case.name}_sr.json").write_text(json.dumps(described))
     return path

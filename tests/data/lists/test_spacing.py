@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.data import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
+from common.data import check_scale, identify_slice_axis, measure_in_plane_spacing, measure_thin_slice_spacing
 from tests.refused import refused
 
 UNREADABLE = dict.fromkeys(("hr", "lr"), __file__)  # no image
@@ -53,12 +53,12 @@ def test_lr_voxels_that_contradict_the_scale_are_refused(scan):
 def test_in_plane_spacing_is_the_median_in_the_order_of_the_slabs_axes(scan):
     stored = [(0.7, "RAS"), (0.71, "SRA"), (0.72, "PIL")]
     entries = [scan(i, (left, 0.9, 3.0 + i), codes, "hr") for i, (left, codes) in enumerate(stored)]
-    assert in_plane_spacing([*entries, UNREADABLE], "SI") == pytest.approx([0.71, 0.9])
-    assert in_plane_spacing([UNREADABLE], "SI") == [1.0, 1.0]
+    assert measure_in_plane_spacing([*entries, UNREADABLE], "SI") == pytest.approx([0.71, 0.9])
+    assert measure_in_plane_spacing([UNREADABLE], "SI") == [1.0, 1.0]
     words = "[0.71, 4.0] mm", "5 %", "0.nii: [0.7, 3.0] mm", "2.nii"
-    refused(lambda: in_plane_spacing(entries, "AP"), ValueError, *words)
+    refused(lambda: measure_in_plane_spacing(entries, "AP"), ValueError, *words)
     off = [*entries, scan("other", (0.71, 1.0, 3.0), key="hr")]
-    assert "0.nii" not in refused(lambda: in_plane_spacing(off, "SI"), ValueError, "other.nii: [0.71, 1.0] mm")
+    assert "0.nii" not in refused(lambda: measure_in_plane_spacing(off, "SI"), ValueError, "other.nii: [0.71, 1.0] mm")
 
 
 def test_thin_slice_spacing_is_the_median_grid_that_thin_slices_have(scan):
@@ -73,22 +73,22 @@ def test_thin_slice_spacing_is_the_median_grid_that_thin_slices_have(scan):
         ([thin], "LR", [0.9, 1.2, 0.8]),
         ([bad], "SI", [1.0, 1.0, 1.0]),
     ):
-        assert thin_slice_spacing(entries, axis, 4) == pytest.approx(expected)
+        assert measure_thin_slice_spacing(entries, axis, 4) == pytest.approx(expected)
     scans = [scan(*s) for s in (("a", (1, 1, 4)), ("b", (1, 1, 4.4)), ("c", (1, 1, 6)), ("d", (0.7, 1, 4)))]
     words = "by 4", "[1.0, 1.0, 1.05] mm", "20 %", "c.nii: [1.0, 1.0, 1.5] mm", "d.nii: [0.7, 1.0, 1.0] mm"
-    message = refused(lambda: thin_slice_spacing(scans, "SI", 4), ValueError, *words)
+    message = refused(lambda: measure_thin_slice_spacing(scans, "SI", 4), ValueError, *words)
     assert "a.nii" not in message and "b.nii" not in message
 
 
 def test_the_slice_axis_is_the_one_that_all_scans_show(scan):
     coronal = [scan(i, (0.8, 4.0, 0.9), codes) for i, codes in enumerate(("RAS", "SRA", "PIL"))]
     cube, sagittal = scan("cube", key="hr"), scan("sagittal", (4.0, 0.8, 0.8), key="hr")
-    assert slice_axis_of([*coronal, cube, UNREADABLE], "auto") == "AP"
-    assert slice_axis_of([coronal[0] | sagittal], "auto") == "AP", "the LR scan counts"
-    assert slice_axis_of([sagittal], "auto") == "LR"
-    assert slice_axis_of([UNREADABLE], "auto") == slice_axis_of([], "auto") == "SI"
+    assert identify_slice_axis([*coronal, cube, UNREADABLE], "auto") == "AP"
+    assert identify_slice_axis([coronal[0] | sagittal], "auto") == "AP", "the LR scan counts"
+    assert identify_slice_axis([sagittal], "auto") == "LR"
+    assert identify_slice_axis([UNREADABLE], "auto") == identify_slice_axis([], "auto") == "SI"
     mixed = [*coronal, sagittal, cube]
-    assert slice_axis_of(mixed, "SI") == "SI"
+    assert identify_slice_axis(mixed, "SI") == "SI"
     words = "0.nii: AP\n", "2.nii: AP\n", "sagittal.nii: LR\n", "--slice_axis"
-    refused(lambda: slice_axis_of(mixed, "auto"), ValueError, *words)
-    refused(lambda: slice_axis_of([cube, UNREADABLE], "auto"), ValueError, "cube.nii: ", "--slice_axis SI")
+    refused(lambda: identify_slice_axis(mixed, "auto"), ValueError, *words)
+    refused(lambda: identify_slice_axis([cube, UNREADABLE], "auto"), ValueError, "cube.nii: ", "--slice_axis SI")

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from common.data import ImagePairLoader
-from common.data.loaders.image_pairs import ImagePairs, images_across
-from common.degradations import GaussianProfile, Interpolated, KSpaceTruncation
+from common.data.loaders.image_pairs import ImagePairs, slice_images
+from common.degradations import DegradeAndInterpolate, GaussianProfile, KSpaceTruncation
 from tests.data.loaders.drawn import cache, check_draws, noise, origin, take
 from tests.refused import refused
 
 THICKEN = GaussianProfile((1, 1, 3))
-TRUNCATE = Interpolated(KSpaceTruncation((1, 2, 2)))
+TRUNCATE = DegradeAndInterpolate(KSpaceTruncation((1, 2, 2)))
 
 
 def volume_of(*shape):
@@ -29,7 +29,9 @@ def loader_of(volume, degradation=THICKEN, planes=(2,), lr_patch=(6, 4), seed=0,
 @pytest.mark.parametrize(("planes", "degradation"), list(product([[0], [1], [0, 1], [2]], [THICKEN, TRUNCATE])))
 def test_pairs_are_of_one_place(planes, degradation):
     volume, factor = volume_of(12, 14, 18), degradation.factors[2]
-    pairs = [ImagePairs.of(images, degradation) for axis in planes for images in images_across(volume[None], axis)]
+    pairs = [
+        ImagePairs.degrade_images(images, degradation) for axis in planes for images in slice_images(volume[None], axis)
+    ]
     hr, lr = ([getattr(pair, key)[:, 0].permute(1, 2, 0) for pair in pairs] for key in ("hr", "lr"))
     seen = set()
     for batch in take(loader_of(volume, degradation, planes), 3):
@@ -45,14 +47,18 @@ def test_pairs_are_of_one_place(planes, degradation):
 def test_images_are_cut_across_an_axis_and_degraded_whole():
     volume = volume_of(3, 4, 5)
     for axis, shape in {0: (3, 1, 4, 5), 1: (4, 1, 3, 5), 2: (5, 1, 3, 4)}.items():
-        images, exchanged = images_across(volume[None], axis)
+        images, exchanged = slice_images(volume[None], axis)
         assert images.shape == shape
         for n in range(shape[0]):
             assert torch.equal(images[n, 0], volume[0].select(axis, n)) and torch.equal(exchanged[n, 0], images[n, 0].T)
     # A patch by itself would ring from its own borders.
     images = volume_of(16, 20, 3).permute(3, 0, 1, 2)
-    torch.testing.assert_close(ImagePairs.of(images, TRUNCATE).lr, torch.stack([TRUNCATE(image) for image in images]))
-    torch.testing.assert_close(ImagePairs.of(images, TRUNCATE, scale=0.5).hr, GaussianProfile((1, 2, 2))(images))
+    torch.testing.assert_close(
+        ImagePairs.degrade_images(images, TRUNCATE).lr, torch.stack([TRUNCATE(image) for image in images])
+    )
+    torch.testing.assert_close(
+        ImagePairs.degrade_images(images, TRUNCATE, scale=0.5).hr, GaussianProfile((1, 2, 2))(images)
+    )
 
 
 def test_a_batch_is_a_function_of_the_seed_and_the_iteration():

@@ -8,7 +8,7 @@ from nibabel.affines import from_matvec
 from scipy.ndimage import gaussian_filter, uniform_filter
 from scipy.spatial.transform import Rotation
 
-from common.data import KernelCropLoader, VolumeCache, kernel_cases
+from common.data import KernelCropLoader, VolumeCache, select_kernel_cases
 from tests.data.loaders import drawn
 from tests.refused import refused
 
@@ -40,7 +40,7 @@ def loader_of(hr=None, lr=None, per="volume", **changes):
     hr = hr or group("hr", [(20, 18, 3), (15, 26, 2), (9, 7, 1)], "abb")
     lr = lr or group("lr", [(10, 9, 2), (8, 13, 3)], "ab", seed=50)
     options = {"crops": 6, "seed": 0, "device": "cpu", **changes}
-    return KernelCropLoader(hr, lr, kernel_cases(hr, lr, per), CROP, LR_CROP, **options)
+    return KernelCropLoader(hr, lr, select_kernel_cases(hr, lr, per), CROP, LR_CROP, **options)
 
 
 def planes(cache, key, volume, slices):
@@ -57,7 +57,7 @@ def test_slices_of_a_subject_are_paired_by_their_place(capsys):
     hr_affines = [from_matvec(np.diag([1.0, 1.0, -2.0]), [0, 0, 20.0]), np.diag([1.0, 1.0, 4.0, 1.0])]
     lr_affines = [from_matvec(np.diag([2.0, 2.0, 4.0]), [0, 0, 3.0])]
     hr, lr = cache("hr", volumes, "ab", hr_affines), cache("lr", [noise(10, 9, 5, seed=50, air=(0,))], "a", lr_affines)
-    cases = kernel_cases(hr, lr, "slice")
+    cases = select_kernel_cases(hr, lr, "slice")
     # LR slices 1 to 4 lie at 7, 11, 15 and 19 mm; the HR slices that are not air from 18 down to 8 mm.
     assert [(case.volume, case.slice) for case in cases] == [("lr0.nii", z) for z in (1, 2, 3, 4)]
     for case, z, hr_slice in zip(cases[1:3], (2, 3), (4, 2), strict=True):
@@ -66,9 +66,9 @@ def test_slices_of_a_subject_are_paired_by_their_place(capsys):
     assert same(cases[3].hr, planes(hr, "hr", 0, range(1, 7))), "nothing at 19 mm but air: all of the subject's"
     assert "1 slices of the LR volumes" in capsys.readouterr().out
     # Every second of them; and of two HR volumes of the subject, a slice each.
-    cases = kernel_cases(hr, lr, "slice", slice_step=2)
+    cases = select_kernel_cases(hr, lr, "slice", slice_step=2)
     assert [case.slice for case in cases] == [1, 3] and same(cases[1].hr, planes(hr, "hr", 0, [2]))
-    cases = kernel_cases(cache("hr", volumes, "aa", hr_affines), lr, "slice")
+    cases = select_kernel_cases(cache("hr", volumes, "aa", hr_affines), lr, "slice")
     assert same(cases[1].hr, planes(hr, "hr", 0, [4]) + planes(hr, "hr", 1, [3]))
 
 
@@ -76,7 +76,7 @@ def test_an_oblique_slice_is_paired_by_its_middle():
     turned = Rotation.from_euler("xyz", [20, 15, 0], degrees=True).as_matrix() @ np.diag([2.0, 2.0, 4.0])
     hr = cache("hr", [noise(20, 18, 30)], "a", [from_matvec(np.diag([1.0, 1.0, 2.0]), [0, 0, -10.0])])
     lr = cache("lr", [noise(10, 9, 3, seed=50)], "a", [from_matvec(turned, np.zeros(3))])
-    for z, case in enumerate(kernel_cases(hr, lr, "slice")):
+    for z, case in enumerate(select_kernel_cases(hr, lr, "slice")):
         height = (turned @ [4.5, 4, z])[2]
         assert same(case.hr, planes(hr, "hr", 0, [round((height + 10) / 2)]))
 
@@ -86,7 +86,7 @@ def test_lr_scans_that_are_sharper_than_every_other_pixel_of_hr_scans_are_report
     sharp = noise(40, 40, 4)
     blurred = torch.from_numpy(gaussian_filter(sharp[0].numpy(), (1.5, 1.5, 0)))[None]
     for hr, lr, said in ((blurred, sharp[:, ::2, ::2], True), (sharp, blurred[:, ::2, ::2], False)):
-        kernel_cases(cache("hr", [hr], "a"), cache("lr", [lr], "b"), per)
+        select_kernel_cases(cache("hr", [hr], "a"), cache("lr", [lr], "b"), per)
         out = capsys.readouterr().out
         assert ("lr0.nii has more detail" in out) == said and ("no HR scan of b; " in out) == (per == "slice")
 
@@ -97,7 +97,7 @@ def test_without_the_subject_all_hr_slices_are_pooled(subjects, lr_subjects, cap
     lr = group("lr", [(10, 9, 3), (10, 9, 2)], lr_subjects, seed=50)
     spread = sorted({round(z) for z in np.linspace(0, 39, 32)})
     pooled = planes(hr, "hr", 0, range(4)) + planes(hr, "hr", 1, spread)
-    cases = kernel_cases(hr, lr, "slice")
+    cases = select_kernel_cases(hr, lr, "slice")
     expected = [("lr0.nii", z) for z in range(3)] + [("lr1.nii", z) for z in range(2)]
     assert [(case.volume, case.slice) for case in cases] == expected
     assert all(same(case.hr, pooled) for case in cases) and len(spread) == 32
@@ -107,25 +107,28 @@ def test_without_the_subject_all_hr_slices_are_pooled(subjects, lr_subjects, cap
 def test_a_kernel_of_a_volume_has_all_its_slices():
     hr = group("hr", [(20, 18, 5), (16, 17, 4)], "ab")
     lr = group("lr", [(10, 9, 40), (10, 9, 6)], "ac", {1: (0, 3)}, seed=50)
-    cases = kernel_cases(hr, lr, "volume")
+    cases = select_kernel_cases(hr, lr, "volume")
     assert [(case.volume, case.slice) for case in cases] == [("lr0.nii", None), ("lr1.nii", None)]
     assert len(cases[0].lr) == 32 and same(cases[0].lr[::31], planes(lr, "lr", 0, [0, 39]))
     assert same(cases[1].lr, planes(lr, "lr", 1, [1, 2, 4, 5]))
     assert same(cases[0].hr, planes(hr, "hr", 0, range(5)))
     assert same(cases[1].hr, planes(hr, "hr", 0, range(5)) + planes(hr, "hr", 1, range(4)))
-    cases = kernel_cases(hr, lr, "volume", slice_step=3)
+    cases = select_kernel_cases(hr, lr, "volume", slice_step=3)
     assert same(cases[1].lr, planes(lr, "lr", 1, [1, 5])) and len(cases[0].lr) == 14
 
 
 def test_refused():
     hr, lr = group("hr", [(20, 18, 5)]), group("lr", [(10, 9, 3)])
     for call, words in (
-        (lambda: kernel_cases(hr, lr, "patch"), ["kernel_per", "'patch'", "slice or volume"]),
-        (lambda: kernel_cases(hr, lr, "slice", 0), ["slice_step", "0"]),
-        (lambda: kernel_cases(hr, lr, "slice", 1.5), ["slice_step", "1.5"]),
-        (lambda: kernel_cases(hr, lr, "slice", True), ["slice_step", "True"]),
-        (lambda: kernel_cases(hr, group("lr", [(10, 9, 3)] * 2, air={1: range(3)}), "slice"), ["lr1.nii", "air"]),
-        (lambda: kernel_cases(group("hr", [(20, 18, 3)], air={0: range(3)}), lr, "slice"), ["hr0.nii", "air"]),
+        (lambda: select_kernel_cases(hr, lr, "patch"), ["kernel_per", "'patch'", "slice or volume"]),
+        (lambda: select_kernel_cases(hr, lr, "slice", 0), ["slice_step", "0"]),
+        (lambda: select_kernel_cases(hr, lr, "slice", 1.5), ["slice_step", "1.5"]),
+        (lambda: select_kernel_cases(hr, lr, "slice", True), ["slice_step", "True"]),
+        (
+            lambda: select_kernel_cases(hr, group("lr", [(10, 9, 3)] * 2, air={1: range(3)}), "slice"),
+            ["lr1.nii", "air"],
+        ),
+        (lambda: select_kernel_cases(group("hr", [(20, 18, 3)], air={0: range(3)}), lr, "slice"), ["hr0.nii", "air"]),
         (lambda: loader_of(group("hr", [(5, 18, 3)]), lr), ["'source'", "hr0.nii", "(5, 18, 3)", "(6, 6, 1)", "crop"]),
         (lambda: loader_of(group("hr", [(20, 5, 3)]), lr), ["'source'", "hr0.nii", "(20, 5, 3)", "(6, 6, 1)", "crop"]),
         (lambda: loader_of(hr, group("lr", [(3, 9, 3)])), ["'target'", "lr0.nii", "(3, 9, 3)", "(4, 4, 1)", "crop"]),

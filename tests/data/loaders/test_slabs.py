@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
-from common.data import PairedSlabLoader, UnpairedSlabLoader, across_any_axis
+from common.data import PairedSlabLoader, UnpairedSlabLoader, check_any_axis
 from common.data.loaders import slabs
 from common.degradations import (
     BandLimit,
@@ -85,7 +85,10 @@ def test_slabs_are_cut_turned_and_mirrored_with_their_context_and_noise(any_axis
             expected = KSpaceTruncation(FACTORS)(shifted[None])[0][place((0, 0, 0), LR_PATCH)]
             torch.testing.assert_close(made[n, 0], expected, rtol=0, atol=1e-5)
             _, lr_order, lr_mirrored, _ = origin(batch["lr"][n, 0], [lr[0]])
-            assert (tuple(batch["turn"][n].tolist()), tuple(batch["lr_turn"][n].tolist())) == (order, lr_order)
+            assert (tuple(batch["slab_orientation"][n].tolist()), tuple(batch["lr_slab_orientation"][n].tolist())) == (
+                order,
+                lr_order,
+            )
             orders |= {order, lr_order}
             flips |= {("hr", mirrored), ("lr", lr_mirrored)}
             tissue[which].append((batch["hr"][n] > 0.05).float().mean().item())
@@ -123,7 +126,7 @@ def test_the_noise_of_a_slab_is_that_of_a_target_scan_less_the_sources_own(own):
     assert [(near == level).float().mean().item() for level in levels] == pytest.approx(shares, abs=0.08)
 
 
-@pytest.mark.parametrize(("option", "ways"), [(None, 1), ("any_axis", 3), ("turned", 8), ("chance", 1)])
+@pytest.mark.parametrize(("option", "ways"), [(None, 1), ("any_axis", 3), ("augment", 8), ("random_numbers", 1)])
 def test_pairs_are_of_one_place(option, ways):
     """LR is what a degradation that centres voxels makes of HR, however it is turned."""
     degradation, size, found, starts = BlockAverage(FACTORS), (5, 5, 3), set(), set()
@@ -136,10 +139,13 @@ def test_pairs_are_of_one_place(option, ways):
             found.add((order, mirrored))
             starts.add(start)
             if option != "turned":
-                assert tuple(batch["turn"][n].tolist()) == order
-        assert ("chance" in batch) == (option == "chance")
-        if option == "chance":
-            assert batch["chance"].unique().numel() == 4 and 0 <= batch["chance"].min() <= batch["chance"].max() < 1
+                assert tuple(batch["slab_orientation"][n].tolist()) == order
+        assert ("random_numbers" in batch) == (option == "random_numbers")
+        if option == "random_numbers":
+            assert (
+                batch["random_numbers"].unique().numel() == 4
+                and 0 <= batch["random_numbers"].min() <= batch["random_numbers"].max() < 1
+            )
     assert len(found) == ways and len(starts) > 50
 
 
@@ -152,7 +158,7 @@ def test_only_volumes_that_hold_a_patch_and_options_in_their_range_are_accepted(
         (lambda: unpaired(any_axis=True, factors=(2, 2, 1)), ["any_axis", "(2, 2, 1)"]),
         (lambda: unpaired(factors=(2, 2, 1.5)), ["scale is (2, 2, 1.5)", "three whole numbers"]),
         (lambda: paired(KSpaceTruncation((2, 2, 1)), any_axis=True), ["any_axis", "(2, 2, 1)"]),
-        (lambda: paired(BlockAverage(FACTORS), turned=True), ["lr_patch", "[5, 4, 3]"]),
+        (lambda: paired(BlockAverage(FACTORS), augment=True), ["lr_patch", "[5, 4, 3]"]),
         (lambda: paired(lr_patch=5), ["scale is [2, 2, 2]", "[n, n, 1]"]),
         (lambda: unpaired(plain(noise(10, 8, 5))), ["'source'", "0.nii", "(10, 8, 5)", "(10, 8, 6)", "lr_patch"]),
         (lambda: unpaired(target=cache({"lr": HR}, {"lr": noise(5, 3, 9)})), ["'target'", "1.nii", "(5, 3, 9)"]),
@@ -184,8 +190,8 @@ def test_volumes_that_cannot_be_prepared_are_all_listed():
     ],
 )
 def test_pairs_are_turned_where_that_is_right(degradation, turned):
-    assert paired(degradation, lr_patch=5, turned="true").turned is turned
-    assert paired(degradation, lr_patch=5).turned is False
+    assert paired(degradation, lr_patch=5, augment="true").augment is turned
+    assert paired(degradation, lr_patch=5).augment is False
 
 
 def test_noise_is_measured_where_none_is_given(monkeypatch):
@@ -203,5 +209,5 @@ def test_slabs_are_cut_across_any_axis_where_the_axes_are_alike():
         (None, (2, 2, 1), alike, False),
         (True, FACTORS, ["false"] * 3, True),
     ):
-        assert across_any_axis(any_axis, factors, encoded) is expected
-    refused(lambda: across_any_axis(True, FACTORS, [True, True, False]), ValueError, "not encoded alike")
+        assert check_any_axis(any_axis, factors, encoded) is expected
+    refused(lambda: check_any_axis(True, FACTORS, [True, True, False]), ValueError, "not encoded alike")

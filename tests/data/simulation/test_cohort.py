@@ -14,8 +14,8 @@ from common.data import find_scans, load_datalist
 from common.data.lists.assignment import write_datalist
 from common.data.simulation import anatomy, cohort
 from common.data.simulation import heads as simulation
-from common.data.simulation.cohort import simulated_cohort, simulated_scan, slice_axis_in
-from common.data.simulation.heads import simulate
+from common.data.simulation.cohort import get_slice_axis, simulate_cohort, simulate_scan
+from common.data.simulation.heads import simulate_heads
 from common.degradations import GaussianProfile
 from tests.bundles.runs import degrade
 from tests.refused import refused
@@ -36,13 +36,13 @@ def times(folder):
 
 def test_a_cohort_is_made_once_and_as_by_hand(tmp_path, capsys, monkeypatch):
     folder, part = tmp_path / "out" / "data", tmp_path / "out" / ".part-data"
-    make = partial(simulated_cohort, str(folder), DATALIST, **SETTINGS)
+    make = partial(simulate_cohort, str(folder), DATALIST, **SETTINGS)
     # Of a run with other settings that was killed, and then of one that was killed while it made the third subject.
     (part / "sub-009").mkdir(parents=True)
     (part / "sub-009" / "sub-009_t1w.nii.gz").write_text("other")
     with monkeypatch.context() as patch:
-        killed = Mock(wraps=simulation._save, side_effect=[DEFAULT, DEFAULT, KeyboardInterrupt])
-        patch.setattr(simulation, "_save", killed)
+        killed = Mock(wraps=simulation._save_volume, side_effect=[DEFAULT, DEFAULT, KeyboardInterrupt])
+        patch.setattr(simulation, "_save_volume", killed)
         refused(make, KeyboardInterrupt)
     finished = times(part)[part / "sub-001" / "sub-001_t1w.nii.gz"]
     assert make() == str(folder)
@@ -51,7 +51,7 @@ def test_a_cohort_is_made_once_and_as_by_hand(tmp_path, capsys, monkeypatch):
     assert len(load_datalist(str(folder), "source", "hr")) == 1
     made, written = contents(folder), times(folder)
     assert written[folder / "sub-001" / "sub-001_t1w.nii.gz"] == finished and not part.exists()
-    simulate(str(tmp_path / "by_hand"), **SETTINGS)
+    simulate_heads(str(tmp_path / "by_hand"), **SETTINGS)
     write_datalist(str(tmp_path / "by_hand"), **DATALIST)
     assert made == contents(tmp_path / "by_hand")
     capsys.readouterr()
@@ -61,7 +61,7 @@ def test_a_cohort_is_made_once_and_as_by_hand(tmp_path, capsys, monkeypatch):
     refused(lambda: make(subjects=4), FileExistsError, *words, "others")
     (folder / "simulated.json").unlink()
     refused(make, FileExistsError, *words, "something else")
-    assert contents(folder) == made and slice_axis_in(str(folder)) == "auto"
+    assert contents(folder) == made and get_slice_axis(str(folder)) == "auto"
 
 
 def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
@@ -78,16 +78,16 @@ def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
 
 def test_without_nilearn_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nilearn", None)
-    monkeypatch.setattr(anatomy, "template", anatomy.template.__wrapped__)
+    monkeypatch.setattr(anatomy, "load_template", anatomy.load_template.__wrapped__)
     words = "no --dataset_dir", "nilearn", "'.[demo]'", "--dataset_dir DIR"
-    refused(lambda: simulated_cohort(str(tmp_path / "data"), DATALIST, **SETTINGS), ModuleNotFoundError, *words)
+    refused(lambda: simulate_cohort(str(tmp_path / "data"), DATALIST, **SETTINGS), ModuleNotFoundError, *words)
     assert not (tmp_path / "data").exists()
 
 
 def test_a_scan_is_what_the_degradation_makes_of_a_head_and_its_guide_is_found(tmp_path, capsys):
     degradation = GaussianProfile((2, 2, 1))
-    folder = simulated_scan(str(tmp_path / "scan"), degradation, "t2w", "t1w", spacing=4.0)
-    assert folder == str(tmp_path / "scan" / "2x2x1") and slice_axis_in(folder) == "SI"
+    folder = simulate_scan(str(tmp_path / "scan"), degradation, "t2w", "t1w", spacing=4.0)
+    assert folder == str(tmp_path / "scan" / "2x2x1") and get_slice_axis(folder) == "SI"
     (said,) = capsys.readouterr().out.splitlines()
     assert "a simulated t2w scan" in said and "--dataset_dir FOLDER_OR_FILE" in said
     (pair,) = find_scans(folder, "**/*_t2w.nii.gz", "**/*_t1w.nii.gz")
@@ -97,5 +97,5 @@ def test_a_scan_is_what_the_degradation_makes_of_a_head_and_its_guide_is_found(t
     expected, affine = degrade(hr.get_fdata()[whole], hr.affine, degradation)
     assert np.abs(lr.get_fdata() - expected).max() <= 0.5 and lr.get_fdata().max() > 500
     np.testing.assert_allclose(lr.affine, affine, atol=1e-5)
-    alone = simulated_scan(str(tmp_path / "scan"), GaussianProfile((1, 1, 4)), spacing=4.0)
+    alone = simulate_scan(str(tmp_path / "scan"), GaussianProfile((1, 1, 4)), spacing=4.0)
     assert alone == str(tmp_path / "scan" / "1x1x4" / "simulated_t1w.nii.gz") and nib.load(alone).shape[2] < 20

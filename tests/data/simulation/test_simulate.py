@@ -12,8 +12,8 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage
 
 from common.data.simulation import anatomy, labelmap, randomised, signal
-from common.data.simulation.heads import simulate
-from common.data.simulation.signal import CONTRASTS, HOUNSFIELD, TISSUES, acquire
+from common.data.simulation.heads import simulate_heads
+from common.data.simulation.signal import CONTRASTS, HOUNSFIELD, TISSUES, simulate_acquisition
 from tests.refused import refused
 
 SPACING = 2.0
@@ -26,7 +26,7 @@ def voxels(image):
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")
-    simulate(str(folder), subjects=2, seed=3, spacing=SPACING)
+    simulate_heads(str(folder), subjects=2, seed=3, spacing=SPACING)
     return {(s, c): nib.load(folder / s / f"{s}_{c}.nii.gz") for s in ("sub-001", "sub-002") for c in CONTRASTS}
 
 
@@ -58,8 +58,8 @@ def test_edges_of_contrasts_fit_better_where_they_are_than_one_voxel_off(cohort)
 
 
 def test_seed_decides_and_subjects_and_contrasts_stand_alone(cohort, tmp_path):
-    simulate(str(tmp_path / "a"), subjects=1, seed=3, spacing=SPACING, contrasts="t2w")
-    simulate(str(tmp_path / "b"), subjects=1, seed=4, spacing=SPACING, contrasts=("t2w",))
+    simulate_heads(str(tmp_path / "a"), subjects=1, seed=3, spacing=SPACING, contrasts="t2w")
+    simulate_heads(str(tmp_path / "b"), subjects=1, seed=4, spacing=SPACING, contrasts=("t2w",))
     again, other = (nib.load(tmp_path / name / "sub-001" / "sub-001_t2w.nii.gz") for name in "ab")
     assert [p.name for p in (tmp_path / "a").rglob("*.*")] == ["sub-001_t2w.nii.gz"]
     reference = cohort["sub-001", "t2w"]
@@ -72,12 +72,12 @@ def test_seed_decides_and_subjects_and_contrasts_stand_alone(cohort, tmp_path):
 
 
 def test_fractions_contrasts_noise_and_bias():
-    fractions = anatomy.head_from_template(SPACING, np.random.default_rng(5))[0]
+    fractions = anatomy.make_head_from_template(SPACING, np.random.default_rng(5))[0]
     np.testing.assert_allclose(fractions.sum(0), 1, atol=1e-4)
     # Layers as thin as skull and marrow have hardly a pure voxel at this spacing.
     shares = {name: fractions[TISSUES.index(name)] for name in TISSUES if name not in ("blood", "marrow", "skin")}
     pure = {name: share >= min(0.95, share.max()) for name, share in shares.items()}
-    volumes = [acquire(fractions, contrast, np.random.default_rng(0)) for contrast in ("t1w", "t2w", "ct")]
+    volumes = [simulate_acquisition(fractions, contrast, np.random.default_rng(0)) for contrast in ("t1w", "t2w", "ct")]
     t1w, t2w, ct = ({name: np.median(volume[mask]) for name, mask in pure.items()} for volume in volumes)
     assert t1w["fat"] > t1w["wm"] > t1w["gm"] > t1w["csf"]
     assert t2w["csf"] > t2w["gm"] > t2w["wm"] > t2w["muscle"]
@@ -86,13 +86,13 @@ def test_fractions_contrasts_noise_and_bias():
     litres = dict(zip(TISSUES, fractions.sum((1, 2, 3)) * SPACING**3 / 1e6, strict=True))
     assert fractions.min() >= 0 and 0.4 < litres["gm"] < 1.1 and 0.35 < litres["wm"] < 0.9
     air, sigma = fractions[0] == 1, 20.0
-    noisy = acquire(fractions, "t1w", np.random.default_rng(1), noise=sigma / 1000)[air].astype(float)
+    noisy = simulate_acquisition(fractions, "t1w", np.random.default_rng(1), noise=sigma / 1000)[air].astype(float)
     np.testing.assert_allclose(noisy.mean(), sigma * np.sqrt(np.pi / 2), rtol=0.01)  # Rayleigh
     np.testing.assert_allclose(noisy.std(), sigma * np.sqrt(2 - np.pi / 2), rtol=0.01)
-    assert not acquire(fractions, "t1w", np.random.default_rng(1), noise=0)[air].any()
-    field = signal.bias_field((20, 24, 22), 0.2, np.random.default_rng(2))
+    assert not simulate_acquisition(fractions, "t1w", np.random.default_rng(1), noise=0)[air].any()
+    field = signal.draw_bias_field((20, 24, 22), 0.2, np.random.default_rng(2))
     assert field.min() < 0.95 and field.max() > 1.05 and np.abs(field - 1).max() <= 0.2 + 1e-6
-    flat = acquire(fractions, "t1w", np.random.default_rng(1), noise=0, bias=0)
+    flat = simulate_acquisition(fractions, "t1w", np.random.default_rng(1), noise=0, bias=0)
     assert set(flat[fractions[TISSUES.index("wm")] == 1].tolist()) == {1000}
 
 
@@ -114,8 +114,8 @@ def test_sequences_are_the_bloch_equation():
         train = relax(train, tr - ti - spacing * pulses / 2)
         excited = relax(-recovery, ti)
         recovery = relax(0, tr - ti)  # the excitation takes all of it
-    np.testing.assert_allclose(signal.mprage(np.array(t1), np.array(pd)), sampled, rtol=1e-9)
-    found = signal.inversion_recovery(np.array(t1), np.array(t2), np.array(pd), tr, ti, te)
+    np.testing.assert_allclose(signal.compute_mprage_signal(np.array(t1), np.array(pd)), sampled, rtol=1e-9)
+    found = signal.compute_inversion_recovery_signal(np.array(t1), np.array(t2), np.array(pd), tr, ti, te)
     np.testing.assert_allclose(found, excited * np.exp(-te / t2), rtol=1e-9)
 
 
@@ -123,7 +123,7 @@ def test_warps_do_not_fold():
     extent, shape = np.array([196.0, 236.0, 180.0]), (50, 60, 46)
     step = extent / (np.array(shape) - 1)
     for seed in range(3):
-        displacement = anatomy.diffeomorphism(shape, extent, np.random.default_rng(seed))
+        displacement = anatomy.draw_diffeomorphism(shape, extent, np.random.default_rng(seed))
         gradient = np.stack([np.stack(np.gradient(component, *step)) for component in displacement])
         assert np.linalg.det(np.moveaxis(gradient, (0, 1), (-2, -1)) + np.eye(3)).min() > 0.1
         assert 4 < np.sqrt((displacement**2).sum(0)).max() < 12
@@ -150,7 +150,7 @@ def copied(labels, count):
 
 @pytest.mark.parametrize("spacing", [1.0, 1.5])
 def test_label_maps(tmp_path, labels, spacing):
-    simulate(str(tmp_path / "out"), subjects=1, spacing=spacing, labels=str(labels), noise=0)
+    simulate_heads(str(tmp_path / "out"), subjects=1, spacing=spacing, labels=str(labels), noise=0)
     images = {c: nib.load(tmp_path / "out" / "sub-001" / f"sub-001_{c}.nii.gz") for c in CONTRASTS}
     for image in images.values():
         np.testing.assert_array_equal(image.affine, images["t1w"].affine)
@@ -194,12 +194,12 @@ def test_refused(tmp_path, labels, monkeypatch):
         ({"labels": folder, "subjects": 2}, [folder, "1 label maps", "--subjects is 2"]),
         ({"labels": folder, "subjects": 1}, ["a.nii.gz", "[777]"]),
     ):
-        refused(lambda arguments=arguments: simulate(out, **arguments), ValueError, *words)
-    refused(lambda: simulate(out, labels=f"{folder}/none"), FileNotFoundError, f"--labels {folder}/none")
+        refused(lambda arguments=arguments: simulate_heads(out, **arguments), ValueError, *words)
+    refused(lambda: simulate_heads(out, labels=f"{folder}/none"), FileNotFoundError, f"--labels {folder}/none")
     nib.save(nib.Nifti1Image(np.full((4, 4, 4), 0.5, np.float32), np.eye(4)), file)
-    refused(lambda: labelmap.head_from_labels(file, (1.0, 1.0, 1.0)), ValueError, "a.nii.gz", "float32", "integer")
+    refused(lambda: labelmap.make_head_from_labels(file, (1.0, 1.0, 1.0)), ValueError, "a.nii.gz", "float32", "integer")
     monkeypatch.setitem(sys.modules, "nilearn", None)
-    refused(anatomy.template.__wrapped__, ModuleNotFoundError, "nilearn", "pip install '.[demo]'")
+    refused(anatomy.load_template.__wrapped__, ModuleNotFoundError, "nilearn", "pip install '.[demo]'")
     assert not (tmp_path / "out").exists()
 
 
@@ -208,7 +208,7 @@ def test_thick_slices_of_label_maps(tmp_path, labels):
     options = {"contrasts": "t1w", "noise": 0, "bias": 0, "spacing": 2.0, "labels": copied(labels, 12)}
 
     def made(name, thickness):
-        simulate(str(tmp_path / name), 12, thickness=thickness, **options)
+        simulate_heads(str(tmp_path / name), 12, thickness=thickness, **options)
         return [nib.load(file) for file in sorted((tmp_path / name).rglob("*.nii.gz"))]
 
     for a, b in zip(made("thin", 1), made("thick", 3), strict=True):
@@ -229,7 +229,7 @@ def test_what_is_cut_off_is_air(labels, monkeypatch):
     heads = []
     for margin in (1e6, 3.0):
         monkeypatch.setattr(labelmap, "MARGIN", margin)
-        heads.append(labelmap.head_from_labels(file, (0.8, 0.8, 1.7)))
+        heads.append(labelmap.make_head_from_labels(file, (0.8, 0.8, 1.7)))
     (all_of_it, affine), (head, moved) = heads
     first = np.round(np.linalg.inv(affine) @ moved[:, 3])[:3].astype(int)
     box = tuple(slice(a, a + n) for a, n in zip(first, head.shape[1:], strict=True))
@@ -242,7 +242,7 @@ def test_what_is_cut_off_is_air(labels, monkeypatch):
 
 def test_contrasts_and_masks_of_random_scans_and_grids_of_subjects_differ_by_the_seed(tmp_path, labels):
     def make(folder, contrasts, seed=0):
-        simulate(str(tmp_path / folder), 2, seed, contrasts, [0.8, 1.4], copied(labels, 2), blur=[0.4, 0.7])
+        simulate_heads(str(tmp_path / folder), 2, seed, contrasts, [0.8, 1.4], copied(labels, 2), blur=[0.4, 0.7])
         return {path.name: nib.load(path) for path in sorted((tmp_path / folder).rglob("*.nii.gz"))}
 
     scans, again = make("all", [f"random{i}" for i in range(1, 9)]), make("one", "random3")
@@ -268,7 +268,7 @@ def test_contrasts_and_masks_of_random_scans_and_grids_of_subjects_differ_by_the
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_random_textures_fall_with_frequency(power):
-    field = randomised._texture((64, 60, 62), power, np.random.default_rng(0))
+    field = randomised._draw_texture((64, 60, 62), power, np.random.default_rng(0))
     assert abs(field.mean()) < 1e-5 and field.std() == pytest.approx(1, abs=1e-5)
     frequencies = np.meshgrid(*map(np.fft.fftfreq, field.shape), indexing="ij")
     radius, spectrum = np.sqrt(sum(f**2 for f in frequencies)), np.abs(np.fft.fftn(field)) ** 2
@@ -278,5 +278,5 @@ def test_random_textures_fall_with_frequency(power):
 
 def test_interrupted_write_leaves_nothing(tmp_path, labels, monkeypatch):
     monkeypatch.setattr(os, "replace", Mock(side_effect=OSError("disk full")))
-    refused(lambda: simulate(str(tmp_path / "out"), subjects=1, labels=str(labels)), OSError, "disk full")
+    refused(lambda: simulate_heads(str(tmp_path / "out"), subjects=1, labels=str(labels)), OSError, "disk full")
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]

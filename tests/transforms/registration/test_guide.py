@@ -65,7 +65,7 @@ def test_from_files_to_the_grid_of_the_result(tmp_path, cover):
     guide = ResampleGuided("guide", "image", IN_PLANE)(prepared)["guide"]
     # Axes of the LR scan from left to right, A-P and S-I; its slices lie along the first stored axis.
     assert guide.shape == (1, 60, 68, 13) and guide.affine.dtype == torch.float64
-    assert np.allclose(guide.affine, IN_PLANE.hr_affine(prepared["image"].affine))
+    assert np.allclose(guide.affine, IN_PLANE.compute_hr_affine(prepared["image"].affine))
     assert np.allclose(guide.affine[:3, 2], lr.affine[:3, 0], atol=1e-5)
     assert guide.meta["filename_or_obj"] == str(tmp_path / "t1.nii.gz")
     low, high = guide.meta["intensity_range"].tolist()
@@ -84,7 +84,7 @@ def test_resampling_shows_the_same_subject(codes, cover):
     guide = scan("t1", codes, (1.1, 1.2, 1.15), (44, 42, 46), (-6, 9, 20))
     before = guide.as_tensor().clone()
     out = resampled(lr, guide)
-    world = world_of(IN_PLANE.hr_affine(lr.affine), (48, 40, 30))
+    world = world_of(IN_PLANE.compute_hr_affine(lr.affine), (48, 40, 30))
     deep = field_of_view(world, guide, margin=5)
     assert deep.mean() > 0.3 and np.abs(out.numpy()[0] - subject(world))[deep].max() < 1e-3
     assert torch.equal(guide.as_tensor(), before)
@@ -111,7 +111,7 @@ def test_a_guide_fills_its_field_of_view_and_no_more(spacing, cover):
 
 def test_a_guide_on_the_grid_is_taken_bit_for_bit():
     lr = scan_of(torch.rand(10, 12, 8), affine_of("PIR", (1.8, 2, 3), (3, 4, 5)))
-    grid = IN_PLANE.hr_affine(lr.affine)
+    grid = IN_PLANE.compute_hr_affine(lr.affine)
     guide = scan_of(torch.rand(21, 24, 9), grid + 1e-6)
     out = resampled(lr, guide)
     assert torch.equal(out.as_tensor(), guide.as_tensor()[:, :20, :, :8]) and np.array_equal(out.affine, grid)
@@ -125,7 +125,7 @@ def test_thick_tilted_slices_average_the_guide_across_them_and_not_in_their_plan
     lr = scan("t2", "RAS", (2.2, 2.2, 6), (20, 20, 8), (20, -12, 0))
     guide = scan("t1", "ASL", (1, 1, 1), (64, 64, 64), see=see)
     out = resampled(lr, guide).numpy()[0]
-    world = world_of(IN_PLANE.hr_affine(lr.affine), (40, 40, 8))
+    world = world_of(IN_PLANE.compute_hr_affine(lr.affine), (40, 40, 8))
     # In plane sigma is below 0.2 mm: there the guide is nearly as it is.
     sigma = np.sqrt((6**2 - 1) / (8 * np.log(2))) * lr.affine.numpy()[:3, 2] / 6
     offsets = np.linspace(-3, 3, 41)

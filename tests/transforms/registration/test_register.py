@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from common.degradations import BlockAverage, KSpaceTruncation
-from common.metrics import displacement, psnr
-from common.transforms import RegisterHRd, RegisterLRd, misplacement, register_guide
+from common.metrics import compute_psnr, measure_displacement
+from common.transforms import RegisterHRd, RegisterLRd, find_misplacement, register_guide
 from common.transforms.registration import register as registration
 from tests.bundles.runs import phantom
 from tests.refused import refused
@@ -43,9 +43,9 @@ def test_a_moved_volume_is_moved_back(degradation):
     out = RegisterHRd("hr", "lr", degradation)({"hr": hr, "lr": lr})
     found = out["hr"]
     inside, volumes = (slice(6, -6),) * 3, (wrong, found.numpy()[0])
-    before, after = (psnr(v[inside], truth[inside]) for v in volumes)
+    before, after = (compute_psnr(v[inside], truth[inside]) for v in volumes)
     assert before < 20 and after > 35
-    before, after = (np.abs(displacement(v, truth, (2, 2, 2))).max() for v in volumes)
+    before, after = (np.abs(measure_displacement(v, truth, (2, 2, 2))).max() for v in volumes)
     assert before > 0.7 and after < 0.1
     assert torch.equal(found.affine, hr.affine) and found.meta["filename_or_obj"] == "a.nii" and out["lr"] is lr
 
@@ -93,7 +93,7 @@ def as_said(guide, turn=(0, 0, 0), shift=(0, 0, 0)):
 
 @pytest.mark.parametrize("guide", GUIDES.values(), ids=GUIDES)
 def test_whether_a_guide_lies_on_its_scan_and_where_it_lies_instead(guide):
-    in_place = misplacement(*as_said(guide)[:2])
+    in_place = find_misplacement(*as_said(guide)[:2])
     assert not in_place["misplaced"] and in_place["gain"] <= 0.01 and in_place["similarity"] > 0.2
     # What is said is the step that the guide has to take.
     for turn, shift, step in [
@@ -102,10 +102,10 @@ def test_whether_a_guide_lies_on_its_scan_and_where_it_lies_instead(guide):
         ((0, 4, 0), (0, 0, 0), "degrees about the posterior-anterior axis"),
         ((6, -3, 5), (6, 5, -7), ""),
     ]:
-        found = misplacement(*as_said(guide, turn, shift)[:2])
+        found = find_misplacement(*as_said(guide, turn, shift)[:2])
         assert found["misplaced"] and found["similarity"] < in_place["similarity"], (turn, shift, found)
         assert step in found["step"] and found["step"].startswith("-" if step.startswith("degrees") else "")
-    assert misplacement(*as_said(guide, shift=(300, 0, 0))[:2])["misplaced"]
+    assert find_misplacement(*as_said(guide, shift=(300, 0, 0))[:2])["misplaced"]
     turn, shift = np.array([2.0, -1, 2]), 4 * np.array([2, 2, -1]) / 3
     lr, said, affine = as_said(guide, -turn, -Rotation.from_rotvec(-turn, degrees=True).apply(shift))
     found, quality = register_guide(lr, said)
@@ -120,7 +120,7 @@ HR_SIZE, LR_SIZE = (49, 56, 28), (29, 31, 30)
 HR_AFFINE = affine_of("LAS", (2, 2, 3), (8, -5, 12), (10, -20, 30), HR_SIZE)
 # The LR scan has another field of view, spacing, tilt and direction of its axes.
 LR_AFFINE = affine_of("RPS", (4.3, 4.1, 3.0), (5, -3, 10), (12, -18, 30), LR_SIZE)
-OUT_AFFINE, OUT_SIZE = IN_PLANE.lr_affine(HR_AFFINE), (24, 28, 28)
+OUT_AFFINE, OUT_SIZE = IN_PLANE.compute_lr_affine(HR_AFFINE), (24, 28, 28)
 
 
 def motion(world):
@@ -141,8 +141,8 @@ def entry(monkeypatch):
 
 
 def test_a_patient_who_moved_is_put_back_on_the_grid_of_the_degradation(tmp_path, monkeypatch, entry):
-    transforms, find = [], RegisterLRd._find
-    monkeypatch.setattr(RegisterLRd, "_find", lambda *args: transforms.append(find(*args)) or transforms[-1])
+    transforms, find = [], RegisterLRd._find_transform
+    monkeypatch.setattr(RegisterLRd, "_find_transform", lambda *args: transforms.append(find(*args)) or transforms[-1])
     register, (hr, lr) = RegisterLRd("lr", "hr", IN_PLANE, quality_dir=tmp_path), entry.values()
     found = told(lambda: register(entry))
     out = found["lr"]
@@ -161,8 +161,8 @@ def test_a_patient_who_moved_is_put_back_on_the_grid_of_the_degradation(tmp_path
     assert quality["mean_displacement_mm"] == pytest.approx(distance.mean(), rel=0.2)
     assert quality["largest_displacement_mm"] < 1.6 * distance.max() and 0 <= quality["share_outside"] < 0.1
     # The motion is found to a third of a voxel.
-    grid = registration._image(sitk, torch.zeros(1, *OUT_SIZE), OUT_AFFINE)
-    there = registration._moved(sitk, transforms[0][0], grid)
+    grid = registration._make_image(sitk, torch.zeros(1, *OUT_SIZE), OUT_AFFINE)
+    there = registration._transform_voxels(sitk, transforms[0][0], grid)
     error = np.linalg.norm(there + motion(there) - world, axis=-1)[see(hr.numpy()[0], HR_AFFINE, world) > 0.5]
     assert error.mean() < 4 / 3 and np.linalg.norm(motion(world), axis=-1).mean() > 3
     assert torch.equal(register(entry)["lr"].as_tensor(), out.as_tensor()), "each run finds the same"
@@ -172,7 +172,7 @@ def test_a_step_that_folds_or_makes_it_worse_and_what_has_no_partner_are_left_ou
     mirror, away = sitk.ScaleTransform(3, (-1.0, 1, 1)), sitk.TranslationTransform(3, (9.0, 0, 0))
     register, results = RegisterLRd("lr", "hr", IN_PLANE, quality_dir=tmp_path), []
     for wrong, why in ((mirror, ["folds space over", "is -1.000"]), (away, ["lowers the mutual information"])):
-        monkeypatch.setattr(registration, "_register_freely", lambda *_, wrong=wrong: wrong)
+        monkeypatch.setattr(registration, "_register_deformably", lambda *_, wrong=wrong: wrong)
         results.append(told(lambda: register(entry), "l.nii: the B-spline", "h.nii is left out", *why)["lr"])
         quality = json.loads((tmp_path / "l_registration.json").read_text())
         assert quality["applied"] == ["rigid"] and quality["least_jacobian_determinant"] == pytest.approx(1)

@@ -6,7 +6,7 @@ from pydicom import Dataset
 
 from common.io.dicom import read_acquisition
 from common.transforms import AcquiredMatrixd
-from common.transforms.scan.acquired import acquired_affine, crop_k_space, stated_matrix
+from common.transforms.scan.acquired import compute_acquired_affine, crop_k_space, read_acquired_matrix
 from tests.bundles.runs import OBLIQUE, phantom
 from tests.refused import refused
 from tests.transforms.grids import scan_of, told, world_of, zero_filled
@@ -29,7 +29,7 @@ def test_what_was_filled_with_zeros_is_undone(sizes, larger):
 
 def test_voxels_lie_where_they_lay():
     """A line through the volume is where it was, from its first voxel to the end of the field of view."""
-    place = acquired_affine(OBLIQUE, (30, 31, 9), SIZES)
+    place = compute_acquired_affine(OBLIQUE, (30, 31, 9), SIZES)
     np.testing.assert_allclose(place @ [0, 0, 0, 1], OBLIQUE @ [0, 0, 0, 1])
     np.testing.assert_allclose(place @ [*SIZES, 1], OBLIQUE @ [30, 31, 9, 1])
     np.testing.assert_allclose(world_of(place, (20, 1, 1))[10, 0, 0], (OBLIQUE @ [15, 0, 0, 1])[:3])
@@ -50,7 +50,7 @@ def test_voxels_lie_where_they_lay():
     ],
 )
 def test_what_a_header_says(said, expected):
-    assert stated_matrix(said, (512, 512, 22)) == expected
+    assert read_acquired_matrix(said, (512, 512, 22)) == expected
 
 
 def test_what_dicom_says():
@@ -64,7 +64,7 @@ def test_what_dicom_says():
         headers = [Dataset(), Dataset()]
         for header in headers:
             header.AcquisitionMatrix, header.InPlanePhaseEncodingDirection = matrix, direction
-        assert stated_matrix(read_acquisition(headers), (512, 512, 22)) == expected
+        assert read_acquired_matrix(read_acquisition(headers), (512, 512, 22)) == expected
     headers[0].AcquisitionMatrix = [256, 0, 0, 256]
     assert read_acquisition(headers) == {}
 
@@ -78,7 +78,7 @@ def test_a_scan_is_taken_as_acquired_and_not_where_detail_would_be_lost():
 
     found = told(lambda: taken(sizes), f"{file}: used as acquired, 40x36x12 of its 60x72x12 voxels")
     np.testing.assert_array_equal(found[0], crop_k_space(filled, sizes))
-    np.testing.assert_allclose(found.affine, acquired_affine(OBLIQUE, filled.shape, sizes))
+    np.testing.assert_allclose(found.affine, compute_acquired_affine(OBLIQUE, filled.shape, sizes))
     assert found.meta["filename_or_obj"] == file
     assert told(lambda: taken([60, 72, 12]), f"{file}: no header says", "--acquired_matrix").shape[1:] == filled.shape
     refused(lambda: taken([24, 36, 12]), ValueError, file, "k-space does not end there")

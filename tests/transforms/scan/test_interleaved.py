@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from common.transforms import EvenSlicesd
-from common.transforms.scan.interleaved import alternation
+from common.transforms.scan.interleaved import measure_alternation
 from tests.transforms.grids import scan_of, warned
 
 
@@ -52,5 +52,5 @@ def test_what_is_left_alone():
         assert torch.equal(result.as_tensor()[0], volume) and not said, name
     # Of 40 stacks of 14 slices, each slice of a brightness of its own, one in twenty may look like it.
     volume, rng = stack(14)[None], np.random.default_rng(1)
-    found = [alternation(volume * torch.from_numpy(rng.normal(1, 0.04, 14)).float()) for _ in range(40)]
+    found = [measure_alternation(volume * torch.from_numpy(rng.normal(1, 0.04, 14)).float()) for _ in range(40)]
     assert sum(value != 0 for value in found) <= 2

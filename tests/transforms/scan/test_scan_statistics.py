@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.transforms import CheckTrainingRanged, NormaliseVolumed, SliceAxisd, scan_statistics, widened_range
+from common.transforms import CheckTrainingRanged, NormaliseVolumed, SliceAxisd, compute_scan_statistics, widen_range
 from tests.bundles.runs import phantom
 from tests.refused import refused
 from tests.transforms.grids import rician, scan_of, stored_as, zero_filled
@@ -29,7 +29,7 @@ def prepared(volume, affine=AFFINE, file="/d/scan.nii.gz"):
 
 def statistics(volume, affine=AFFINE):
     scan = prepared(volume, affine)
-    return scan_statistics(scan, scan.affine)
+    return compute_scan_statistics(scan, scan.affine)
 
 
 def told(training_range, *scans, filters="default"):
@@ -44,7 +44,7 @@ def told(training_range, *scans, filters="default"):
 
 @pytest.fixture(scope="module")
 def training_range():
-    return widened_range(statistics(rician(head(seed), 0.005 * (seed % 4 + 1), seed)) for seed in range(8))
+    return widen_range(statistics(rician(head(seed), 0.005 * (seed % 4 + 1), seed)) for seed in range(8))
 
 
 @pytest.mark.parametrize(("sigma", "air"), [(0.01, True), (0.02, True), (0.02, False), (0.04, True), (0.04, False)])
@@ -143,7 +143,7 @@ def test_odd_volumes_are_no_errors(shape):
     one_voxel = np.eye(1, np.prod(shape)).reshape(shape)
     for volume in (np.random.default_rng(0).random(shape), one_voxel, np.zeros(shape), np.full(shape, 7.0)):
         scan = scan_of(volume, np.eye(4))
-        found = scan_statistics(scan.as_tensor(), np.eye(4))
+        found = compute_scan_statistics(scan.as_tensor(), np.eye(4))
         assert np.isnan(found["slice_detail"][0]) or shape[2] >= 8
         CheckTrainingRanged("image", {name: [-1e9, 1e9] for name in found})({"image": scan})
 
@@ -151,4 +151,4 @@ def test_odd_volumes_are_no_errors(shape):
 def test_a_range_holds_all_volumes_and_a_margin():
     found = [{"noise": [0.01], "in_plane_detail": [0.3, 0.4], "air": [0.0], "slice_detail": [np.nan]}]
     found.append({"noise": [0.02], "in_plane_detail": [np.nan, 0.5], "air": [-0.01], "slice_detail": [np.nan]})
-    assert widened_range(found) == {"noise": [0.008, 0.025], "in_plane_detail": [0.24, 0.625], "air": [-0.0325, 0.02]}
+    assert widen_range(found) == {"noise": [0.008, 0.025], "in_plane_detail": [0.24, 0.625], "air": [-0.0325, 0.02]}

@@ -14,8 +14,8 @@ from nibabel.affines import from_matvec
 from scipy.ndimage import map_coordinates
 
 from common.degradations import BlockAverage, ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
-from common.io.affines import slice_permutation
-from common.metrics import cubic
+from common.io.affines import find_slice_permutation
+from common.metrics import interpolate_cubic
 from common.transforms import CheckHeaderd, CheckVoxelsd, LoadScand, ResizePlanesd, SaveVolumed
 from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, SliceAxisd
 from tests.bundles import runs
@@ -74,7 +74,7 @@ def test_slices_are_told_by_their_spacing_in_any_orientation_and_not_where_none_
     for spacing, axis in [((0.5, 0.5, 6), 2), ((2.4, 2, 1), 2), ((1.5, 1, 1), 0), ((0.9, 3, 1), 1), ((1, 1, 0.5), 2)]:
         for codes in ORIENTATIONS:
             affine, name = grids.affine_of(codes, spacing, (20, -14, 8)), along(codes, ("LR", "AP", "SI"))[axis]
-            assert slice_permutation(affine, "auto") == slice_permutation(affine, name)
+            assert find_slice_permutation(affine, "auto") == find_slice_permutation(affine, name)
     for spacing in ([1.0, 1.0, 1.0], [1.2, 1.0, 1.0], [1.0, 1.0, 1.4], [1.0, 1.5, 2.0]):
         entry = {"x": volume(affine=np.diag([*spacing, 1]))}
         refused(lambda entry=entry: SliceAxisd("x", "auto")(entry), ValueError, "a.nii", spacing, "--slice_axis SI")
@@ -89,7 +89,7 @@ def test_a_scan_gives_one_result_in_its_place_however_it_is_stored(tmp_path, axi
 
     def network(lr):
         seen.append(lr)
-        return cubic(lr[None], degradation.factors, degradation.offset)[0]
+        return interpolate_cubic(lr[None], degradation.factors, degradation.offset)[0]
 
     expected = None
     for codes in ["RAS", *ORIENTATIONS]:
@@ -177,11 +177,13 @@ def test_a_missing_lr_volume_is_made_from_hr(degradation):
     out = MakeLRd("hr", degradation)({"hr": hr})
     x, y, z = (n // f * f for n, f in zip((13, 14, 9), degradation.factors, strict=True))
     assert torch.equal(out["hr"].as_tensor(), hr.as_tensor()[:, :x, :y, :z])
-    assert np.allclose(out["hr"].affine, affine) and np.allclose(out["lr"].affine, degradation.lr_affine(affine))
+    assert np.allclose(out["hr"].affine, affine) and np.allclose(
+        out["lr"].affine, degradation.compute_lr_affine(affine)
+    )
     assert torch.allclose(out["lr"].as_tensor(), degradation(out["hr"].as_tensor()), atol=1e-6)
     assert out["lr"].meta["filename_or_obj"] == "/data/a.nii" and hr.shape == (1, 13, 14, 9)
     noisy = ComposeDegradations([degradation, RicianNoise(0.01)])
-    assert MakeLRd("hr", noisy, like=degradation).degradation is noisy
+    assert MakeLRd("hr", noisy, check_degradation=degradation).degradation is noisy
 
 
 def own_lr(place=(2, 2, 2), origin=(0, 0, 0), degradation=TRUNCATION):
@@ -197,9 +199,9 @@ def test_an_lr_volume_is_kept_where_it_lies_on_hr_in_the_world(tmp_path):
     load, make = LoadScand(["hr", "lr"], "SI"), MakeLRd("hr", TRUNCATION)
     rng = np.random.default_rng(0)
     hr = nib.Nifti1Image(rng.random((8, 10, 12), dtype=np.float32), affine_of("RAS", 10))
-    lr = nib.Nifti1Image(rng.random((4, 5, 6), dtype=np.float32), TRUNCATION.lr_affine(hr.affine))
+    lr = nib.Nifti1Image(rng.random((4, 5, 6), dtype=np.float32), TRUNCATION.compute_lr_affine(hr.affine))
     mirrored = grids.stored_as(hr, "LPS")
-    own = nib.Nifti1Image(lr.get_fdata(dtype=np.float32), TRUNCATION.lr_affine(mirrored.affine))
+    own = nib.Nifti1Image(lr.get_fdata(dtype=np.float32), TRUNCATION.compute_lr_affine(mirrored.affine))
     for name, image in {"hr": mirrored, "lr": grids.stored_as(lr, "SAL"), "own": own}.items():
         nib.save(image, tmp_path / f"{name}.nii")
     out = make(load({"hr": tmp_path / "hr.nii", "lr": tmp_path / "lr.nii"}))
@@ -233,8 +235,11 @@ def test_refused():
     for call, words in [
         (lambda: SliceAxisd("x", "z")({"x": volume()}), ["a.nii", "slice_axis", "'z'", "LR, AP, SI, auto"]),
         # On another grid than that of the networks, results would be displaced.
-        (lambda: MakeLRd("hr", GaussianProfile((2, 2, 2)), like=TRUNCATION), ["scan_degradation", "Set degradation"]),
-        (lambda: MakeLRd("hr", IN_PLANE, like=TRUNCATION), ["scan_degradation", [2, 2, 1], [2, 2, 2]]),
+        (
+            lambda: MakeLRd("hr", GaussianProfile((2, 2, 2)), check_degradation=TRUNCATION),
+            ["scan_degradation", "Set degradation"],
+        ),
+        (lambda: MakeLRd("hr", IN_PLANE, check_degradation=TRUNCATION), ["scan_degradation", [2, 2, 1], [2, 2, 2]]),
         (lambda: own_lr(degradation=IN_PLANE), [(4, 4, 3), (8, 8, 6), (4, 4, 6)]),
         # The same voxels stored from the other side; moved by half a voxel; of another size.
         (lambda: own_lr((-2, 2, 2), (6, 0, 0)), ["off by 2.00", "voxel by 3.00", "[2, 2, 2] * i + [0"]),
@@ -363,7 +368,7 @@ def test_headers_are_mended_where_it_is_certain_what_was_meant_and_a_warning_say
             expected = from_matvec(np.eye(3), [0, header["moved"], 0]) @ right
         if "no orientation" in words:
             expected = nib.load(path).header.get_base_affine()
-        np.testing.assert_allclose(result.affine, BLOCKS.hr_affine(expected), rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(result.affine, BLOCKS.compute_hr_affine(expected), rtol=1e-5, atol=1e-3)
         np.testing.assert_allclose(result.header.get_zooms(), np.array(SPACING) / 2, rtol=1e-6)
         assert result.header.get_xyzt_units()[0] == "mm"
         for form, other in (("sform", "qform"), ("qform", "sform")):
