@@ -44,6 +44,9 @@ class KSpaceTruncation(Degradation):
         Liu et al. 2023, section II-A; Chen et al. 2018 (MICCAI).
     """
 
+    def __init__(self, factors: Sequence[int]) -> None:
+        super().__init__(factors)
+
     # Each axis in turn becomes the last, because lines that are contiguous in memory are transformed three times as
     # fast. The axis that is already contiguous is the first to shrink and the last to grow.
     def _degrade(self, hr: Tensor) -> Tensor:

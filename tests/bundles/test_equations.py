@@ -66,15 +66,15 @@ def udean(n, hr, lr):
     )  # fmt: skip
 
 
-def udean_window(n, hr, hr_context, lr, turn, lr_turn, noise, training_noise):
+def udean_window(n, hr, hr_context, lr, slab_orientation, lr_slab_orientation, noise, training_noise):
     """The adversary judges what scanners' noise is added to; the generator sees noise of its own."""
-    clean = n.linear_degradation(hr_context, turn)
+    clean = n.linear_degradation(hr_context, slab_orientation)
     judged, lr_fake = n.receiver(clean, noise), n.receiver(clean, training_noise)
-    verdicts = n.lr_discriminator(judged, turn), n.lr_discriminator(lr, lr_turn)
-    anchor = LowFrequencyLoss(2.0)(clean, n.generic_degradation(hr_context, turn))
+    verdicts = n.lr_discriminator(judged, slab_orientation), n.lr_discriminator(lr, lr_slab_orientation)
+    anchor = LowFrequencyLoss(2.0)(clean, n.generic_degradation(hr_context, slab_orientation))
     yield 0.1 * undecided(*verdicts) + 10.0 * anchor
-    yield reconstruction(n.sr_decoder(n.lr_encoder(lr_fake, turn), lr_fake), hr)
-    yield real(verdicts[1]) + fake(n.lr_discriminator(lr_fake, turn))
+    yield reconstruction(n.sr_decoder(n.lr_encoder(lr_fake, slab_orientation), lr_fake), hr)
+    yield real(verdicts[1]) + fake(n.lr_discriminator(lr_fake, slab_orientation))
 
 
 def cyclegan(n, hr, lr):
@@ -159,9 +159,9 @@ def ct_guided(n, hr, hr_recoloured, gains, lr, prior_mr, prior_ct):
     yield l1(n.sr_net(n.thickening(to_mr)), to_mr) + ct + consistency
 
 
-def mdcsrn_gan(n, hr, lr, chance):
+def mdcsrn_gan(n, hr, lr, random_numbers):
     """Gulrajani et al. 2017, eq. 3."""
-    sr, share = n.mdcsrn(lr), chance.view(-1, *[1] * (hr.ndim - 1))
+    sr, share = n.mdcsrn(lr), random_numbers.view(-1, *[1] * (hr.ndim - 1))
     between = (share * hr + (1 - share) * sr).detach().requires_grad_()
     (slope,) = torch.autograd.grad(n.critic(between).sum(), between)
     yield n.critic(sr).mean() - n.critic(hr).mean() + 10 * mse(slope.flatten(1).norm(dim=1), 1)
@@ -214,7 +214,7 @@ SETTINGS = {
 
 
 class GreyValues(torch.nn.L1Loss):
-    given = True
+    has_weights = True
 
 
 @pytest.mark.parametrize("bundle", EQUATIONS, indirect=True, scope="session")
@@ -222,12 +222,12 @@ def test_each_player_minimises_its_equation(bundle, tiny, cohort, tmp_path):
     options = {"device": "cpu", "dataset_dir": str(cohort), "output_dir": str(tmp_path), **SETTINGS.get(bundle, {})}
     options = {**tiny.network, **tiny.training, "batch_size": 2, **options}
     config = runs.content(bundle, None, "train", **options)
-    graph, data = (config.get_parsed_content(key) for key in ("graph", "data"))
+    graph, make_loader = (config.get_parsed_content(key) for key in ("graph", "train#dataloader"))
     graph.eval()  # whose networks then give the same each time
     with torch.no_grad():
         for parameter in graph.parameters():  # many begin at 0, where other terms would be the same
             parameter += 0.02 * torch.randn_like(parameter)
-    batch = next(iter(data.batches))
+    batch = next(iter(make_loader()))
     players = [player for found in having_players(config.get()) for player in config.get_parsed_content(found).values()]
     tables = [player.losses for player in players if isinstance(player, Player)]
     equation = EQUATIONS[bundle]

@@ -35,7 +35,7 @@ READS = {  # an image, and what it has
     "guided": (lambda: GuidedRDN(True, 4, 1, 1), (1, 2, 16, 16, 3)),
     "recnn": (lambda: ReCNN(True, 4, 3), (1, 2, 16, 16, 3)),
     "tsrcan": (lambda: TSRCAN(3, IN_PLANE, **TSRCAN_SIZES), SLAB),
-    "content": (lambda: ContentEncoder(4, 1, 1), IMAGE),
+    "content": (lambda: ContentEncoder(4, 1), IMAGE),
     "attributes": (lambda: AttributeEncoder(2, 4, 2), IMAGE),
 }
 READS_AND_GIVES = {
@@ -93,8 +93,8 @@ def test_networks_that_learn_all_of_an_image_give_it_in_float32(make, shape):
 
 
 def test_so_does_the_decoder_of_translations():
-    decoder = AdaptiveDecoder(2, 4, 1, 1, 8)
-    assert in_bfloat16(decoder, torch.rand(1, 8, 6, 6), torch.rand(1, 2)).dtype == torch.float32
+    decoder = AdaptiveDecoder(2, 4, 1)
+    assert in_bfloat16(decoder, torch.rand(1, 16, 6, 6), torch.rand(1, 2)).dtype == torch.float32
 
 
 def test_verdicts_on_whole_images_are_float32():

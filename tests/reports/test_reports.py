@@ -103,6 +103,7 @@ def _evaluated_rows(folder, volumes, evaluated, ranges=None, **options):
     for key, ends in (ranges or {}).items():
         batch[key].meta["intensity_range"] = torch.tensor(ends, dtype=torch.float64)
     data, report = DataLoader([batch], batch_size=1), EvaluationReport(folder / "out", method="half", **options)
+    data.cases = [{"hr": str(path)}]
     SupervisedEvaluator(torch.device("cpu"), data, evaluated, prepare_batch=prepare, val_handlers=[report]).run()
     return {row["method"]: row for row in _saved(folder / "out")["cases"]}
 
@@ -128,7 +129,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     network, degradation = Guided(0.5), KSpaceTruncation((2, 2, 2))
     options = {"network": network, "degradation": degradation, "compare_with": others, "report": "true"}
     readied: list = []
-    options |= {"brisque": "bright.npz", "lpips": "difference.pth", "ready": lambda net: readied.append(net) or net}
+    options |= {"brisque": "bright.npz", "lpips": "difference.pth", "prepare": lambda net: readied.append(net) or net}
     rows = _evaluated_rows(tmp_path, {"lr": lr, "hr": hr, "guide": guide}, network, **options)
     assert list(rows) == ["cubic", *others, "half"]
     assert [sum(p.item() for p in each.parameters()) for each in readied] == [1, 0.25, 0]  # with its weights

@@ -355,7 +355,7 @@ class PairedSlabLoader(_SlabLoader):
     ) -> None:
         factors, lr_patch = degradation.factors, make_patch_size(lr_patch, slices)
         if lr_patch[2] == 1:
-            get_in_plane_number(factors)
+            get_in_plane_number(list(factors))
         super().__init__(lr_patch, factors, any_axis, batch_size, seed, device)
         self.random_numbers = parse_bool(random_numbers, "random_numbers")
         self.augment = parse_bool(augment, "augment") and degradation.commutes_with_rotations()

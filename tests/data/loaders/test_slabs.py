@@ -138,7 +138,7 @@ def test_pairs_are_of_one_place(option, ways):
             assert not any(first % 2 for first in start)
             found.add((order, mirrored))
             starts.add(start)
-            if option != "turned":
+            if option != "augment":
                 assert tuple(batch["slab_orientation"][n].tolist()) == order
         assert ("random_numbers" in batch) == (option == "random_numbers")
         if option == "random_numbers":

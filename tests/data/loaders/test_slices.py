@@ -122,7 +122,7 @@ def test_samples_are_turned_rescaled_and_mirrored_with_their_guide(patch, size, 
 def test_guides_are_shifted():
     """By as much in each direction, in pixels of the patch; HR and its guide are the same volume here."""
     volume, moved = coded(60, 60, 4), {scale: [] for scale in SCALES}
-    for batch in take(loader_of({"hr": volume, "guide": volume}, guide_shift=1.5, angles=[0], batch_size=40), 8):
+    for batch in take(loader_of({"hr": volume, "guide": volume}, guide_shift=1.5, angle_step=360, batch_size=40), 8):
         for hr, guide in zip(batch["hr"][:, 0, ..., 0], batch["guide"][:, 0, ..., 0], strict=True):
             _, _, (_, scale, _) = decode(hr, volume.shape[1:])
             moved[scale].append((guide - hr)[3:5, 3:5].mean().item())
