@@ -45,7 +45,7 @@ class StageTargetd(MapTransform):
 
     def select_stage(self, stage: int, network: nn.Module) -> None:
         """Make the target of another stage, counted from 1, by a cascade with the weights of the stages before it."""
-        self.inferer, self.network = self.whole.before(stage), network
+        self.inferer, self.network = self.whole.select_earlier_stages(stage), network
 
     @torch.no_grad()
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -56,5 +56,5 @@ def test_a_result_that_contradicts_its_scan_is_warned_of_and_its_agreement_is_ke
         checked(MetaTensor(lr), lambda _: 1.04 * hr)
         unchecked(lr, lambda _: 2 * hr)
     entry = {"pred": 1.1 * hr[0], "image": MetaTensor(lr[0])}  # a network gives a plain tensor
-    found = MeasureDataConsistencyd("pred", "image", AVERAGE)(entry)
+    found = MeasureDataConsistencyd("pred", AVERAGE)(entry)
     assert found["consistency_error"] == pytest.approx(0.1, rel=1e-4) and found["pred"] is entry["pred"]

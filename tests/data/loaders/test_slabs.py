@@ -166,7 +166,7 @@ def test_only_volumes_that_hold_a_patch_and_options_in_their_range_are_accepted(
         (lambda: paired(hr=noise(8, 8, 6)), ["(4, 4, 3)", "(5, 4, 3)"]),
         (
             lambda: paired(KSpaceTruncation((2, 2, 1)), degradation=KSpaceTruncation(FACTORS)),
-            ["(24, 22, 18)", "(12, 11, 18)", "[2, 2, 2]"],
+            ["(24, 22, 18)", "(12, 11, 18)", "(2, 2, 2)"],
         ),
     ):
         refused(call, ValueError, *words)
