@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .case import compute_error_panel, draw_panels, draw_profile
-from .cohort import OPTIONAL, describe_gain_over_start, draw_box_plots, mean_values, write_table
+from .cohort import OPTIONAL, describe_gain_over_start, draw_box_plots, get_values_to_average, write_table
 from .planes import load_panels
 
 PLANES_FILE = "{}_planes.npz"
@@ -80,7 +80,7 @@ def merge_tables(
     rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
     for name, known in (descriptions or {}).items():
         compared = [method for method in (known["weights"], known["start"]) if method in runs]
-        means = [np.mean(mean_values(rows, method, "psnr")) for method in compared]
+        means = [np.mean(get_values_to_average(rows, method, "psnr")) for method in compared]
         learned = describe_gain_over_start(*means) if len(means) == 2 else None
         labels = {"iterations": known["iterations"], "trained": learned, "knew": known["knew"]}
         rows = [{**row, **labels} if row["method"] == name else row for row in rows]

@@ -375,7 +375,7 @@ def select_case(entries: Sequence[dict], case: int) -> list[dict]:
     return [entries[case]]
 
 
-def with_contrasts(entries: Sequence[Mapping], contrasts: Sequence[Sequence[str]]) -> list[dict]:
+def select_contrasts(entries: Sequence[Mapping], contrasts: Sequence[Sequence[str]]) -> list[dict]:
     """Each entry once for each pair of contrasts.
 
     Args:

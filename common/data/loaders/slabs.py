@@ -26,7 +26,7 @@ _TRIES = 20
 _ORIENTATIONS = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # orders of a volume's axes; each has another axis across the slabs
 
 
-def stack_on(device: torch.device, tensors: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, torch.Tensor]:
+def stack_to_device(device: torch.device, tensors: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Stack tensors of one shape and device by name: ``(number, ...)``. A GPU gets the stacks without a wait."""
     stacks = {name: torch.stack(list(parts)) for name, parts in tensors.items()}
     return {
@@ -165,7 +165,7 @@ class PatchLoader:
 
     def _make_batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """A batch of samples, on the device."""
-        return stack_on(self.device, {key: [sample[key] for sample in samples] for key in samples[0]})
+        return stack_to_device(self.device, {key: [sample[key] for sample in samples] for key in samples[0]})
 
 
 class _SlabLoader(PatchLoader):

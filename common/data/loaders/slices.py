@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from ...degradations import GaussianProfile
-from .slabs import PatchLoader, check_noise_levels, check_volume_sizes, draw_start, find_tissue, stack_on
+from .slabs import PatchLoader, check_noise_levels, check_volume_sizes, draw_start, find_tissue, stack_to_device
 from .volumes import VolumeCache
 
 _BEYOND = 4  # pixels around a window: two for the cubic kernel, and two for rounding
@@ -133,7 +133,7 @@ class SliceLoader(PatchLoader):
             parts["thetas", group] = [windows[i].theta for i in members]
         order = np.argsort([i for members in groups.values() for i in members])
         parts["order"] = [torch.from_numpy(order)]
-        batch: Any = stack_on(self.device, parts)
+        batch: Any = stack_to_device(self.device, parts)
         resampled: Any = [
             self._resample_planes(batch.pop(("planes", g)), batch.pop(("thetas", g)), g[0]) for g in groups
         ]
