@@ -199,13 +199,13 @@ def _read_data_license(source: Path) -> str:
 def _write_tiny_config(code: str, old: str, name: str) -> str:
     """What the tests know of a bundle, for another that is like it."""
 
-    def arguments() -> Iterator[tuple[Any, Any]]:
+    def list_arguments() -> Iterator[tuple[Any, Any]]:
         call: Any
         (call,) = [n.value for n in ast.parse(code).body if isinstance(n, ast.Assign) and n.targets[0].id == "TINY"]  # type: ignore[attr-defined]
         for argument in call.keywords:
             yield argument.arg, ast.get_source_segment(code, argument.value)
 
-    known = dict(arguments())
+    known = dict(list_arguments())
     values = {key: _rename(value, old, name) for key, value in known.items() if key not in _TESTED_THERE}
     values["like"] = known.get("like", f'"{old}"')
     return "TINY = dict(\n" + "".join(f"    {key}={value},\n" for key, value in values.items()) + ")\n"

@@ -151,11 +151,11 @@ class KernelReport:
         """Return LR slices, and degraded HR slices of the same cases."""
         gaussian = make_gaussian_kernel(1.5, offset=self.offset)
         images: dict[str, list[np.ndarray]] = {"LR scans": [], "estimated kernels": [], "Gaussian (sigma 1.5)": []}
-        chosen = _spread(list(zip(self.loader.cases, kernels, strict=True)), _SLICES)
+        chosen = _select_evenly(list(zip(self.loader.cases, kernels, strict=True)), _SLICES)
         share = max(1, _SLICES // len(chosen))
         for case, kernel in chosen:
-            images["LR scans"] += [plane.numpy() for plane in _spread(case.lr, share)]
-            for plane in _spread(case.hr, share):
+            images["LR scans"] += [plane.numpy() for plane in _select_evenly(case.lr, share)]
+            for plane in _select_evenly(case.hr, share):
                 rows, columns = (n // self.factor * self.factor for n in plane.shape)
                 for name, of_lr in (("estimated kernels", kernel), ("Gaussian (sigma 1.5)", gaussian)):
                     degradation = InPlaneKernel(of_lr, self.factor, self.offset)
@@ -163,7 +163,7 @@ class KernelReport:
         return images
 
 
-def _spread(items: Sequence[Any], most: int) -> list[Any]:
+def _select_evenly(items: Sequence[Any], most: int) -> list[Any]:
     """At most this number of items, evenly spread."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]
 

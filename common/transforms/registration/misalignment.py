@@ -74,7 +74,7 @@ class RandMisalignd(RandomizableTransform, MapTransform):
         self.shift_voxels[moving] = self.R.uniform(*self.translation, size=2) * self.R.choice([-1, 1], size=2)
         self.shrink_voxels[shrinking] = self.R.uniform(*self.shrink, size=2)
 
-    def world_matrix(self, affine: np.ndarray, size: Any) -> np.ndarray:
+    def compute_world_matrix(self, affine: np.ndarray, size: Any) -> np.ndarray:
         """The matrix (4, 4) in mm of the last draw, for a volume's affine (RAS) and spatial size."""
         affine, size = np.asarray(affine, dtype=np.float64), np.asarray(size)
         # For each world axis the array axis that is nearest to it.
@@ -91,7 +91,7 @@ class RandMisalignd(RandomizableTransform, MapTransform):
     def misalign(self, volume: MetaTensor) -> MetaTensor:
         """A volume ``(C, X, Y, Z)``, moved by the last draw; integers become float32."""
         affine = volume.affine.numpy(force=True)
-        moved_to_original = np.linalg.inv(self.world_matrix(affine, volume.shape[1:]) @ affine) @ affine
+        moved_to_original = np.linalg.inv(self.compute_world_matrix(affine, volume.shape[1:]) @ affine) @ affine
         dtype = volume.dtype if volume.is_floating_point() else torch.float32
         voxels = volume.as_tensor().detach().cpu().to(torch.promote_types(dtype, torch.float32)).numpy()
         moved = np.empty_like(voxels)

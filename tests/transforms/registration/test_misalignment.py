@@ -39,7 +39,7 @@ def moved_landmarks(codes="RAS", seed=0, tilt=0.0, **ranges):
     volumes = [subject(codes, landmark, tilt) for landmark in LANDMARKS]
     before = np.array([position(v) for v in volumes])
     after = np.array([position(moved(transform, v, seed)) for v in volumes])
-    matrix = transform.world_matrix(volumes[0].affine, volumes[0].shape[1:])
+    matrix = transform.compute_world_matrix(volumes[0].affine, volumes[0].shape[1:])
     np.testing.assert_allclose(after + CENTRE, (before + CENTRE) @ matrix[:3, :3].T + matrix[:3, 3], atol=5e-3)
     return after - before
 
