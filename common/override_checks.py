@@ -87,8 +87,8 @@ def get_top_key(key: str) -> str:
 
 def find_components(content: dict) -> dict[str, dict]:
     """Components of a config by their keys; those that are not nested come first."""
-    found = [(path, value) for path, value in _walk(content) if _is_component(value)]
-    return {"#".join(path): value for path, value in sorted(found, key=lambda item: len(item[0]))}
+    components = [(path, value) for path, value in _walk(content) if _is_component(value)]
+    return {"#".join(path): value for path, value in sorted(components, key=lambda item: len(item[0]))}
 
 
 def list_arguments(component: dict) -> list[str]:

@@ -222,8 +222,10 @@ def _predict_unseen(
     predicted = np.empty_like(scores)
     for held_out in np.unique(fold):
         test, train = fold == held_out, fold != held_out
-        seen = [own for own, other in zip(features, train, strict=True) if other]
-        repeated = np.repeat(scores[train], [len(own) for own in seen])
+        seen = [image_features for image_features, other in zip(features, train, strict=True) if other]
+        repeated = np.repeat(scores[train], [len(image_features) for image_features in seen])
         predict = brisque.fit_regressor(np.concatenate(seen), repeated, choose(seen, scores[train], fold[train]))
-        predicted[test] = [predict(own).mean() for own, held in zip(features, test, strict=True) if held]
+        predicted[test] = [
+            predict(image_features).mean() for image_features, held in zip(features, test, strict=True) if held
+        ]
     return predicted

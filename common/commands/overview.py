@@ -65,16 +65,16 @@ def _read_tables(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
         runs_by_row = read_rows(folder)
         if not runs_by_row:
             raise FileNotFoundError(f"{folder}: there is no rows.json; expected the folder of an ablate.")
-        own: dict[str, dict] = {}
+        rows_of_table: dict[str, dict] = {}
         for name, runs in runs_by_row.items():
             left = list_unfinished(folder, runs)
             missing += left
             if not left:
                 read = [json.loads((folder / run["folder"] / "table.json").read_text())["cases"] for run in runs]
                 cases += [case for of_run in read for case in of_run]
-                own[name] = {"table": folder.name, "method": name, **_make_row(folder, runs, read)}
-        for row in own.values():
-            after, start = (own.get(row[key]) for key in ("weights", "start"))
+                rows_of_table[name] = {"table": folder.name, "method": name, **_make_row(folder, runs, read)}
+        for row in rows_of_table.values():
+            after, start = (rows_of_table.get(row[key]) for key in ("weights", "start"))
             learned = describe_gain_over_start(after["psnr"], start["psnr"]) if after and start else None
             rows.append({**row, "trained": learned})
     describe_measurement(cases)

@@ -2,7 +2,7 @@
 
 from .case import Case
 from .ct import LoadCTd
-from .lists.datalist import load_datalist, select_contrasts, select_hr, select_lr, use_ct_as_hr
+from .lists.datalist import load_datalist, pair_contrasts, select_hr, select_lr, use_ct_as_hr
 from .lists.groups import Datalist, Group, find_slice_axis
 from .lists.scans import find_scans
 from .lists.spacing import check_scale, identify_slice_axis, measure_in_plane_spacing, measure_thin_slice_spacing

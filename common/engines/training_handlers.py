@@ -68,8 +68,8 @@ def make_training_handlers(
         first = initial if best else None
         handlers.append(ValidationWithInitial(first, validator=validator, interval=interval, epoch_level=True))
     if saved is not None and not best:
-        own = [f"stage_{folder.stage}.pt"] if isinstance(folder.stage, int) else []
-        handlers.append(LastModel(saved(*own, "model.pt")))
+        stage_files = [f"stage_{folder.stage}.pt"] if isinstance(folder.stage, int) else []
+        handlers.append(LastModel(saved(*stage_files, "model.pt")))
     tensorboard = []
     if not dist.is_initialized() or dist.get_rank() == 0:
         tensorboard = [_LossCurves(log_dir=str(folder.output_dir / "tensorboard" / folder.suffix[1:]))]

@@ -25,7 +25,7 @@ from ..degradations import Degradation
 from ..io.files import check_writable, read_json_object, write_atomically
 from ..io.naming import make_case_stem
 from ..metrics.lpips import Lpips
-from ..runtime.precision import match_autocast, unwrap_autocast
+from ..runtime.precision import match_precision, unwrap_autocast
 from ..runtime.progress import begin_step
 from ..transforms.scan.volume import convert_to_units
 from ..values import parse_bool
@@ -138,7 +138,7 @@ class EvaluationReport:
         self.seconds: dict[str, float] = {}
         self.runs_network = False
         self.compare_with = {
-            name: (match_autocast(engine.network, other), inferer)
+            name: (match_precision(engine.network, other), inferer)
             for name, (other, inferer) in self.compare_with.items()
         }
 

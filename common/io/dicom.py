@@ -187,10 +187,10 @@ def open_series(path: Path) -> SpatialImage:
         ValueError: as :func:`choose_stack`, and when there is no series.
     """
     is_folder = path.is_dir()
-    found = [each for each in find_series(path if is_folder else path.parent) if is_folder or each.has_file(path)]
-    if not found:
+    candidates = [each for each in find_series(path if is_folder else path.parent) if is_folder or each.has_file(path)]
+    if not candidates:
         raise ValueError(f"{path}: no DICOM series, expected one of a scan.")
-    return choose_stack(found, path).open()
+    return choose_stack(candidates, path).open()
 
 
 def write_nifti(series: Series, path: str | os.PathLike) -> None:

@@ -50,7 +50,7 @@ def draw_case(
         offset: centre of LR voxel 0 in HR voxels along the stored axes.
         zoom: the point, in voxels of the stored HR grid, and the edge of the cube in mm.
     """
-    view = View.from_volume(sr if hr is None else hr, affine) if zoom is None else View.zoom_to(sr, affine, *zoom)
+    view = View.from_volume(sr if hr is None else hr, affine) if zoom is None else View.from_point(sr, affine, *zoom)
     volumes = {"cubic": cubic, "SR": sr} | ({} if hr is None else {"HR": hr})
     images = {title: view.cut_panel(volume, affine) for title, volume in volumes.items()}
     images = {"LR": view.cut_panel(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset)), **images}

@@ -46,7 +46,7 @@ def describe_gain_over_start(psnr: float, start: float) -> str:
     return "yes" if psnr > start else "below start"
 
 
-def get_values_to_average(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
+def select_values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
     """Return the values to average: a metric's defined values by case, or with seeds the mean of each seed."""
     by_seed: dict[int | None, list[float]] = {}
     for row in rows:
@@ -121,7 +121,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         summary[method] = {}
         line = [method, str(len({row["case"] for row in rows if row["method"] == method}))]
         for metric, (_, decimals) in metrics.items():
-            values = get_values_to_average(rows, method, metric)
+            values = select_values(rows, method, metric)
             mean = float(np.mean(values)) if values.size else math.nan
             sd = float(np.std(values, ddof=1)) if values.size > 1 and np.isfinite(values).all() else math.nan
             summary[method][metric] = {"mean": mean, "sd": sd, "n": values.size}

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .case import compute_error_panel, draw_panels, draw_profile
-from .cohort import OPTIONAL, describe_gain_over_start, draw_box_plots, get_values_to_average, write_table
+from .cohort import OPTIONAL, describe_gain_over_start, draw_box_plots, select_values, write_table
 from .planes import load_panels
 
 PLANES_FILE = "{}_planes.npz"
@@ -80,7 +80,7 @@ def merge_tables(
     rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
     for name, known in (descriptions or {}).items():
         compared = [method for method in (known["weights"], known["start"]) if method in runs]
-        means = [np.mean(get_values_to_average(rows, method, "psnr")) for method in compared]
+        means = [np.mean(select_values(rows, method, "psnr")) for method in compared]
         learned = describe_gain_over_start(*means) if len(means) == 2 else None
         labels = {"iterations": known["iterations"], "trained": learned, "knew": known["knew"]}
         rows = [{**row, **labels} if row["method"] == name else row for row in rows]
@@ -179,8 +179,8 @@ def _read_runs(folders_by_name: Mapping[str, _Folders]) -> dict[str, dict[tuple[
 def _has_one_input(cases: Mapping[tuple[int | None, str], Any]) -> bool:
     """Whether all seeds of an entry were tested on the same LR, as is the case if it does not depend on the seed."""
     by_seed: dict[int | None, dict] = {}
-    for (seed, case), found in cases.items():
-        by_seed.setdefault(seed, {})[case] = found
+    for (seed, case), case_rows in cases.items():
+        by_seed.setdefault(seed, {})[case] = case_rows
     return len(_group_by_input(by_seed)) == 1
 
 
@@ -189,8 +189,8 @@ def _select_baselines(cases: Mapping[tuple[int | None, str], Any]) -> list[dict]
     first, _ = next(iter(cases))
     once = first is not None and _has_one_input(cases)
     taken = [rows for (seed, _), (_, rows) in cases.items() if seed == first or not once]
-    found = [row for rows in taken for row in rows.values() if row["method"] in BASELINES]
-    return [{**row, "seed": None} for row in found] if once else found
+    baselines = [row for rows in taken for row in rows.values() if row["method"] in BASELINES]
+    return [{**row, "seed": None} for row in baselines] if once else baselines
 
 
 def _group_by_input(runs: Mapping[Any, _Cases]) -> list[dict]:
@@ -198,21 +198,21 @@ def _group_by_input(runs: Mapping[Any, _Cases]) -> list[dict]:
     inputs: list[dict] = []
     groups: list[dict] = []
     for name, cases in runs.items():
-        found = {(c, m): row["psnr"] for c, (_, rows) in cases.items() for m, row in rows.items() if m in BASELINES}
-        number = _find_alike(inputs, found)
+        scores = {(c, m): row["psnr"] for c, (_, rows) in cases.items() for m, row in rows.items() if m in BASELINES}
+        number = _find_alike(inputs, scores)
         if number == len(groups):
             groups.append({})
         groups[number][name] = cases
     return groups
 
 
-def _find_alike(known: list[dict], found: dict) -> int:
+def _find_alike(groups: list[dict], scores: dict) -> int:
     """Return the number of known PSNRs that are alike; new ones are added to the known."""
-    for number, psnr in enumerate(known):
-        if psnr.keys() == found.keys() and not any(abs(found[key] - psnr[key]) > TOLERANCE for key in found):
+    for number, psnr in enumerate(groups):
+        if psnr.keys() == scores.keys() and not any(abs(scores[key] - psnr[key]) > TOLERANCE for key in scores):
             return number
-    known.append(found)
-    return len(known) - 1
+    groups.append(scores)
+    return len(groups) - 1
 
 
 def _read_rows(folder: Path) -> list[dict]:

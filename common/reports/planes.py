@@ -68,7 +68,7 @@ class View:
         return cls(grid, *find_foreground(volume))
 
     @classmethod
-    def zoom_to(cls, volume: np.ndarray, affine: np.ndarray, point: Sequence[float], size: float) -> View:
+    def from_point(cls, volume: np.ndarray, affine: np.ndarray, point: Sequence[float], size: float) -> View:
         """A cube with an edge of ``size`` mm around a point, in voxels of the stored volume, at whose end it is cut."""
         volume, grid = to_ras(volume, affine)
         last = np.array(volume.shape) - 1

@@ -54,7 +54,7 @@ def name_precision(network: Any) -> str:
     return _name_dtype(network.autocast["dtype"] if isinstance(network, Autocast) else torch.float32)
 
 
-def match_autocast(network: nn.Module, other: nn.Module) -> nn.Module:
+def match_precision(network: nn.Module, other: nn.Module) -> nn.Module:
     """The other network, in the precision of a network."""
     return (
         Autocast(unwrap_autocast(other), **network.autocast)

@@ -116,7 +116,7 @@ def _compute_coefficients(volume: np.ndarray) -> torch.Tensor:
     return compute_spline_coefficients(torch.from_numpy(volume.astype(np.float32)))
 
 
-def _find_tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _draw_tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values ``(N,)`` of some voxels of a stack's tissue, drawn at random, and their centres ``(3, N)`` in mm."""
     bright = np.argwhere(stack > _TISSUE * np.percentile(stack, 99))
     chosen = bright[np.random.default_rng(0).permutation(len(bright))[:_POINTS]]
@@ -142,7 +142,7 @@ class _MotionFit:
         centre: np.ndarray,
     ) -> None:
         spacing, voxel = np.linalg.norm(stack_affine[:3, :3], axis=0), np.linalg.norm(affine[:3, 0])
-        values, points = _find_tissue_points(stack, stack_affine)
+        values, points = _draw_tissue_points(stack, stack_affine)
         self.values = torch.from_numpy(values)
         sigma = thickness * spacing[2] / FWHM_PER_SIGMA
         nodes = max(1, 2 * math.ceil(WIDTH * sigma / voxel) + 1)
@@ -222,7 +222,7 @@ def estimate_thickness(
     step = np.linalg.norm(affine[:3, :3], axis=0).min() / 2
     reach = math.ceil(WIDTH * _RANGE[1] * distance / FWHM_PER_SIGMA / step)
     along = step * np.arange(-reach, reach + 1)
-    values, points = _find_tissue_points(stack, stack_affine)
+    values, points = _draw_tissue_points(stack, stack_affine)
     world = points[:, :, None] + along * (stack_affine[:3, 2] / distance)[:, None, None]
     at, inside = _locate(world, np.linalg.inv(affine), volume.shape)
     if inside.sum() < _FEWEST:

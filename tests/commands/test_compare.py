@@ -183,9 +183,9 @@ def test_the_cube_is_around_the_point_whatever_the_storage():
     volume[4, 20, 10] = 1
     for spacing in ([2.0, 1.0, 0.5, 1], [-2.0, 1.0, -0.5, 1]):
         affine = np.diag(spacing)
-        view = View.zoom_to(volume, affine, [4, 20, 10], 8)
+        view = View.from_point(volume, affine, [4, 20, 10], 8)
         assert to_ras(volume, affine)[0][view.centre] == 1 and [s.stop - s.start for s in view.box] == [5, 9, 17]
-        view = View.zoom_to(volume, affine, [0, 29, 0], 8)
+        view = View.from_point(volume, affine, [0, 29, 0], 8)
         assert [s.stop - s.start for s in view.box] == [3, 5, 9]
 
 

@@ -49,13 +49,13 @@ class LoaderOperator(DICOMDataLoaderOperator):
         Raises:
             ValueError: when there is no DICOM file, or a folder has only files that cannot be read.
         """
-        found = find_series(input_path)
-        if not found:
+        series_list = find_series(input_path)
+        if not series_list:
             others = format_some(list_files(input_path))
             raise ValueError(f"{input_path}: no DICOM file in it, expected those of an MR series; found {others}.")
         studies: dict[str, DICOMStudy] = {}
         groups: dict[tuple[str, str], DICOMSeries] = {}
-        for stack in found:
+        for stack in series_list:
             if not stack.headers:
                 raise ValueError(stack.problem)
             first = stack.headers[0]

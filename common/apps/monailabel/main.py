@@ -144,19 +144,19 @@ class SuperResolutionTask(BasicInferTask):
     def _load_evaluator(self, overrides: Mapping[str, Any]) -> None:
         """Build the config with these overrides, with code from this bundle's folder only."""
         overlay = self.folder / "models" / "model.json"
-        of_weights = ConfigParser.load_config_file(str(overlay)) if overlay.is_file() else {}
+        has_weights = ConfigParser.load_config_file(str(overlay)) if overlay.is_file() else {}
         parser = ConfigParser()
-        parser.read_config([str(self.folder / "configs" / "inference.json"), *([str(overlay)] if of_weights else [])])
+        parser.read_config([str(self.folder / "configs" / "inference.json"), *([str(overlay)] if has_weights else [])])
         self.guided = parser.get("guided", False)
         self.options = {
             key: value
             for key, value in parser.get().items()
-            if (key not in {*of_weights, *_OF_FILES} if isinstance(value, bool) else key.endswith("_axis"))
+            if (key not in {*has_weights, *_OF_FILES} if isinstance(value, bool) else key.endswith("_axis"))
         }
         # The overlay holds the path where the weights were trained.
-        own = {"checkpoint": str(self.folder / "models" / "model.pt")} if of_weights else {}
-        own |= {"bundle_root": str(self.folder), "output_dir": str(self.results), "dataset#data": []}
-        parser.update({**own, **overrides})
+        weights = {"checkpoint": str(self.folder / "models" / "model.pt")} if has_weights else {}
+        weights |= {"bundle_root": str(self.folder), "output_dir": str(self.results), "dataset#data": []}
+        parser.update({**weights, **overrides})
         # Packages of two bundles can have one name, such as two trainings of one version.
         packages = {path.parent.name for path in self.folder.glob("*/__init__.py")}
         for name in [name for name in sys.modules if name.partition(".")[0] in packages]:

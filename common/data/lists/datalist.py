@@ -375,19 +375,19 @@ def select_case(entries: Sequence[dict], case: int) -> list[dict]:
     return [entries[case]]
 
 
-def select_contrasts(entries: Sequence[Mapping], contrasts: Sequence[Sequence[str]]) -> list[dict]:
+def pair_contrasts(entries: Sequence[Mapping], contrasts: Sequence[Sequence[str]]) -> list[dict]:
     """Each entry once for each pair of contrasts.
 
     Args:
         entries: with "hr", "guide" or both, of the first pair of contrasts.
         contrasts: pairs of the names of contrasts, of HR and of the guide, as they are in file names.
     """
-    found = []
+    paired = []
     for entry in entries:
         for pair in contrasts:
             names = zip(("hr", "guide"), contrasts[0], pair, strict=True)
-            found.append({**entry, **{key: entry[key].replace(old, new) for key, old, new in names if key in entry}})
-    return found
+            paired.append({**entry, **{key: entry[key].replace(old, new) for key, old, new in names if key in entry}})
+    return paired
 
 
 def select_lr(entries: Sequence[Mapping]) -> list[dict]:

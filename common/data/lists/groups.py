@@ -113,11 +113,11 @@ class Group(Sequence):
     @cached_property
     def entries(self) -> list[dict]:
         """The entries."""
-        found = self.datalist.read(self.name, self.kinds, self.needs, self.optional)
-        if not found and self.folded and self.datalist.fold is not None:
-            found = [entry for entry in self.datalist.read("source", self.kinds) if "hr" in entry][:1]
-        found = self.select(found if self.case is None else select_case(found, self.case))
-        return [entry for entry in found for _ in range(1 if "lr" in entry else self.copies)]
+        listed = self.datalist.read(self.name, self.kinds, self.needs, self.optional)
+        if not listed and self.folded and self.datalist.fold is not None:
+            listed = [entry for entry in self.datalist.read("source", self.kinds) if "hr" in entry][:1]
+        listed = self.select(listed if self.case is None else select_case(listed, self.case))
+        return [entry for entry in listed for _ in range(1 if "lr" in entry else self.copies)]
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy import fft, ndimage
 from scipy.spatial.transform import Rotation
 
-from .signal import TISSUES, square_frequencies, upsample
+from .signal import TISSUES, compute_squared_frequencies, upsample
 
 #: First and last corner (mm, RAS) of a simulated field of view, before it is cropped to the head.
 FIELD_OF_VIEW = np.array([[-98.0, -130.0, -70.0], [98.0, 106.0, 110.0]])
@@ -136,7 +136,7 @@ def draw_band_fields(
     """
     size = [fft.next_fast_len(n, real=True) for n in shape]
     spectrum = fft.rfftn(rng.standard_normal(size, dtype=np.float32), workers=2)
-    log_frequency = 0.5 * np.log(square_frequencies(size, spacing) + np.float32(1e-12))
+    log_frequency = 0.5 * np.log(compute_squared_frequencies(size, spacing) + np.float32(1e-12))
     fields = []
     for wavelength in wavelengths:
         band = np.exp(-0.5 * ((log_frequency + np.float32(np.log(wavelength))) / np.float32(0.25)) ** 2)

@@ -11,9 +11,9 @@ from .signal import (
     TISSUES,
     compute_inversion_recovery_signal,
     compute_mprage_signal,
+    compute_squared_frequencies,
     compute_tse_signal,
     draw_bias_field,
-    square_frequencies,
 )
 
 #: Tissues with structure finer than the label maps, which get texture. CSF, blood and bone do not.
@@ -96,7 +96,7 @@ def _draw_signal(rng: np.random.Generator) -> np.ndarray:
 def _draw_texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> np.ndarray:
     """A random field with standard deviation 1 whose amplitude spectrum falls as ``f ** -power``, level below 1/64."""
     field = fft.rfftn(rng.standard_normal(shape, dtype=np.float32), workers=-1)
-    field *= np.maximum(np.sqrt(square_frequencies(shape)), 1 / 64) ** -power
+    field *= np.maximum(np.sqrt(compute_squared_frequencies(shape)), 1 / 64) ** -power
     field[0, 0, 0] = 0
     field = fft.irfftn(field, s=shape, workers=-1)
     return (field / field.std()).astype(np.float32)

@@ -128,7 +128,7 @@ def draw_bias_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Gen
     return 1 + upsample(field.astype(np.float32), shape)
 
 
-def square_frequencies(shape: Sequence[int], spacing: float = 1.0) -> np.ndarray:
+def compute_squared_frequencies(shape: Sequence[int], spacing: float = 1.0) -> np.ndarray:
     """Squares of the frequencies of a real FFT of this shape, float32; ``spacing`` is that of the voxels."""
     axes = [*(fft.fftfreq(size, spacing) for size in shape[:2]), fft.rfftfreq(shape[2], spacing)]
     x, y, z = ((axis.astype(np.float32) ** 2).reshape(np.roll((-1, 1, 1), i)) for i, axis in enumerate(axes))

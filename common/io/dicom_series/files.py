@@ -55,12 +55,12 @@ def read_header(path: Path) -> Dataset | None:
     except Exception as error:
         raise ValueError(f"{path}: the DICOM header cannot be read ({error}); get a whole copy of the file.") from None
     if header is None and path.suffix.lower() in (".dcm", ".ima"):
-        found = (
+        is_dicom_file = (
             "not a DICOM file, though its name says so; expected 'DICM' at byte 128, or a data set from byte 0"
             if path.exists()
             else "a link to a file that is not there, expected a DICOM file"
         )
-        raise ValueError(f"{path}: {found}. Get a whole copy of the file, or take it out of the folder.")
+        raise ValueError(f"{path}: {is_dicom_file}. Get a whole copy of the file, or take it out of the folder.")
     if header is None or header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return None
     uids = {k: str(header.get(k) or "") for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}

@@ -275,12 +275,12 @@ class ResizePlanesd(MapTransform):
         if self.spacing is None:
             return dict(data)
         for key in self.key_iterator(data):
-            found = np.linalg.norm(np.asarray(data[key].affine)[:3, :2], axis=0)
-            ratio = found / self.spacing
+            spacing = np.linalg.norm(np.asarray(data[key].affine)[:3, :2], axis=0)
+            ratio = spacing / self.spacing
             if ratio.min() < 1 / 1.5 or ratio.max() > 1.5:
                 raise ValueError(
-                    f"{data[key].meta.get('filename_or_obj', key)}: its pixels are {np.round(found, 3).tolist()} mm in "
-                    f"plane, expected about {np.round(self.spacing, 3).tolist()} mm, scale times the spacing of the HR "
-                    "scans. Are LR and HR swapped, or is slice_axis wrong? If not, resample LR or HR."
+                    f"{data[key].meta.get('filename_or_obj', key)}: its pixels are {np.round(spacing, 3).tolist()} mm "
+                    f"in plane, expected about {np.round(self.spacing, 3).tolist()} mm, scale times the spacing of the "
+                    "HR scans. Are LR and HR swapped, or is slice_axis wrong? If not, resample LR or HR."
                 )
         return self.resize(data)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.data import Datalist, Group, find_slice_axis, select_contrasts
+from common.data import Datalist, Group, find_slice_axis, pair_contrasts
 from common.data.lists import groups
 from tests.bundles import runs
 from tests.refused import refused
@@ -76,7 +76,7 @@ def test_the_axis_across_the_slices_of_what_does_not_show_it(tmp_path):
 
 def test_contrasts_take_turns():
     entries = [{"hr": "x/a_t1w.nii", "guide": "x/a_t2w.nii", "subject": "a"}, {"guide": "b_t2w.nii"}]
-    found = select_contrasts(entries, [["t1w", "t2w"], ["t2w", "pd"]])
+    found = pair_contrasts(entries, [["t1w", "t2w"], ["t2w", "pd"]])
     assert [(entry.get("hr"), entry["guide"]) for entry in found] == [
         ("x/a_t1w.nii", "x/a_t2w.nii"), ("x/a_t2w.nii", "x/a_pd.nii"), (None, "b_t2w.nii"), (None, "b_pd.nii")
     ]  # fmt: skip
