@@ -55,7 +55,6 @@ class Tiny:
         weights: files that it leaves there beside model.pt.
         optional: groups that may be empty.
         like: the bundle of which it has data, inferer and degradation, so that what these do is tested there.
-        networks: modules of common/networks that no other bundle's export carries.
         exact: whether a resumed run on a GPU gives the same numbers; in the backward passes of replication and
             reflection padding sums are taken in any order there.
         budgets: of each phase on a GPU, at most so many waits of the host, copies between it and the device among
@@ -78,7 +77,6 @@ class Tiny:
     weights: Sequence[str] = ()
     optional: Sequence[str] = ()
     like: str = ""
-    networks: Sequence[str] = ()
     exact: bool = True
     budgets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 

@@ -188,7 +188,7 @@ def test_known_kernels(cohort, tmp_path, override, kernels, method):
 
 
 def test_kernels_are_learned_from_the_subjects_own_hr_where_it_is_there(cohort, tmp_path):
-    cases = next(content("blur", tmp_path, dataset_dir=str(cohort), fold=0).parts()).cases
+    cases = next(content("blur", tmp_path, dataset_dir=str(cohort), fold=0).make_part_loaders()).cases
     assert len(cases) > 5 and all(len(case.lr) == len(case.hr) == 1 for case in cases)
 
 
@@ -293,7 +293,9 @@ def test_networks_of_the_tables(cohort, tmp_path):
         detail = override.get("kernel_graph#networks#discriminator#detail", not paper)
         assert graph.networks["discriminator"].detail == detail
         assert players["downsampling"]._optimizer.keywords["eps"] == pytest.approx(1e-8 / 4)
-        assert (next(estimation.blur.parts()).cases[0].slice is None) == (override.get("blur#kernel_per") == "volume")
+        assert (next(estimation.blur.make_part_loaders()).cases[0].slice is None) == (
+            override.get("blur#kernel_per") == "volume"
+        )
 
 
 def test_few_slices_and_air(cohort, tmp_path, capsys):

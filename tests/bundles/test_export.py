@@ -181,9 +181,11 @@ def test_contents(bundle, tiny, exported):
             text = (exported / file).read_text()
             assert not re.search(r"\bcommon\.[a-z]+\.|\bcommon/[a-z]+[./]|python -m common", text), file
             assert file.endswith(".py") or not re.search(rf"bundles/{bundle}\b", text), file
-    own = {f"{d}/{p.stem}" for d in ("networks", "losses") for p in (exported / package / d).glob("[!_]*.py")}
-    known = {f"networks/{name}" for other in runs.TINY.values() for name in other.networks}
-    assert own & known == {f"networks/{name}" for name in tiny.networks}
+    carried, every = (
+        {path.name for path in (root / "networks").glob("*.py")} for root in (exported / package, runs.ROOT / "common")
+    )
+    network = runs.content(bundle, "network_def", "inference", **tiny.network)
+    assert f"{type(network).__module__.rpartition('.')[2]}.py" in carried < every
     readme = (exported / "docs" / "README.md").read_text()
     assert "pip install monai==" in readme and f"python -m {package} datalist" in readme
 

@@ -34,7 +34,7 @@ def test_thick_slices_alone(factor, tmp_path, capsys):
     about = json.loads((tmp_path / "sr" / "stack_sr.json").read_text())["SuperResolution"]
     assert about["Adapted"]["Used"] and about["Scale"] == [1, 1, factor] and "Weights" not in about
     assert (tmp_path / "sr" / "stack_sr.html").is_file()
-    compare(**{key: str(path) for key, path in files.items()}, output=str(tmp_path / "stack.png"))
+    compare(scan=str(files["lr"]), result=str(files["sr"]), output=str(tmp_path / "stack.png"))
     base = interpolate_cubic(lr.get_fdata(), operator.factors, operator.offset)
     assert np.square(sr.get_fdata() - hr).mean() < np.square(base - hr).mean()
 

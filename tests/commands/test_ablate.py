@@ -52,7 +52,7 @@ TRAIN = {
     "luck": "$(0.3 + @fold) * @seed**2",
     "loss": {"weight": 1, "inputs": ["sr"]},
     "settings": "$[@dataset_dir, @resume, @loss, @note]",
-    "initialize": ["$start('cpu')"],
+    "initialize": ["$prepare_run('cpu')"],
     "run": [
         "$1 / @gain",
         "$Path(@ckpt_dir).mkdir(parents=True, exist_ok=True)",

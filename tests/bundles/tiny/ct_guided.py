@@ -16,7 +16,6 @@ TINY = dict(
     lengths={"_3": ("max_epochs", "stages#2#epoch_length")},
     weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
     optional=("validation",),
-    networks=("munit",),
     budgets={
         "batch_1": (0, 25),
         "iteration_1": (0, 105),

@@ -11,7 +11,6 @@ TINY = dict(
     unvalidated=("_kernels_1",),
     lengths={"_kernels_1": ("kernel_epochs", "kernel_epoch_length")},
     folders=("kernels",),
-    networks=("edsr",),
     budgets={
         "batch_kernels_1": (0, 54),
         "iteration_kernels_1": (0, 504),

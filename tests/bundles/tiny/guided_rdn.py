@@ -15,7 +15,6 @@ TINY = dict(
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t2w",
     guided=True,
-    networks=("guided_rdn",),
     budgets={
         "batch_1": (0, 24),
         "iteration_1": (0, 125),

@@ -3,5 +3,4 @@ TINY = dict(
     training={"slice_axis": "SI"},
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     like="ct_guided",
-    networks=("recon_resnet",),
 )

@@ -5,7 +5,6 @@ TINY = dict(
     training={"slice_axis": "SI"},
     degradation=GaussianProfile((2, 2, 1)),
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
-    networks=("srcnn",),
     exact=False,
     budgets={
         "batch": (0, 3),

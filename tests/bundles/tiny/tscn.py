@@ -3,6 +3,5 @@ TINY = dict(
     training={"slice_axis": "SI"},
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     like="ct_guided",
-    networks=("tscn",),
     optional=("validation",),
 )

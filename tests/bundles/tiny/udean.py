@@ -4,7 +4,6 @@ TINY = dict(
     network=("features", "groups", "blocks", "reduction"),
     training={"learning_rate": 0.002},
     degradation=KSpaceTruncation((2, 2, 2)),
-    networks=("ts_rcan",),
     budgets={
         "batch": (0, 8),
         "iteration": (0, 1720),
