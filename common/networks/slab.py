@@ -99,8 +99,8 @@ class SlabSuperResolver(nn.Module):
     def forward(self, lr: torch.Tensor, axis: int = -1) -> torch.Tensor:
         """Slabs ``(B, 1, H, W, Z)`` to ``(B, 1, sx H, sy W, sz Z)``.
 
-        ``axis`` is the axis of the volume that lies across the slabs; -1 is the last. An encoder with
-        one orientation ignores it.
+        ``axis`` is the axis of the volume that lies across the slabs; -1 is the last. An encoder with one
+        orientation ignores it.
         """
         slab_orientation = torch.full((1, 3), axis, dtype=torch.long, device=lr.device)
         return self.decoder(self.encoder(lr, slab_orientation), lr)
