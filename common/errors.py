@@ -121,7 +121,7 @@ def report_uncaught(with_traceback: bool, advise: Callable[[], str]) -> None:
         advise: says how to continue an interrupted run.
     """
 
-    def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, KeyboardInterrupt):
             if with_traceback:
                 traceback.print_exception(error)
@@ -131,7 +131,7 @@ def report_uncaught(with_traceback: bool, advise: Callable[[], str]) -> None:
             _close_stdout()
         print(f"\n{format_error(error, with_traceback)}", file=sys.stderr)
 
-    sys.excepthook = end
+    sys.excepthook = print_error
     for handler in logging.getLogger().handlers:
         # Ignite's line about an engine that Ctrl-C ended has no reason; the message above reports that.
         handler.addFilter(lambda record: not record.getMessage().endswith("is terminating due to exception: "))

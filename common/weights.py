@@ -325,12 +325,12 @@ def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, has_
     ]
     if missing or extra or other:
 
-        def format_some(names: list[str]) -> str:
+        def list_names(names: list[str]) -> str:
             return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
 
         raise ValueError(
-            f"{path}: the weights are of another architecture. Missing: {format_some(missing)}. Unknown: "
-            f"{format_some(extra)}. Of another size or kind: {format_some(other)}. {_advise(path, has_overlay)}"
+            f"{path}: the weights are of another architecture. Missing: {list_names(missing)}. Unknown: "
+            f"{list_names(extra)}. Of another size or kind: {list_names(other)}. {_advise(path, has_overlay)}"
         )
 
 

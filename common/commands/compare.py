@@ -97,7 +97,7 @@ def compare(
         for key, image in images.items()
     }
     # A fill value or a hot voxel would compress the scan's grey levels and cause ringing in its interpolation.
-    for key, clean in _clean_volumes(volumes).items():
+    for key, clean in _replace_extreme_voxels(volumes).items():
         volumes[key], images[key] = clean, nib.Nifti1Image(clean, images[key].affine)
     zoom = None
     if position is not None:
@@ -143,7 +143,7 @@ def _check_inputs(scan: str, result: str) -> None:
         )
 
 
-def _clean_volumes(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _replace_extreme_voxels(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the volumes ``(X, Y, Z)``, cleaned if they have extreme voxels.
 
     A result keeps the extreme voxels of its scan, but as larger clumps that may look like objects. They are recognised

@@ -59,7 +59,7 @@ def print_overview(tables: str | Sequence[str], output_dir: str) -> None:
 
 
 def _read_tables(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
-    """Return the rows for :func:`common.reports.write_overview`, and the folders of the runs that are not done."""
+    """Return the rows for :func:`~common.reports.overview.write_overview`, and the folders of unfinished runs."""
     rows, missing, cases = [], [], []
     for folder in folders:
         runs_by_row = read_rows(folder)

@@ -22,7 +22,7 @@ class LoadCTd(MapTransform):
 
     Args:
         keys: of paths.
-        like: entries of the MR, "lr" or else "hr"; their headers are read with the first CT scan.
+        mr_entries: entries of the MR, "lr" or else "hr"; their headers are read with the first CT scan.
         slice_axis: as for :class:`~common.transforms.SliceAxisd`, of the MR.
         scale: of the super-resolution, [1, 1, n].
         window, offset: as for :class:`~common.transforms.HounsfieldWindowd`.
@@ -34,21 +34,21 @@ class LoadCTd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        like: Sequence[Mapping],
+        mr_entries: Sequence[Mapping],
         slice_axis: str,
         scale: Sequence[int],
         window: Sequence[float] = (-150, 250),
         offset: float | str = "auto",
     ) -> None:
         super().__init__(keys)
-        self.file, self.slice_axis, self.scale = like, slice_axis, int(get_slice_factor(scale=scale))
+        self.mr_entries, self.slice_axis, self.scale = mr_entries, slice_axis, int(get_slice_factor(scale=scale))
         self.window, self.offset = window, offset
 
     @cached_property
     def steps(self) -> Compose:
         """The steps, once the MR is known."""
-        spacing = measure_thin_slice_spacing(self.file, self.slice_axis, self.scale)
-        axis = identify_slice_axis(self.file, self.slice_axis)
+        spacing = measure_thin_slice_spacing(self.mr_entries, self.slice_axis, self.scale)
+        axis = identify_slice_axis(self.mr_entries, self.slice_axis)
         return Compose(
             [
                 LoadScand(self.keys, slice_axis=axis, normalise=False, set_aside=False),

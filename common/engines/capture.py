@@ -80,7 +80,7 @@ class IterationCapture:
         if self.reason is None and self._recording is None and same:
             self._record(batch)
         if self._recording is not None and (changed := _find_change(self._options, self._read_options())):
-            self._give_up(f"{changed} changed")
+            self._abandon_recording(f"{changed} changed")
         if self._recording is None or not same:
             with self._put_rates_on_device():
                 return self.play(batch)
@@ -91,7 +91,7 @@ class IterationCapture:
 
     def _prepare_recording(self, batch: dict[str, torch.Tensor]) -> None:
         if self.reason is None and (reason := self._find_obstacle()):
-            self._give_up(reason)
+            self._abandon_recording(reason)
         groups = [group for player in self.players.values() for group in player.optimizer.param_groups]
         # A GPU rounds its learning rate; so do iterations that are not recorded, and training is the same.
         on_device = [group for group in groups if self.device.type == "cuda" and _can_read_rate(group)]
@@ -114,7 +114,7 @@ class IterationCapture:
                 return f"{type(player.optimizer).__name__}, the optimizer of the player '{name}', is not capturable"
         return None
 
-    def _give_up(self, reason: str) -> None:
+    def _abandon_recording(self, reason: str) -> None:
         self.reason, self._recording = reason, None
         for player in self.players.values():
             for group in player.optimizer.param_groups:
@@ -156,9 +156,9 @@ class IterationCapture:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             elif self.reason is None:
                 place = "/".join(Path(warning.filename).parts[-3:])
-                self._give_up(f"the processor waits for the GPU in {place}, line {warning.lineno}")
+                self._abandon_recording(f"the processor waits for the GPU in {place}, line {warning.lineno}")
         if last and self.reason is None and (changed := _find_change(before, self._read_python_values())):
-            self._give_up(f"an iteration changes {changed}")
+            self._abandon_recording(f"an iteration changes {changed}")
         return result
 
     def _record(self, batch: dict[str, torch.Tensor]) -> None:
@@ -176,7 +176,7 @@ class IterationCapture:
         except Exception as error:
             # torch before 2.13 would not draw again.
             generator.graphsafe_set_state(random_state)
-            self._give_up(f"the recording failed: {find_root_cause(error)}")
+            self._abandon_recording(f"the recording failed: {find_root_cause(error)}")
         else:
             self._recording = recording
 

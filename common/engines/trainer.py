@@ -51,9 +51,9 @@ class AlternatingTrainer(Trainer):
     losses are read; ``engine.state.losses_of`` is their iteration. All are read before an epoch ends or a state is
     saved.
 
-    With an ``output_dir`` it adds the standard handlers of a run: ``history.jsonl`` and its curves, a progress bar, a
+    With a ``folder`` it adds the standard handlers of a run: ``history.jsonl`` and its curves, a progress bar, a
     forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
-    ``ckpt_dir``, ``model.pt`` holds the best weights of the validated network, or the latest weights without
+    ``folder.ckpt_dir``, ``model.pt`` holds the best weights of the validated network, or the latest weights without
     validation. ``model_last.pt`` holds the weights of the latest state. ``train_handlers`` act before a state is saved.
 
     Args:
@@ -68,7 +68,7 @@ class AlternatingTrainer(Trainer):
         device: to train on; default the device of the batches.
         network: its weights are saved, and ``initial`` is loaded into it; default the validator's network.
         validator: validates the network after every ``val_interval`` epochs, and after the last epoch. It is left out
-            if it has no volumes. It needs an ``output_dir``.
+            if it has no volumes. It needs a ``folder``.
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest weights.
         train_handlers: further handlers with ``attach``.
@@ -127,7 +127,7 @@ class AlternatingTrainer(Trainer):
     ) -> None:
         device = torch.device(train_data_loader.device if device is None else device)
         if network is None and validator is not None:
-            network = validator.training_iteration
+            network = validator.trained_network
         amp = None if amp is None else parse_bool(amp, "amp")
         check_whole_numbers(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
         if validator is not None and folder is None:

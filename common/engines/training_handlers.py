@@ -64,7 +64,7 @@ def make_training_handlers(
     best = keep == "best" and validator is not None
     if validator is not None:
         if saved is not None and best:
-            BestModel(saved("model.pt", of=validator.training_iteration)).attach(validator)
+            BestModel(saved("model.pt", of=validator.trained_network)).attach(validator)
         first = initial if best else None
         handlers.append(ValidationWithInitial(first, validator=validator, interval=interval, epoch_level=True))
     if saved is not None and not best:

@@ -57,7 +57,7 @@ class Validation(SupervisedEvaluator):
             key_val_metric=key_val_metric,
             val_handlers=val_handlers,
         )
-        self.training_iteration = network
+        self.trained_network = network
         self.precision: tuple[bool | None, dict | None] = (None if amp is None else parse_bool(amp, "amp"), amp_kwargs)
 
     @property
@@ -72,11 +72,11 @@ class Validation(SupervisedEvaluator):
 
     def load_volumes(self) -> None:
         """Read the volumes, unless they are already loaded."""
-        if self.network is self.training_iteration:
+        if self.network is self.trained_network:
             _ = self.data_loader.dataset[0]
             self.state.epoch_length = len(self.data_loader)
             amp, kwargs = self.precision
-            self.network = apply_precision(self.training_iteration, self.state.device, amp, kwargs)
+            self.network = apply_precision(self.trained_network, self.state.device, amp, kwargs)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Validate every volume of the group."""

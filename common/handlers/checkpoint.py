@@ -67,7 +67,7 @@ class LastModel:
 
 
 def get_validation(evaluator: Engine) -> dict[str, Any]:
-    """The iteration that the latest validation measured (None if the evaluator has not told), and its metrics."""
+    """The iteration that the latest validation measured (None if the evaluator has none), and its metrics."""
     metrics = {name: round(float(value), 4) for name, value in evaluator.state.metrics.items()}
     return {"iteration": getattr(evaluator.state, "trained", None), **metrics}
 

@@ -49,7 +49,7 @@ class LossHistory:
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, lambda evaluator: self._write_validation(engine))
         engine.add_event_handler(Events.COMPLETED, self._finish)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
         self.file: Any = None
         self.bar: Any = None
 
@@ -105,7 +105,7 @@ class LossHistory:
             self._close()
             draw_loss_curves(self.path.with_name(self.path.stem.replace("history", "losses") + ".png"), self.path)
 
-    def _fail(self, engine: Engine, error: BaseException) -> None:
+    def _close_and_raise(self, engine: Engine, error: BaseException) -> None:
         self._close()
         raise error
 

@@ -77,7 +77,7 @@ class AdaptedInferer(Inferer):
             profile only.
 
     Attributes:
-        said: report on the last volume, for the description of the result.
+        report: on the last volume, for the description of the result.
 
     Raises:
         ValueError: when an argument is out of its range.

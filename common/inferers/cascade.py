@@ -101,7 +101,7 @@ class CascadeInferer(Inferer):
         return image
 
     def select_earlier_stages(self, stage: int) -> CascadeInferer:
-        """The stages before one, with the same guide and no back projection."""
+        """The stages before this stage, with the same guide and no back projection."""
         earlier = CascadeInferer(self.factor, stage - 1)
         earlier.guide_factor = self.guide_factor
         return earlier

@@ -1,4 +1,4 @@
-"""Agreement of results with their scan: correct them, and warn."""
+"""Data consistency of results with their scan: correct them, and warn."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ConsistentInferer(Inferer):
                 "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part: "
                 f"{degradation.explain_nonlinearity()}"
             )
-        check_whole_numbers(0, **{"iterations (the configs' projections)": iterations})
+        check_whole_numbers(0, **{"iterations (the configs' data_consistency_iterations)": iterations})
         self.inferer = inferer
         self.degradation = degradation
         self.iterations = iterations

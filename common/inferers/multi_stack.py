@@ -78,7 +78,7 @@ class StacksInferer(Inferer):
         slice_motion: whether to register each slice separately.
 
     Attributes:
-        said: report on each stack of the last exam, for the description of the result.
+        report: on each stack of the last exam, for the description of the result.
     """
 
     is_self_trained = False

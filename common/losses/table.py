@@ -60,11 +60,6 @@ class LossTable:
         """The tensors that each computed term reads, by the term's name."""
         return {name: inputs for name, (_, _, inputs) in self.terms.items()}
 
-    @property
-    def changing_weights(self) -> list[ChangingWeight]:
-        """The weights that change during training."""
-        return [weight for weight, _, _ in self.terms.values() if isinstance(weight, ChangingWeight)]
-
     def to(self, device: torch.device) -> LossTable:
         """Move losses and changing weights to a device, once; a copy in each iteration would block."""
         for weight, loss, _ in self.terms.values():

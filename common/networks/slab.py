@@ -99,14 +99,14 @@ class SlabSuperResolver(nn.Module):
     def forward(self, lr: torch.Tensor, axis: int = -1) -> torch.Tensor:
         """Slabs ``(B, 1, H, W, Z)`` to ``(B, 1, sx H, sy W, sz Z)``.
 
-        ``axis`` is the axis of the volume that lies across the slabs; -1 is the last. An encoder without ``turns``
-        ignores it.
+        ``axis`` is the axis of the volume that lies across the slabs; -1 is the last. An encoder with one
+        orientation ignores it.
         """
         slab_orientation = torch.full((1, 3), axis, dtype=torch.long, device=lr.device)
         return self.decoder(self.encoder(lr, slab_orientation), lr)
 
     def list_further_inputs(self) -> dict[str, range]:
-        """Further inputs of an exported network besides the slab: the axis, if the encoder has ``turns``."""
+        """Inputs of an exported network besides the slab: the axis, if the encoder has several orientations."""
         return {"axis": range(self.encoder.slab_orientations)} if self.encoder.slab_orientations > 1 else {}
 
     def convert_for_onnx(self) -> nn.Module:

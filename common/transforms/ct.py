@@ -313,16 +313,16 @@ class CheckThickSlicesd(MapTransform):
         if result * _ROUNDING < pixel / _ALIKE:
             raise ValueError(
                 f"{finding}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. "
-                f"{self._advise(thickness, pixel)}"
+                f"{self._advise_scale(thickness, pixel)}"
             )
         if result > _ALIKE * pixel * _ROUNDING:
             warnings.warn(
                 f"{finding}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
-                f"{self._advise(thickness, pixel)}",
+                f"{self._advise_scale(thickness, pixel)}",
                 stacklevel=2,
             )
 
-    def _advise(self, thickness: float, pixel: float) -> str:
+    def _advise_scale(self, thickness: float, pixel: float) -> str:
         """Advice for slices that do not fit the scale; spacings in mm."""
         fitting = [1, 1, int(np.clip(round(thickness / pixel), *_SCALES))]
         if fitting[2] == self.scale:

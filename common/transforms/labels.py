@@ -75,7 +75,7 @@ def resample_labels(
 
     Args:
         labels, affine: ``(X, Y, Z)``, and their affine, 4x4.
-        size, like: of the grid, ``(X', Y', Z')``, and its affine.
+        size, target_affine: of the grid, ``(X', Y', Z')``, and its affine.
 
     Returns:
         Labels ``(X', Y', Z')`` of the same data type, 0 outside of the given ones.
@@ -98,7 +98,7 @@ def sample_nearest(
     """Sample a volume at its nearest voxels; 0 outside of it.
 
     Args:
-        volume, affine, size, like: as for :func:`resample_labels`.
+        volume, affine, size, target_affine: as for :func:`resample_labels`.
         sides: to which side a point goes that lies half-way between two voxels: -1 for left, posterior and inferior, 1
             for the other side.
     """
@@ -193,7 +193,7 @@ def check_overlap(
 
     Args:
         path: of the label map, for the message.
-        labels, affine, size, like: as for :func:`resample_labels`.
+        labels, affine, size, target_affine: as for :func:`resample_labels`.
     """
     to_grid = np.linalg.solve(target_affine, affine)
     voxels = np.argwhere(labels if labels.any() else np.ones_like(labels))

@@ -57,7 +57,7 @@ def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warne
     options = {"postprocessing": Compose([RestoreVolumed("pred", "image", DEGRADATION), warned, save])}
     options |= {"val_handlers": [InferenceResults(output_dir, bundle, DEGRADATION, bids, shard)]}
     options |= {"inferer": lambda volume, _: torch.as_tensor(volume).repeat_interleave(2, 2).repeat_interleave(2, 3)}
-    options |= {"key_val_metric": {"data_consistency": MeanDataConsistency()}}
+    options |= {"key_val_metric": {"consistency_error": MeanDataConsistency()}}
     evaluator = CaseEvaluator(torch.device("cpu"), CaseLoader(dataset), network or torch.nn.Identity(), **options)
     evaluator.run()
     return evaluator
@@ -67,7 +67,7 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     path, out = scan(tmp_path / "in" / "ä scan.nii.gz"), tmp_path / "out"
     network = torch.nn.Identity()
     network.origin = {"path": "/other/best.onnx", "file_sha256": "ff", "sha256": "ee", "bundle": "method"}
-    assert infer(bundle, path, out, network).state.metrics == {"data_consistency": 0.25}
+    assert infer(bundle, path, out, network).state.metrics == {"consistency_error": 0.25}
     assert f"are in {out}\nthe log is {out / 'log.jsonl'}\n" in capsys.readouterr().out
     said = read(out / "ä scan_sr.json")
     own = said.pop("SuperResolution")

@@ -88,8 +88,10 @@ def load_fold(
         ValueError: as :func:`load_datalist`, and for an unknown fold, fewer subjects than folds, or a held-out scan
             without "hr".
     """
-    if folds < 2 or fold not in range(folds):
-        raise ValueError(f"cross-validation: fold {fold} of {folds}; expected 2 folds or more, counted from 0.")
+    if folds < 2:
+        raise ValueError(f"cross-validation: {folds} folds; expected 2 or more.")
+    if fold not in range(folds):
+        raise ValueError(f"cross-validation: fold {fold} of {folds}; expected 0 to {folds - 1}.")
     path, groups = _read_datalist(dataset_dir)
     scans, ct = [], []
     for group in ("source", "target", "test"):

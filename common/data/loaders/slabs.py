@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from ...degradations import Degradation
 from ...io.naming import format_case
-from ...physics.noise import estimate_noise_in_air
-from ...physics.noise import estimate_noise_levels as measure_noise
+from ...physics.noise import estimate_noise_in_air, estimate_noise_levels
 from ...physics.scale import get_in_plane_number, get_volume_scale, make_patch_size
 from ...runtime.memory import move_to_device
 from ...values import check_whole_numbers, parse_bool
@@ -161,7 +160,7 @@ class PatchLoader:
 
     def _draw_sample(self, rng: np.random.Generator) -> dict[str, Any]:
         """Draw one sample; tensors stay on the device of the volumes, and their values are not read."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _sample(rng) -> tensors by name.")
+        raise NotImplementedError(f"{type(self).__name__} must implement _draw_sample(rng) -> tensors by name.")
 
     def _make_batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """A batch of samples, on the device."""
@@ -184,12 +183,12 @@ class _SlabLoader(PatchLoader):
     def _draw(
         self, volumes: VolumeCache, masks: Sequence[np.ndarray], size: Sequence[int], rng: np.random.Generator
     ) -> tuple[int, dict[str, torch.Tensor], list[int], torch.Tensor]:
-        """Draw a volume and a slab of this size: index, turned volumes, first voxel, and turn."""
+        """Draw a volume and a slab of this size: index, reordered volumes, first voxel, and slab orientation."""
         i = int(rng.integers(len(volumes)))
-        turn = int(rng.integers(len(_ORIENTATIONS))) if self.any_axis else 0
-        order = (0, *(axis + 1 for axis in _ORIENTATIONS[turn]))
+        orientation = int(rng.integers(len(_ORIENTATIONS))) if self.any_axis else 0
+        order = (0, *(axis + 1 for axis in _ORIENTATIONS[orientation]))
         item = {key: volume.permute(order) for key, volume in volumes[i].items()}
-        return i, item, draw_start(permute_axes(masks[i], order), size, rng), self.slab_orientations[turn]
+        return i, item, draw_start(permute_axes(masks[i], order), size, rng), self.slab_orientations[orientation]
 
 
 class UnpairedSlabLoader(_SlabLoader):
@@ -257,7 +256,7 @@ class UnpairedSlabLoader(_SlabLoader):
         self.source_tissue, self.target_tissue = find_tissue(source, "hr"), find_tissue(target, "lr")
         if margin is None:
             return
-        noise_levels = measure_noise(target.items) if noise_levels is None else noise_levels
+        noise_levels = estimate_noise_levels(target.items) if noise_levels is None else noise_levels
         self.noise_levels = check_noise_levels(noise_levels=noise_levels)
         self.training_noise = check_noise_levels(
             training_noise=noise_levels if training_noise is None else training_noise

@@ -21,7 +21,7 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
     """Read the pixels of a stack.
 
     Args:
-        headers: headers of its files, in the order of :func:`stack`.
+        headers: headers of its files, in the order of :func:`~common.io.dicom_series.geometry.sort_into_stack`.
 
     Returns:
         ``(slices, rows, columns)``, float32, in the units after the files' rescale.

@@ -142,9 +142,9 @@ def test_cross_validation_holds_out_every_subject_with_known_hr_once(tmp_path):
     assert sorted(subject for held, _ in folds for subject in _subjects(held)) == list("AACDEFGH")
     for call, words in (
         ((8, 0, True), ["7 subjects", "source, target and test", "8 folds"]),
-        ((3, 3, True), ["fold 3 of 3"]),
+        ((3, 3, True), ["fold 3 of 3", "0 to 2"]),
         ((3, -1, True), ["fold -1 of 3"]),
-        ((1, 0, True), ["fold 0 of 1", "2 folds or more"]),
+        ((1, 0, True), ["1 folds", "2 or more"]),
         ((7, 0, False, ("hr", "guide"), "guide"), ["no guide for", "C", "training part of fold 0"]),
     ):
         refused(lambda call=call: load_fold(data, *call), ValueError, *words)

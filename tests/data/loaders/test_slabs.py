@@ -195,7 +195,7 @@ def test_pairs_are_turned_where_that_is_right(degradation, turned):
 
 
 def test_noise_is_measured_where_none_is_given(monkeypatch):
-    monkeypatch.setattr(slabs, "measure_noise", lambda items: [0.1 * len(items)])
+    monkeypatch.setattr(slabs, "estimate_noise_levels", lambda items: [0.1 * len(items)])
     assert unpaired().noise_levels == unpaired().training_noise == [0.1]
     assert unpaired(noise_levels=[0.2], training_noise=[0.0]).noise_levels == [0.2]
 
