@@ -25,7 +25,7 @@ from .runtime.distributed import connect_training
 def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
     """Check the config and the device, set the number of threads, and seed the random generators.
 
-    It is the first entry of a config's ``initialize``. A training, which has a seed, connects torchrun's processes.
+    A config's ``initialize`` calls it. A training, which has a seed, connects torchrun's processes.
     Under ``python -m monai.bundle run`` it checks overlays and overrides, and later errors end with one message; with
     ``--traceback True`` the traceback is printed above it. Other programs that load the bundle report by themselves.
 

@@ -147,7 +147,7 @@ def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Seque
         close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
         raise ValueError(
             f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
-            + (f"; did you mean {' or '.join(close)}?" if close else ".")
+            + (f"; did you mean --{' or --'.join(close)}?" if close else ".")
         )
     offers = []
     for folder in able:
