@@ -96,7 +96,7 @@ def test_what_is_asked_for(tmp_path):
 def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path):
     path = str(scan(tmp_path / "a.nii", (1.5, 1.5, 1.5)))
     for options, kind, words in (
-        ({"dryrun": True}, ValueError, ["--dryrun", "did you mean --dry_run?"]),
+        ({"dryrun": True}, ValueError, ["--dryrun", "did you mean --dry_run or --run?"]),
         ({"scale": [3, 3, 3]}, ValueError, ["--scale is [3, 3, 3]", "[[1, 1, 2], ", "[2, 2, 2]]"]),
         ({"shard": "3/2"}, ValueError, ["shard is '3/2'"]),
         ({"checkpoint": "none.pt"}, FileNotFoundError, ["--checkpoint none.pt"]),
