@@ -137,7 +137,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.case, self.loading = cases[number], True
         self.case.started, self.case.inferred, self.case.ended = time.perf_counter(), None, 0.0
         self.case.result = None
-        self._given_arguments = self.case.problem
+        self._problem_before = self.case.problem
         several = len(cases) > 1
         self.bar.what = f"{number + 1}/{len(cases)} " * several + self.case.name + ", all scans" * several
         self._show_time_left()
@@ -182,7 +182,7 @@ class CaseEvaluator(SupervisedEvaluator):
         case, self.case = self.case, None
         case.ended = time.perf_counter()
         self.cases.append(case)
-        if case.problem != self._given_arguments:
+        if case.problem != self._problem_before:
             self._failed.append(case)
         count = f"{len(self.cases)}/{len(self.data_loader)} " if len(self.data_loader) > 1 else ""
         tqdm.write(count + case.summarise())

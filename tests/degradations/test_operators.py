@@ -178,3 +178,8 @@ def test_a_band_limited_scan_is_sampled_on_the_grid_of_the_degradation():
     limited = GaussianProfile((2, 2, 1), fwhm=0.02)(BandLimit((2, 2, 1))(hr))
     assert torch.allclose(sampled(hr), limited) and not torch.allclose(sampled(hr), degradation(hr), atol=1e-2)
     refused(lambda: make_forward_operator(degradation, "maybe"), ValueError, "band_limited is 'maybe'")
+
+
+def test_a_band_is_limited_along_some_axes():
+    hr = torch.rand(1, 12, 12, 6)
+    assert torch.equal(BandLimit((2, 2, 2), along=[True, "true", "False"])(hr), BandLimit((2, 2, 1))(hr))
