@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,67 +17,58 @@ from monai.inferers import Inferer
 from nibabel.affines import voxel_sizes
 from torch import nn
 
-from ..degradations import GaussianProfile, make_slice_profile
+from ..degradations import FittedProfile, GaussianProfile, read_profile_width
+from ..io.images import open_image
 from ..physics.noise import compute_tissue_details, estimate_noise_in_air
-from ..runtime.memory import check_memory
+from ..runtime.memory import check_memory, move_to_device
 from ..runtime.progress import begin_part
 from ..stacks import (
-    BrightnessField,
-    Motion,
+    FittedStack,
+    Region,
+    Registration,
     SplineResampling,
-    StackOperator,
+    Stack,
     ThinSliceNetworks,
     combine_in_k_space,
-    enforce_data_consistency,
-    estimate_motion,
-    estimate_slice_motions,
     estimate_thickness,
+    fit_stacks,
     make_cubic_grid,
-    measure_likeness,
+    reconstruct,
+    register_stacks,
 )
 from ..transforms.labels import sample_nearest
 from ..transforms.scan.extremes import locate_extremes, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
-from ..values import parse_bool
 
-_ALIKE = 0.5  # least likeness; measured: 0.6 for one contrast with noise of 10 %, at most 0.3 for two contrasts
-_WORSE = 0.002  # decrease of the correlation that a registration may cause
-_OVERLAP = 0.3  # share of a stack's tissue that must lie in the first stack
+# Measured on pairs of real stacks: see bundles/stacks/docs/results.md.
+_REVERSED = 0.035  # most of the common tissue in which bright and dark may be reversed
+_ALIKE = 0.4  # least correlation of the standardised stacks
+_OVERLAP = 0.1  # least share of the smaller stack's tissue that both show
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
+_BELIEVED, _ORDINARY = (0.5, 2.0), (0.7, 1.2)  # range of a protocol's thickness, and of an estimated one
 _MEDIAN = 0.6745  # median of the absolute values of normal noise, over its standard deviation
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
-_ROUNDS = 2  # of registering each slice
+_COARSE = 1.0  # mm of the voxels on which motion and brightness are fitted
 # Factor on a stack's noise in data consistency: networks and averaging have already removed noise.
 _NOISE = 2.0
 _MODEL = 0.004  # standard deviation of the operators' error for a scan without noise
 
 
-@dataclass
-class _Stack:
-    """A given stack, and its thin version."""
-
-    voxels: torch.Tensor  # (X, Y, Z), slices along the last axis
-    affine: np.ndarray  # 4x4, mm
-    thin: torch.Tensor  # the network's result with thin slices, over the same field of view
-    thickness: float  # of its slices in distances of their centres
-    fixed: bool  # whether the thickness is known; else the other stacks may show it
-    name: str  # its file
-    extreme: np.ndarray  # (X, Y, Z), which voxels were set aside, and so have no measured value
-
-
 class StacksInferer(Inferer):
-    """Make each stack thin, find where it lies, combine all, and correct the result until it agrees with each.
+    """Find where the stacks of an exam lie, leave out what does not fit, make each thin, and combine all.
 
-    A stack that does not fit the first is left out with a warning that says why. The result has cubic voxels, and the
-    field of view and brightness of the first stack.
+    Registration, contrast, brightness and motion are judged before any network runs. The stack that agrees best with
+    the others is the reference, unless there is a guide or a region; then it is the first. The result has cubic
+    voxels, and the field of view and brightness of the reference. One stack alone is made thin, and made to agree.
 
     Args:
         networks: networks by the number of thin slices per thick slice.
         thin: function that makes the inferer for thin slices, with the slice profile as ``degradation``.
         profile: slice thickness in distances of the slices' centres, or "auto": from the protocol, else from the other
-            stacks.
+            stacks, else from the stack itself.
         spacing: of the result in mm, above 0; None for the finest spacing of all stacks.
-        slice_motion: whether to register each slice separately.
+        region: file of a mask that lies on the first stack, on any grid. Stacks are registered and compared in
+            it alone.
 
     Attributes:
         report: on each stack of the last exam, for the description of the result.
@@ -89,14 +82,13 @@ class StacksInferer(Inferer):
         thin: Callable[..., Inferer],
         profile: float | str = "auto",
         spacing: float | None = None,
-        slice_motion: bool | str = False,
+        region: str | os.PathLike | None = None,
     ) -> None:
         super().__init__()
         if spacing is not None and not 0 < spacing < math.inf:
             raise ValueError(f"spacing is {spacing!r}, expected mm above 0, or null for the finest in plane.")
         self.networks = networks
-        self.thin, self.profile, self.spacing = thin, profile, spacing
-        self.slice_motion = parse_bool(slice_motion, "slice_motion")
+        self.thin, self.profile, self.spacing, self.region = thin, profile, spacing, region
         self.report: dict[str, Any] = {}
 
     def __call__(
@@ -119,157 +111,227 @@ class StacksInferer(Inferer):
             Volume ``(1, 1, X', Y', Z')`` with its affine.
 
         Raises:
-            ValueError: when no other stack fits the first, and there is no guide.
+            FileNotFoundError, ValueError: when the region cannot be read, or does not lie on the first stack.
         """
         self.report = {}
-        stacks_in = [inputs, *others]
-        voxel = self.spacing or min(float(_get_spacing(stack).min()) for stack in stacks_in)
-        size, affine = make_cubic_grid(inputs.shape[2:], _get_affine(inputs), voxel)
-        copies = _COPIES + _COPIES_OF_STACK * len(stacks_in) + (0 if guide is None else _COPIES_OF_GUIDE)
+        images = {_get_file(image): image for image in (inputs, *others)}
+        voxel = self.spacing or min(float(voxel_sizes(_get_affine(image)).min()) for image in images.values())
+        stacks = self.place_stacks(images, guide is not None)
+        reference = images[stacks[0].name]
+        size, affine = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, voxel)
+        copies = _COPIES + _COPIES_OF_STACK * len(stacks) + (0 if guide is None else _COPIES_OF_GUIDE)
 
         def advise(excess: float) -> str:
             return f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some"
 
         check_memory(size, copies, inputs.device, "a volume", advise)
-        stacks = []
-        for i, stack in enumerate(stacks_in):
-            with begin_part(i, len(stacks_in) + 1):
-                stacks.append(self._super_resolve_stack(stack, network, voxel))
-        with begin_part(len(stacks_in), len(stacks_in) + 1):
-            volume, others = self._combine(stacks, size, affine, guide)
-        left = select_unmeasured(inputs.meta, [(~stack.extreme, stack.affine) for stack in others])
-        meta = {key: [value] for key, value in left.items()}
-        return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
-
-    def _super_resolve_stack(self, stack: MetaTensor, network: nn.Module, voxel: float) -> _Stack:
-        """Make a stack thin by a network, to nearly the result's voxel size."""
-        affine = _get_affine(stack)
-        factor, network = self.networks.select_network(_get_spacing(stack)[2] / voxel, network)
-        CheckTrainingRanged("image", self.networks.ranges[factor])({"image": stack[0]})
-        inferer = self.thin(degradation=make_slice_profile((1, 1, factor), self.profile))
-        thin = inferer(stack, network)
-        report = {"Factor": factor, "Weights": self.networks.files[factor].name, **getattr(inferer, "report", {})}
-        name = _get_file(stack)
-        self.report[name] = report
-        voxels, thin = (torch.as_tensor(v)[0, 0].float() for v in (stack, thin))
-        fixed = self.profile != "auto" or report.get("ProfileFrom") == "protocol"
-        extreme = locate_extremes(voxels.shape, affine, stack.meta)
-        return _Stack(voxels, affine, thin, report.get("Profile", 1.0), fixed, name, extreme)
-
-    def _combine(
-        self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, guide: Any
-    ) -> tuple[torch.Tensor, list[_Stack]]:
-        """Combine the stacks into a volume of this size and affine; return also the others that fit the first."""
-        first = stacks[0]
-        start = SplineResampling(
-            first.thin.shape, size, np.linalg.inv(_compute_thin_affine(first.affine, first)) @ affine
-        )(first.thin)
-        accepted = [first]
-        for stack in stacks[1:]:
-            motion = self._register(stack, start, affine)
-            stack = replace(stack, affine=motion.matrix @ stack.affine)
-            operator = _make_operator(size, affine, stack)
-            similarity = measure_likeness(stack.voxels, operator(start), operator.is_inside)
-            if not self._is_rejected(stack, motion, similarity):
-                accepted.append(stack)
-        if len(accepted) < 2 and guide is None:
-            reasons = "; ".join(
-                f"{name}: {stack_report['LeftOut']}"
-                for name, stack_report in self.report.items()
-                if "LeftOut" in stack_report
-            )
-            raise ValueError(
-                f"{first.name}: no other stack fits it ({reasons}). Use it alone, without --together, or leave out "
-                "stacks of another contrast or another person."
-            )
-        accepted = [self._estimate_thickness(stack, accepted) for stack in accepted]
-        operators = [_make_operator(size, affine, stack) for stack in accepted]
-        thin, inside = [], []
-        for i, (stack, operator) in enumerate(zip(accepted, operators, strict=True)):
-            thin_volume = stack.thin
-            if i > 0:
-                spacing = voxel_sizes(stack.affine)
-                brightness = BrightnessField(stack.voxels, operator(start), operator.is_inside, spacing)
-                thin_volume, voxels = (v / brightness.evaluate(v.shape, v.device) for v in (thin_volume, stack.voxels))
-                accepted[i] = replace(stack, voxels=voxels)
-                self.report[stack.name]["Brightness"] = round(brightness.mean, 4)
-            resampling = SplineResampling(
-                thin_volume.shape, size, np.linalg.inv(_compute_thin_affine(stack.affine, stack)) @ affine
-            )
-            thin.append(resampling(thin_volume) if i > 0 else start)
-            extreme = torch.from_numpy(sample_nearest(stack.extreme, stack.affine, size, affine)).to(thin_volume.device)
-            inside.append(resampling.find_inside(thin_volume.device) & ~extreme)
-        measured = [stack.voxels for stack in accepted]
-        noise = [_estimate_noise(voxels) for voxels in measured]
-        volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
-        del start, thin, inside
-        variances = [(_NOISE * sigma) ** 2 + _MODEL**2 for sigma in noise]
+        volume, fitted, variances = self.make_start(stacks, images, size, affine, network)
         if guide is not None:
             places = np.linalg.inv(_get_affine(guide)) @ affine
             guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
-        volume = enforce_data_consistency(volume, measured, operators, variances, guide=guide)
-        for _ in range(_ROUNDS if self.slice_motion else 0):
-            voxels_now = volume.cpu().numpy()
-            for i, stack in enumerate(accepted):
-                slice_motions = estimate_slice_motions(
-                    voxels_now, affine, stack.voxels.cpu().numpy(), stack.affine, stack.thickness
-                )
-                operators[i] = _make_operator(size, affine, stack, slice_motions)
-            volume = enforce_data_consistency(volume, measured, operators, variances, guide=guide)
-        return volume, accepted[1:]
+        with begin_part(len(stacks) + 1, len(stacks) + 2):
+            volume = reconstruct(volume, affine, fitted, variances, guide)
+        measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in fitted[1:]]
+        meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
+        return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
 
-    def _register(self, stack: _Stack, volume: torch.Tensor, affine: np.ndarray) -> Motion:
-        """The motion of a stack onto a volume."""
-        motion = estimate_motion(
-            volume.cpu().numpy(),
-            affine,
-            (stack.thin.cpu().numpy(), _compute_thin_affine(stack.affine, stack)),
-            (stack.voxels.cpu().numpy(), stack.affine),
-            stack.thickness,
-        )
-        self.report[stack.name] |= {
-            "Moved": np.round(motion.numbers, 3).tolist(),
-            "Correlation": [round(each, 4) for each in motion.correlation],
-            "Overlap": round(motion.overlap, 3),
-        }
-        return motion
+    def place_stacks(self, images: Mapping[str, MetaTensor], first: bool = False) -> list[Stack]:
+        """Register the stacks of one contrast to a reference, and leave out those that do not fit, with a warning.
 
-    def _estimate_thickness(self, stack: _Stack, accepted: Sequence[_Stack]) -> _Stack:
-        """Set a stack's thickness from others that are fine across its slices, unless its thickness is known."""
-        across = stack.affine[:3, 2] / np.linalg.norm(stack.affine[:3, 2])
-        estimates: list[Any] = []
-        for other in accepted:
-            along = other.affine[:3, 2] / np.linalg.norm(other.affine[:3, 2])
-            if not stack.fixed and other is not stack and abs(across @ along) < _TURNED:
-                known = other.thin.cpu().numpy(), _compute_thin_affine(other.affine, other)
-                estimates.append(estimate_thickness(*known, stack.voxels.cpu().numpy(), stack.affine))
-        estimates = [thickness for thickness in estimates if thickness is not None]
-        if not estimates:
+        Args:
+            images: the stacks by their files, as for ``inputs``.
+            first: whether the first is the reference in any case.
+
+        Returns:
+            The reference, and the stacks that fit, where they lie on it.
+        """
+        stacks = [self._read_stack(image) for image in images.values()]
+        region = self._read_region(stacks[0])
+        registrations: dict[tuple[int, int], Registration] = {}
+
+        def register(i: int, j: int) -> Registration:
+            if (i, j) not in registrations:
+                registrations[i, j] = register_stacks(stacks[i], stacks[j], region)
+            return registrations[i, j]
+
+        main = 0
+        if not first and region is None and len(stacks) > 2:
+            support = np.zeros(len(stacks))
+            for i, j in itertools.combinations(range(len(stacks)), 2):
+                found = register(i, j)
+                support[[i, j]] += found.volume * max(0.0, found.correlation[1]) * (_find_reason(found) is None)
+            main = int(support.argmax())
+        accepted = [stacks[main]]
+        for j, stack in enumerate(stacks):
+            if j == main:
+                continue
+            found = register(main, j)
+            reason = _find_reason(found)
+            self.report[stack.name] |= {
+                "Moved": np.round(found.motion, 3).tolist(),
+                "Correlation": [round(each, 4) for each in found.correlation],
+                "Overlap": round(found.overlap, 3),
+                "Reversed": round(found.reversal, 4),
+            }
+            if reason is None:
+                accepted.append(replace(stack, affine=found.matrix @ stack.affine))
+            else:
+                self.report[stack.name]["LeftOut"] = reason
+                warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
+        self.report[stacks[main].name]["Reference"] = True
+        return [self._estimate_thickness(stack, accepted, images[stack.name]) for stack in accepted]
+
+    def make_start(
+        self,
+        stacks: Sequence[Stack],
+        images: Mapping[str, MetaTensor],
+        size: Sequence[int],
+        affine: np.ndarray,
+        network: nn.Module,
+    ) -> tuple[torch.Tensor, list[FittedStack], list[float]]:
+        """Fit the stacks, make each thin by a network, and combine them: the start of data consistency.
+
+        Args:
+            stacks: from :meth:`place_stacks`.
+            images: all stacks by their files.
+            size, affine: of the result, in mm.
+            network: for one factor.
+
+        Returns:
+            The volume, the stacks with their brightness, motions and weights, and the variance of each stack.
+        """
+        region = self._read_region(stacks[0])
+        voxel = float(np.linalg.norm(affine[:3, 0]))
+        with begin_part(0, len(stacks) + 2):
+            coarse = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, max(voxel, _COARSE))
+            fitted, shown = fit_stacks(stacks, *coarse, region)
+        thin, inside = [], []
+        for i, each in enumerate(fitted):
+            self._report_slices(each)
+            whole = each.stack.voxels
+            if bool((each.weights == 0).any()):
+                simulated = each.make_operator(*coarse).simulate(shown)
+                whole = torch.where(each.weights > 0, each.correct(whole), simulated)
+            else:
+                whole = each.correct(whole)
+            with begin_part(i + 1, len(fitted) + 2):
+                volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel)
+            places = GaussianProfile((1, 1, volume.shape[2] / whole.shape[2])).compute_hr_affine(each.stack.affine)
+            resampling = SplineResampling(volume.shape, size, np.linalg.inv(places) @ affine)
+            thin.append(resampling(volume))
+            unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
+            inside.append(resampling.find_inside(volume.device) & ~torch.from_numpy(unmeasured).to(volume.device))
+        noise = [_estimate_noise(each.stack.voxels) for each in fitted]
+        operators = [each.make_operator(size, affine) for each in fitted]
+        volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
+        return volume, fitted, [(_NOISE * sigma) ** 2 + _MODEL**2 for sigma in noise]
+
+    def _read_stack(self, image: MetaTensor) -> Stack:
+        """A stack with the thickness that the protocol or the option says, else 1."""
+        voxels, affine, name = torch.as_tensor(image)[0, 0].float(), _get_affine(image), _get_file(image)
+        width: Any = self.profile if self.profile != "auto" else read_profile_width(image)
+        source = "option" if self.profile != "auto" else "protocol"
+        if width is not None and source == "protocol" and not _BELIEVED[0] <= width <= _BELIEVED[1]:
+            warnings.warn(
+                f"{name}: by SliceThickness slices are {width:.3g} times as thick as they are apart, expected "
+                f"{_BELIEVED[0]} to {_BELIEVED[1]}: ignored; to use it, give --adapt_profile.",
+                stacklevel=2,
+            )
+            width = None
+        self.report[name] = {} if width is None else {"ProfileFrom": source, "Profile": round(float(width), 3)}
+        extreme = torch.from_numpy(locate_extremes(voxels.shape, affine, image.meta))
+        return Stack(voxels, affine, float(width or 1.0), name, move_to_device(~extreme, voxels.device))
+
+    def _read_region(self, stack: Stack) -> Region | None:
+        """The region, if there is one."""
+        if self.region is None:
+            return None
+        image = open_image(self.region)
+        mask = torch.from_numpy(np.squeeze(np.asarray(image.dataobj, dtype=np.float32)) > 0).float()
+        region = Region(move_to_device(mask, stack.voxels.device), np.asarray(image.affine, dtype=np.float64))
+        if not bool(region.sample(tuple(stack.voxels.shape), stack.affine).any()):
+            raise ValueError(
+                f"--region {self.region}: no voxel above 0 lies in {stack.name}; name a mask that lies on this stack."
+            )
+        return region
+
+    def _estimate_thickness(self, stack: Stack, accepted: Sequence[Stack], image: MetaTensor) -> Stack:
+        """Set a stack's thickness, unless it is known, from others that are fine across its slices, or from itself."""
+        report = self.report[stack.name]
+        if "Profile" in report:
             return stack
-        thickness = float(np.mean(estimates))
-        self.report[stack.name] |= {"ProfileFrom": "other stacks", "Profile": round(thickness, 3)}
+        estimates = [
+            estimate_thickness(other.voxels.cpu().numpy(), other.affine, stack.voxels.cpu().numpy(), stack.affine)
+            for other in accepted
+            if other is not stack and abs(stack.normal @ other.normal) < _TURNED
+        ]
+        known = [thickness for thickness in estimates if thickness is not None]
+        if known:
+            source, thickness = "other stacks", float(np.clip(np.mean(known), *_ORDINARY))
+        else:
+            width = FittedProfile((1, 1, 1)).estimate_width(image)
+            source, thickness = "scan" if width else "assumed", width or 1.0
+        report |= {"ProfileFrom": source, "Profile": round(thickness, 3)}
         return replace(stack, thickness=thickness)
 
-    def _is_rejected(self, stack: _Stack, motion: Motion, similarity: float) -> bool:
-        """Whether a stack does not fit the first, with a warning that says why."""
-        before, after = motion.correlation
-        self.report[stack.name]["Likeness"] = round(similarity, 3)
-        reason = None
-        if motion.overlap < _OVERLAP:
-            reason = f"{motion.overlap:.0%} of its tissue lies in the first stack, expected at least {_OVERLAP:.0%}"
-        elif after < before - _WORSE:
-            reason = (
-                f"registration makes it less like the first stack: correlation {before:.2f} before, {after:.2f} after"
+    def _make_thin(
+        self, voxels: torch.Tensor, image: MetaTensor, stack: Stack, network: nn.Module, voxel: float
+    ) -> torch.Tensor:
+        """Make a stack with corrected voxels thin by a network, to nearly the result's voxel size."""
+        factor, network = self.networks.select_network(stack.spacing[2] / voxel, network)
+        CheckTrainingRanged("image", self.networks.ranges[factor])({"image": image[0]})
+        inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
+        thin = inferer(voxels[None, None], network)
+        report = getattr(inferer, "report", {})
+        self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name, **report}
+        return torch.as_tensor(thin)[0, 0].float()
+
+    def _report_slices(self, each: FittedStack) -> None:
+        """Report a stack's brightness and slices; warn of slices that do not fit."""
+        name, weights, residuals = each.stack.name, each.weights.tolist(), each.residuals.tolist()
+        report = self.report[name]
+        if each.brightness is not None:
+            report["Brightness"] = round(each.brightness.mean, 4)
+        report["Slices"] = {
+            "Residual": [None if math.isnan(r) else round(r, 4) for r in residuals],
+            "Weight": [round(w, 3) for w in weights],
+            "Gain": [round(g, 3) for g in each.gains.tolist()],
+        }
+        if each.slice_motions is not None:
+            centres = each.stack.affine @ np.stack(
+                [[*(np.array(each.stack.voxels.shape[:2]) - 1) / 2, i, 1] for i in range(len(weights))], axis=1
             )
-        elif similarity < _ALIKE:
-            reason = (
-                f"its contrast differs: its detail has a correlation of {similarity:.2f} with that of the first stack, "
-                f"expected at least {_ALIKE}"
+            moved = np.einsum("zij,jz->zi", each.slice_motions, centres) - centres.T
+            report["Slices"]["Moved"] = np.round(np.linalg.norm(moved[:, :3], axis=1), 2).tolist()
+        odd = [
+            f"{i} ({residual:.2f})"
+            for i, (residual, weight) in enumerate(zip(residuals, weights, strict=True))
+            if weight == 0
+        ]
+        if odd:
+            limit = max(r for r, w in zip(residuals, weights, strict=True) if w == 1 and not math.isnan(r))
+            warnings.warn(
+                f"{name}: slices left out, counted from 0, with residuals: {', '.join(odd)}; the others have at most "
+                f"{limit:.2f}.",
+                stacklevel=2,
             )
-        if reason is not None:
-            self.report[stack.name]["LeftOut"] = reason
-            warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
-        return reason is not None
+
+
+def _find_reason(found: Registration) -> str | None:
+    """Why a stack does not fit another, or None."""
+    if found.overlap < _OVERLAP:
+        return f"{found.overlap:.0%} of the smaller one's tissue lies in both stacks, expected at least {_OVERLAP:.0%}"
+    if found.correlation[1] < _ALIKE:
+        return (
+            f"it is unlike the reference: after registration the correlation is {found.correlation[1]:.2f}, expected "
+            f"at least {_ALIKE}"
+        )
+    if found.reversal > _REVERSED:
+        return (
+            f"its contrast differs: bright and dark are reversed in {found.reversal:.1%} of the common tissue, "
+            f"expected at most {_REVERSED:.1%}"
+        )
+    return None
 
 
 def _estimate_noise(voxels: torch.Tensor) -> float:
@@ -281,29 +343,10 @@ def _estimate_noise(voxels: torch.Tensor) -> float:
     return float(np.median(np.abs(details[tissue]))) / _MEDIAN if tissue.any() else 0.0
 
 
-def _make_operator(
-    size: Sequence[int], affine: np.ndarray, stack: _Stack, slice_motions: np.ndarray | None = None
-) -> StackOperator:
-    """The operator from a volume of this size and affine to a stack."""
-    known = stack.voxels.shape, stack.affine, stack.thickness
-    operator = StackOperator(size, affine, *known, slice_motions, stack.voxels.device)
-    operator.is_inside *= torch.from_numpy(~stack.extreme).to(operator.is_inside)
-    return operator
-
-
-def _compute_thin_affine(affine: np.ndarray, stack: _Stack) -> np.ndarray:
-    """The affine of a stack's thin version, from an affine of the stack."""
-    return GaussianProfile((1, 1, stack.thin.shape[2] / stack.voxels.shape[2])).compute_hr_affine(affine)
-
-
 def _get_file(stack: MetaTensor) -> str:
     """A stack's file; for a batch of one, that of its only stack."""
     file = stack.meta.get("filename_or_obj", "stack")
     return str(file[0] if isinstance(file, list | tuple) else file)
-
-
-def _get_spacing(stack: MetaTensor) -> np.ndarray:
-    return voxel_sizes(_get_affine(stack))
 
 
 def _get_affine(volume: MetaTensor) -> np.ndarray:

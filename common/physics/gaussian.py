@@ -1,5 +1,32 @@
-"""The widths of a Gaussian."""
+"""Gaussians: their widths, and averages with one of any direction."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
 
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
+
+
+def make_gaussian_spectrum(
+    size: Sequence[int], covariance: np.ndarray, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    r"""The Fourier transform of a Gaussian on the frequencies of ``torch.fft.rfftn``.
+
+    .. math:: G(f) = \exp(-2 \pi^2 f^\top C f)
+
+    Args:
+        size: of the volume ``(X, Y, Z)``.
+        covariance: C, (3, 3), in voxels squared.
+        device: of the result.
+
+    Returns:
+        ``(X, Y, Z // 2 + 1)``, 1 at frequency 0.
+    """
+    x, y = (torch.fft.fftfreq(n, device=device) for n in size[:2])
+    f = x[:, None, None], y[:, None], torch.fft.rfftfreq(size[2], device=device)
+    form = sum(float(covariance[i, j]) * f[i] * f[j] for i in range(3) for j in range(3))
+    return torch.exp(-2 * math.pi**2 * form)  # type: ignore[arg-type]

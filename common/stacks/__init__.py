@@ -1,8 +1,14 @@
-"""Combine several thick stacks of one head into one volume: registration, thickness, weighting and data consistency."""
+"""Combine several thick stacks of one exam into one volume: registration, brightness, motion and data consistency."""
 
-from .combination import BrightnessField, combine_in_k_space, measure_likeness
+from .brightness import BrightnessField, estimate_slice_gains
+from .combination import combine_in_k_space
+from .fitting import FittedStack, fit_stacks, reconstruct
 from .guide import GuidingEdges
 from .least_squares import enforce_data_consistency
-from .motion import Motion, estimate_motion, estimate_slice_motions, estimate_thickness, make_rigid_matrix
 from .operator import SplineResampling, StackOperator, compute_spline_coefficients, make_cubic_grid, sample_spline
+from .registration import Region, Registration, register_stacks
+from .rigid import RigidFit, make_rigid_matrix
+from .slices import estimate_motions, measure_residuals, weigh_slices
+from .stack import Stack
+from .thickness import estimate_thickness
 from .thin import ThinSliceNetworks, make_thin_slice_network

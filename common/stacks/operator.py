@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..degradations import GaussianProfile
-from ..physics.gaussian import FWHM_PER_SIGMA
+from ..physics.gaussian import FWHM_PER_SIGMA, make_gaussian_spectrum
 from ..physics.spline import apply_along_axes
 from ..runtime.memory import move_to_device
 
 _POINTS = 300_000  # computed at a time: more take memory and save no time
 _TELLING = 1.05  # below this ratio of voxel sizes, the stack's voxels count as fine as the volume's
-_WHOLE = 0.99  # share of a slice's profile that must lie in the volume
-WIDTH = 2.5  # standard deviations of a slice's profile on each side, which hold 98.8 % of it
+_WHOLE = 2.3  # standard deviations of a profile that must lie in the volume on each side
 _NEAR = 1e-4  # voxels; grids that differ by less are the same
 
 
@@ -62,14 +60,24 @@ def sample_spline(coefficients: torch.Tensor, positions: torch.Tensor) -> torch.
     return values
 
 
+def _weigh_cubic(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Weights of the four coefficients around a position, which lies at t, 0 to 1, between the inner two."""
+    return (1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6
+
+
 def _split_cubic(position: torch.Tensor, size: int) -> tuple[tuple, tuple]:
     """Weights and places (-1 to 1) of the two linear interpolations that make a cubic one along an axis."""
     before = position.floor()
-    t = position - before
-    w = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
+    w = _weigh_cubic(position - before)
     low, high = w[0] + w[1], w[2] + w[3]
     places = before - 1 + w[1] / low, before + 1 + w[3] / high
     return (low, high), tuple(2 * place / max(size - 1, 1) - 1 for place in places)
+
+
+def _list_taps(position: torch.Tensor, size: int) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
+    """Weights and indices of the four coefficients around positions along an axis; its border repeats."""
+    before = position.floor()
+    return _weigh_cubic(position - before), [(before.long() + i).clamp(0, size - 1) for i in range(-1, 3)]
 
 
 class SplineResampling:
@@ -94,27 +102,42 @@ class SplineResampling:
         """Returns the volume on the other grid."""
         if self.identical:
             return volume
-        coefficients = compute_spline_coefficients(volume)
-        parts = [sample_spline(coefficients, at) * inside for _, at, inside in self._list_parts(volume.device)]
+        return self.sample_coefficients(compute_spline_coefficients(volume))
+
+    def sample_coefficients(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """Returns the spline of these coefficients on the other grid."""
+        parts = [sample_spline(coefficients, at) * inside for _, at, inside in self._list_parts(coefficients.device)]
         return torch.cat(parts).reshape(self.new_size)
 
     def adjoint(self, volume: torch.Tensor) -> torch.Tensor:
         """Returns the transpose, applied to a volume on the other grid."""
         if self.identical:
             return volume
-        values = volume.reshape(-1)
-        with torch.enable_grad():
-            coefficients = torch.zeros(self.size, device=volume.device, requires_grad=True)
-            for part, at, inside in self._list_parts(volume.device):
-                sample_spline(coefficients, at).backward(values[part] * inside)
-        return compute_spline_coefficients(coefficients.grad, transposed=True)  # type: ignore[arg-type]
+        return compute_spline_coefficients(self.spread_values(volume), transposed=True)
 
-    def find_inside(self, device: torch.device | str = "cpu", margin: float = 0.5) -> torch.Tensor:
-        """Returns which voxels of the other grid lie at most ``margin`` voxels beyond the volume's outer centres."""
+    def spread_values(self, volume: torch.Tensor) -> torch.Tensor:
+        """Returns the transpose of :meth:`sample_coefficients`, applied to a volume on the other grid."""
+        values = volume.reshape(-1)
+        spread = torch.zeros(math.prod(self.size), device=volume.device)
+        for part, at, inside in self._list_parts(volume.device):
+            weights, index = zip(*(_list_taps(a, n) for a, n in zip(at, self.size, strict=True)), strict=True)
+            inside = inside * values[part]
+            for i, j in itertools.product(range(4), repeat=2):
+                weighed = inside * weights[0][i] * weights[1][j]
+                row = (index[0][i] * self.size[1] + index[1][j]) * self.size[2]
+                for k in range(4):
+                    spread.scatter_add_(0, row + index[2][k], weighed * weights[2][k])
+        return spread.reshape(self.size)
+
+    def find_inside(self, device: torch.device | str = "cpu", margin: float | Sequence[float] = 0.5) -> torch.Tensor:
+        """Returns which voxels of the other grid lie at most ``margin`` voxels beyond the volume's outer centres.
+
+        ``margin`` may have a number for each axis of the volume. Negative numbers are within.
+        """
         return torch.cat([inside for *_, inside in self._list_parts(device, margin)]).reshape(self.new_size) > 0
 
     def _list_parts(
-        self, device: torch.device | str, margin: float = 0.5
+        self, device: torch.device | str, margin: float | Sequence[float] = 0.5
     ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
         """Yield parts of the other grid: indices, positions in the volume, and 1 inside of it, else 0."""
         x, y, z = (torch.arange(n, device=device, dtype=torch.float64) for n in self.new_size)
@@ -124,13 +147,15 @@ class SplineResampling:
             positions_of_part[:, 1, None, :] * y[:, None]
             + (positions_of_part[:, 2] * z + positions_of_part[:, 3])[:, None, :]
         )
-        last = move_to_device(torch.tensor(self.size), device)[:, None] - 1 + margin + _NEAR
+        margins = torch.as_tensor(margin, dtype=torch.float32).expand(3)[:, None] + _NEAR
+        first = move_to_device(-margins, device)
+        last = move_to_device(torch.tensor(self.size)[:, None] - 1 + margins, device)
         each = len(y) * len(z)
         rows = max(1, _POINTS // each)
         for begin in range(0, len(x), rows):
             at = positions_of_part[:, 0, None, None, :] * x[begin : begin + rows, None, None] + in_plane[:, None]
             at = at.reshape(3, -1).float()
-            inside = ((at > -margin - _NEAR) & (at < last)).all(dim=0)
+            inside = ((at > first) & (at < last)).all(dim=0)
             yield slice(begin * each, begin * each + at.shape[1]), at, inside.float()
 
 
@@ -148,21 +173,25 @@ def make_cubic_grid(size: Sequence[int], affine: np.ndarray, voxel: float) -> tu
 
 
 class StackOperator:
-    """Simulates a stack from a volume: resamples to the stack's position and averages over its voxels.
+    r"""Simulates a stack from a volume: averages it over the stack's voxels, and samples it where these lie.
 
-    Cubic splines resample the volume to the stack's grid, at the volume's voxel size. There it is averaged with a
-    Gaussian as wide as the slices, and in plane as wide as the pixels. If slices have moved separately, each slice has
-    its own planes. Voxels of the stack that reach beyond the volume are 0.
+    .. math:: A = M\, S\, G
+
+    G averages the volume with a Gaussian as wide as the slices, and in plane as wide as pixels that are larger than the
+    volume's voxels. It is a product in k-space, as is the filter of the cubic splines by which S samples. M is 0 in
+    voxels of the stack that reach beyond the volume. Slices may be thinner than their distance, or move separately.
 
     Args:
         size, affine: of the volume ``(X, Y, Z)``, whose voxels are cubes, in mm.
         stack_size, stack_affine: of the stack, slices along its last axis, in mm, with the patient's motion.
         thickness: of the slices in distances of their centres; less than 1 is a gap.
-        slice_motions: (Z, 4, 4), additional motion of each slice (mm); None for no such motion.
+        slice_motions: (Z, 4, 4), additional motion of each slice (mm); None for no such motion. The average is the same
+            for all slices.
         device: of the volume.
 
     Attributes:
-        seen: ``(X, Y, Z)``, 1 in voxels of the stack that lie in the volume over the whole slice profile, else 0.
+        weights: M, ``(X, Y, Z)``, 1 in voxels of the stack that lie in the volume over the whole slice profile, else 0.
+            May be lowered for voxels that count less.
         across: the direction across the slices in the volume's voxels, of length 1.
         sigma: standard deviation of the slice profile, in the volume's voxels.
     """
@@ -177,57 +206,40 @@ class StackOperator:
         slice_motions: np.ndarray | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        voxel = np.linalg.norm(affine[:3, 0])
-        factors = [n if n > _TELLING else 1.0 for n in np.linalg.norm(stack_affine[:3, :3], axis=0) / voxel]
-        sigma = thickness * factors[2] / FWHM_PER_SIGMA if factors[2] > 1 else 0.0
-        self.in_plane = GaussianProfile((*factors[:2], 1))
-        self.slices: GaussianProfile | _SlicePlanes
-        if slice_motions is None:
-            self.slices = GaussianProfile((1, 1, factors[2]), thickness)
-            place = self.slices.compute_hr_affine(stack_affine)
-        else:
-            self.slices = _SlicePlanes(stack_size[2], sigma)
-            place = slice_motions @ stack_affine @ self.slices.compute_places(factors[2])
-        fine = self.in_plane.compute_hr_size(self.slices.compute_hr_size(stack_size))
-        to_fine = self.in_plane.compute_hr_affine(np.eye(4))
-        self.resampling = SplineResampling(size, fine, np.linalg.inv(affine) @ place @ to_fine)
-        across = np.linalg.solve(affine[:3, :3], stack_affine[:3, 2])
-        self.across = across / np.linalg.norm(across)
-        self.sigma = sigma
-        inside = self.resampling.find_inside(device, margin=0.0).float()  # beyond its centres a volume is extrapolated
-        self.is_inside = (self.slices(self.in_plane(inside)) > _WHOLE).float()
+        linear = np.linalg.solve(affine[:3, :3], stack_affine[:3, :3])  # columns: one voxel of the stack
+        lengths = np.linalg.norm(linear, axis=0)
+        widths = np.where(lengths > _TELLING, lengths, 0.0) * [1, 1, thickness]
+        self.across = linear[:, 2] / lengths[2]
+        self.sigma = float(widths[2]) / FWHM_PER_SIGMA
+        along = linear / lengths * widths / FWHM_PER_SIGMA
+        self.covariance, self.size = along @ along.T, tuple(size)
+        places = np.linalg.inv(affine) @ (stack_affine if slice_motions is None else slice_motions @ stack_affine)
+        self.sampling = SplineResampling(size, stack_size, places)
+        # Beyond its outer centres a volume is extrapolated.
+        reach = _WHOLE * np.sqrt(np.diag(self.covariance))
+        self.weights = self.sampling.find_inside(device, margin=tuple(-reach)).float()
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         """Returns the stack that is simulated from a volume ``(X, Y, Z)``."""
-        return self.is_inside * self.slices(self.in_plane(self.resampling(volume)))
+        return self.weights * self.simulate(volume)
+
+    def simulate(self, volume: torch.Tensor) -> torch.Tensor:
+        """Returns the same without M."""
+        return self.sampling.sample_coefficients(self._filter(volume, splines=True))
+
+    def average(self, volume: torch.Tensor) -> torch.Tensor:
+        """Returns the average of the volume, G, at its own voxels."""
+        return self._filter(volume, splines=False)
 
     def adjoint(self, stack: torch.Tensor) -> torch.Tensor:
         """Returns the transpose of the operator, applied to a stack."""
-        return self.resampling.adjoint(self.in_plane.adjoint(self.slices.adjoint(self.is_inside * stack)))
+        return self._filter(self.sampling.spread_values(self.weights * stack), splines=True)
 
-
-class _SlicePlanes:
-    """Averages the planes of each of ``count`` slices with a Gaussian, ``sigma`` in planes; slices share no planes."""
-
-    def __init__(self, count: int, sigma: float) -> None:
-        reach = math.ceil(WIDTH * sigma)
-        self.count, self.each = count, 2 * reach + 1
-        self.along = np.arange(-reach, reach + 1)
-        weights = np.exp(-((self.along / max(sigma, 1e-6)) ** 2) / 2)
-        self.matrix = torch.from_numpy(np.kron(np.eye(count), weights / weights.sum()))
-
-    def compute_places(self, factor: float) -> np.ndarray:
-        """Matrices (Z, 4, 4) from each slice's planes to the stack's voxels; ``factor`` planes make one slice."""
-        matrices = np.broadcast_to(np.diag([1.0, 1.0, 1 / factor, 1.0]), (self.count, 4, 4)).copy()
-        middles = np.arange(self.count) * self.each + (self.each - 1) / 2
-        matrices[:, 2, 3] = np.arange(self.count) - middles / factor
-        return matrices
-
-    def compute_hr_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        return (*size[:2], self.count * self.each)
-
-    def __call__(self, planes: torch.Tensor) -> torch.Tensor:
-        return apply_along_axes(planes, [None, None, self.matrix])
-
-    def adjoint(self, slices: torch.Tensor) -> torch.Tensor:
-        return apply_along_axes(slices, [None, None, self.matrix], transposed=True)
+    def _filter(self, volume: torch.Tensor, splines: bool) -> torch.Tensor:
+        """Average, and make spline coefficients; this is its own transpose. The volume is periodic."""
+        spectrum = torch.fft.rfftn(volume)
+        spectrum *= make_gaussian_spectrum(self.size, self.covariance, volume.device)
+        for axis, size in enumerate(self.size) if splines else ():
+            f = (torch.fft.rfftfreq if axis == 2 else torch.fft.fftfreq)(size, device=volume.device)
+            spectrum /= ((2 + torch.cos(2 * math.pi * f)) / 3).reshape([-1 if i == axis else 1 for i in range(3)])
+        return torch.fft.irfftn(spectrum, s=self.size)

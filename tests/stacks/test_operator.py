@@ -19,7 +19,7 @@ def test_it_shows_what_a_scanner_would(across, turned, thickness):
     # The head moves by the inverse, where the stack is taken to move.
     acquired = phantom.stack(shape, affine, np.linalg.inv(motion), thickness)
     operator = StackOperator(HR_SHAPE, HR_AFFINE, shape, motion @ affine, thickness)
-    seen = operator.is_inside.numpy() > 0
+    seen = operator.weights.numpy() > 0
     shown = operator(torch.from_numpy(phantom.on(HR_SHAPE, HR_AFFINE)).float()).numpy()
     assert seen.mean() > 0.5 and (shown[~seen] == 0).all()
     assert np.abs(shown - acquired)[seen].max() < 0.01
@@ -53,7 +53,7 @@ def test_slices_that_move_by_themselves():
     motions = np.stack([moved(rng.uniform(-2, 2, 6)) for _ in range(shape[2])])
     volume = torch.from_numpy(phantom.on(HR_SHAPE, HR_AFFINE)).float()
     operator = StackOperator(HR_SHAPE, HR_AFFINE, shape, affine, slice_motions=motions)
-    shown, seen = operator(volume).numpy(), operator.is_inside.numpy() > 0
+    shown, seen = operator(volume).numpy(), operator.weights.numpy() > 0
     for i, motion in enumerate(motions):
         place = affine.copy()
         place[:3, 3] += i * place[:3, 2]
@@ -64,7 +64,7 @@ def test_slices_that_move_by_themselves():
     assert float((operator(volume) * y).sum()) == pytest.approx(float((volume * operator.adjoint(y)).sum()), rel=1e-4)
     still = StackOperator(HR_SHAPE, HR_AFFINE, shape, affine, slice_motions=np.stack([np.eye(4)] * shape[2]))
     rigid = StackOperator(HR_SHAPE, HR_AFFINE, shape, affine)
-    both = (still.is_inside * rigid.is_inside) > 0
+    both = (still.weights * rigid.weights) > 0
     assert (still(volume) - rigid(volume))[both].abs().max() < 0.01
 
 
@@ -72,5 +72,5 @@ def test_what_lies_beyond_the_outer_centres_of_a_volume_is_not_seen():
     """There the volume is extrapolated, and the stack may show what it lacks."""
     affine = HR_AFFINE.copy()
     affine[0, 3] += 0.3 * HR_AFFINE[0, 0]
-    seen = StackOperator(HR_SHAPE, HR_AFFINE, HR_SHAPE, affine).is_inside
+    seen = StackOperator(HR_SHAPE, HR_AFFINE, HR_SHAPE, affine).weights
     assert seen[:-1].all() and not seen[-1].any()

@@ -1,0 +1,222 @@
+"""Fit brightness, slices' motions and slices' weights of registered stacks, before any network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..runtime.progress import begin_part
+from .brightness import BrightnessField, estimate_slice_gains
+from .combination import combine_in_k_space
+from .least_squares import enforce_data_consistency
+from .operator import SplineResampling, StackOperator
+from .registration import Region
+from .slices import estimate_motions, measure_residuals, weigh_slices
+from .stack import Stack
+
+_ROUNDS = 3
+_VARIANCE, _ERROR = 0.01**2, 0.1  # of the stacks, and standard deviation of the volume's start
+_WORTH = 0.9  # of the mean square residual: a motion that leaves more is not used
+
+
+@dataclass(frozen=True)
+class FittedStack:
+    """A stack, and what is known of it.
+
+    Attributes:
+        stack: registered.
+        slice_motions: (Z, 4, 4) in mm; None if the slices did not move by themselves.
+        brightness: relative to the reference; None for the reference.
+        gains: of the slices, ``(Z,)``.
+        weights: how much the slices count, ``(Z,)``, 0 to 1.
+        residuals: of the slices, ``(Z,)``; NaN where unknown.
+    """
+
+    stack: Stack
+    slice_motions: np.ndarray | None
+    brightness: BrightnessField | None
+    gains: torch.Tensor
+    weights: torch.Tensor
+    residuals: torch.Tensor
+
+    def correct(self, volume: torch.Tensor) -> torch.Tensor:
+        """Give a volume over the stack's field of view, ``(X, Y, n Z)``, the brightness of the reference."""
+        gains = self.gains.repeat_interleave(volume.shape[2] // len(self.gains))
+        volume = volume / gains
+        return volume if self.brightness is None else volume / self.brightness.evaluate(volume.shape)
+
+    def make_operator(self, size: Sequence[int], affine: np.ndarray) -> StackOperator:
+        """The operator from a volume of this size and affine to the stack; its weights are without those of slices."""
+        known = self.stack.voxels.shape, self.stack.affine, self.stack.thickness, self.slice_motions
+        operator = StackOperator(size, affine, *known, self.stack.voxels.device)
+        operator.weights *= self.stack.is_measured
+        return operator
+
+
+def reconstruct(
+    volume: torch.Tensor,
+    affine: np.ndarray,
+    fitted: Sequence[FittedStack],
+    variances: Sequence[float],
+    guide: torch.Tensor | None = None,
+    **options: float,
+) -> torch.Tensor:
+    """Make a volume agree with all stacks; see :func:`enforce_data_consistency`.
+
+    Args:
+        volume, affine: the start, and its affine in mm.
+        fitted: the stacks.
+        variances, guide, options: as for :func:`enforce_data_consistency`.
+    """
+    operators = [each.make_operator(volume.shape, affine) for each in fitted]
+    measured = []
+    for operator, each in zip(operators, fitted, strict=True):
+        operator.weights *= each.weights.sqrt()
+        measured.append(each.correct(each.stack.voxels) * operator.weights)
+    return enforce_data_consistency(volume, measured, operators, variances, guide=guide, **options)  # type: ignore[arg-type]
+
+
+def fit_stacks(
+    stacks: Sequence[Stack], size: Sequence[int], affine: np.ndarray, region: Region | None = None
+) -> tuple[list[FittedStack], torch.Tensor]:
+    """Fit brightness, motions and weights of stacks, and a volume, in turns.
+
+    Motions are those of the whole stack, of its odd and even slices, and of each slice. Each is used only if it lowers
+    the mean square residual by a tenth.
+
+    Args:
+        stacks: registered. The first has the brightness of the result.
+        size, affine: of the volume, in mm, whose voxels are cubes. Coarser is faster.
+        region: where alone motions, brightness and weights are fitted.
+
+    Returns:
+        The stacks with what was found, and the volume.
+    """
+    voxel = float(np.linalg.norm(affine[:3, 0]))
+    coarse = [_average_pixels(stack, voxel) for stack in stacks]
+    device = stacks[0].voxels.device
+    fitted = []
+    for stack in coarse:
+        ones = torch.ones(stack.voxels.shape[2], device=device)
+        fitted.append(FittedStack(stack, None, None, ones, ones, torch.full_like(ones, torch.nan)))
+    starts, inside = [], []
+    for stack in coarse:
+        places = np.linalg.inv(stack.affine) @ affine
+        resampling = SplineResampling(stack.voxels.shape, size, places)
+        starts.append(resampling(stack.voxels))
+        inside.append(resampling.find_inside(device))
+    start = starts[0]
+    for i in range(_ROUNDS):
+        with begin_part(i, _ROUNDS):
+            if i == 0:
+                fitted = [_fit_brightness(each, start, affine, k > 0, region) for k, each in enumerate(fitted)]
+            operators = [each.make_operator(size, affine) for each in fitted]
+            corrected = []
+            for each in fitted:
+                places = np.linalg.inv(each.stack.affine) @ affine
+                corrected.append(
+                    SplineResampling(each.stack.voxels.shape, size, places)(each.correct(each.stack.voxels))
+                )
+            profiles = [o.across for o in operators], [o.sigma for o in operators], [0.02] * len(fitted)
+            start = combine_in_k_space(corrected, inside, *profiles)
+            volume = reconstruct(start, affine, fitted, [_VARIANCE] * len(fitted), error=_ERROR)
+            fitted = [_refit(each, volume, affine, k > 0, region, i > 0) for k, each in enumerate(fitted)]
+    placed = [
+        replace(stack, affine=_restore_affine(stack, c, f.stack))
+        for stack, c, f in zip(stacks, coarse, fitted, strict=True)
+    ]
+    return [replace(each, stack=stack) for each, stack in zip(fitted, placed, strict=True)], volume
+
+
+def _restore_affine(stack: Stack, coarse: Stack, moved: Stack) -> np.ndarray:
+    """The affine of a stack, moved as its coarse version was."""
+    return moved.affine @ np.linalg.inv(coarse.affine) @ stack.affine
+
+
+def _average_pixels(stack: Stack, voxel: float) -> Stack:
+    """A stack whose pixels are at least nearly as large as a voxel, by averaging."""
+    size = [min(n, round(n * mm / voxel)) for n, mm in zip(stack.voxels.shape[:2], stack.spacing[:2], strict=True)]
+    if size == list(stack.voxels.shape[:2]):
+        return stack
+    scaled = {"size": size, "mode": "bilinear", "antialias": True, "align_corners": False}
+    voxels, measured = (
+        F.interpolate(v.float().permute(2, 0, 1)[None], **scaled)[0].permute(1, 2, 0)  # type: ignore[arg-type]
+        for v in (stack.voxels, stack.is_measured)
+    )
+    ratios = np.array([n / m for n, m in zip(stack.voxels.shape[:2], size, strict=True)])
+    matrix = np.diag([*ratios, 1.0, 1.0])
+    matrix[:2, 3] = (ratios - 1) / 2
+    return replace(stack, voxels=voxels, affine=stack.affine @ matrix, is_measured=measured > 0.99)
+
+
+def _find_counts(each: FittedStack, operator: StackOperator, region: Region | None) -> torch.Tensor:
+    if region is None:
+        return operator.weights
+    return operator.weights * region.sample(each.stack.voxels.shape, each.stack.affine)
+
+
+def _fit_brightness(
+    each: FittedStack, volume: torch.Tensor, affine: np.ndarray, has_field: bool, region: Region | None
+) -> FittedStack:
+    """Fit a stack's field to a volume; ``has_field`` is false for the reference."""
+    if not has_field:
+        return each
+    operator = each.make_operator(volume.shape, affine)
+    counts = _find_counts(each, operator, region)
+    return replace(each, brightness=BrightnessField(each.stack.voxels, operator(volume), counts, each.stack.spacing))
+
+
+def _refit(
+    each: FittedStack,
+    volume: torch.Tensor,
+    affine: np.ndarray,
+    has_field: bool,
+    region: Region | None,
+    moves: bool,
+) -> FittedStack:
+    """Fit a stack to a volume: first its motions, if it ``moves``, then brightness, gains and weights."""
+    operator = each.make_operator(volume.shape, affine)
+    if moves:
+        averaged = operator.average(volume)
+        counts = _find_counts(each, operator, region) * each.weights
+        each = _fit_motions(each, averaged, affine, counts, has_field)
+        operator = each.make_operator(volume.shape, affine)
+    simulated = operator(volume)
+    counts = _find_counts(each, operator, region)
+    voxels = each.stack.voxels
+    missed = each.correct(voxels) - simulated
+    scale = missed[counts > 0].abs().median() * 1.4826 * 3 + 1e-9
+    robust = counts * each.weights / (1 + (missed / scale).square())
+    field = BrightnessField(voxels / each.gains, simulated, robust, each.stack.spacing) if has_field else None
+    flat = voxels if field is None else voxels / field.evaluate(voxels.shape)
+    each = replace(each, brightness=field, gains=estimate_slice_gains(flat, simulated, robust))
+    residuals = measure_residuals(each.correct(voxels), simulated, counts)
+    return replace(each, residuals=residuals, weights=weigh_slices(residuals))
+
+
+def _fit_motions(
+    each: FittedStack, averaged: torch.Tensor, affine: np.ndarray, counts: torch.Tensor, free: bool
+) -> FittedStack:
+    """Fit a stack's motions to a volume, averaged as its slices are: as a whole if it is ``free``, then of slices."""
+    count = len(each.gains)
+    corrected = each.correct(each.stack.voxels)
+
+    def fit(affine_now: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, float]:
+        return estimate_motions(
+            averaged, affine, replace(each.stack, voxels=corrected, affine=affine_now), counts, groups
+        )
+
+    place = each.stack.affine
+    if free:
+        place = fit(place, np.zeros(count, dtype=int))[0][0] @ place
+    best = 1.0
+    motions: np.ndarray | None = None
+    for groups in (np.arange(count) % 2, np.arange(count)):
+        found, left = fit(place, groups)
+        if left < _WORTH * best:
+            best, motions = left, found
+    return replace(each, stack=replace(each.stack, affine=place), slice_motions=motions)

@@ -1,0 +1,128 @@
+"""Rigid motions, fitted to points of a volume by least squares."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch.nn import functional as F
+
+from ..runtime.memory import move_to_device
+
+_STEPS = 20
+_LONGEST = 4.0  # mm and degrees in one step
+_SMALL = 0.01  # mm and degrees: the fit stops after a smaller step
+_OUTLYING = 3.0  # standard deviations of the residual; above, a point counts less
+_FEWEST = 50  # points that a fit needs
+
+
+def make_rigid_matrix(motion: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The matrix (4, 4) of a motion: a translation in mm, and a rotation vector about a centre in degrees."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
+    matrix[:3, 3] = centre + motion[:3] - matrix[:3, :3] @ centre
+    return matrix
+
+
+def sample_linear(channels: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Interpolate channels ``(C, X, Y, Z)`` linearly at positions ``(3, N)`` in voxels: ``(C, N)``. Borders repeat."""
+    last = move_to_device(torch.tensor(channels.shape[1:]) - 1, positions.device).clamp_min(1)
+    grid = (2 * positions / last[:, None] - 1).T.flip(1)[None, None, None].float()
+    return F.grid_sample(channels[None], grid, padding_mode="border", align_corners=True)[0, :, 0, 0]
+
+
+class RigidFit:
+    """Fits the motions of groups of points to a volume, each with a gain of its own.
+
+    Args:
+        volume: ``(X, Y, Z)``.
+        weights: ``(X, Y, Z)``, how much a place of the volume counts, 0 to 1.
+        affine: of the volume, in mm.
+        values: of the points, ``(G, N)`` for G groups.
+        points: ``(G, N, 3)`` in mm.
+        counts: ``(G, N)``, how much each point counts; 0 for points that only fill up a group.
+        centres: of rotation, ``(G, 3)`` in mm.
+    """
+
+    def __init__(
+        self,
+        volume: torch.Tensor,
+        weights: torch.Tensor,
+        affine: np.ndarray,
+        values: torch.Tensor,
+        points: torch.Tensor,
+        counts: torch.Tensor,
+        centres: torch.Tensor,
+    ) -> None:
+        self.channels = torch.stack([volume, *torch.gradient(volume), weights])
+        device = volume.device
+        self.into = move_to_device(torch.from_numpy(np.linalg.inv(affine)), device)
+        self.last = move_to_device(torch.tensor(volume.shape) - 1, device)
+        self.values, self.counts, self.centres = values, counts, centres
+        self.arms = points - centres[:, None]
+
+    def fit(self, motions: torch.Tensor, likely: float = math.inf, steps: int = _STEPS) -> torch.Tensor:
+        """Fit motions ``(G, 6)`` in mm and degrees, from given ones.
+
+        ``likely`` is the standard deviation of a motion; larger motions are penalised. Groups with fewer than 50 points
+        stay.
+        """
+        for _ in range(steps):
+            shown, slopes, counts, _ = self._sample(motions)
+            gain = (counts * shown * self.values).sum(1) / (counts * shown * shown).sum(1).clamp_min(1e-12)
+            missed = self.values - gain[:, None] * shown
+            scale = self._measure_scale(missed, counts)[:, None]
+            robust = counts / (1 + (missed / (_OUTLYING * scale)).square())
+            slopes = torch.cat([gain[:, None, None] * slopes, shown[..., None]], dim=2)
+            normal = torch.einsum("gni,gn,gnj->gij", slopes, robust, slopes)
+            right = torch.einsum("gni,gn,gn->gi", slopes, robust, missed)
+            stiff = torch.zeros_like(right)
+            stiff[:, :6] = (scale / likely).square()
+            right[:, :6] -= stiff[:, :6] * motions
+            size = normal.diagonal(dim1=1, dim2=2)
+            normal = normal + torch.diag_embed(stiff + 1e-7 * size.mean(1, keepdim=True) + 1e-12)
+            step = torch.linalg.solve(normal, right)[:, :6]
+            step = step * (_LONGEST / step.abs().amax(1, keepdim=True).clamp_min(_LONGEST))
+            step = step * (counts.sum(1) >= _FEWEST)[:, None]
+            motions = motions + step
+            if float(step.abs().max()) < _SMALL:
+                break
+        return motions
+
+    def compare(self, motions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The correlation between points and volume in each group ``(G,)``, and the share of points in the volume."""
+        shown, _, counts, share = self._sample(motions)
+        total = counts.sum(1, keepdim=True).clamp_min(1e-12)
+        a, b = (v - (counts * v).sum(1, keepdim=True) / total for v in (shown, self.values))
+        product = (counts * a * b).sum(1)
+        size = ((counts * a * a).sum(1) * (counts * b * b).sum(1)).sqrt()
+        return torch.where(counts.sum(1) >= _FEWEST, product / size.clamp_min(1e-12), 0), share
+
+    def measure_residual(self, motions: torch.Tensor) -> torch.Tensor:
+        """The mean square difference of the points from the volume with the best gain in each group."""
+        shown, _, counts, _ = self._sample(motions)
+        gain = (counts * shown * self.values).sum(1) / (counts * shown * shown).sum(1).clamp_min(1e-12)
+        return (counts * (self.values - gain[:, None] * shown).square()).sum() / counts.sum().clamp_min(1e-12)
+
+    def _sample(self, motions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The volume at the points, its derivatives by the motions, what the points count, and the share in it."""
+        rotations = torch.from_numpy(Rotation.from_rotvec(motions[:, 3:].cpu().numpy(), degrees=True).as_matrix())
+        arms = torch.einsum("gij,gnj->gni", move_to_device(rotations, motions.device), self.arms)
+        world = arms + (self.centres + motions[:, :3])[:, None]
+        at = world @ self.into[:3, :3].T + self.into[:3, 3]
+        inside = ((at >= 0) & (at <= self.last)).all(2)
+        shown, *slopes, weights = sample_linear(self.channels, at.reshape(-1, 3).T).double().reshape(5, *at.shape[:2])
+        counts = self.counts * inside * weights.clamp(0, 1)
+        slope = torch.stack(slopes, dim=2) @ self.into[:3, :3]
+        # A rotation by a small vector w moves an arm r by w x r, so the slope along w is r x slope.
+        turning = torch.linalg.cross(arms, slope) * (math.pi / 180)
+        share = counts.sum(1) / self.counts.sum(1).clamp_min(1e-12)
+        return shown, torch.cat([slope, turning], dim=2), counts, share
+
+    @staticmethod
+    def _measure_scale(missed: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Standard deviation of the residual in each group, from the median of those points that count."""
+        known = torch.where(counts > 0.5, missed.abs(), torch.nan)
+        return (1.4826 * known.nanmedian(dim=1).values).nan_to_num(1.0).clamp_min(1e-9)

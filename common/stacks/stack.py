@@ -1,0 +1,49 @@
+"""A stack of slices, and where it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..physics.gaussian import FWHM_PER_SIGMA
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack of slices of one exam.
+
+    Attributes:
+        voxels: ``(X, Y, Z)``, slices along the last axis.
+        affine: (4, 4) in mm.
+        thickness: of the slices in distances of their centres; less than 1 is a gap.
+        name: its file.
+        is_measured: ``(X, Y, Z)``, false in voxels without a measured value.
+    """
+
+    voxels: torch.Tensor
+    affine: np.ndarray
+    thickness: float
+    name: str
+    is_measured: torch.Tensor
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Distances of the voxels' centres in mm, (3,)."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Direction across the slices, of length 1."""
+        return self.affine[:3, 2] / self.spacing[2]
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the slice profile in mm."""
+        return float(self.thickness * self.spacing[2] / FWHM_PER_SIGMA)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Middle of the field of view in mm, (3,)."""
+        return (self.affine @ [*(np.array(self.voxels.shape) - 1) / 2, 1])[:3]

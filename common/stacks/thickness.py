@@ -1,0 +1,71 @@
+"""How thick the slices of a stack are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+
+from ..physics.gaussian import FWHM_PER_SIGMA
+from .operator import compute_spline_coefficients, sample_spline
+
+_POINTS = 40_000
+_TISSUE = 0.05  # of the brightest, above which points are compared
+_FEWEST = 100  # points that a fit needs
+_WIDTH = 2.5  # standard deviations of a slice's profile on each side, which hold 98.8 % of it
+_RANGE, _TO = (0.5, 2.0), 0.005  # of a thickness in distances of the slices' centres, and how exactly it is found
+
+
+def estimate_thickness(
+    volume: np.ndarray, affine: np.ndarray, stack: np.ndarray, stack_affine: np.ndarray
+) -> float | None:
+    """Find the slice thickness at which a volume, averaged over the slices, correlates best with a stack.
+
+    Args:
+        volume: ``(X, Y, Z)``, fine across the slices of the stack.
+        affine: of the volume, in mm.
+        stack: slices along the last axis.
+        stack_affine: of the registered stack, in mm.
+
+    Returns:
+        Full width at half maximum of a Gaussian, 0.5 to 2 distances of the slices' centres. None if the two have fewer
+        than 100 points in common.
+    """
+    distance = np.linalg.norm(stack_affine[:3, 2])
+    step = np.linalg.norm(affine[:3, :3], axis=0).min() / 2
+    reach = math.ceil(_WIDTH * _RANGE[1] * distance / FWHM_PER_SIGMA / step)
+    along = step * np.arange(-reach, reach + 1)
+    values, points = _draw_tissue_points(stack, stack_affine)
+    world = points[:, :, None] + along * (stack_affine[:3, 2] / distance)[:, None, None]
+    at, inside = _locate(world, np.linalg.inv(affine), volume.shape)
+    if inside.sum() < _FEWEST:
+        return None
+    positions = torch.from_numpy(at[:, inside].reshape(3, -1).astype(np.float32))
+    lines = (
+        sample_spline(compute_spline_coefficients(torch.from_numpy(volume.astype(np.float32))), positions)
+        .reshape(-1, len(along))
+        .double()
+        .numpy()
+    )
+
+    def measure_unlikeness(thickness: float) -> float:
+        weights = np.exp(-((along * FWHM_PER_SIGMA / (thickness * distance)) ** 2) / 2)
+        return -float(np.corrcoef(lines @ weights, values[inside])[0, 1])
+
+    return float(minimize_scalar(measure_unlikeness, bounds=_RANGE, method="bounded", options={"xatol": _TO}).x)
+
+
+def _draw_tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values ``(N,)`` of some voxels of a stack's tissue, drawn at random, and their centres ``(3, N)`` in mm."""
+    bright = np.argwhere(stack > _TISSUE * np.percentile(stack, 99))
+    chosen = bright[np.random.default_rng(0).permutation(len(bright))[:_POINTS]]
+    return stack[tuple(chosen.T)].astype(np.float32), affine[:3, :3] @ chosen.T + affine[:3, 3:]
+
+
+def _locate(world: np.ndarray, into: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels ``(3, N, n)`` at points in mm, by a matrix, and for which N all n lie in a volume of this size."""
+    at = np.einsum("ij,jpn->ipn", into[:3, :3], world) + into[:3, 3][:, None, None]
+    return at, ((at >= 0) & (at <= np.array(size)[:, None, None] - 1)).all(axis=(0, 2))
