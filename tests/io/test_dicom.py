@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from functools import partial
 
 import nibabel as nib
 import numpy as np
