@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -22,7 +23,7 @@ from ...runtime.memory import check_memory
 from ..result_grid import choose_cubes
 from .extremes import find_extremes
 
-_COPIES = 14.0  # counted copies of the cubes of a wanted grid in float32, held at once
+_COPIES = 17.0  # measured copies of the cubes of a wanted grid in float32, held at once, or of a larger network's grid
 _ROUNDING = 1.01  # of voxel sizes
 # Above this share of equal neighbours along each axis, a volume is a label map and not a scan.
 _PIECEWISE = 0.5
@@ -254,16 +255,17 @@ class CheckMemoryd(MapTransform):
             size = self.degradation.compute_hr_size(d[key].shape[1:])
             check_memory(size, self.copies, torch.device("cpu"), f"{file}: its result", _advise_memory)
             if self.spacing is not None or self.grid_file is not None:
-                self._check_grid(d[key], file)
+                self._check_grid(d[key], file, size)
         return d
 
-    def _check_grid(self, scan: Any, file: Any) -> None:
-        """Refuse a wanted grid, or warn that it is finer than the network's."""
+    def _check_grid(self, scan: Any, file: Any, made_size: Sequence[int]) -> None:
+        """Refuse a wanted grid, or warn that it is finer than the network's, which has ``made_size`` voxels."""
         affine = np.asarray(scan.affine, dtype=np.float64)
         try:
             size, grid = choose_cubes(scan.shape[1:], affine, self.spacing, self.grid_file)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
+        size = max(size, made_size, key=math.prod)
         check_memory(size, _COPIES, torch.device(self.device), f"{file}: its result", _advise_memory)
         cube, made = voxel_sizes(grid)[0], voxel_sizes(self.degradation.compute_hr_affine(affine)).max()
         if cube * _ROUNDING < made:
