@@ -265,7 +265,7 @@ class CheckMemoryd(MapTransform):
             size, grid = choose_cubes(scan.shape[1:], affine, self.spacing, self.grid_file)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
-        size = max(size, made_size, key=math.prod)
+        size = max(size, tuple(made_size), key=math.prod)
         check_memory(size, _COPIES, torch.device(self.device), f"{file}: its result", _advise_memory)
         cube, made = voxel_sizes(grid)[0], voxel_sizes(self.degradation.compute_hr_affine(affine)).max()
         if cube * _ROUNDING < made:
