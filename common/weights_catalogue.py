@@ -159,13 +159,17 @@ def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Seque
     return [offer for offer in offers if bundle is not None or offer.free is None]
 
 
-def rank_choices(affine: np.ndarray, offers: Sequence[Offer], guided: bool) -> list[Choice]:
+def rank_choices(
+    affine: np.ndarray, offers: Sequence[Offer], guided: bool, wanted: float | None = None
+) -> list[Choice]:
     """Rank the weights for a scan: first those trained for its spacing, then those that make its voxels cubic.
 
     Args:
         affine: 4x4, voxel to world of the scan, in mm.
         offers: the weights to choose from.
         guided: whether there is a guide.
+        wanted: size of cubes to which results are resampled, in mm. Then weights whose voxels are as fine rank before
+            those that make voxels cubic, the smallest scale first. None to leave results as they are.
 
     Raises:
         ValueError: when the slice axis or the scale is unclear for all of them.
@@ -197,7 +201,8 @@ def rank_choices(affine: np.ndarray, offers: Sequence[Offer], guided: bool) -> l
         unknown = choice.offer.ranges.count(None)
         # Among scales that give similar voxels the smallest: slices must not become finer than pixels.
         scale = math.prod(choice.offer.scale)
-        return choice.excess > WITHIN, round(choice.anisotropy, 2), unknown, round(choice.excess, 2), scale
+        missed = choice.anisotropy if wanted is None else max(WITHIN, max(choice.spacing[1]) / wanted)
+        return choice.excess > WITHIN, round(missed, 2), unknown, round(choice.excess, 2), scale
 
     return sorted(choices, key=compute_rank)
 

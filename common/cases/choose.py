@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from nibabel.affines import voxel_sizes
 
 from ..data.case import Case
+from ..io.images import open_image
 from ..runtime.distributed import print_once
+from ..transforms.result_grid import choose_cubes
 from ..transforms.scan.acquired import compute_acquired_affine
 from ..weights_catalogue import Choice, Offer, format_spacing, list_offers, rank_choices, rank_self_trained
 
@@ -40,13 +44,12 @@ def find_offers(
         FileNotFoundError, ValueError: as :func:`common.weights_catalogue.list_offers`; or when options do not fit
         together.
     """
-    known, stacks = [], None
+    known, stacks, spacing = [], None, override.get("spacing")
+    if spacing is not None and not (type(spacing) in (int, float) and 0 < spacing < math.inf):
+        raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
     if together:
         # The overlay of model.pt; the bundle finds the other weights itself.
         stacks = list_offers(STACKS, override, options)[0]
-        spacing = stacks.overrides.get("spacing")
-        if spacing is not None and not (isinstance(spacing, int | float) and 0 < spacing):
-            raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
         # Keys that only this bundle has do not apply to single scans.
         override = {
             key: value
@@ -87,6 +90,7 @@ def choose_weights(
                 f"was trained. Use it by --bundle {offer.bundle.name}, or let training-range write them."
             )
     missing = [offer for offer in offers if not offer.is_available]
+    grid = next(([offer.overrides.get(key) for key in ("spacing", "grid_file")] for offer in there), [None, None])
     for case in cases:
         if case.problem is not None:
             continue
@@ -96,9 +100,13 @@ def choose_weights(
                 continue
             affine, shape = case.read_grid()
             if "image_matrix" in case:
-                affine = compute_acquired_affine(affine, shape, case["image_matrix"])
-            choices = rank_choices(affine, there, guided)
+                affine, shape = compute_acquired_affine(affine, shape, case["image_matrix"]), case["image_matrix"]
+            cubes = choose_cubes(shape, affine, *grid)[1] if any(grid) else None
+            choices = rank_choices(affine, there, guided, None if cubes is None else voxel_sizes(cubes)[0])
             case.choice = next((choice for choice in choices if requested or choice.doubt is None), None)
+            if case.choice is not None and cubes is not None:
+                after = voxel_sizes(cubes if grid[1] is None else open_image(grid[1]).affine)
+                case.choice = replace(case.choice, spacing=(case.choice.spacing[0], tuple(after.tolist())))
             if case.choice is None:
                 trained: list[Choice] = []
                 with contextlib.suppress(ValueError):  # they are only a hint

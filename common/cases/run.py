@@ -22,6 +22,7 @@ from ..engines.evaluator import CasesFailedError
 from ..errors import find_first_cause
 from ..handlers.results import get_log_path, log_case
 from ..io.files import check_room
+from ..io.images import open_image
 from ..io.naming import find_root_cause, make_label_path, make_result_path, make_series_path
 from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
@@ -41,14 +42,17 @@ def check_disk_space(cases: Sequence[Case], output: Path) -> None:
     for case in cases:
         if case.problem is None:
             before, after = map(math.prod, case.choice.spacing)
+            ratio = before / after
             series = case.series.get(case["image"])
             stored = [case["image"]] if series is None else series.files
             volumes = 1 if series else count_volumes(case["image"])
             voxels = math.prod(case.read_grid()[1]) * volumes
+            if grid_file := case.choice.offer.overrides.get("grid_file"):
+                ratio = math.prod(open_image(grid_file).shape[:3]) * volumes / voxels
             # A compressed result has about as many bytes a voxel as a compressed scan. Half of it is certainly needed.
-            size = min(sum(Path(file).stat().st_size for file in stored), voxels) * before / after / 2
+            size = min(sum(Path(file).stat().st_size for file in stored), voxels) * ratio / 2
             # The results of volumes are there until they are joined; a derived series has 2 bytes a voxel.
-            files += size * (1 + (volumes > 1)) + (2 * voxels * before / after if series else 0)
+            files += size * (1 + (volumes > 1)) + (2 * voxels * ratio if series else 0)
             with case.catch_problem():
                 check_room(output, size, files)
 

@@ -37,6 +37,9 @@ def super_resolve(
     derived series in <name>_dicom. A 4-D scan is done volume by volume, and its result has all volumes. Under torchrun
     each process takes its share of the scans.
 
+    --spacing 0.8 makes cubes of 0.8 mm over the scan's field of view. --grid_file FILE puts the result on the grid of a
+    file. The nearest weights that are as fine make the result, which is then resampled and made to agree with the scan.
+
     --together combines several thick stacks of one exam into one volume. Its voxels are cubic, and its axes are those
     of the first stack. A stack that does not fit the first is left out with a warning.
 

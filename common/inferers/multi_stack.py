@@ -174,7 +174,8 @@ class StacksInferer(Inferer):
                 "Reversed": round(found.reversal, 4),
             }
             if reason is None:
-                accepted.append(replace(stack, affine=found.matrix @ stack.affine))
+                place = found.matrix @ stack.affine
+                accepted.append(replace(stack, affine=place, deformation=found.deformation))
             else:
                 self.report[stack.name]["LeftOut"] = reason
                 warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
@@ -216,8 +217,7 @@ class StacksInferer(Inferer):
                 whole = each.correct(whole)
             with begin_part(i + 1, len(fitted) + 2):
                 volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel)
-            places = GaussianProfile((1, 1, volume.shape[2] / whole.shape[2])).compute_hr_affine(each.stack.affine)
-            resampling = SplineResampling(volume.shape, size, np.linalg.inv(places) @ affine)
+            resampling = each.stack.make_resampling(volume.shape, size, affine)
             thin.append(resampling(volume))
             unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
             inside.append(resampling.find_inside(volume.device) & ~torch.from_numpy(unmeasured).to(volume.device))

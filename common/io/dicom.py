@@ -16,6 +16,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from ..runtime.distributed import print_once
@@ -255,7 +256,7 @@ def write_derived_series(
 
     Args:
         series: the source of the result.
-        result: NIfTI file, with the axes of :func:`write_nifti`.
+        result: NIfTI file, with the axes of :func:`write_nifti`, or on any other grid.
         folder: created if it is missing. The series becomes a folder in it, named by the new SeriesInstanceUID. Older
             derived series of some of these images in it are then removed.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
@@ -264,17 +265,18 @@ def write_derived_series(
         The folder of the new series.
 
     Raises:
-        ValueError: when the result was not made from this series, or has voxels that are not finite.
+        ValueError: when the result has voxels that are not finite.
     """
     image: Any = nib.load(result)
     try:
         affine = _restore_affine(image.affine, series.affine)
+        factors = np.round(voxel_sizes(series.affine) / voxel_sizes(affine), 6)
         voxels = np.asanyarray(image.dataobj).T
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
             series_folder = Path(part) / "series"
             series_folder.mkdir()
-            uid = write_series(series_folder, voxels, affine, series.headers, bundle, series.part)
+            uid = write_series(series_folder, voxels, affine, factors, series.headers, bundle, series.part)
             new = series_folder.rename(Path(folder) / uid)
     except ValueError as error:
         raise ValueError(f"{result}: {error}") from None
@@ -408,15 +410,12 @@ def _restore_affine(affine: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Restore a result's affine in float64; NIfTI keeps only 24 bits.
 
     The result's voxels lie at simple fractions of the source's voxels. These fractions are found, and multiplied by
-    the source's exact affine.
-
-    Raises:
-        ValueError: when the axes are not the source's axes.
+    the source's exact affine. If the axes are not the source's axes, the affine is returned as it is.
     """
     index = np.linalg.solve(source, affine)
     axes = index[:3, :3]
     if np.abs(axes - np.diag(np.diag(axes))).max() > 1e-3 or np.diag(axes).min() <= 0:
-        raise ValueError("the axes are not those of the DICOM series, expected a result made from it.")
+        return np.asarray(affine, dtype=np.float64)
     simple = np.vectorize(lambda number: float(Fraction(number).limit_denominator(64)))(index)
     rounding = np.array([1e-6, 1e-6, 1e-6, 1e-4])  # of an axis, and of a position, in voxels
     return source @ np.where(np.abs(simple - index) < rounding, simple, index)

@@ -13,7 +13,7 @@ from ..runtime.progress import begin_part
 from .brightness import BrightnessField, estimate_slice_gains
 from .combination import combine_in_k_space
 from .least_squares import enforce_data_consistency
-from .operator import SplineResampling, StackOperator
+from .operator import StackOperator
 from .registration import Region
 from .slices import estimate_motions, measure_residuals, weigh_slices
 from .stack import Stack
@@ -51,8 +51,9 @@ class FittedStack:
 
     def make_operator(self, size: Sequence[int], affine: np.ndarray) -> StackOperator:
         """The operator from a volume of this size and affine to the stack; its weights are without those of slices."""
-        known = self.stack.voxels.shape, self.stack.affine, self.stack.thickness, self.slice_motions
-        operator = StackOperator(size, affine, *known, self.stack.voxels.device)
+        stack = self.stack
+        known = stack.voxels.shape, stack.affine, stack.thickness, self.slice_motions, stack.deformation
+        operator = StackOperator(size, affine, *known, stack.voxels.device)
         operator.weights *= self.stack.is_measured
         return operator
 
@@ -103,13 +104,9 @@ def fit_stacks(
     for stack in coarse:
         ones = torch.ones(stack.voxels.shape[2], device=device)
         fitted.append(FittedStack(stack, None, None, ones, ones, torch.full_like(ones, torch.nan)))
-    starts, inside = [], []
-    for stack in coarse:
-        places = np.linalg.inv(stack.affine) @ affine
-        resampling = SplineResampling(stack.voxels.shape, size, places)
-        starts.append(resampling(stack.voxels))
-        inside.append(resampling.find_inside(device))
-    start = starts[0]
+    resamplings = [stack.make_resampling(stack.voxels.shape, size, affine) for stack in coarse]
+    inside = [resampling.find_inside(device) for resampling in resamplings]
+    start = resamplings[0](coarse[0].voxels)
     for i in range(_ROUNDS):
         with begin_part(i, _ROUNDS):
             if i == 0:
@@ -117,10 +114,8 @@ def fit_stacks(
             operators = [each.make_operator(size, affine) for each in fitted]
             corrected = []
             for each in fitted:
-                places = np.linalg.inv(each.stack.affine) @ affine
-                corrected.append(
-                    SplineResampling(each.stack.voxels.shape, size, places)(each.correct(each.stack.voxels))
-                )
+                resampling = each.stack.make_resampling(each.stack.voxels.shape, size, affine)
+                corrected.append(resampling(each.correct(each.stack.voxels)))
             profiles = [o.across for o in operators], [o.sigma for o in operators], [0.02] * len(fitted)
             start = combine_in_k_space(corrected, inside, *profiles)
             volume = reconstruct(start, affine, fitted, [_VARIANCE] * len(fitted), error=_ERROR)

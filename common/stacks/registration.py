@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..physics.gaussian import FWHM_PER_SIGMA, make_gaussian_spectrum
 from ..runtime.memory import move_to_device
+from .deformation import Deformation, fit_deformation
 from .operator import make_cubic_grid
 from .rigid import RigidFit, make_rigid_matrix, sample_linear
 from .stack import Stack
@@ -26,6 +27,7 @@ _COMPARED = 3.0  # mm, standard deviation of the window in which contrasts are c
 _BORDER = 2  # voxels of tissue next to air, which are an edge in any contrast
 _REVERSED = -0.3  # local correlation below which bright and dark are reversed
 _FEWEST = 200  # voxels
+_WORTH = 0.01  # increase of the correlation for which a deformation is used
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Registration:
     Attributes:
         motion: translation along the axes of the world in mm, and rotation vector in degrees, (6,).
         matrix: (4, 4) in mm; multiply the moving stack's affine by it from the left.
+        deformation: of the moving stack, after the matrix; None where it does not help.
         correlation: of the locally standardised stacks, before and after.
         overlap: share of the tissue of the smaller one that both show.
         volume: that both show, in ml.
@@ -58,6 +61,7 @@ class Registration:
 
     motion: np.ndarray
     matrix: np.ndarray
+    deformation: Deformation | None
     correlation: tuple[float, float]
     overlap: float
     volume: float
@@ -102,16 +106,34 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None) -
     correlation, share = (float(v) for v in fit.compare(fitted[order[0]][None]))
     motion = motions[0].numpy()
     matrix = make_rigid_matrix(motion, centre)
+    deformation = _deform(fit, fitted[order[0]])
+    if deformation is not None:
+        fit.deformation = deformation
+        correlation = float(fit.compare(fitted[order[0]][None])[0])
     seen = share * float(views[1].tissue.sum())
     smaller = min(float(weights.sum()), float(views[1].tissue.sum()))
     return Registration(
         motion,
         matrix,
+        deformation,
         (before, correlation),
         min(1.0, seen / max(smaller, 1.0)),
         seen * _LEVELS[-1][0] ** 3 / 1000,
         _measure_reversal(views[0], views[1], matrix, weights),
     )
+
+
+def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:
+    """The deformation after a motion, or None if points that it was not fitted to gain less than 0.01."""
+    held = torch.arange(fit.counts.shape[1], device=fit.counts.device) % 3 == 0
+    points = fit.move_points(motion[None])[0].T
+    deformation = fit_deformation(
+        fit.channels, fit.affine, points[:, ~held], fit.values[0, ~held], fit.counts[0, ~held]
+    )
+    other = fit.select(held)
+    before = float(other.compare(motion[None])[0])
+    other.deformation = deformation
+    return deformation if float(other.compare(motion[None])[0]) > before + _WORTH else None
 
 
 def _find_centre(weights: torch.Tensor, affine: np.ndarray) -> np.ndarray:

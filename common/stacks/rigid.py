@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +46,7 @@ class RigidFit:
         points: ``(G, N, 3)`` in mm.
         counts: ``(G, N)``, how much each point counts; 0 for points that only fill up a group.
         centres: of rotation, ``(G, 3)`` in mm.
+        deformation: of the points, after the motion.
     """
 
     def __init__(
@@ -55,12 +58,15 @@ class RigidFit:
         points: torch.Tensor,
         counts: torch.Tensor,
         centres: torch.Tensor,
+        deformation: Any = None,
     ) -> None:
         self.channels = torch.stack([volume, *torch.gradient(volume), weights])
         device = volume.device
+        self.affine = affine
         self.into = move_to_device(torch.from_numpy(np.linalg.inv(affine)), device)
         self.last = move_to_device(torch.tensor(volume.shape) - 1, device)
         self.values, self.counts, self.centres = values, counts, centres
+        self.deformation = deformation
         self.arms = points - centres[:, None]
 
     def fit(self, motions: torch.Tensor, likely: float = math.inf, steps: int = _STEPS) -> torch.Tensor:
@@ -100,6 +106,16 @@ class RigidFit:
         size = ((counts * a * a).sum(1) * (counts * b * b).sum(1)).sqrt()
         return torch.where(counts.sum(1) >= _FEWEST, product / size.clamp_min(1e-12), 0), share
 
+    def select(self, which: torch.Tensor) -> RigidFit:
+        """The same fit with some of the points, ``which`` (N,)."""
+        other = copy.copy(self)
+        other.values, other.counts, other.arms = self.values[:, which], self.counts[:, which], self.arms[:, which]
+        return other
+
+    def move_points(self, motions: torch.Tensor) -> torch.Tensor:
+        """The points after motions, ``(G, N, 3)`` in mm, without the deformation."""
+        return self._turn(motions) + (self.centres + motions[:, :3])[:, None]
+
     def measure_residual(self, motions: torch.Tensor) -> torch.Tensor:
         """The mean square difference of the points from the volume with the best gain in each group."""
         shown, _, counts, _ = self._sample(motions)
@@ -108,9 +124,10 @@ class RigidFit:
 
     def _sample(self, motions: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The volume at the points, its derivatives by the motions, what the points count, and the share in it."""
-        rotations = torch.from_numpy(Rotation.from_rotvec(motions[:, 3:].cpu().numpy(), degrees=True).as_matrix())
-        arms = torch.einsum("gij,gnj->gni", move_to_device(rotations, motions.device), self.arms)
+        arms = self._turn(motions)
         world = arms + (self.centres + motions[:, :3])[:, None]
+        if self.deformation is not None:
+            world = world + self.deformation.displace(world.reshape(-1, 3).T).T.reshape(world.shape)
         at = world @ self.into[:3, :3].T + self.into[:3, 3]
         inside = ((at >= 0) & (at <= self.last)).all(2)
         shown, *slopes, weights = sample_linear(self.channels, at.reshape(-1, 3).T).double().reshape(5, *at.shape[:2])
@@ -120,6 +137,11 @@ class RigidFit:
         turning = torch.linalg.cross(arms, slope) * (math.pi / 180)
         share = counts.sum(1) / self.counts.sum(1).clamp_min(1e-12)
         return shown, torch.cat([slope, turning], dim=2), counts, share
+
+    def _turn(self, motions: torch.Tensor) -> torch.Tensor:
+        """The arms from the centres to the points, after the rotations."""
+        rotations = torch.from_numpy(Rotation.from_rotvec(motions[:, 3:].cpu().numpy(), degrees=True).as_matrix())
+        return torch.einsum("gij,gnj->gni", move_to_device(rotations, motions.device), self.arms)
 
     @staticmethod
     def _measure_scale(missed: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

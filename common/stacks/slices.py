@@ -65,6 +65,7 @@ def estimate_motions(
         move_to_device(points, device),
         move_to_device(there, device) * counts[index].double(),
         move_to_device(centres, device),
+        stack.deformation,
     )
     still = torch.zeros(number, 6, dtype=torch.float64, device=device)
     motions = fit.fit(still, likely=_LIKELY)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..physics.gaussian import FWHM_PER_SIGMA
+from .deformation import Deformation
+from .operator import SplineResampling
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Stack:
         thickness: of the slices in distances of their centres; less than 1 is a gap.
         name: its file.
         is_measured: ``(X, Y, Z)``, false in voxels without a measured value.
+        deformation: of the points where the affine puts the voxels; None for none.
     """
 
     voxels: torch.Tensor
@@ -27,6 +31,7 @@ class Stack:
     thickness: float
     name: str
     is_measured: torch.Tensor
+    deformation: Deformation | None = None
 
     @property
     def spacing(self) -> np.ndarray:
@@ -47,3 +52,12 @@ class Stack:
     def centre(self) -> np.ndarray:
         """Middle of the field of view in mm, (3,)."""
         return (self.affine @ [*(np.array(self.voxels.shape) - 1) / 2, 1])[:3]
+
+    def make_resampling(self, thin: Sequence[int], size: Sequence[int], affine: np.ndarray) -> SplineResampling:
+        """The resampling of a volume of size ``thin`` over the stack's field of view to a grid of this affine."""
+        factors = [n / m for n, m in zip(thin, self.voxels.shape, strict=True)]
+        matrix = np.diag([*(1 / np.array(factors)), 1.0])
+        matrix[:3, 3] = (1 / np.array(factors) - 1) / 2
+        own = self.affine @ matrix
+        displace = None if self.deformation is None else self.deformation.convert_to_voxels(own, inverse=True)
+        return SplineResampling(thin, size, np.linalg.inv(own) @ affine, displace)

@@ -11,6 +11,7 @@ from .registration.guide import ResampleGuided, ShiftGuided
 from .registration.misalignment import RandMisalignd
 from .registration.placement import find_misplacement
 from .registration.register import RegisterHRd, RegisterLRd, register_guide
+from .result_grid import ResampleResultd, choose_cubes
 from .scan.acquired import AcquiredMatrixd
 from .scan.check import CheckHeaderd, CheckMemoryd, CheckVoxelsd, ResizePlanesd
 from .scan.interleaved import EvenSlicesd

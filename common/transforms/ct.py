@@ -281,6 +281,7 @@ class CheckThickSlicesd(MapTransform):
         scale: thin slices per thick slice, more than 1; whole or not without ``models``. Or [1, 1, n] of a training.
         models: folder of weights with their overlays. Messages name the overlay that fits. None for training.
         allow_missing_keys: whether an entry may lack a key.
+        spacing: of the cubes to which results are resampled, in mm, so that they may be coarser; None for no such.
     """
 
     def __init__(
@@ -289,8 +290,10 @@ class CheckThickSlicesd(MapTransform):
         scale: float | Sequence[float],
         models: str | os.PathLike | None = None,
         allow_missing_keys: bool = False,
+        spacing: float | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.spacing = spacing
         self.scale, self.models = scale if isinstance(scale, (int, float)) else get_slice_factor(scale), models
         if models is not None:
             check_slice_factor(self.scale)
@@ -315,7 +318,7 @@ class CheckThickSlicesd(MapTransform):
                 f"{finding}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. "
                 f"{self._advise_scale(thickness, pixel)}"
             )
-        if result > _ALIKE * pixel * _ROUNDING:
+        if result > max(_ALIKE * pixel, self.spacing or 0) * _ROUNDING:
             warnings.warn(
                 f"{finding}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
                 f"{self._advise_scale(thickness, pixel)}",

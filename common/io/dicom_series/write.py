@@ -67,6 +67,7 @@ def write_series(
     folder: Path,
     voxels: np.ndarray,
     affine: np.ndarray,
+    factors: Sequence[float],
     headers: Sequence[Dataset],
     bundle: Mapping[str, Any],
     part: str = "",
@@ -77,6 +78,7 @@ def write_series(
         folder: an empty folder; files are named 0001.dcm, 0002.dcm, ...
         voxels: ``(slices, rows, columns)``, any real type, in the units of the source.
         affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm).
+        factors: voxel sizes of the source over those of the volume.
         headers: headers of the source series, in the order of its slices.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
         part: name of the source's part, such as "echo 2, TE 90 ms"; empty for a whole series.
@@ -89,8 +91,6 @@ def write_series(
     """
     first, last = headers[0], headers[-1]
     dtype, slope, intercept = _choose_encoding(voxels, *_choose_rescale(headers))
-    scanned = first.Columns, first.Rows, len(headers)
-    factors = [out / n for out, n in zip(voxels.shape[::-1], scanned, strict=True)]
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = voxel_sizes(lps)
     template = _Template(headers, bundle, _describe_change(factors, spacing), part)

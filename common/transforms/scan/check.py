@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -12,14 +13,18 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Spacingd
+from nibabel.affines import voxel_sizes
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
 from ...degradations import Degradation
 from ...io.read import check_header
 from ...runtime.memory import check_memory
+from ..result_grid import choose_cubes
 from .extremes import find_extremes
 
+_COPIES = 17.0  # measured copies of the cubes of a wanted grid in float32, held at once, or of a larger network's grid
+_ROUNDING = 1.01  # of voxel sizes
 # Above this share of equal neighbours along each axis, a volume is a label map and not a scan.
 _PIECEWISE = 0.5
 # In sparse volumes each voxel counts. Along an axis across thin labels, such as points or a centerline, voxels have few
@@ -213,19 +218,21 @@ def _find_last_finite(mask: np.ndarray, finite: np.ndarray, axis: int) -> np.nda
 
 
 class CheckMemoryd(MapTransform):
-    """Refuse scans whose results do not fit into the free main memory.
+    """Refuse scans whose results do not fit into the free memory, or cannot have the wanted grid.
 
     On a CPU four volumes of the result's size are needed, in float32: at the peak, 4.4 were measured for udean_window
     and ct_guided. On a GPU main memory holds three at the end.
 
     Args:
-        keys: of volumes ``(1, X, Y, Z)``.
-        degradation: from the result to the scan.
+        keys: of volumes ``(1, X, Y, Z)`` with an affine.
+        degradation: from the network's result to the scan.
         device: where the network runs.
         allow_missing_keys: whether an entry may lack a key.
+        spacing, grid_file: the wanted grid, as for :class:`ResampleResultd`.
 
     Raises:
-        ValueError: when a result does not fit; the message names the file.
+        FileNotFoundError, ValueError: when a result does not fit, or as :func:`choose_cubes`; the message names the
+            scan's file.
     """
 
     def __init__(
@@ -234,9 +241,12 @@ class CheckMemoryd(MapTransform):
         degradation: Degradation,
         device: torch.device | str,
         allow_missing_keys: bool = False,
+        spacing: float | None = None,
+        grid_file: str | os.PathLike | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.degradation, self.copies = degradation, 4.0 if torch.device(device).type == "cpu" else 3.0
+        self.degradation, self.device, self.spacing, self.grid_file = degradation, device, spacing, grid_file
+        self.copies = 4.0 if torch.device(device).type == "cpu" else 3.0
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -244,11 +254,30 @@ class CheckMemoryd(MapTransform):
             file = d[key].meta.get("filename_or_obj", key)
             size = self.degradation.compute_hr_size(d[key].shape[1:])
             check_memory(size, self.copies, torch.device("cpu"), f"{file}: its result", _advise_memory)
+            if self.spacing is not None or self.grid_file is not None:
+                self._check_grid(d[key], file, size)
         return d
+
+    def _check_grid(self, scan: Any, file: Any, made_size: Sequence[int]) -> None:
+        """Refuse a wanted grid, or warn that it is finer than the network's, which has ``made_size`` voxels."""
+        affine = np.asarray(scan.affine, dtype=np.float64)
+        try:
+            size, grid = choose_cubes(scan.shape[1:], affine, self.spacing, self.grid_file)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        size = max(size, tuple(made_size), key=math.prod)
+        check_memory(size, _COPIES, torch.device(self.device), f"{file}: its result", _advise_memory)
+        cube, made = voxel_sizes(grid)[0], voxel_sizes(self.degradation.compute_hr_affine(affine)).max()
+        if cube * _ROUNDING < made:
+            warnings.warn(
+                f"{file}: voxels of {cube:.3g} mm are finer than the weights make, {made:.3g} mm; the rest is "
+                "interpolation.",
+                stacklevel=2,
+            )
 
 
 def _advise_memory(_: float) -> str:
-    return "free some, crop the scan, or use a larger machine"
+    return "free some, crop the scan, give a larger --spacing, or use a larger machine"
 
 
 class ResizePlanesd(MapTransform):

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from nibabel.orientations import io_orientation
 from scipy import ndimage
 
 from ..labels import sample_nearest
@@ -273,22 +272,12 @@ def restore_extremes(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta
     if _KEPT not in meta:
         return
     kept = _unpack_arrays(meta)
-    extreme, values = kept["extreme"], np.zeros(kept["extreme"].shape, np.float32)
-    values[extreme] = kept["values"]
-    to_scan = np.linalg.solve(np.asarray(kept["affine"], np.float64), np.asarray(affine, np.float64))
-    # Half-way between two voxels, the one further left, posterior or inferior is taken, in any storage order.
-    forwards = io_orientation(kept["affine"])[:, 1]
-    nearest = []
-    for axis, size in enumerate(extreme.shape):
-        index = to_scan[axis, axis] * np.arange(result.shape[axis]) + to_scan[axis, 3]
-        index = np.ceil(index - 0.501) if forwards[axis] > 0 else np.floor(index + 0.501)
-        nearest.append(index.astype(int).clip(0, size - 1))
-    x, y, z = nearest
-    for k, plane_of in enumerate(z):
-        plane = extreme[..., plane_of][x][:, y]
-        if plane.any():
-            within = values[..., plane_of][x][:, y][plane]
-            result[..., k][plane] = convert_type(within, result.dtype)
+    values = np.zeros(kept["extreme"].shape, np.float32)
+    values[kept["extreme"]] = kept["values"]
+    extreme, values = (
+        sample_nearest(volume, kept["affine"], result.shape, np.asarray(affine)) for volume in (kept["extreme"], values)
+    )
+    result[extreme] = convert_type(values[extreme], result.dtype)
 
 
 def convert_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -1,0 +1,144 @@
+"""The grid that a user wants for a result: cubes of a size, or the grid of a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
+from scipy.ndimage import gaussian_filter
+
+from ..degradations import Degradation, GaussianProfile, read_profile_width
+from ..io.images import open_image
+from ..metrics.data_consistency import measure_consistency_error
+from ..physics.gaussian import FWHM_PER_SIGMA
+from ..physics.noise import estimate_noise_in_air
+from ..stacks import SplineResampling, enforce_data_consistency, make_cubic_grid
+from .scan.volume import ORIENTATION, attach_meta, reorient_volume
+
+_FINEST = 10  # cubes across the scan's finest voxel; more are a mistake of units
+_WIDTHS = (0.5, 2.0)  # slice thickness over slice distance that is believed
+_NOISE, _MODEL = 2.0, 0.004  # factor on the noise, and standard deviation of the operator's error
+
+
+def choose_cubes(
+    size: Sequence[int], affine: np.ndarray, spacing: float | None, grid_file: str | os.PathLike | None
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """Size and affine of the grid of cubes on which a result is made to agree with its scan.
+
+    Args:
+        size, affine: of the scan, in mm.
+        spacing: edge of the cubes in mm; None for the smallest voxel size of the file.
+        grid_file: file whose field of view the cubes fill, along its axes; None for the scan's.
+
+    Raises:
+        FileNotFoundError, ValueError: when the file cannot be read or lies outside of the scan, or the spacing is no
+            size of voxels finer than the scan's.
+    """
+    sizes = voxel_sizes(affine)
+    if spacing is not None:
+        is_number = isinstance(spacing, int | float) and not isinstance(spacing, bool)
+        if not (is_number and sizes.min() / _FINEST <= spacing < sizes.max()):
+            raise ValueError(
+                f"--spacing is {spacing!r}, expected mm from {sizes.min() / _FINEST:.3g} to below {sizes.max():.3g}, "
+                f"as the voxels of the scan are {' x '.join(f'{mm:.3g}' for mm in sizes)} mm."
+            )
+    if grid_file is None:
+        return make_cubic_grid(size, affine, float(spacing))  # type: ignore[arg-type]
+    file = open_image(grid_file)
+    grid = np.asarray(file.affine, dtype=np.float64)
+    if not SplineResampling(file.shape[:3], size, np.linalg.inv(grid) @ affine).find_inside().any():
+        raise ValueError(f"--grid_file {grid_file}: its grid lies outside of the scan; name a file that overlaps.")
+    return make_cubic_grid(file.shape[:3], grid, float(spacing or voxel_sizes(grid).min()))
+
+
+class ResampleResultd(MapTransform):
+    r"""Give a network's result its affine, or bring it to a wanted grid and make it agree with its scan there.
+
+    With R the cubic splines from the wanted cubes to the network's grid, and A the degradation, cubes x are found with
+
+    .. math:: A\,R\,x = y
+
+    by :func:`common.stacks.enforce_data_consistency`, from the network's result, blurred if the cubes are coarser.
+    Where the cubes do not reach, R x is the network's result. The slices' profile is as wide as the protocol says. If
+    the degradation is not linear, the result is only resampled. If the file's voxels are no cubes, splines sample the
+    cubes there; voxels outside of the scan are 0. "consistency_error" becomes that of the new result.
+
+    Args:
+        keys: of results ``(1, X, Y, Z)``, normalised as the scan, before :class:`RestoreVolumed`.
+        degradation: from the network's result to the scan.
+        spacing, grid_file: as for :func:`choose_cubes`; None for the network's grid.
+        reference: key of the scan ``(1, X, Y, Z)``, from :class:`LoadScand`.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        degradation: Degradation,
+        spacing: float | None = None,
+        grid_file: str | os.PathLike | None = None,
+        reference: str = "image",
+    ) -> None:
+        super().__init__(keys)
+        self.degradation, self.reference = degradation, reference
+        self.spacing, self.grid_file = spacing, grid_file
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        scan = d[self.reference]
+        scan_affine = np.asarray(scan.affine, dtype=np.float64)
+        for key in self.key_iterator(d):
+            volume = torch.as_tensor(d[key]).detach()
+            affine: Any = self.degradation.compute_hr_affine(scan_affine)
+            if self.spacing is not None or self.grid_file is not None:
+                cubes = choose_cubes(scan.shape[1:], scan_affine, self.spacing, self.grid_file)
+                volume, d["consistency_error"] = self._make_cubes(volume[0].float(), affine, scan, *cubes)
+                volume, affine = volume[None], cubes[1]
+            if self.grid_file is not None:
+                file = open_image(self.grid_file)
+                grid = np.asarray(file.affine, dtype=np.float64)
+                to_file = SplineResampling(volume.shape[1:], file.shape[:3], np.linalg.inv(affine) @ grid)
+                # RestoreVolumed turns axes from the scan's order back to that of its file.
+                volume, affine = reorient_volume(to_file(volume[0])[None], grid, scan.meta[ORIENTATION].numpy())
+            d[key] = attach_meta(volume, torch.as_tensor(affine), getattr(d[key], "meta", {}))
+        return d
+
+    def _make_cubes(
+        self, made: torch.Tensor, made_affine: np.ndarray, scan: MetaTensor, size: Sequence[int], affine: np.ndarray
+    ) -> tuple[torch.Tensor, float]:
+        """Resample a network's result to cubes that agree with the scan; return also their data consistency error."""
+        degradation, measured = self.degradation, scan.as_tensor()[0].to(made)
+        width = read_profile_width(scan[None])
+        if isinstance(degradation, GaussianProfile) and width and _WIDTHS[0] <= width <= _WIDTHS[1]:
+            degradation = GaussianProfile(degradation.factors, width)
+        mm, voxel = voxel_sizes(made_affine), voxel_sizes(affine)[0]
+        sigmas = np.sqrt(np.maximum(voxel**2 - mm**2, 0)) / FWHM_PER_SIGMA / mm
+        blurred = torch.from_numpy(gaussian_filter(made.cpu().numpy(), sigmas, mode="nearest")).to(made)
+        volume = SplineResampling(made.shape, size, np.linalg.inv(made_affine) @ affine)(blurred)
+        operator: Any = _Composition(degradation.to(made.device), size, made.shape, np.linalg.inv(affine) @ made_affine)
+        rest = made * ~operator.resampling.find_inside(made.device)
+        if degradation.linear:
+            noise = float(estimate_noise_in_air(measured[None, None]).nan_to_num(0.0))
+            variance = (_NOISE * noise) ** 2 + _MODEL**2
+            volume = enforce_data_consistency(volume, [measured - degradation(rest)], [operator], [variance])
+        again = operator.resampling(volume) + rest
+        return volume, measure_consistency_error(again, measured, [degradation])
+
+
+class _Composition:
+    """Cubic splines from a volume to a network's grid, then its degradation."""
+
+    def __init__(self, degradation: Degradation, size: Sequence[int], made: Sequence[int], places: np.ndarray) -> None:
+        self.degradation, self.resampling = degradation, SplineResampling(size, made, places)
+
+    def __call__(self, volume: torch.Tensor) -> torch.Tensor:
+        return self.degradation(self.resampling(volume))
+
+    def adjoint(self, scan: torch.Tensor) -> torch.Tensor:
+        return self.resampling.adjoint(self.degradation.adjoint(scan))
