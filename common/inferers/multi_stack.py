@@ -221,7 +221,7 @@ class StacksInferer(Inferer):
             thin.append(resampling(volume))
             unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
             inside.append(resampling.find_inside(volume.device) & ~torch.from_numpy(unmeasured).to(volume.device))
-        noise = [_estimate_noise(each.stack.voxels) for each in fitted]
+        noise = [math.hypot(_estimate_noise(each.stack.voxels), 2 * each.error) for each in fitted]
         operators = [each.make_operator(size, affine) for each in fitted]
         volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
         return volume, fitted, [(_NOISE * sigma) ** 2 + _MODEL**2 for sigma in noise]

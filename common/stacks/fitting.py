@@ -34,6 +34,7 @@ class FittedStack:
         gains: of the slices, ``(Z,)``.
         weights: how much the slices count, ``(Z,)``, 0 to 1.
         residuals: of the slices, ``(Z,)``; NaN where unknown.
+        error: root mean square difference from what the volume shows; it includes what the other stacks contradict.
     """
 
     stack: Stack
@@ -42,6 +43,7 @@ class FittedStack:
     gains: torch.Tensor
     weights: torch.Tensor
     residuals: torch.Tensor
+    error: float = 0.0
 
     def correct(self, volume: torch.Tensor) -> torch.Tensor:
         """Give a volume over the stack's field of view, ``(X, Y, n Z)``, the brightness of the reference."""
@@ -190,7 +192,11 @@ def _refit(
     flat = voxels if field is None else voxels / field.evaluate(voxels.shape)
     each = replace(each, brightness=field, gains=estimate_slice_gains(flat, simulated, robust))
     residuals = measure_residuals(each.correct(voxels), simulated, counts)
-    return replace(each, residuals=residuals, weights=weigh_slices(residuals))
+    weights = weigh_slices(residuals)
+    weighed = counts * weights
+    missed = each.correct(voxels) - simulated
+    error = (weighed * missed.square()).sum() / weighed.sum().clamp_min(1e-12)
+    return replace(each, residuals=residuals, weights=weights, error=float(error.sqrt()))
 
 
 def _fit_motions(
