@@ -50,9 +50,9 @@ def test_slices_of_another_stack_show_as_bands_at_their_frequency_alone(head, tm
     (clean,), (banded,) = (
         fine.measure_bands(Volume(np.float32(head.voxels * each), head.affine), still, other) for each in (1, stripes)
     )
-    assert clean["power"] == pytest.approx(clean["beside"], rel=0.3)
-    assert banded["power"] > 3 * clean["power"]
-    assert banded["beside"] == pytest.approx(clean["beside"], rel=0.3)
+    assert clean["thin"] == pytest.approx(clean["thin_beside"], rel=0.3)
+    assert banded["thin"] > 3 * clean["thin"]
+    assert banded["thin_beside"] == pytest.approx(clean["thin_beside"], rel=0.3)
 
 
 def test_a_mask_and_the_fields_of_view_limit_what_is_compared(head, tmp_path):

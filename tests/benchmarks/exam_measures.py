@@ -141,9 +141,14 @@ class MeasuredStack:
         """The power of a volume in the planes of this stack, over the stack's own, where another stack's slices show.
 
         Slices that lie d mm apart and cross the planes at an angle a show at multiples of sin(a)/d, across their lines
-        in the plane. The volume is cut in the planes of the slices' centres and a third of a slice distance above and
-        below, without the slice profile, which could hide bands. Both images have the same window. They have the same
-        brightness where the slice profile is applied and there are fewer than half as many waves as slices.
+        in the plane. ``thin``: the volume is cut in the planes of the slices' centres and a third of a slice distance
+        above and below. ``sliced``: it is cut through the slice profile, as the stack was; this hides what changes
+        within a slice, and what data consistency removes. Both have the stack's window and its brightness, which is
+        taken from ``sliced`` where there are fewer than half as many waves as slices.
+
+        A thin plane has more detail and noise than a thick slice at all frequencies, so its power alone says little.
+        Bands raise the power at the multiples above that beside them, where none belong. Bands below the
+        stack's own noise are not seen, nor are those that anatomy modulates so much that they leave the disc.
 
         Args:
             volume: the volume.
@@ -151,8 +156,9 @@ class MeasuredStack:
             other: the stack whose slices may show.
 
         Returns:
-            For each multiple below the Nyquist frequency of the pixels: ``harmonic``; ``power``, the volume's power in
-            a disc of k-space around it over the stack's; ``beside``, the same between the multiples.
+            For each multiple below the Nyquist frequency of the pixels: ``harmonic``; ``thin`` and ``sliced``, the
+            volume's power in a disc of k-space around it over the stack's; ``thin_beside`` and ``sliced_beside``, the
+            same between the multiples.
         """
         planes = [axis for axis in range(3) if axis != self.across]
         pixel = self.spacing[planes]
@@ -163,29 +169,30 @@ class MeasuredStack:
         region = self.mask.ravel() & self.find_covered(volume, moved) & other.stack.locate(points)[1]
         windows = [make_window(each, pixel) for each in self._slice(region)]
         own = compute_power(self._slice(self.stack.voxels.ravel()), windows)
-        blurred = volume.blur(self.normal, self.thickness / FWHM).sample(moved)
+        profiled = volume.blur(self.normal, self.thickness / FWHM).sample(moved, order=3)
+        spectra = {"sliced": compute_power(self._slice(profiled), windows), "thin": np.zeros_like(own)}
         coefficients = Volume(ndimage.spline_filter(volume.voxels, 3, output=np.float32), volume.affine)
-        thin = np.zeros_like(own)
         for offset in (-1 / 3, 0, 1 / 3):
             places = coefficients.locate(moved + offset * self.spacing[self.across] * self.normal)[0]
             cut = ndimage.map_coordinates(coefficients.voxels, places, order=3, mode="nearest", prefilter=False)
-            thin += compute_power(self._slice(cut), windows) / 3
+            spectra["thin"] += compute_power(self._slice(cut), windows) / 3
         frequencies = np.stack(np.meshgrid(*map(fft.fftfreq, own.shape, pixel), indexing="ij"), axis=-1)
         length = np.linalg.norm(lines)
         coarse = np.linalg.norm(frequencies, axis=-1) < length / 2
-        thin *= own[coarse].sum() / compute_power(self._slice(blurred), windows)[coarse].sum()
+        brightness = own[coarse].sum() / spectra["sliced"][coarse].sum()
 
-        def compare_power(multiple: float) -> float:
+        def compare_power(kind: str, multiple: float) -> float:
             disc = np.linalg.norm(frequencies - multiple * lines, axis=-1) < RADIUS * length
-            return float(thin[disc].sum() / own[disc].sum())
+            return float(brightness * spectra[kind][disc].sum() / own[disc].sum())
 
-        results = []
-        harmonic = 1
-        while np.all((harmonic + AWAY + RADIUS) * np.abs(lines) < 0.5 / pixel) and length * self.spacing.max() > 0.5:
-            beside = [compare_power(harmonic - AWAY), compare_power(harmonic + AWAY)]
-            power = compare_power(harmonic)
-            results.append({"harmonic": harmonic, "power": power, "beside": float(np.sqrt(np.prod(beside)))})
-            harmonic += 1
+        results: list[dict[str, float]] = []
+        while np.all((len(results) + 1 + AWAY + RADIUS) * np.abs(lines) < 0.5 / pixel) and length * TAPER > 1:
+            harmonic = len(results) + 1
+            row: dict[str, float] = {"harmonic": harmonic}
+            for kind in ("thin", "sliced"):
+                beside = np.prod([compare_power(kind, harmonic + away) for away in (-AWAY, AWAY)])
+                row |= {kind: compare_power(kind, harmonic), f"{kind}_beside": float(np.sqrt(beside))}
+            results.append(row)
         return results
 
     def _slice(self, values: np.ndarray) -> np.ndarray:

@@ -7,9 +7,11 @@ An exam is a folder of stacks of one contrast: NIfTI files, or a folder of DICOM
 ``mask1`` in the folder is the region that is compared. Each stack is left out once. The others predict it: each alone,
 the mean of their cubic interpolations, and all together. Then all stacks are put together.
 
-``real_exams.csv`` has a line for each volume and left-out stack, over the points that all volumes cover.
+``real_exams.csv`` has a line for each volume and left-out stack, over the points that all volumes cover;
+``own_correlation`` is over all points that this volume covers.
 ``bands.csv`` has the power of the volumes where slices of another stack would show, over that of the stack that is
-fine in this plane; see :meth:`.exam_measures.MeasuredStack.measure_bands`. A picture shows each case.
+fine in this plane, and the same beside; see :meth:`.exam_measures.MeasuredStack.measure_bands`. There are no bands if
+``thin`` is at most 1.1 times ``thin_beside``. A picture shows each case.
 
 Results that are there are used again: to compute those of a method anew, remove its folder in O.
 """
@@ -170,9 +172,11 @@ def measure(case: dict[str, str], made: dict[str, dict], exam: Path, stacks: dic
         motions = {row: stack.fit_motion(volume) for row, volume in volumes.items()}
         predictions = {row: stack.predict(volume, motions[row]) for row, volume in volumes.items()}
         compared = stack.compare(predictions)
+        alone = {row: stack.compare({row: prediction})[row] for row, prediction in predictions.items()}
         share = stack.find_common(predictions).mean()
         for row, (correlation, psnr) in compared.items():
             found = {"correlation": f"{correlation:.4f}", "psnr": f"{psnr:.2f}", "share": f"{share:.3f}"}
+            found |= {"own_correlation": f"{alone[row][0]:.4f}", "own_share": f"{predictions[row][1].mean():.3f}"}
             rows.append({**case, "row": row, **found, "motion": " ".join(f"{m:.1f}" for m in motions[row])})
     else:
         rows = [{**case, "row": row} for row in volumes]
@@ -181,20 +185,26 @@ def measure(case: dict[str, str], made: dict[str, dict], exam: Path, stacks: dic
         result = made[row["row"]]
         row |= {"seconds": f"{result.get('seconds', 0):.0f}", "said": result.get("said", "")}
         print(", ".join(f"{value}" for value in row.values() if value), flush=True)
-    fields = [*KEY, "row", "correlation", "psnr", "share", "motion", "seconds", "said"]
+    fields = [*KEY, "row", "correlation", "psnr", "share", "own_correlation", "own_share", "motion"]
+    fields += ["seconds", "said"]
     update(output_dir / "real_exams.csv", fields, case, rows)
 
     bands = []
     for row, volume in volumes.items():
-        method, _, alone = row.partition(", ")
-        for plane in known if not alone else [alone] if method != "cubic" else []:
+        alone = row.partition(", ")[2]
+        for plane in [alone] if alone else known:
             motion = measured[plane].fit_motion(volume)
             for other in known:
                 if other != plane:
                     for found in measured[plane].measure_bands(volume, motion, measured[other]):
                         numbers = {key: f"{value:.3g}" for key, value in found.items()}
                         bands.append({**case, "row": row, "plane": plane, "slices": other, **numbers})
-    update(output_dir / "bands.csv", [*KEY, "row", "plane", "slices", "harmonic", "power", "beside"], case, bands)
+    update(
+        output_dir / "bands.csv",
+        [*KEY, "row", "plane", "slices", "harmonic", "thin", "thin_beside", "sliced", "sliced_beside"],
+        case,
+        bands,
+    )
     if volumes:
         draw(volumes, measured[known[0]].centre, output_dir / f"{exam.name}_{'_'.join(known)}_{case['left_out']}.png")
 

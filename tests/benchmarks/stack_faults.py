@@ -34,7 +34,9 @@ FAULTS = ("one slice black", "one slice doubled", "odd slices turned", "another 
 ODD, WHOLE = 4.0, 15.0  # degrees
 AXIS = np.array([0.6, 0.48, 0.64])  # of turns, of length 1; no axis of a stack
 SHADE = 3.0  # brightest part over darkest part
-NOISY = re.compile(r"% done|^results go|^networks compute|^training|seconds|more;")  # lines that differ in every run
+NOISY = re.compile(
+    r"% done| -> |^results go|^networks compute|^training|seconds|more;"
+)  # lines that differ in every run
 
 
 def main() -> None:
@@ -81,8 +83,10 @@ def measure(file: Path, other: Path, options: argparse.Namespace) -> list[dict]:
     def combine(name: str, stacks: list[Path]) -> dict:
         extra = ["--together", "--inferer#thin#_target_", KEPT, *shlex.split(options.together_options)]
         found = super_resolve(stacks, folder / name / "together", extra)
-        log = (folder / name / "together" / "log.txt").read_text().replace(f"{folder / name}/", "")
-        found["lines"] = [line for line in log.replace(f"{folder}/", "").splitlines() if not NOISY.search(line)]
+        log = (folder / name / "together" / "log.txt").read_text()
+        for place in (folder / name, folder / "whole"):
+            log = log.replace(f"{place}/", "").replace(f"{place.name}/", "")
+        found["lines"] = [line for line in log.splitlines() if not NOISY.search(line)]
         found["report"] = {}
         if found["file"]:
             volume = Volume.read(found["file"])
