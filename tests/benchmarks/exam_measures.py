@@ -169,13 +169,23 @@ class MeasuredStack:
         region = self.mask.ravel() & self.find_covered(volume, moved) & other.stack.locate(points)[1]
         windows = [make_window(each, pixel) for each in self._slice(region)]
         own = compute_power(self._slice(self.stack.voxels.ravel()), windows)
-        profiled = volume.blur(self.normal, self.thickness / FWHM).sample(moved, order=3)
-        spectra = {"sliced": compute_power(self._slice(profiled), windows), "thin": np.zeros_like(own)}
-        coefficients = Volume(ndimage.spline_filter(volume.voxels, 3, output=np.float32), volume.affine)
-        for offset in (-1 / 3, 0, 1 / 3):
-            places = coefficients.locate(moved + offset * self.spacing[self.across] * self.normal)[0]
-            cut = ndimage.map_coordinates(coefficients.voxels, places, order=3, mode="nearest", prefilter=False)
-            spectra["thin"] += compute_power(self._slice(cut), windows) / 3
+        moved = moved[region]
+
+        def measure_power(cut: Volume, offset: float) -> np.ndarray:
+            values = np.zeros(region.shape, np.float32)
+            places = cut.locate(moved + offset * self.spacing[self.across] * self.normal)[0]
+            values[region] = ndimage.map_coordinates(cut.voxels, places, order=3, mode="nearest", prefilter=False)
+            return compute_power(self._slice(values), windows)
+
+        profiled = volume.blur(self.normal, self.thickness / FWHM)
+        thin, sliced = (
+            Volume(ndimage.spline_filter(each.voxels, 3, output=np.float32), volume.affine)
+            for each in (volume, profiled)
+        )
+        spectra = {
+            "thin": sum(measure_power(thin, offset) for offset in (-1 / 3, 0, 1 / 3)) / 3,
+            "sliced": measure_power(sliced, 0.0),
+        }
         frequencies = np.stack(np.meshgrid(*map(fft.fftfreq, own.shape, pixel), indexing="ij"), axis=-1)
         length = np.linalg.norm(lines)
         coarse = np.linalg.norm(frequencies, axis=-1) < length / 2

@@ -216,7 +216,7 @@ def update(path: Path, fields: list[str], case: dict[str, str], rows: list[dict]
         with path.open(newline="") as table:
             kept = [row for row in csv.DictReader(table) if any(row[key] != case[key] for key in KEY)]
     with path.open("w", newline="") as table:
-        writer = csv.DictWriter(table, fields, restval="")
+        writer = csv.DictWriter(table, fields, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows([*kept, *rows])
 
