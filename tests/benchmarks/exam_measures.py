@@ -1,0 +1,232 @@
+"""Measures for exams without HR: how well a volume predicts a stack, and whether slices show in it as bands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import fft, ndimage, optimize
+from scipy.spatial.transform import Rotation
+
+from common.io.files import read_sidecar
+
+FWHM = 2.3548  # of a normal distribution, in standard deviations
+REACH = 1.2  # how far a slice's profile reaches from its centre, in slice thicknesses
+COARSE = 0.7  # mm, blur of a volume while its motion is fitted
+MOST = 8.0  # mm and degrees of motion at most
+DRAWN = 50000  # points that the motion is fitted to; with half as many, the correlation varies by 0.01
+TAPER = 12.0  # mm from the edge of a region to where it counts fully
+RADIUS, AWAY = 0.1, 0.25  # of a band in k-space, and from there to where there is none; 1 is once per slice
+
+
+@dataclass
+class Volume:
+    """Voxels (X, Y, Z) and their affine (4, 4), to mm."""
+
+    voxels: np.ndarray
+    affine: np.ndarray
+
+    @classmethod
+    def read(cls, path: str | Path) -> Volume:
+        image = nib.squeeze_image(nib.load(path))
+        return cls(np.asarray(image.dataobj, dtype=np.float32), image.affine)
+
+    def blur(self, direction: np.ndarray, along: float, every: float = 0.0) -> Volume:
+        """The volume, blurred along a direction in mm and in every direction; both are standard deviations in mm."""
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        pad = np.ceil(3 * max(along, every) / spacing).astype(int)
+        sizes = [fft.next_fast_len(int(n + 2 * p), real=True) for n, p in zip(self.voxels.shape, pad, strict=True)]
+        ends = [(p, size - n - p) for n, p, size in zip(self.voxels.shape, pad, sizes, strict=True)]
+        cycles = np.meshgrid(*map(fft.fftfreq, sizes[:2]), fft.rfftfreq(sizes[2]), indexing="ij", sparse=True)
+        per_mm = np.linalg.inv(self.affine[:3, :3]).T
+        world = [sum(row[i] * cycles[i] for i in range(3)) for row in per_mm]
+        exponent = (along * sum(d * k for d, k in zip(direction, world, strict=True))) ** 2
+        exponent = exponent + every**2 * sum(k**2 for k in world)
+        spectrum = fft.rfftn(np.pad(self.voxels, ends, mode="edge"))
+        spectrum *= np.exp(-2 * np.pi**2 * exponent).astype(np.float32)
+        blurred = fft.irfftn(spectrum, sizes)
+        return Volume(blurred[tuple(slice(p, p + n) for n, p in zip(self.voxels.shape, pad, strict=True))], self.affine)
+
+    def locate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The places (3, N) in voxels of points (N, 3) in mm, and which of them lie in the field of view."""
+        inverse = np.linalg.inv(self.affine)
+        places = inverse[:3, :3] @ points.T + inverse[:3, 3:]
+        inside = (places > -0.5) & (places < np.array(self.voxels.shape)[:, None] - 0.5)
+        return places, inside.all(axis=0)
+
+    def sample(self, points: np.ndarray, order: int = 1) -> np.ndarray:
+        """The values at points (N, 3) in mm, by splines of an order."""
+        return ndimage.map_coordinates(self.voxels, self.locate(points)[0], order=order, mode="nearest")
+
+
+class MeasuredStack:
+    """A stack that volumes are compared with, through its own slices.
+
+    Args:
+        path: of the stack. Its sidecar may have the slice thickness, else slices have no gaps.
+        mask: file on the same grid, of what alone is compared.
+    """
+
+    def __init__(self, path: str | Path, mask: str | Path | None = None) -> None:
+        self.stack = Volume.read(path)
+        affine, shape = self.stack.affine, self.stack.voxels.shape
+        self.spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        self.across = int(np.argmax(self.spacing))
+        self.normal = affine[:3, self.across] / self.spacing[self.across]
+        thickness = read_sidecar(path)[0].get("SliceThickness", self.spacing[self.across])
+        self.thickness = float(thickness)
+        self.mask = np.ones(shape, bool) if mask is None else Volume.read(mask).voxels > 0
+        # Neighbours in plane say nearly the same.
+        used = np.zeros(shape, bool)
+        used[tuple(slice(None, None, 1 if axis == self.across else 2) for axis in range(3))] = True
+        index = np.argwhere(used & self.mask)
+        self.points = index @ affine[:3, :3].T + affine[:3, 3]
+        self.values = self.stack.voxels[tuple(index.T)]
+        self.centre = self.points.mean(axis=0)
+
+    def move(self, points: np.ndarray, motion: np.ndarray) -> np.ndarray:
+        """Points (N, 3) after a motion, a rotation vector in degrees and a shift in mm."""
+        turn = Rotation.from_rotvec(motion[:3], degrees=True).as_matrix()
+        return (points - self.centre) @ turn.T + self.centre + motion[3:]
+
+    def fit_motion(self, volume: Volume) -> np.ndarray:
+        """The motion of the stack (6,) for which the volume predicts it best."""
+        blurred = volume.blur(self.normal, self.thickness / FWHM, COARSE)
+        covered = np.flatnonzero(self.find_covered(volume, self.points))
+        drawn = np.random.default_rng(0).permutation(covered if len(covered) else len(self.points))[:DRAWN]
+        points, values = self.points[drawn], self.values[drawn]
+
+        def compute_cost(motion: np.ndarray) -> float:
+            moved = self.move(points, motion)
+            inside = self.find_covered(volume, moved)
+            return -correlate(blurred.sample(moved[inside]), values[inside])
+
+        bounds = [(-MOST, MOST)] * 6
+        options = {"maxiter": 4, "xtol": 0.02, "ftol": 1e-5}
+        return optimize.minimize(compute_cost, np.zeros(6), method="Powell", bounds=bounds, options=options).x
+
+    def predict(self, volume: Volume, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values (N,) that a volume predicts for the stack's points, and which of them it covers."""
+        moved = self.move(self.points, motion)
+        blurred = volume.blur(self.normal, self.thickness / FWHM)
+        return blurred.sample(moved), self.find_covered(volume, moved)
+
+    def find_covered(self, volume: Volume, points: np.ndarray) -> np.ndarray:
+        """Which points (N, 3) lie in the volume with the whole profile of their slice."""
+        reach = REACH * self.thickness * self.normal
+        return volume.locate(points - reach)[1] & volume.locate(points + reach)[1]
+
+    def compare(self, predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[float, float]]:
+        """The correlation and the PSNR in dB of each of :meth:`predict`'s results, where all volumes cover the stack.
+
+        The prediction is scaled to the stack's brightness; the peak is the 99.9th percentile of the stack.
+        """
+        covered = self.find_common(predictions)
+        values = self.values[covered]
+        peak = np.percentile(values, 99.9)
+        results = {}
+        for name, (prediction, _) in predictions.items():
+            fitted = np.polyval(np.polyfit(prediction[covered].astype(np.float64), values, 1), prediction[covered])
+            error = np.mean((fitted - values) ** 2)
+            results[name] = correlate(prediction[covered], values), float(10 * np.log10(peak**2 / error))
+        return results
+
+    def find_common(self, predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """Which of the points all volumes cover."""
+        return np.all([covered for _, covered in predictions.values()], axis=0)
+
+    def measure_bands(self, volume: Volume, motion: np.ndarray, other: MeasuredStack) -> list[dict[str, float]]:
+        """The power of a volume in the planes of this stack, over the stack's own, where another stack's slices show.
+
+        Slices that lie d mm apart and cross the planes at an angle a show at multiples of sin(a)/d, across their lines
+        in the plane. ``thin``: the volume is cut in the planes of the slices' centres and a third of a slice distance
+        above and below. ``sliced``: it is cut through the slice profile, as the stack was; this hides what changes
+        within a slice, and what data consistency removes. Both have the stack's window and its brightness, which is
+        taken from ``sliced`` where there are fewer than half as many waves as slices.
+
+        A thin plane has more detail and noise than a thick slice at all frequencies, so its power alone says little.
+        Bands raise the power at the multiples above that beside them, where none belong. Bands below the
+        stack's own noise are not seen, nor are those that anatomy modulates so much that they leave the disc.
+
+        Args:
+            volume: the volume.
+            motion: of this stack, from :meth:`fit_motion`.
+            other: the stack whose slices may show.
+
+        Returns:
+            For each multiple below the Nyquist frequency of the pixels: ``harmonic``; ``thin`` and ``sliced``, the
+            volume's power in a disc of k-space around it over the stack's; ``thin_beside`` and ``sliced_beside``, the
+            same between the multiples.
+        """
+        planes = [axis for axis in range(3) if axis != self.across]
+        pixel = self.spacing[planes]
+        lines = (self.stack.affine[:3, planes] / pixel).T @ other.normal / other.spacing[other.across]
+        grid = np.stack(np.meshgrid(*map(np.arange, self.stack.voxels.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+        points = grid @ self.stack.affine[:3, :3].T + self.stack.affine[:3, 3]
+        moved = self.move(points, motion)
+        region = self.mask.ravel() & self.find_covered(volume, moved) & other.stack.locate(points)[1]
+        windows = [make_window(each, pixel) for each in self._slice(region)]
+        own = compute_power(self._slice(self.stack.voxels.ravel()), windows)
+        moved = moved[region]
+
+        def measure_power(cut: Volume, offset: float) -> np.ndarray:
+            values = np.zeros(region.shape, np.float32)
+            places = cut.locate(moved + offset * self.spacing[self.across] * self.normal)[0]
+            values[region] = ndimage.map_coordinates(cut.voxels, places, order=3, mode="nearest", prefilter=False)
+            return compute_power(self._slice(values), windows)
+
+        profiled = volume.blur(self.normal, self.thickness / FWHM)
+        thin, sliced = (
+            Volume(ndimage.spline_filter(each.voxels, 3, output=np.float32), volume.affine)
+            for each in (volume, profiled)
+        )
+        spectra = {
+            "thin": sum(measure_power(thin, offset) for offset in (-1 / 3, 0, 1 / 3)) / 3,
+            "sliced": measure_power(sliced, 0.0),
+        }
+        frequencies = np.stack(np.meshgrid(*map(fft.fftfreq, own.shape, pixel), indexing="ij"), axis=-1)
+        length = np.linalg.norm(lines)
+        coarse = np.linalg.norm(frequencies, axis=-1) < length / 2
+        brightness = own[coarse].sum() / spectra["sliced"][coarse].sum()
+
+        def compare_power(kind: str, multiple: float) -> float:
+            disc = np.linalg.norm(frequencies - multiple * lines, axis=-1) < RADIUS * length
+            return float(brightness * spectra[kind][disc].sum() / own[disc].sum())
+
+        results: list[dict[str, float]] = []
+        while np.all((len(results) + 1 + AWAY + RADIUS) * np.abs(lines) < 0.5 / pixel) and length * TAPER > 1:
+            harmonic = len(results) + 1
+            row: dict[str, float] = {"harmonic": harmonic}
+            for kind in ("thin", "sliced"):
+                beside = np.prod([compare_power(kind, harmonic + away) for away in (-AWAY, AWAY)])
+                row |= {kind: compare_power(kind, harmonic), f"{kind}_beside": float(np.sqrt(beside))}
+            results.append(row)
+        return results
+
+    def _slice(self, values: np.ndarray) -> np.ndarray:
+        """Values of all voxels as images (slices, H, W)."""
+        return np.moveaxis(values.reshape(self.stack.voxels.shape), self.across, 0)
+
+
+def correlate(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson's correlation; 0 for fewer than 100 points or a constant."""
+    if len(first) < 100 or not (np.ptp(first) and np.ptp(second)):
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def make_window(region: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+    """A window (H, W) that rises from the edge of a region to 1."""
+    depth = ndimage.distance_transform_edt(np.pad(region, 1), sampling=pixel)[1:-1, 1:-1]
+    return np.sin(np.pi / 2 * np.minimum(depth / TAPER, 1)) ** 2
+
+
+def compute_power(images: np.ndarray, windows: list[np.ndarray]) -> np.ndarray:
+    """The power spectrum (H, W) of images (slices, H, W) without their means, summed over those with a window."""
+    power = np.zeros(images.shape[1:])
+    for image, window in zip(images, windows, strict=True):
+        if window.any():
+            power += np.abs(fft.fft2(window * (image - np.average(image, weights=window)))) ** 2
+    return power
