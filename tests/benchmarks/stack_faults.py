@@ -28,7 +28,7 @@ from common.stacks import make_rigid_matrix
 
 from .exam_measures import Volume
 from .real_exams import super_resolve
-from .stacks import KEPT, heads, thick
+from .stacks import heads, thick
 
 FAULTS = ("one slice black", "one slice doubled", "odd slices turned", "another person", "shaded", "turned")
 ODD, WHOLE = 4.0, 15.0  # degrees
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--voxel", type=float, default=1.6, help="of the heads in mm")
     parser.add_argument("--thickness", type=int, default=4, help="of the slices in voxels")
     parser.add_argument("--noise", type=float, default=0.0, help="Rician, of the brightest tissue")
-    parser.add_argument("--together_options", default="", help='more options of mri-sr, such as "--slice_motion True"')
+    parser.add_argument("--together_options", default="", help='more options of mri-sr, such as "--adapt_iterations 0"')
     options = parser.parse_args()
     if unknown := set(options.faults.split(",")) - set(FAULTS):
         parser.error(f"--faults has {', '.join(sorted(unknown))}, expected some of {', '.join(FAULTS)}")
@@ -81,7 +81,7 @@ def measure(file: Path, other: Path, options: argparse.Namespace) -> list[dict]:
         return Path(thick(head, affine, i, motion, path, options, rng))
 
     def combine(name: str, stacks: list[Path]) -> dict:
-        extra = ["--together", "--inferer#thin#_target_", KEPT, *shlex.split(options.together_options)]
+        extra = ["--together", *shlex.split(options.together_options)]
         found = super_resolve(stacks, folder / name / "together", extra)
         log = (folder / name / "together" / "log.txt").read_text()
         for place in (folder / name, folder / "whole"):

@@ -5,8 +5,9 @@ network.
 
 With ``--guides``, files of another contrast on the grids of the heads, also what one stack gains by a thick guide.
 
-Each head is thickened along three axes; the second and third stack are moved at random. Each stack is made thin once,
-and its seconds are added to those of all rows that need it. ``stacks.csv`` has a line for each head and row.
+Each head is thickened along three axes; the second and third stack are moved at random. A combined volume is compared
+with the head as it lies in the reference stack. The other rows know the motion.
+``stacks.csv`` has a line for each head and row. Results that are there are used again.
 """
 
 from __future__ import annotations
@@ -16,38 +17,23 @@ import csv
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from common.commands.super_resolve import super_resolve
 from common.degradations import GaussianProfile
-from common.inferers import AdaptedInferer
 from common.physics.noise import estimate_noise_in_air
 from common.stacks import SplineResampling, StackOperator, enforce_data_consistency, make_rigid_matrix
 
 MARGIN = 8  # voxels of air around a head, into which it may move
 USED = {"two": (0, 1), "three": (0, 1, 2)}
-KEPT = "tests.benchmarks.stacks.Kept"
 ORDERS = {0: [0, 1, 2], 1: [1, 2, 0], 2: [0, 2, 1]}  # axes of the head along those of each stack
-
-
-class Kept(AdaptedInferer):
-    """Keeps what it makes of a file beside that, and takes it from there the next time."""
-
-    def __call__(self, inputs: MetaTensor, network: torch.nn.Module) -> torch.Tensor:
-        """As its base."""
-        file = inputs.meta["filename_or_obj"]
-        path = Path(f"{file[0] if isinstance(file, list) else file}.pt")
-        if not path.exists():
-            torch.save((torch.as_tensor(super().__call__(inputs, network)), self.report), path)
-        thin, self.report = torch.load(path, weights_only=False)
-        return thin
 
 
 def main() -> None:
@@ -58,6 +44,7 @@ def main() -> None:
     parser.add_argument("--thickness", type=int, default=4, help="of the slices in voxels")
     parser.add_argument("--motion", type=float, default=0.0, help="at most so many mm and degrees")
     parser.add_argument("--noise", type=float, default=0.0, help="Rician, of the brightest tissue")
+    parser.add_argument("--iterations", type=int, default=400, help="of fine-tuning for each stack")
     options = parser.parse_args()
     rows = []
     for file, guide in itertools.zip_longest(options.heads.split(","), filter(None, options.guides.split(","))):
@@ -82,43 +69,48 @@ def measured(file: str, guide: str | None, folder: Path, options: argparse.Names
     """The rows of one head."""
     (hr, *others), affine = heads([file] if guide is None else [file, guide], options.thickness)
     rng = np.random.default_rng(0)
-    stacks = []
+    stacks, places = [], []
     for i in ORDERS:
-        motion = make_rigid_matrix(rng.uniform(-options.motion, options.motion, 6) * (i > 0), np.zeros(3))
-        stacks.append(thick(hr, affine, i, motion, folder / f"stack_{i}.nii.gz", options, rng))
+        places.append(make_rigid_matrix(rng.uniform(-options.motion, options.motion, 6) * (i > 0), np.zeros(3)))
+        stacks.append(thick(hr, affine, i, places[i], folder / f"stack_{i}.nii.gz", options, rng))
     scores = []
 
-    def score(row: str, volume: np.ndarray, seconds: float) -> None:
+    def score(row: str, volume: np.ndarray, seconds: float, head: np.ndarray = hr) -> None:
         volume = np.clip(volume, 0, 1)
-        tissue = hr > 0.1
-        errors = [float(np.mean((volume - hr)[where] ** 2)) for where in (..., tissue)]
+        tissue = head > 0.1
+        errors = [float(np.mean((volume - head)[where] ** 2)) for where in (..., tissue)]
         window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-        ssim = structural_similarity(volume, hr, data_range=1, **window)
+        ssim = structural_similarity(volume, head, data_range=1, **window)
         psnr, in_tissue = (-10 * np.log10(error) for error in errors)
         scores.append({"row": row, "psnr": psnr, "tissue_psnr": in_tissue, "ssim": ssim, "seconds": seconds})
         print(f"{folder.name}: {row}: {psnr:.2f} dB", flush=True)
 
-    def run(name: str, *paths: str, **named) -> tuple[np.ndarray, float]:
-        """A result in the units of the head, and the seconds that it took."""
+    def run(name: str, *paths: str, **named) -> tuple[Path, dict]:
+        """The file of a result, and what is said of it."""
         (folder / name).mkdir(parents=True, exist_ok=True)
         found = sorted((folder / name).glob("*_sr.nii.gz"))
         if not found:
+            named["adapt_iterations"] = options.iterations
             super_resolve(*paths, output_dir=str(folder / name), **named)
             found = sorted((folder / name).glob("*_sr.nii.gz"))
-        took = json.loads(Path(str(found[0]).replace(".nii.gz", ".json")).read_text())["SuperResolution"]["Seconds"]
-        return found[0], took
+        return found[0], json.loads(Path(str(found[0]).replace(".nii.gz", ".json")).read_text())["SuperResolution"]
+
+    def score_result(row: str, file: Path, said: dict) -> None:
+        """Score a combined volume against the head as it lies in the reference stack."""
+        volume, own = ordered(str(file))
+        which = next(i for i, stack in enumerate(stacks) if said["Adapted"].get(stack, {}).get("Reference"))
+        head = hr if which == 0 else sample(hr, np.linalg.inv(affine) @ places[which] @ own, volume.shape)
+        score(row, volume, said["Seconds"], head.clip(0, 1))
 
     if others:
         (guide,) = (thick(other, affine, 1, np.eye(4), folder / "guide.nii.gz", options, rng) for other in others)
-    alone = [run(f"alone_{i}", path, bundle="ct_guided", **{"inferer#_target_": KEPT}) for i, path in enumerate(stacks)]
-    places = None
+    alone = [run(f"alone_{i}", path, bundle="ct_guided") for i, path in enumerate(stacks)]
     for name, used in USED.items():
         paths = [stacks[i] for i in used]
-        result, seconds = run(name, *paths, together=True, **{"inferer#thin#_target_": KEPT})
-        seconds += sum(alone[i][1] for i in used)
-        places = motions(result, paths)
+        together = run(name, *paths, together=True)
         operators, read, thin, cubic = [], [], [], []
-        for i, place in zip(used, places, strict=True):
+        for i in used:
+            place = places[i]
             voxels, own = ordered(stacks[i])
             operators.append(StackOperator(hr.shape, affine, voxels.shape, place @ own))
             read.append(torch.from_numpy(voxels))
@@ -134,12 +126,12 @@ def measured(file: str, guide: str | None, folder: Path, options: argparse.Names
         if name == "two":
             best = max(range(2), key=lambda i: -np.mean((thin[i] - hr) ** 2))
             score("one, cubic", cubic[best], 0.0)
-            score("one, ct_guided (the better)", thin[best], alone[best][1])
+            score("one, ct_guided (the better)", thin[best], alone[best][1]["Seconds"])
             if others:
-                guided, took = run("guided", stacks[0], together=True, guide=guide, **{"inferer#thin#_target_": KEPT})
-                score("one (the first), ct_guided", thin[0], alone[0][1])
-                score("one (the first), with a guide", nib.load(guided).get_fdata() / 1000, took + alone[0][1])
-        score(f"{name}, mean of ct_guided", np.mean(thin, axis=0), sum(alone[i][1] for i in used))
+                guided = run("guided", stacks[0], together=True, guide=guide)
+                score("one (the first), ct_guided", thin[0], alone[0][1]["Seconds"])
+                score_result("one (the first), with a guide", *guided)
+        score(f"{name}, mean of ct_guided", np.mean(thin, axis=0), sum(alone[i][1]["Seconds"] for i in used))
         variances = [float(estimate_noise_in_air(y[None, None]).nan_to_num(0)[0]) ** 2 + 0.004**2 for y in read]
         began = time.perf_counter()
         mean = torch.from_numpy(np.mean(cubic, axis=0)).float()
@@ -148,7 +140,7 @@ def measured(file: str, guide: str | None, folder: Path, options: argparse.Names
             enforce_data_consistency(mean, read, operators, variances, 0.1, 20).numpy(),
             time.perf_counter() - began,
         )
-        score(f"{name}, together", nib.load(result).get_fdata() / 1000, seconds)
+        score_result(f"{name}, together", *together)
     return scores
 
 
@@ -184,11 +176,9 @@ def thick(
     fine = affine[:, [*ORDERS[which], 3]]
     shape = [hr.shape[axis] for axis in ORDERS[which]]
     places = np.linalg.inv(affine) @ motion @ fine
-    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).reshape(3, -1)
-    moved = ndimage.map_coordinates(hr, places[:3, :3] @ index + places[:3, 3:], order=5 if which else 1)
     profile = GaussianProfile((1, 1, options.thickness))
     # Splines ring below 0 where a head's field of view ends, which no scan does.
-    lr = profile(torch.from_numpy(moved.reshape(shape)).float()).clamp_min(0).numpy()
+    lr = profile(torch.from_numpy(sample(hr, places, shape) if which else hr).float()).clamp_min(0).numpy()
     if options.noise:
         lr = np.hypot(lr + options.noise * rng.normal(size=lr.shape), options.noise * rng.normal(size=lr.shape))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,15 +192,9 @@ def ordered(path: str) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(image.dataobj, dtype=np.float32) / 1000, image.affine
 
 
-def motions(result: Path, paths: list[str]) -> list[np.ndarray]:
-    """How each stack was moved, by the JSON beside a result."""
-    said = json.loads(Path(str(result).replace(".nii.gz", ".json")).read_text())["SuperResolution"]["Adapted"]
-    found = []
-    for path in paths:
-        image = nib.load(path)
-        centre = (image.affine @ [*(np.array(image.shape) - 1) / 2, 1])[:3]
-        found.append(make_rigid_matrix(np.array(said[path].get("Moved", np.zeros(6))), centre))
-    return found
+def sample(volume: np.ndarray, places: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """A volume on another grid, by splines and the matrix from its voxels to those of the volume."""
+    return ndimage.affine_transform(volume, places[:3, :3], places[:3, 3], shape, order=5, mode="constant")
 
 
 if __name__ == "__main__":
