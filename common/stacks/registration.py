@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..physics.gaussian import FWHM_PER_SIGMA, make_gaussian_spectrum
 from ..runtime.memory import move_to_device
 from .deformation import Deformation, fit_deformation
-from .operator import make_cubic_grid
+from .operator import SplineResampling, make_cubic_grid
 from .rigid import RigidFit, make_rigid_matrix, sample_linear
 from .stack import Stack
 
@@ -91,8 +91,14 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None) -
         for turn in _TURNS:
             motions.append(torch.zeros(6, dtype=torch.float64))
             motions[-1][3 + axis] = turn
+    centre = moving.centre
     for voxel, blur, points in _LEVELS:
-        views = [_View(a, b, voxel, blur) for a, b in ((fixed, moving), (moving, fixed))]
+        # Seen from where the last fit puts the moving stack; before the first, it may lie anywhere.
+        there = make_rigid_matrix(motions[0].numpy(), centre)
+        placed = replace(moving, affine=there @ moving.affine)
+        back = replace(fixed, affine=np.linalg.inv(there) @ fixed.affine)
+        is_placed = voxel < _LEVELS[0][0]
+        views = [_View(a, b, voxel, blur, is_placed) for a, b in ((fixed, placed), (moving, back))]
         weights = views[0].tissue
         if region is not None:
             weights = weights * region.sample(views[0].size, views[0].affine)
@@ -144,7 +150,7 @@ def _find_centre(weights: torch.Tensor, affine: np.ndarray) -> np.ndarray:
 class _View:
     """A stack on cubic voxels, averaged with another's slice profile: its brightness, its standardised contrast."""
 
-    def __init__(self, stack: Stack, other: Stack, voxel: float, blur: float) -> None:
+    def __init__(self, stack: Stack, other: Stack, voxel: float, blur: float, is_placed: bool) -> None:
         self.size, self.affine = make_cubic_grid(stack.voxels.shape, stack.affine, voxel)
         # Pixels are averaged to the voxels before they are sampled.
         finer = np.sqrt(np.maximum(voxel**2 - stack.spacing**2, 0)) / FWHM_PER_SIGMA / stack.spacing * [1, 1, 0]
@@ -156,11 +162,15 @@ class _View:
         across = linear @ other.normal * other.sigma
         self.shown = _blur(volume, np.outer(across, across) + blur**2 * linear @ linear.T, there)
         window = (_WINDOW / voxel) ** 2 * np.eye(3)
+        own = there > 0.5
+        if is_placed:
+            places = np.linalg.inv(other.affine) @ self.affine
+            there = there * SplineResampling(other.voxels.shape, self.size, places).find_inside(there.device)
         difference = self.shown - _blur(self.shown, window, there)
         spread = _blur(difference.square(), window, there).clamp_min(0).sqrt()
         top = float(torch.quantile(self.shown.flatten()[:: max(1, self.shown.numel() // 100_000)], 0.99))
         self.contrast = difference / (spread.square() + (_FLAT * top) ** 2).sqrt()
-        self.tissue = (((spread > _FLAT * top) | (self.shown > _TISSUE * top)) & (there > 0.5)).float()
+        self.tissue = (((spread > _FLAT * top) | (self.shown > _TISSUE * top)) & own).float()
 
     def make_fit(self, fixed: _View, weights: torch.Tensor, count: int, centre: np.ndarray) -> RigidFit:
         """The fit of this view's tissue to another view, with ``count`` points drawn at random."""
