@@ -29,6 +29,7 @@ from ..stacks import (
     SplineResampling,
     Stack,
     ThinSliceNetworks,
+    average_like,
     combine_in_k_space,
     estimate_thickness,
     fit_stacks,
@@ -224,7 +225,11 @@ class StacksInferer(Inferer):
             thin.append(resampling(volume))
             unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
             inside.append(resampling.find_inside(volume.device) & ~torch.from_numpy(unmeasured).to(volume.device))
-        noise = [math.hypot(_estimate_noise(each.stack.voxels), 2 * each.error) for each in fitted]
+        excess = [max(0.0, each.error**2 - _MODEL**2) for each in fitted]
+        noise = [
+            math.sqrt(_estimate_noise(each.stack.voxels) ** 2 + 4 * more)
+            for each, more in zip(fitted, excess, strict=True)
+        ]
         operators = [each.make_operator(size, affine) for each in fitted]
         volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
         return volume, fitted, [(_NOISE * sigma) ** 2 + _MODEL**2 for sigma in noise]
@@ -264,7 +269,10 @@ class StacksInferer(Inferer):
         if "Profile" in report:
             return stack
         estimates = [
-            estimate_thickness(other.voxels.cpu().numpy(), other.affine, stack.voxels.cpu().numpy(), stack.affine)
+            # The other shows averages over its own slices, too.
+            estimate_thickness(
+                other.voxels.cpu().numpy(), other.affine, average_like(stack, other).cpu().numpy(), stack.affine
+            )
             for other in accepted
             if other is not stack and abs(stack.normal @ other.normal) < _TURNED
         ]

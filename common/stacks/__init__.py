@@ -6,7 +6,7 @@ from .fitting import FittedStack, fit_stacks, reconstruct
 from .guide import GuidingEdges
 from .least_squares import enforce_data_consistency
 from .operator import SplineResampling, StackOperator, compute_spline_coefficients, make_cubic_grid, sample_spline
-from .registration import Region, Registration, register_stacks
+from .registration import Region, Registration, average_like, register_stacks
 from .rigid import RigidFit, make_rigid_matrix
 from .slices import estimate_motions, measure_residuals, weigh_slices
 from .stack import Stack

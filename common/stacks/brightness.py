@@ -15,6 +15,7 @@ _COARSE = 5.0  # mm of the grid on which fields are kept
 _FIRM = 0.02  # of the mean power: windows with less tissue have the mean brightness
 _MOST = 4.0  # ratio of a field to its mean
 _GAINS = (0.5, 2.0)  # range of a slice's gain
+_SAME = 0.01  # difference from 1 of a gain that no one sees, and that edges across slices imitate
 
 
 class BrightnessField:
@@ -65,6 +66,8 @@ class BrightnessField:
 def estimate_slice_gains(stack: torch.Tensor, simulated: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """The least-squares gain of each slice of a stack, ``(Z,)``; a slice that shows little has a gain near 1.
 
+    A gain that differs from 1 by less than 0.01 is 1.
+
     Args:
         stack: ``(X, Y, Z)``, without its brightness field.
         simulated: what a volume shows in its voxels.
@@ -72,4 +75,5 @@ def estimate_slice_gains(stack: torch.Tensor, simulated: torch.Tensor, counts: t
     """
     above, below = ((counts * v * simulated).sum(dim=(0, 1)) for v in (stack, simulated))
     firm = 5 * _FIRM * below.median() + 1e-12
-    return ((above + firm) / (below + firm)).clamp(*_GAINS)
+    gains = ((above + firm) / (below + firm)).clamp(*_GAINS)
+    return torch.where((gains - 1).abs() < _SAME, 1.0, gains)

@@ -224,6 +224,12 @@ def _list_positions(size: tuple[int, ...], places: np.ndarray, device: torch.dev
     return matrix[:3, :3] @ index.float() + matrix[:3, 3:]
 
 
+def average_like(stack: Stack, other: Stack) -> torch.Tensor:
+    """A stack's voxels, ``(X, Y, Z)``, averaged with the slice profile of another stack too."""
+    across = np.linalg.solve(stack.affine[:3, :3], other.normal) * other.sigma
+    return _blur(stack.voxels, np.outer(across, across), stack.is_measured.float())
+
+
 def _blur(volume: torch.Tensor, covariance: np.ndarray, there: torch.Tensor) -> torch.Tensor:
     """The Gaussian average of the voxels that are ``there``, 0 to 1, by a covariance (3, 3) in voxels squared."""
     if covariance.max() <= 0:

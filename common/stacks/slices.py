@@ -12,6 +12,7 @@ from .stack import Stack
 _POINTS = 2_000  # of a slice
 _STACK_POINTS = 40_000
 _TISSUE = 0.05  # of the brightest, above which points are compared
+_MODEL = 0.01  # standard deviation of what interpolation misses, which a motion could imitate
 _LIKELY = 2.0  # mm and degrees, standard deviation of a slice's motion
 _OUTLYING = 3.0  # standard deviations above the median residual, above which a slice counts less
 _LEAST = 0.02  # residual that is never odd
@@ -69,7 +70,7 @@ def estimate_motions(
     )
     still = torch.zeros(number, 6, dtype=torch.float64, device=device)
     motions = fit.fit(still, likely=_LIKELY)
-    left = float(fit.measure_residual(motions) / fit.measure_residual(still).clamp_min(1e-12))
+    left = float((fit.measure_residual(motions) + _MODEL**2) / (fit.measure_residual(still) + _MODEL**2))
     matrices = [make_rigid_matrix(m, c) for m, c in zip(motions.cpu().numpy(), centres.numpy(), strict=True)]
     return np.stack([matrices[i] for i in groups]), left
 
