@@ -43,7 +43,7 @@ _WORSE = 0.002  # decrease of the correlation that a registration may cause
 _OVERLAP = 0.3  # share of a stack's tissue that must lie in the first stack
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
 _MEDIAN = 0.6745  # median of the absolute values of normal noise, over its standard deviation
-_COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
+COPIES, COPIES_OF_STACK, COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
 _ROUNDS = 2  # of registering each slice
 # Factor on a stack's noise in data consistency: networks and averaging have already removed noise.
 _NOISE = 2.0
@@ -61,6 +61,21 @@ class _Stack:
     fixed: bool  # whether the thickness is known; else the other stacks may show it
     name: str  # its file
     extreme: np.ndarray  # (X, Y, Z), which voxels were set aside, and so have no measured value
+
+
+@dataclass
+class _Contrast:
+    """A volume that was combined from the stacks of one contrast, and what it must agree with."""
+
+    volume: torch.Tensor  # (X, Y, Z), before data consistency
+    stacks: list[_Stack]
+    operators: list[StackOperator]
+    variances: list[float]
+
+    def enforce_data_consistency(self, volume: torch.Tensor, **options: Any) -> torch.Tensor:
+        """See :func:`common.stacks.enforce_data_consistency`."""
+        measured = [stack.voxels for stack in self.stacks]
+        return enforce_data_consistency(volume, measured, self.operators, self.variances, **options)
 
 
 class StacksInferer(Inferer):
@@ -123,9 +138,9 @@ class StacksInferer(Inferer):
         """
         self.report = {}
         stacks_in = [inputs, *others]
-        voxel = self.spacing or min(float(_get_spacing(stack).min()) for stack in stacks_in)
-        size, affine = make_cubic_grid(inputs.shape[2:], _get_affine(inputs), voxel)
-        copies = _COPIES + _COPIES_OF_STACK * len(stacks_in) + (0 if guide is None else _COPIES_OF_GUIDE)
+        voxel = self.spacing or min(float(get_spacing(stack).min()) for stack in stacks_in)
+        size, affine = make_cubic_grid(inputs.shape[2:], get_affine(inputs), voxel)
+        copies = COPIES + COPIES_OF_STACK * len(stacks_in) + (0 if guide is None else COPIES_OF_GUIDE)
 
         def advise(excess: float) -> str:
             return f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some"
@@ -136,30 +151,34 @@ class StacksInferer(Inferer):
             with begin_part(i, len(stacks_in) + 1):
                 stacks.append(self._super_resolve_stack(stack, network, voxel))
         with begin_part(len(stacks_in), len(stacks_in) + 1):
-            volume, others = self._combine(stacks, size, affine, guide)
-        left = select_unmeasured(inputs.meta, [(~stack.extreme, stack.affine) for stack in others])
+            prepared = self._prepare_contrast(stacks, size, affine, guide is not None)
+            if guide is not None:
+                places = np.linalg.inv(get_affine(guide)) @ affine
+                guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
+            volume = self._reconstruct(prepared, affine, [] if guide is None else [guide])
+        left = select_unmeasured(inputs.meta, [(~stack.extreme, stack.affine) for stack in prepared.stacks[1:]])
         meta = {key: [value] for key, value in left.items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
 
     def _super_resolve_stack(self, stack: MetaTensor, network: nn.Module, voxel: float) -> _Stack:
         """Make a stack thin by a network, to nearly the result's voxel size."""
-        affine = _get_affine(stack)
-        factor, network = self.networks.select_network(_get_spacing(stack)[2] / voxel, network)
+        affine = get_affine(stack)
+        factor, network = self.networks.select_network(get_spacing(stack)[2] / voxel, network)
         CheckTrainingRanged("image", self.networks.ranges[factor])({"image": stack[0]})
         inferer = self.thin(degradation=make_slice_profile((1, 1, factor), self.profile))
         thin = inferer(stack, network)
         report = {"Factor": factor, "Weights": self.networks.files[factor].name, **getattr(inferer, "report", {})}
-        name = _get_file(stack)
+        name = get_file(stack)
         self.report[name] = report
         voxels, thin = (torch.as_tensor(v)[0, 0].float() for v in (stack, thin))
         fixed = self.profile != "auto" or report.get("ProfileFrom") == "protocol"
         extreme = locate_extremes(voxels.shape, affine, stack.meta)
         return _Stack(voxels, affine, thin, report.get("Profile", 1.0), fixed, name, extreme)
 
-    def _combine(
-        self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, guide: Any
-    ) -> tuple[torch.Tensor, list[_Stack]]:
-        """Combine the stacks into a volume of this size and affine; return also the others that fit the first."""
+    def _prepare_contrast(
+        self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, alone: bool
+    ) -> _Contrast:
+        """Combine the stacks of a contrast into a volume of this size and affine; ``alone``: whether one is enough."""
         first = stacks[0]
         start = SplineResampling(
             first.thin.shape, size, np.linalg.inv(_compute_thin_affine(first.affine, first)) @ affine
@@ -172,7 +191,7 @@ class StacksInferer(Inferer):
             similarity = measure_likeness(stack.voxels, operator(start), operator.is_inside)
             if not self._is_rejected(stack, motion, similarity):
                 accepted.append(stack)
-        if len(accepted) < 2 and guide is None:
+        if len(accepted) < 2 and not alone:
             reasons = "; ".join(
                 f"{name}: {stack_report['LeftOut']}"
                 for name, stack_report in self.report.items()
@@ -199,24 +218,23 @@ class StacksInferer(Inferer):
             thin.append(resampling(thin_volume) if i > 0 else start)
             extreme = torch.from_numpy(sample_nearest(stack.extreme, stack.affine, size, affine)).to(thin_volume.device)
             inside.append(resampling.find_inside(thin_volume.device) & ~extreme)
-        measured = [stack.voxels for stack in accepted]
-        noise = [_estimate_noise(voxels) for voxels in measured]
+        noise = [_estimate_noise(stack.voxels) for stack in accepted]
         volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
-        del start, thin, inside
         variances = [(_NOISE * sigma) ** 2 + _MODEL**2 for sigma in noise]
-        if guide is not None:
-            places = np.linalg.inv(_get_affine(guide)) @ affine
-            guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
-        volume = enforce_data_consistency(volume, measured, operators, variances, guide=guide)
+        return _Contrast(volume, accepted, operators, variances)
+
+    def _reconstruct(self, contrast: _Contrast, affine: np.ndarray, guides: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The volume of a contrast that agrees with its stacks; each slice is registered first, if wanted."""
+        volume = contrast.enforce_data_consistency(contrast.volume, guides=guides)
         for _ in range(_ROUNDS if self.slice_motion else 0):
             voxels_now = volume.cpu().numpy()
-            for i, stack in enumerate(accepted):
+            for i, stack in enumerate(contrast.stacks):
                 slice_motions = estimate_slice_motions(
                     voxels_now, affine, stack.voxels.cpu().numpy(), stack.affine, stack.thickness
                 )
-                operators[i] = _make_operator(size, affine, stack, slice_motions)
-            volume = enforce_data_consistency(volume, measured, operators, variances, guide=guide)
-        return volume, accepted[1:]
+                contrast.operators[i] = _make_operator(volume.shape, affine, stack, slice_motions)
+            volume = contrast.enforce_data_consistency(volume, guides=guides)
+        return volume
 
     def _register(self, stack: _Stack, volume: torch.Tensor, affine: np.ndarray) -> Motion:
         """The motion of a stack onto a volume."""
@@ -296,16 +314,16 @@ def _compute_thin_affine(affine: np.ndarray, stack: _Stack) -> np.ndarray:
     return GaussianProfile((1, 1, stack.thin.shape[2] / stack.voxels.shape[2])).compute_hr_affine(affine)
 
 
-def _get_file(stack: MetaTensor) -> str:
+def get_file(stack: MetaTensor) -> str:
     """A stack's file; for a batch of one, that of its only stack."""
     file = stack.meta.get("filename_or_obj", "stack")
     return str(file[0] if isinstance(file, list | tuple) else file)
 
 
-def _get_spacing(stack: MetaTensor) -> np.ndarray:
-    return voxel_sizes(_get_affine(stack))
+def get_spacing(stack: MetaTensor) -> np.ndarray:
+    return voxel_sizes(get_affine(stack))
 
 
-def _get_affine(volume: MetaTensor) -> np.ndarray:
+def get_affine(volume: MetaTensor) -> np.ndarray:
     """Affine of a volume, or of a batch of one."""
     return np.asarray(volume.affine, dtype=np.float64).reshape(-1, 4, 4)[0]

@@ -19,7 +19,7 @@ from ...io.images import open_image_or_none
 from ...io.lazy_voxels import LazyVoxels
 from .extremes import convert_type, restore_extremes
 
-_ORIENTATION = "slice_orientation"
+ORIENTATION = "slice_orientation"
 _SCALE = "intensity_range"
 
 
@@ -61,7 +61,7 @@ class SliceAxisd(MapTransform):
             except ValueError as error:
                 raise ValueError(f"{d[key].meta.get('filename_or_obj', key)}: {error}") from None
             volume, affine = reorient_volume(d[key].as_tensor(), d[key].affine, orientation)
-            d[key] = attach_meta(volume, affine, {**d[key].meta, _ORIENTATION: torch.from_numpy(orientation)})
+            d[key] = attach_meta(volume, affine, {**d[key].meta, ORIENTATION: torch.from_numpy(orientation)})
         return d
 
 
@@ -199,7 +199,7 @@ class RestoreVolumed(MapTransform):
         d = dict(data)
         source = d[self.reference]
         file = source.meta.get("filename_or_obj", self.reference)
-        stored_orientation = ornt_transform([[0, 1], [1, 1], [2, 1]], source.meta[_ORIENTATION].numpy())
+        stored_orientation = ornt_transform([[0, 1], [1, 1], [2, 1]], source.meta[ORIENTATION].numpy())
         low, high = (float(v) for v in source.meta[_SCALE])
         scale = high - low
         scan = torch.as_tensor(source)

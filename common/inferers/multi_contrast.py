@@ -1,0 +1,160 @@
+"""Super-resolve all contrasts of one exam on one grid, each with the edges of the others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from nibabel.orientations import ornt_transform
+from torch import nn
+
+from ..runtime.memory import check_memory
+from ..runtime.progress import begin_part
+from ..stacks import make_cubic_grid
+from ..transforms.registration.placement import find_misplacement
+from ..transforms.registration.register import register_guide
+from ..transforms.scan.extremes import select_unmeasured
+from ..transforms.scan.volume import ORIENTATION, attach_meta, reorient_volume
+from .multi_stack import COPIES, COPIES_OF_GUIDE, COPIES_OF_STACK, StacksInferer, get_affine, get_file, get_spacing
+
+# Likely slope that another contrast does not show. With thick slices in three planes, 0.1 gained 0.12 to 0.18 dB; with
+# all slices in one plane it lost at most 0.01 dB, and 0.05 lost 0.06 dB.
+_SLOPE = 0.1
+
+
+class ExamInferer(StacksInferer):
+    """As :class:`StacksInferer`; the contrasts of an exam are made on one grid, and share edges but no grey values.
+
+    Each contrast is first made by itself and agrees with its own stacks. Then each is made again with the directions of
+    the others' edges, see :class:`~common.stacks.GuidingEdges`. All have the axes and the field of view of the contrast
+    whose field of view is largest. A contrast that does not lie on that one is registered to it, with a warning.
+
+    An exam is computed when its first contrast is asked for; the others are kept until they are asked for.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._exam: tuple[str, ...] = ()
+        self._results: dict[str, tuple[Any, Any]] = {}
+
+    def __call__(
+        self,
+        inputs: MetaTensor | Any,
+        network: nn.Module | Any,
+        others: Sequence[MetaTensor | Any] = (),
+        guide: MetaTensor | Any = None,
+        contrasts: Sequence[Sequence[MetaTensor | Any]] = (),
+    ) -> MetaTensor:
+        """Make one volume from the stacks of a contrast.
+
+        Args:
+            inputs, network, others, guide: as for :class:`StacksInferer`.
+            contrasts: the stacks of each other contrast of the exam, as ``inputs``.
+
+        Returns:
+            Volume ``(1, 1, X', Y', Z')`` of the contrast of ``inputs``, with its affine.
+
+        Raises:
+            ValueError: when this contrast cannot be made.
+        """
+        if not contrasts:
+            return super().__call__(inputs, network, others, guide)
+        exam = sorted([[inputs, *others], *contrasts], key=lambda stacks: get_file(stacks[0]))
+        key = tuple(get_file(stack) for stacks in exam for stack in stacks)
+        if self._exam != key or get_file(inputs) not in self._results:
+            self._exam, self._results = key, self._reconstruct_exam(exam, network)
+        result, self.report = self._results.pop(get_file(inputs))
+        if isinstance(result, Exception):
+            raise result
+        volume, affine, reference, stacks = result
+        values, place = _copy_axes(volume[None], affine, reference.meta, inputs.meta)
+        measured = [(~stack.extreme, stack.affine) for stack in stacks]
+        if get_file(reference) != get_file(inputs):  # on another scan's axes its fill values have no place
+            measured = [(np.ones(inputs.shape[2:], bool), get_affine(inputs))]
+        left = select_unmeasured(inputs.meta, measured)
+        return MetaTensor(values[None], affine=place[None], meta={name: [value] for name, value in left.items()})
+
+    def _reconstruct_exam(self, exam: Sequence[Sequence[MetaTensor]], network: nn.Module) -> dict[str, tuple[Any, Any]]:
+        """The volume with its affine and the scan that gave the grid, or the error, and the report of each contrast."""
+        every = [stack for stacks in exam for stack in stacks]
+        reference = max((stacks[0] for stacks in exam), key=_measure_field_of_view)
+        voxel = self.spacing or min(float(get_spacing(stack).min()) for stack in every)
+        size, affine = make_cubic_grid(reference.shape[2:], get_affine(reference), voxel)
+        copies = COPIES + COPIES_OF_STACK * len(every) + COPIES_OF_GUIDE * (len(exam) - 1)
+        check_memory(
+            size,
+            copies,
+            reference.device,
+            "each volume of the exam",
+            lambda excess: f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some",
+        )
+        results: dict[str, tuple[Any, Any]] = {}
+        prepared, volumes, parts = {}, {}, 2 * len(exam)
+        for i, stacks in enumerate(exam):
+            name, self.report = get_file(stacks[0]), {}
+            with begin_part(i, parts):
+                try:
+                    move = _align_contrast(reference, stacks[0])
+                    thin = [self._super_resolve_stack(stack, network, voxel) for stack in stacks]
+                    thin = [replace(stack, affine=move @ stack.affine) for stack in thin]
+                    prepared[name] = self._prepare_contrast(thin, size, affine, alone=True)
+                    volumes[name] = self._reconstruct(prepared[name], affine, [])
+                except ValueError as error:
+                    results[name] = error, {}
+            if name in volumes:
+                results[name] = None, self.report
+        for i, (name, contrast) in enumerate(prepared.items()):
+            with begin_part(len(exam) + i, parts):
+                guides = [volume for other, volume in volumes.items() if other != name]
+                volume = contrast.enforce_data_consistency(contrast.volume, guides=guides, slope=_SLOPE, rounds=1)
+                report = results[name][1]
+                report[name]["Edges"] = [other for other in volumes if other != name]
+                results[name] = (volume, affine, reference, contrast.stacks[1:]), report
+        return results
+
+
+def _measure_field_of_view(stack: MetaTensor) -> float:
+    return float(np.prod(stack.shape[2:]) * np.abs(np.linalg.det(get_affine(stack)[:3, :3])))
+
+
+def _align_contrast(reference: MetaTensor, stack: MetaTensor) -> np.ndarray:
+    """The motion (4, 4) in mm of a contrast onto the reference; none if it lies there already."""
+    if stack is reference:
+        return np.eye(4)
+    lr, other = (
+        attach_meta(torch.as_tensor(v)[0].cpu(), get_affine(v), {"filename_or_obj": get_file(v)})
+        for v in (reference, stack)
+    )
+    found = find_misplacement(lr, other)
+    if not found["misplaced"]:
+        return np.eye(4)
+    affine, quality = register_guide(lr, other)
+    left = find_misplacement(lr, attach_meta(other.as_tensor(), affine, other.meta))
+    if left["similarity"] <= found["similarity"]:
+        warnings.warn(
+            f"{get_file(stack)}: it may not lie on {get_file(reference)}; registration does not help.",
+            stacklevel=2,
+        )
+        return np.eye(4)
+    shift, angle = np.linalg.norm(quality["translation_mm"]), quality["rotation_degrees"]
+    warnings.warn(
+        f"{get_file(stack)}: registered to {get_file(reference)}, {shift:.1f} mm and {angle:.1f} degrees away.",
+        stacklevel=2,
+    )
+    return affine @ np.linalg.inv(get_affine(stack))
+
+
+def _copy_axes(volume: torch.Tensor, affine: np.ndarray, reference: Any, own: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Order the axes so that the result has the stored axes of the reference, though it is restored as its own scan."""
+    place = torch.from_numpy(affine)
+    if ORIENTATION in reference and ORIENTATION in own:
+        to_reference, to_own = (np.asarray(meta[ORIENTATION]).reshape(3, 2) for meta in (reference, own))
+        stored = ornt_transform([[0, 1], [1, 1], [2, 1]], to_reference)
+        volume, place = reorient_volume(volume, place, stored)
+        volume, place = reorient_volume(volume, place, to_own)
+    return volume, place
