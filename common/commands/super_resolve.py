@@ -100,7 +100,11 @@ def super_resolve(
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
         logging.getLogger(module).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-    given_options: dict[str, object] = {"scale": scale, "acquired_matrix": acquired_matrix, "bundle": None if bundle == STACKS else bundle}
+    given_options: dict[str, object] = {
+        "scale": scale,
+        "acquired_matrix": acquired_matrix,
+        "bundle": None if bundle == STACKS else bundle,
+    }
     if exam not in (True, False):
         raise ValueError(f"--exam is {exam!r}, expected nothing after it; name the scans before it.")
     given_options |= {"together": together or None, "guide": guide} if exam else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,19 @@ from .multi_stack import COPIES, COPIES_OF_GUIDE, COPIES_OF_STACK, StacksInferer
 _SLOPE = 0.1
 
 
+@dataclass
+class _Result:
+    """What became of a contrast."""
+
+    reference: MetaTensor  # the scan whose field of view the grid has
+    affine: np.ndarray  # of the grid
+    report: dict[str, Any] = field(default_factory=dict)
+    warnings: Any = ()
+    error: Exception | None = None
+    contrast: Any = None
+    volume: Any = None
+
+
 class ExamInferer(StacksInferer):
     """As :class:`StacksInferer`; the contrasts of an exam are made on one grid, and share edges but no grey values.
 
@@ -40,7 +53,7 @@ class ExamInferer(StacksInferer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._exam: tuple[str, ...] = ()
-        self._results: dict[str, tuple[Any, Any]] = {}
+        self._results: dict[str, _Result] = {}
 
     def __call__(
         self,
@@ -68,19 +81,21 @@ class ExamInferer(StacksInferer):
         key = tuple(get_file(stack) for stacks in exam for stack in stacks)
         if self._exam != key or get_file(inputs) not in self._results:
             self._exam, self._results = key, self._reconstruct_exam(exam, network)
-        result, self.report = self._results.pop(get_file(inputs))
-        if isinstance(result, Exception):
-            raise result
-        volume, affine, reference, stacks = result
-        values, place = _copy_axes(volume[None], affine, reference.meta, inputs.meta)
-        measured = [(~stack.extreme, stack.affine) for stack in stacks]
+        result = self._results.pop(get_file(inputs))
+        self.report, reference = result.report, result.reference
+        for warning in result.warnings:
+            warnings.warn(warning.message, warning.category, stacklevel=2)
+        if result.error is not None:
+            raise result.error
+        values, place = _copy_axes(result.volume[None], result.affine, reference.meta, inputs.meta)
+        measured = [(~stack.extreme, stack.affine) for stack in result.contrast.stacks[1:]]
         if get_file(reference) != get_file(inputs):  # on another scan's axes its fill values have no place
             measured = [(np.ones(inputs.shape[2:], bool), get_affine(inputs))]
         left = select_unmeasured(inputs.meta, measured)
         return MetaTensor(values[None], affine=place[None], meta={name: [value] for name, value in left.items()})
 
-    def _reconstruct_exam(self, exam: Sequence[Sequence[MetaTensor]], network: nn.Module) -> dict[str, tuple[Any, Any]]:
-        """The volume with its affine and the scan that gave the grid, or the error, and the report of each contrast."""
+    def _reconstruct_exam(self, exam: Sequence[Sequence[MetaTensor]], network: nn.Module) -> dict[str, _Result]:
+        """The result of each contrast, by the file of its first stack."""
         every = [stack for stacks in exam for stack in stacks]
         reference = max((stacks[0] for stacks in exam), key=_measure_field_of_view)
         voxel = self.spacing or min(float(get_spacing(stack).min()) for stack in every)
@@ -93,28 +108,27 @@ class ExamInferer(StacksInferer):
             "each volume of the exam",
             lambda excess: f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some",
         )
-        results: dict[str, tuple[Any, Any]] = {}
-        prepared, volumes, parts = {}, {}, 2 * len(exam)
-        for i, stacks in enumerate(exam):
-            name, self.report = get_file(stacks[0]), {}
-            with begin_part(i, parts):
+        results = {get_file(stacks[0]): _Result(reference, affine) for stacks in exam}
+        for i, (stacks, result) in enumerate(zip(exam, results.values(), strict=True)):
+            self.report = result.report
+            with begin_part(i, 2 * len(exam)), warnings.catch_warnings(record=True) as result.warnings:
+                warnings.simplefilter("always")
                 try:
                     move = _align_contrast(reference, stacks[0])
                     thin = [self._super_resolve_stack(stack, network, voxel) for stack in stacks]
                     thin = [replace(stack, affine=move @ stack.affine) for stack in thin]
-                    prepared[name] = self._prepare_contrast(thin, size, affine, alone=True)
-                    volumes[name] = self._reconstruct(prepared[name], affine, [])
+                    result.contrast = self._prepare_contrast(thin, size, affine, alone=True)
+                    result.volume = self._reconstruct(result.contrast, affine, [])
                 except ValueError as error:
-                    results[name] = error, {}
-            if name in volumes:
-                results[name] = None, self.report
-        for i, (name, contrast) in enumerate(prepared.items()):
-            with begin_part(len(exam) + i, parts):
-                guides = [volume for other, volume in volumes.items() if other != name]
-                volume = contrast.enforce_data_consistency(contrast.volume, guides=guides, slope=_SLOPE, rounds=1)
-                report = results[name][1]
-                report[name]["Edges"] = [other for other in volumes if other != name]
-                results[name] = (volume, affine, reference, contrast.stacks[1:]), report
+                    result.error = error
+        single = {name: result.volume for name, result in results.items() if result.error is None}
+        for i, name in enumerate(single):
+            others, contrast = [other for other in single if other != name], results[name].contrast
+            results[name].report[name]["Edges"] = others
+            with begin_part(len(exam) + i, 2 * len(exam)):
+                results[name].volume = contrast.enforce_data_consistency(
+                    contrast.volume, guides=[single[other] for other in others], slope=_SLOPE, rounds=1
+                )
         return results
 
 
