@@ -156,7 +156,8 @@ def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output
     # A method that learned from the scan itself has no file of weights.
     bundle = {**meta, "sha256": getattr(network, "origin", {}).get("file_sha256", "unknown")}
     result = make_result_path(output, case.name, bids=bids)
-    folder = write_derived_series(case.series[case["image"]], result, make_series_path(output, case.name), bundle)
+    folder = make_series_path(output, case.name)
+    folder = write_derived_series(case.series[case["image"]], result, folder, bundle, case.series.values())
     print(f"{case.name} -> {folder}", flush=True)
 
 

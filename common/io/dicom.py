@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -256,7 +256,11 @@ def get_contrast_properties(header: Dataset) -> tuple[bool, ...]:
 
 
 def write_derived_series(
-    series: Series, result: str | os.PathLike, folder: str | os.PathLike, bundle: Mapping[str, Any]
+    series: Series,
+    result: str | os.PathLike,
+    folder: str | os.PathLike,
+    bundle: Mapping[str, Any],
+    others: Iterable[Series] = (),
 ) -> Path:
     """Write a result of :func:`write_nifti`'s file as a derived series, either completely or not at all.
 
@@ -266,6 +270,7 @@ def write_derived_series(
         folder: created if it is missing. The series becomes a folder in it, named by the new SeriesInstanceUID. Older
             derived series of some of these images in it are then removed.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
+        others: further series of the exam, any of which may have given the result its axes.
 
     Returns:
         The folder of the new series.
@@ -275,7 +280,7 @@ def write_derived_series(
     """
     image: Any = nib.load(result)
     try:
-        affine = _restore_affine(image.affine, series.affine)
+        affine = _restore_affine(image.affine, [series.affine, *(other.affine for other in others)])
         voxels = np.asanyarray(image.dataobj).T
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
@@ -411,19 +416,20 @@ def _make_series(part: Part, damaged: Mapping[Path, str]) -> Series:
     return series
 
 
-def _restore_affine(affine: np.ndarray, source: np.ndarray) -> np.ndarray:
+def _restore_affine(affine: np.ndarray, sources: Sequence[np.ndarray]) -> np.ndarray:
     """Restore a result's affine in float64; NIfTI keeps only 24 bits.
 
-    The result's voxels lie at simple fractions of the source's voxels. These fractions are found, and multiplied by
-    the source's exact affine.
+    The result's voxels lie at simple fractions of a source's voxels. These fractions are found, and multiplied by
+    the exact affine of the first source that has the result's axes.
 
     Raises:
-        ValueError: when the axes are not the source's axes.
+        ValueError: when the axes are not the axes of any source.
     """
-    index = np.linalg.solve(source, affine)
-    axes = index[:3, :3]
-    if np.abs(axes - np.diag(np.diag(axes))).max() > 1e-3 or np.diag(axes).min() <= 0:
-        raise ValueError("the axes are not those of the DICOM series, expected a result made from it.")
-    simple = np.vectorize(lambda number: float(Fraction(number).limit_denominator(64)))(index)
-    rounding = np.array([1e-6, 1e-6, 1e-6, 1e-4])  # of an axis, and of a position, in voxels
-    return source @ np.where(np.abs(simple - index) < rounding, simple, index)
+    for source in sources:
+        index = np.linalg.solve(source, affine)
+        axes = index[:3, :3]
+        if np.abs(axes - np.diag(np.diag(axes))).max() < 1e-3 and np.diag(axes).min() > 0:
+            simple = np.vectorize(lambda number: float(Fraction(number).limit_denominator(64)))(index)
+            rounding = np.array([1e-6, 1e-6, 1e-6, 1e-4])  # of an axis, and of a position, in voxels
+            return source @ np.where(np.abs(simple - index) < rounding, simple, index)
+    raise ValueError("the axes are not those of the DICOM series, expected a result made from it.")
