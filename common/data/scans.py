@@ -9,7 +9,14 @@ from ..io.files import check_writable
 from ..runtime.distributed import connect_processes
 from ..values import parse_bool
 from .case import Case
-from .lists.exams import combine_stacks, group_cases, identify_exam
+from .lists.exams import (
+    combine_contrasts,
+    combine_stacks,
+    group_cases,
+    identify_contrast,
+    identify_exam,
+    identify_study,
+)
 from .lists.scan_kinds import print_skipped
 from .lists.scans import find_scans
 from .lists.sharding import select_cases
@@ -57,6 +64,7 @@ def find_cases(
 def find_exams(
     dataset_dir: str | None,
     output_dir: str,
+    exam: bool | str = False,
     skip_existing: bool | str = False,
     shard: str | None = None,
     bids: bool | str = False,
@@ -67,6 +75,7 @@ def find_exams(
 
     Args:
         dataset_dir: folder; None for an exam that is simulated in ``output_dir/scan``.
+        exam: whether also to group the contrasts of an exam, by the words for contrasts in their names.
         output_dir, skip_existing, shard, bids: as for :func:`find_cases`.
 
     Raises:
@@ -75,8 +84,13 @@ def find_exams(
     """
     check_writable(output_dir)
     path = simulate_exam(f"{output_dir}/scan") if dataset_dir is None else dataset_dir
-    groups = group_cases(find_scans(path), lambda case: identify_exam(case["image"]))
-    exams = [combine_stacks(group) for group in groups if len(group) > 1]
+    identify = identify_study if parse_bool(exam, "exam") else identify_exam
+    groups = group_cases(find_scans(path), lambda case: identify(case["image"]))
+    every = [group for group in groups if len(group) > 1]
+    if identify is identify_exam:
+        exams = [combine_stacks(group) for group in every]
+    else:
+        exams = [case for group in every for case in combine_contrasts(group, lambda c: identify_contrast(c["image"]))]
     alone = {group[0]["image"]: "the folder has no other stack of its exam" for group in groups if len(group) == 1}
     if not exams:
         raise ValueError(

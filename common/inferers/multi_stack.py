@@ -114,23 +114,19 @@ class StacksInferer(Inferer):
             FileNotFoundError, ValueError: when the region cannot be read, or does not lie on the first stack.
         """
         self.report = {}
-        images = {_get_file(image): image for image in (inputs, *others)}
-        voxel = self.spacing or min(float(voxel_sizes(_get_affine(image)).min()) for image in images.values())
+        images = {get_file(image): image for image in (inputs, *others)}
+        voxel = self.spacing or min(float(voxel_sizes(get_affine(image)).min()) for image in images.values())
         stacks = self.place_stacks(images, guide is not None)
         reference = images[stacks[0].name]
         size, affine = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, voxel)
-        copies = _COPIES + _COPIES_OF_STACK * len(stacks) + (0 if guide is None else _COPIES_OF_GUIDE)
-
-        def advise(excess: float) -> str:
-            return f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some"
-
-        check_memory(size, copies, inputs.device, "a volume", advise)
+        check_copies(size, voxel, len(stacks), 0 if guide is None else 1, inputs.device)
         volume, fitted, variances = self.make_start(stacks, images, size, affine, network)
         if guide is not None:
-            places = np.linalg.inv(_get_affine(guide)) @ affine
+            places = np.linalg.inv(get_affine(guide)) @ affine
             guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
+        guides = [] if guide is None else [guide]
         with begin_part(len(stacks) + 1, len(stacks) + 2):
-            volume = reconstruct(volume, affine, fitted, variances, guide)
+            volume = reconstruct(volume, affine, fitted, variances, guides)
         measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
@@ -228,7 +224,7 @@ class StacksInferer(Inferer):
 
     def _read_stack(self, image: MetaTensor) -> Stack:
         """A stack with the thickness that the protocol or the option says, else 1."""
-        voxels, affine, name = torch.as_tensor(image)[0, 0].float(), _get_affine(image), _get_file(image)
+        voxels, affine, name = torch.as_tensor(image)[0, 0].float(), get_affine(image), get_file(image)
         width: Any = self.profile if self.profile != "auto" else read_profile_width(image)
         source = "option" if self.profile != "auto" else "protocol"
         if width is not None and source == "protocol" and not _BELIEVED[0] <= width <= _BELIEVED[1]:
@@ -343,12 +339,21 @@ def _estimate_noise(voxels: torch.Tensor) -> float:
     return float(np.median(np.abs(details[tissue]))) / _MEDIAN if tissue.any() else 0.0
 
 
-def _get_file(stack: MetaTensor) -> str:
+def check_copies(size: Sequence[int], voxel: float, stacks: int, guides: int, device: torch.device) -> None:
+    """Check that there is memory for a volume of this size, with voxels in mm, from some stacks and guides."""
+
+    def advise(excess: float) -> str:
+        return f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some"
+
+    check_memory(size, _COPIES + _COPIES_OF_STACK * stacks + _COPIES_OF_GUIDE * guides, device, "a volume", advise)
+
+
+def get_file(stack: MetaTensor) -> str:
     """A stack's file; for a batch of one, that of its only stack."""
     file = stack.meta.get("filename_or_obj", "stack")
     return str(file[0] if isinstance(file, list | tuple) else file)
 
 
-def _get_affine(volume: MetaTensor) -> np.ndarray:
+def get_affine(volume: MetaTensor) -> np.ndarray:
     """Affine of a volume, or of a batch of one."""
     return np.asarray(volume.affine, dtype=np.float64).reshape(-1, 4, 4)[0]
