@@ -109,10 +109,11 @@ def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
         choice = cases[0].choice
         title = choice.offer.name
         if "stacks" in cases[0]:
-            number = 1 + len(cases[0]["stacks"])
-            stacks = f"{number} stack{'s' * (number > 1)}"
-            stacks += f" of {1 + len(cases[0]['contrasts'])} contrasts" if "contrasts" in cases[0] else ""
-            title, names = choice.offer.bundle.name, f"{names} ({stacks} each)"
+            number = len(cases[0].images) - ("guide" in cases[0])
+            stacks = f"{number} stack{'s' * (number > 1)} each"
+            if "contrasts" in cases[0]:
+                stacks = f"{number} stacks of {1 + len(cases[0]['contrasts'])} contrasts"
+            title, names = choice.offer.bundle.name, f"{names} ({stacks})"
         beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
         print(f"{title}, {before} to {after}: {names}{beyond}", flush=True)
     offer = group[0].choice.offer

@@ -55,11 +55,10 @@ def super_resolve(
         paths: a scan (NIfTI, .mgz, .hdr and .img, AFNI, NRRD, MetaImage), a DICOM file of a series, or a folder of
             these, with its subfolders. The folder of the results may follow. With --together all paths are stacks.
         output_dir: default the folder super_resolved next to the file, or in the folder.
-        together: whether the scans are stacks of one exam. auto finds the stacks in a folder: those of one subject,
-            contrast and frame of reference. The other scans are super-resolved alone.
-        exam: whether the scans are contrasts of one exam. Those of a single folder are grouped by DICOM study, or by
-            subject and session in their names. Contrasts are told apart by names and DICOM headers, and stacks of one
-            contrast are combined. A scan without another of its exam is super-resolved alone.
+        together: whether the scans are stacks of one contrast. auto finds the exams in a folder, by DICOM study, or by
+            subject and session in the names, and does each as --exam does. Other scans are super-resolved alone.
+        exam: whether the scans are of one exam; those of a single folder are grouped as by --together auto. Contrasts
+            are told apart by names and DICOM headers, and stacks of one contrast are combined.
         guide: a finer scan of another contrast of the same person: its file, or a pattern, such as
             ``"**/*_t1w.nii.gz"``, for the guides of many scans, which are paired by subject. With --together it may be
             any scan of another contrast, and one stack is enough; only its edges are used.

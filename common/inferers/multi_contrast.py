@@ -122,7 +122,7 @@ class ExamInferer(StacksInferer):
             results[name].report[name]["Edges"] = others
             with begin_part(len(exam) + i, 2 * len(exam)):
                 guides = [single[other] for other in others]
-                results[name].volume = reconstruct(*results[name].start, guides, slope=_SLOPE, rounds=1)
+                results[name].volume = reconstruct(*results[name].start, guides, slope=_SLOPE, rounds=1)  # type: ignore
         return results
 
 

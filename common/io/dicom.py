@@ -100,11 +100,6 @@ class Series:
         return get_contrast_properties(self.headers[0]) if self.headers else self.description
 
     @property
-    def exam(self) -> Hashable:
-        """What the stacks of one exam have in common."""
-        return self.study, self.headers[0].get("FrameOfReferenceUID") if self.headers else None, self.contrast
-
-    @property
     def acquisition(self) -> dict[str, Any]:
         """What its headers say about the acquired matrix, see :func:`read_acquisition`."""
         return read_acquisition(self.headers)

@@ -100,8 +100,8 @@ def test_a_folder_of_exams(tmp_path, capsys):
     for name, across in (("p1_T1w", 2), ("p1_T2w", 0), ("p2_T1w", 2)):
         save(tmp_path / "in" / f"{name}.nii.gz", across)
     exam(str(tmp_path / "in"), output_dir=str(tmp_path / "out"), dry_run=True)
-    has(capsys.readouterr().out, "mm: p1_T1w, p1_T2w (1 stack of 2 contrasts each)", "ct_guided 1x1x4", "p2_T1w_sr")
-    cases = find_exams(str(tmp_path / "in"), str(tmp_path / "out"), exam=True)
+    has(capsys.readouterr().out, "mm: p1_T1w, p1_T2w (2 stacks of 2 contrasts)", "ct_guided 1x1x4", "p2_T1w_sr")
+    cases = find_exams(str(tmp_path / "in"), str(tmp_path / "out"))
     assert [case.name for case in cases] == ["p1_T1w", "p1_T2w"]
 
 

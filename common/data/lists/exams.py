@@ -24,11 +24,6 @@ _CONTRAST = re.compile(
 _SEQUENCE = re.compile(r"tse|fse|se|tfe|ffe|gre|tir|space|cube|vista|2d|3d|(?!sub|ses)[a-z]+-.*")
 
 
-def identify_exam(path: str) -> Hashable:
-    """A key that the stacks of one exam share: the folder, and the name without its plane."""
-    return str(Path(path).parent), _split_words(make_case_stem(path))
-
-
 def identify_study(path: str) -> Hashable:
     """A key that all scans of one exam share: the folder, and the name without plane, contrast and sequence."""
     words = _split_entities(path)
@@ -40,9 +35,14 @@ def identify_contrast(path: str) -> Hashable:
 
     A stack that its name puts into a wrong contrast is left out later, because the images differ.
     """
+    return find_contrast_words(path) or _split_entities(path)
+
+
+def find_contrast_words(path: str) -> frozenset[str]:
+    """The words for contrasts in a name."""
     words = _split_entities(path)
     named = {w.removesuffix("i").removesuffix("w") for w in words if _CONTRAST.fullmatch(w)}
-    return frozenset(named | {w for w in words if w.startswith("ce-")}) or words
+    return frozenset(named | {w for w in words if w.startswith("ce-")})
 
 
 def group_cases(cases: Sequence[Case], key: Callable[[Case], Hashable]) -> list[list[Case]]:
