@@ -39,7 +39,7 @@ from ..stacks import (
 from ..transforms.labels import sample_nearest
 from ..transforms.scan.extremes import locate_extremes, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
-from .adapted import AdaptedInferer
+from ..transforms.scan.volume import get_intensity_range
 
 # Measured on pairs of real stacks: see bundles/stacks/docs/results.md.
 _REVERSED = 0.035  # most of the common tissue in which bright and dark may be reversed
@@ -64,8 +64,7 @@ class StacksInferer(Inferer):
 
     Args:
         networks: networks by the number of thin slices per thick slice.
-        thin: function that makes the inferer for thin slices, an :class:`~common.inferers.AdaptedInferer`, with the
-            slice profile as ``degradation``.
+        thin: function that makes the inferer for thin slices, with the slice profile as ``degradation``.
         profile: slice thickness in distances of the slices' centres, or "auto": from the protocol, else from the other
             stacks, else from the stack itself.
         spacing: of the result in mm, above 0; None for the finest spacing of all stacks.
@@ -81,7 +80,7 @@ class StacksInferer(Inferer):
     def __init__(
         self,
         networks: ThinSliceNetworks,
-        thin: Callable[..., AdaptedInferer],
+        thin: Callable[..., Inferer],
         profile: float | str = "auto",
         spacing: float | None = None,
         region: str | os.PathLike | None = None,
@@ -129,6 +128,9 @@ class StacksInferer(Inferer):
         guides = [] if guide is None else [guide]
         with begin_part(len(stacks) + 1, len(stacks) + 2):
             volume = reconstruct(volume, affine, fitted, variances, guides)
+        # The units are restored by the first stack's range, and the volume has those of the reference.
+        (low, high), (first, last) = get_intensity_range(reference), get_intensity_range(inputs)
+        volume = (volume * (high - low) + low - first) / (last - first)
         measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
@@ -291,11 +293,11 @@ class StacksInferer(Inferer):
         inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
         self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name}
         if factor in tuned:
-            thin = inferer.inferer(voxels[None, None], tuned[factor])
+            thin = getattr(inferer, "inferer", inferer)(voxels[None, None], tuned[factor])
         else:
             thin = inferer(voxels[None, None], network)
-            tuned[factor] = inferer.chosen
-            self.report[stack.name] |= inferer.report
+            tuned[factor] = getattr(inferer, "chosen", network)
+            self.report[stack.name] |= getattr(inferer, "report", {})
         return torch.as_tensor(thin)[0, 0].float()
 
     def _report_slices(self, each: FittedStack) -> None:
