@@ -60,7 +60,7 @@ def find_offers(
         known = list_offers(bundle, override, options)
         if any(offer.bundle.name == STACKS for offer in known):
             names = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
-            raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together.")
+            raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together or --exam.")
     if scale is not None:
         known = [offer.apply_scale(scale) for offer in known]
         scales = [list(other) for other in sorted({offer.scale for offer in known if offer.is_available})]
@@ -116,7 +116,7 @@ def choose_weights(
 
 def _choose_stack_weights(case: Case, offer: Any) -> Choice:
     """The bundle for stacks, with cubic voxels of the smallest size in any stack, unless another size is asked for."""
-    sizes = [voxel_sizes(case.read_grid(file)[0]) for file in (case["image"], *case["stacks"])]
+    sizes = [voxel_sizes(case.read_grid(file)[0]) for file in case.images if file != case.get("guide")]
     voxel = offer.overrides.get("spacing") or min(float(size.min()) for size in sizes)
     return Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
 

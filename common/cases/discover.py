@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.case import Case
 from ..data.inputs import describe_series
-from ..data.lists.exams import combine_stacks, group_cases, identify_exam
+from ..data.lists.exams import (
+    combine_contrasts,
+    combine_stacks,
+    find_contrast_words,
+    group_cases,
+    identify_contrast,
+    identify_study,
+)
 from ..data.lists.scan_kinds import print_skipped
 from ..data.lists.scans import find_scans, name_results
 from ..io.files import list_files, read_sidecar
@@ -29,6 +36,7 @@ def discover_cases(
     subject: str | None = None,
     label: str | None = None,
     together: bool | str = False,
+    exam: bool = False,
 ) -> list[Case]:
     """Find the scans and DICOM series of files and folders. What cannot be done has a problem.
 
@@ -38,19 +46,23 @@ def discover_cases(
         guide: pattern or file of guides, as for :func:`common.data.find_scans`.
         subject: pattern of subjects, likewise.
         label: pattern or file of label maps, likewise.
-        together: True if all scans are stacks of one exam; "auto" to find the stacks of each exam.
+        together: True if all scans are stacks of one contrast; "auto" to group the scans by exam and contrast.
+        exam: whether the scans are of one exam; those of a single folder are grouped as by "auto".
 
     Raises:
         FileNotFoundError, ValueError: as :func:`common.data.find_scans`, where there is no DICOM series either.
     """
     cases = [case for root in roots for case in _find_cases(root, temporary, guide, subject, label)]
-    if not together:
+    if not together and not exam:
         return cases
-    groups = [cases] if together is True else group_cases(cases, _identify_exam)
-    exams = [group[0] if len(group) == 1 and together is not True else combine_stacks(group) for group in groups]
-    for exam in exams:
-        if "stacks" in exam:
-            exam.sources = {image: image for image in exam.images} | exam.sources
+    if together is True:
+        exams = [combine_stacks(cases)]
+    else:
+        groups = [cases] if len(roots) > 1 else group_cases(cases, _identify_study)
+        exams = [each for group in groups for each in combine_contrasts(group, _identify_contrast)]
+    for each in exams:
+        if "stacks" in each:
+            each.sources = {image: image for image in each.images} | each.sources
     return exams
 
 
@@ -163,7 +175,13 @@ def _find_series(root: Path) -> list[Series]:
     return [each for each in scans if not each.exclusion]
 
 
-def _identify_exam(case: Case) -> Hashable:
-    """What the stacks of one exam have in common."""
+def _identify_study(case: Case) -> Hashable:
+    """What all scans of one exam have in common."""
     series = case.series.get(case["image"])
-    return identify_exam(case["image"]) if series is None else series.exam
+    return identify_study(case["image"]) if series is None else series.study
+
+
+def _identify_contrast(case: Case) -> Hashable:
+    """What the stacks of one contrast of an exam have in common."""
+    series = case.series.get(case["image"])
+    return identify_contrast(case["image"]) if series is None else (find_contrast_words(series.stem), series.contrast)

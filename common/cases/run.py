@@ -93,9 +93,11 @@ def run_cases(
 
 
 def _describe_run(case: Case) -> tuple:
-    """What the cases of a run share: their weights. Each DICOM series and each 4-D scan has a run of its own."""
+    """What the cases of a run share: their weights. Each DICOM series, exam and 4-D scan has a run of its own."""
     offer = case.choice.offer
     alone = case.name if case.series or _is_four_dimensional(case) else None
+    if "contrasts" in case:  # whose contrasts are done at once
+        alone = " ".join(sorted(case.images))
     return offer.bundle, offer.checkpoint, offer.scale, case.choice.slice_axis, alone
 
 
@@ -107,8 +109,11 @@ def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
         choice = cases[0].choice
         title = choice.offer.name
         if "stacks" in cases[0]:
-            number = 1 + len(cases[0]["stacks"])
-            title, names = choice.offer.bundle.name, f"{names} ({number} stack{'s' * (number > 1)} each)"
+            number = len(cases[0].images) - ("guide" in cases[0])
+            stacks = f"{number} stack{'s' * (number > 1)} each"
+            if "contrasts" in cases[0]:
+                stacks = f"{number} stacks of {1 + len(cases[0]['contrasts'])} contrasts"
+            title, names = choice.offer.bundle.name, f"{names} ({stacks})"
         beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
         print(f"{title}, {before} to {after}: {names}{beyond}", flush=True)
     offer = group[0].choice.offer

@@ -16,6 +16,7 @@ def super_resolve(
     *paths: str,
     output_dir: str | None = None,
     together: bool | str = False,
+    exam: bool = False,
     guide: str | None = None,
     label: str | None = None,
     subject: str | None = None,
@@ -43,6 +44,9 @@ def super_resolve(
     --together combines several thick stacks of one exam into one volume. Its voxels are cubic, and its axes are those
     of the first stack. A stack that does not fit the first is left out with a warning.
 
+    --exam makes thin volumes of several contrasts at once, such as T1w, T2w and FLAIR: one result a contrast, all on
+    one grid of cubes. Each agrees with its own stacks. They share edges, never grey values.
+
     Every file that looks like a scan is super-resolved, or listed with its reason. In a folder, images that are no
     magnitude MR images (masks, label maps, phase, maps, PET, CT) are skipped with a line. They are refused if they are
     named. The exit code is 0 when every scan is done, whatever was skipped, else 1.
@@ -51,8 +55,10 @@ def super_resolve(
         paths: a scan (NIfTI, .mgz, .hdr and .img, AFNI, NRRD, MetaImage), a DICOM file of a series, or a folder of
             these, with its subfolders. The folder of the results may follow. With --together all paths are stacks.
         output_dir: default the folder super_resolved next to the file, or in the folder.
-        together: whether the scans are stacks of one exam. auto finds the stacks in a folder: those of one subject,
-            contrast and frame of reference. The other scans are super-resolved alone.
+        together: whether the scans are stacks of one contrast. auto finds the exams in a folder, by DICOM study, or by
+            subject and session in the names, and does each as --exam does. Other scans are super-resolved alone.
+        exam: whether the scans are of one exam; those of a single folder are grouped as by --together auto. Contrasts
+            are told apart by names and DICOM headers, and stacks of one contrast are combined.
         guide: a finer scan of another contrast of the same person: its file, or a pattern, such as
             ``"**/*_t1w.nii.gz"``, for the guides of many scans, which are paired by subject. With --together it may be
             any scan of another contrast, and one stack is enough; only its edges are used.
@@ -96,33 +102,43 @@ def super_resolve(
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
         logging.getLogger(module).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-    given_options = {"scale": scale, "acquired_matrix": acquired_matrix, "bundle": None if bundle == STACKS else bundle}
-    if together and (names := [f"--{name}" for name, value in given_options.items() if value is not None]):
+    given_options: dict[str, object] = {
+        "scale": scale,
+        "acquired_matrix": acquired_matrix,
+        "bundle": None if bundle == STACKS else bundle,
+    }
+    if exam not in (True, False):
+        raise ValueError(f"--exam is {exam!r}, expected nothing after it; name the scans before it.")
+    given_options |= {"together": together or None, "guide": guide} if exam else {}
+    option = "--exam" if exam else "--together"
+    if (exam or together) and (names := [f"--{name}" for name, value in given_options.items() if value is not None]):
         raise ValueError(
-            f"--together goes without {' and '.join(names)}: the bundle {STACKS} does it, for voxels of any size."
+            f"{option} goes without {' and '.join(names)}: the bundle {STACKS} does it, for voxels of any size."
         )
-    known, stacks = find_offers(bundle, scale, override, together, [*inspect.signature(super_resolve).parameters])
+    several = exam or together is True
+    options = [*inspect.signature(super_resolve).parameters]
+    known, stacks = find_offers(bundle, scale, override, "auto" if exam else together, options)
     if together not in (True, False, "auto"):
         raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
     if not paths:
         raise ValueError("no scan is named; give a scan, a DICOM file of a series, or a folder.")
-    if together is not True and output_dir is None and len(paths) == 2:
+    if not several and output_dir is None and len(paths) == 2:
         paths, output_dir = paths[:1], paths[1]  # type: ignore[misc]
-    if len(paths) > 1 and together is not True:
+    if len(paths) > 1 and not several:
         raise ValueError(
             f"found {len(paths)} scans ({', '.join(paths)}), expected one, or a folder; stacks of one exam are "
-            "combined with --together."
+            "combined with --together, and contrasts of one exam done with --exam."
         )
     roots = [Path(path).expanduser() for path in paths]
     for path, root in zip(paths, roots, strict=True):
         if not root.exists():
-            hint = " With --together the folder of the results is --output_dir." if together is True else ""
+            hint = f" With {option} the folder of the results is --output_dir." if several else ""
             raise FileNotFoundError(
                 f"{path}: {explain_missing_content(root) or 'there is no such file or folder.'}{hint}"
             )
     output = Path(output_dir).expanduser() if output_dir else get_folder(roots[0]) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        cases = discover_cases(roots, Path(temporary), guide, subject, label, together)
+        cases = discover_cases(roots, Path(temporary), guide, subject, label, together, exam)
         set_acquired_matrix(cases, acquired_matrix)
         asked = bundle is not None or scale is not None or "checkpoint" in override
         choose_weights(cases, known, stacks, guide is not None, asked)

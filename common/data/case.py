@@ -26,7 +26,8 @@ class Case(Mapping[str, Any]):
 
     Attributes:
         entry: "image", the file of the scan, and "name", that of its results; possibly "guide", "label_map", "stacks",
-            further files of an exam, and "image_matrix", its acquired matrix. In evaluation "hr", "lr" and "subject".
+            further files of an exam, "contrasts", lists of the files of its other contrasts, and "image_matrix", its
+            acquired matrix. In evaluation "hr", "lr" and "subject".
         problem: why it cannot be done, or why it failed; else None.
         sources: what temporary files were made of, such as a DICOM series, by file.
         series: the DICOM series that become files, by file.
@@ -70,8 +71,9 @@ class Case(Mapping[str, Any]):
 
     @property
     def images(self) -> list[str]:
-        """The files of the scan, its guide, and further stacks of its exam."""
-        return [*(str(self[key]) for key in ("image", "guide") if key in self), *map(str, self.get("stacks", ()))]
+        """The files of the scan, its guide, further stacks of its exam, and those of other contrasts."""
+        further = [*self.get("stacks", ()), *(file for files in self.get("contrasts", ()) for file in files)]
+        return [*(str(self[key]) for key in ("image", "guide") if key in self), *map(str, further)]
 
     @property
     def source(self) -> str:

@@ -9,7 +9,7 @@ from ..io.files import check_writable
 from ..runtime.distributed import connect_processes
 from ..values import parse_bool
 from .case import Case
-from .lists.exams import combine_stacks, group_cases, identify_exam
+from .lists.exams import combine_contrasts, group_cases, identify_contrast, identify_study
 from .lists.scan_kinds import print_skipped
 from .lists.scans import find_scans
 from .lists.sharding import select_cases
@@ -61,7 +61,7 @@ def find_exams(
     shard: str | None = None,
     bids: bool | str = False,
 ) -> list[Case]:
-    """Find stacks of thick slices, grouped by exam: files in one folder whose names differ only in the plane.
+    """Find scans with thick slices, grouped by exam and contrast: files in one folder, by their names.
 
     A single scan is skipped with a printed line.
 
@@ -75,14 +75,15 @@ def find_exams(
     """
     check_writable(output_dir)
     path = simulate_exam(f"{output_dir}/scan") if dataset_dir is None else dataset_dir
-    groups = group_cases(find_scans(path), lambda case: identify_exam(case["image"]))
-    exams = [combine_stacks(group) for group in groups if len(group) > 1]
-    alone = {group[0]["image"]: "the folder has no other stack of its exam" for group in groups if len(group) == 1}
+    groups = group_cases(find_scans(path), lambda case: identify_study(case["image"]))
+    every = [group for group in groups if len(group) > 1]
+    exams = [case for group in every for case in combine_contrasts(group, lambda c: identify_contrast(c["image"]))]
+    alone = {group[0]["image"]: "the folder has no other scan of its exam" for group in groups if len(group) == 1}
     if not exams:
         raise ValueError(
-            f"{path}: found {', '.join(alone)}, expected stacks of one exam in one folder, with names that "
-            "differ only in the plane, such as brain_ax.nii.gz and brain_cor.nii.gz. Or name the stacks: "
-            "mri-sr A B --together."
+            f"{path}: found {', '.join(alone)}, expected scans of one exam in one folder, with names that "
+            "differ in plane or contrast, such as brain_ax.nii.gz and brain_cor.nii.gz. Or name the scans: "
+            "mri-sr A B --together, or --exam."
         )
     print_skipped(alone)
     return _select(exams, output_dir, skip_existing, shard, bids)

@@ -184,7 +184,7 @@ def log_case(log: Path, case: Case) -> None:
     record = {
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "name": case.name,
-        **{key: case[key] for key in ("image", "guide", "stacks") if key in case},
+        **{key: case[key] for key in ("image", "guide", "stacks", "contrasts") if key in case},
         **({"image": case.source} if case.sources else {}),
         "result": case.result,
         "error": case.problem,

@@ -40,7 +40,7 @@ from ..stacks import (
 from ..transforms.labels import sample_nearest
 from ..transforms.scan.extremes import locate_extremes, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
-from .adapted import AdaptedInferer
+from ..transforms.scan.volume import get_intensity_range
 
 # Measured on pairs of real stacks: see bundles/stacks/docs/results.md.
 _REVERSED = 0.035  # most of the common tissue in which bright and dark may be reversed
@@ -65,8 +65,7 @@ class StacksInferer(Inferer):
 
     Args:
         networks: networks by the number of thin slices per thick slice.
-        thin: function that makes the inferer for thin slices, an :class:`~common.inferers.AdaptedInferer`, with the
-            slice profile as ``degradation``.
+        thin: function that makes the inferer for thin slices, with the slice profile as ``degradation``.
         profile: slice thickness in distances of the slices' centres, or "auto": from the protocol, else from the other
             stacks, else from the stack itself.
         spacing: of the result in mm, above 0; None for the finest spacing of all stacks.
@@ -82,7 +81,7 @@ class StacksInferer(Inferer):
     def __init__(
         self,
         networks: ThinSliceNetworks,
-        thin: Callable[..., AdaptedInferer],
+        thin: Callable[..., Inferer],
         profile: float | str = "auto",
         spacing: float | None = None,
         region: str | os.PathLike | None = None,
@@ -117,23 +116,22 @@ class StacksInferer(Inferer):
             FileNotFoundError, ValueError: when the region cannot be read, or does not lie on the first stack.
         """
         self.report = {}
-        images = {_get_file(image): image for image in (inputs, *others)}
-        voxel = self.spacing or min(float(voxel_sizes(_get_affine(image)).min()) for image in images.values())
+        images = {get_file(image): image for image in (inputs, *others)}
+        voxel = self.spacing or min(float(voxel_sizes(get_affine(image)).min()) for image in images.values())
         stacks = self.place_stacks(images, guide is not None)
         reference = images[stacks[0].name]
         size, affine = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, voxel)
-        copies = _COPIES + _COPIES_OF_STACK * len(stacks) + (0 if guide is None else _COPIES_OF_GUIDE)
-
-        def advise(excess: float) -> str:
-            return f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some"
-
-        check_memory(size, copies, inputs.device, "a volume", advise)
+        check_copies(size, voxel, len(stacks), 0 if guide is None else 1, inputs.device)
         volume, fitted, variances = self.make_start(stacks, images, size, affine, network)
         if guide is not None:
-            places = np.linalg.inv(_get_affine(guide)) @ affine
+            places = np.linalg.inv(get_affine(guide)) @ affine
             guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
+        guides = [] if guide is None else [guide]
         with begin_part(len(stacks) + 1, len(stacks) + 2):
-            volume = reconstruct(volume, affine, fitted, variances, guide)
+            volume = reconstruct(volume, affine, fitted, variances, guides)
+        # The units are restored by the first stack's range, and the volume has those of the reference.
+        (low, high), (first, last) = get_intensity_range(reference), get_intensity_range(inputs)
+        volume = (volume * (high - low) + low - first) / (last - first)
         measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
@@ -236,7 +234,7 @@ class StacksInferer(Inferer):
 
     def _read_stack(self, image: MetaTensor) -> Stack:
         """A stack with the thickness that the protocol or the option says, else 1."""
-        voxels, affine, name = torch.as_tensor(image)[0, 0].float(), _get_affine(image), _get_file(image)
+        voxels, affine, name = torch.as_tensor(image)[0, 0].float(), get_affine(image), get_file(image)
         width: Any = self.profile if self.profile != "auto" else read_profile_width(image)
         source = "option" if self.profile != "auto" else "protocol"
         if width is not None and source == "protocol" and not _BELIEVED[0] <= width <= _BELIEVED[1]:
@@ -303,11 +301,11 @@ class StacksInferer(Inferer):
         inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
         self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name}
         if factor in tuned:
-            thin = inferer.inferer(voxels[None, None], tuned[factor])
+            thin = getattr(inferer, "inferer", inferer)(voxels[None, None], tuned[factor])
         else:
             thin = inferer(voxels[None, None], network)
-            tuned[factor] = inferer.chosen
-            self.report[stack.name] |= inferer.report
+            tuned[factor] = getattr(inferer, "chosen", network)
+            self.report[stack.name] |= getattr(inferer, "report", {})
         return torch.as_tensor(thin)[0, 0].float()
 
     def _report_slices(self, each: FittedStack) -> None:
@@ -367,12 +365,21 @@ def _estimate_noise(voxels: torch.Tensor) -> float:
     return float(np.median(np.abs(details[tissue]))) / _MEDIAN if tissue.any() else 0.0
 
 
-def _get_file(stack: MetaTensor) -> str:
+def check_copies(size: Sequence[int], voxel: float, stacks: int, guides: int, device: torch.device) -> None:
+    """Check that there is memory for a volume of this size, with voxels in mm, from some stacks and guides."""
+
+    def advise(excess: float) -> str:
+        return f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some"
+
+    check_memory(size, _COPIES + _COPIES_OF_STACK * stacks + _COPIES_OF_GUIDE * guides, device, "a volume", advise)
+
+
+def get_file(stack: MetaTensor) -> str:
     """A stack's file; for a batch of one, that of its only stack."""
     file = stack.meta.get("filename_or_obj", "stack")
     return str(file[0] if isinstance(file, list | tuple) else file)
 
 
-def _get_affine(volume: MetaTensor) -> np.ndarray:
+def get_affine(volume: MetaTensor) -> np.ndarray:
     """Affine of a volume, or of a batch of one."""
     return np.asarray(volume.affine, dtype=np.float64).reshape(-1, 4, 4)[0]

@@ -90,12 +90,14 @@ class Series:
         return any(map(is_derived, self.headers))
 
     @property
-    def exam(self) -> Hashable:
-        """What the stacks of one exam have in common."""
-        if not self.headers:
-            return self.description
-        header = self.headers[0]
-        return header.StudyInstanceUID, header.get("FrameOfReferenceUID"), get_contrast_properties(header)
+    def study(self) -> Hashable:
+        """What all scans of one exam have in common."""
+        return self.headers[0].StudyInstanceUID if self.headers else self.description
+
+    @property
+    def contrast(self) -> Hashable:
+        """What the stacks of one contrast have in common."""
+        return get_contrast_properties(self.headers[0]) if self.headers else self.description
 
     @property
     def acquisition(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,22 +66,22 @@ def reconstruct(
     affine: np.ndarray,
     fitted: Sequence[FittedStack],
     variances: Sequence[float],
-    guide: torch.Tensor | None = None,
-    **options: float,
+    guides: Sequence[torch.Tensor] = (),
+    **options: Any,
 ) -> torch.Tensor:
     """Make a volume agree with all stacks; see :func:`enforce_data_consistency`.
 
     Args:
         volume, affine: the start, and its affine in mm.
         fitted: the stacks.
-        variances, guide, options: as for :func:`enforce_data_consistency`.
+        variances, guides, options: as for :func:`enforce_data_consistency`.
     """
     operators = [each.make_operator(volume.shape, affine) for each in fitted]
     measured = []
     for operator, each in zip(operators, fitted, strict=True):
         operator.weights *= each.weights.sqrt()
         measured.append(each.correct(each.stack.voxels) * operator.weights)
-    return enforce_data_consistency(volume, measured, operators, variances, guide=guide, **options)  # type: ignore[arg-type]
+    return enforce_data_consistency(volume, measured, operators, variances, guides=guides, **options)
 
 
 def fit_stacks(

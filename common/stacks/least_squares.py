@@ -11,8 +11,6 @@ from .guide import GuidingEdges
 from .operator import StackOperator
 
 _CONVERGED = 1e-10  # of the power of the first residual
-_ROUNDS = 3  # with a guide, whose term is not quadratic
-_LIKELY = 0.0125  # slope that the guide does not show, in the volume's range
 
 
 def enforce_data_consistency(
@@ -22,17 +20,19 @@ def enforce_data_consistency(
     variances: Sequence[float],
     error: float = 0.03,
     iterations: int = 5,
-    guide: torch.Tensor | None = None,
+    guides: Sequence[torch.Tensor] = (),
+    slope: float = 0.0125,
+    rounds: int = 3,
 ) -> torch.Tensor:
     r"""Correct a volume until it agrees with all stacks at once, as far as their noise allows.
 
     Conjugate gradients start from the volume :math:`x_0` and solve
 
     .. math:: \min_x \sum_k \frac{\lVert y_k - A_k x \rVert^2}{\sigma_k^2} + \frac{\lVert x - x_0 \rVert^2}{\tau^2}
-        + \frac{2 R(x)}{0.0125}
+        + \frac{2}{s} \cdot \frac{1}{G} \sum_{g=1}^G R_g(x)
 
-    The last term is used with a guide only, see :class:`~common.stacks.guide.GuidingEdges`. It is not quadratic, so the
-    problem is solved three times, each time with a new quadratic form in place of R.
+    The last term is used with guides only, see :class:`~common.stacks.guide.GuidingEdges`. It is not quadratic, so the
+    problem is solved several times, each time with a new quadratic form in place of it.
 
     Args:
         volume: :math:`x_0`, ``(X, Y, Z)``.
@@ -41,22 +41,26 @@ def enforce_data_consistency(
         variances: :math:`\sigma_k^2`, variance of the error of each stack.
         error: :math:`\tau`, standard deviation of the volume's error.
         iterations: of the conjugate gradients for each solution.
-        guide: on the grid of the volume, about in [0, 1].
+        guides: on the grid of the volume, about in [0, 1].
+        slope: s, likely slope that no guide shows, in the volume's range; the larger, the less guides count.
+        rounds: with guides, how often the problem is solved.
 
     Returns:
         The corrected volume.
     """
-    edges = None if guide is None else GuidingEdges(guide)
-    least, start, rounds = min(variances), volume, 1 if guide is None else _ROUNDS
+    edges = [GuidingEdges(guide) for guide in guides]
+    least, start, rounds = min(variances), volume, rounds if edges else 1
     weights, trust = [least / variance for variance in variances], least / error**2
     terms = list(zip(stacks, operators, weights, strict=True))
     right = sum(weight * a.adjoint(y) for y, a, weight in terms) + trust * start
     for i in range(rounds):
-        form = None if edges is None else edges.linearise_around(volume)
+        forms = [each.linearise_around(volume) for each in edges]
 
-        def apply_system(x: torch.Tensor, form: Callable | None = form) -> torch.Tensor:
+        def apply_system(x: torch.Tensor, forms: Sequence[Callable] = forms) -> torch.Tensor:
             total = sum(weight * a.adjoint(a(x)) for _, a, weight in terms) + trust * x
-            return total if form is None else total + 2 * least / _LIKELY * form(x)
+            for form in forms:
+                total = total + 2 * least / (slope * len(forms)) * form(x)
+            return total
 
         with begin_part(i, rounds):
             volume = _solve_conjugate_gradients(apply_system, right, volume, iterations)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from .scan.volume import attach_meta
 
 
 class LoadStacksd(Transform):
-    """Read each file of an entry's "stacks"; leave out those that cannot be read, with a warning.
+    """Read each file of an entry's "stacks" and "contrasts"; leave out those that cannot be read, with a warning.
 
     Args:
         reader: function that reads an entry with one scan, "image".
@@ -32,16 +32,22 @@ class LoadStacksd(Transform):
         self.reader = reader
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d, stacks = dict(data), []
-        for file in d.get("stacks", ()):
+        d = dict(data)
+        d["stacks"], *contrasts = (self._read_stacks(files) for files in (d.get("stacks", ()), *d.get("contrasts", ())))
+        d["contrasts"] = [stacks for stacks in contrasts if stacks]
+        if not d["stacks"] and not d["contrasts"] and "guide" not in d:
+            raise ValueError(f"{d['image'].meta['filename_or_obj']}: no other stack to combine it with can be read.")
+        return d
+
+    def _read_stacks(self, files: Sequence[str]) -> list[Any]:
+        stacks = []
+        for file in files:
             try:
                 stacks.append(self.reader({"image": file})["image"])
             except Exception as error:
                 reason = find_root_cause(error).removeprefix(f"{file}: ")
-                warnings.warn(f"{file}: left out; {reason}", stacklevel=2)
-        if not stacks and "guide" not in d:
-            raise ValueError(f"{d['image'].meta['filename_or_obj']}: no other stack to combine it with can be read.")
-        return {**d, "stacks": stacks}
+                warnings.warn(f"{file}: left out; {reason}", stacklevel=3)
+        return stacks
 
 
 class GuideStacksd(Transform):

@@ -116,8 +116,8 @@ def test_on_a_grid_of_ones_own(tmp_path, capsys):
     refused(lambda: together(*files, grid_file=str(tmp_path / "gone.nii.gz"), **off), Exception, "gone.nii.gz")
 
 
-def test_auto_finds_the_stacks_of_an_exam(tmp_path, capsys):
-    """By their names; what has no other stack is done by itself."""
+def test_auto_finds_exams_and_their_contrasts(tmp_path, capsys):
+    """By their names; what has no other scan of its exam is done by itself."""
     phantom = Phantom(3)
     for name, across in (("a/brain_t2_ax", 2), ("a/brain_t2_cor", 1), ("a/brain_t1_ax", 2), ("b/brain_t2_ax", 2)):
         stack(tmp_path / f"{name}.nii.gz", phantom, across)
@@ -127,7 +127,8 @@ def test_auto_finds_the_stacks_of_an_exam(tmp_path, capsys):
         stack(tmp_path / "c" / f"sub-1_acq-{acq}_T2w.nii.gz", phantom, across)
     main(["super-resolve", str(tmp_path), "--together", "auto", "--dry_run"])
     said = capsys.readouterr().out
-    has(said, "stacks, 1 x 1 x 4 mm to 1 x 1 x 1 mm: brain_t2, sub-1_T2w (2 stacks each)", "ct_guided 1x1x4")
+    has(said, "mm: brain_t1_ax, brain_t2 (3 stacks of 2 contrasts)")
+    has(said, "stacks, 1 x 1 x 4 mm to 1 x 1 x 1 mm: sub-1_T2w (2 stacks each)", "ct_guided 1x1x4")
     assert said.count("would write") == 6
 
 
@@ -147,7 +148,7 @@ class Scanned(dicom.Series):
 
 
 def test_the_dicom_series_of_an_exam(tmp_path, capsys):
-    """Those of one study, frame of reference and weighting; the derived series is of the first."""
+    """Those of one study and weighting; the derived series is of the first."""
     own = {"StudyInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.2.4"}
     for number, (plane, more) in enumerate(
         (("axial", {}), ("sagittal", {}), ("coronal", {"EchoTime": "10", "RepetitionTime": "500"}))
@@ -156,7 +157,7 @@ def test_the_dicom_series_of_an_exam(tmp_path, capsys):
         series = Scanned(plane=plane, shape=(48, 48, 12), angles=(3, 5, -2), attributes={**own, **named, **more})
         series.save(tmp_path / "in" / plane)
     super_resolve(str(tmp_path / "in"), str(tmp_path / "out"), together="auto", dry_run=True)
-    has(capsys.readouterr().out, "stacks, 1 x 1 x 4 mm to 1 x 1 x 1 mm: t2_tse (2 stacks each)", "t2_tse_coronal_sr")
+    has(capsys.readouterr().out, "1 mm: t2_tse, 4_t2_tse_coronal (3 stacks of 2 contrasts)")
     together(str(tmp_path / "in" / "axial"), str(tmp_path / "in" / "sagittal"), output_dir=str(tmp_path / "out"))
     (path,) = (tmp_path / "out").glob("*.nii.gz")
     assert path.name == "t2_tse_sr.nii.gz"

@@ -89,14 +89,14 @@ def test_a_guide_lends_its_edges_and_not_its_grey_values():
     operator = StackOperator(shape, affine, thick, thick_affine)
     start = SplineResampling(thick, shape, np.linalg.inv(thick_affine) @ affine)(stack)
     alone, guided, inverted = (
-        enforce_data_consistency(start, [stack], [operator], [1e-5], guide=g) for g in (None, guide, 1 - guide)
+        enforce_data_consistency(start, [stack], [operator], [1e-5], guides=g) for g in ((), [guide], [1 - guide])
     )
     errors = [(volume - true).square().mean() for volume in (alone, guided)]
     assert errors[1] < 0.9 * errors[0], errors
     assert torch.allclose(guided, inverted, atol=1e-5)
     flat = torch.full(shape, 0.5)
     assert torch.allclose(
-        enforce_data_consistency(flat, [operator(flat)], [operator], [1e-5], guide=guide), flat, atol=1e-4
+        enforce_data_consistency(flat, [operator(flat)], [operator], [1e-5], guides=[guide]), flat, atol=1e-4
     )
 
 

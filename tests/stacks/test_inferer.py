@@ -10,7 +10,7 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from scipy.ndimage import binary_erosion
 
 from common.degradations import GaussianProfile
-from common.inferers import SplineInferer, StacksInferer
+from common.inferers import ExamInferer, SplineInferer, StacksInferer
 from common.transforms import LoadScand, RestoreVolumed
 
 from ..refused import has, refused
@@ -109,6 +109,19 @@ def test_what_is_left_out_and_why():
         refused(
             lambda: combining(first, torch.nn.Identity(), [elsewhere]), ValueError, "ax.nii.gz: no other stack", "far"
         )
+
+
+def test_a_contrast_that_cannot_be_made_fails_alone():
+    """One that lies elsewhere, in any order; the other is as it is by itself."""
+    phantom, (shape, affine) = Phantom(7), grid(2)
+    good = given(phantom.stack(shape, affine), affine, "t1")
+    far = affine + np.pad([[500.0]] * 3, ((0, 1), (3, 0)))
+    other = given(Phantom(7, contrast=-1).stack(shape, affine), far, "t2")
+    exam = ExamInferer(Networks(), lambda degradation: SplineInferer(degradation), profile=1.0)
+    made = exam(good, torch.nn.Identity(), contrasts=[[other]])
+    assert exam.report["t1.nii.gz"]["Edges"] == []
+    assert psnr(made, phantom.on(made.shape[2:], np.asarray(made.affine)[0])) > 30
+    refused(lambda: exam(other, torch.nn.Identity(), contrasts=[[good]]), ValueError, "t2.nii.gz cannot be registered")
 
 
 def test_a_stack_of_two_thirds_of_the_slices_and_larger_pixels():

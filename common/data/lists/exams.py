@@ -1,4 +1,4 @@
-"""Find the scans that are stacks of one exam."""
+"""Find the scans that are stacks of one exam, and its contrasts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,32 @@ _WHICH = re.compile(
     r"(acq-)?(ax|axial|tra|trans|transversal|transverse|cor|coronal|sag|sagittal|obl|oblique)", re.IGNORECASE
 )
 _WORD = re.compile(r"[^\s_.]+")
+# Words that say what contrast a scan has; further ones that say how it was made. BIDS's other entities say it too.
+_CONTRAST = re.compile(
+    r"s?((t1|t2|pd|t2star|t2flair|t1flair)(w|wi)?(c|ce|gd|km|fs|post|pre|star)?|flair|stir|tirm|swi|mprage|spgr|gd|post|pre)"
+)
+_SEQUENCE = re.compile(r"tse|fse|se|tfe|ffe|gre|tir|space|cube|vista|2d|3d|(?!sub|ses)[a-z]+-.*")
 
 
-def identify_exam(path: str) -> Hashable:
-    """A key that the stacks of one exam share: the folder, and the name without its plane."""
-    return str(Path(path).parent), _split_words(make_case_stem(path))
+def identify_study(path: str) -> Hashable:
+    """A key that all scans of one exam share: the folder, and the name without plane, contrast and sequence."""
+    words = _split_entities(path)
+    return str(Path(path).parent), tuple(w for w in words if not (_CONTRAST.fullmatch(w) or _SEQUENCE.fullmatch(w)))
+
+
+def identify_contrast(path: str) -> Hashable:
+    """A key that the stacks of one contrast share: the words for contrasts in their names, or all words but the plane.
+
+    A stack that its name puts into a wrong contrast is left out later, because the images differ.
+    """
+    return find_contrast_words(path) or _split_entities(path)
+
+
+def find_contrast_words(path: str) -> frozenset[str]:
+    """The words for contrasts in a name."""
+    words = _split_entities(path)
+    named = {w.removesuffix("i").removesuffix("w") for w in words if _CONTRAST.fullmatch(w)}
+    return frozenset(named | {w for w in words if w.startswith("ce-")})
 
 
 def group_cases(cases: Sequence[Case], key: Callable[[Case], Hashable]) -> list[list[Case]]:
@@ -32,11 +53,36 @@ def group_cases(cases: Sequence[Case], key: Callable[[Case], Hashable]) -> list[
     return list(groups.values())
 
 
-def combine_stacks(stacks: Sequence[Case]) -> Case:
+def combine_contrasts(scans: Sequence[Case], identify: Callable[[Case], Hashable]) -> list[Case]:
+    """Make a case of each contrast of an exam, with the files of the others as "contrasts".
+
+    Args:
+        scans: of one exam, with "image" and "name".
+        identify: a key that the stacks of one contrast share.
+
+    Returns:
+        The cases; those with a problem are no part of the exam. A scan that has no other is returned as it is.
+    """
+    groups = group_cases(scans, identify)
+    exam = [combine_stacks(group, fewest=1) for group in groups]
+    good = [case for case in exam if case.problem is None]
+    if len(good) < 2:
+        return [group[0] if len(group) == 1 else combine_stacks(group) for group in groups]
+    series, sources = ({k: v for case in good for k, v in getattr(case, of).items()} for of in ("series", "sources"))
+    inputs: dict = {}  # shared, so that a DICOM series is converted once
+    files = {id(case): [case["image"], *case["stacks"]] for case in good}
+    for case in good:
+        case.entry["contrasts"] = [files[id(other)] for other in good if other is not case]
+        case.series, case.sources, case.inputs = series, sources, inputs
+    return exam
+
+
+def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
     """Combine the stacks of an exam into one case, without those that have a problem.
 
     Args:
         stacks: cases with "image" and "name".
+        fewest: stacks that are needed; with a guide one is enough.
 
     Returns:
         The case of the first stack that can be read, with the other files as "stacks". Its name has the words that all
@@ -52,7 +98,7 @@ def combine_stacks(stacks: Sequence[Case]) -> Case:
     files = [os.path.realpath(case["image"]) for case in good]
     if twice := [case.source for i, case in enumerate(good) if files[i] in files[:i]]:
         return replace(stacks[0], problem=f"{twice[0]}: named twice; name each stack once.")
-    if len(good) < 2 and not (good and "guide" in good[0]):
+    if len(good) < fewest and not (good and "guide" in good[0]):
         summary = f"found {len(good)} stack{'s' * (len(good) != 1)} that can be read"
         summary += ", expected at least two to combine, or one with --guide"
         return replace(stacks[0], problem=f"{stacks[0].source}: {'; '.join([summary, *reasons])}")
@@ -66,6 +112,14 @@ def combine_stacks(stacks: Sequence[Case]) -> Case:
         sources={file: source for case in good for file, source in case.sources.items()},
         warnings=[f"left out: {reason}" for reason in reasons],
     )
+
+
+def _split_entities(path: str) -> tuple[str, ...]:
+    """The words of a name without its plane; at hyphens too, except in BIDS's entities."""
+    words = _split_words(make_case_stem(path))
+    if any(word.startswith("sub-") for word in words):
+        return words
+    return _split_words(make_case_stem(path).replace("-", "_"))
 
 
 def _split_words(name: str) -> tuple[str, ...]:

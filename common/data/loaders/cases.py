@@ -67,13 +67,13 @@ def prepare_lr_hr(
     """The ``prepare_batch`` of cases: the scan is the input, HR the truth, a guide or further stacks a second input.
 
     Args:
-        batchdata: with the scan as "lr", or else as "image"; optionally "hr", "guide" and "stacks" (further scans of
-            an exam).
+        batchdata: with the scan as "lr", or else as "image"; optionally "hr", "guide", "stacks" (further scans of an
+            exam) and "contrasts" (lists of the scans of its other contrasts).
         device, non_blocking: as for ``torch.Tensor.to``.
 
     Returns:
         The scan, and HR or None. With a guide also ``(guide,)`` and ``{}``, the further arguments of the network. With
-        stacks ``(stacks,)``, and a guide by name.
+        stacks ``(stacks,)``, and guide and contrasts by name.
     """
 
     def to_device(key: str) -> Any:
@@ -81,6 +81,10 @@ def prepare_lr_hr(
 
     pair = to_device("lr" if "lr" in batchdata else "image"), to_device("hr")
     if "stacks" in batchdata:
-        stacks = [stack.to(device, non_blocking=non_blocking) for stack in batchdata["stacks"]]
-        return (*pair, (stacks,), {"guide": to_device("guide")} if "guide" in batchdata else {})
+        stacks, *contrasts = (
+            [stack.to(device, non_blocking=non_blocking) for stack in each]
+            for each in (batchdata["stacks"], *batchdata.get("contrasts", ()))
+        )
+        named = {"guide": to_device("guide")} if "guide" in batchdata else {}
+        return (*pair, (stacks,), named | ({"contrasts": contrasts} if contrasts else {}))
     return (*pair, (to_device("guide"),), {}) if "guide" in batchdata else pair

@@ -164,6 +164,12 @@ class MakeLRd(MapTransform):
             )
 
 
+def get_intensity_range(volume: MetaTensor) -> tuple[float, float]:
+    """The intensities of the file that became 0 and 1; for a batch of one, those of its only volume."""
+    low, high = torch.as_tensor(volume.meta.get(_SCALE, [0.0, 1.0])).reshape(-1)[-2:].tolist()
+    return low, high
+
+
 class RestoreVolumed(MapTransform):
     """Give a super-resolved volume the axes, position, units and data type of its input.
 
@@ -200,7 +206,7 @@ class RestoreVolumed(MapTransform):
         source = d[self.reference]
         file = source.meta.get("filename_or_obj", self.reference)
         stored_orientation = ornt_transform([[0, 1], [1, 1], [2, 1]], source.meta[ORIENTATION].numpy())
-        low, high = (float(v) for v in source.meta[_SCALE])
+        low, high = get_intensity_range(source)
         scale = high - low
         scan = torch.as_tensor(source)
         floor = scan.min().item() * scale + low
