@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..physics.gaussian import FWHM_PER_SIGMA, make_gaussian_spectrum
 from ..runtime.memory import move_to_device
 from .deformation import Deformation, fit_deformation
-from .operator import SplineResampling, make_cubic_grid
+from .operator import make_cubic_grid
 from .rigid import RigidFit, make_rigid_matrix, sample_linear
 from .stack import Stack
 
@@ -164,8 +164,7 @@ class _View:
         window = (_WINDOW / voxel) ** 2 * np.eye(3)
         own = there > 0.5
         if is_placed:
-            places = np.linalg.inv(other.affine) @ self.affine
-            there = there * SplineResampling(other.voxels.shape, self.size, places).find_inside(there.device)
+            there = there * Region(other.is_measured.float(), other.affine).sample(self.size, self.affine)
         difference = self.shown - _blur(self.shown, window, there)
         spread = _blur(difference.square(), window, there).clamp_min(0).sqrt()
         top = float(torch.quantile(self.shown.flatten()[:: max(1, self.shown.numel() // 100_000)], 0.99))
