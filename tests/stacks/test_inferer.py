@@ -93,13 +93,24 @@ def test_a_faulty_stack_is_said_and_does_not_spoil_the_result(fault, least):
 
 
 def test_one_stack_alone():
-    """It is made thin; a scan unlike those of the training is warned of, and a thickness that cannot be."""
+    """It is made thin; a scan unlike those of the training is warned of."""
     phantom, (shape, affine) = Phantom(7), grid(2, thick=8)
     image = given(phantom.stack(shape, affine), affine, "ax")
-    image.meta["slice_thickness"] = 40.0
     with pytest.warns(UserWarning, match="not like the scans"):
         result = inferer(spacing=2.0)(image, torch.nn.Identity())
     assert psnr(result, phantom.on(result.shape[2:], np.asarray(result.affine)[0])) > 20
+
+
+def test_a_thickness_that_cannot_be_is_ignored():
+    shape, affine = grid(2)
+    image = given(Phantom(7).stack(shape, affine), affine, "ax")
+    image.meta["SliceThickness"] = 40.0
+    combining = StacksInferer(Networks(), lambda degradation: SplineInferer(degradation))
+    with pytest.warns(UserWarning, match="10 times as thick"):
+        (stack,) = combining.place_stacks({"ax.nii.gz": image})
+    assert 0.5 <= stack.thickness <= 2 and combining.report["ax.nii.gz"]["ProfileFrom"] != "protocol"
+    image.meta["SliceThickness"] = 3.0
+    assert combining.place_stacks({"ax.nii.gz": image})[0].thickness == pytest.approx(0.75)
 
 
 def test_a_stack_of_two_thirds_of_the_slices_and_larger_pixels():
