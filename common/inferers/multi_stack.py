@@ -211,12 +211,7 @@ class StacksInferer(Inferer):
         tuned: dict[int, nn.Module] = {}
         for i, each in enumerate(fitted):
             self._report_slices(each)
-            whole = each.stack.voxels
-            if bool((each.weights == 0).any()):
-                simulated = each.make_operator(*coarse).simulate(shown)
-                whole = torch.where(each.weights > 0, each.correct(whole), simulated)
-            else:
-                whole = each.correct(whole)
+            whole = each.fill_slices(shown, coarse[1])
             with begin_part(i + 1, len(fitted) + 2):
                 volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel, tuned)
             resampling = each.stack.make_resampling(volume.shape, size, affine)

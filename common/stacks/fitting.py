@@ -52,6 +52,13 @@ class FittedStack:
         volume = volume / gains
         return volume if self.brightness is None else volume / self.brightness.evaluate(volume.shape)
 
+    def fill_slices(self, volume: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
+        """The voxels, corrected; slices that do not count are those that a volume shows."""
+        voxels = self.correct(self.stack.voxels)
+        if bool((self.weights > 0).all()):
+            return voxels
+        return torch.where(self.weights > 0, voxels, self.make_operator(volume.shape, affine).simulate(volume))
+
     def make_operator(self, size: Sequence[int], affine: np.ndarray) -> StackOperator:
         """The operator from a volume of this size and affine to the stack; its weights are without those of slices."""
         stack = self.stack
@@ -118,16 +125,16 @@ def fit_stacks(
             corrected = []
             for each in fitted:
                 resampling = each.stack.make_resampling(each.stack.voxels.shape, size, affine)
-                corrected.append(resampling(each.correct(each.stack.voxels)))
+                corrected.append(resampling(each.fill_slices(start, affine)))
             profiles = [o.across for o in operators], [o.sigma for o in operators], [0.02] * len(fitted)
-            start = combine_in_k_space(corrected, inside, *profiles)
-            volume = reconstruct(start, affine, fitted, [_VARIANCE] * len(fitted), error=_ERROR)
-            fitted = [_refit(each, volume, affine, k > 0, region, i > 0) for k, each in enumerate(fitted)]
+            combined = combine_in_k_space(corrected, inside, *profiles)
+            start = reconstruct(combined, affine, fitted, [_VARIANCE] * len(fitted), error=_ERROR)
+            fitted = [_refit(each, start, affine, k > 0, region, i > 0) for k, each in enumerate(fitted)]
     placed = [
         replace(stack, affine=_restore_affine(stack, c, f.stack))
         for stack, c, f in zip(stacks, coarse, fitted, strict=True)
     ]
-    return [replace(each, stack=stack) for each, stack in zip(fitted, placed, strict=True)], volume
+    return [replace(each, stack=stack) for each, stack in zip(fitted, placed, strict=True)], start
 
 
 def _restore_affine(stack: Stack, coarse: Stack, moved: Stack) -> np.ndarray:

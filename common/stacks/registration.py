@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..physics.gaussian import FWHM_PER_SIGMA, make_gaussian_spectrum
 from ..runtime.memory import move_to_device
 from .deformation import Deformation, fit_deformation
-from .operator import SplineResampling, make_cubic_grid
+from .operator import make_cubic_grid
 from .rigid import RigidFit, make_rigid_matrix, sample_linear
 from .stack import Stack
 
@@ -23,6 +23,7 @@ _TISSUE = 0.1  # of the brightest
 _LEVELS = ((4.0, 3.0, 4_000), (2.5, 1.5, 10_000), (1.5, 0.0, 30_000))  # mm of voxels, mm of blur, points
 _TURNS = (-25.0, -12.0, 12.0, 25.0)  # degrees about each axis, from which the coarse fit starts, beside 0
 _KEPT = 3  # best coarse fits that are refined
+_BLACK = 0.1  # of the darker neighbour's mean: darker slices have no signal
 _COMPARED = 3.0  # mm, standard deviation of the window in which contrasts are compared
 _BORDER = 2  # voxels of tissue next to air, which are an edge in any contrast
 _REVERSED = -0.3  # local correlation below which bright and dark are reversed
@@ -154,7 +155,9 @@ class _View:
         self.size, self.affine = make_cubic_grid(stack.voxels.shape, stack.affine, voxel)
         # Pixels are averaged to the voxels before they are sampled.
         finer = np.sqrt(np.maximum(voxel**2 - stack.spacing**2, 0)) / FWHM_PER_SIGMA / stack.spacing * [1, 1, 0]
-        measured = stack.is_measured.float()
+        means = stack.voxels.mean(dim=(0, 1))
+        beside = torch.minimum(F.pad(means[:-1], (1, 0)), F.pad(means[1:], (0, 1)))
+        measured = (stack.is_measured & (means >= _BLACK * beside)).float()
         averaged = _blur(stack.voxels, np.diag(finer**2), measured)
         at = _list_positions(self.size, np.linalg.inv(stack.affine) @ self.affine, averaged.device)
         volume, there = sample_linear(torch.stack([averaged, measured]), at).reshape(2, *self.size)
@@ -164,8 +167,7 @@ class _View:
         window = (_WINDOW / voxel) ** 2 * np.eye(3)
         own = there > 0.5
         if is_placed:
-            places = np.linalg.inv(other.affine) @ self.affine
-            there = there * SplineResampling(other.voxels.shape, self.size, places).find_inside(there.device)
+            there = there * Region(other.is_measured.float(), other.affine).sample(self.size, self.affine)
         difference = self.shown - _blur(self.shown, window, there)
         spread = _blur(difference.square(), window, there).clamp_min(0).sqrt()
         top = float(torch.quantile(self.shown.flatten()[:: max(1, self.shown.numel() // 100_000)], 0.99))

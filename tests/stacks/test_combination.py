@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from common.stacks import (
-    BrightnessField,
     GuidingEdges,
     SplineResampling,
     StackOperator,
@@ -78,7 +77,8 @@ def test_stacks_count_as_far_as_their_noise_allows():
     missed = [a(result) - y for a, y in zip(operators, stacks, strict=True)]
     gradient = sum(a.adjoint(m) / v for a, m, v in zip(operators, missed, variances, strict=True)) + result / error**2
     assert gradient.abs().max() < 1e-3 * (1 / variances[0])
-    assert 0.85 < float(operators[0](result).mean()) < 0.95
+    seen = operators[0].weights > 0
+    assert float(operators[0](result)[seen].mean()) == pytest.approx(0.9, abs=0.01)  # by 1 / variance
     assert torch.equal(enforce_data_consistency(start, stacks[1:], operators[1:], [1e-4], iterations=3), start)
 
 
@@ -114,21 +114,3 @@ def test_the_form_of_a_guide_is_that_of_its_total_variation():
     across = slopes(x) - along * (along * slopes(x)).sum(0)
     (across.square().sum(0) + 0.02**2).sqrt().sum().backward()
     assert torch.allclose(2 * form(x.detach()), x.grad)
-
-
-def test_brightness_is_found_again():
-    shape, affine = grid(2, thick=1)
-    shown = torch.from_numpy(Phantom().on(shape, affine)).float()
-    x, y, z = (torch.linspace(-1 + 1 / 64, 1 - 1 / 64, 64).reshape(s) for s in ((-1, 1, 1), (1, -1, 1), (1, 1, -1)))
-    field = (0.3 + 0.2 * x - 0.1 * y * z + 0.15 * z**2).exp()
-    stack = field * shown
-    stack[20:26, 20:26, 20:26] *= 3  # a bleeding that the other stack does not show
-    seen = torch.ones(shape)
-    seen[:12] = 0  # where the volume does not reach
-    brightness = BrightnessField(stack, shown * seen, seen, (1.0, 1.0, 1.0))
-    tissue = (shown > 0.2) & (seen > 0)
-    off = (brightness.evaluate(shape) / field - 1)[tissue].abs()
-    assert off.mean() < 0.02 and off.max() < 0.08
-    finer = brightness.evaluate((128, 64, 64))
-    assert torch.allclose((finer[::2] + finer[1::2]) / 2, brightness.evaluate(shape), rtol=5e-3)
-    assert brightness.mean == pytest.approx(float(field[tissue].log().mean().exp()), rel=0.05)

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from common.stacks import StackOperator
+from common.stacks.deformation import Deformation
 
 from .phantom import Phantom, grid, moved
 
@@ -36,13 +37,20 @@ def test_pixels_that_are_larger_are_averaged():
     assert operator(wave)[2:-2].abs().max() < 0.05
 
 
-@pytest.mark.parametrize("turned", [(0, 0, 0), (12, -20, 7)])
-def test_adjoint(turned):
-    shape, affine = grid(1, turned, size=16)
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("thickness", [0.7, 1.0])
+def test_adjoint(moves, thickness):
+    """Also with slices that move, and a deformation after that."""
+    shape, affine = grid(1, (12, -20, 7), size=16)
     hr_shape, hr_affine = grid(2, size=16, thick=1)
-    operator = StackOperator(hr_shape, hr_affine, shape, affine)
     rng = torch.Generator().manual_seed(0)
+    motions = deformation = None
+    if moves:
+        motions = np.stack([moved(numbers) for numbers in np.random.default_rng(0).uniform(-1, 1, (shape[2], 6))])
+        deformation = Deformation(torch.rand(3, 3, 3, 3, generator=rng), np.diag([8.0, 8, 8, 1]))
+    operator = StackOperator(hr_shape, hr_affine, shape, affine, thickness, motions, deformation)
     x, y = torch.rand(hr_shape, generator=rng), torch.rand(shape, generator=rng)
+    assert operator.weights.mean() > 0.1
     assert float((operator(x) * y).sum()) == pytest.approx(float((x * operator.adjoint(y)).sum()), rel=1e-4)
 
 
