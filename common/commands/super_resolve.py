@@ -85,7 +85,7 @@ def super_resolve(
     import_monai()
     from ..cases.choose import STACKS, choose_weights, find_offers
     from ..cases.discover import convert_series, discover_cases, get_folder, set_acquired_matrix
-    from ..cases.run import check_disk_space, run_cases
+    from ..cases.run import check_disk_space, list_left_out, run_cases
     from ..data.lists.sharding import select_cases
     from ..errors import RunsFailedError
     from ..io.files import check_writable
@@ -135,6 +135,12 @@ def super_resolve(
         elif not dry_run:
             print_once(f"results go to {output}")
         run_cases(cases, output, [*override], bids, shard, report, dry_run)
+        if left_out := list_left_out(cases):
+            choose_weights(left_out, known, None, False, asked and together is not True)
+            left_out = select_cases(left_out, output, skip_existing, None, bids, divided=True)
+            check_disk_space(left_out, output)
+            run_cases(left_out, output, [*override], bids, shard, report)
+            cases += left_out
     connect_processes()
     every = gather_items([(case.source, case.failure if case.problem else None) for case in cases])
     if failures := [failure for _, failure in every if failure]:
