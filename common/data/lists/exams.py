@@ -39,9 +39,9 @@ def combine_stacks(stacks: Sequence[Case]) -> Case:
         stacks: cases with "image" and "name".
 
     Returns:
-        The case of the first stack that can be read, with the other files as "stacks", and all as its parts. Its name has the words that all
-        names share, or all names if they share none. Stacks that are left out are warnings. It has a problem if a stack
-        is there twice, or there is nothing to combine.
+        The case of the first stack that can be read, with the other files as "stacks", and all cases as its parts. Its
+        name has the words that all names share, or all names if they share none. Stacks that are left out are warnings.
+        It has a problem if a stack is there twice, or there is nothing to combine.
     """
     for case in stacks:
         if case.problem is None:
