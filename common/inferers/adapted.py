@@ -78,6 +78,7 @@ class AdaptedInferer(Inferer):
 
     Attributes:
         report: on the last volume, for the description of the result.
+        chosen: the network that made the last volume.
 
     Raises:
         ValueError: when an argument is out of its range.
@@ -116,6 +117,7 @@ class AdaptedInferer(Inferer):
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
         self.planes, self.scales, self.seed, self.gains = tuple(planes), tuple(scales), seed, gains
         self.report: dict[str, Any] = {}
+        self.chosen: Any = None
 
     @property
     def is_self_trained(self) -> bool:
@@ -128,13 +130,14 @@ class AdaptedInferer(Inferer):
         The network is a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last
         factor; it is not changed. Under autocast it is trained under autocast, with weights in float32.
         """
+        self.chosen = network
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
         seconds = self._estimate_seconds(inputs, network, *args, **kwargs)
         with begin_step(then=seconds):
-            better = self._choose_network(inputs, network, seconds)
+            self.chosen = self._choose_network(inputs, network, seconds)
         with begin_step():
-            return self.inferer(inputs, better, *args, **kwargs)
+            return self.inferer(inputs, self.chosen, *args, **kwargs)
 
     def _estimate_seconds(self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """Estimate the inferer's time in seconds from the middle of the volume."""

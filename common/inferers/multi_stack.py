@@ -39,6 +39,7 @@ from ..stacks import (
 from ..transforms.labels import sample_nearest
 from ..transforms.scan.extremes import locate_extremes, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
+from .adapted import AdaptedInferer
 
 # Measured on pairs of real stacks: see bundles/stacks/docs/results.md.
 _REVERSED = 0.035  # most of the common tissue in which bright and dark may be reversed
@@ -63,7 +64,8 @@ class StacksInferer(Inferer):
 
     Args:
         networks: networks by the number of thin slices per thick slice.
-        thin: function that makes the inferer for thin slices, with the slice profile as ``degradation``.
+        thin: function that makes the inferer for thin slices, an :class:`~common.inferers.AdaptedInferer`, with the
+            slice profile as ``degradation``.
         profile: slice thickness in distances of the slices' centres, or "auto": from the protocol, else from the other
             stacks, else from the stack itself.
         spacing: of the result in mm, above 0; None for the finest spacing of all stacks.
@@ -79,7 +81,7 @@ class StacksInferer(Inferer):
     def __init__(
         self,
         networks: ThinSliceNetworks,
-        thin: Callable[..., Inferer],
+        thin: Callable[..., AdaptedInferer],
         profile: float | str = "auto",
         spacing: float | None = None,
         region: str | os.PathLike | None = None,
@@ -207,6 +209,7 @@ class StacksInferer(Inferer):
             coarse = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, max(voxel, _COARSE))
             fitted, shown = fit_stacks(stacks, *coarse, region)
         thin, inside = [], []
+        tuned: dict[int, nn.Module] = {}
         for i, each in enumerate(fitted):
             self._report_slices(each)
             whole = each.stack.voxels
@@ -216,7 +219,7 @@ class StacksInferer(Inferer):
             else:
                 whole = each.correct(whole)
             with begin_part(i + 1, len(fitted) + 2):
-                volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel)
+                volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel, tuned)
             resampling = each.stack.make_resampling(volume.shape, size, affine)
             thin.append(resampling(volume))
             unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
@@ -275,15 +278,28 @@ class StacksInferer(Inferer):
         return replace(stack, thickness=thickness)
 
     def _make_thin(
-        self, voxels: torch.Tensor, image: MetaTensor, stack: Stack, network: nn.Module, voxel: float
+        self,
+        voxels: torch.Tensor,
+        image: MetaTensor,
+        stack: Stack,
+        network: nn.Module,
+        voxel: float,
+        tuned: dict[int, nn.Module],
     ) -> torch.Tensor:
-        """Make a stack with corrected voxels thin by a network, to nearly the result's voxel size."""
+        """Make a stack with corrected voxels thin by a network, to nearly the result's voxel size.
+
+        The first stack of each factor fine-tunes the network, and ``tuned`` keeps it for the other stacks of the exam.
+        """
         factor, network = self.networks.select_network(stack.spacing[2] / voxel, network)
         CheckTrainingRanged("image", self.networks.ranges[factor])({"image": image[0]})
         inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
-        thin = inferer(voxels[None, None], network)
-        report = getattr(inferer, "report", {})
-        self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name, **report}
+        self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name}
+        if factor in tuned:
+            thin = inferer.inferer(voxels[None, None], tuned[factor])
+        else:
+            thin = inferer(voxels[None, None], network)
+            tuned[factor] = inferer.chosen
+            self.report[stack.name] |= inferer.report
         return torch.as_tensor(thin)[0, 0].float()
 
     def _report_slices(self, each: FittedStack) -> None:

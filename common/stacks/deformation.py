@@ -62,7 +62,8 @@ def fit_deformation(
 ) -> Deformation:
     r"""Find the smooth displacement u of points for which a volume shows their values.
 
-    .. math:: \min_u \sum_i c_i\, (v_i - g\, f(p_i + u(p_i)))^2 / \sigma^2 + \sum_{(a, b)} \lVert u_a - u_b \rVert^2 / 1.5^2
+    .. math:: \min_u \sum_i c_i\, (v_i - g\, f(p_i + u(p_i)))^2 / \sigma^2
+        + \sum_{(a, b)} \lVert u_a - u_b \rVert^2 / 1.5^2
         + \sum_a \lVert u_a \rVert^2 / 5^2
 
     by Gauss-Newton steps; a and b are neighbouring nodes, 20 mm apart. Points with large residuals count less.

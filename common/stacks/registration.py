@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..physics.gaussian import FWHM_PER_SIGMA, make_gaussian_spectrum
 from ..runtime.memory import move_to_device
 from .deformation import Deformation, fit_deformation
-from .operator import make_cubic_grid
+from .operator import SplineResampling, make_cubic_grid
 from .rigid import RigidFit, make_rigid_matrix, sample_linear
 from .stack import Stack
 
@@ -91,8 +91,14 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None) -
         for turn in _TURNS:
             motions.append(torch.zeros(6, dtype=torch.float64))
             motions[-1][3 + axis] = turn
+    centre = moving.centre
     for voxel, blur, points in _LEVELS:
-        views = [_View(a, b, voxel, blur) for a, b in ((fixed, moving), (moving, fixed))]
+        # Seen from where the last fit puts the moving stack; before the first, it may lie anywhere.
+        there = make_rigid_matrix(motions[0].numpy(), centre)
+        placed = replace(moving, affine=there @ moving.affine)
+        back = replace(fixed, affine=np.linalg.inv(there) @ fixed.affine)
+        is_placed = voxel < _LEVELS[0][0]
+        views = [_View(a, b, voxel, blur, is_placed) for a, b in ((fixed, placed), (moving, back))]
         weights = views[0].tissue
         if region is not None:
             weights = weights * region.sample(views[0].size, views[0].affine)
@@ -144,22 +150,27 @@ def _find_centre(weights: torch.Tensor, affine: np.ndarray) -> np.ndarray:
 class _View:
     """A stack on cubic voxels, averaged with another's slice profile: its brightness, its standardised contrast."""
 
-    def __init__(self, stack: Stack, other: Stack, voxel: float, blur: float) -> None:
+    def __init__(self, stack: Stack, other: Stack, voxel: float, blur: float, is_placed: bool) -> None:
         self.size, self.affine = make_cubic_grid(stack.voxels.shape, stack.affine, voxel)
         # Pixels are averaged to the voxels before they are sampled.
         finer = np.sqrt(np.maximum(voxel**2 - stack.spacing**2, 0)) / FWHM_PER_SIGMA / stack.spacing * [1, 1, 0]
-        averaged = _blur(stack.voxels, np.diag(finer**2))
+        measured = stack.is_measured.float()
+        averaged = _blur(stack.voxels, np.diag(finer**2), measured)
         at = _list_positions(self.size, np.linalg.inv(stack.affine) @ self.affine, averaged.device)
-        volume = sample_linear(averaged[None], at)[0].reshape(self.size)
+        volume, there = sample_linear(torch.stack([averaged, measured]), at).reshape(2, *self.size)
         linear = np.linalg.inv(self.affine[:3, :3])
         across = linear @ other.normal * other.sigma
-        self.shown = _blur(volume, np.outer(across, across) + blur**2 * linear @ linear.T)
+        self.shown = _blur(volume, np.outer(across, across) + blur**2 * linear @ linear.T, there)
         window = (_WINDOW / voxel) ** 2 * np.eye(3)
-        difference = self.shown - _blur(self.shown, window)
-        spread = _blur(difference.square(), window).clamp_min(0).sqrt()
+        own = there > 0.5
+        if is_placed:
+            places = np.linalg.inv(other.affine) @ self.affine
+            there = there * SplineResampling(other.voxels.shape, self.size, places).find_inside(there.device)
+        difference = self.shown - _blur(self.shown, window, there)
+        spread = _blur(difference.square(), window, there).clamp_min(0).sqrt()
         top = float(torch.quantile(self.shown.flatten()[:: max(1, self.shown.numel() // 100_000)], 0.99))
         self.contrast = difference / (spread.square() + (_FLAT * top) ** 2).sqrt()
-        self.tissue = ((spread > _FLAT * top) | (self.shown > _TISSUE * top)).float()
+        self.tissue = (((spread > _FLAT * top) | (self.shown > _TISSUE * top)) & own).float()
 
     def make_fit(self, fixed: _View, weights: torch.Tensor, count: int, centre: np.ndarray) -> RigidFit:
         """The fit of this view's tissue to another view, with ``count`` points drawn at random."""
@@ -213,14 +224,14 @@ def _list_positions(size: tuple[int, ...], places: np.ndarray, device: torch.dev
     return matrix[:3, :3] @ index.float() + matrix[:3, 3:]
 
 
-def _blur(volume: torch.Tensor, covariance: np.ndarray) -> torch.Tensor:
-    """The Gaussian average of the voxels that are there, by a covariance (3, 3) in voxels squared."""
+def _blur(volume: torch.Tensor, covariance: np.ndarray, there: torch.Tensor) -> torch.Tensor:
+    """The Gaussian average of the voxels that are ``there``, 0 to 1, by a covariance (3, 3) in voxels squared."""
     if covariance.max() <= 0:
         return volume
     margin = [math.ceil(3 * math.sqrt(variance)) for variance in np.diag(covariance)]
     padding = [pad for m in reversed(margin) for pad in (0, m)]
-    padded, there = (F.pad(v, padding) for v in (volume, torch.ones_like(volume)))
+    padded, counts = (F.pad(v, padding) for v in (volume * there, there))
     spectrum = make_gaussian_spectrum(padded.shape, covariance, volume.device)
-    sums = [torch.fft.irfftn(torch.fft.rfftn(v) * spectrum, s=padded.shape) for v in (padded, there)]
+    sums = [torch.fft.irfftn(torch.fft.rfftn(v) * spectrum, s=padded.shape) for v in (padded, counts)]
     inner = tuple(slice(n) for n in volume.shape)
     return sums[0][inner] / sums[1][inner].clamp_min(1e-3)

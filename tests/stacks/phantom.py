@@ -2,7 +2,10 @@
 
 import nibabel as nib
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
+
+from common.stacks import Stack
 
 _SIGMAS = 2 * np.sqrt(2 * np.log(2))
 _NODES = np.linspace(-3, 3, 25)
@@ -88,3 +91,22 @@ def save(path, voxels: np.ndarray, affine: np.ndarray) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image((1000 * voxels).astype(np.float32), affine), path)
     return str(path)
+
+
+def acquire(
+    phantom: Phantom,
+    across: int,
+    turned: np.ndarray = (0, 0, 0),
+    motion: np.ndarray | None = None,
+    name: str = "stack",
+    thickness: float = 1.0,
+) -> Stack:
+    """A stack of a phantom, as :class:`common.stacks.Stack`."""
+    shape, affine = grid(across, turned)
+    voxels = torch.from_numpy(phantom.stack(shape, affine, motion, thickness)).float()
+    return Stack(voxels, affine, thickness, name, torch.ones(shape, dtype=torch.bool))
+
+
+def shade(voxels: torch.Tensor, ratio: float = 3.0) -> torch.Tensor:
+    """Voxels under a coil: the first plane is ``ratio`` times as bright as the last."""
+    return voxels * ratio ** torch.linspace(0.5, -0.5, len(voxels))[:, None, None]
