@@ -40,8 +40,10 @@ def super_resolve(
     --spacing 0.8 makes cubes of 0.8 mm over the scan's field of view. --grid_file FILE puts the result on the grid of a
     file. The nearest weights that are as fine make the result, which is then resampled and made to agree with the scan.
 
-    --together combines several thick stacks of one exam into one volume. Its voxels are cubic, and its axes are those
-    of the first stack. A stack that does not fit the first is left out with a warning.
+    --together combines several thick stacks of one exam into one volume. Its voxels are cubic. Its field of view is
+    that of the stack that agrees best with the others, or with a guide or --region that of the first. A stack that does
+    not fit is left out with a warning, and done alone. With --region MASK only what lies in a mask on the first stack
+    is registered and compared, for example a fetal brain.
 
     Every file that looks like a scan is super-resolved, or listed with its reason. In a folder, images that are no
     magnitude MR images (masks, label maps, phase, maps, PET, CT) are skipped with a line. They are refused if they are
@@ -68,7 +70,7 @@ def super_resolve(
         skip_existing: whether to skip scans whose results are complete, and made of the same inputs by these weights.
         shard: "3/16" for the third of 16 parts of the scans, for array jobs.
         bids: whether to name results as BIDS derivatives.
-        report: whether to write an HTML page for each result.
+        report: whether to write an HTML page for each result. That of an exam shows the residual of every slice.
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
         override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True.
             A bundle without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used
