@@ -34,7 +34,7 @@ def find_offers(
         bundle: name or folder of the only bundle; None for all.
         scale: the only scale; None for all.
         override: keys of inference.json and their values.
-        together: True for stacks of one exam only, "auto" for these and single scans, False for single scans only.
+        together: True if all scans are stacks of one exam, "auto" for exams and single scans, False for single scans.
         options: other names that a misspelt key may have meant.
 
     Returns:
@@ -44,7 +44,7 @@ def find_offers(
         FileNotFoundError, ValueError: as :func:`common.weights_catalogue.list_offers`; or when options do not fit
         together.
     """
-    known, stacks, spacing = [], None, override.get("spacing")
+    stacks, spacing = None, override.get("spacing")
     if spacing is not None and not (type(spacing) in (int, float) and 0 < spacing < math.inf):
         raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
     if together:
@@ -56,11 +56,10 @@ def find_offers(
             for key, value in override.items()
             if any(offer.bundle.name != STACKS for offer in list_offers(None, {key: value}))
         }
-    if together is not True:
-        known = list_offers(bundle, override, options)
-        if any(offer.bundle.name == STACKS for offer in known):
-            names = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
-            raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together or --exam.")
+    known = list_offers(None if together is True else bundle, override, options)
+    if any(offer.bundle.name == STACKS for offer in known):
+        names = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
+        raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together or --exam.")
     if scale is not None:
         known = [offer.apply_scale(scale) for offer in known]
         scales = [list(other) for other in sorted({offer.scale for offer in known if offer.is_available})]

@@ -6,6 +6,7 @@ import math
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
 from ..errors import find_first_cause
 from ..handlers.results import get_log_path, log_case
-from ..io.files import check_room
+from ..io.files import check_room, read_sidecar
 from ..io.images import open_image
 from ..io.naming import find_root_cause, make_label_path, make_result_path, make_series_path
 from ..io.read import check_header
@@ -90,6 +91,25 @@ def run_cases(
             (_preview_volumes if volumes else _preview_group)(ready, output, bids)
         else:
             (_run_volumes if volumes else _run_group)(ready, output, bids, **settings)
+
+
+def list_left_out(exams: Sequence[Case]) -> list[Case]:
+    """Cases of the stacks that were left out of exams because they do not fit, each with the reason as a warning.
+
+    Args:
+        exams: cases that were run.
+    """
+    left_out = []
+    for exam in exams:
+        record = read_sidecar(exam.result)[0]["SuperResolution"] if exam.result and exam.parts else {}
+        names = Counter([exam.name, *(part.name for part in exam.parts)])
+        for i, part in enumerate(exam.parts, 1):
+            if reason := record.get("Adapted", {}).get(part["image"], {}).get("LeftOut"):
+                entry = {key: value for key, value in part.items() if key != "guide"}  # one of the exam's reference
+                entry["name"] = f"{part.name}_stack{i}" if names[part.name] > 1 else part.name
+                text = f"left out of {exam.name}, so done alone: {reason}"
+                left_out.append(replace(part, entry=entry, inputs=exam.inputs, warnings=[*part.warnings, text]))
+    return left_out
 
 
 def _describe_run(case: Case) -> tuple:

@@ -41,8 +41,10 @@ def super_resolve(
     --spacing 0.8 makes cubes of 0.8 mm over the scan's field of view. --grid_file FILE puts the result on the grid of a
     file. The nearest weights that are as fine make the result, which is then resampled and made to agree with the scan.
 
-    --together combines several thick stacks of one exam into one volume. Its voxels are cubic, and its axes are those
-    of the first stack. A stack that does not fit the first is left out with a warning.
+    --together combines several thick stacks of one exam into one volume. Its voxels are cubic. Its field of view is
+    that of the stack that agrees best with the others, or with a guide or --region that of the first. A stack that does
+    not fit is left out with a warning, and done alone. With --region MASK only what lies in a mask on the first stack
+    is registered and compared, for example a fetal brain.
 
     --exam makes thin volumes of several contrasts at once, such as T1w, T2w and FLAIR: one result a contrast, all on
     one grid of cubes. Each agrees with its own stacks. They share edges, never grey values.
@@ -74,7 +76,7 @@ def super_resolve(
         skip_existing: whether to skip scans whose results are complete, and made of the same inputs by these weights.
         shard: "3/16" for the third of 16 parts of the scans, for array jobs.
         bids: whether to name results as BIDS derivatives.
-        report: whether to write an HTML page for each result.
+        report: whether to write an HTML page for each result. That of an exam shows the residual of every slice.
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
         override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True.
             A bundle without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used
@@ -91,7 +93,7 @@ def super_resolve(
     import_monai()
     from ..cases.choose import STACKS, choose_weights, find_offers
     from ..cases.discover import convert_series, discover_cases, get_folder, set_acquired_matrix
-    from ..cases.run import check_disk_space, run_cases
+    from ..cases.run import check_disk_space, list_left_out, run_cases
     from ..data.lists.sharding import select_cases
     from ..errors import RunsFailedError
     from ..io.files import check_writable
@@ -151,6 +153,12 @@ def super_resolve(
         elif not dry_run:
             print_once(f"results go to {output}")
         run_cases(cases, output, [*override], bids, shard, report, dry_run)
+        if left_out := list_left_out(cases):
+            choose_weights(left_out, known, None, False, asked and together is not True)
+            left_out = select_cases(left_out, output, skip_existing, None, bids, divided=True)
+            check_disk_space(left_out, output)
+            run_cases(left_out, output, [*override], bids, shard, report)
+            cases += left_out
     connect_processes()
     every = gather_items([(case.source, case.failure if case.problem else None) for case in cases])
     if failures := [failure for _, failure in every if failure]:

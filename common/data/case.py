@@ -33,6 +33,7 @@ class Case(Mapping[str, Any]):
         series: the DICOM series that become files, by file.
         inputs: descriptions of files that were converted, by file; see :func:`common.data.inputs.describe_file`.
         choice: the weights, a :class:`common.weights_catalogue.Choice`; None if nothing is to be chosen.
+        parts: the cases of an exam's stacks.
         warnings: texts of the warnings about it, each once.
         result: path of the file from ``SaveVolumed``, or None.
         voxels: number of voxels of the scan.
@@ -47,6 +48,7 @@ class Case(Mapping[str, Any]):
     series: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     choice: Any = None
+    parts: list[Case] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     result: str | None = None
     voxels: float = 1.0

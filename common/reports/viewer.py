@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import html
+import io
 import json
 import os
 import re
@@ -19,9 +20,17 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from ..io.files import read_sidecar, write_atomically
+from .slices import draw_slices
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _STEPS = 255
+_EXPLAINED = (
+    "A residual says how much a slice differs from what the other slices and stacks foretell for it, as a share of the "
+    "stack's brightness: 0.05 is 5 %. Noise alone gives a small one, alike in all slices. Motion within a slice, "
+    "lost signal or artefacts make it stand out. Such a slice counts less (orange) or is left out (red). A slice "
+    "without a bar shows nothing that can be compared. Motion is by how much the slice's centre moved apart from its "
+    "stack. Gain is the slice's brightness relative to its stack."
+)
 _PACKAGE = "ipyniivue==2.4.4"  # as pyproject.toml and constraints.txt have it
 
 
@@ -69,6 +78,7 @@ def write_viewer(
         "result": html.escape([name for name in volumes if name != truth][-1]),
         "origin": html.escape(_describe_origin(record)),
         "warnings": _format_warnings(record),
+        "stacks": _format_stacks(record),
         "licence": licence.replace("--", "- -"),  # it is in an HTML comment
         "settings": json.dumps(settings).replace("<", "\\u003c"),
         "volumes": "\n".join(_embed("volume", file, name) for name, file in files.items()),
@@ -140,6 +150,25 @@ def _format_warnings(record: Mapping[str, Any] | None) -> str:
     count = f"{len(texts)} warning{'s' * (len(texts) > 1)} about this result"
     items = "".join(f"<li>{html.escape(str(text))}</li>" for text in texts)
     return f'<details id="warnings" open><summary>{count}</summary><ul>{items}</ul></details>'
+
+
+def _format_stacks(record: Mapping[str, Any] | None) -> str:
+    """Format what was found about the stacks of an exam, and each of their slices, as an element that can be opened."""
+    adapted = (record or {}).get("Adapted")
+    report = (
+        {name: stack for name, stack in adapted.items() if isinstance(stack, dict)} if isinstance(adapted, dict) else {}
+    )
+    if (figure := draw_slices(report)) is None:
+        return ""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    left_out = [f"{Path(name).name}: {stack['LeftOut']}" for name, stack in report.items() if "LeftOut" in stack]
+    items = "".join(f"<li>left out: {html.escape(text)}</li>" for text in left_out)
+    encoded = base64.b64encode(picture.getvalue()).decode("ascii")
+    return (
+        f'<details id="stacks"><summary>slices of the stacks</summary><p>{_EXPLAINED}</p><ul>{items}</ul>'
+        f'<img alt="residual, motion and gain of each slice" src="data:image/png;base64,{encoded}"></details>'
+    )
 
 
 def _find_range(scan: np.ndarray) -> tuple[float, float]:

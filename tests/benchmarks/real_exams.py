@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--known", default="", help="the stacks that predict, the best first; default all others")
     parser.add_argument("--left_out", default="", help=f"the stacks that are predicted; default each, and {ALL}")
-    parser.add_argument("--together_options", default="", help='more options of mri-sr, such as "--slice_motion True"')
+    parser.add_argument("--together_options", default="", help='more options of mri-sr, such as "--spacing 2"')
     options = parser.parse_args()
     output_dir = Path(options.output_dir)
     methods = options.methods.split(",")

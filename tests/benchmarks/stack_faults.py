@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--voxel", type=float, default=1.6, help="of the heads in mm")
     parser.add_argument("--thickness", type=int, default=4, help="of the slices in voxels")
     parser.add_argument("--noise", type=float, default=0.0, help="Rician, of the brightest tissue")
-    parser.add_argument("--together_options", default="", help='more options of mri-sr, such as "--adapt_iterations 0"')
+    parser.add_argument("--together_options", default="", help='more options of mri-sr, such as "--spacing 2"')
     options = parser.parse_args()
     if unknown := set(options.faults.split(",")) - set(FAULTS):
         parser.error(f"--faults has {', '.join(sorted(unknown))}, expected some of {', '.join(FAULTS)}")

@@ -61,7 +61,8 @@ def test_three_oblique_stacks_of_a_head_that_moves(tmp_path, capsys):
     together(*files, output_dir=str(tmp_path / "out"))
     said = capsys.readouterr().out
     has(said, "t2.nii.gz: left out; its contrast differs", "left out: ", "bad.nii.gz")
-    (path,) = (tmp_path / "out").glob("*_sr.nii.gz")
+    (alone, path) = sorted((tmp_path / "out").glob("*_sr.nii.gz"), key=lambda path: path.name != "t2_sr.nii.gz")
+    assert nib.load(alone).shape == (64, 64, 64)
     result, first = nib.load(path), nib.load(files[0])
     assert result.get_data_dtype() == np.int16 and nib.aff2axcodes(result.affine) == ("L", "P", "S")
     corners = np.array([[-0.5, -0.5, -0.5, 1], [*(np.array(first.shape) - 0.5), 1]]).T
@@ -168,6 +169,28 @@ def test_the_dicom_series_of_an_exam(tmp_path, capsys):
     assert np.allclose(affine, result.affine, atol=1e-3) and np.abs(derived - result.get_fdata()).max() < 1
     told = json.loads(path.with_name("t2_tse_sr.json").read_text())
     assert len(told["Sources"]) == 2 and all("DICOM series" in source for source in told["Sources"])
+
+
+def test_what_is_left_out_of_an_exam_is_done_alone(tmp_path, capsys):
+    """Even where nothing is left to combine. A result of its own, which is not made twice."""
+    shape, affine = grid(2, size=48)
+    voxels = 1000 * Phantom(5).stack(shape, affine)
+    affine[0, 3] += 500  # which no registration brings back
+    ax = str(runs.save(tmp_path / "3_t2_tse_axial.nii.gz", voxels, affine))
+    series = Scanned(plane="sagittal", shape=(48, 48, 12), attributes={"SeriesDescription": "t2 tse"})
+    series.save(tmp_path / "t2")
+    out = tmp_path / "out"
+    for options in ({}, {"skip_existing": True}):
+        together(ax, str(tmp_path / "t2"), output_dir=str(out), **options)
+    names = ["3_t2_tse_sr", "3_t2_tse_stack2_sr"]
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == [f"{name}.nii.gz" for name in names]
+    exam, alone = (json.loads((out / f"{name}.json").read_text())["SuperResolution"] for name in names)
+    assert (exam["Bundle"], alone["Bundle"]) == ("stacks", "ct_guided")
+    assert any("left out of 3_t2_tse" in text for text in alone["Warnings"])
+    result = nib.load(out / "3_t2_tse_stack2_sr.nii.gz")
+    assert psnr(result.get_fdata() / 1000, Phantom(5).on(result.shape, result.affine)) > 25
+    assert len([*out.glob("*_dicom/*")]) == 1
+    has(capsys.readouterr().out, "no scans to do")
 
 
 def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 """Pages to look at: what is in the file, by itself; tests/clients/test_viewer.py opens them in a browser."""
 
+import base64
+import io
 import json
 import re
 import sys
 from pathlib import Path
 
+import matplotlib.image as plt
 import nibabel as nib
 import numpy as np
 import pytest
@@ -76,6 +79,23 @@ def test_the_json_of_a_result(tmp_path):
     file.write_text("{,}")
     with pytest.warns(UserWarning, match=f"^{re.escape(str(file))}: not valid JSON"):
         assert read_result_record(result) is None
+
+
+def test_the_slices_of_stacks(tmp_path):
+    """The colours of the picture say which slices count less; a stack that was left out has its reason."""
+    slices = {"Residual": [0.02, 0.1, 0.03, None], "Weight": [1, 0, 0.5, 1], "Gain": [1, 1.1, 0.9, 1]}
+    stacks = {"a/x$1.nii.gz": {"Slices": slices}, "a/y.nii.gz": {"LeftOut": "it is <unlike>"}}
+    pixels = {}
+    for name, weights in (("odd", slices["Weight"]), ("even", [1, 1, 1, 1])):
+        stacks["a/x$1.nii.gz"] = {"Slices": {**slices, "Weight": weights}}
+        image = nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4))
+        write_viewer(tmp_path / "page.html", {"SR": image}, "exam", record={"Adapted": stacks})
+        text = Page(tmp_path / "page.html").text
+        assert "y.nii.gz: it is &lt;unlike&gt;" in text
+        picture = base64.b64decode(re.search(r"data:image/png;base64,([^\"]+)", text)[1])
+        red, green, blue, _ = np.moveaxis(plt.imread(io.BytesIO(picture)), -1, 0)
+        pixels[name] = [int(each.sum()) for each in (blue > red + 0.3, (red > 0.8) & (green < 0.3), red > blue + 0.9)]
+    assert all(pixels["odd"]) and pixels["even"][0] and not any(pixels["even"][1:]), pixels
 
 
 @pytest.mark.parametrize("value", [0, -3, 5])

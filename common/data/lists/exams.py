@@ -85,9 +85,9 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
         fewest: stacks that are needed; with a guide one is enough.
 
     Returns:
-        The case of the first stack that can be read, with the other files as "stacks". Its name has the words that all
-        names share, or all names if they share none. Stacks that are left out are warnings. It has a problem if a stack
-        is there twice, or there is nothing to combine.
+        The case of the first stack that can be read, with the other files as "stacks", and all cases as its parts. Its
+        name has the words that all names share, or all names if they share none. Stacks that are left out are warnings.
+        It has a problem if a stack is there twice, or there is nothing to combine.
     """
     for case in stacks:
         if case.problem is None:
@@ -110,6 +110,8 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
         entry={**good[0].entry, **combined},
         series={file: series for case in good for file, series in case.series.items()},
         sources={file: source for case in good for file, source in case.sources.items()},
+        inputs={},
+        parts=good,
         warnings=[f"left out: {reason}" for reason in reasons],
     )
 

@@ -28,6 +28,7 @@ def select_cases(
     shard: str | None = None,
     bids: bool | str = False,
     prepare: Callable[[Case], Any] = lambda case: None,
+    divided: bool = False,
 ) -> list[Case]:
     """The cases that this process has to do.
 
@@ -44,6 +45,7 @@ def select_cases(
         shard: as for :func:`parse_shard`.
         bids: whether results are named as BIDS derivatives.
         prepare: makes the files of a case readable; called only if something is where its result goes.
+        divided: whether all cases are of this process's share.
 
     Raises:
         ValueError: when ``shard`` is not as described, or a switch is neither true nor false.
@@ -52,7 +54,9 @@ def select_cases(
     skip, bids = parse_bool(skip_existing, "skip_existing"), parse_bool(bids, "bids")
     paths = _check_result_paths(cases, output_dir, bids)
     number, count = get_rank()
-    share = [*zip(cases, paths, strict=True)][part - 1 :: parts][number::count]
+    share = [*zip(cases, paths, strict=True)]
+    if not divided:
+        share = share[part - 1 :: parts][number::count]
     left = []
     for case, path in share:
         if case.problem is None and path is not None:
