@@ -13,7 +13,7 @@ from common.degradations import GaussianProfile
 from common.inferers import ExamInferer, SplineInferer, StacksInferer
 from common.transforms import LoadScand, RestoreVolumed
 
-from ..refused import has
+from ..refused import has, refused
 from .phantom import Phantom, acquire, grid, moved, save
 
 
