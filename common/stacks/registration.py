@@ -28,7 +28,7 @@ _COMPARED = 3.0  # mm, standard deviation of the window in which contrasts are c
 _BORDER = 2  # voxels of tissue next to air, which are an edge in any contrast
 _REVERSED = -0.3  # local correlation below which bright and dark are reversed
 _FEWEST = 200  # voxels
-_WORTH = 0.01  # increase of the correlation for which a deformation is used
+_WORTH = 0.85  # of 1 minus the correlation: a deformation that leaves more is not used
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Registration:
         motion: translation along the axes of the world in mm, and rotation vector in degrees, (6,).
         matrix: (4, 4) in mm; multiply the moving stack's affine by it from the left.
         deformation: of the moving stack, after the matrix; None where it does not help.
-        correlation: of the locally standardised stacks, before and after.
+        correlation: of the locally standardised stacks, before and after. It is without the
+            deformation, by which two persons become alike.
         overlap: share of the tissue of the smaller one that both show.
         volume: that both show, in ml.
         reversal: share of the common tissue in which bright and dark are reversed, 0 to 1.
@@ -114,9 +115,6 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None) -
     motion = motions[0].numpy()
     matrix = make_rigid_matrix(motion, centre)
     deformation = _deform(fit, fitted[order[0]])
-    if deformation is not None:
-        fit.deformation = deformation
-        correlation = float(fit.compare(fitted[order[0]][None])[0])
     seen = share * float(views[1].tissue.sum())
     smaller = min(float(weights.sum()), float(views[1].tissue.sum()))
     return Registration(
@@ -131,7 +129,7 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None) -
 
 
 def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:
-    """The deformation after a motion, or None if points that it was not fitted to gain less than 0.01."""
+    """The deformation after a motion, or None if points that it was not fitted to hardly gain."""
     held = torch.arange(fit.counts.shape[1], device=fit.counts.device) % 3 == 0
     points = fit.move_points(motion[None])[0].T
     deformation = fit_deformation(
@@ -140,7 +138,8 @@ def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:
     other = fit.select(held)
     before = float(other.compare(motion[None])[0])
     other.deformation = deformation
-    return deformation if float(other.compare(motion[None])[0]) > before + _WORTH else None
+    after = float(other.compare(motion[None])[0])
+    return deformation if 1 - after < _WORTH * (1 - before) else None
 
 
 def _find_centre(weights: torch.Tensor, affine: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from .operator import compute_spline_coefficients, sample_spline
 _POINTS = 40_000
 _TISSUE = 0.05  # of the brightest, above which points are compared
 _FEWEST = 100  # points that a fit needs
+_ODD = 9.0  # times the median difference, above which points do not count
 _WIDTH = 2.5  # standard deviations of a slice's profile on each side, which hold 98.8 % of it
 _RANGE, _TO = (0.5, 2.0), 0.005  # of a thickness in distances of the slices' centres, and how exactly it is found
 
@@ -51,9 +52,18 @@ def estimate_thickness(
         .numpy()
     )
 
-    def measure_unlikeness(thickness: float) -> float:
+    values = values[inside]
+
+    def average(thickness: float) -> np.ndarray:
         weights = np.exp(-((along * FWHM_PER_SIGMA / (thickness * distance)) ** 2) / 2)
-        return -float(np.corrcoef(lines @ weights, values[inside])[0, 1])
+        return lines @ (weights / weights.sum())
+
+    # What only one of the two shows, such as a black slice, does not say how thick slices are.
+    missed = np.abs(values - np.polyval(np.polyfit(average(1.0), values, 1), average(1.0)))
+    agreed = missed <= _ODD * np.median(missed)
+
+    def measure_unlikeness(thickness: float) -> float:
+        return -float(np.corrcoef(average(thickness)[agreed], values[agreed])[0, 1])
 
     return float(minimize_scalar(measure_unlikeness, bounds=_RANGE, method="bounded", options={"xatol": _TO}).x)
 
