@@ -28,7 +28,7 @@ _COMPARED = 3.0  # mm, standard deviation of the window in which contrasts are c
 _BORDER = 2  # voxels of tissue next to air, which are an edge in any contrast
 _REVERSED = -0.3  # local correlation below which bright and dark are reversed
 _FEWEST = 200  # voxels
-_WORTH = 0.85  # of 1 minus the correlation: a deformation that leaves more is not used
+_GAIN, _LEFT = 0.01, 0.85  # least gain in correlation, and most of what was missing to 1, with a deformation
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:
     before = float(other.compare(motion[None])[0])
     other.deformation = deformation
     after = float(other.compare(motion[None])[0])
-    return deformation if 1 - after < _WORTH * (1 - before) else None
+    return deformation if after > before + _GAIN and 1 - after < _LEFT * (1 - before) else None
 
 
 def _find_centre(weights: torch.Tensor, affine: np.ndarray) -> np.ndarray:

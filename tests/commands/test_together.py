@@ -204,7 +204,6 @@ def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch):
     assert not [*tmp_path.glob("out/*.nii.gz")]
     refused(lambda: super_resolve(ax, other, bad, **out), ValueError, "found 3 scans", "--together")
     refused(lambda: super_resolve(ax, bundle="stacks", **out), ValueError, "--bundle stacks", "--together")
-    refused(lambda: super_resolve(ax, spacing=0.8, **out), ValueError, "--spacing", "--together")
     refused(lambda: together(ax, other, scale=[1, 1, 4], bundle="smore", **out), ValueError, "--scale and --bundle")
     refused(lambda: together(ax, other, spacing="fine", **out), ValueError, "--spacing is 'fine'")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e18))
