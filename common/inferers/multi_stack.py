@@ -338,15 +338,15 @@ def _find_reason(found: Registration) -> str | None:
     """Why a stack does not fit another, or None."""
     if found.overlap < _OVERLAP:
         return f"{found.overlap:.0%} of the smaller one's tissue lies in both stacks, expected at least {_OVERLAP:.0%}"
+    if found.reversal > _REVERSED:
+        return (
+            f"its contrast differs, or it is of another person: bright and dark are reversed in {found.reversal:.1%} "
+            f"of the common tissue, expected at most {_REVERSED:.1%}"
+        )
     if found.correlation[1] < _ALIKE:
         return (
             f"it is unlike the reference: after registration the correlation is {found.correlation[1]:.2f}, expected "
             f"at least {_ALIKE}"
-        )
-    if found.reversal > _REVERSED:
-        return (
-            f"its contrast differs: bright and dark are reversed in {found.reversal:.1%} of the common tissue, "
-            f"expected at most {_REVERSED:.1%}"
         )
     return None
 
