@@ -42,12 +42,13 @@ from ..transforms.scan.extremes import locate_extremes, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import get_intensity_range
 
-# Measured on pairs of real stacks: see bundles/stacks/docs/results.md.
+# Measured on pairs of real stacks; two persons' heads had the same centre.
 _REVERSED = 0.035  # most of the common tissue in which bright and dark may be reversed
 _ALIKE = 0.5  # least correlation of the standardised stacks: one person 0.66 and more, two at most 0.39
 _OVERLAP = 0.1  # least share of the smaller stack's tissue that both show
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
 _BELIEVED, _ORDINARY = (0.5, 2.0), (0.7, 1.2)  # range of a protocol's thickness, and of an estimated one
+_LESS = 0.5  # weight below which a slice is warned of
 _MEDIAN = 0.6745  # median of the absolute values of normal noise, over its standard deviation
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
 _COARSE = 1.0  # mm of the voxels on which motion and brightness are fitted
@@ -172,8 +173,11 @@ class StacksInferer(Inferer):
                 "Moved": np.round(found.motion, 3).tolist(),
                 "Correlation": [round(each, 4) for each in found.correlation],
                 "Overlap": round(found.overlap, 3),
-                "Reversed": round(found.reversal, 4),
+                "Reversed": None if math.isnan(found.reversal) else round(found.reversal, 4),
             }
+            if found.deformation is not None:
+                longest = found.deformation.displacements.norm(dim=0).max()
+                self.report[stack.name]["Deformed"] = round(float(longest), 2)
             if reason is None:
                 place = found.matrix @ stack.affine
                 accepted.append(replace(stack, affine=place, deformation=found.deformation))
@@ -325,8 +329,11 @@ class StacksInferer(Inferer):
             for i, (residual, weight) in enumerate(zip(residuals, weights, strict=True))
             if weight == 0
         ]
+        less = [f"{i} ({weight:.2f})" for i, weight in enumerate(weights) if 0 < weight < _LESS]
+        if less:
+            warnings.warn(f"{name}: slices that count less, counted from 0: {', '.join(less)}.", stacklevel=2)
         if odd:
-            limit = max(r for r, w in zip(residuals, weights, strict=True) if w == 1 and not math.isnan(r))
+            limit = max((r for r, w in zip(residuals, weights, strict=True) if w > 0 and not math.isnan(r)), default=0)
             warnings.warn(
                 f"{name}: slices left out, counted from 0, with residuals: {', '.join(odd)}; the others have at most "
                 f"{limit:.2f}.",
@@ -338,6 +345,8 @@ def _find_reason(found: Registration) -> str | None:
     """Why a stack does not fit another, or None."""
     if found.overlap < _OVERLAP:
         return f"{found.overlap:.0%} of the smaller one's tissue lies in both stacks, expected at least {_OVERLAP:.0%}"
+    if math.isnan(found.reversal):
+        return f"the two have too little tissue in common to compare, {found.volume:.1f} ml"
     if found.reversal > _REVERSED:
         return (
             f"its contrast differs, or it is of another person: bright and dark are reversed in {found.reversal:.1%} "

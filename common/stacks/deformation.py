@@ -14,7 +14,6 @@ from .rigid import sample_linear
 
 _SPACING = 20.0  # mm between the nodes
 _ROUGH, _FAR = 1.5, 5.0  # mm: standard deviations of the difference between neighbouring nodes, and of a displacement
-_ALIKE = 1.0  # neighbouring points say the same; so many count as one
 _STEPS = 8
 _SMALL = 0.02  # mm: the fit stops after a smaller step
 _OUTLYING = 3.0  # standard deviations of the residual; above, a point counts less
@@ -91,7 +90,7 @@ def fit_deformation(
         gain = (counted * shown * values).sum() / (counted * shown.square()).sum().clamp_min(1e-12)
         missed = values - gain * shown
         scale = 1.4826 * missed[counted > 0.5].abs().median().nan_to_num(1.0).clamp_min(1e-9)
-        robust = (counted / (1 + (missed / (_OUTLYING * scale)).square()) / (_ALIKE * scale.square())).cpu().numpy()
+        robust = (counted / (1 + (missed / (_OUTLYING * scale)).square()) / scale.square()).cpu().numpy()
         slope = (gain * (into[:3, :3].T @ torch.stack(slopes))).cpu().numpy()
         jacobian = sparse.hstack([sparse.diags(s) @ weights for s in slope]).tocsr()
         normal = (jacobian.T @ sparse.diags(robust) @ jacobian).toarray() + np.kron(np.eye(3), stiff)

@@ -47,9 +47,8 @@ class FittedStack:
     error: float = 0.0
 
     def correct(self, volume: torch.Tensor) -> torch.Tensor:
-        """Give a volume over the stack's field of view, ``(X, Y, n Z)``, the brightness of the reference."""
-        gains = self.gains.repeat_interleave(volume.shape[2] // len(self.gains))
-        volume = volume / gains
+        """Give the stack's voxels ``(X, Y, Z)`` the brightness of the reference."""
+        volume = volume / self.gains
         return volume if self.brightness is None else volume / self.brightness.evaluate(volume.shape)
 
     def fill_slices(self, volume: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
@@ -96,8 +95,8 @@ def fit_stacks(
 ) -> tuple[list[FittedStack], torch.Tensor]:
     """Fit brightness, motions and weights of stacks, and a volume, in turns.
 
-    Motions are those of the whole stack, of its odd and even slices, and of each slice. Each is used only if it lowers
-    the mean square residual by a tenth.
+    Motions are those of the whole stack, of its odd and even slices, or of each slice. Those of slices are used only if
+    they lower the mean square residual by a tenth.
 
     Args:
         stacks: registered. The first has the brightness of the result.
@@ -105,7 +104,7 @@ def fit_stacks(
         region: where alone motions, brightness and weights are fitted.
 
     Returns:
-        The stacks with what was found, and the volume.
+        The stacks with what was found, and the volume. One stack alone stays as it is.
     """
     voxel = float(np.linalg.norm(affine[:3, 0]))
     coarse = [_average_pixels(stack, voxel) for stack in stacks]
@@ -117,7 +116,7 @@ def fit_stacks(
     resamplings = [stack.make_resampling(stack.voxels.shape, size, affine) for stack in coarse]
     inside = [resampling.find_inside(device) for resampling in resamplings]
     start = resamplings[0](coarse[0].voxels)
-    for i in range(_ROUNDS):
+    for i in range(_ROUNDS if len(stacks) > 1 else 0):  # one alone has nothing to be compared with
         with begin_part(i, _ROUNDS):
             if i == 0:
                 fitted = [_fit_brightness(each, start, affine, k > 0, region) for k, each in enumerate(fitted)]

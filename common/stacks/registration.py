@@ -58,7 +58,8 @@ class Registration:
             deformation, by which two persons become alike.
         overlap: share of the tissue of the smaller one that both show.
         volume: that both show, in ml.
-        reversal: share of the common tissue in which bright and dark are reversed, 0 to 1.
+        reversal: share of the common tissue in which bright and dark are reversed, 0 to 1; NaN for fewer than 200
+            voxels of 1.5 mm.
     """
 
     motion: np.ndarray
@@ -143,7 +144,9 @@ def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:
 
 
 def _find_centre(weights: torch.Tensor, affine: np.ndarray) -> np.ndarray:
-    """The middle of a mask in mm."""
+    """The middle of a mask in mm; of the grid if the mask is empty on it."""
+    if not bool((weights > 0.5).any()):
+        weights = torch.ones_like(weights)
     return affine[:3, :3] @ torch.nonzero(weights > 0.5).double().mean(0).cpu().numpy() + affine[:3, 3]
 
 
@@ -195,12 +198,12 @@ def _measure_reversal(fixed: _View, moving: _View, matrix: np.ndarray, weights: 
     a, b = (v.cpu().numpy() for v in (fixed.shown, sample_linear(moving.shown[None], at)[0].reshape(fixed.size)))
     common = inside.cpu().numpy()
     if common.sum() < _FEWEST:
-        return 1.0
+        return math.nan
     for v in (a, b):
         common &= v > _TISSUE * np.percentile(v[inside.cpu().numpy()], 99)
     common = binary_erosion(common, iterations=_BORDER)
     if common.sum() < _FEWEST:
-        return 1.0
+        return math.nan
     box = tuple(
         slice(low, high + 1) for low, high in zip(*(f(np.argwhere(common), 0) for f in (np.min, np.max)), strict=True)
     )
