@@ -94,7 +94,8 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None) -
         for turn in _TURNS:
             motions.append(torch.zeros(6, dtype=torch.float64))
             motions[-1][3 + axis] = turn
-    centre = moving.centre
+    # The same at all levels, as the motions of one are the starts of the next.
+    centre = moving.centre if region is None else _find_centre(region)
     for voxel, blur, points in _LEVELS:
         # Seen from where the last fit puts the moving stack; before the first, it may lie anywhere.
         there = make_rigid_matrix(motions[0].numpy(), centre)
@@ -105,7 +106,6 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None) -
         weights = views[0].tissue
         if region is not None:
             weights = weights * region.sample(views[0].size, views[0].affine)
-        centre = _find_centre(weights, views[0].affine) if region is not None else moving.centre
         fit = views[1].make_fit(views[0], weights, points, centre)
         before = float(fit.compare(torch.zeros(1, 6, dtype=torch.float64, device=fit.values.device))[0])
         fitted = [fit.fit(motion.to(fit.values.device)[None])[0] for motion in motions]
@@ -143,11 +143,10 @@ def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:
     return deformation if after > before + _GAIN and 1 - after < _LEFT * (1 - before) else None
 
 
-def _find_centre(weights: torch.Tensor, affine: np.ndarray) -> np.ndarray:
-    """The middle of a mask in mm; of the grid if the mask is empty on it."""
-    if not bool((weights > 0.5).any()):
-        weights = torch.ones_like(weights)
-    return affine[:3, :3] @ torch.nonzero(weights > 0.5).double().mean(0).cpu().numpy() + affine[:3, 3]
+def _find_centre(region: Region) -> np.ndarray:
+    """The middle of a region in mm."""
+    middle = torch.nonzero(region.mask).double().mean(0).cpu().numpy()
+    return region.affine[:3, :3] @ middle + region.affine[:3, 3]
 
 
 class _View:

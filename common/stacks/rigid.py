@@ -69,13 +69,13 @@ class RigidFit:
         self.deformation = deformation
         self.arms = points - centres[:, None]
 
-    def fit(self, motions: torch.Tensor, likely: float = math.inf, steps: int = _STEPS) -> torch.Tensor:
+    def fit(self, motions: torch.Tensor, likely: float = math.inf) -> torch.Tensor:
         """Fit motions ``(G, 6)`` in mm and degrees, from given ones.
 
         ``likely`` is the standard deviation of a motion; larger motions are penalised. Groups with fewer than 50 points
         stay.
         """
-        for _ in range(steps):
+        for _ in range(_STEPS):
             shown, slopes, counts, _ = self._sample(motions)
             gain = (counts * shown * self.values).sum(1) / (counts * shown * shown).sum(1).clamp_min(1e-12)
             missed = self.values - gain[:, None] * shown
