@@ -8,7 +8,7 @@ COMMON = Path(__file__).parents[1] / "common"
 LAYERS = (
     "errors version values cli_help runtime io physics degradations graph weights networks losses metrics stacks "
     "transforms data inferers reports handlers engines export override_checks tables weights_catalogue startup start "
-    "cases commands apps __main__"
+    "cases evidence commands apps __main__"
 ).split()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import numpy as np
 
 from ..data.inputs import digest_voxels
 from ..io.images import get_extension as format_of
-from ..io.images import open_image
+from ..io.volume_or_series import open_volume
 from ..metrics import compute_psnr, compute_ssim, interpolate_cubic
 from ..reports import check_viewer, draw_case, read_result_record, write_viewer
 from ..transforms.scan.extremes import find_extremes, replace_extremes
@@ -73,7 +71,7 @@ def compare(
     if not size > 0:
         raise ValueError(f"compare: --size is {size}, expected an edge in mm above 0.")
     names = {"scan": scan, "result": result} | ({} if reference is None else {"reference": reference})
-    images = {key: _open_scan(key, name) for key, name in names.items()}
+    images = {key: open_volume(name, f"compare: --{key} {name}") for key, name in names.items()}
     _check_inputs(scan, result)
     affine = images["result"].affine
     to_sr = np.linalg.solve(affine, images["scan"].affine)
@@ -164,51 +162,3 @@ def _replace_extreme_voxels(volumes: Mapping[str, np.ndarray]) -> dict[str, np.n
         if extreme.any() and not extreme.all():
             clean[key] = replace_extremes(volume, extreme)
     return clean
-
-
-def _open_scan(option: str, name: str) -> nib.spatialimages.SpatialImage:
-    """The 3-D volume of a file, or of a DICOM series."""
-    path = Path(name)
-    if not path.exists():
-        raise FileNotFoundError(f"compare: --{option} {name}: there is no such file or folder.")
-    if path.is_dir() or format_of(path) is None:
-        return _read_series(option, path)
-    try:
-        image = nib.squeeze_image(open_image(name))
-    except ValueError as error:
-        raise ValueError(f"compare: --{option} {error}") from None
-    if len(image.shape) != 3:
-        raise ValueError(f"compare: --{option} {name} has shape {image.shape}; expected a 3-D volume.")
-    return image
-
-
-def _read_series(option: str, path: Path) -> nib.Nifti1Image:
-    """Return the volume of the DICOM series in a folder, or of the series that a file belongs to."""
-    try:
-        # Imported by name: an exported bundle has this command, but not the modules that read DICOM.
-        dicom = importlib.import_module("...io.dicom", __name__)
-    except ModuleNotFoundError:
-        raise ImportError(
-            f"compare: --{option} {path}: within a bundle this compares NIfTI files; name one, or use mri-sr compare."
-        ) from None
-    candidates = dicom.find_series(path if path.is_dir() else path.parent)
-    if path.is_file():
-        candidates = [series for series in candidates if series.has_file(path)]
-    elif scans := [series for series in candidates if not series.is_derived]:
-        candidates = scans  # mri-sr puts its results into the scan's folder
-    if not candidates:
-        what = "holds no DICOM series" if path.is_dir() else "is neither a volume nor DICOM"
-        raise ValueError(f"compare: --{option} {path} {what}; name a NIfTI file, or the folder of a series.")
-    if len(candidates) > 1:
-        listing = "\n  ".join(
-            f"{series.files[0] if series.files else ''} {series.description}" for series in candidates
-        )
-        raise ValueError(
-            f"compare: --{option} {path} holds {len(candidates)} DICOM series; name a file of one of them:\n  {listing}"
-        )
-    if problem := candidates[0].problem or candidates[0].exclusion:
-        raise ValueError(f"compare: --{option} {path}: {candidates[0].description}: {problem}")
-    with tempfile.TemporaryDirectory() as folder:
-        dicom.write_nifti(candidates[0], file := Path(folder) / "volume.nii")
-        image = nib.load(file)
-        return nib.Nifti1Image(np.asarray(image.dataobj), image.affine)  # type: ignore[attr-defined]

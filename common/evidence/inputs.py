@@ -1,0 +1,92 @@
+"""Read the persons that a command line or a table names."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..io.naming import make_case_stem
+from .person import Person
+from .volume import Volume
+
+_VOLUMES = ("scan", "hr", "left_out", "region", "lesions", "interval")  # options that name one volume
+
+
+def read_person(results: Sequence[str], options: Mapping[str, Any], name: str | None = None) -> Person:
+    """Read the files of one person, and check that they belong together.
+
+    Args:
+        results: names of the results.
+        options: of :func:`common.commands.judge`, by name; None for those that are not given.
+        name: of the person; None for the name of the first result.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: when a file cannot be read or does not belong to the others.
+    """
+    if not results:
+        raise ValueError("judge: no result is named; give the super-resolved volume, or --cases FILE for many.")
+    volumes: dict[str, Any] = {
+        option: None if options.get(option) is None else Volume.read(options[option], f"--{option}")
+        for option in _VOLUMES
+    }
+    read = [Volume.read(result, "the result") for result in results]
+    repeated = [Volume.read(scan, "--repeated") for scan in split_names(options.get("repeated"))]
+    others = {key: options[key] for key in ("labels", "anatomy", "score") if options.get(key) is not None}
+    person = Person(name or make_case_stem(results[0]), read, **volumes, repeated=repeated, **others)
+    person.check()
+    return person
+
+
+def split_names(value: str | Sequence[str] | None) -> list[str]:
+    """Names from a list, or from a text with commas between them."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value] if Path(value).exists() else [each.strip() for each in value.split(",")]
+    return [str(each) for each in value]
+
+
+def read_table(file: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a table of persons: a line for each, with the columns ``person``, ``results`` and options.
+
+    Relative paths are relative to the table's folder. Several results have ``;`` between them.
+
+    Args:
+        file: a CSV.
+        columns: names of the options that it may have.
+
+    Raises:
+        FileNotFoundError, ValueError: when there is no such file, it is empty, or has other columns.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"judge: --cases {file}: there is no such file.")
+    with path.open(newline="", encoding="utf-8-sig") as table:
+        reader = csv.DictReader(table)
+        rows = list(reader)
+    known = ["person", "results", *columns]
+    if not rows or not {"person", "results"} <= {*(reader.fieldnames or ())} <= {*known}:
+        raise ValueError(
+            f"judge: --cases {file} has {len(rows)} lines under {', '.join(reader.fieldnames or ['nothing'])}; "
+            f"expected the columns person and results, and any of {', '.join(columns)}."
+        )
+    return [{key: value.strip() for key, value in row.items() if key and value and value.strip()} for row in rows]
+
+
+def resolve_paths(row: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """The options of a line, with paths relative to a folder resolved."""
+    resolved: dict[str, Any] = {}
+    for key, value in row.items():
+        if key == "results":
+            resolved[key] = [str(folder / each.strip()) for each in value.split(";")]
+        elif key == "repeated":
+            resolved[key] = [str(folder / each) for each in split_names(value)]
+        elif key in _VOLUMES:
+            resolved[key] = str(folder / value)
+        elif key == "anatomy":
+            resolved[key] = value.lower() == "true"
+        else:
+            resolved[key] = value
+    return resolved

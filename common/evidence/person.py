@@ -1,0 +1,176 @@
+"""The files of one person, checked to belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import map_coordinates
+
+from .. import degradations
+from ..data.inputs import digest_voxels
+from ..io.images import get_extension
+from ..metrics import interpolate_cubic
+from ..reports import read_result_record
+from .tissues import divide_by_brightness
+from .volume import Volume
+
+_ONE_PERSON = 0.5  # least correlation of two volumes of one person on one grid
+
+
+@dataclass
+class Person:
+    """The files of one person.
+
+    Attributes:
+        name: of the person.
+        results: super-resolved volumes.
+        scan: the scan that they were made of.
+        hr: the truth on their grid.
+        left_out: a stack of the exam that no result knows.
+        region: mask of what counts, on any grid.
+        repeated: the two scans of which the two results were made.
+        lesions: mask or label map of lesions, on any grid.
+        interval: half widths of the interval of the first result.
+        labels: the user's own segmentation: a pattern of files, or a command.
+        anatomy: whether the volumes show a brain that is to be segmented.
+        score: name of a challenge.
+    """
+
+    name: str
+    results: list[Volume]
+    scan: Volume | None = None
+    hr: Volume | None = None
+    left_out: Volume | None = None
+    region: Volume | None = None
+    repeated: list[Volume] = field(default_factory=list)
+    lesions: Volume | None = None
+    interval: Volume | None = None
+    labels: str | None = None
+    anatomy: bool = False
+    score: str | None = None
+
+    def check(self) -> None:
+        """Check that the files belong together.
+
+        Raises:
+            ValueError: a result was not made of the scan, or does not lie on it; HR or an interval lies on another
+                grid; or HR shows another person.
+        """
+        if self.scan is not None:
+            for result in self.results:
+                _check_origin(self.scan, result)
+                self._measure_factors(result)
+        for option, volume in (("--hr", self.hr), ("--interval", self.interval)):
+            if volume is None:
+                continue
+            for result in self.results:
+                if not volume.is_on_grid_of(result):
+                    raise ValueError(
+                        f"judge: {option} {volume.name} with {volume.voxels.shape} voxels does not lie on the grid of "
+                        f"{result.name} with {result.voxels.shape}; crop or resample it first."
+                    )
+        if self.scan is not None and any(not result.is_on_grid_of(self.results[0]) for result in self.results):
+            raise ValueError(
+                "judge: the results lie on different grids; with --scan, judge each grid in a run of its own."
+            )
+        for option, volume in (("--scan", self.cubic if self.scan else None), ("--hr", self.hr)):
+            if volume is None:
+                continue
+            for result in self.results:
+                found = correlate(volume.voxels, result.voxels)
+                if found < _ONE_PERSON:
+                    raise ValueError(
+                        f"judge: {option} {volume.name} and {result.name} have a correlation of {found:.2f}, expected "
+                        f"at least {_ONE_PERSON} for one person in one place; check which files belong together."
+                    )
+
+    @cached_property
+    def cubic(self) -> Volume:
+        """The scan's cubic interpolation on the results' grid."""
+        assert self.scan is not None
+        factors, offset = self._measure_factors(self.results[0])
+        voxels = interpolate_cubic(self.scan.voxels, factors, offset)
+        return Volume("cubic", voxels, self.results[0].affine, {})
+
+    @cached_property
+    def degradation(self) -> degradations.Degradation:
+        """The operator from the first result to the scan, from the result's JSON, else from the two grids.
+
+        Without a JSON it is k-space truncation where sample 0 did not move, else a Gaussian profile.
+        """
+        record = _read_record(self.results[0]).get("Degradation")
+        if isinstance(record, Mapping) and isinstance(kind := getattr(degradations, str(record["Class"]), None), type):
+            return kind(**{key: value for key, value in record.items() if key != "Class"})
+        factors, offset = self._measure_factors(self.results[0])
+        if not np.any(offset) and all(float(f).is_integer() for f in factors):
+            return degradations.KSpaceTruncation([int(f) for f in factors])
+        return degradations.GaussianProfile(factors)
+
+    @cached_property
+    def regions(self) -> dict[str, np.ndarray]:
+        """Masks on the results' grid, by name, of HR or else the scan's interpolation or else the first result."""
+        return divide_by_brightness((self.hr or (self.cubic if self.scan else self.results[0])).voxels)
+
+    def sample_mask(self, mask: Volume, grid: Volume, option: str) -> np.ndarray:
+        """The nearest labels of a mask on the grid of another volume, 0 outside.
+
+        Raises:
+            ValueError: when no voxel above 0 lies on the grid.
+        """
+        places = np.linalg.inv(mask.affine) @ grid.affine
+        index = np.indices(grid.voxels.shape).reshape(3, -1)
+        at = places[:3, :3] @ index + places[:3, 3:]
+        values = map_coordinates(mask.voxels, at, order=0, mode="constant", cval=0.0).reshape(grid.voxels.shape)
+        if not (values > 0).any():
+            raise ValueError(
+                f"judge: {option} {mask.name}: no voxel above 0 lies on {grid.name}; name a mask of this person."
+            )
+        return values
+
+    def _measure_factors(self, result: Volume) -> tuple[list[float], list[float]]:
+        """Voxels of a result per voxel of the scan, and where the scan's first voxel lies in voxels of the result."""
+        assert self.scan is not None
+        to_sr = np.linalg.solve(result.affine, self.scan.affine)
+        factors, offset = np.diag(to_sr)[:3], to_sr[:3, 3].round(3)
+        rounded = np.rint(factors)
+        factors = np.where(np.abs(factors - rounded) < 0.01, rounded, factors)
+        expected = tuple(round(n * f) for n, f in zip(self.scan.voxels.shape, factors.tolist(), strict=True))
+        is_turned = not np.allclose(to_sr[:3, :3], np.diag(factors), atol=0.01)
+        if is_turned or factors.min() < 1 or result.voxels.shape != expected:
+            raise ValueError(
+                f"judge: {result.name} with {result.voxels.shape} voxels does not lie on --scan {self.scan.name} with "
+                f"{self.scan.voxels.shape}: expected the same directions and field of view, and voxels of the same "
+                "size or finer. Is it made from this scan?"
+            )
+        return factors.tolist(), offset.tolist()
+
+
+def correlate(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson's correlation of two volumes on one grid; 0 if one is constant."""
+    pair = [torch.from_numpy(np.ascontiguousarray(v)).flatten().double() for v in (first, second)]
+    return float(torch.corrcoef(torch.stack(pair))[0, 1].nan_to_num(0.0))
+
+
+def _read_record(result: Volume) -> dict[str, Any]:
+    """What the JSON of a result says about how it was made; empty if there is none."""
+    return (read_result_record(result.name) or {}) if get_extension(Path(result.name)) else {}
+
+
+def _check_origin(scan: Volume, result: Volume) -> None:
+    """Refuse a result whose JSON says that it was made of other files than the scan."""
+    inputs = _read_record(result).get("Inputs")
+    if get_extension(Path(scan.name)) is None or not isinstance(inputs, list):
+        return
+    if not all("File" in each for each in inputs):
+        return
+    if digest_voxels(scan.name) not in [each.get("Sha256") for each in inputs]:
+        raise ValueError(
+            f"judge: {result.name} was made of {inputs[0]['File']}, whose voxels are not those of --scan {scan.name}; "
+            "name that scan, or super-resolve this one again."
+        )

@@ -1,0 +1,67 @@
+"""A volume that is judged, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.spatialimages import SpatialImage
+
+from ..io.volume_or_series import open_volume
+
+_SAME = 0.01  # mm; affines of one grid differ by less
+
+
+@dataclass
+class Volume:
+    """Voxels ``(X, Y, Z)`` in the units of their file, and their affine (4, 4) in mm.
+
+    Attributes:
+        name: as the user wrote it.
+        metadata: keys of the sidecar, such as ``SliceThickness`` in mm.
+    """
+
+    name: str
+    voxels: np.ndarray
+    affine: np.ndarray
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, name: str, option: str) -> Volume:
+        """Read a file or a DICOM series; voxels that are not finite become 0.
+
+        Args:
+            name: the file or folder.
+            option: where the user named it, for messages, for example ``--scan``.
+
+        Raises:
+            FileNotFoundError, ImportError, ValueError: as :func:`common.io.volume_or_series.open_volume`, or if all
+                voxels are equal.
+        """
+        place = f"judge: {option} {name}"
+        image: SpatialImage = open_volume(name, place)
+        try:
+            voxels = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
+        except Exception as error:  # nibabel has own errors for each format
+            raise ValueError(f"{place}: its voxels cannot be read ({error}); get a whole copy of it.") from None
+        if not np.ptp(voxels):
+            raise ValueError(f"{place} is empty: all voxels are {voxels.flat[0]:g}; name another file.")
+        return cls(name, voxels, np.asarray(image.affine, dtype=np.float64), image.extra)
+
+    @cached_property
+    def spacing(self) -> np.ndarray:
+        """Distances of the voxels' centres in mm, (3,)."""
+        return voxel_sizes(self.affine)
+
+    @property
+    def millilitres(self) -> float:
+        """Volume of a voxel in ml."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    def is_on_grid_of(self, other: Volume) -> bool:
+        """Whether the voxels lie where those of another volume lie."""
+        return self.voxels.shape == other.voxels.shape and np.allclose(self.affine, other.affine, atol=_SAME)
