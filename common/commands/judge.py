@@ -20,6 +20,7 @@ def judge(
     lesions: str | None = None,
     interval: str | None = None,
     score: str | None = None,
+    lpips: str | None = None,
     region: str | None = None,
     cases: str | None = None,
     report: bool = False,
@@ -44,8 +45,9 @@ def judge(
         lesions: a mask of lesions: their contrast and volume in scan, interpolation and result.
         interval: half widths of the error bar of the result, as --uncertainty writes them; with --hr, how often they
             hold.
-        score: a challenge, whose score is computed against HR.
-        region: a mask of what is compared with a stack that was left out.
+        score: a challenge, whose score is computed against HR: ulf-enc or mrixfields.
+        lpips: AlexNet's weights (alexnet-owt-7be5be79.pth), for LPIPS against HR; needs the package lpips.
+        region: a mask of what is compared with a stack that was left out, or counts in scores that are masked.
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
@@ -71,6 +73,7 @@ def judge(
         "lesions": lesions,
         "interval": interval,
         "score": score,
+        "lpips": lpips,
         "region": region,
     }
     output = Path(output_dir)

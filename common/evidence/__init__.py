@@ -2,8 +2,9 @@
 
 from .judgement import Judgement, Part, Rows
 from .person import Person, correlate
+from .scores import CHALLENGE, SCORES
 from .tissues import divide_by_brightness
 from .volume import Volume
 
 #: The questions, in the order of the page.
-PARTS: tuple[Part, ...] = ()
+PARTS: tuple[Part, ...] = (SCORES, CHALLENGE)

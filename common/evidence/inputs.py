@@ -33,7 +33,7 @@ def read_person(results: Sequence[str], options: Mapping[str, Any], name: str | 
     }
     read = [Volume.read(result, "the result") for result in results]
     repeated = [Volume.read(scan, "--repeated") for scan in split_names(options.get("repeated"))]
-    others = {key: options[key] for key in ("labels", "anatomy", "score") if options.get(key) is not None}
+    others = {key: options[key] for key in ("labels", "anatomy", "score", "lpips") if options.get(key) is not None}
     person = Person(name or make_case_stem(results[0]), read, **volumes, repeated=repeated, **others)
     person.check()
     return person
@@ -83,7 +83,7 @@ def resolve_paths(row: Mapping[str, str], folder: Path) -> dict[str, Any]:
             resolved[key] = [str(folder / each.strip()) for each in value.split(";")]
         elif key == "repeated":
             resolved[key] = [str(folder / each) for each in split_names(value)]
-        elif key in _VOLUMES:
+        elif key in (*_VOLUMES, "lpips"):
             resolved[key] = str(folder / value)
         elif key == "anatomy":
             resolved[key] = value.lower() == "true"

@@ -16,6 +16,7 @@ from .. import degradations
 from ..data.inputs import digest_voxels
 from ..io.images import get_extension
 from ..metrics import interpolate_cubic
+from ..metrics.challenges import CHALLENGES
 from ..reports import read_result_record
 from .tissues import divide_by_brightness
 from .volume import Volume
@@ -40,6 +41,7 @@ class Person:
         labels: the user's own segmentation: a pattern of files, or a command.
         anatomy: whether the volumes show a brain that is to be segmented.
         score: name of a challenge.
+        lpips: file of AlexNet's weights.
     """
 
     name: str
@@ -54,14 +56,19 @@ class Person:
     labels: str | None = None
     anatomy: bool = False
     score: str | None = None
+    lpips: str | None = None
 
     def check(self) -> None:
         """Check that the files belong together.
 
         Raises:
             ValueError: a result was not made of the scan, or does not lie on it; HR or an interval lies on another
-                grid; or HR shows another person.
+                grid; HR shows another person; or a challenge is not known or has no HR.
         """
+        if self.score is not None and self.score not in CHALLENGES:
+            raise ValueError(f"judge: --score {self.score} is not known; expected {' or '.join(CHALLENGES)}.")
+        if self.score is not None and self.hr is None:
+            raise ValueError(f"judge: --score {self.score} compares with HR; give --hr FILE with it.")
         if self.scan is not None:
             for result in self.results:
                 _check_origin(self.scan, result)
@@ -126,7 +133,7 @@ class Person:
         places = np.linalg.inv(mask.affine) @ grid.affine
         index = np.indices(grid.voxels.shape).reshape(3, -1)
         at = places[:3, :3] @ index + places[:3, 3:]
-        values = map_coordinates(mask.voxels, at, order=0, mode="constant", cval=0.0).reshape(grid.voxels.shape)
+        values = map_coordinates(mask.voxels, at, order=0, mode="grid-constant", cval=0.0).reshape(grid.voxels.shape)
         if not (values > 0).any():
             raise ValueError(
                 f"judge: {option} {mask.name}: no voxel above 0 lies on {grid.name}; name a mask of this person."
