@@ -22,6 +22,9 @@ def judge(
     score: str | None = None,
     lpips: str | None = None,
     region: str | None = None,
+    readers: bool = False,
+    ratings: str | None = None,
+    key: str | None = None,
     cases: str | None = None,
     report: bool = False,
     overwrite: bool = False,
@@ -48,6 +51,10 @@ def judge(
         score: a challenge, whose score is computed against HR: ulf-enc or mrixfields.
         lpips: AlexNet's weights (alexnet-owt-7be5be79.pth), for LPIPS against HR; needs the package lpips.
         region: a mask of what is compared with a stack that was left out, or counts in scores that are masked.
+        readers: whether to write a page, readers.html, in place of tables: people rate pairs of results, and of the
+            scan's interpolation if there is a scan, and do not know which is which. Its key is readers_key.csv.
+        ratings: files that readers saved, "a.csv,b.csv". With --key and no results: who preferred what, and kappa.
+        key: the key of the page that was rated.
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
@@ -58,8 +65,10 @@ def judge(
         RunsFailedError: with --cases, when persons failed; the others are done.
     """
     from ..errors import RunsFailedError, get_message
-    from ..evidence.inputs import read_person, read_table, resolve_paths
+    from ..evidence.inputs import read_person, read_table, resolve_paths, split_names
     from ..evidence.output import JudgementWriter
+    from ..evidence.ratings import judge_ratings
+    from ..evidence.readers import ReaderPageWriter
     from ..io.files import check_writable
     from ..runtime.progress import begin_part, show_progress
 
@@ -81,6 +90,11 @@ def judge(
         raise FileExistsError(
             f"judge: --output_dir {output_dir} is not empty; name another folder, or write into it by --overwrite true."
         )
+    check_writable(output)
+    if ratings is not None or key is not None:
+        if ratings is None or key is None or results or cases is not None:
+            raise ValueError("judge: --ratings FILE,FILE goes with --key FILE, and with no results.")
+        return judge_ratings(split_names(ratings), key, output, report)
     if cases is None:
         persons: list[dict[str, Any]] = [{**given, "person": None, "results": list(results)}]
     else:
@@ -88,8 +102,8 @@ def judge(
             raise ValueError("judge: name results on the command line or in --cases, not both.")
         folder = Path(cases).parent
         persons = [given | resolve_paths(row, folder) for row in read_table(cases, list(given))]
-    check_writable(output)
-    writer, failures = JudgementWriter(output), []
+    writer = ReaderPageWriter(output) if readers else JudgementWriter(output)
+    failures = []
     with show_progress("judging"):
         for number, options in enumerate(persons):
             with begin_part(number, len(persons)):

@@ -105,6 +105,12 @@ class Person:
         voxels = interpolate_cubic(self.scan.voxels, factors, offset)
         return Volume("cubic", voxels, self.results[0].affine, {})
 
+    @property
+    def methods(self) -> dict[str, Volume]:
+        """The scan's interpolation, if there is a scan, and the results, by names that are the same for all persons."""
+        methods = {"cubic": self.cubic} if self.scan is not None else {}
+        return methods | {f"result {i}": result for i, result in enumerate(self.results, 1)}
+
     @cached_property
     def degradation(self) -> degradations.Degradation:
         """The operator from the first result to the scan, from the result's JSON, else from the two grids.

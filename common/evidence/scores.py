@@ -23,12 +23,6 @@ _ALL = "all"  # in the column person of a mean
 _WINDOW = 11  # voxels of SSIM's window
 
 
-def _list_volumes(person: Person) -> dict[str, Volume]:
-    """What is scored, by method: a method has one name for all persons."""
-    volumes = {"cubic": person.cubic} if person.scan is not None else {}
-    return volumes | {f"result {i}": result for i, result in enumerate(person.results, 1)}
-
-
 @cache
 def _load_lpips(weights: str) -> Lpips:
     return Lpips(weights)
@@ -50,7 +44,7 @@ def _judge_scores(person: Person) -> Judgement:
         high = float(person.hr.voxels.max())
     hr = ((person.hr.voxels - low) / (high - low)).clip(0, 1)
     rows: Rows = []
-    volumes = _list_volumes(person)
+    volumes = person.methods
     for number, (method, volume) in enumerate(volumes.items()):
         report_share(number / len(volumes))
         sr = ((volume.voxels - low) / (high - low)).clip(0, 1)
@@ -77,7 +71,7 @@ def _judge_challenge(person: Person) -> Judgement:
             raise ValueError(f"judge: --score {person.score} needs {option}.")
     mask = None if person.region is None else person.sample_mask(person.region, hr, "--region") > 0.5
     rows: Rows = []
-    for method, volume in _list_volumes(person).items():
+    for method, volume in person.methods.items():
         pair = Pair(
             sr=to_ras(volume.voxels, volume.affine)[0],
             hr=to_ras(hr.voxels, hr.affine)[0],
