@@ -61,9 +61,10 @@ def write_pair(file: str, factors: list[int], noise: float, seed: int, hr: Path,
     size = np.minimum(found.max(0) + 1 + _MARGIN, voxels.shape) - first
     size -= size % factors
     part = tuple(slice(low, low + n) for low, n in zip(first, size, strict=True))
-    cropped = nib.Nifti1Image(voxels[part], image.affine @ nib.affines.from_matvec(np.eye(3), first))
+    cropped_voxels = np.ascontiguousarray(voxels[part])
+    cropped = nib.Nifti1Image(cropped_voxels, image.affine @ nib.affines.from_matvec(np.eye(3), first))
     degradation: Degradation = KSpaceTruncation(factors) if min(factors) > 1 else GaussianProfile(factors)
-    lr = degradation(torch.from_numpy(voxels[part]))
+    lr = degradation(torch.from_numpy(cropped_voxels))
     real, imaginary = noise * top * torch.randn(2, *lr.shape, generator=torch.Generator().manual_seed(seed))
     nib.save(cropped, hr)
     magnitude = torch.sqrt((lr + real).square() + imaginary.square()).numpy()
