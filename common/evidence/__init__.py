@@ -1,7 +1,7 @@
 """Judge results on data of a user's own: the parts of ``mri-sr judge``."""
 
 from .judgement import Judgement, Part, Rows
-from .person import Person, correlate
+from .person import Person, correlate_locally
 from .scores import CHALLENGE, SCORES
 from .tissues import divide_by_brightness
 from .volume import Volume

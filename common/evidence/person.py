@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from .. import degradations
 from ..data.inputs import digest_voxels
 from ..io.images import get_extension
 from ..metrics import interpolate_cubic
 from ..metrics.challenges import CHALLENGES
+from ..physics.gaussian import FWHM_PER_SIGMA
 from ..reports import read_result_record
 from .tissues import divide_by_brightness
 from .volume import Volume
 
-_ONE_PERSON = 0.5  # least correlation of two volumes of one person on one grid
+_ONE_PERSON = 0.6  # least local correlation of two volumes of one person in one place; of two persons at most 0.49
+_COARSE, _WINDOW = 2.0, 8.0  # mm of sampling, and standard deviation of the window, of local correlation
+_FLAT = 0.03  # of the brightest: windows with a smaller standard deviation show nothing
 
 
 @dataclass
@@ -86,15 +88,17 @@ class Person:
             raise ValueError(
                 "judge: the results lie on different grids; with --scan, judge each grid in a run of its own."
             )
-        for option, volume in (("--scan", self.cubic if self.scan else None), ("--hr", self.hr)):
-            if volume is None:
+        seen = {"--hr": (self.hr, self.hr), "--scan": (self.scan, self.cubic if self.scan else None)}
+        for option, (named, volume) in seen.items():
+            if named is None or volume is None:
                 continue
             for result in self.results:
-                found = correlate(volume.voxels, result.voxels)
+                found = correlate_locally(volume, result)
                 if found < _ONE_PERSON:
                     raise ValueError(
-                        f"judge: {option} {volume.name} and {result.name} have a correlation of {found:.2f}, expected "
-                        f"at least {_ONE_PERSON} for one person in one place; check which files belong together."
+                        f"judge: {option} {named.name} and {result.name} have a local correlation of {found:.2f}, "
+                        f"expected at least {_ONE_PERSON} for one person in one place; check which files belong "
+                        "together."
                     )
 
     @cached_property
@@ -164,10 +168,23 @@ class Person:
         return factors.tolist(), offset.tolist()
 
 
-def correlate(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's correlation of two volumes on one grid; 0 if one is constant."""
-    pair = [torch.from_numpy(np.ascontiguousarray(v)).flatten().double() for v in (first, second)]
-    return float(torch.corrcoef(torch.stack(pair))[0, 1].nan_to_num(0.0))
+def correlate_locally(first: Volume, second: Volume) -> float:
+    """The correlation of two volumes on one grid, each standardised in a Gaussian window of 8 mm.
+
+    Brightness fields and gains have no influence, nor has the outline that all heads share. The volumes are sampled
+    at about 2 mm. It is 0 where either is constant.
+    """
+    step = tuple(slice(None, None, max(1, round(_COARSE / mm))) for mm in first.spacing)
+    sigma = [_WINDOW / mm / part.step for mm, part in zip(first.spacing, step, strict=True)]
+    standardised = []
+    for volume in (first, second):
+        voxels = gaussian_filter(volume.voxels, [_COARSE / FWHM_PER_SIGMA / mm for mm in volume.spacing])[step]
+        difference = voxels - gaussian_filter(voxels, sigma)
+        spread = np.sqrt(gaussian_filter(difference**2, sigma))
+        flat = _FLAT * float(np.quantile(voxels, 0.99))
+        standardised.append(difference / np.sqrt(spread**2 + flat**2 + np.finfo(np.float32).tiny))
+    pair = [each.ravel().astype(np.float64) for each in standardised]
+    return float(np.corrcoef(pair)[0, 1]) if all(np.ptp(each) for each in pair) else 0.0
 
 
 def _read_record(result: Volume) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def _judge_scores(person: Person) -> Judgement:
     for number, (method, volume) in enumerate(volumes.items()):
         report_share(number / len(volumes))
         sr = ((volume.voxels - low) / (high - low)).clip(0, 1)
-        row: dict[str, Any] = {"result": volume.name, "method": method}
+        row: dict[str, Any] = {"result": Path(volume.name).name, "method": method}
         for suffix, within in (("", None), ("_masked", mask)):
             row[f"psnr{suffix}"] = compute_psnr(sr, hr, within)
             row[f"ssim{suffix}"] = compute_ssim(sr, hr, within) if min(hr.shape) >= _WINDOW else float("nan")
@@ -85,7 +86,7 @@ def _judge_challenge(person: Person) -> Judgement:
             values = measure_terms(challenge, pair)
         except ValueError as error:
             raise ValueError(f"judge: --score {person.score}: --hr {hr.name}, {volume.name}: {error}") from None
-        row: dict[str, Any] = {"result": volume.name, "method": method, "challenge": person.score}
+        row: dict[str, Any] = {"result": Path(volume.name).name, "method": method, "challenge": person.score}
         rows.append(row | values)
     _add_scores(rows)
     return Judgement(rows)
