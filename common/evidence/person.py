@@ -134,6 +134,11 @@ class Person:
         """Masks on the results' grid, by name, of HR or else the scan's interpolation or else the first result."""
         return divide_by_brightness((self.hr or (self.cubic if self.scan else self.results[0])).voxels)
 
+    @property
+    def tissue(self) -> np.ndarray:
+        """All regions but air."""
+        return np.any([mask for name, mask in self.regions.items() if name != "air"], axis=0)
+
     def sample_mask(self, mask: Volume, grid: Volume, option: str) -> np.ndarray:
         """The nearest labels of a mask on the grid of another volume, 0 outside.
 

@@ -126,10 +126,10 @@ def _cut_pairs(person: Person, first: str, second: str) -> list[_Entry]:
             f"judge: --readers: the 99.9th percentile of {one.name} is {tops[0]:.4g}, that of {other.name} "
             f"{tops[1]:.4g}; one grey window shows both, so give them the same units first."
         )
-    # A percentile, because an interpolation undershoots at edges, and air would not be black.
-    low, high = min(float(np.quantile(one.voxels, 0.01)), 0.0), max(tops)
+    tissue = person.tissue
+    # No minimum: an interpolation undershoots at edges, and air would be grey.
+    low, high = min(float(np.median(one.voxels[~tissue])), 0.0), max(tops)
     (a, affine), (b, _) = (to_ras(volume.voxels, volume.affine) for volume in (one, other))
-    tissue = np.any([mask for name, mask in person.regions.items() if name != "air"], axis=0)
     tissue, _ = to_ras(tissue, person.results[0].affine)
     spacing = voxel_sizes(affine)
     centre, box = find_foreground(a.clip(low, high))

@@ -34,7 +34,7 @@ def _find_mask(person: Person) -> np.ndarray:
     assert person.hr is not None
     if person.region is not None:
         return person.sample_mask(person.region, person.hr, "--region") > 0
-    return np.any([mask for name, mask in person.regions.items() if name != "air"], axis=0)
+    return person.tissue
 
 
 def _judge_scores(person: Person) -> Judgement:
