@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ def judge(
     lesions: str | None = None,
     interval: str | None = None,
     score: str | None = None,
+    insert_lesions: str | None = None,
+    scale: Sequence[int] | None = None,
+    bundle: str | None = None,
+    noise: float | None = None,
     region: str | None = None,
     cases: str | None = None,
     report: bool = False,
@@ -45,6 +50,13 @@ def judge(
         interval: half widths of the error bar of the result, as --uncertainty writes them; with --hr, how often they
             hold.
         score: a challenge, whose score is computed against HR.
+        insert_lesions: HR without results: balls of 2 to 8 mm are put into its tissue, it is degraded with and without
+            them, both are super-resolved, and an observer looks for them. The scans are written to output_dir; of other
+            methods name the two results, that with lesions first.
+        scale: for --insert_lesions, voxels of HR for one of the scan, "[2,2,2]", or "[1,1,4]" for thick slices.
+        bundle: for --insert_lesions, the only bundle to use; cubic for none.
+        noise: for --insert_lesions, standard deviation in parts of the tissue's brightness, in HR and scan; default
+            0.02.
         region: a mask of what is compared with a stack that was left out.
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
         report: whether to write a page, judge.html.
@@ -71,6 +83,10 @@ def judge(
         "lesions": lesions,
         "interval": interval,
         "score": score,
+        "insert_lesions": insert_lesions,
+        "scale": scale,
+        "bundle": bundle,
+        "noise": noise,
         "region": region,
     }
     output = Path(output_dir)
@@ -91,7 +107,7 @@ def judge(
         for number, options in enumerate(persons):
             with begin_part(number, len(persons)):
                 try:
-                    writer.add(read_person(options["results"], options, options["person"]))
+                    writer.add(read_person(options.get("results", ()), options, options["person"]))
                 except (OSError, ValueError, ImportError) as error:
                     if cases is None:
                         raise

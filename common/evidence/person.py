@@ -40,6 +40,10 @@ class Person:
         labels: the user's own segmentation: a pattern of files, or a command.
         anatomy: whether the volumes show a brain that is to be segmented.
         score: name of a challenge.
+        insert_lesions: HR into which lesions are put; the results are then pairs, of the scans with and without them.
+        scale: voxels of this HR for one of its scan, along its axes.
+        bundle: the only one that may restore its scan; None for any.
+        noise: standard deviation in parts of the tissue's median.
     """
 
     name: str
@@ -54,6 +58,10 @@ class Person:
     labels: str | None = None
     anatomy: bool = False
     score: str | None = None
+    insert_lesions: Volume | None = None
+    scale: tuple[int, ...] = (2, 2, 2)
+    bundle: str | None = None
+    noise: float = 0.02
 
     def check(self) -> None:
         """Check that the files belong together.
