@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.orientations import io_orientation
 from skimage.filters import threshold_otsu
 
 from ..cases.choose import choose_weights, find_offers
@@ -23,6 +25,7 @@ from ..degradations import Degradation, GaussianProfile, KSpaceTruncation, Ricia
 from ..io.nifti_affines import make_image
 from ..metrics import ChannelisedHotelling, bootstrap_auc, compute_auc, interpolate_cubic
 from ..reports import draw_cutouts, draw_detectability
+from ..reports.planes import to_ras
 from ..runtime.progress import begin_part
 from ..transforms import InsertLesionsd, Lesion
 from .judgement import Judgement, Part, Rows
@@ -45,8 +48,8 @@ def judge_inserted_lesions(person: Person) -> Judgement:
         ValueError: when HR has too little tissue, no weights suit its scan, or a result lies elsewhere.
     """
     assert person.insert_lesions is not None
-    degradation = make_degradation(person.scale)
-    hr = _crop(person.insert_lesions, degradation.factors)
+    hr, scale = _prepare_hr(person.insert_lesions, person.scale)
+    degradation = make_degradation(scale)
     with begin_part(0, 3):
         inserted = InsertLesionsd("hr")({"hr": MetaTensor(torch.from_numpy(hr.voxels)[None], torch.tensor(hr.affine))})
     lesions: list[Lesion] = inserted["hr_lesions"]
@@ -67,7 +70,7 @@ def judge_inserted_lesions(person: Person) -> Judgement:
         if person.results:
             pairs |= _read_pairs(person.results, hr)
         elif person.bundle != CUBIC:
-            restored, name = restore_scans(list(images.values()), person.bundle, person.scale)
+            restored, name = restore_scans(list(images.values()), person.bundle, scale)
             pairs |= _read_pairs(restored, hr, name)
             images |= {f"{k}_sr": make_image(v.voxels, hr.affine, None) for k, v in zip(names, restored, strict=True)}
     with begin_part(2, 3):
@@ -82,7 +85,7 @@ def judge_inserted_lesions(person: Person) -> Judgement:
     images[f"{person.name}_inserted"] = make_image(inserted["hr_mask"][0].numpy(), hr.affine, None)
     places = {
         f"{lesion.diameter:g} mm, {100 * lesion.contrast:+.0f} %": (apply_affine(hr.affine, lesion.site), _EDGE)
-        for lesion in lesions
+        for lesion in sorted(lesions, key=lambda each: -np.linalg.norm(np.array(each.site) - np.array(truth.shape) / 2))
     }
     volumes = {"scan": (scans[0][0].numpy(), affine)} | {name: (pair[0], hr.affine) for name, pair in pairs.items()}
     volumes |= {f"{n}, none": (pair[1], hr.affine) for n, pair in pairs.items() if n not in ("HR", "cubic")}
@@ -112,6 +115,7 @@ def restore_scans(scans: Sequence[Any], bundle: str | None, scale: Sequence[floa
         ValueError: when no weights suit, or they fail.
     """
     # Weights know the slices as the last axis.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # about its set-up
     offers, _ = find_offers(bundle, sorted(int(factor) for factor in scale), {}, False, [])
     with tempfile.TemporaryDirectory(prefix="judge-") as folder, contextlib.redirect_stdout(io.StringIO()):
         files = [Path(folder, "scans", f"scan{n}.nii.gz") for n in range(len(scans))]
@@ -200,10 +204,16 @@ def _make_box(lesion: Lesion, spacing: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(max(at - n, 0), at + n + 1) for at, n in zip(lesion.site, half, strict=True))
 
 
-def _crop(hr: Volume, factors: Sequence[float]) -> Volume:
-    """HR without the last voxels that would be a part of a voxel of the scan."""
-    sizes = [int(n // factor * factor) for n, factor in zip(hr.voxels.shape, factors, strict=True)]
-    return Volume(hr.name, np.ascontiguousarray(hr.voxels[tuple(map(slice, sizes))]), hr.affine, hr.metadata)
+def _prepare_hr(hr: Volume, scale: Sequence[int]) -> tuple[Volume, list[int]]:
+    """HR and the scale with their axes as R, A, S, without the last voxels that would be a part of one of the scan.
+
+    Restored volumes begin at the first voxel in R, A, S, whatever the order in the file.
+    """
+    voxels, affine = to_ras(hr.voxels, hr.affine)
+    order = np.argsort(io_orientation(hr.affine)[:, 0])
+    scale = [scale[axis] for axis in order]
+    box = tuple(slice(n // factor * factor) for n, factor in zip(voxels.shape, scale, strict=True))
+    return Volume(hr.name, np.ascontiguousarray(voxels[box]), affine, hr.metadata), scale
 
 
 def _to_pair(volumes: Sequence[torch.Tensor]) -> Pair:

@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy.ndimage import label
 
-from ..metrics import LesionMeasure, measure_lesion
+from ..metrics import LesionMeasure, measure_lesions
 from ..reports import draw_cutouts
 from ..runtime.progress import begin_part
 from .judgement import Judgement, Part
@@ -35,18 +35,16 @@ def judge_lesions(person: Person) -> Judgement:
         volumes = {"scan": person.scan, "cubic": person.cubic} | volumes
     if person.hr is not None:
         volumes["HR"] = person.hr
-    reference = "HR" if person.hr is not None else "scan" if person.scan is not None else person.results[0].name
+    reference = "HR" if person.hr is not None else "cubic" if person.scan is not None else person.results[0].name
     found: dict[str, dict[int, LesionMeasure]] = {}
     for n, (name, volume) in enumerate(volumes.items()):
         with begin_part(n, len(volumes)):
             labels = person.sample_mask(lesions, volume, "--lesions").astype(np.int32)
             healthy = ~divide_by_brightness(volume.voxels)["air"]
-            spacing = volume.spacing.tolist()
-            found[name] = {
-                i: measure_lesion(volume.voxels, labels, i, healthy, spacing) for i in np.unique(labels[labels > 0])
-            }
-    sizes = {i: np.sum(lesions.voxels == i) for i in sorted(set().union(*found.values()))}
-    diameters = {i: 2 * (3000 * size * lesions.millilitres / (4 * math.pi)) ** (1 / 3) for i, size in sizes.items()}
+            found[name] = measure_lesions(volume.voxels, labels, healthy, volume.spacing.tolist())
+    numbers, counts = np.unique(lesions.voxels[lesions.voxels > 0].astype(int), return_counts=True)
+    balls = 2 * np.cbrt(3000 * counts * lesions.millilitres / (4 * math.pi))
+    diameters = dict(zip(numbers.tolist(), balls.tolist(), strict=True))
     nothing = LesionMeasure(math.nan, math.nan, math.nan)
     rows = []
     for i, diameter in diameters.items():
@@ -55,11 +53,13 @@ def judge_lesions(person: Person) -> Judgement:
             rows.append(_make_row(name, i, diameter, found[name].get(i, nothing), expected))
     for name in volumes:
         own = [row for row in rows if row["result"] == name]
-        keys = ("diameter_mm", "contrast_percent", "contrast_ratio", "cnr", "volume_ml", "volume_ratio")
-        known = {key: [row[key] for row in own if not math.isnan(row[key])] for key in keys}
-        medians = {key: float(np.median(values)) if values else math.nan for key, values in known.items()}
-        lost = sum(row["lost"] or 0 for row in own)
-        rows.append({"result": name, "lesion": f"all {len(own)}", **medians, "lost": lost})
+        known = [row for row in own if row["lost"] is not None]
+        medians = {}
+        for key in ("contrast_ratio", "volume_ratio"):
+            values = [row[key] for row in known if not math.isnan(row[key])]
+            medians[key] = float(np.median(values)) if values else math.nan
+        lost = sum(row["lost"] for row in known)
+        rows.append({"result": name, "lesion": f"{len(known)} of {len(own)}", **medians, "lost": lost})
     largest = sorted(diameters, key=lambda i: -diameters[i])[:_DRAWN]
     places = {
         f"{i}: {diameters[i]:.1f} mm": (
@@ -85,8 +85,8 @@ def _make_row(
     name: str, number: int, diameter: float, measure: LesionMeasure, expected: LesionMeasure
 ) -> dict[str, Any]:
     """The row of a lesion in a volume, with what is expected of it by the reference."""
-    ratio = measure.contrast / expected.contrast if expected.contrast else math.nan
     is_known = expected.is_seen
+    ratio = measure.contrast / expected.contrast if is_known else math.nan
     return {
         "result": name,
         "lesion": int(number),
@@ -95,8 +95,8 @@ def _make_row(
         "contrast_ratio": ratio,
         "cnr": measure.contrast_to_noise,
         "volume_ml": measure.millilitres,
-        "volume_ratio": measure.millilitres / expected.millilitres if expected.millilitres else math.nan,
-        "lost": int(not measure.is_seen or ratio <= 0) if is_known else None,
+        "volume_ratio": measure.millilitres / expected.millilitres if is_known else math.nan,
+        "lost": int(not (measure.is_seen and ratio > 0)) if is_known else None,
     }
 
 
@@ -104,15 +104,16 @@ LESIONS = Part(
     "lesions",
     "Do the lesions stay?",
     {
-        "lesion": "its label; for a mask, its number. all: the number of lesions, medians, and the sum of lost",
+        "lesion": "its label; for a mask, its number. 6 of 13: how many are seen in HR, else in cubic, the medians of "
+        "their ratios, and how many of them are lost",
         "diameter_mm": "of a ball with the volume of the mask",
         "contrast_percent": "its mean against the median of tissue 2 to 5 mm away, in % of that",
-        "contrast_ratio": "contrast over that in HR, else in the scan",
+        "contrast_ratio": "contrast over that in HR, else in cubic, where it is seen there",
         "cnr": "contrast over the standard deviation of this tissue",
         "volume_ml": "of the voxels that have at least half of its contrast",
-        "volume_ratio": "volume over that in HR, else in the scan",
-        "lost": "1 if the contrast is below this standard deviation, or of the other sign, but not so in HR, else in "
-        "the scan; empty if the lesion is not seen there",
+        "volume_ratio": "volume over that in HR, else in cubic",
+        "lost": "1 if the lesion is not seen: cnr is below 1, or has the other sign; empty if it is not seen in HR, "
+        "else in cubic",
     },
     lambda person: person.lesions is not None,
     judge_lesions,

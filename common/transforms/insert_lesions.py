@@ -79,7 +79,7 @@ class InsertLesionsd(MapTransform):
         for key in self.key_iterator(d):
             volume = d[key]
             spacing = voxel_sizes(np.asarray(volume.affine))
-            voxels = np.array(volume[0], dtype=np.float32)
+            voxels = volume[0].numpy().astype(np.float32)
             means, is_even = _find_even_tissue(voxels, spacing)
             sites = self._draw_sites(is_even, spacing)
             if len(sites) < _LEAST * len(self.kinds):
