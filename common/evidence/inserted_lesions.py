@@ -7,6 +7,7 @@ import io
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ def judge_inserted_lesions(person: Person) -> Judgement:
         if person.results:
             pairs |= _read_pairs(person.results, hr)
         elif person.bundle != CUBIC:
-            restored, name = restore_scans(list(images.values()), person.bundle, scale)
-            pairs |= _read_pairs(restored, hr, name)
+            restored = restore_scans(list(images.values()), person.bundle, scale)
+            pairs |= _read_pairs(restored, hr)
             images |= {f"{k}_sr": make_image(v.voxels, hr.affine, None) for k, v in zip(names, restored, strict=True)}
     with begin_part(2, 3):
         rows = compare_detection(pairs, lesions, truth, voxel_sizes(hr.affine))
@@ -93,14 +94,14 @@ def judge_inserted_lesions(person: Person) -> Judgement:
     return Judgement(rows, {f"{person.name}_inserted_lesions": draw_cutouts(volumes, places)}, images)
 
 
-def make_degradation(scale: Sequence[float]) -> Degradation:
+def make_degradation(scale: Sequence[int]) -> Degradation:
     """A Gaussian slice profile if only one axis is coarser, else k-space truncation."""
     if sum(factor > 1 for factor in scale) == 1:
         return GaussianProfile(scale)
-    return KSpaceTruncation([int(factor) for factor in scale])
+    return KSpaceTruncation(scale)
 
 
-def restore_scans(scans: Sequence[Any], bundle: str | None, scale: Sequence[float]) -> tuple[list[Volume], str]:
+def restore_scans(scans: Sequence[Any], bundle: str | None, scale: Sequence[int]) -> list[Volume]:
     """Super-resolve scans by the weights that ``mri-sr`` chooses of those of a scale.
 
     Args:
@@ -109,14 +110,15 @@ def restore_scans(scans: Sequence[Any], bundle: str | None, scale: Sequence[floa
         scale: voxels of a result for one of a scan, along the axes of the scan.
 
     Returns:
-        The results, and the name of the weights.
+        The results, with the name of the weights.
 
     Raises:
         ValueError: when no weights suit, or they fail.
     """
-    # Weights know the slices as the last axis.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # about its set-up
-    offers, _ = find_offers(bundle, sorted(int(factor) for factor in scale), {}, False, [])
+    # The last axis of weights is across the slices: the only one that is refined, or the only one that is not.
+    ordered = sorted(scale, reverse=sum(factor > 1 for factor in scale) == 2)
+    offers, _ = find_offers(bundle, ordered, {}, False, [])
     with tempfile.TemporaryDirectory(prefix="judge-") as folder, contextlib.redirect_stdout(io.StringIO()):
         files = [Path(folder, "scans", f"scan{n}.nii.gz") for n in range(len(scans))]
         files[0].parent.mkdir()
@@ -128,7 +130,7 @@ def restore_scans(scans: Sequence[Any], bundle: str | None, scale: Sequence[floa
         for case in cases:
             if case.problem is not None:
                 raise ValueError(f"judge: --insert_lesions: the degraded scan was not restored: {case.problem}")
-        return [Volume.read(str(case.result), "the result") for case in cases], cases[0].choice.offer.name
+        return [replace(Volume.read(str(case.result), ""), name=case.choice.offer.name) for case in cases]
 
 
 def compare_detection(
@@ -220,7 +222,7 @@ def _to_pair(volumes: Sequence[torch.Tensor]) -> Pair:
     return volumes[0][0].numpy(), volumes[1][0].numpy()
 
 
-def _read_pairs(results: Sequence[Volume], hr: Volume, name: str | None = None) -> dict[str, Pair]:
+def _read_pairs(results: Sequence[Volume], hr: Volume) -> dict[str, Pair]:
     """Restored volumes with and without lesions, in turn, by the name of the first of each pair.
 
     Raises:
@@ -239,7 +241,7 @@ def _read_pairs(results: Sequence[Volume], hr: Volume, name: str | None = None) 
                 f"{hr.name} with {hr.voxels.shape} ({reason}); restore those scans, at this --scale."
             )
     pairs = zip(results[::2], results[1::2], strict=True)
-    return {name or first.name: (first.voxels, second.voxels) for first, second in pairs}
+    return {first.name: (first.voxels, second.voxels) for first, second in pairs}
 
 
 INSERTED_LESIONS = Part(

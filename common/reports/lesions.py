@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def draw_cutouts(
                     axes, pixels, panel.edges[across] / np.array(spacing)[across, None], spacing, normal, **style
                 )
                 if row[0] is panels[0, 0]:
-                    axes.set_title(f"{escape_text(name)}\n{plane}", fontsize=7)
+                    axes.set_title(f"{escape_text(Path(name).name)}\n{plane}", fontsize=7)
         row[0].text(-0.05, 0.5, title, fontsize=7, ha="right", va="center", transform=row[0].transAxes)
     return figure
 
