@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ def judge(
     interval: str | None = None,
     score: str | None = None,
     lpips: str | None = None,
+    insert_lesions: str | None = None,
+    scale: Sequence[int] | None = None,
+    bundle: str | None = None,
+    noise: float | None = None,
     region: str | None = None,
     readers: bool = False,
     ratings: str | None = None,
@@ -55,6 +60,13 @@ def judge(
             scan's interpolation if there is a scan, and do not know which is which. Its key is readers_key.csv.
         ratings: files that readers saved, "a.csv,b.csv". With --key and no results: who preferred what, and kappa.
         key: the key of the page that was rated.
+        insert_lesions: HR without results: balls of 2 to 8 mm are put into its tissue, it is degraded with and without
+            them, both are super-resolved, and an observer looks for them. The scans are written to output_dir; of other
+            methods name the two results, that with lesions first.
+        scale: for --insert_lesions, voxels of HR for one of the scan, "[2,2,2]", or "[1,1,4]" for thick slices.
+        bundle: for --insert_lesions, the only bundle to use; cubic for none.
+        noise: for --insert_lesions, standard deviation in parts of the tissue's brightness, in HR and scan; default
+            0.02.
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
@@ -83,6 +95,10 @@ def judge(
         "interval": interval,
         "score": score,
         "lpips": lpips,
+        "insert_lesions": insert_lesions,
+        "scale": scale,
+        "bundle": bundle,
+        "noise": noise,
         "region": region,
     }
     output = Path(output_dir)
@@ -108,7 +124,7 @@ def judge(
         for number, options in enumerate(persons):
             with begin_part(number, len(persons)):
                 try:
-                    writer.add(read_person(options["results"], options, options["person"]))
+                    writer.add(read_person(options.get("results", ()), options, options["person"]))
                 except (OSError, ValueError, ImportError) as error:
                     if cases is None:
                         raise

@@ -44,6 +44,10 @@ class Person:
         anatomy: whether the volumes show a brain that is to be segmented.
         score: name of a challenge.
         lpips: file of AlexNet's weights.
+        insert_lesions: HR into which lesions are put; the results are then pairs, of the scans with and without them.
+        scale: voxels of this HR for one of its scan, along its axes.
+        bundle: the only one that may restore its scan; None for any.
+        noise: standard deviation in parts of the tissue's median.
     """
 
     name: str
@@ -59,6 +63,10 @@ class Person:
     anatomy: bool = False
     score: str | None = None
     lpips: str | None = None
+    insert_lesions: Volume | None = None
+    scale: tuple[int, ...] = (2, 2, 2)
+    bundle: str | None = None
+    noise: float = 0.02
 
     def check(self) -> None:
         """Check that the files belong together.

@@ -4,6 +4,7 @@ from .cascade_target import StageTargetd
 from .ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .flips import RandFlipHRd
+from .insert_lesions import InsertLesionsd, Lesion
 from .labels import CheckLabelsd, SaveLabelsd
 from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled
 from .measure_consistency import MeasureDataConsistencyd
