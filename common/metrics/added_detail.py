@@ -53,7 +53,6 @@ def split_measured(volume: torch.Tensor, degradation: Degradation) -> tuple[torc
         True
     """
     _check_separable(degradation)
-    degradation = degradation.to(volume.device)
     parts = []
     for ramp in (0, _RAMP):
         matrices = [_project_axis(degradation, axis, size, ramp) for axis, size in enumerate(volume.shape[-3:])]
