@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ def split_measured(volume: torch.Tensor, degradation: Degradation) -> tuple[torc
     sampled part of k-space.
 
     Volumes are periodic. If the field of view ends in tissue, the jump to the other side would count as added, so a
-    ramp of 8 LR voxels leads there. Of the two continuations, with and without a ramp, the one with less added power is
-    taken.
+    ramp of 8 LR voxels leads there. Of the two continuations, with and without a ramp, the one is taken with less added
+    power, compared with what it would be of white noise.
 
     Args:
         volume: x ``(..., X, Y, Z)``, floats in any units; volumes of one person are continued alike.
@@ -53,12 +53,15 @@ def split_measured(volume: torch.Tensor, degradation: Degradation) -> tuple[torc
         True
     """
     _check_separable(degradation)
-    parts = []
+    least, best = math.inf, (volume, volume)
     for ramp in (0, _RAMP):
         matrices = [_project_axis(degradation, axis, size, ramp) for axis, size in enumerate(volume.shape[-3:])]
         measured = apply_along_axes(volume, matrices)
-        parts.append((measured, volume - measured))
-    return min(parts, key=lambda part: float(part[1].square().sum(dtype=torch.float64)))
+        added = volume - measured
+        power = float(added.square().sum(dtype=torch.float64)) / _count_added(matrices, volume.shape[-3:])
+        if power < least:
+            least, best = power, (measured, added)
+    return best
 
 
 def measure_added_share(volume: np.ndarray, added: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -78,6 +81,14 @@ def measure_added_share(volume: np.ndarray, added: np.ndarray, regions: Mapping[
         power = float(np.square(added[mask], dtype=np.float64).mean()) if mask.any() else 0.0
         shares[name] = math.sqrt(power) / brightness if brightness > 0 else math.nan
     return shares
+
+
+def _count_added(matrices: Sequence[torch.Tensor | None], sizes: Sequence[int]) -> float:
+    """The expected added power of white noise of variance 1."""
+    known = [matrix for matrix in matrices if matrix is not None]
+    trace = math.prod(float(m.trace()) / len(m) for m in known)
+    square = math.prod(float(m.square().sum()) / len(m) for m in known)
+    return max(math.prod(sizes) * (1 - 2 * trace + square), 1.0)
 
 
 def _project_axis(degradation: Degradation, axis: int, size: int, ramp: int) -> torch.Tensor | None:
