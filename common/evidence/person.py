@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from .. import degradations
 from ..data.inputs import digest_voxels
 from ..io.images import get_extension
 from ..metrics import interpolate_cubic
+from ..metrics.brightness_classes import divide_by_brightness
 from ..metrics.challenges import CHALLENGES
 from ..physics.gaussian import FWHM_PER_SIGMA
 from ..reports import read_result_record
-from .tissues import divide_by_brightness
 from .volume import Volume
 
 _ONE_PERSON = 0.6  # least local correlation of two volumes of one person in one place; of two persons at most 0.49
@@ -127,15 +129,35 @@ class Person:
     def degradation(self) -> degradations.Degradation:
         """The operator from the first result to the scan, from the result's JSON, else from the two grids.
 
-        Without a JSON it is k-space truncation where sample 0 did not move, else a Gaussian profile.
+        It acts on volumes with the axes of the files. Without a JSON it is k-space truncation where sample 0 did not
+        move, else a Gaussian profile.
+
+        Raises:
+            ValueError: when the JSON's operator leads to another grid than the scan's.
         """
-        record = _read_record(self.results[0]).get("Degradation")
-        if isinstance(record, Mapping) and isinstance(kind := getattr(degradations, str(record["Class"]), None), type):
-            return kind(**{key: value for key, value in record.items() if key != "Class"})
         factors, offset = self._measure_factors(self.results[0])
+        record = _read_record(self.results[0]).get("Degradation")
+        if isinstance(record, Mapping) and hasattr(degradations, str(record.get("Class"))):
+            return self._turn(_build_degradation(record), factors, offset)
         if not np.any(offset) and all(float(f).is_integer() for f in factors):
             return degradations.KSpaceTruncation([int(f) for f in factors])
         return degradations.GaussianProfile(factors)
+
+    def _turn(
+        self, degradation: degradations.Degradation, factors: Sequence[float], offset: Sequence[float]
+    ) -> degradations.Degradation:
+        """The same operator for the axes of the files, which a network may have turned."""
+        for order, mirrored in itertools.product(
+            itertools.permutations(range(3)), itertools.product((False, True), repeat=3)
+        ):
+            turned = degradations.TurnedDegradation(degradation, order, mirrored)
+            if np.allclose([turned.factors, turned.offset], [factors, offset], atol=0.02):
+                return turned
+        assert self.scan is not None
+        raise ValueError(
+            f"judge: the JSON of {self.results[0].name} has a degradation with factors {list(degradation.factors)}, "
+            f"but the voxels of --scan {self.scan.name} are {factors} times as large; give the scan it was made of."
+        )
 
     @cached_property
     def regions(self) -> dict[str, np.ndarray]:
@@ -198,6 +220,16 @@ def correlate_locally(first: Volume, second: Volume) -> float:
         standardised.append(difference / np.sqrt(spread**2 + flat**2 + np.finfo(np.float32).tiny))
     pair = [each.ravel().astype(np.float64) for each in standardised]
     return float(np.corrcoef(pair)[0, 1]) if all(np.ptp(each) for each in pair) else 0.0
+
+
+def _build_degradation(record: Any) -> Any:
+    """The operator that :func:`common.data.provenance.describe_settings` has described."""
+    if isinstance(record, Mapping):
+        settings = {key: _build_degradation(value) for key, value in record.items() if key != "Class"}
+        if "kernel" in settings:
+            settings["kernel"] = torch.tensor(settings["kernel"])
+        return getattr(degradations, str(record["Class"]))(**settings)
+    return [_build_degradation(each) for each in record] if isinstance(record, list) else record
 
 
 def _read_record(result: Volume) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Metrics on images and volumes in [0, 1], and the baselines they are compared with."""
 
+from .added_detail import measure_added_share, split_measured
 from .baseline import interpolate_bicubic, interpolate_cubic
+from .brightness_classes import divide_by_brightness
 from .brisque import Brisque, compute_brisque_features, compute_mscn, select_slices
 from .data_consistency import measure_consistency_error
+from .fourier_ring import find_agreeing_frequencies
 from .hotelling import ChannelisedHotelling, bootstrap_auc, compute_auc
 from .lesion import LesionMeasure, measure_lesions
 from .volume import (
