@@ -3,10 +3,12 @@
 from .added import ADDED
 from .inserted_lesions import INSERTED_LESIONS
 from .judgement import Judgement, Part, Rows
+from .left_out import LEFT_OUT
 from .lesions import LESIONS
 from .person import Person, correlate_locally
+from .repeated import REPEATED
 from .scores import CHALLENGE, SCORES
 from .volume import Volume
 
 #: The questions, in the order of the page.
-PARTS: tuple[Part, ...] = (LESIONS, INSERTED_LESIONS, ADDED, SCORES, CHALLENGE)
+PARTS: tuple[Part, ...] = (LEFT_OUT, REPEATED, LESIONS, INSERTED_LESIONS, ADDED, SCORES, CHALLENGE)

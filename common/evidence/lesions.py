@@ -10,12 +10,11 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy.ndimage import label
 
-from ..metrics import LesionMeasure, measure_lesions
+from ..metrics import LesionMeasure, divide_by_brightness, measure_lesions
 from ..reports import draw_cutouts
 from ..runtime.progress import begin_part
 from .judgement import Judgement, Part
 from .person import Person
-from .tissues import divide_by_brightness
 from .volume import Volume
 
 _DRAWN = 8  # lesions in the picture, the largest

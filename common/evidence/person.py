@@ -85,6 +85,17 @@ class Person:
             for result in self.results:
                 _check_origin(self.scan, result)
                 self._measure_factors(result)
+        if self.repeated:
+            self._check_repeated()
+        if self.left_out is not None and get_extension(Path(self.left_out.name)) is not None:
+            for result in self.results:
+                inputs = _read_record(result).get("Inputs")
+                known = [each.get("Sha256") for each in inputs] if isinstance(inputs, list) else []
+                if any(known) and digest_voxels(self.left_out.name) in known:
+                    raise ValueError(
+                        f"judge: {result.name} was made of --left_out {self.left_out.name}, so it foretells nothing; "
+                        "super-resolve the other stacks without it."
+                    )
         for option, volume in (("--hr", self.hr), ("--interval", self.interval)):
             if volume is None:
                 continue
@@ -184,6 +195,26 @@ class Person:
                 f"judge: {option} {mask.name}: no voxel above 0 lies on {grid.name}; name a mask of this person."
             )
         return values
+
+    @cached_property
+    def visits(self) -> list[Person]:
+        """Each of the two scans with the result that was made of it."""
+        return [
+            Person(self.name, [result], scan=scan) for scan, result in zip(self.repeated, self.results, strict=True)
+        ]
+
+    def _check_repeated(self) -> None:
+        if not len(self.repeated) == len(self.results) == 2:
+            raise ValueError(
+                f"judge: --repeated names {len(self.repeated)} scans for {len(self.results)} results; expected "
+                "first.nii.gz,second.nii.gz and the result of each in this order."
+            )
+        for visit in self.visits:
+            try:
+                visit.check()
+            except ValueError as error:
+                place = f"--repeated, {self.repeated[0].name} for {self.results[0].name} and so on"
+                raise ValueError(f"judge: {place}: {str(error).removeprefix('judge: ')}") from None
 
     def _measure_factors(self, result: Volume) -> tuple[list[float], list[float]]:
         """Voxels of a result per voxel of the scan, and where the scan's first voxel lies in voxels of the result."""

@@ -8,6 +8,7 @@ from .data_consistency import measure_consistency_error
 from .fourier_ring import find_agreeing_frequencies
 from .hotelling import ChannelisedHotelling, bootstrap_auc, compute_auc
 from .lesion import LesionMeasure, measure_lesions
+from .repeatability import correlate_within, measure_difference, select_band
 from .volume import (
     compute_nrmse,
     compute_psnr,
