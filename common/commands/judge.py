@@ -48,8 +48,8 @@ def judge(
         scan: the scan that the results were made of. Says what a result added to it.
         hr: the truth on the grid of the results. Adds scores, and a test for invented detail.
         anatomy: whether to segment the brain and its tissues in all volumes, and to compare their sizes.
-        labels: your own segmentation in its place: label maps, "maps/{name}_labels.nii.gz", or a command, "mytool
-            {input} {output}".
+        labels: your own segmentation in its place: label maps, "maps/{name}_labels.nii.gz", where {name} is that of a
+            volume's file and {folder} that of its folder; or a command, "mytool {input} {output}".
         lesions: a mask of lesions: their contrast and volume in scan, interpolation and result.
         interval: half widths of the error bar of the result, as --uncertainty writes them; with --hr, how often they
             hold.
@@ -81,8 +81,10 @@ def judge(
     from ..evidence.output import JudgementWriter
     from ..evidence.ratings import judge_ratings
     from ..evidence.readers import ReaderPageWriter
+    from ..evidence.segmentation import check_labels_option
     from ..io.files import check_writable
     from ..runtime.progress import begin_part, show_progress
+    from ..transforms.segment_brain import check_segmentation
 
     given: dict[str, Any] = {
         "left_out": left_out,
@@ -118,6 +120,11 @@ def judge(
             raise ValueError("judge: name results on the command line or in --cases, not both.")
         folder = Path(cases).parent
         persons = [given | resolve_paths(row, folder) for row in read_table(cases, list(given))]
+    for options in persons:
+        if options.get("labels") is not None:
+            check_labels_option(options["labels"])
+        elif options.get("anatomy"):
+            check_segmentation()
     writer = ReaderPageWriter(output) if readers else JudgementWriter(output)
     failures = []
     with show_progress("judging"):

@@ -1,6 +1,7 @@
 """Judge results on data of a user's own: the parts of ``mri-sr judge``."""
 
 from .added import ADDED
+from .anatomy import ANATOMY
 from .inserted_lesions import INSERTED_LESIONS
 from .judgement import Judgement, Part, Rows
 from .left_out import LEFT_OUT
@@ -11,4 +12,4 @@ from .scores import CHALLENGE, SCORES
 from .volume import Volume
 
 #: The questions, in the order of the page.
-PARTS: tuple[Part, ...] = (LEFT_OUT, REPEATED, LESIONS, INSERTED_LESIONS, ADDED, SCORES, CHALLENGE)
+PARTS: tuple[Part, ...] = (LEFT_OUT, REPEATED, ANATOMY, LESIONS, INSERTED_LESIONS, ADDED, SCORES, CHALLENGE)

@@ -121,7 +121,7 @@ def resolve_paths(row: Mapping[str, str], folder: Path) -> dict[str, Any]:
             resolved[key] = [str(folder / each.strip()) for each in value.split(";")]
         elif key == "repeated":
             resolved[key] = [str(folder / each) for each in split_names(value)]
-        elif key in (*_VOLUMES, "lpips"):
+        elif key in (*_VOLUMES, "lpips") or (key == "labels" and "{name}" in value):
             resolved[key] = str(folder / value)
         elif key == "anatomy":
             resolved[key] = value.lower() == "true"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from ..metrics.brightness_classes import divide_by_brightness
 from ..metrics.challenges import CHALLENGES
 from ..physics.gaussian import FWHM_PER_SIGMA
 from ..reports import read_result_record
+from ..transforms.labels import resample_labels
+from .segmentation import Segmenter
 from .volume import Volume
 
 _ONE_PERSON = 0.6  # least local correlation of two volumes of one person in one place; of two persons at most 0.49
@@ -172,8 +174,33 @@ class Person:
 
     @cached_property
     def regions(self) -> dict[str, np.ndarray]:
-        """Masks on the results' grid, by name, of HR or else the scan's interpolation or else the first result."""
-        return divide_by_brightness((self.hr or (self.cubic if self.scan else self.results[0])).voxels)
+        """Masks on the results' grid, by name, of HR or else the scan's interpolation or else the first result.
+
+        They are the tissues of the brain with --anatomy, the user's regions with --labels, else classes of brightness.
+
+        Raises:
+            ValueError: no volume has a file of labels, or as :meth:`Segmenter.segment`.
+        """
+        if self.segmenter is None:
+            return divide_by_brightness(self._reference.voxels)
+        for volume in (self.hr, self.cubic if self.scan else None, self.scan, *self.results):
+            if volume is not None and (found := self.segmenter.segment(volume)):
+                grid = self.results[0]
+                if not volume.is_on_grid_of(grid):
+                    labels = resample_labels(found.labels, volume.affine, grid.voxels.shape, grid.affine)
+                    found = replace(found, labels=labels)
+                return {name: found.get_mask(name) for name in found.names.values()}
+        raise ValueError(f"judge: --labels {self.labels}: there is no file for any volume of {self.name}.")
+
+    @cached_property
+    def segmenter(self) -> Segmenter | None:
+        """What segments the volumes; None without --anatomy and --labels."""
+        return Segmenter(self.labels, self._reference) if self.anatomy or self.labels is not None else None
+
+    @property
+    def _reference(self) -> Volume:
+        """HR, or else the scan's interpolation, or else the first result."""
+        return self.hr or (self.cubic if self.scan else self.results[0])
 
     @property
     def tissue(self) -> np.ndarray:
