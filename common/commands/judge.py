@@ -22,6 +22,7 @@ def judge(
     score: str | None = None,
     region: str | None = None,
     cases: str | None = None,
+    calibrate: str | None = None,
     report: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -47,6 +48,8 @@ def judge(
         score: a challenge, whose score is computed against HR.
         region: a mask of what is compared with a stack that was left out.
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
+        calibrate: overlay of weights, WEIGHTS.json, that gets the interval for --uncertainty. Give --cases with the
+            columns person, results, scan and hr. Nothing else is judged.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
 
@@ -74,7 +77,7 @@ def judge(
         "region": region,
     }
     output = Path(output_dir)
-    if output.exists() and any(output.iterdir()) and not overwrite:
+    if calibrate is None and output.exists() and any(output.iterdir()) and not overwrite:
         raise FileExistsError(
             f"judge: --output_dir {output_dir} is not empty; name another folder, or write into it by --overwrite true."
         )
@@ -85,6 +88,14 @@ def judge(
             raise ValueError("judge: name results on the command line or in --cases, not both.")
         folder = Path(cases).parent
         persons = [given | resolve_paths(row, folder) for row in read_table(cases, list(given))]
+    if calibrate is not None:
+        from ..evidence.interval import calibrate_weights
+
+        with show_progress("calibrating"):
+            people = (read_person(each["results"], each, each["person"]) for each in persons)
+            found = calibrate_weights(people, calibrate)
+        print(found)
+        return
     check_writable(output)
     writer, failures = JudgementWriter(output), []
     with show_progress("judging"):

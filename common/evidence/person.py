@@ -15,9 +15,8 @@ from scipy.ndimage import map_coordinates
 from .. import degradations
 from ..data.inputs import digest_voxels
 from ..io.images import get_extension
-from ..metrics import interpolate_cubic
+from ..metrics import divide_by_brightness, interpolate_cubic
 from ..reports import read_result_record
-from .tissues import divide_by_brightness
 from .volume import Volume
 
 _ONE_PERSON = 0.5  # least correlation of two volumes of one person on one grid

@@ -18,11 +18,17 @@ def divide_by_brightness(voxels: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         Masks by the names air, dark, middle and bright.
 
+    Raises:
+        ValueError: when the volume has too few different values.
+
     Source:
         Liao et al., A fast algorithm for multilevel thresholding, Journal of Information Science and Engineering 17,
         2001.
     """
     top = float(np.quantile(voxels, 0.999))
-    thresholds = threshold_multiotsu(voxels.clip(min(float(voxels.min()), 0.0), top), len(_NAMES), _BINS)
+    clipped = voxels.clip(min(float(voxels.min()), 0.0), top)
+    if len(np.unique(clipped)) < len(_NAMES):
+        raise ValueError("a volume of fewer than four different values has no air and three classes of tissue.")
+    thresholds = threshold_multiotsu(clipped, len(_NAMES), _BINS)
     classes = np.digitize(voxels, thresholds)
     return {name: classes == i for i, name in enumerate(_NAMES)}
