@@ -31,6 +31,7 @@ def judge(
     ratings: str | None = None,
     key: str | None = None,
     cases: str | None = None,
+    calibrate: str | None = None,
     report: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -68,6 +69,8 @@ def judge(
         noise: for --insert_lesions, standard deviation in parts of the tissue's brightness, in HR and scan; default
             0.02.
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
+        calibrate: overlay of weights, WEIGHTS.json, that gets the interval for --uncertainty. Give --cases with the
+            columns person, results, scan and hr. Nothing else is judged.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
 
@@ -104,7 +107,7 @@ def judge(
         "region": region,
     }
     output = Path(output_dir)
-    if output.exists() and any(output.iterdir()) and not overwrite:
+    if calibrate is None and output.exists() and any(output.iterdir()) and not overwrite:
         raise FileExistsError(
             f"judge: --output_dir {output_dir} is not empty; name another folder, or write into it by --overwrite true."
         )
@@ -125,6 +128,14 @@ def judge(
             check_labels_option(options["labels"])
         elif options.get("anatomy"):
             check_segmentation()
+    if calibrate is not None:
+        from ..evidence.interval import calibrate_weights
+
+        with show_progress("calibrating"):
+            people = (read_person(each["results"], each, each["person"]) for each in persons)
+            found = calibrate_weights(people, calibrate)
+        print(found)
+        return
     writer = ReaderPageWriter(output) if readers else JudgementWriter(output)
     failures = []
     with show_progress("judging"):

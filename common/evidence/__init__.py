@@ -3,6 +3,7 @@
 from .added import ADDED
 from .anatomy import ANATOMY
 from .inserted_lesions import INSERTED_LESIONS
+from .interval import INTERVAL
 from .judgement import Judgement, Part, Rows
 from .left_out import LEFT_OUT
 from .lesions import LESIONS
@@ -12,4 +13,14 @@ from .scores import CHALLENGE, SCORES
 from .volume import Volume
 
 #: The questions, in the order of the page.
-PARTS: tuple[Part, ...] = (LEFT_OUT, REPEATED, ANATOMY, LESIONS, INSERTED_LESIONS, ADDED, SCORES, CHALLENGE)
+PARTS: tuple[Part, ...] = (
+    LEFT_OUT,
+    REPEATED,
+    ANATOMY,
+    LESIONS,
+    INSERTED_LESIONS,
+    ADDED,
+    INTERVAL,
+    SCORES,
+    CHALLENGE,
+)

@@ -3,8 +3,8 @@
 from .checkpoint import BestModel, LastModel, ResumableState
 from .evaluation import EvaluationReport, check_table_scans
 from .history import Forecast, LossHistory
+from .interval import IntervalMap
 from .results import InferenceResults, MeanDataConsistency, get_log_path
 from .training_reports import DegradationReport, FeatureReport, KernelReport, TranslationReport
-from .uncertainty import UncertaintyMap, UncertaintyReport
 from .validation import ValidationWithInitial
 from .viewer import ResultViewer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -167,17 +166,9 @@ class AxesInferer(Inferer):
         pass_axis: whether the network takes the axis as its second argument.
         mirrored: whether mirror images are averaged too.
         offset: o along each axis, as in the degradation; f - 1 - 2 o must be a whole number of at least 0.
-        spread: whether to keep the standard deviation of the averaged results as :attr:`deviation`.
-        degradation: linear, from a result to the scan. The scan measures the part of a result that it lets through. So
-            the spread is computed without that part, of :math:`x - f_x f_y f_z A^T A x`.
-
-    Attributes:
-        deviation: standard deviation over the results of the last volume in each voxel, with the size of the result;
-            None without ``spread``.
-        complete: whether all possible axes and mirror images are used.
 
     Raises:
-        ValueError: when ``axes`` are not distinct spatial axes, or ``spread`` is asked for a single result.
+        ValueError: when ``axes`` are not distinct spatial axes.
     """
 
     def __init__(
@@ -188,8 +179,6 @@ class AxesInferer(Inferer):
         pass_axis: bool = False,
         mirrored: bool | str = False,
         offset: Sequence[float] = (0.0, 0.0, 0.0),
-        spread: bool | str = False,
-        degradation: Degradation | None = None,
     ) -> None:
         super().__init__()
         every = (0, 1, 2) if parse_bool(any_axis, "any_axis") else (2,)
@@ -199,15 +188,7 @@ class AxesInferer(Inferer):
         self.inferer = inferer
         self.pass_axis = pass_axis
         self.mirrored = parse_bool(mirrored, "mirrored")
-        self.complete = self.mirrored and set(self.axes) == set(every)
         self.offset = tuple(offset)
-        self.spread, self.degradation = parse_bool(spread, "spread"), degradation
-        self.deviation: torch.Tensor | Any = None
-        if self.spread and len(self.axes) * (1 + self.mirrored) < 2:
-            raise ValueError(
-                f"AxesInferer: uncertainty is the spread of several results, but axes {list(self.axes)} and mirrored "
-                f"{self.mirrored} give one. Use more axes, or mirrored true."
-            )
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """The mean of the inferer's results on ``(B, 1, X, Y, Z)``.
@@ -218,22 +199,11 @@ class AxesInferer(Inferer):
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         total: Any = None
         count = 0
-        moments = _RunningDeviation() if self.spread else None
         for copy in self._run_copies(volume, network, *args, **kwargs):
-            if moments is not None:
-                moments.add(self._fill_deviation(copy))
             total = copy.contiguous() if total is None else total.add_(copy)
             count += 1
             del copy  # frees its memory before the next one
-        if moments is not None:
-            self.deviation = moments.compute_deviation()
         return total if count == 1 else total.div_(count)
-
-    def _fill_deviation(self, result: torch.Tensor) -> torch.Tensor:
-        if self.degradation is None:
-            return result
-        operator = self.degradation.to(result.device)
-        return result - operator.adjoint(operator(result)).mul_(math.prod(operator.factors))
 
     def _run_copies(
         self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -272,22 +242,3 @@ class AxesInferer(Inferer):
         here: Any = (..., *(slice(n - round(step)) for step, n in zip(steps, sizes, strict=True)))
         plain[here] = mirror_image[there]
         return plain
-
-
-class _RunningDeviation:
-    """Standard deviation of volumes that come one after the other (Welford's algorithm)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, volume: torch.Tensor) -> None:
-        self.count += 1
-        if self.count == 1:
-            self.mean, self.squares = volume.clone(), torch.zeros_like(volume)
-            return
-        apart = volume - self.mean
-        self.mean += apart / self.count
-        self.squares += apart.mul_(volume - self.mean)
-
-    def compute_deviation(self) -> torch.Tensor:
-        return (self.squares / (self.count - 1)).sqrt_()

@@ -7,6 +7,14 @@ from .brisque import Brisque, compute_brisque_features, compute_mscn, select_sli
 from .data_consistency import measure_consistency_error
 from .fourier_ring import find_agreeing_frequencies
 from .hotelling import ChannelisedHotelling, bootstrap_auc, compute_auc
+from .interval import (
+    Interval,
+    calibrate_interval,
+    draw_scores,
+    estimate_error_scale,
+    measure_coverage,
+    measure_sparsification,
+)
 from .lesion import LesionMeasure, measure_lesions
 from .repeatability import correlate_within, measure_difference, select_band
 from .volume import (

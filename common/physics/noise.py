@@ -9,7 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.ndimage import correlate1d
+from scipy.ndimage import correlate1d, uniform_filter
+from scipy.special import gammaincinv
 from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
@@ -22,6 +23,8 @@ _SHARE = 0.2  # of the windows away from such blocks that must be air; with a ti
 _QUIET = 0.3  # of the windows in air that are used, the quietest
 _STEPS, _STRONG = 256, 16  # table of the bias: values per sigma, and signal in sigmas at its end
 _RAYLEIGH = 0.483  # root of the quiet windows' mean square, over sigma, in Rayleigh noise: measured by test_noise.py
+# Noise in tissue: windows of wavelet coefficients along each axis, and the percentile of their power.
+_DETAILS, _SMOOTHEST = 3, 0.1
 # Daubechies' wavelet of 4 taps, low-pass and high-pass; each has the norm 1, so white noise keeps its deviation.
 _DB2_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / 32**0.5
 _DB2_HIGH = _DB2_LOW[::-1] * (1, -1, 1, -1)
@@ -50,6 +53,35 @@ def compute_tissue_details(values: np.ndarray, axes: Sequence[int]) -> tuple[np.
         details = correlate1d(details, _DB2_HIGH, axis=axis)[every_second]
     # Flat, because scikit-image mistakes three or four slices for colours.
     return details, means > threshold_otsu(means.ravel())
+
+
+def estimate_noise_in_tissue(values: np.ndarray) -> float:
+    """Estimate the noise in the tissue of a scan, also where air is masked.
+
+    It is taken from the wavelet details in the subband HHH. At the spacing of LR scans most details are anatomy, so the
+    smallest are used: the tenth percentile of mean squares over windows of 3x3x3 details, divided by that of white
+    noise. The bias of the Rician distribution is not corrected.
+
+    Args:
+        values: ``(X, Y, Z)``, any units.
+
+    Returns:
+        The standard deviation in the same units; NaN for a constant volume.
+
+    Source:
+        Coupe et al., Robust Rician noise estimation for MR images, Medical Image Analysis 2010.
+    """
+    details, tissue = compute_tissue_details(values, (0, 1, 2))
+    power = uniform_filter(details.astype(np.float64) ** 2, _DETAILS)
+    # A window that is partly outside of tissue would include air or the edge.
+    within = uniform_filter(tissue.astype(np.float64), _DETAILS) > 1 - 1e-6
+    if not within.any():
+        within = tissue
+    if not within.any():
+        return math.nan
+    count = _DETAILS**3
+    white = 2 * gammaincinv(count / 2, _SMOOTHEST) / count  # chi-squared's quantile; scipy.stats takes long to load
+    return float(np.sqrt(max(np.quantile(power[within], _SMOOTHEST), 0) / white))
 
 
 def estimate_noise_in_air(images: torch.Tensor) -> torch.Tensor:

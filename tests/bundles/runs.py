@@ -158,7 +158,7 @@ def save_weights(bundle: str, path: Path) -> None:
             parameter += 0.01 * torch.randn_like(parameter)
     known = content(bundle, None, "inference")
     # What was measured of shipped weights does not hold for these.
-    measured = {"highest_consistency_error": None, "uncertainty_scale": None, "adapt_iterations": 0}
+    measured = {"highest_consistency_error": None, "adapt_iterations": 0}
     sizes = {**{key: value for key, value in measured.items() if key in known}, **TINY[bundle].network}
     SavedWeights(network, [path], {**sizes, "scale": known["scale"]}, bundle_root=ROOT / "bundles" / bundle).save()
 

@@ -35,7 +35,7 @@ def slabs():
 def forms(iterations):
     """Of each inferer the most waits for a volume, and a function of the volume."""
     double, same = nn.Upsample(scale_factor=2), nn.Identity()
-    axes = AxesInferer(slabs(), mirrored=True, spread=True, degradation=CUBES)
+    axes = AxesInferer(slabs(), mirrored=True)
     yield "data consistency", 0, lambda v: ConsistentInferer(axes, CUBES, iterations)(v, double)
     yield "check", 4, lambda v: CheckedInferer(slabs(), [CUBES], 1.0)(v, double)
     cascade = CascadeInferer(2, 1, degradation=PLANES, iterations=iterations)

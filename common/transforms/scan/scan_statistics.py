@@ -12,12 +12,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 from scipy.fft import rfft
-from scipy.ndimage import uniform_filter
-from scipy.special import gammaincinv
 from skimage.filters import threshold_otsu
 
 from ...io.affines import ROUNDING
-from ...physics.noise import compute_tissue_details
+from ...physics.noise import estimate_noise_in_tissue
 
 # Name and unit of each statistic, and the possible meaning of values below and above the range.
 _STATISTICS = {
@@ -82,8 +80,6 @@ _STATISTICS = {
 _MARGIN, _AIR_MARGIN = 1.25, 0.02
 # Bands of k-space along an axis, in Nyquist frequencies, and the fewest voxels whose spectrum has both.
 _INNER, _OUTER, _FEWEST = (0.4, 0.6), (0.8, 1.0), 8
-# Noise is measured in windows of 3 wavelet coefficients along each axis, at the 10th percentile of their power.
-_WINDOW, _SMOOTHEST = 3, 0.1
 
 
 class CheckTrainingRanged(MapTransform):
@@ -165,9 +161,7 @@ def compute_scan_statistics(
     ``in_plane_spacing``, ``slice_spacing``
         Spacing of the voxels in mm.
     ``noise``
-        Standard deviation, from the wavelet details in the subband HHH in tissue (Coupe et al. 2010). At the spacing of
-        LR scans most details are anatomy, so the smallest are used: the tenth percentile of mean squares over windows
-        of 3x3x3 details, divided by that of white noise. The bias of the Rician distribution is not corrected.
+        :func:`common.physics.noise.estimate_noise_in_tissue`.
     ``in_plane_detail``, ``slice_detail``
         Root of the mean power between 0.8 and 1 of the Nyquist frequency along an axis, over that between 0.4 and 0.6,
         after a Hann window. 0.2 to 0.7 in scans as acquired, and 0.03 to 0.16 with zero-filled k-space, to which many
@@ -188,7 +182,6 @@ def compute_scan_statistics(
         as in a constant volume.
 
     References:
-        Coupe et al., Robust Rician noise estimation for MR images, Medical Image Analysis 2010.
         Bernstein et al., Effect of windowing and zero-filled reconstruction of MRI data on spatial resolution and
         acquisition strategy, JMRI 2001.
     """
@@ -206,7 +199,7 @@ def compute_scan_statistics(
     statistics = {
         "in_plane_spacing": spacing[:2],
         "slice_spacing": spacing[2:],
-        "noise": [_estimate_noise(values)],
+        "noise": [estimate_noise_in_tissue(values)],
         "in_plane_detail": detail[:2],
         "slice_detail": detail[2:],
         "air": [air],
@@ -243,20 +236,6 @@ def widen_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[str
             low, high = min(low / _MARGIN, low * _MARGIN) - besides, max(high * _MARGIN, high / _MARGIN) + besides
             ranges[name] = [float(f"{low:.3g}"), float(f"{high:.3g}")]
     return ranges
-
-
-def _estimate_noise(values: np.ndarray) -> float:
-    details, tissue = compute_tissue_details(values, (0, 1, 2))
-    power = uniform_filter(details.astype(np.float64) ** 2, _WINDOW)
-    # A window that is partly outside of tissue would include air or the edge.
-    within = uniform_filter(tissue.astype(np.float64), _WINDOW) > 1 - 1e-6
-    if not within.any():
-        within = tissue
-    if not within.any():
-        return np.nan
-    count = _WINDOW**3
-    white = 2 * gammaincinv(count / 2, _SMOOTHEST) / count  # chi-squared's quantile; scipy.stats takes long to load
-    return np.sqrt(max(np.quantile(power[within], _SMOOTHEST), 0) / white)
 
 
 def _measure_detail(values: np.ndarray, axis: int) -> float:
