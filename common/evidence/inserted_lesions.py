@@ -30,7 +30,7 @@ from ..reports.planes import to_ras
 from ..runtime.progress import begin_part
 from ..transforms import InsertLesionsd, Lesion
 from .judgement import Judgement, Part, Rows
-from .person import Person, correlate
+from .person import ONE_PERSON, Person, correlate_locally
 from .volume import Volume
 
 CUBIC = "cubic"  # in place of a bundle: nothing but cubic interpolation
@@ -234,8 +234,8 @@ def _read_pairs(results: Sequence[Volume], hr: Volume) -> dict[str, Pair]:
             "lesions, then that of the scan without."
         )
     for result in results:
-        if not result.is_on_grid_of(hr) or (found := correlate(result.voxels, hr.voxels)) < 0.5:
-            reason = f"with a correlation of {found:.2f}" if result.is_on_grid_of(hr) else "another grid"
+        if not result.is_on_grid_of(hr) or (found := correlate_locally(result, hr)) < ONE_PERSON:
+            reason = f"with a local correlation of {found:.2f}" if result.is_on_grid_of(hr) else "another grid"
             raise ValueError(
                 f"judge: {result.name} with {result.voxels.shape} voxels is not made of the scans of --insert_lesions "
                 f"{hr.name} with {hr.voxels.shape} ({reason}); restore those scans, at this --scale."

@@ -25,7 +25,8 @@ from ..transforms.labels import resample_labels
 from .segmentation import Segmenter
 from .volume import Volume
 
-_ONE_PERSON = 0.6  # least local correlation of two volumes of one person in one place; of two persons at most 0.49
+#: Least local correlation of two volumes of one person in one place; of two persons at most 0.49.
+ONE_PERSON = 0.6
 _COARSE, _WINDOW = 2.0, 8.0  # mm of sampling, and standard deviation of the window, of local correlation
 _FLAT = 0.03  # of the brightest: windows with a smaller standard deviation show nothing
 
@@ -117,10 +118,10 @@ class Person:
                 continue
             for result in self.results:
                 found = correlate_locally(volume, result)
-                if found < _ONE_PERSON:
+                if found < ONE_PERSON:
                     raise ValueError(
                         f"judge: {option} {named.name} and {result.name} have a local correlation of {found:.2f}, "
-                        f"expected at least {_ONE_PERSON} for one person in one place; check which files belong "
+                        f"expected at least {ONE_PERSON} for one person in one place; check which files belong "
                         "together."
                     )
 
