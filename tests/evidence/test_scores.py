@@ -130,8 +130,10 @@ def test_labels_and_ranks_of_a_challenge(tmp_path, monkeypatch):
 
     monkeypatch.setattr(scores, "_load_lpips", lambda weights: Network())
     files = make_person(tmp_path, 0)
+    labels = np.zeros((20, 22, 24))
+    labels[5:12, 6:12, 5:12] = 17
     for name in ("a0_sr", "hr0"):
-        save(tmp_path / f"{name}_seg.nii.gz", np.eye(10)[:, :, None] * 17)
+        save(tmp_path / f"{name}_seg.nii.gz", labels)
     words = ["judge", files["result"], "--hr", files["hr"], "--scan", files["scan"], "--lpips", "alexnet.pth"]
     pattern = str(tmp_path / "{name}_seg.nii.gz")
     main([*words, "--score", "mrixfields", "--labels", pattern, "--output_dir", str(tmp_path / "o")])
