@@ -11,6 +11,7 @@ from typing import Any
 
 from ..io.naming import make_case_stem
 from .person import Person
+from .segmentation import is_pattern
 from .volume import Volume
 
 _VOLUMES = ("scan", "hr", "left_out", "region", "lesions", "interval", "insert_lesions")  # options that name one volume
@@ -121,7 +122,7 @@ def resolve_paths(row: Mapping[str, str], folder: Path) -> dict[str, Any]:
             resolved[key] = [str(folder / each.strip()) for each in value.split(";")]
         elif key == "repeated":
             resolved[key] = [str(folder / each) for each in split_names(value)]
-        elif key in (*_VOLUMES, "lpips") or (key == "labels" and "{name}" in value):
+        elif key in (*_VOLUMES, "lpips") or (key == "labels" and is_pattern(value)):
             resolved[key] = str(folder / value)
         elif key == "anatomy":
             resolved[key] = value.lower() == "true"

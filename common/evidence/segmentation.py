@@ -97,11 +97,16 @@ def check_labels_option(labels: str) -> None:
     Raises:
         ValueError: it is neither a pattern of files nor a command.
     """
-    if "{name}" not in labels and not ("{input}" in labels and "{output}" in labels):
+    if not is_pattern(labels) and not ("{input}" in labels and "{output}" in labels):
         raise ValueError(
-            f"judge: --labels {labels}: expected a pattern of files with {{name}} in it, such as "
+            f"judge: --labels {labels}: expected a pattern of files with {{name}} or {{folder}} in it, such as "
             "maps/{name}_labels.nii.gz, or a command with {input} and {output}."
         )
+
+
+def is_pattern(labels: str) -> bool:
+    """Whether ``--labels`` is a pattern of files."""
+    return "{input}" not in labels and ("{name}" in labels or "{folder}" in labels)
 
 
 def find_labels(labels: str, volume: Volume) -> Segmentation | None:
@@ -110,7 +115,7 @@ def find_labels(labels: str, volume: Volume) -> Segmentation | None:
     Args:
         labels: a pattern, in which ``{name}`` is the volume's name without folder and ending, and ``{folder}`` its
             folder's name; or a command, in which ``{input}`` and ``{output}`` are files.
-        volume: to be segmented.
+        volume: to be segmented; one that is not from a file, such as an interpolation, has no file of labels.
 
     Returns:
         Its segmentation; None if it has no file of labels.
@@ -118,7 +123,7 @@ def find_labels(labels: str, volume: Volume) -> Segmentation | None:
     Raises:
         ValueError: the labels cannot be read, lie on another grid, or are all 0; or the command fails.
     """
-    if "{input}" in labels:
+    if not is_pattern(labels):
         with tempfile.TemporaryDirectory() as folder:
             return _read(_run_command(labels, volume, Path(folder)), volume, f"the command for {volume.name}")
     path = Path(volume.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,5 +30,7 @@ def measure_agreement(mask: np.ndarray, truth: np.ndarray, spacing: Sequence[flo
     box = tuple(slice(at[0], at[-1] + 1) for at in around)
     found, true = (torch.from_numpy(each[box])[None, None] for each in (mask, truth))
     dice = compute_dice(found, true)
-    distance = compute_hausdorff_distance(found, true, True, percentile=_PERCENTILE, spacing=list(spacing))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)  # MONAI 1.6 warns of itself
+        distance = compute_hausdorff_distance(found, true, True, percentile=_PERCENTILE, spacing=list(spacing))
     return float(dice), float(distance)

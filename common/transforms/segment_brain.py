@@ -112,11 +112,11 @@ def order_tissues(classes: np.ndarray, affine: np.ndarray) -> tuple[int, ...]:
     Returns:
         The classes of CSF, grey matter and white matter.
     """
-    brain = np.pad(classes > 0, 1)
-    depth = ndimage.distance_transform_edt(brain, sampling=voxel_sizes(affine))[1:-1, 1:-1, 1:-1]
+    spacing = voxel_sizes(affine)
+    depth = ndimage.distance_transform_edt(np.pad(classes > 0, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
     numbers = list(TISSUES)
     white = max(numbers, key=lambda n: np.median(depth[classes == n]) if (classes == n).any() else 0)
-    outer = np.bincount(classes[(depth > 0) & (depth < _OUTER)], minlength=4)
+    outer = np.bincount(classes[(depth > 0) & (depth <= max(_OUTER, spacing.min()))], minlength=4)
     numbers.remove(white)
     csf = max(numbers, key=lambda n: outer[n])
     numbers.remove(csf)
