@@ -108,8 +108,8 @@ class Person:
     def degradation(self) -> degradations.Degradation:
         """The operator from the first result to the scan, from the result's JSON, else from the two grids.
 
-        It acts on volumes with the axes of the files. Without a JSON it is k-space truncation where sample 0 did not
-        move, else a Gaussian profile.
+        It acts on volumes with the axes of the files. Without a JSON it is k-space truncation where a sample at the end
+        of each axis did not move, else a Gaussian profile.
 
         Raises:
             ValueError: when the JSON's operator leads to another grid than the scan's.
@@ -118,8 +118,9 @@ class Person:
         record = _read_record(self.results[0]).get("Degradation")
         if isinstance(record, Mapping) and hasattr(degradations, str(record.get("Class"))):
             return self._turn(_build_degradation(record), factors, offset)
-        if not np.any(offset) and all(float(f).is_integer() for f in factors):
-            return degradations.KSpaceTruncation([int(f) for f in factors])
+        # A mirrored file has the first sample last.
+        if all(float(f).is_integer() and o in (0, f - 1) for f, o in zip(factors, offset, strict=True)):
+            return self._turn(degradations.KSpaceTruncation([int(f) for f in factors]), factors, offset)
         return degradations.GaussianProfile(factors)
 
     def _turn(

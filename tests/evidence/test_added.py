@@ -39,7 +39,7 @@ def test_the_parts_of_known_results(kind, axes, tmp_path):
     results = {"hr2": hr, "flat": bandlimited, "wrong": hr + invented}
     files = [save(tmp_path / f"{name}_sr.nii.gz", volume, OBLIQUE, axes=axes) for name, volume in results.items()]
     record = {"Class": type(operator).__name__, "factors": list(factors)}
-    for file in files:
+    for file in files * (kind == "slices"):  # truncation is known by the grids
         sidecar = file.with_name(file.name.replace(".nii.gz", ".json"))
         sidecar.write_text(json.dumps({"SuperResolution": {"Degradation": record}}))
     truth = save(tmp_path / "hr.nii.gz", hr, OBLIQUE, axes=axes)
