@@ -169,7 +169,8 @@ class Person:
         factors = np.where(np.abs(factors - rounded) < 0.01, rounded, factors)
         expected = tuple(round(n * f) for n, f in zip(self.scan.voxels.shape, factors.tolist(), strict=True))
         is_turned = not np.allclose(to_sr[:3, :3], np.diag(factors), atol=0.01)
-        if is_turned or factors.min() < 1 or result.voxels.shape != expected:
+        is_apart = (offset < -0.1).any() or (offset > factors - 0.9).any()  # of the result's first voxels
+        if is_turned or is_apart or factors.min() < 1 or result.voxels.shape != expected:
             raise ValueError(
                 f"judge: {result.name} with {result.voxels.shape} voxels does not lie on --scan {self.scan.name} with "
                 f"{self.scan.voxels.shape}: expected the same directions and field of view, and voxels of the same "
