@@ -39,7 +39,7 @@ def judge_added(person: Person) -> Judgement:
     for number, (volume, own) in enumerate(zip(volumes, added, strict=True)):
         rows: Rows = [
             {"result": "HR" if volume is person.hr else volume.name, "region": name, "added": 100 * share}
-            for name, share in measure_added_share(volume.voxels, own, regions).items()
+            for name, share in measure_added_share(person.cubic.voxels, own, regions).items()
         ]
         judgement.rows += rows
         is_result = number < len(person.results)
@@ -67,7 +67,7 @@ def judge_added(person: Person) -> Judgement:
 def _compare(added: np.ndarray, missing: np.ndarray) -> dict[str, float]:
     """How much of what was added is right, against what is missing, voxels (N,)."""
     added, missing = added.astype(np.float64), missing.astype(np.float64)
-    if not (np.ptp(added) and np.ptp(missing)):
+    if not (added.any() and missing.any()):
         return {}
     restored = 1 - np.square(missing - added).sum() / np.square(missing).sum()
     return {"correlation": float(np.corrcoef(added, missing)[0, 1]), "restored": 100 * float(restored)}
@@ -89,7 +89,7 @@ ADDED = Part(
     question="What was added to the scan, and how much of it is right?",
     columns={
         "region": "tissue, by brightness or of the anatomy",
-        "added": "root mean square of what the scan has not measured, in % of the region's mean brightness; of HR: "
+        "added": "root mean square of what the scan has not measured, in % of the scan's mean brightness there; of HR: "
         "what is missing in the scan",
         "correlation": "of what was added with what is missing: 1 is right, 0 is unrelated",
         "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",

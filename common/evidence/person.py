@@ -143,8 +143,8 @@ class Person:
     def degradation(self) -> degradations.Degradation:
         """The operator from the first result to the scan, from the result's JSON, else from the two grids.
 
-        It acts on volumes with the axes of the files. Without a JSON it is k-space truncation where sample 0 did not
-        move, else a Gaussian profile.
+        It acts on volumes with the axes of the files. Without a JSON it is k-space truncation where a sample at the end
+        of each axis did not move, else a Gaussian profile.
 
         Raises:
             ValueError: when the JSON's operator leads to another grid than the scan's.
@@ -153,8 +153,9 @@ class Person:
         record = _read_record(self.results[0]).get("Degradation")
         if isinstance(record, Mapping) and hasattr(degradations, str(record.get("Class"))):
             return self._turn(_build_degradation(record), factors, offset)
-        if not np.any(offset) and all(float(f).is_integer() for f in factors):
-            return degradations.KSpaceTruncation([int(f) for f in factors])
+        # A mirrored file has the first sample last.
+        if all(float(f).is_integer() and o in (0, f - 1) for f, o in zip(factors, offset, strict=True)):
+            return self._turn(degradations.KSpaceTruncation([int(f) for f in factors]), factors, offset)
         return degradations.GaussianProfile(factors)
 
     def _turn(
@@ -253,7 +254,8 @@ class Person:
         factors = np.where(np.abs(factors - rounded) < 0.01, rounded, factors)
         expected = tuple(round(n * f) for n, f in zip(self.scan.voxels.shape, factors.tolist(), strict=True))
         is_turned = not np.allclose(to_sr[:3, :3], np.diag(factors), atol=0.01)
-        if is_turned or factors.min() < 1 or result.voxels.shape != expected:
+        is_apart = (offset < -0.1).any() or (offset > factors - 0.9).any()  # of the result's first voxels
+        if is_turned or is_apart or factors.min() < 1 or result.voxels.shape != expected:
             raise ValueError(
                 f"judge: {result.name} with {result.voxels.shape} voxels does not lie on --scan {self.scan.name} with "
                 f"{self.scan.voxels.shape}: expected the same directions and field of view, and voxels of the same "

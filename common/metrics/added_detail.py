@@ -68,7 +68,7 @@ def measure_added_share(volume: np.ndarray, added: np.ndarray, regions: Mapping[
     """Measure the root mean square of the added part in regions, as shares of their mean brightness.
 
     Args:
-        volume: ``(X, Y, Z)``, 0 without signal.
+        volume: ``(X, Y, Z)``, 0 without signal; its brightness counts.
         added: from :func:`split_measured`.
         regions: masks by name.
 

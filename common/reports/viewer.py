@@ -67,7 +67,8 @@ def write_viewer(
     affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}
     low, high = _find_range(next(iter(arrays.values())))
     arrays = {name: array.clip(low, high) for name, array in arrays.items()}
-    settings: dict[str, Any] = {"window": [low, high], "at": position and [float(x) for x in position], "errors": None}
+    at = None if position is None else [float(x) for x in position]
+    settings: dict[str, Any] = {"window": [low, high], "at": at, "errors": None}
     result = [name for name in volumes if name != truth][-1]
     if truth is not None:
         grid = arrays[truth].shape, affines[truth]
