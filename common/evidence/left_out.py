@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,9 @@ def judge_left_out(person: Person) -> Judgement:
                 "turn": view.turn,
             }
         )
-    titles = [
-        f"{each.name}, correlation {row['correlation']:.3f}" for each, row in zip(person.results, rows, strict=True)
-    ]
+    scores = [f"correlation {each.correlation:.3f}" for each in predictions]
+    names = ["/".join(Path(result.name).parts[-2:]) for result in person.results]
+    titles = [f"{name}, {score}" for name, score in zip(names, scores, strict=True)]
     figure = _draw(person.left_out.name, stack.stack, titles, predictions, common)
     return Judgement(rows, {f"{person.name}_left_out": figure})
 

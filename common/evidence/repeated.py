@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def _draw(person: Person, pairs: dict[str, Pair], tissue: np.ndarray, grid: np.n
         first, second = (volume[tuple(box)] for volume in pair)
         is_signed = name == "added detail"
         rows[name] = [(first, is_signed), (second, is_signed), (second - first, True)]
-    columns = [*(result.name for result in person.results), "second - first"]
+    columns = [*(Path(result.name).name for result in person.results), "second - first"]
     return draw_differences(f"{person.name}, repeated", columns, rows, spacing, normal)
 
 

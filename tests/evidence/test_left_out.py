@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_refused_by_name(exam, tmp_path):
     out = str(tmp_path / "out")
     for name, word in (("other", "another person"), ("contrast", "reversed"), ("far", "tissue")):
         refused(
-            lambda name=name: judge(exam["true"], exam[name], left_out=exam["stack"], output_dir=out),
+            lambda name=name: judge(exam[name], left_out=exam["stack"], output_dir=out),
             ValueError,
             exam["stack"],
             exam[name],
