@@ -52,7 +52,8 @@ def judge_inserted_lesions(person: Person) -> Judgement:
     hr, scale = _prepare_hr(person.insert_lesions, person.scale)
     degradation = make_degradation(scale)
     with begin_part(0, 3):
-        inserted = InsertLesionsd("hr")({"hr": MetaTensor(torch.from_numpy(hr.voxels)[None], torch.tensor(hr.affine))})
+        voxels = MetaTensor(torch.from_numpy(hr.voxels)[None], torch.tensor(hr.affine), {"filename_or_obj": hr.name})
+        inserted = InsertLesionsd("hr")({"hr": voxels})
     lesions: list[Lesion] = inserted["hr_lesions"]
     with_lesions = inserted["hr"][0].numpy()
     truth = with_lesions - hr.voxels

@@ -113,3 +113,9 @@ def test_the_weights_that_fit_restore_the_scans(head):
 )
 def test_options_that_do_not_fit_are_refused_by_name(head, words, reason):
     assert reason in judge(*words)
+
+
+def test_too_little_tissue_is_refused_by_name(head):
+    nib.save(nib.load("head.nii.gz").slicer[:20, :20, :20], "small.nii.gz")
+    message = judge("--insert_lesions", "small.nii.gz", "--scale", "[2,2,2]", "--bundle", "cubic")
+    assert "small.nii.gz: found" in message
