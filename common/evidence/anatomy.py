@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,7 @@ def _judge(person: Person) -> Judgement:
     assert segmenter is not None
     cubic = person.cubic if person.scan else None
     given = {name: each for name, each in {"HR": person.hr, "scan": person.scan, "cubic": cubic}.items() if each}
-    files = [Path(result.name).name for result in person.results]
-    names = files if len({*files}) == len(files) else [result.name for result in person.results]
+    names = [result.label for result in person.results]
     given |= zip(names, person.results, strict=True)
     segmented: dict[str, tuple[Volume, Segmentation]] = {}
     for number, (name, volume) in enumerate(given.items()):

@@ -27,7 +27,7 @@ def judge_interval(person: Person) -> Judgement:
             continue
         found = measure_sparsification(error[mask], width[mask])
         rows.append({
-            "result": result.name,
+            "result": result.label,
             "region": name,
             "voxels": int(mask.sum()),
             "coverage": measure_coverage(error[mask], width[mask]),
