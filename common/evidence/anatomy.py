@@ -75,7 +75,7 @@ ANATOMY = Part(
         "ml": "volume in ml, by the voxels of the volume itself",
         "against": "what it is compared with: HR, or else the scan",
         "bias_ml": "volume less that of HR or of the scan, in ml: below 0, it shrank",
-        "bias_percent": "the same, in per cent of the volume in HR or in the scan",
+        "bias_percent": "the same in per cent; half a voxel of shift changes the brain by 0.3 %, a tissue by 3 %",
         "dice": "Dice's coefficient with HR, 1 for the same voxels",
         "hd95_mm": "95th percentile of the Hausdorff distance to HR, in mm",
     },
