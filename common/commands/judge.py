@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ def judge(
     lesions: str | None = None,
     interval: str | None = None,
     score: str | None = None,
+    lpips: str | None = None,
+    insert_lesions: str | None = None,
+    scale: Sequence[int] | None = None,
+    bundle: str | None = None,
+    noise: float | None = None,
     region: str | None = None,
+    readers: bool = False,
+    ratings: str | None = None,
+    key: str | None = None,
     cases: str | None = None,
     calibrate: str | None = None,
     report: bool = False,
@@ -40,13 +49,25 @@ def judge(
         scan: the scan that the results were made of. Says what a result added to it.
         hr: the truth on the grid of the results. Adds scores, and a test for invented detail.
         anatomy: whether to segment the brain and its tissues in all volumes, and to compare their sizes.
-        labels: your own segmentation in its place: label maps, "maps/{name}_labels.nii.gz", or a command, "mytool
-            {input} {output}".
+        labels: your own segmentation in its place: label maps, "maps/{name}_labels.nii.gz", where {name} is that of a
+            volume's file and {folder} that of its folder; or a command, "mytool {input} {output}".
         lesions: a mask of lesions: their contrast and volume in scan, interpolation and result.
         interval: half widths of the error bar of the result, as --uncertainty writes them; with --hr, how often they
             hold.
-        score: a challenge, whose score is computed against HR.
-        region: a mask of what is compared with a stack that was left out.
+        score: a challenge, whose score is computed against HR: ulf-enc or mrixfields.
+        lpips: AlexNet's weights (alexnet-owt-7be5be79.pth), for LPIPS against HR; needs the package lpips.
+        region: a mask of what is compared with a stack that was left out, or counts in scores that are masked.
+        readers: whether to write a page, readers.html, in place of tables: people rate pairs of results, and of the
+            scan's interpolation if there is a scan, and do not know which is which. Its key is readers_key.csv.
+        ratings: files that readers saved, "a.csv,b.csv". With --key and no results: who preferred what, and kappa.
+        key: the key of the page that was rated.
+        insert_lesions: HR without results: balls of 2 to 8 mm are put into its tissue, it is degraded with and without
+            them, both are super-resolved, and an observer looks for them. The scans are written to output_dir; of other
+            methods name the two results, that with lesions first.
+        scale: for --insert_lesions, voxels of HR for one of the scan, "[2,2,2]", or "[1,1,4]" for thick slices.
+        bundle: for --insert_lesions, the only bundle to use; cubic for none.
+        noise: for --insert_lesions, standard deviation in parts of the tissue's brightness, in HR and scan; default
+            0.02.
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
         calibrate: overlay of weights, WEIGHTS.json, that gets the interval for --uncertainty. Give --cases with the
             columns person, results, scan and hr. Nothing else is judged.
@@ -59,10 +80,14 @@ def judge(
         RunsFailedError: with --cases, when persons failed; the others are done.
     """
     from ..errors import RunsFailedError, get_message
-    from ..evidence.inputs import read_person, read_table, resolve_paths
+    from ..evidence.inputs import read_person, read_table, resolve_paths, split_names
     from ..evidence.output import JudgementWriter
+    from ..evidence.ratings import judge_ratings
+    from ..evidence.readers import ReaderPageWriter
+    from ..evidence.segmentation import check_labels_option
     from ..io.files import check_writable
     from ..runtime.progress import begin_part, show_progress
+    from ..transforms.segment_brain import check_segmentation
 
     given: dict[str, Any] = {
         "left_out": left_out,
@@ -74,6 +99,11 @@ def judge(
         "lesions": lesions,
         "interval": interval,
         "score": score,
+        "lpips": lpips,
+        "insert_lesions": insert_lesions,
+        "scale": scale,
+        "bundle": bundle,
+        "noise": noise,
         "region": region,
     }
     output = Path(output_dir)
@@ -81,6 +111,11 @@ def judge(
         raise FileExistsError(
             f"judge: --output_dir {output_dir} is not empty; name another folder, or write into it by --overwrite true."
         )
+    check_writable(output)
+    if ratings is not None or key is not None:
+        if ratings is None or key is None or results or cases is not None:
+            raise ValueError("judge: --ratings FILE,FILE goes with --key FILE, and with no results.")
+        return judge_ratings(split_names(ratings), key, output, report)
     if cases is None:
         persons: list[dict[str, Any]] = [{**given, "person": None, "results": list(results)}]
     else:
@@ -88,6 +123,11 @@ def judge(
             raise ValueError("judge: name results on the command line or in --cases, not both.")
         folder = Path(cases).parent
         persons = [given | resolve_paths(row, folder) for row in read_table(cases, list(given))]
+    for options in persons:
+        if options.get("labels") is not None:
+            check_labels_option(options["labels"])
+        elif options.get("anatomy"):
+            check_segmentation()
     if calibrate is not None:
         from ..evidence.interval import calibrate_weights
 
@@ -96,13 +136,13 @@ def judge(
             found = calibrate_weights(people, calibrate)
         print(found)
         return
-    check_writable(output)
-    writer, failures = JudgementWriter(output), []
+    writer = ReaderPageWriter(output) if readers else JudgementWriter(output)
+    failures = []
     with show_progress("judging"):
         for number, options in enumerate(persons):
             with begin_part(number, len(persons)):
                 try:
-                    writer.add(read_person(options["results"], options, options["person"]))
+                    writer.add(read_person(options.get("results", ()), options, options["person"]))
                 except (OSError, ValueError, ImportError) as error:
                     if cases is None:
                         raise

@@ -76,7 +76,8 @@ def super_resolve(
         skip_existing: whether to skip scans whose results are complete, and made of the same inputs by these weights.
         shard: "3/16" for the third of 16 parts of the scans, for array jobs.
         bids: whether to name results as BIDS derivatives.
-        report: whether to write an HTML page for each result. That of an exam shows the residual of every slice.
+        report: whether to write an HTML page for each result, and what was added to the scan, <name>_added.nii.gz. The
+            page of an exam shows the residual of every slice.
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
         override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True.
             A bundle without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used

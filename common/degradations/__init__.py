@@ -17,3 +17,4 @@ from .interpolation import DegradeAndInterpolate, DegradeImages, interpolate
 from .k_space import BandLimit, EllipticalKSpace, KSpaceFilter, KSpaceTruncation, PartialFourier
 from .profiles import BlockAverage, GaussianProfile, InPlaneKernel
 from .rician_noise import RicianNoise
+from .turned import TurnedDegradation

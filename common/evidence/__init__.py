@@ -1,9 +1,26 @@
 """Judge results on data of a user's own: the parts of ``mri-sr judge``."""
 
+from .added import ADDED
+from .anatomy import ANATOMY
+from .inserted_lesions import INSERTED_LESIONS
 from .interval import INTERVAL
 from .judgement import Judgement, Part, Rows
-from .person import Person, correlate
+from .left_out import LEFT_OUT
+from .lesions import LESIONS
+from .person import Person, correlate_locally
+from .repeated import REPEATED
+from .scores import CHALLENGE, SCORES
 from .volume import Volume
 
 #: The questions, in the order of the page.
-PARTS: tuple[Part, ...] = (INTERVAL,)
+PARTS: tuple[Part, ...] = (
+    LEFT_OUT,
+    REPEATED,
+    ANATOMY,
+    LESIONS,
+    INSERTED_LESIONS,
+    ADDED,
+    INTERVAL,
+    SCORES,
+    CHALLENGE,
+)

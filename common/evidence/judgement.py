@@ -40,6 +40,7 @@ class Part:
         is_asked: whether the files of a person are there for it.
         judge: answers it for a person.
         draw: pictures over all persons, from all rows; None for none.
+        summarise: lines over all persons for the end of the table, from all rows; None for none.
     """
 
     name: str
@@ -48,3 +49,4 @@ class Part:
     is_asked: Callable[[Person], bool]
     judge: Callable[[Person], Judgement]
     draw: Callable[[Sequence[Mapping[str, Any]]], dict[str, Figure]] | None = None
+    summarise: Callable[[Sequence[Mapping[str, Any]]], Rows] | None = None

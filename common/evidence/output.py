@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,29 +68,46 @@ class JudgementWriter:
         Args:
             report: whether to write the page.
         """
-        sections = []
+        tables = []
         for part in PARTS:
-            rows = self.rows.get(part.name)
-            if not rows:
-                continue
-            columns = [name for name in (*_FIRST, *part.columns) if any(name in row for row in rows)]
-            lines = [[_format_cell(row.get(name)) for name in columns] for row in rows]
-            file = self.output_dir / f"{part.name}.csv"
-            with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as table:
-                csv.writer(table).writerows([columns, *lines])
-            print(f"\n{part.question}\n{align_columns([columns, *lines])}\nWrote {file}", flush=True)
-            for name, figure in (part.draw(rows) if part.draw else {}).items():
-                self._save(part, name, figure)
-            sections.append((part.question, part.columns, columns, lines, self.pictures[part.name]))
-        if report and sections:
-            write_page(self.output_dir / "judge.html", sections)
-            print(f"Wrote {self.output_dir / 'judge.html'}")
+            if rows := self.rows.get(part.name):
+                for name, figure in (part.draw(rows) if part.draw else {}).items():
+                    self._save(part, name, figure)
+                lines = [*rows, *(part.summarise(rows) if part.summarise else ())]
+                tables.append((part.name, part.question, part.columns, lines, self.pictures[part.name]))
+        write_tables(self.output_dir, tables, report)
 
     def _save(self, part: Part, name: str, figure: Figure) -> None:
         path = self.output_dir / f"{name}.png"
         save_figure(figure, path)
         self.pictures[part.name][name] = path
         print(f"Wrote {path}", flush=True)
+
+
+def write_tables(
+    output_dir: Path,
+    tables: Iterable[tuple[str, str, Mapping[str, str], Sequence[Mapping[str, Any]], Mapping[str, Path]]],
+    report: bool,
+) -> None:
+    """Write and print tables, and a page of them.
+
+    Args:
+        output_dir: folder of the files.
+        tables: of each its name, its question, what its columns mean, its lines, and pictures by name.
+        report: whether to write the page.
+    """
+    sections = []
+    for table, question, meanings, rows, pictures in tables:
+        columns = [name for name in (*_FIRST, *meanings) if any(name in row for row in rows)]
+        lines = [[_format_cell(row.get(name)) for name in columns] for row in rows]
+        file = output_dir / f"{table}.csv"
+        with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
+            csv.writer(text).writerows([columns, *lines])
+        print(f"\n{question}\n{align_columns([columns, *lines])}\nWrote {file}", flush=True)
+        sections.append((question, meanings, columns, lines, pictures))
+    if report and sections:
+        write_page(output_dir / "judge.html", sections)
+        print(f"Wrote {output_dir / 'judge.html'}")
 
 
 def _format_cell(value: Any) -> str:

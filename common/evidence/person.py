@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from .. import degradations
 from ..data.inputs import digest_voxels
 from ..io.images import get_extension
-from ..metrics import divide_by_brightness, interpolate_cubic
+from ..metrics import interpolate_cubic
+from ..metrics.brightness_classes import divide_by_brightness
+from ..metrics.challenges import CHALLENGES
+from ..physics.gaussian import FWHM_PER_SIGMA
 from ..reports import read_result_record
+from ..transforms.labels import resample_labels
+from .segmentation import Segmenter
 from .volume import Volume
 
-_ONE_PERSON = 0.5  # least correlation of two volumes of one person on one grid
+#: Least local correlation of two volumes of one person in one place; of two persons at most 0.49.
+ONE_PERSON = 0.6
+_COARSE, _WINDOW = 2.0, 8.0  # mm of sampling, and standard deviation of the window, of local correlation
+_FLAT = 0.03  # of the brightest: windows with a smaller standard deviation show nothing
 
 
 @dataclass
@@ -39,6 +48,11 @@ class Person:
         labels: the user's own segmentation: a pattern of files, or a command.
         anatomy: whether the volumes show a brain that is to be segmented.
         score: name of a challenge.
+        lpips: file of AlexNet's weights.
+        insert_lesions: HR into which lesions are put; the results are then pairs, of the scans with and without them.
+        scale: voxels of this HR for one of its scan, along its axes.
+        bundle: the only one that may restore its scan; None for any.
+        noise: standard deviation in parts of the tissue's median.
     """
 
     name: str
@@ -53,18 +67,38 @@ class Person:
     labels: str | None = None
     anatomy: bool = False
     score: str | None = None
+    lpips: str | None = None
+    insert_lesions: Volume | None = None
+    scale: tuple[int, ...] = (2, 2, 2)
+    bundle: str | None = None
+    noise: float = 0.02
 
     def check(self) -> None:
         """Check that the files belong together.
 
         Raises:
             ValueError: a result was not made of the scan, or does not lie on it; HR or an interval lies on another
-                grid; or HR shows another person.
+                grid; HR shows another person; or a challenge is not known or has no HR.
         """
+        if self.score is not None and self.score not in CHALLENGES:
+            raise ValueError(f"judge: --score {self.score} is not known; expected {' or '.join(CHALLENGES)}.")
+        if self.score is not None and self.hr is None:
+            raise ValueError(f"judge: --score {self.score} compares with HR; give --hr FILE with it.")
         if self.scan is not None:
             for result in self.results:
                 _check_origin(self.scan, result)
                 self._measure_factors(result)
+        if self.repeated:
+            self._check_repeated()
+        if self.left_out is not None and get_extension(Path(self.left_out.name)) is not None:
+            for result in self.results:
+                inputs = _read_record(result).get("Inputs")
+                known = [each.get("Sha256") for each in inputs] if isinstance(inputs, list) else []
+                if any(known) and digest_voxels(self.left_out.name) in known:
+                    raise ValueError(
+                        f"judge: {result.name} was made of --left_out {self.left_out.name}, so it foretells nothing; "
+                        "super-resolve the other stacks without it."
+                    )
         for option, volume in (("--hr", self.hr), ("--interval", self.interval)):
             if volume is None:
                 continue
@@ -78,15 +112,17 @@ class Person:
             raise ValueError(
                 "judge: the results lie on different grids; with --scan, judge each grid in a run of its own."
             )
-        for option, volume in (("--scan", self.cubic if self.scan else None), ("--hr", self.hr)):
-            if volume is None:
+        seen = {"--hr": (self.hr, self.hr), "--scan": (self.scan, self.cubic if self.scan else None)}
+        for option, (named, volume) in seen.items():
+            if named is None or volume is None:
                 continue
             for result in self.results:
-                found = correlate(volume.voxels, result.voxels)
-                if found < _ONE_PERSON:
+                found = correlate_locally(volume, result)
+                if found < ONE_PERSON:
                     raise ValueError(
-                        f"judge: {option} {volume.name} and {result.name} have a correlation of {found:.2f}, expected "
-                        f"at least {_ONE_PERSON} for one person in one place; check which files belong together."
+                        f"judge: {option} {named.name} and {result.name} have a local correlation of {found:.2f}, "
+                        f"expected at least {ONE_PERSON} for one person in one place; check which files belong "
+                        "together."
                     )
 
     @cached_property
@@ -97,24 +133,81 @@ class Person:
         voxels = interpolate_cubic(self.scan.voxels, factors, offset)
         return Volume("cubic", voxels, self.results[0].affine, {})
 
+    @property
+    def methods(self) -> dict[str, Volume]:
+        """The scan's interpolation, if there is a scan, and the results, by names that are the same for all persons."""
+        methods = {"cubic": self.cubic} if self.scan is not None else {}
+        return methods | {f"result {i}": result for i, result in enumerate(self.results, 1)}
+
     @cached_property
     def degradation(self) -> degradations.Degradation:
         """The operator from the first result to the scan, from the result's JSON, else from the two grids.
 
-        Without a JSON it is k-space truncation where sample 0 did not move, else a Gaussian profile.
+        It acts on volumes with the axes of the files. Without a JSON it is k-space truncation where a sample at the end
+        of each axis did not move, else a Gaussian profile.
+
+        Raises:
+            ValueError: when the JSON's operator leads to another grid than the scan's.
         """
-        record = _read_record(self.results[0]).get("Degradation")
-        if isinstance(record, Mapping) and isinstance(kind := getattr(degradations, str(record["Class"]), None), type):
-            return kind(**{key: value for key, value in record.items() if key != "Class"})
         factors, offset = self._measure_factors(self.results[0])
-        if not np.any(offset) and all(float(f).is_integer() for f in factors):
-            return degradations.KSpaceTruncation([int(f) for f in factors])
+        record = _read_record(self.results[0]).get("Degradation")
+        if isinstance(record, Mapping) and hasattr(degradations, str(record.get("Class"))):
+            return self._turn(_build_degradation(record), factors, offset)
+        # A mirrored file has the first sample last.
+        if all(float(f).is_integer() and o in (0, f - 1) for f, o in zip(factors, offset, strict=True)):
+            return self._turn(degradations.KSpaceTruncation([int(f) for f in factors]), factors, offset)
         return degradations.GaussianProfile(factors)
+
+    def _turn(
+        self, degradation: degradations.Degradation, factors: Sequence[float], offset: Sequence[float]
+    ) -> degradations.Degradation:
+        """The same operator for the axes of the files, which a network may have turned."""
+        for order, mirrored in itertools.product(
+            itertools.permutations(range(3)), itertools.product((False, True), repeat=3)
+        ):
+            turned = degradations.TurnedDegradation(degradation, order, mirrored)
+            if np.allclose([turned.factors, turned.offset], [factors, offset], atol=0.02):
+                return turned
+        assert self.scan is not None
+        raise ValueError(
+            f"judge: the JSON of {self.results[0].name} has a degradation with factors {list(degradation.factors)}, "
+            f"but the voxels of --scan {self.scan.name} are {factors} times as large; give the scan it was made of."
+        )
 
     @cached_property
     def regions(self) -> dict[str, np.ndarray]:
-        """Masks on the results' grid, by name, of HR or else the scan's interpolation or else the first result."""
-        return divide_by_brightness((self.hr or (self.cubic if self.scan else self.results[0])).voxels)
+        """Masks on the results' grid, by name, of HR or else the scan's interpolation or else the first result.
+
+        They are the tissues of the brain with --anatomy, the user's regions with --labels, else classes of brightness.
+
+        Raises:
+            ValueError: no volume has a file of labels, or as :meth:`Segmenter.segment`.
+        """
+        if self.segmenter is None:
+            return divide_by_brightness(self._reference.voxels)
+        for volume in (self.hr, self.cubic if self.scan else None, self.scan, *self.results):
+            if volume is not None and (found := self.segmenter.segment(volume)):
+                grid = self.results[0]
+                if not volume.is_on_grid_of(grid):
+                    labels = resample_labels(found.labels, volume.affine, grid.voxels.shape, grid.affine)
+                    found = replace(found, labels=labels)
+                return {name: found.get_mask(name) for name in found.names.values()}
+        raise ValueError(f"judge: --labels {self.labels}: there is no file for any volume of {self.name}.")
+
+    @cached_property
+    def segmenter(self) -> Segmenter | None:
+        """What segments the volumes; None without --anatomy and --labels."""
+        return Segmenter(self.labels, self._reference) if self.anatomy or self.labels is not None else None
+
+    @property
+    def _reference(self) -> Volume:
+        """HR, or else the scan's interpolation, or else the first result."""
+        return self.hr or (self.cubic if self.scan else self.results[0])
+
+    @property
+    def tissue(self) -> np.ndarray:
+        """All regions but air."""
+        return np.any([mask for name, mask in self.regions.items() if name != "air"], axis=0)
 
     def sample_mask(self, mask: Volume, grid: Volume, option: str) -> np.ndarray:
         """The nearest labels of a mask on the grid of another volume, 0 outside.
@@ -125,12 +218,32 @@ class Person:
         places = np.linalg.inv(mask.affine) @ grid.affine
         index = np.indices(grid.voxels.shape).reshape(3, -1)
         at = places[:3, :3] @ index + places[:3, 3:]
-        values = map_coordinates(mask.voxels, at, order=0, mode="constant", cval=0.0).reshape(grid.voxels.shape)
+        values = map_coordinates(mask.voxels, at, order=0, mode="grid-constant", cval=0.0).reshape(grid.voxels.shape)
         if not (values > 0).any():
             raise ValueError(
                 f"judge: {option} {mask.name}: no voxel above 0 lies on {grid.name}; name a mask of this person."
             )
         return values
+
+    @cached_property
+    def visits(self) -> list[Person]:
+        """Each of the two scans with the result that was made of it."""
+        return [
+            Person(self.name, [result], scan=scan) for scan, result in zip(self.repeated, self.results, strict=True)
+        ]
+
+    def _check_repeated(self) -> None:
+        if not len(self.repeated) == len(self.results) == 2:
+            raise ValueError(
+                f"judge: --repeated names {len(self.repeated)} scans for {len(self.results)} results; expected "
+                "first.nii.gz,second.nii.gz and the result of each in this order."
+            )
+        for visit in self.visits:
+            try:
+                visit.check()
+            except ValueError as error:
+                place = f"--repeated, {self.repeated[0].name} for {self.results[0].name} and so on"
+                raise ValueError(f"judge: {place}: {str(error).removeprefix('judge: ')}") from None
 
     def _measure_factors(self, result: Volume) -> tuple[list[float], list[float]]:
         """Voxels of a result per voxel of the scan, and where the scan's first voxel lies in voxels of the result."""
@@ -141,7 +254,8 @@ class Person:
         factors = np.where(np.abs(factors - rounded) < 0.01, rounded, factors)
         expected = tuple(round(n * f) for n, f in zip(self.scan.voxels.shape, factors.tolist(), strict=True))
         is_turned = not np.allclose(to_sr[:3, :3], np.diag(factors), atol=0.01)
-        if is_turned or factors.min() < 1 or result.voxels.shape != expected:
+        is_apart = (offset < -0.1).any() or (offset > factors - 0.9).any()  # of the result's first voxels
+        if is_turned or is_apart or factors.min() < 1 or result.voxels.shape != expected:
             raise ValueError(
                 f"judge: {result.name} with {result.voxels.shape} voxels does not lie on --scan {self.scan.name} with "
                 f"{self.scan.voxels.shape}: expected the same directions and field of view, and voxels of the same "
@@ -150,10 +264,33 @@ class Person:
         return factors.tolist(), offset.tolist()
 
 
-def correlate(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's correlation of two volumes on one grid; 0 if one is constant."""
-    pair = [torch.from_numpy(np.ascontiguousarray(v)).flatten().double() for v in (first, second)]
-    return float(torch.corrcoef(torch.stack(pair))[0, 1].nan_to_num(0.0))
+def correlate_locally(first: Volume, second: Volume) -> float:
+    """The correlation of two volumes on one grid, each standardised in a Gaussian window of 8 mm.
+
+    Brightness fields and gains have no influence, nor has the outline that all heads share. The volumes are sampled
+    at about 2 mm. It is 0 where either is constant.
+    """
+    step = tuple(slice(None, None, max(1, round(_COARSE / mm))) for mm in first.spacing)
+    sigma = [_WINDOW / mm / part.step for mm, part in zip(first.spacing, step, strict=True)]
+    standardised = []
+    for volume in (first, second):
+        voxels = gaussian_filter(volume.voxels, [_COARSE / FWHM_PER_SIGMA / mm for mm in volume.spacing])[step]
+        difference = voxels - gaussian_filter(voxels, sigma)
+        spread = np.sqrt(gaussian_filter(difference**2, sigma))
+        flat = _FLAT * float(np.quantile(voxels, 0.99))
+        standardised.append(difference / np.sqrt(spread**2 + flat**2 + np.finfo(np.float32).tiny))
+    pair = [each.ravel().astype(np.float64) for each in standardised]
+    return float(np.corrcoef(pair)[0, 1]) if all(np.ptp(each) for each in pair) else 0.0
+
+
+def _build_degradation(record: Any) -> Any:
+    """The operator that :func:`common.data.provenance.describe_settings` has described."""
+    if isinstance(record, Mapping):
+        settings = {key: _build_degradation(value) for key, value in record.items() if key != "Class"}
+        if "kernel" in settings:
+            settings["kernel"] = torch.tensor(settings["kernel"])
+        return getattr(degradations, str(record["Class"]))(**settings)
+    return [_build_degradation(each) for each in record] if isinstance(record, list) else record
 
 
 def _read_record(result: Volume) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ class Volume:
 
     Attributes:
         name: as the user wrote it.
+        label: in tables and pictures: the file's name.
         metadata: keys of the sidecar, such as ``SliceThickness`` in mm.
     """
 
@@ -29,6 +31,10 @@ class Volume:
     voxels: np.ndarray
     affine: np.ndarray
     metadata: Mapping[str, Any]
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        self.label = self.label or Path(self.name).name
 
     @classmethod
     def read(cls, name: str, option: str) -> Volume:

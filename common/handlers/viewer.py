@@ -1,7 +1,8 @@
-"""HTML pages of the results of inference."""
+"""What was added to the scans of inference, and HTML pages of the results."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,34 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine
+from monai.data import MetaTensor
 from monai.engines import IterationEvents
 
 from ..degradations import Degradation
-from ..metrics import interpolate_cubic
-from ..transforms.scan.volume import convert_to_units
+from ..io.files import format_json, get_sidecar_path, read_json_object, write_atomically
+from ..io.naming import rename_result
+from ..metrics import divide_by_brightness, interpolate_cubic, measure_added_share
+from ..transforms import RestoreVolumed, SplitMeasuredd
+from ..transforms.scan.save import save_volume
+from ..transforms.scan.volume import convert_to_units, get_intensity_range
 from ..values import parse_bool
 
 
 class ResultViewer:
-    """Writes a page next to each result that shows the scan, its cubic interpolation and the result in a browser.
+    """Writes next to each result what was added to the scan, and a page that shows all in a browser.
 
-    The page is written by :func:`common.reports.viewer`, with the result's name and ``.html``. The handler attaches to
-    an evaluator whose postprocessing has ``RestoreVolumed`` and ``SaveVolumed``, after an :class:`InferenceResults`.
-    The page reads its JSON for what made the result.
+    What was added, ``<name>_added.nii.gz``, has the units of the scan (:func:`common.metrics.split_measured`). In the
+    result's JSON, ``Added`` is its share of the brightness of dark, middle and bright tissue, or under ``Unknown`` the
+    reason why there is none. The page shows the scan, its cubic interpolation and the result, over which what was
+    added can be laid. It is written by :func:`common.reports.viewer`, with the result's name and ``.html``.
+
+    The handler attaches to an evaluator whose postprocessing has ``RestoreVolumed`` and ``SaveVolumed``, after an
+    :class:`InferenceResults`. The page reads its JSON for what made the result. Files of an earlier result are removed.
 
     Args:
-        degradation: from the result to the scan; gives the positions of LR voxels. None: without interpolation.
-        report: whether to write pages.
+        degradation: from the result to the scan; gives the positions of LR voxels. None: without interpolation, and
+            without what was added.
+        report: whether to write these files.
 
     Raises:
         ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
@@ -41,23 +52,82 @@ class ResultViewer:
             check_viewer()
 
     def attach(self, engine: Engine) -> None:
-        """Write a page when a result is written."""
+        """Write the files when a result is written."""
         if self.report:
-            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
+            # On the network's grid, before the result is brought to another.
+            engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._split)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
+
+    def _split(self, engine: Any) -> None:
+        self.added, self.unknown = None, "it was not made of one scan by one degradation."
+        if self.degradation is not None:
+            try:
+                split = SplitMeasuredd("pred", self.degradation)({"pred": engine.state.output["pred"][0]})
+                self.added = split["pred_added"].cpu()
+            except ValueError as error:
+                self.unknown = str(error)
 
     def _write(self, engine: Any) -> None:
+        for output in engine.state.output:
+            path = Path(output["saved_to"])
+            page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
+            page.unlink(missing_ok=True)
+            with contextlib.suppress(ValueError):  # a name that is too long has none
+                rename_result(path, "added").unlink(missing_ok=True)
+            if self.report:
+                self._report(engine.case, output, page)
+
+    def _report(self, case: Any, output: Any, page: Path) -> None:
         from ..reports import read_result_record, write_viewer
 
-        for output in engine.state.output:
-            scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
-            lr, affine = convert_to_units(scan, scan), np.asarray(scan.affine, dtype=np.float64)
-            volumes = {"scan": nib.Nifti1Image(lr, affine)}
-            if self.degradation is not None:
-                interpolated = interpolate_cubic(lr, self.degradation.factors, self.degradation.offset)
-                volumes["cubic"] = nib.Nifti1Image(interpolated, np.asarray(self.degradation.compute_hr_affine(affine)))
-            volumes["SR"] = nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine))
-            page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
-            # Without the scan's name, which is the page's title.
-            warned = [engine.case.strip_name(text) for text in engine.case.warnings]
-            about = {**(read_result_record(path) or {}), "Warnings": warned}
-            write_viewer(page, volumes, Path(str(scan.meta["filename_or_obj"])).name, record=about)
+        scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
+        lr, affine = convert_to_units(scan, scan), np.asarray(scan.affine, dtype=np.float64)
+        volumes, added = {"scan": nib.Nifti1Image(lr, affine)}, None
+        about: dict[str, Any] = {"Unknown": self.unknown}
+        if self.degradation is not None:
+            interpolated = interpolate_cubic(lr, self.degradation.factors, self.degradation.offset)
+            volumes["cubic"] = nib.Nifti1Image(interpolated, np.asarray(self.degradation.compute_hr_affine(affine)))
+            if self.added is not None:
+                about = _measure_shares(self.added, interpolated, scan)
+                restore = RestoreVolumed("added", "image", self.degradation, deviations=True)
+                added = restore({"added": self.added, "image": scan})["added"]
+        if added is not None and not _is_on_grid(added, result):
+            added, about = None, {"Unknown": "the result was resampled to another grid, --spacing or --grid_file."}
+        if added is not None:
+            try:
+                save_volume(added, rename_result(path, "added"), "super-resolved, added detail", window=False)
+            except ValueError as error:
+                added, about = None, {"Unknown": str(error)}
+        _describe(path, about)
+        volumes["SR"] = nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine))
+        # Without the scan's name, which is the page's title.
+        warned = [case.strip_name(text) for text in case.warnings]
+        record = {**(read_result_record(path) or {}), "Warnings": warned, "Added": about}
+        overlay = None if added is None else nib.Nifti1Image(added[0].numpy(), np.asarray(added.affine))
+        title = Path(str(scan.meta["filename_or_obj"])).name
+        write_viewer(page, volumes, title, record=record, added=overlay)
+
+
+def _measure_shares(added: torch.Tensor, interpolated: np.ndarray, scan: MetaTensor) -> dict[str, Any]:
+    """Shares of what was added by class of tissue, or why there are none."""
+    low, high = get_intensity_range(scan)
+    try:
+        classes = divide_by_brightness(interpolated)
+    except ValueError as error:
+        return {"Unknown": str(error)}
+    shares = measure_added_share(interpolated, added[0].numpy() * (high - low), classes)
+    return {name: round(share, 4) for name, share in shares.items() if name != "air"}
+
+
+def _is_on_grid(volume: MetaTensor, other: MetaTensor) -> bool:
+    return volume.shape == other.shape and np.allclose(volume.affine, other.affine, atol=1e-3)
+
+
+def _describe(path: Path, shares: dict[str, Any]) -> None:
+    """Add what is known of the added part to the JSON of a result."""
+    file = get_sidecar_path(path)
+    metadata, _ = read_json_object(file)
+    if isinstance(record := metadata.get("SuperResolution"), dict):
+        record["Added"] = shares
+        with write_atomically(file) as temporary:
+            temporary.write_text(format_json(metadata, indent=2) + "\n")

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..degradations import Degradation
 from ..metrics.data_consistency import measure_consistency_error
+from ..physics.continuation import append_ramp
 from ..physics.noise import compute_rician_bias, estimate_noise_in_air
 from ..runtime.progress import begin_step, report_share
 from ..values import check_whole_numbers
@@ -88,7 +89,7 @@ class ConsistentInferer(Inferer):
         with begin_step(then=seconds if lr.device.type == "cpu" else 0.0):
             sr = self.inferer(lr, network, *args, **kwargs)
         inside: Any = (..., *(slice(n) for n in sr.shape[2:]))
-        sr = _append_ramp(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
+        sr = append_ramp(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
         scanned: Any = (..., *(slice(n) for n in sizes))
         outside = [size for margin in reversed(margins) for size in (0, margin)]
         # On a GPU, any() would wait for it.
@@ -121,18 +122,6 @@ def _compute_signal_share(missed: torch.Tensor, noise: torch.Tensor) -> torch.Te
     for window in ((_WINDOW, 1, 1), (1, _WINDOW, 1), (1, 1, _WINDOW)):
         power = F.avg_pool3d(power, window, stride=1)
     return (1 - noise.square() / power.clamp_min(torch.finfo(power.dtype).tiny)).clamp_min(0)
-
-
-def _append_ramp(volume: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-    """A copy with ``lengths`` voxels appended along each axis, linearly from its end to its beginning."""
-    volume = volume.clone()
-    for axis, length in enumerate(lengths, start=2):
-        if length:
-            end, beginning = volume.narrow(axis, -1, 1), volume.narrow(axis, 0, 1)
-            way = torch.arange(1, length + 1, dtype=volume.dtype, device=volume.device) / (length + 1)
-            way = way.reshape([-1 if other == axis else 1 for other in range(volume.ndim)])
-            volume = torch.cat([volume, torch.lerp(end, beginning, way)], dim=axis)
-    return volume
 
 
 class CheckedInferer(Inferer):

@@ -42,10 +42,6 @@ from ..transforms.scan.extremes import locate_extremes, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import get_intensity_range
 
-# Measured on pairs of real stacks; two persons' heads had the same centre.
-_REVERSED = 0.035  # most of the common tissue in which bright and dark may be reversed
-_ALIKE = 0.5  # least correlation of the standardised stacks: one person 0.66 and more, two at most 0.39
-_OVERLAP = 0.1  # least share of the smaller stack's tissue that both show
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
 _BELIEVED, _ORDINARY = (0.5, 2.0), (0.7, 1.2)  # range of a protocol's thickness, and of an estimated one
 _LESS = 0.5  # weight below which a slice is warned of
@@ -161,14 +157,13 @@ class StacksInferer(Inferer):
             support = np.zeros(len(stacks))
             for i, j in itertools.combinations(range(len(stacks)), 2):
                 found = register(i, j)
-                support[[i, j]] += found.volume * max(0.0, found.correlation[1]) * (_find_reason(found) is None)
+                support[[i, j]] += found.volume * max(0.0, found.correlation[1]) * (found.reason is None)
             main = int(support.argmax())
         accepted = [stacks[main]]
         for j, stack in enumerate(stacks):
             if j == main:
                 continue
             found = register(main, j)
-            reason = _find_reason(found)
             self.report[stack.name] |= {
                 "Moved": np.round(found.motion, 3).tolist(),
                 "Correlation": [round(each, 4) for each in found.correlation],
@@ -178,12 +173,12 @@ class StacksInferer(Inferer):
             if found.deformation is not None:
                 longest = found.deformation.displacements.norm(dim=0).max()
                 self.report[stack.name]["Deformed"] = round(float(longest), 2)
-            if reason is None:
+            if found.reason is None:
                 place = found.matrix @ stack.affine
                 accepted.append(replace(stack, affine=place, deformation=found.deformation))
             else:
-                self.report[stack.name]["LeftOut"] = reason
-                warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
+                self.report[stack.name]["LeftOut"] = found.reason
+                warnings.warn(f"{stack.name}: left out; {found.reason}.", stacklevel=2)
         self.report[stacks[main].name]["Reference"] = True
         return [self._estimate_thickness(stack, accepted, images[stack.name]) for stack in accepted]
 
@@ -339,25 +334,6 @@ class StacksInferer(Inferer):
                 f"{limit:.2f}.",
                 stacklevel=2,
             )
-
-
-def _find_reason(found: Registration) -> str | None:
-    """Why a stack does not fit another, or None."""
-    if found.overlap < _OVERLAP:
-        return f"{found.overlap:.0%} of the smaller one's tissue lies in both stacks, expected at least {_OVERLAP:.0%}"
-    if math.isnan(found.reversal):
-        return f"the two have too little tissue in common to compare, {found.volume:.1f} ml"
-    if found.reversal > _REVERSED:
-        return (
-            f"its contrast differs, or it is of another person: bright and dark are reversed in {found.reversal:.1%} "
-            f"of the common tissue, expected at most {_REVERSED:.1%}"
-        )
-    if found.correlation[1] < _ALIKE:
-        return (
-            f"it is unlike the reference: after registration the correlation is {found.correlation[1]:.2f}, expected "
-            f"at least {_ALIKE}"
-        )
-    return None
 
 
 def _estimate_noise(voxels: torch.Tensor) -> float:

@@ -67,6 +67,11 @@ def make_result_path(output_dir: str | os.PathLike, name: str, postfix: str = "s
     path = Path(output_dir) / (
         _make_derivative_path(name, postfix) if parse_bool(bids, "bids") else f"{name}_{postfix}.nii.gz"
     )
+    return _check_length(path, name)
+
+
+def _check_length(path: Path, name: str) -> Path:
+    """The path, unless its name is too long."""
     if (size := len(os.fsencode(path.name))) > _LONGEST:
         raise ValueError(
             f"{name}: the name of its result would have {size} bytes, expected at most {_LONGEST}; rename the scan."
@@ -93,6 +98,18 @@ def _make_derivative_path(name: str, postfix: str) -> Path:
     folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
     labels = [f"{key}-{entities[key]}" for key in _ENTITIES if key in entities]
     return Path(*folders, "anat", "_".join([*labels, suffix]) + ".nii.gz")
+
+
+def rename_result(path: Path, postfix: str) -> Path:
+    """The path of another volume about a result of :func:`make_result_path` with the postfix "sr".
+
+    Raises:
+        ValueError: when the file's name would be too long.
+    """
+    stem = path.name.removesuffix("_sr.nii.gz")
+    is_plain = stem != path.name
+    name = f"{stem}_{postfix}.nii.gz" if is_plain else re.sub(r"sr(?=_[^_]*$)", postfix, path.name)
+    return _check_length(path.with_name(name), path.name)
 
 
 def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool | str = False) -> Path:

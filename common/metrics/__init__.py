@@ -1,9 +1,12 @@
 """Metrics on images and volumes in [0, 1], and the baselines they are compared with."""
 
+from .added_detail import measure_added_share, split_measured
 from .baseline import interpolate_bicubic, interpolate_cubic
 from .brightness_classes import divide_by_brightness
 from .brisque import Brisque, compute_brisque_features, compute_mscn, select_slices
 from .data_consistency import measure_consistency_error
+from .fourier_ring import find_agreeing_frequencies
+from .hotelling import ChannelisedHotelling, bootstrap_auc, compute_auc
 from .interval import (
     Interval,
     calibrate_interval,
@@ -12,4 +15,13 @@ from .interval import (
     measure_coverage,
     measure_sparsification,
 )
-from .volume import compute_psnr, compute_slices_psnr, compute_slices_ssim, compute_ssim, measure_displacement
+from .lesion import LesionMeasure, measure_lesions
+from .repeatability import correlate_within, measure_difference, select_band
+from .volume import (
+    compute_nrmse,
+    compute_psnr,
+    compute_slices_psnr,
+    compute_slices_ssim,
+    compute_ssim,
+    measure_displacement,
+)

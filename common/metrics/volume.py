@@ -13,6 +13,7 @@ from skimage.registration import phase_cross_correlation
 
 Volume: TypeAlias = "torch.Tensor | np.ndarray"
 _SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
+_REACH = 5  # voxels from the centre of SSIM's window to its end
 
 
 def to_array(volume: Volume) -> np.ndarray:
@@ -42,29 +43,44 @@ def _compute_psnr(sr: np.ndarray, hr: np.ndarray) -> float:
         return float(peak_signal_noise_ratio(hr, sr, data_range=1))
 
 
-def compute_psnr(sr: Volume, hr: Volume) -> float:
+def compute_psnr(sr: Volume, hr: Volume, mask: np.ndarray | None = None) -> float:
     """Peak signal-to-noise ratio of a volume in dB for a data range of 1, infinite for equal volumes.
 
     Args:
         sr: volume of shape (X, Y, Z), singleton axes before it are ignored, normalised to [0, 1].
         hr: ground truth of the same shape and range.
+        mask: which voxels count, bool of shape (X, Y, Z); None for all.
 
     Raises:
         ValueError: When the shapes differ or are not those of one volume.
     """
-    return _compute_psnr(*_to_pair(sr, hr))
+    sr, hr = _to_pair(sr, hr)
+    return _compute_psnr(sr, hr) if mask is None else _compute_psnr(sr[mask], hr[mask])
 
 
-def compute_ssim(sr: Volume, hr: Volume) -> float:
+def compute_nrmse(sr: Volume, hr: Volume, mask: np.ndarray | None = None) -> float:
+    """Normalised root mean square error: that of the difference over that of HR, 0 for equal volumes.
+
+    Args:
+        sr, hr, mask: as for :func:`compute_psnr`, in any units.
+
+    Raises:
+        ValueError: as :func:`compute_psnr`.
+    """
+    sr, hr = (volume if mask is None else volume[mask] for volume in _to_pair(sr, hr))
+    return float(np.linalg.norm((sr - hr).astype(np.float64)) / np.linalg.norm(hr.astype(np.float64)))
+
+
+def compute_ssim(sr: Volume, hr: Volume, mask: np.ndarray | None = None) -> float:
     """Structural similarity of a volume: 3-D Gaussian window (sigma 1.5 voxels, 11 voxels wide), data range 1.
 
     scikit-image takes a quarter of the time of MONAI's ``SSIMMetric`` on a CPU and agrees with it to 1e-6.
 
     Args:
-        sr, hr: as for :func:`compute_psnr`.
+        sr, hr, mask: as for :func:`compute_psnr`. Windows reach beyond the mask.
 
     Returns:
-        Mean SSIM over the voxels whose window lies within the volume, at most 1.
+        Mean SSIM over the voxels whose window lies within the volume, at most 1; NaN if the mask has none.
 
     Raises:
         ValueError: as :func:`compute_psnr`, and when an axis is shorter than 11 voxels.
@@ -74,7 +90,11 @@ def compute_ssim(sr: Volume, hr: Volume) -> float:
         Image Processing 13(4), 2004.
     """
     sr, hr = _to_pair(sr, hr)
-    return float(structural_similarity(hr, sr, **_SSIM))
+    if mask is None:
+        return float(structural_similarity(hr, sr, **_SSIM))
+    inner = (slice(_REACH, -_REACH),) * 3
+    local = structural_similarity(hr, sr, full=True, **_SSIM)[1][inner][mask[inner]]
+    return float(local.mean(dtype=np.float64)) if local.size else float("nan")
 
 
 def compute_slices_psnr(sr: Volume, hr: Volume, slices: Sequence[int]) -> float:

@@ -23,7 +23,8 @@ from ..io.files import read_sidecar, write_atomically
 from .slices import draw_slices
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
-_STEPS = 255
+_STEPS, _SIGNED_STEPS = 255, 127
+_LARGEST, _FAINT = 0.998, 0.5  # quantile of what was added that has the strongest colour; share below which it pales
 _EXPLAINED = (
     "A residual says how much a slice differs from what the other slices and stacks foretell for it, as a share of the "
     "stack's brightness: 0.05 is 5 %. Noise alone gives a small one, alike in all slices. Motion within a slice, "
@@ -41,6 +42,7 @@ def write_viewer(
     truth: str | None = None,
     position: Sequence[float] | None = None,
     record: Mapping[str, Any] | None = None,
+    added: SpatialImage | None = None,
 ) -> None:
     """Write volumes of one field of view as an HTML file that shows them side by side and needs no network.
 
@@ -54,6 +56,7 @@ def write_viewer(
         truth: name of the volume that is the truth; adds the absolute error of all on its grid, in colours.
         position: point in mm (world coordinates R, A, S) to look at first; without it the middle of the last volume.
         record: what made the result (:func:`read_result_record`); None if it is not known.
+        added: signed part of the result that the scan has not measured, on its grid; can be laid over it in colours.
 
     Raises:
         ModuleNotFoundError: without the package that brings NiiVue, or if NiiVue is not found in its version; the
@@ -64,7 +67,9 @@ def write_viewer(
     affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}
     low, high = _find_range(next(iter(arrays.values())))
     arrays = {name: array.clip(low, high) for name, array in arrays.items()}
-    settings: dict[str, Any] = {"window": [low, high], "at": position and [float(x) for x in position], "errors": None}
+    at = None if position is None else [float(x) for x in position]
+    settings: dict[str, Any] = {"window": [low, high], "at": at, "errors": None}
+    result = [name for name in volumes if name != truth][-1]
     if truth is not None:
         grid = arrays[truth].shape, affines[truth]
         on_grid = [n for n in arrays if arrays[n].shape == grid[0] and np.allclose(affines[n], grid[1], atol=1e-3)]
@@ -73,15 +78,25 @@ def write_viewer(
         worst = max((float(np.quantile(np.abs(arrays[n] - arrays[truth]), 0.998)) for n in compared), default=0.0)
         settings["errors"] = {"truth": truth, "of": compared, "window": [0, _round_to_header(worst) or high - low]}
     files = {name: _quantise(array, affines[name], low, high) for name, array in arrays.items()}
+    overlay = ""
+    if added is not None:
+        detail = np.asarray(added.dataobj, dtype=np.float32)
+        largest = _round_to_header(float(np.quantile(np.abs(detail), _LARGEST))) or high - low
+        settings["added"] = {"on": result, "window": [_FAINT * largest, largest]}
+        signed = np.rint(detail.clip(-largest, largest) * (_SIGNED_STEPS / largest)).astype(np.int16)
+        overlay_image = nib.Nifti1Image(signed, added.affine)
+        overlay_image.header.set_slope_inter(largest / _SIGNED_STEPS, 0)
+        overlay = _embed("overlay", overlay_image.to_bytes())
     parts = {
         "title": html.escape(title),
-        "result": html.escape([name for name in volumes if name != truth][-1]),
+        "result": html.escape(result),
         "origin": html.escape(_describe_origin(record)),
+        "added": html.escape(_describe_added(record)),
         "warnings": _format_warnings(record),
         "stacks": _format_stacks(record),
         "licence": licence.replace("--", "- -"),  # it is in an HTML comment
         "settings": json.dumps(settings).replace("<", "\\u003c"),
-        "volumes": "\n".join(_embed("volume", file, name) for name, file in files.items()),
+        "volumes": "\n".join(_embed("volume", file, name) for name, file in files.items()) + overlay,
         "niivue": _embed("niivue", script.encode()),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
@@ -140,6 +155,17 @@ def _describe_origin(record: Mapping[str, Any] | None) -> str:
     if isinstance(adapted, dict) and adapted.get("Used"):
         facts.append("fine-tuned on this scan")
     return ", ".join(facts)
+
+
+def _describe_added(record: Mapping[str, Any] | None) -> str:
+    """What was added to the scan, in words; nothing if it is not known."""
+    shares = (record or {}).get("Added")
+    if not isinstance(shares, dict) or not shares:
+        return ""
+    if "Unknown" in shares:
+        return f"What was added to the scan is not known: {shares['Unknown']}"
+    listing = ", ".join(f"{100 * share:.1f} % of {name}" for name, share in shares.items())
+    return f"Added to the scan: {listing} tissue."
 
 
 def _format_warnings(record: Mapping[str, Any] | None) -> str:

@@ -4,7 +4,9 @@ from .brightness import BrightnessField, estimate_slice_gains
 from .combination import combine_in_k_space
 from .fitting import FittedStack, fit_stacks, reconstruct
 from .guide import GuidingEdges
+from .half_way import find_half_way
 from .least_squares import enforce_data_consistency
+from .left_out import LeftOutStack, SeenVolume, estimate_interval, find_data
 from .operator import SplineResampling, StackOperator, compute_spline_coefficients, make_cubic_grid, sample_spline
 from .registration import Region, Registration, average_like, register_stacks
 from .rigid import RigidFit, make_rigid_matrix

@@ -4,6 +4,7 @@ from .cascade_target import StageTargetd
 from .ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .flips import RandFlipHRd
+from .insert_lesions import InsertLesionsd, Lesion
 from .labels import CheckLabelsd, SaveLabelsd
 from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled
 from .measure_consistency import MeasureDataConsistencyd
@@ -19,3 +20,5 @@ from .scan.load import LoadScand
 from .scan.save import SaveVolumed
 from .scan.scan_statistics import CheckTrainingRanged, compute_scan_statistics, widen_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
+from .segment_brain import SegmentBraind, SegmentTissuesd
+from .split_measured import SplitMeasuredd

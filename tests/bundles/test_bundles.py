@@ -305,28 +305,41 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path):
 
 @runs.of("udean_window", "guided_rdn")
 def test_pages(bundle, tiny, trained, tmp_path):
-    """With --report true a page stands beside the result, of volumes that lie where they lie in the world."""
+    """With --report true a page stands beside the result, of volumes that lie where they lie in the world.
+
+    So does what was added to the scan, which its degradation does not see. Neither stays beside a later result.
+    """
     path = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(7), runs.OBLIQUE, dtype=np.int16, axes="PSR")
-    runs.run(
-        bundle,
-        ["inference"],
-        trained,
-        output_dir=str(tmp_path / "sr"),
-        report="true",
-        **tiny.only(path),
-    )
-    page = Page(tmp_path / "sr" / f"{tiny.case('a')}_sr.html")
-    scan, sr = nib.load(path), nib.load(tmp_path / "sr" / f"{tiny.case('a')}_sr.nii.gz")
+    out, name = tmp_path / "sr", tiny.case("a")
+    runs.run(bundle, ["inference"], trained, output_dir=str(out), report="true", **tiny.only(path))
+    page = Page(out / f"{name}_sr.html")
+    scan, sr, added = nib.load(path), nib.load(out / f"{name}_sr.nii.gz"), nib.load(out / f"{name}_added.nii.gz")
     high = np.quantile(scan.get_fdata(), 0.999)
-    for name, image in {"scan": scan, "cubic": sr, "SR": sr}.items():
-        shown, image = nib.as_closest_canonical(page.volumes[name]), nib.as_closest_canonical(image)
+    for volume, image in {"scan": scan, "cubic": sr, "SR": sr}.items():
+        shown, image = nib.as_closest_canonical(page.volumes[volume]), nib.as_closest_canonical(image)
         np.testing.assert_allclose(shown.affine, image.affine, atol=1e-4)
         difference = np.abs(shown.get_fdata() - image.get_fdata().clip(0, high))
-        assert difference.max() <= high / 500 if name != "cubic" else difference.mean() < 0.05 * high, name
+        assert difference.max() <= high / 500 if volume != "cubic" else difference.mean() < 0.05 * high, volume
     assert page.title == path.name
-    told = json.loads((tmp_path / "sr" / f"{tiny.case('a')}_sr.json").read_text())["SuperResolution"]
+    told = json.loads((out / f"{name}_sr.json").read_text())["SuperResolution"]
     assert f"made by {told['Bundle']} " in page.text and told["Weights"]["FileSha256"][:12] in page.text
     assert page.text.count("<li>") == len(told["Warnings"])
+    np.testing.assert_allclose(added.affine, sr.affine, atol=1e-6)
+    detail = added.get_fdata()
+    most = page.settings["added"]["window"][1]
+    np.testing.assert_allclose(page.overlay.get_fdata(), detail.clip(-most, most), atol=most / 250)
+    assert detail.min() < 0 < detail.max() and [*told["Added"]] == ["dark", "middle", "bright"]
+    operator = runs.content(bundle, "degradation", "inference")
+    seen, whole = (
+        operator(torch.from_numpy(nib.as_closest_canonical(image).get_fdata().copy())).norm() for image in (added, sr)
+    )
+    assert seen < 0.02 * whole
+    runs.run(bundle, ["inference"], trained, output_dir=str(out), **tiny.only(path))
+    assert runs.written(out) == [f"{name}_sr.nii.gz"] and not (out / f"{name}_sr.html").exists()
+    runs.run(bundle, ["inference"], trained, output_dir=str(out), report="true", spacing=0.9, **tiny.only(path))
+    told = json.loads((out / f"{name}_sr.json").read_text())["SuperResolution"]
+    assert "--spacing" in told["Added"]["Unknown"] and told["Added"]["Unknown"] in Page(out / f"{name}_sr.html").text
+    assert not (out / f"{name}_added.nii.gz").exists()
 
 
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name, tiny in runs.TINY.items() if tiny.like]

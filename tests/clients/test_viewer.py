@@ -41,9 +41,10 @@ def page_file(tmp_path_factory) -> Path:
     }
     for name, axes in STORED.items():
         images[name] = nib.load(runs.save(folder / f"{name}.nii", hr, runs.OBLIQUE, axes=axes))
-    write_viewer(
-        folder / "look.html", images, "a head", truth="HR", position=AT, record={"Bundle": EVIL, "Warnings": [EVIL]}
-    )
+    added = 50 * np.sign(np.arange(hr.shape[0]) - hr.shape[0] / 2 + 0.5)[:, None, None] * np.ones(hr.shape)
+    overlay = nib.Nifti1Image(added, runs.OBLIQUE)  # adds on the right, removes on the left
+    record = {"Bundle": EVIL, "Warnings": [EVIL]}
+    write_viewer(folder / "look.html", images, "a head", truth="HR", position=AT, record=record, added=overlay)
     return folder / "look.html"
 
 
@@ -143,6 +144,19 @@ def test_all_volumes_are_in_one_place(page):
                 shift = phase_cross_correlation(pictures["HR"], pictures[name], upsample_factor=10)[0]
                 # An HR voxel is several pixels.
                 assert np.abs(shift).max() <= 1, (plane, zoomed, name, shift)
+
+
+def test_what_was_added(page):
+    """It lies over the result when it is asked for, warm where it adds; the patient's right is on the left."""
+    show(page, "axial")
+    assert colourful(drawn(page, "permuted")) == 0
+    page.check("#added")
+    picture = drawn(page, "permuted")
+    left, right = np.array_split(picture[..., 0] - picture[..., 2], 2, axis=1)
+    middle = slice(len(left) // 3, -len(left) // 3)
+    assert left[middle].mean() > 0.1 and right[middle].mean() < -0.1 and colourful(drawn(page, "cubic")) == 0
+    page.uncheck("#added")
+    assert colourful(drawn(page, "permuted")) == 0
 
 
 def test_window(page):

@@ -24,6 +24,7 @@ from common.degradations import (
     PartialFourier,
     RandomDegradation,
     RicianNoise,
+    TurnedDegradation,
 )
 from common.physics.blur_kernels import make_bicubic_kernel, make_gaussian_kernel, make_zero_filling_kernel
 from tests.refused import refused
@@ -44,6 +45,7 @@ OPERATORS = [
         [GaussianProfile((1, 1, 2)), KSpaceTruncation((3, 2, 1)), EllipticalKSpace(), PartialFourier(0.75, 1)]
     ),
     ComposeDegradations([BlockAverage((2, 1, 3)), BlockAverage((2, 2, 2))]),
+    TurnedDegradation(KSpaceTruncation((2, 4, 3)), (2, 0, 1), (True, False, True)),
 ]
 every_operator = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: type(operator).__name__)
 

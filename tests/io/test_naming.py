@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.io.naming import make_result_path
+from common.io.naming import make_result_path, rename_result
 from tests.refused import refused
 
 
@@ -27,3 +27,11 @@ def test_a_name_that_file_systems_refuse_is_refused_first():
         refused(
             lambda name=letter * (most + 1): make_result_path("out", name), ValueError, "at most 249", "rename the scan"
         )
+
+
+def test_another_volume_about_a_result_is_named_as_if_it_were_made_alike():
+    for name in ("sub-1_desc-xsr_T1w", "sub-1_res-sr_T1w", "a_sr"):
+        for bids in (False, *([True] if name.startswith("sub") else [])):
+            path = make_result_path("out", name, bids=bids)
+            assert rename_result(path, "added") == make_result_path("out", name, "added", bids)
+    refused(lambda: rename_result(make_result_path("out", "a" * 239), "added"), ValueError, "252 bytes")

@@ -50,6 +50,25 @@ def test_the_page(tmp_path):
     assert len(re.findall(r"export\{[\w$]+ as Niivue\}", page.niivue)) == 1
 
 
+def test_what_was_added_lies_over_the_result(tmp_path):
+    """Signed, in the units of the scan; its few strongest voxels have one colour."""
+    rng = np.random.default_rng(0)
+    images = {name: nib.Nifti1Image(rng.random((12, 10, 8)), SHEARED) for name in ("scan", "SR", "HR")}
+    added = rng.standard_normal((12, 10, 8)).astype(np.float32)
+    image = nib.Nifti1Image(added, SHEARED)
+    record = {"Added": {"dark": 0.031, "bright": 0.012}}
+    write_viewer(tmp_path / "page.html", images, "", truth="HR", record=record, added=image)
+    page = Page(tmp_path / "page.html")
+    (least, largest), step = page.settings["added"]["window"], 0.51 * page.settings["added"]["window"][1] / 127
+    assert page.settings["added"]["on"] == "SR" and 0 < least < largest < np.abs(added).max()
+    np.testing.assert_allclose(page.overlay.get_fdata(), added.clip(-largest, largest), atol=step)
+    np.testing.assert_allclose(page.overlay.affine, SHEARED, atol=1e-5)
+    assert "3.1 % of dark, 1.2 % of bright" in page.text and list(page.volumes) == list(images)
+    write_viewer(tmp_path / "page.html", images, "", record={"Added": {"Unknown": "no <reason>"}})
+    page = Page(tmp_path / "page.html")
+    assert page.overlay is None and "not known: no &lt;reason&gt;" in page.text and "added" not in page.settings
+
+
 MADE = {"Bundle": "udean", "BundleVersion": "0.6.0", "Weights": {"File": "m.pt", "FileSha256": "0123456789abcdef"}}
 
 

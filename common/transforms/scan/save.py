@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ...io.files import write_atomically
@@ -58,16 +59,25 @@ class SaveVolumed(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            volume = d[key]
-            source = Path(str(volume.meta["filename_or_obj"]))
-            array = torch.as_tensor(volume)[0].numpy()
-            image = make_image(array, np.asarray(volume.affine, dtype=np.float64), open_image_or_none(source))
-            if not self.window:
-                image.header["cal_min"] = image.header["cal_max"] = 0
-            image.header["descrip"] = self.description.encode("ascii", "replace")[:80]
+            source = Path(str(d[key].meta["filename_or_obj"]))
             name = d.get("name") or make_case_stem(source, d.get("subject"))
             path = make_result_path(self.output_dir, name, self.postfix, self.bids)
-            with write_atomically(path) as temporary:
-                nib.save(image, temporary)
+            save_volume(d[key], path, self.description, self.window)
             d["saved_to"] = str(path)
         return d
+
+
+def save_volume(volume: MetaTensor, path: Path, description: str, window: bool) -> None:
+    """Write a volume as NIfTI.
+
+    Args:
+        volume: ``(1, X, Y, Z)``, with an affine and ``filename_or_obj``.
+        path, description, window: as for :class:`SaveVolumed`.
+    """
+    source = open_image_or_none(str(volume.meta["filename_or_obj"]))
+    image = make_image(torch.as_tensor(volume)[0].numpy(), np.asarray(volume.affine, dtype=np.float64), source)
+    if not window:
+        image.header["cal_min"] = image.header["cal_max"] = 0
+    image.header["descrip"] = description.encode("ascii", "replace")[:80]
+    with write_atomically(path) as temporary:
+        nib.save(image, temporary)

@@ -182,8 +182,7 @@ class RestoreVolumed(MapTransform):
         reference: key of the prepared input volume.
         degradation: from the result to the input, for the result's affine; None if the volume has its own affine, in
             the axis order of the prepared input.
-        deviations: whether the volumes are standard deviations; they are only scaled, clipped at 0 and stored as
-            float32.
+        deviations: whether the volumes are deviations of a result; they are only scaled, and stored as float32.
 
     Raises:
         ValueError: when a result is not finite, or constant where the scan is not; the message names the scan's file.
@@ -212,7 +211,7 @@ class RestoreVolumed(MapTransform):
         floor = scan.min().item() * scale + low
         constant = self.deviations or bool(scan.min() == scan.max())
         if self.deviations:
-            low = floor = 0.0
+            low, floor = 0.0, -np.inf
         for key in self.key_iterator(d):
             affine = d[key].affine if self.degradation is None else self.degradation.compute_hr_affine(source.affine)
             values = torch.as_tensor(d[key]).detach().cpu().float() * scale

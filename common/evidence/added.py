@@ -1,0 +1,102 @@
+"""What a result added to its scan, and how much of it is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from ..io.naming import make_case_stem
+from ..metrics import find_agreeing_frequencies, measure_added_share, split_measured
+from ..metrics.fourier_ring import map_patches
+from ..reports.added import draw_added
+from ..runtime.progress import begin_part
+from .judgement import Judgement, Part, Rows
+from .person import Person
+from .volume import Volume
+
+_ALL = "all"  # tissue
+
+
+def judge_added(person: Person) -> Judgement:
+    """Split results, the scan's interpolation and HR into what the scan has measured and what was added.
+
+    Raises:
+        ValueError: when the scan's degradation cannot be split off.
+    """
+    volumes = [*person.results, person.cubic, *([person.hr] if person.hr else [])]
+    stacked = torch.from_numpy(np.stack([volume.voxels for volume in volumes]))
+    added = split_measured(stacked, person.degradation)[1].numpy()
+    regions = {name: mask for name, mask in person.regions.items() if name != "air"}
+    tissue = np.logical_or.reduce(list(regions.values()))
+    regions = {_ALL: tissue, **regions}
+    factors = person.degradation.factors
+    normal, nyquist = int(np.argmin(factors)), 0.5 / max(factors)
+    missing = None if person.hr is None else added[-1]
+    judgement = Judgement([])
+    for number, (volume, own) in enumerate(zip(volumes, added, strict=True)):
+        rows: Rows = [
+            {"result": "HR" if volume is person.hr else volume.name, "region": name, "added": 100 * share}
+            for name, share in measure_added_share(person.cubic.voxels, own, regions).items()
+        ]
+        judgement.rows += rows
+        is_result = number < len(person.results)
+        if person.hr is not None and missing is not None and volume is not person.hr:
+            for row in rows:
+                row |= _compare(own[regions[row["region"]]], missing[regions[row["region"]]])
+            with begin_part(number, len(volumes)):
+                frequencies, corners = find_agreeing_frequencies(volume.voxels, person.hr.voxels, tissue, normal)
+            flagged = frequencies < nyquist
+            if len(frequencies):
+                rows[0] |= {"contradicts": 100 * flagged.mean(), "agrees_to": float(np.median(frequencies)) / nyquist}
+            if is_result:
+                flags = map_patches(flagged, corners, volume.voxels.shape, normal)
+                judgement.volumes[f"{_name_file(person, number)}_contradicts"] = _make_image(flags, volume)
+        if is_result:
+            name = f"{_name_file(person, number)}_added"
+            judgement.volumes[name] = _make_image(own, volume)
+            shown = {Path(volume.name).name: (volume.voxels, own)}
+            if person.hr is not None and missing is not None:
+                shown["HR"] = person.hr.voxels, missing
+            judgement.pictures[name] = draw_added(shown, volume.affine)
+    return judgement
+
+
+def _compare(added: np.ndarray, missing: np.ndarray) -> dict[str, float]:
+    """How much of what was added is right, against what is missing, voxels (N,)."""
+    added, missing = added.astype(np.float64), missing.astype(np.float64)
+    if not (added.any() and missing.any()):
+        return {}
+    restored = 1 - np.square(missing - added).sum() / np.square(missing).sum()
+    return {"correlation": float(np.corrcoef(added, missing)[0, 1]), "restored": 100 * float(restored)}
+
+
+def _make_image(voxels: np.ndarray, volume: Volume) -> nib.Nifti1Image:
+    return nib.Nifti1Image(voxels.astype(np.float32), volume.affine)
+
+
+def _name_file(person: Person, number: int) -> str:
+    """A name of its own for each result of each person."""
+    stems = [make_case_stem(result.name, person.name) for result in person.results]
+    several = stems.count(stems[number]) > 1
+    return f"{stems[number]}_{number + 1}" if several else stems[number]
+
+
+ADDED = Part(
+    name="added",
+    question="What was added to the scan, and how much of it is right?",
+    columns={
+        "region": "tissue, by brightness or of the anatomy",
+        "added": "root mean square of what the scan has not measured, in % of the scan's mean brightness there; of HR: "
+        "what is missing in the scan",
+        "correlation": "of what was added with what is missing: 1 is right, 0 is unrelated",
+        "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",
+        "contradicts": "share of patches, in %, whose Fourier ring correlation with HR falls below 0.5 within the "
+        "frequencies of the scan",
+        "agrees_to": "median frequency up to which patches agree with HR, in multiples of the scan's highest",
+    },
+    is_asked=lambda person: person.scan is not None,
+    judge=judge_added,
+)

@@ -1,0 +1,173 @@
+"""A stack that was left out: each result is seen through its slices."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.orientations import io_orientation
+
+from ..io.files import parse_slice_thickness
+from ..reports.differences import draw_differences
+from ..reports.planes import to_ras
+from ..runtime.progress import begin_part
+from ..stacks import LeftOutStack, Stack, estimate_interval, find_data
+from ..stacks.left_out import Prediction
+from .judgement import Judgement, Part, Rows
+from .person import Person
+from .volume import Volume
+
+_FEWEST = 100  # voxels that a comparison needs
+_BELIEVED = (0.5, 2.0)  # range of the thickness of slices in their distances
+_WHERE = (1 / 3, 2 / 3)  # of the slices with much to compare, those that are drawn
+
+
+def judge_left_out(person: Person) -> Judgement:
+    """See each result through the slices of the stack that was left out, and compare.
+
+    Raises:
+        ValueError: when a result does not fit the stack, all have nothing in common with it, or the region is empty.
+    """
+    assert person.left_out is not None
+    cut = cut_to_data(person.left_out)
+    region = None
+    if person.region is not None:
+        region = torch.from_numpy(person.sample_mask(person.region, cut, "--region") > 0)
+    stack = LeftOutStack(make_stack(cut, read_thickness(cut)), region)
+    seen = []
+    for i, result in enumerate(person.results):
+        with begin_part(i, len(person.results)):
+            seen.append(stack.see(make_stack(cut_to_data(result))))
+        if (reason := seen[-1].registration.reason) is not None:
+            raise ValueError(
+                f"judge: --left_out {person.left_out.name} does not fit {result.name}: {reason}. Name a stack of one "
+                "exam and contrast with it."
+            )
+    predictions, common = stack.compare(seen)
+    if (count := int(common.sum())) < _FEWEST:
+        raise ValueError(
+            f"judge: --left_out {person.left_out.name}: {count} of its voxels lie in all results, expected at least "
+            f"{_FEWEST}; name results that cover it, or another --region."
+        )
+    best = max(predictions, key=lambda each: float(np.nanmean(each.slices)) if _has_slices(each) else each.correlation)
+    rows: Rows = []
+    for result, view, each in zip(person.results, seen, predictions, strict=True):
+        behind, low, high = estimate_interval(best.slices - each.slices)
+        verdict = "best" if each is best else "worse" if low > 0 else "as good"
+        spread = {} if each is best else {"behind": behind, "behind_low": low, "behind_high": high}
+        rows.append(
+            {
+                "result": result.name,
+                "correlation": each.correlation,
+                "psnr": each.psnr,
+                "slice_correlation": float(np.nanmean(each.slices)) if _has_slices(each) else None,
+                **spread,
+                "verdict": verdict if len(predictions) > 1 else None,
+                "slices": int((~np.isnan(each.slices)).sum()),
+                "share": count / int(stack.counted.sum()),
+                "shift": view.shift,
+                "turn": view.turn,
+            }
+        )
+    scores = [f"correlation {each.correlation:.3f}" for each in predictions]
+    names = ["/".join(Path(result.name).parts[-2:]) for result in person.results]
+    titles = [f"{name}, {score}" for name, score in zip(names, scores, strict=True)]
+    figure = _draw(person.left_out.name, stack.stack, titles, predictions, common)
+    return Judgement(rows, {f"{person.name}_left_out": figure})
+
+
+def cut_to_data(volume: Volume) -> Volume:
+    """A volume without its borders of exactly 0, slices along the last axis: that with the largest spacing."""
+    across = int(np.argmax(volume.spacing))
+    order = [axis for axis in range(3) if axis != across] + [across]
+    voxels, affine = volume.voxels.transpose(order), volume.affine[:, [*order, 3]].copy()
+    there = np.argwhere(find_data(voxels))
+    first, last = there.min(axis=0), there.max(axis=0) + 1
+    affine[:3, 3] += affine[:3, :3] @ first
+    box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    return replace(volume, voxels=np.ascontiguousarray(voxels[box]), affine=affine)
+
+
+def make_stack(volume: Volume, thickness: float = 1.0) -> Stack:
+    """A volume as a stack, measured where it has data; ``thickness`` is in distances of its slices."""
+    there = torch.from_numpy(find_data(volume.voxels))
+    return Stack(torch.from_numpy(volume.voxels), volume.affine, thickness, volume.name, there)
+
+
+def read_thickness(volume: Volume) -> float:
+    """The thickness of slices along the last axis in distances of their centres: by SliceThickness, else 1."""
+    mm = parse_slice_thickness(volume.metadata.get("SliceThickness"))
+    thickness = 1.0 if mm is None else mm / float(volume.spacing[2])
+    if _BELIEVED[0] <= thickness <= _BELIEVED[1]:
+        return thickness
+    warnings.warn(
+        f"{volume.name}: SliceThickness is {mm:g} mm, and slices lie {volume.spacing[2]:.3g} mm apart; it is ignored.",
+        stacklevel=2,
+    )
+    return 1.0
+
+
+def _has_slices(prediction: Prediction) -> bool:
+    return bool((~np.isnan(prediction.slices)).any())
+
+
+def _draw(name: str, stack: Stack, titles: list[str], predictions: list[Prediction], common: torch.Tensor) -> Any:
+    """The stack beside each prediction, and the differences, in two slices."""
+
+    def turn(voxels: torch.Tensor) -> np.ndarray:
+        return to_ras(voxels.cpu().numpy().astype(np.float32), stack.affine)[0]
+
+    truth, there = turn(stack.voxels), turn(common) > 0
+    orientation = io_orientation(stack.affine)[:, 0].astype(int)
+    normal, spacing = int(orientation[2]), stack.spacing[np.argsort(orientation)]
+    counts = there.sum(axis=tuple(axis for axis in range(3) if axis != normal))
+    full = np.flatnonzero(counts >= counts.max() / 2)
+    chosen = [int(full[int(share * (len(full) - 1))]) for share in _WHERE]
+    box = [
+        slice(int(a), int(b) + 1) for a, b in zip(*(f(np.argwhere(there), 0) for f in (np.min, np.max)), strict=True)
+    ]
+
+    def cut(volume: np.ndarray, index: int) -> np.ndarray:
+        place: list[Any] = list(box)
+        place[normal] = index
+        return volume[tuple(place)]
+
+    rows = {}
+    for title, each in zip(titles, predictions, strict=True):
+        shown = turn(each.voxels)
+        rows[title] = [
+            panel
+            for index in chosen
+            for panel in (
+                (cut(truth, index), False),
+                (cut(shown, index), False),
+                (cut((shown - truth) * there, index), True),
+            )
+        ]
+    columns = [text for index in chosen for text in (f"left out, slice {index}", "predicted", "predicted - left out")]
+    return draw_differences(name, columns, rows, spacing.tolist(), normal)
+
+
+LEFT_OUT = Part(
+    "left_out",
+    "How well does each result predict a stack that no result knows?",
+    {
+        "correlation": "of the stack with what its slices see of the result, where all results have data",
+        "psnr": "dB; the peak is the 99.9th percentile of the stack",
+        "slice_correlation": "mean of the correlations within each slice",
+        "behind": "mean over slices by which slice_correlation is below that of the best result",
+        "behind_low": "lower end of its 95 % interval over the slices of this one person, not over people",
+        "behind_high": "upper end of its 95 % interval",
+        "verdict": "worse: the interval is above 0; as good: the slices do not tell it from the best",
+        "slices": "slices with at least 100 voxels that all results cover",
+        "share": "of the stack, or of the region, that was compared",
+        "shift": "mm that the stack's middle moved onto the result",
+        "turn": "degrees that it turned",
+    },
+    lambda person: person.left_out is not None,
+    judge_left_out,
+)

@@ -1,0 +1,75 @@
+"""Degrade HR volumes of several people, super-resolve them, and write the table that ``judge --cases`` reads.
+
+    python -m tests.benchmarks.evidence --hr A.nii.gz,B.nii.gz --scale 2,2,2 --output_dir O
+    python -m common judge --cases O/cases.csv --anatomy --output_dir O/judged
+
+Factors along all axes truncate k-space; a factor along the last axis alone is a Gaussian slice profile. HR is cropped
+to its foreground, with its axes as R, A and S. Noise is Rician, ``--noise`` of the 99.9th percentile. Each file is one
+person. Results that are there are used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from common.commands.super_resolve import super_resolve
+from common.degradations import Degradation, GaussianProfile, KSpaceTruncation
+from common.io.images import open_image
+from common.io.naming import make_case_stem
+
+_MARGIN = 8  # voxels of air around the foreground
+_FOREGROUND = 0.05  # of the 99.9th percentile
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hr", required=True, help="files, with commas between")
+    parser.add_argument("--scale", required=True, help="2,2,2 or 1,1,4")
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--noise", type=float, default=0.01)
+    arguments = parser.parse_args()
+    factors = [int(factor) for factor in arguments.scale.split(",")]
+    output_dir = Path(arguments.output_dir)
+    for folder in ("hr", "scans"):
+        (output_dir / folder).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, file in enumerate(arguments.hr.split(",")):
+        name = make_case_stem(file)
+        hr, scan = (output_dir / folder / f"{name}.nii.gz" for folder in ("hr", "scans"))
+        if not scan.exists():
+            write_pair(file, factors, arguments.noise, number, hr, scan)
+        rows.append([name, f"results/{name}_sr.nii.gz", f"scans/{name}.nii.gz", f"hr/{name}.nii.gz"])
+    options = {"output_dir": str(output_dir / "results"), "skip_existing": True, "scale": factors}
+    super_resolve(str(output_dir / "scans"), **options)
+    with (output_dir / "cases.csv").open("w", newline="") as table:
+        csv.writer(table).writerows([["person", "results", "scan", "hr"], *rows])
+
+
+def write_pair(file: str, factors: list[int], noise: float, seed: int, hr: Path, scan: Path) -> None:
+    """Write HR, cropped, and its degraded scan."""
+    image = nib.as_closest_canonical(nib.squeeze_image(open_image(file)))
+    voxels = np.asarray(image.dataobj, dtype=np.float32)
+    top = float(np.quantile(voxels, 0.999))
+    found = np.argwhere(voxels > _FOREGROUND * top)
+    first = np.maximum(found.min(0) - _MARGIN, 0)
+    size = np.minimum(found.max(0) + 1 + _MARGIN, voxels.shape) - first
+    size -= size % factors
+    part = tuple(slice(low, low + n) for low, n in zip(first, size, strict=True))
+    cropped_voxels = np.ascontiguousarray(voxels[part])
+    cropped = nib.Nifti1Image(cropped_voxels, image.affine @ nib.affines.from_matvec(np.eye(3), first))
+    degradation: Degradation = KSpaceTruncation(factors) if min(factors) > 1 else GaussianProfile(factors)
+    lr = degradation(torch.from_numpy(cropped_voxels))
+    real, imaginary = noise * top * torch.randn(2, *lr.shape, generator=torch.Generator().manual_seed(seed))
+    nib.save(cropped, hr)
+    magnitude = torch.sqrt((lr + real).square() + imaginary.square()).numpy()
+    nib.save(nib.Nifti1Image(magnitude, degradation.compute_lr_affine(cropped.affine)), scan)
+
+
+if __name__ == "__main__":
+    main()

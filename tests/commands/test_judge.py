@@ -1,0 +1,96 @@
+"""``python -m common judge``: what it refuses, several persons, and that nothing partial is left."""
+
+import csv
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from common.__main__ import main
+from common.commands.judge import judge
+from common.degradations import KSpaceTruncation
+from common.errors import RunsFailedError
+
+from ..bundles.runs import OBLIQUE, degrade, save
+from ..refused import refused
+
+SHAPE = (48, 44, 40)
+
+
+def make_head(seed: int) -> np.ndarray:
+    """An ellipsoid with a texture of its own."""
+    texture = gaussian_filter(np.random.default_rng(seed).standard_normal(SHAPE), 1.5)
+    inside = sum(x**2 for x in np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")) < 2
+    return (inside * (400 + 400 * texture / texture.std()).clip(0)).astype(np.float32)
+
+
+def write_person(folder, seed: int) -> dict[str, str]:
+    """HR, its truncated scan, and HR as a result."""
+    folder.mkdir()
+    hr = make_head(seed)
+    return {
+        "hr": str(save(folder / "hr.nii.gz", hr, OBLIQUE)),
+        "scan": str(save(folder / "scan.nii.gz", *degrade(hr, OBLIQUE, KSpaceTruncation((2, 2, 2))))),
+        "result": str(save(folder / "scan_sr.nii.gz", hr, OBLIQUE)),
+    }
+
+
+@pytest.fixture
+def persons(tmp_path):
+    return [write_person(tmp_path / name, seed) for seed, name in enumerate("ab")]
+
+
+def test_files_that_do_not_belong_together_are_refused_by_name(persons, tmp_path):
+    (own, other), out = persons, str(tmp_path / "out")
+    image = nib.load(own["hr"])
+    shifted = str(save(tmp_path / "shifted.nii.gz", np.asarray(image.dataobj), OBLIQUE + np.eye(4, k=3)))
+    empty = str(save(tmp_path / "empty.nii.gz", np.zeros(SHAPE), OBLIQUE))
+    for given, words in (
+        ({"scan": other["scan"]}, ("--scan", other["scan"], own["result"], "correlation")),
+        ({"hr": other["hr"]}, ("--hr", other["hr"], "correlation")),
+        ({"hr": shifted}, ("--hr", shifted, "grid")),
+        ({"scan": shifted}, ("--scan", shifted, "does not lie on")),
+        ({"hr": empty}, ("--hr", empty, "empty")),
+        ({}, ("--scan", "--hr")),
+    ):
+        refused(lambda given=given: judge(own["result"], output_dir=out, **given), ValueError, *words)
+    refused(lambda: judge(own["result"], hr="nothing.nii.gz", output_dir=out), FileNotFoundError, "--hr nothing.nii.gz")
+    refused(lambda: judge(hr=own["hr"], output_dir=out), ValueError, "no result")
+    refused(lambda: judge(own["result"], hr=own["hr"], output_dir=str(tmp_path)), FileExistsError, "--overwrite")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_result_of_another_scan_is_refused_by_its_json(persons, tmp_path):
+    own, _ = persons
+    copy = str(
+        save(tmp_path / "copy.nii.gz", 2 * np.asarray(nib.load(own["scan"]).dataobj), nib.load(own["scan"]).affine)
+    )
+    (tmp_path / "a" / "scan_sr.json").write_text(
+        '{"SuperResolution": {"Inputs": [{"File": "first.nii.gz", "Sha256": "0"}]}}'
+    )
+    refused(lambda: judge(own["result"], scan=copy), ValueError, "first.nii.gz", copy)
+
+
+def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, capsys):
+    table = tmp_path / "cases.csv"
+    table.write_text(
+        "person,results,scan,hr\nfirst,a/scan_sr.nii.gz,a/scan.nii.gz,a/hr.nii.gz\n"
+        "wrong,a/scan_sr.nii.gz,b/scan.nii.gz,\nsecond,b/scan_sr.nii.gz;b/hr.nii.gz,b/scan.nii.gz,\n"
+    )
+    out = tmp_path / "out"
+    with pytest.raises(RunsFailedError, match=r"1 of 3 persons failed.*\n.*wrong.*scan\.nii\.gz"):
+        judge(cases=str(table), output_dir=str(out), report=True)
+    with (out / "scores.csv").open(newline="") as file:
+        assert {row["person"] for row in csv.DictReader(file)} == {"first"}
+    with (out / "added.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["person"], row["result"]) for row in rows} >= {("first", "scan_sr.nii.gz"), ("second", "hr.nii.gz")}
+    assert not [path for path in out.iterdir() if "wrong" in path.name or path.name.startswith(".")]
+    page = (out / "judge.html").read_text()
+    assert "first" in page and "data:image/png" in page and "http" not in page
+    table.write_text("person,results,scam\na,b,c\n")
+    refused(lambda: judge(cases=str(table), output_dir=str(tmp_path / "o")), ValueError, str(table), "scam")
+    with pytest.raises(SystemExit) as ended:
+        main(["judge", "--cases", str(table), "--output_dir", str(tmp_path / "o")])
+    assert ended.value.code not in (0, None) and not (tmp_path / "o").exists()
