@@ -58,7 +58,7 @@ def summarise_intervals(rows: Sequence[Mapping[str, Any]]) -> Rows:
     lines = []
     for region in dict.fromkeys(row["region"] for row in rows):
         own = [row for row in rows if row["region"] == region]
-        means = {key: float(np.nanmean([row[key] for row in own])) for key in ("coverage", "rank", "gain")}
+        means = {key: float(np.mean([row[key] for row in own])) for key in ("coverage", "rank", "gain")}
         lines.append({"person": "all", "result": f"{len(own)} results", "region": region, **means})
     return lines
 

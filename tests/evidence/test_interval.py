@@ -80,4 +80,5 @@ def test_refused(tmp_path):
     overlay.write_text(OVERLAY)
     cases = write_cases(tmp_path / "cases.csv", [[person[0], person[1], person[3]]], ("person", "results", "hr"))
     refused(lambda: judge(cases=cases, calibrate=str(overlay)), ValueError, "--calibrate", "p0", "scan")
+    refused(lambda: judge(person[1], interval=person[3]), ValueError, "--interval", person[3], "--hr")
     assert overlay.read_text() == OVERLAY and not (tmp_path / "judged").exists()
