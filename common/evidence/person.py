@@ -83,12 +83,14 @@ class Person:
 
         Raises:
             ValueError: a result was not made of the scan, or does not lie on it; HR or an interval lies on another
-                grid; HR shows another person; or a challenge is not known or has no HR.
+                grid; HR shows another person; a challenge is not known; or a challenge or an interval has no HR.
         """
         if self.score is not None and self.score not in CHALLENGES:
             raise ValueError(f"judge: --score {self.score} is not known; expected {' or '.join(CHALLENGES)}.")
         if self.score is not None and self.hr is None:
             raise ValueError(f"judge: --score {self.score} compares with HR; give --hr FILE with it.")
+        if self.interval is not None and self.hr is None:
+            raise ValueError(f"judge: --interval {self.interval.name} is compared with errors; give --hr FILE with it.")
         if self.scan is not None:
             for result in self.results:
                 _check_origin(self.scan, result)

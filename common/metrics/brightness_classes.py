@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from skimage.filters import threshold_multiotsu
 
-_NAMES = ("air", "dark", "middle", "bright")
+REGIONS = ("air", "dark", "middle", "bright")
 _BINS = 256
 
 
@@ -27,8 +27,8 @@ def divide_by_brightness(voxels: np.ndarray) -> dict[str, np.ndarray]:
     """
     top = float(np.quantile(voxels, 0.999))
     clipped = voxels.clip(min(float(voxels.min()), 0.0), top)
-    if len(np.unique(clipped)) < len(_NAMES):
+    if len(np.unique(clipped)) < len(REGIONS):
         raise ValueError("a volume of fewer than four different values has no air and three classes of tissue.")
-    thresholds = threshold_multiotsu(clipped, len(_NAMES), _BINS)
+    thresholds = threshold_multiotsu(clipped, len(REGIONS), _BINS)
     classes = np.digitize(voxels, thresholds)
-    return {name: classes == i for i, name in enumerate(_NAMES)}
+    return {name: classes == i for i, name in enumerate(REGIONS)}

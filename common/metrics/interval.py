@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
 from ..physics.noise import estimate_noise_in_tissue
-from .brightness_classes import divide_by_brightness
+from .brightness_classes import REGIONS, divide_by_brightness
 
 _FINE, _WINDOW = 1.0, 2.0  # voxels, of Gaussians: detail is what the first removes, its power is a mean in the second
 _FINER = 1.01  # voxels per voxel of the scan; along an axis with fewer, nothing was made finer
@@ -64,10 +64,9 @@ class Interval:
             ValueError: when it is not what :meth:`describe` gives.
         """
         try:
-            found = cls(float(value["level"]), {k: float(v) for k, v in value["factors"].items()}, int(value["people"]))
-        except (TypeError, KeyError, AttributeError, ValueError):
+            return cls(float(value["level"]), {k: float(value["factors"][k]) for k in REGIONS}, int(value["people"]))
+        except (TypeError, KeyError, ValueError):
             raise ValueError(f"interval is {value!r}, expected what --calibrate of judge writes.") from None
-        return found
 
     def describe(self) -> dict[str, Any]:
         """What an overlay holds."""
@@ -115,7 +114,7 @@ def calibrate_interval(people: Iterable[Mapping[str, np.ndarray]], level: float 
             if len(values):
                 scores.setdefault(name, []).append(values)
     factors = {}
-    for name in ("air", "dark", "middle", "bright"):
+    for name in REGIONS:
         if name not in scores:
             raise ValueError(f"no person has voxels of the region {name}; calibrate on volumes that have them.")
         pooled = np.concatenate(scores[name])

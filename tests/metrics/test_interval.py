@@ -42,7 +42,7 @@ def test_a_person_counts_as_one():
     assert set(found.factors.values()) == {9.0} and Interval.read(found.describe()) == found
     with pytest.raises(ValueError, match="bright"):
         calibrate_interval([{name: np.ones(1 if name != "bright" else 0) for name in REGIONS}])
-    for wrong in (3, {"level": 0.9}, [0.9, 1]):
+    for wrong in (3, {"level": 0.9}, [0.9, 1], {"level": 0.9, "factors": {"air": 1}, "people": 3}):
         refused(lambda wrong=wrong: Interval.read(wrong), ValueError, "interval", wrong, "--calibrate")
 
 
