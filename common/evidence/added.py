@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import torch
@@ -38,7 +36,7 @@ def judge_added(person: Person) -> Judgement:
     judgement = Judgement([])
     for number, (volume, own) in enumerate(zip(volumes, added, strict=True)):
         rows: Rows = [
-            {"result": "HR" if volume is person.hr else volume.name, "region": name, "added": 100 * share}
+            {"result": "HR" if volume is person.hr else volume.label, "region": name, "added": 100 * share}
             for name, share in measure_added_share(person.cubic.voxels, own, regions).items()
         ]
         judgement.rows += rows
@@ -57,7 +55,7 @@ def judge_added(person: Person) -> Judgement:
         if is_result:
             name = f"{_name_file(person, number)}_added"
             judgement.volumes[name] = _make_image(own, volume)
-            shown = {Path(volume.name).name: (volume.voxels, own)}
+            shown = {volume.label: (volume.voxels, own)}
             if person.hr is not None and missing is not None:
                 shown["HR"] = person.hr.voxels, missing
             judgement.pictures[name] = draw_added(shown, volume.affine)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,7 @@ def _judge(person: Person) -> Judgement:
     assert segmenter is not None
     cubic = person.cubic if person.scan else None
     given = {name: each for name, each in {"HR": person.hr, "scan": person.scan, "cubic": cubic}.items() if each}
-    files = [Path(result.name).name for result in person.results]
-    names = files if len({*files}) == len(files) else [result.name for result in person.results]
+    names = [result.label for result in person.results]
     given |= zip(names, person.results, strict=True)
     segmented: dict[str, tuple[Volume, Segmentation]] = {}
     for number, (name, volume) in enumerate(given.items()):
@@ -77,7 +75,7 @@ ANATOMY = Part(
         "ml": "volume in ml, by the voxels of the volume itself",
         "against": "what it is compared with: HR, or else the scan",
         "bias_ml": "volume less that of HR or of the scan, in ml: below 0, it shrank",
-        "bias_percent": "the same, in per cent of the volume in HR or in the scan",
+        "bias_percent": "the same in per cent; half a voxel of shift changes the brain by 0.3 %, a tissue by 3 %",
         "dice": "Dice's coefficient with HR, 1 for the same voxels",
         "hd95_mm": "95th percentile of the Hausdorff distance to HR, in mm",
     },

@@ -131,7 +131,7 @@ def restore_scans(scans: Sequence[Any], bundle: str | None, scale: Sequence[int]
         for case in cases:
             if case.problem is not None:
                 raise ValueError(f"judge: --insert_lesions: the degraded scan was not restored: {case.problem}")
-        return [replace(Volume.read(str(case.result), ""), name=case.choice.offer.name) for case in cases]
+        return [replace(Volume.read(str(case.result), ""), label=case.choice.offer.name) for case in cases]
 
 
 def compare_detection(
@@ -242,7 +242,7 @@ def _read_pairs(results: Sequence[Volume], hr: Volume) -> dict[str, Pair]:
                 f"{hr.name} with {hr.voxels.shape} ({reason}); restore those scans, at this --scale."
             )
     pairs = zip(results[::2], results[1::2], strict=True)
-    return {first.name: (first.voxels, second.voxels) for first, second in pairs}
+    return {first.label: (first.voxels, second.voxels) for first, second in pairs}
 
 
 INSERTED_LESIONS = Part(

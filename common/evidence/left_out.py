@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,7 @@ def judge_left_out(person: Person) -> Judgement:
         spread = {} if each is best else {"behind": behind, "behind_low": low, "behind_high": high}
         rows.append(
             {
-                "result": result.name,
+                "result": result.label,
                 "correlation": each.correlation,
                 "psnr": each.psnr,
                 "slice_correlation": float(np.nanmean(each.slices)) if _has_slices(each) else None,
@@ -74,8 +73,7 @@ def judge_left_out(person: Person) -> Judgement:
             }
         )
     scores = [f"correlation {each.correlation:.3f}" for each in predictions]
-    names = ["/".join(Path(result.name).parts[-2:]) for result in person.results]
-    titles = [f"{name}, {score}" for name, score in zip(names, scores, strict=True)]
+    titles = [f"{result.label}, {score}" for result, score in zip(person.results, scores, strict=True)]
     figure = _draw(person.left_out.name, stack.stack, titles, predictions, common)
     return Judgement(rows, {f"{person.name}_left_out": figure})
 

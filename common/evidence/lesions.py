@@ -29,12 +29,12 @@ def judge_lesions(person: Person) -> Judgement:
     """
     assert person.lesions is not None
     lesions = number_lesions(person.lesions)
-    volumes = {result.name: result for result in person.results}
+    volumes = {result.label: result for result in person.results}
     if person.scan is not None:
         volumes = {"scan": person.scan, "cubic": person.cubic} | volumes
     if person.hr is not None:
         volumes["HR"] = person.hr
-    reference = "HR" if person.hr is not None else "cubic" if person.scan is not None else person.results[0].name
+    reference = "HR" if person.hr is not None else "cubic" if person.scan is not None else person.results[0].label
     found: dict[str, dict[int, LesionMeasure]] = {}
     for n, (name, volume) in enumerate(volumes.items()):
         with begin_part(n, len(volumes)):

@@ -73,6 +73,11 @@ class Person:
     bundle: str | None = None
     noise: float = 0.02
 
+    def __post_init__(self) -> None:
+        if len({result.label for result in self.results}) < len(self.results):
+            for result in self.results:
+                result.label = result.name
+
     def check(self) -> None:
         """Check that the files belong together.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,7 +80,7 @@ def judge_repeated(person: Person) -> Judgement:
         detail = np.sqrt(np.mean([np.mean(each[mask] ** 2) for each in added]))
         rows.append(
             {
-                "result": " and ".join(each.name for each in results),
+                "result": " and ".join(each.label for each in results),
                 "region": name,
                 "ml": float(mask.sum() * abs(np.linalg.det(grid[:3, :3])) / 1000),
                 "scan_difference": scan,
@@ -117,7 +116,7 @@ def _draw(person: Person, pairs: dict[str, Pair], tissue: np.ndarray, grid: np.n
         first, second = (volume[tuple(box)] for volume in pair)
         is_signed = name == "added detail"
         rows[name] = [(first, is_signed), (second, is_signed), (second - first, True)]
-    columns = [*(Path(result.name).name for result in person.results), "second - first"]
+    columns = [*(result.label for result in person.results), "second - first"]
     return draw_differences(f"{person.name}, repeated", columns, rows, spacing, normal)
 
 

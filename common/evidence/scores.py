@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..io.naming import make_case_stem
 from ..metrics import compute_nrmse, compute_psnr, compute_ssim
 from ..metrics.challenges import CHALLENGES, Pair, measure_terms, sum_ranks, sum_terms
 from ..metrics.lpips import Lpips
@@ -18,6 +16,7 @@ from ..reports.planes import to_ras
 from ..runtime.progress import report_share
 from .judgement import Judgement, Part, Rows
 from .person import Person
+from .segmentation import find_labels
 from .volume import Volume
 
 _ALL = "all"  # in the column person of a mean
@@ -49,7 +48,7 @@ def _judge_scores(person: Person) -> Judgement:
     for number, (method, volume) in enumerate(volumes.items()):
         report_share(number / len(volumes))
         sr = ((volume.voxels - low) / (high - low)).clip(0, 1)
-        row: dict[str, Any] = {"result": Path(volume.name).name, "method": method}
+        row: dict[str, Any] = {"result": volume.label, "method": method}
         for suffix, within in (("", None), ("_masked", mask)):
             row[f"psnr{suffix}"] = compute_psnr(sr, hr, within)
             row[f"ssim{suffix}"] = compute_ssim(sr, hr, within) if min(hr.shape) >= _WINDOW else float("nan")
@@ -86,7 +85,7 @@ def _judge_challenge(person: Person) -> Judgement:
             values = measure_terms(challenge, pair)
         except ValueError as error:
             raise ValueError(f"judge: --score {person.score}: --hr {hr.name}, {volume.name}: {error}") from None
-        row: dict[str, Any] = {"result": Path(volume.name).name, "method": method, "challenge": person.score}
+        row: dict[str, Any] = {"result": volume.label, "method": method, "challenge": person.score}
         rows.append(row | values)
     _add_scores(rows)
     return Judgement(rows)
@@ -94,9 +93,8 @@ def _judge_challenge(person: Person) -> Judgement:
 
 def _read_labels(labels: str | None, volume: Volume) -> np.ndarray | None:
     """The label map of a volume, where the user names a pattern of files."""
-    if labels is None or "{name}" not in labels:
-        return None
-    return Volume.read(labels.format(name=make_case_stem(volume.name)), "--labels").voxels
+    found = None if labels is None else find_labels(labels, volume)
+    return None if found is None else found.labels
 
 
 def _add_scores(rows: Rows) -> None:

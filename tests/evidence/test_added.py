@@ -45,7 +45,7 @@ def test_the_parts_of_known_results(kind, axes, tmp_path):
     truth = save(tmp_path / "hr.nii.gz", hr, OBLIQUE, axes=axes)
     scan = save(tmp_path / "scan.nii.gz", lr, affine, axes=axes)
     rows = judge(tmp_path / "out", *files, "--scan", scan, "--hr", truth)
-    right, flat, wrong = (rows[str(file), "all"] for file in files)
+    right, flat, wrong = (rows[file.name, "all"] for file in files)
     missing = rows["HR", "all"]
     assert right["added"] == pytest.approx(missing["added"], rel=1e-3) and missing["added"] > 0.5
     assert right["correlation"] == pytest.approx(1) and right["restored"] == pytest.approx(100)
