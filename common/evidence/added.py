@@ -25,8 +25,8 @@ def judge_added(person: Person) -> Judgement:
         ValueError: when the scan's degradation cannot be split off.
     """
     volumes = [*person.results, person.cubic, *([person.hr] if person.hr else [])]
-    stacked = torch.from_numpy(np.stack([volume.voxels for volume in volumes]))
-    added = split_measured(stacked, person.degradation)[1].numpy()
+    # Each by itself: how a volume is continued beyond its borders must not depend on the others.
+    added = [split_measured(torch.from_numpy(each.voxels), person.degradation)[1].numpy() for each in volumes]
     regions = {name: mask for name, mask in person.regions.items() if name != "air"}
     tissue = np.logical_or.reduce(list(regions.values()))
     regions = {_ALL: tissue, **regions}
@@ -97,4 +97,5 @@ ADDED = Part(
     },
     is_asked=lambda person: person.scan is not None,
     judge=judge_added,
+    by=("region",),
 )

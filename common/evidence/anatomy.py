@@ -39,7 +39,7 @@ def _judge(person: Person) -> Judgement:
     rows: list[dict[str, Any]] = []
     for region in dict.fromkeys(region for _, found in segmented.values() for region in found.regions):
         masks = {name: found.get_mask(region) for name, (_, found) in segmented.items()}
-        ml = {name: float(mask.sum() * segmented[name][0].millilitres) for name, mask in masks.items()}
+        ml = {name: found.measure_size(region) * volume.millilitres for name, (volume, found) in segmented.items()}
         for name, (volume, _) in segmented.items():
             kind = "result" if name in names else name
             row: dict[str, Any] = {"result": name, "kind": kind, "region": region, "ml": ml[name]}
@@ -72,14 +72,15 @@ ANATOMY = Part(
     question="Do the brain and its tissues keep their volume and their place?",
     columns={
         "region": "the brain, with the CSF around it, or a tissue; with --labels the number of a label",
-        "ml": "volume in ml, by the voxels of the volume itself",
+        "ml": "volume in ml, by the volume's own voxels; those at a border of tissues count in part",
         "against": "what it is compared with: HR, or else the scan",
         "bias_ml": "volume less that of HR or of the scan, in ml: below 0, it shrank",
-        "bias_percent": "the same in per cent; half a voxel of shift changes the brain by 0.3 %, a tissue by 3 %",
+        "bias_percent": "the same in per cent; half a voxel of shift changed two brains by 0.3 %, a tissue by 8.5 %",
         "dice": "Dice's coefficient with HR, 1 for the same voxels",
         "hd95_mm": "95th percentile of the Hausdorff distance to HR, in mm",
     },
     is_asked=lambda person: person.segmenter is not None,
     judge=_judge,
+    by=("region",),
     draw=_draw,
 )

@@ -261,4 +261,5 @@ INSERTED_LESIONS = Part(
     lambda person: person.insert_lesions is not None,
     judge_inserted_lesions,
     lambda rows: {"inserted_lesions": draw_detectability(rows)},
+    ("diameter_mm", "contrast_percent"),
 )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..metrics import calibrate_interval, divide_by_brightness, draw_scores, measure_coverage, measure_sparsification
 from ..weights import read_overlay, write_overlay
-from .judgement import Judgement, Part, Rows
+from .judgement import Judgement, Part
 from .person import Person
 
 
@@ -51,16 +51,6 @@ def draw_intervals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         "interval_coverage": draw_coverage(coverage),
         "interval_sparsification": draw_sparsification(tissue[0]["shares"], **curves),
     }
-
-
-def summarise_intervals(rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """Means over the persons, by region; each counts as one."""
-    lines = []
-    for region in dict.fromkeys(row["region"] for row in rows):
-        own = [row for row in rows if row["region"] == region]
-        means = {key: float(np.mean([row[key] for row in own])) for key in ("coverage", "rank", "gain")}
-        lines.append({"person": "all", "result": f"{len(own)} results", "region": region, **means})
-    return lines
 
 
 def calibrate_weights(people: Iterable[Person], overlay: str) -> str:
@@ -114,5 +104,5 @@ INTERVAL = Part(
     is_asked=lambda person: person.interval is not None and person.hr is not None,
     judge=judge_interval,
     draw=draw_intervals,
-    summarise=summarise_intervals,
+    by=("region",),
 )

@@ -36,11 +36,14 @@ class Part:
     Attributes:
         name: of its table, ``<name>.csv``.
         question: in a sentence, for the page.
-        columns: what each column means, with its unit. ``person`` and ``result`` come first in every table.
+        columns: what each column means, with its unit. ``person``, ``result`` and ``method`` come first in every
+            table.
         is_asked: whether the files of a person are there for it.
         judge: answers it for a person.
         draw: pictures over all persons, from all rows; None for none.
-        summarise: lines over all persons for the end of the table, from all rows; None for none.
+        by: columns that divide a person's rows, such as ``region``; means over persons are for each value. None
+            for no means.
+        finish: adds columns to the means; None for none.
     """
 
     name: str
@@ -49,4 +52,5 @@ class Part:
     is_asked: Callable[[Person], bool]
     judge: Callable[[Person], Judgement]
     draw: Callable[[Sequence[Mapping[str, Any]]], dict[str, Figure]] | None = None
-    summarise: Callable[[Sequence[Mapping[str, Any]]], Rows] | None = None
+    by: Sequence[str] | None = ()
+    finish: Callable[[Rows], None] | None = None

@@ -116,4 +116,5 @@ LESIONS = Part(
     },
     lambda person: person.lesions is not None,
     judge_lesions,
+    by=None,
 )

@@ -16,10 +16,15 @@ from ..reports.files import align_columns, save_figure
 from ..reports.judgement import write_page
 from ..runtime.progress import begin_part
 from . import PARTS
+from .averages import average_over_persons
 from .judgement import Judgement, Part
 from .person import Person
 
-_FIRST = ("person", "result")
+_FIRST = {
+    "person": "of whom a line is; mean and SD (standard deviation) are over persons, each of whom counts once",
+    "result": "the file, or what it is compared with",
+    "method": "the same for all persons: result 1 is the first result of each",
+}
 
 
 class JudgementWriter:
@@ -55,7 +60,11 @@ class JudgementWriter:
                 found[part.name] = part.judge(person)
         for part in asked:
             judgement = found[part.name]
-            self.rows[part.name] += [{"person": person.name, **row} for row in judgement.rows]
+            methods = {volume.label: method for method, volume in person.methods.items()}
+            self.rows[part.name] += [
+                {"person": person.name, "method": methods.get(row["result"], row["result"]), **row}
+                for row in judgement.rows
+            ]
             for name, figure in judgement.pictures.items():
                 self._save(part, name, figure)
             for name, image in judgement.volumes.items():
@@ -73,7 +82,10 @@ class JudgementWriter:
             if rows := self.rows.get(part.name):
                 for name, figure in (part.draw(rows) if part.draw else {}).items():
                     self._save(part, name, figure)
-                lines = [*rows, *(part.summarise(rows) if part.summarise else ())]
+                averages = [] if part.by is None else average_over_persons(rows, part.by)
+                if part.finish is not None:
+                    part.finish(averages)
+                lines = [*rows, *averages]
                 tables.append((part.name, part.question, part.columns, lines, self.pictures[part.name]))
         write_tables(self.output_dir, tables, report)
 
@@ -104,7 +116,7 @@ def write_tables(
         with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
             csv.writer(text).writerows([columns, *lines])
         print(f"\n{question}\n{align_columns([columns, *lines])}\nWrote {file}", flush=True)
-        sections.append((question, meanings, columns, lines, pictures))
+        sections.append((question, {**_FIRST, **meanings}, columns, lines, pictures))
     if report and sections:
         write_page(output_dir / "judge.html", sections)
         print(f"Wrote {output_dir / 'judge.html'}")

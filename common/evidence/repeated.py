@@ -81,6 +81,7 @@ def judge_repeated(person: Person) -> Judgement:
         rows.append(
             {
                 "result": " and ".join(each.label for each in results),
+                "method": "results",
                 "region": name,
                 "ml": float(mask.sum() * abs(np.linalg.det(grid[:3, :3])) / 1000),
                 "scan_difference": scan,
@@ -141,4 +142,5 @@ REPEATED = Part(
     },
     lambda person: bool(person.repeated),
     judge_repeated,
+    by=("region",),
 )

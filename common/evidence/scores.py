@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,7 +17,6 @@ from .person import Person
 from .segmentation import find_labels
 from .volume import Volume
 
-_ALL = "all"  # in the column person of a mean
 _WINDOW = 11  # voxels of SSIM's window
 
 
@@ -111,39 +108,17 @@ def _add_scores(rows: Rows) -> None:
         row["rank_sum"] = ranks.get(row["method"])
 
 
-def _average(rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """The mean of each method over persons, where there are several."""
-    methods: dict[tuple[str, ...], Rows] = defaultdict(list)
-    for row in rows:
-        methods[row["method"], row.get("challenge", "")].append(dict(row))
-    averages: Rows = []
-    for (method, _), lines in methods.items():
-        numbers = [key for key, value in lines[0].items() if isinstance(value, float) and key != "rank_sum"]
-        kept = {key: lines[0][key] for key in ("method", "challenge") if key in lines[0]}
-        means = {key: float(np.mean([line[key] for line in lines if key in line])) for key in numbers}
-        average: dict[str, Any] = {"person": _ALL, "result": method, "persons": len(lines)}
-        averages.append(average | kept | means)
-    return averages if len({row["person"] for row in rows}) > 1 else []
+def _finish_means(rows: Rows) -> None:
+    """Give the means over persons their scores, for each challenge."""
+    means = [row for row in rows if row["person"].startswith("mean")]
+    for challenge in dict.fromkeys(row["challenge"] for row in means):
+        _add_scores([row for row in means if row["challenge"] == challenge])
 
-
-def _summarise_challenge(rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """The mean of each method over persons, and its score, for each challenge."""
-    averages = _average(rows)
-    for challenge in {row["challenge"]: None for row in averages}:
-        _add_scores([row for row in averages if row["challenge"] == challenge])
-    return averages
-
-
-_METHOD = {
-    "method": "cubic for the scan's interpolation, else which of the results that you named for each person",
-    "persons": "in a line of all: number of persons, of whom it has the mean",
-}
 
 SCORES = Part(
     name="scores",
     question="How close do the results come to HR?",
-    columns=_METHOD
-    | {
+    columns={
         "psnr": "peak signal-to-noise ratio of the volume in dB. For all scores, 0 (or HR's minimum below it) is "
         "scaled to 0 and HR's 99.9th percentile 1, in all volumes; the rest is cut off",
         "ssim": "structural similarity in 3-D, Gaussian window of sigma 1.5 voxels; 1 for equal volumes",
@@ -159,14 +134,12 @@ SCORES = Part(
     },
     is_asked=lambda person: person.hr is not None,
     judge=_judge_scores,
-    summarise=_average,
 )
 
 CHALLENGE = Part(
     name="challenge",
     question="What does the challenge give?",
-    columns=_METHOD
-    | {
+    columns={
         "challenge": "; ".join(f"{name}: {c.title}, as defined by {c.source}" for name, c in CHALLENGES.items()),
         "SSIM": "ulf-enc: in 3-D, windows of 7 voxels, both volumes min-max scaled and 0 beyond the mask, mean within; "
         "mrixfields: mean of the axial slices that are not constant in HR, windows of 7 pixels, HR's data range",
@@ -183,5 +156,6 @@ CHALLENGE = Part(
     },
     is_asked=lambda person: person.score is not None,
     judge=_judge_challenge,
-    summarise=_summarise_challenge,
+    by=("challenge",),
+    finish=_finish_means,
 )

@@ -31,11 +31,13 @@ class Segmentation:
         labels: ``(X, Y, Z)`` on its grid, 0 outside.
         names: of the labels.
         whole: the name of all labels together.
+        sizes: of the labels in voxels, where those at borders count in part; None to count voxels.
     """
 
     labels: np.ndarray
     names: Mapping[int, str]
     whole: str
+    sizes: Mapping[int, float] | None = None
 
     @property
     def regions(self) -> list[str]:
@@ -47,6 +49,12 @@ class Segmentation:
         if region == self.whole:
             return self.labels != 0
         return np.isin(self.labels, [number for number, name in self.names.items() if name == region])
+
+    def measure_size(self, region: str) -> float:
+        """The size of a region in voxels."""
+        if self.sizes is None or region == self.whole:
+            return float(self.get_mask(region).sum())
+        return sum(self.sizes[number] for number, name in self.names.items() if name == region)
 
 
 class Segmenter:
@@ -73,18 +81,19 @@ class Segmenter:
             if self.labels is not None:
                 self._found[id(volume)] = find_labels(self.labels, volume)
             else:
-                classes = self._reference_classes if volume is self.reference else _classify(volume)
-                labels = name_tissues(classes, order_tissues(self._reference_classes, self.reference.affine))
-                self._found[id(volume)] = Segmentation(labels, TISSUES, "brain")
+                classes, sizes = self._reference_classes if volume is self.reference else _classify(volume)
+                order = order_tissues(self._reference_classes[0], self.reference.affine)
+                own = {number: float(sizes[found - 1]) for number, found in zip(TISSUES, order, strict=True)}
+                self._found[id(volume)] = Segmentation(name_tissues(classes, order), TISSUES, "brain", own)
         return self._found[id(volume)]
 
     @cached_property
-    def _reference_classes(self) -> np.ndarray:
+    def _reference_classes(self) -> tuple[np.ndarray, np.ndarray]:
         return _classify(self.reference)
 
 
-def _classify(volume: Volume) -> np.ndarray:
-    """Classes of brightness in the brain."""
+def _classify(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """Classes of brightness in the brain, and their sizes."""
     try:
         return classify_brightness(volume.voxels, segment_brain(volume.voxels, volume.affine))
     except ValueError as error:

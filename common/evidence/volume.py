@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.affines import voxel_sizes
+from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from ..io.volume_or_series import open_volume
 
-_SAME = 0.01  # mm; affines of one grid differ by less
+_SAME = 0.05  # voxels; the corners of one grid differ by less
 
 
 @dataclass
@@ -70,4 +71,8 @@ class Volume:
 
     def is_on_grid_of(self, other: Volume) -> bool:
         """Whether the voxels lie where those of another volume lie."""
-        return self.voxels.shape == other.voxels.shape and np.allclose(self.affine, other.affine, atol=_SAME)
+        if self.voxels.shape != other.voxels.shape:
+            return False
+        corners = np.array([*itertools.product(*((0, size - 1) for size in self.voxels.shape))])
+        apart = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
+        return float(np.linalg.norm(apart, axis=1).max()) < _SAME * self.spacing.min()

@@ -34,7 +34,7 @@ def split_measured(volume: torch.Tensor, degradation: Degradation) -> tuple[torc
     power, compared with what it would be of white noise.
 
     Args:
-        volume: x ``(..., X, Y, Z)``, floats in any units; volumes of one person are continued alike.
+        volume: x ``(..., X, Y, Z)``, floats in any units; the volumes of a batch are continued alike.
         degradation: A, from the volume to its scan.
 
     Returns:

@@ -65,15 +65,19 @@ def segment_brain(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return np.asarray(mask.dataobj) > 0
 
 
-def classify_brightness(voxels: np.ndarray, brain: np.ndarray) -> np.ndarray:
+def classify_brightness(voxels: np.ndarray, brain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Divide the brain into three classes of brightness, by a hidden Markov random field.
+
+    A voxel at a border belongs to several classes in part. Sizes count the parts, so blur and noise change them less
+    than they change the numbers of voxels.
 
     Args:
         voxels: ``(X, Y, Z)``, any units.
         brain: mask of the same shape.
 
     Returns:
-        Classes ``(X, Y, Z)``: 1 for the darkest to 3 for the brightest, 0 outside of the brain.
+        Classes ``(X, Y, Z)``: 1 for the darkest to 3 for the brightest, 0 outside of the brain. Sizes of the classes in
+        voxels, (3,).
 
     Raises:
         ModuleNotFoundError: DIPY is not installed.
@@ -92,12 +96,15 @@ def classify_brightness(voxels: np.ndarray, brain: np.ndarray) -> np.ndarray:
     state = np.random.get_state()
     np.random.seed(0)  # DIPY draws noise for what lies outside
     try:
-        found = TissueClassifierHMRF(verbose=False).classify(scaled, len(TISSUES), _BETA, max_iter=_ITERATIONS)[1]
+        classifier = TissueClassifierHMRF(verbose=False)
+        _, found, parts = classifier.classify(scaled, len(TISSUES), _BETA, max_iter=_ITERATIONS)
     finally:
         np.random.set_state(state)
     classes = np.zeros(np.add(brain.shape, 2), np.uint8)
     classes[box] = np.where(inside, found.clip(1), 0)
-    return classes[1:-1, 1:-1, 1:-1]
+    sizes = parts[inside].sum(axis=0, dtype=np.float64)
+    sizes[0] += inside.sum() - sizes.sum()  # the darkest voxels have parts of what lies outside
+    return classes[1:-1, 1:-1, 1:-1], sizes
 
 
 def order_tissues(classes: np.ndarray, affine: np.ndarray) -> tuple[int, ...]:
@@ -164,5 +171,5 @@ class SegmentTissuesd(SegmentBraind):
 
     @staticmethod
     def _segment(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        classes = classify_brightness(voxels, segment_brain(voxels, affine))
+        classes, _ = classify_brightness(voxels, segment_brain(voxels, affine))
         return name_tissues(classes, order_tissues(classes, affine))

@@ -86,6 +86,11 @@ def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, capsy
     with (out / "added.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["person"], row["result"]) for row in rows} >= {("first", "scan_sr.nii.gz"), ("second", "hr.nii.gz")}
+    of_hr = [float(row["added"]) for row in rows if row["method"] == "result 1" and row["region"] == "all"]
+    *_, mean, deviation = of_hr
+    assert mean == pytest.approx(np.mean(of_hr[:2]), rel=1e-3) and deviation == pytest.approx(
+        np.std(of_hr[:2], ddof=1), rel=1e-2
+    )
     assert not [path for path in out.iterdir() if "wrong" in path.name or path.name.startswith(".")]
     page = (out / "judge.html").read_text()
     assert "first" in page and "data:image/png" in page and "http" not in page

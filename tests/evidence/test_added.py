@@ -24,6 +24,7 @@ def judge(folder, *options) -> dict[tuple[str, str], dict[str, float]]:
     assert "data:image/png" in (folder / "judge.html").read_text()
     for row in rows.values():
         row.pop("person")
+        row.pop("method")
     return {key: {name: float(value) for name, value in row.items() if value} for key, row in rows.items()}
 
 
@@ -51,11 +52,11 @@ def test_the_parts_of_known_results(kind, axes, tmp_path):
     assert right["correlation"] == pytest.approx(1) and right["restored"] == pytest.approx(100)
     assert right["contradicts"] == 0 and right["agrees_to"] == pytest.approx(max(factors))
     if kind == "cubes":
-        assert flat["added"] < 0.1 * missing["added"] and abs(flat["restored"]) < 5
+        assert flat["added"] < 1e-4 * missing["added"] and abs(flat["restored"]) < 5
         assert wrong["contradicts"] > 50
     assert wrong["restored"] < 0 < wrong["correlation"] < 0.9 and wrong["agrees_to"] < right["agrees_to"] / 1.2
     assert abs(rows["cubic", "all"]["correlation"]) < 0.9 and rows["cubic", "all"]["added"] < missing["added"]
-    # The scan does not see it, in its own units, where the result lies.
+    # The scan hardly sees it, in its own units, where the result lies; a ramp changes a little at the border.
     added = nib.as_closest_canonical(nib.load(tmp_path / "out" / "hr2_sr_added.nii.gz"))
     np.testing.assert_allclose(added.affine, OBLIQUE, atol=1e-4)
-    assert operator(torch.from_numpy(added.get_fdata().copy())).norm() < 1e-3 * np.linalg.norm(lr)
+    assert operator(torch.from_numpy(added.get_fdata().copy())).norm() < 3e-3 * np.linalg.norm(lr)

@@ -61,7 +61,9 @@ def visits(tmp_path_factory):
 def read_rows(folder) -> dict[str, dict[str, float]]:
     with (folder / "repeated.csv").open(newline="") as file:
         return {
-            row["region"]: {k: float(v) for k, v in row.items() if k not in ("person", "result", "region") and v}
+            row["region"]: {
+                k: float(v) for k, v in row.items() if k not in ("person", "result", "method", "region") and v
+            }
             for row in csv.DictReader(file)
         }
 
