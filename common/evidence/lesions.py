@@ -57,8 +57,8 @@ def judge_lesions(person: Person) -> Judgement:
         for key in ("contrast_ratio", "volume_ratio"):
             values = [row[key] for row in known if not math.isnan(row[key])]
             medians[key] = float(np.median(values)) if values else math.nan
-        lost = sum(row["lost"] for row in known)
-        rows.append({"result": name, "lesion": f"{len(known)} of {len(own)}", **medians, "lost": lost})
+        totals = {key: sum(row[key] for row in own if row[key] is not None) for key in ("lost", "false")}
+        rows.append({"result": name, "lesion": f"{len(known)} of {len(own)}", **medians, **totals})
     largest = sorted(diameters, key=lambda i: -diameters[i])[:_DRAWN]
     places = {
         f"{i}: {diameters[i]:.1f} mm": (
@@ -96,6 +96,7 @@ def _make_row(
         "volume_ml": measure.millilitres,
         "volume_ratio": measure.millilitres / expected.millilitres if is_known else math.nan,
         "lost": int(not (measure.is_seen and ratio > 0)) if is_known else None,
+        "false": None if is_known or math.isnan(expected.contrast) else int(measure.is_seen),
     }
 
 
@@ -104,7 +105,7 @@ LESIONS = Part(
     "Do the lesions stay?",
     {
         "lesion": "its label; for a mask, its number. 6 of 13: how many are seen in HR, else in cubic, the medians of "
-        "their ratios, and how many of them are lost",
+        "their ratios, and how many are lost or false",
         "diameter_mm": "of a ball with the volume of the mask",
         "contrast_percent": "its mean against the median of tissue 2 to 5 mm away, in % of that",
         "contrast_ratio": "contrast over that in HR, else in cubic, where it is seen there",
@@ -113,6 +114,7 @@ LESIONS = Part(
         "volume_ratio": "volume over that in HR, else in cubic",
         "lost": "1 if the lesion is not seen: cnr is below 1, or has the other sign; empty if it is not seen in HR, "
         "else in cubic",
+        "false": "1 if the lesion is seen, and HR, else cubic, shows none there; empty if it does",
     },
     lambda person: person.lesions is not None,
     judge_lesions,

@@ -59,6 +59,10 @@ def test_a_lesion_that_was_taken_out_is_lost_and_the_others_keep_contrast_and_vo
         assert float(row["volume_ratio"]) == pytest.approx(1, abs=0.05)
     lost = [row["lost"] for row in rows if row["result"] == "lost_sr.nii.gz"]
     assert sorted(lost[:4]) == ["0", "0", "0", "1"] and lost[4] == "1"
+    assert not judge("kept_sr.nii.gz", "--hr", "lost_sr.nii.gz", "--lesions", "mask.nii.gz", "--output_dir", "put_in")
+    with open("put_in/lesions.csv", newline="") as file:
+        false = [row["false"] for row in csv.DictReader(file) if row["result"] == "kept_sr.nii.gz"]
+    assert sorted(false) == ["", "", "", "1", "1"]
     contrasts = [float(each["scan", str(n)]["contrast_percent"]) for n in (1, 2, 3, 4)]
     assert contrasts == pytest.approx([30] * 4, abs=1)
     assert float(each["HR", "1"]["diameter_mm"]) == pytest.approx(8, rel=0.05)
