@@ -30,6 +30,7 @@ def judge_interval(person: Person) -> Judgement:
             "result": result.label,
             "region": name,
             "voxels": int(mask.sum()),
+            "level": float(person.interval.metadata.get("Level", np.nan)),
             "coverage": measure_coverage(error[mask], width[mask]),
             "half_width": float(width[mask].mean()),
             "error": float(np.abs(error[mask]).mean()),
@@ -95,6 +96,7 @@ INTERVAL = Part(
     columns={
         "region": "by the brightness of the result; tissue is all but air",
         "voxels": "number",
+        "level": "coverage that the file states",
         "coverage": "share of the errors that are within the interval",
         "half_width": "mean, in the units of the result",
         "error": "mean absolute error, in the same units",

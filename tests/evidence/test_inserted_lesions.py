@@ -49,11 +49,11 @@ def test_a_remover_loses_all_an_inventor_has_false_ones_and_the_ideal_is_as_hr()
     for name, (auc, most, lost, most_lost, recovered) in expected.items():
         assert auc <= average(name, "auc") <= most and lost <= average(name, "lost") <= most_lost
         assert average(name, "recovered") == pytest.approx(recovered, abs=0.05)
-        assert average(name, "false") == pytest.approx(0.05, abs=0.03)
+        assert average(name, "false") == pytest.approx(1, abs=1)
     assert average("remover", "auc") == pytest.approx(0.5, abs=0.15) and average("remover", "lost") > 0.85
     assert average("remover", "recovered") == pytest.approx(0, abs=0.05)
     # It puts lesions of all kinds everywhere; a quarter of them are of the kind that is looked for, or larger.
-    assert average("inventor", "false") > 0.2 and average("inventor", "lost") > 0.5
+    assert average("inventor", "false") > 3 and average("inventor", "lost") > 0.5
 
 
 @pytest.fixture
