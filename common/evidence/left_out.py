@@ -74,7 +74,7 @@ def judge_left_out(person: Person) -> Judgement:
         )
     scores = [f"correlation {each.correlation:.3f}" for each in predictions]
     titles = [f"{result.label}, {score}" for result, score in zip(person.results, scores, strict=True)]
-    figure = _draw(person.left_out.name, stack.stack, titles, predictions, common)
+    figure = _draw(person.left_out.label, stack.stack, titles, predictions, common)
     return Judgement(rows, {f"{person.name}_left_out": figure})
 
 
