@@ -92,8 +92,8 @@ ADDED = Part(
         "correlation": "of what was added with what is missing: 1 is right, 0 is unrelated",
         "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",
         "contradicts": "share of patches, in %, whose Fourier ring correlation with HR falls below 0.5 within the "
-        "frequencies of the scan",
-        "agrees_to": "median frequency up to which patches agree with HR, in multiples of the scan's highest",
+        "frequencies of the scan; in thick slices a ring also holds directions that were measured, so it says little",
+        "agrees_to": "median frequency up to which patches agree with HR, in multiples of the scan's lowest limit",
     },
     is_asked=lambda person: person.scan is not None,
     judge=judge_added,

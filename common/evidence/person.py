@@ -91,6 +91,8 @@ class Person:
             raise ValueError(f"judge: --score {self.score} compares with HR; give --hr FILE with it.")
         if self.interval is not None and self.hr is None:
             raise ValueError(f"judge: --interval {self.interval.name} is compared with errors; give --hr FILE with it.")
+        if self.interval is not None and len(self.results) > 1:
+            raise ValueError(f"judge: --interval {self.interval.name} is of one result; name that result alone.")
         if self.scan is not None:
             for result in self.results:
                 _check_origin(self.scan, result)

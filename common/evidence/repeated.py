@@ -15,7 +15,7 @@ from ..metrics import correlate_within, measure_difference, select_band
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
 from ..runtime.progress import begin_part
-from ..stacks import SplineResampling, find_half_way, register_stacks
+from ..stacks import BrightnessField, SplineResampling, find_half_way, register_stacks
 from ..transforms.labels import sample_nearest
 from .judgement import Judgement, Part, Rows
 from .left_out import cut_to_data, make_stack, read_thickness
@@ -67,7 +67,9 @@ def judge_repeated(person: Person) -> Judgement:
     }
     tissue = np.any([mask for name, mask in regions.items() if name != "air"], axis=0)
     brightness = float(cubic[0][tissue].mean())
-    gain = brightness / float(cubic[1][tissue].mean())
+    counts = torch.from_numpy(tissue.astype(np.float32))
+    field = BrightnessField(*map(torch.from_numpy, cubic), counts, voxel_sizes(grid))
+    gain = field.evaluate(size).numpy()
     cubic, sharp, within = ((one, gain * other) for one, other in (cubic, sharp, within))
     added = sharp[0] - within[0], sharp[1] - within[1]
 
@@ -92,7 +94,7 @@ def judge_repeated(person: Person) -> Judgement:
                 "result_correlation": correlate_within(*sharp, mask),
                 "added": float(100 / brightness * detail),
                 "added_correlation": correlate_within(*added, mask),
-                "gain": gain,
+                "gain": field.mean,
                 "shift": float(np.linalg.norm(found.motion[:3])),
                 "turn": float(np.degrees(Rotation.from_matrix(found.matrix[:3, :3]).magnitude())),
             }
@@ -136,7 +138,7 @@ REPEATED = Part(
         "added": "% likewise: root mean square of the detail beyond what the scan's voxels can hold",
         "added_correlation": "of this detail in the two results: 0 is noise or made up; 1 repeats, as real detail "
         "does, and what a network makes up from the same anatomy",
-        "gain": "by which the second scan and its result are multiplied",
+        "gain": "mean of the smooth field by which the second scan and its result are multiplied",
         "shift": "mm that the second scan was moved; of one person, so there is no interval over people",
         "turn": "degrees that it was turned",
     },
