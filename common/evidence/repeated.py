@@ -68,7 +68,7 @@ def judge_repeated(person: Person) -> Judgement:
     tissue = np.any([mask for name, mask in regions.items() if name != "air"], axis=0)
     brightness = float(cubic[0][tissue].mean())
     counts = torch.from_numpy(tissue.astype(np.float32))
-    field = BrightnessField(*map(torch.from_numpy, cubic), counts, voxel_sizes(grid))
+    field = BrightnessField(torch.from_numpy(cubic[0]), torch.from_numpy(cubic[1]), counts, voxel_sizes(grid))
     gain = field.evaluate(size).numpy()
     cubic, sharp, within = ((one, gain * other) for one, other in (cubic, sharp, within))
     added = sharp[0] - within[0], sharp[1] - within[1]
