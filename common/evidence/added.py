@@ -93,7 +93,8 @@ ADDED = Part(
         "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",
         "contradicts": "share of patches, in %, whose Fourier ring correlation with HR falls below 0.5 within the "
         "frequencies of the scan; in thick slices a ring also holds directions that were measured, so it says little",
-        "agrees_to": "median frequency up to which patches agree with HR, in multiples of the scan's own along its coarsest axis",
+        "agrees_to": "median frequency up to which patches agree with HR, in multiples of the scan's own along its "
+        "coarsest axis",
     },
     is_asked=lambda person: person.scan is not None,
     judge=judge_added,
