@@ -32,6 +32,8 @@ def judge_added(person: Person) -> Judgement:
     regions = {_ALL: tissue, **regions}
     factors = person.degradation.factors
     normal, nyquist = int(np.argmin(factors)), 0.5 / max(factors)
+    first, second = (axis for axis in range(3) if axis != normal)
+    coarse = None if factors[first] == factors[second] else first if factors[first] > factors[second] else second
     missing = None if person.hr is None else added[-1]
     judgement = Judgement([])
     for number, (volume, own) in enumerate(zip(volumes, added, strict=True)):
@@ -45,7 +47,9 @@ def judge_added(person: Person) -> Judgement:
             for row in rows:
                 row |= _compare(own[regions[row["region"]]], missing[regions[row["region"]]])
             with begin_part(number, len(volumes)):
-                frequencies, corners = find_agreeing_frequencies(volume.voxels, person.hr.voxels, tissue, normal)
+                frequencies, corners = find_agreeing_frequencies(
+                    volume.voxels, person.hr.voxels, tissue, normal, coarse
+                )
             flagged = frequencies < nyquist
             if len(frequencies):
                 rows[0] |= {"contradicts": 100 * flagged.mean(), "agrees_to": float(np.median(frequencies)) / nyquist}
@@ -92,7 +96,7 @@ ADDED = Part(
         "correlation": "of what was added with what is missing: 1 is right, 0 is unrelated",
         "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",
         "contradicts": "share of patches, in %, whose Fourier ring correlation with HR falls below 0.5 within the "
-        "frequencies of the scan; in thick slices a ring also holds directions that were measured, so it says little",
+        "frequencies of the scan; in thick slices only of directions near that across them",
         "agrees_to": "median frequency up to which patches agree with HR, in multiples of the scan's own along its "
         "coarsest axis",
     },

@@ -44,8 +44,12 @@ def draw_intervals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     from ..reports.interval import draw_coverage, draw_sparsification
 
     coverage: dict[str, list[float]] = {}
-    for row in rows:
-        coverage.setdefault(row["region"], []).append(row["coverage"])
+    for region in dict.fromkeys(row["region"] for row in rows):
+        by_person: dict[str, list[float]] = {}
+        for row in rows:
+            if row["region"] == region:
+                by_person.setdefault(row["person"], []).append(row["coverage"])
+        coverage[region] = [float(np.mean(own)) for own in by_person.values()]
     tissue = [row for row in rows if row["region"] == "tissue"]
     curves = {name: np.array([row[name] for row in tissue]) for name in ("curve", "oracle")}
     return {

@@ -67,6 +67,11 @@ def judge_lesions(person: Person) -> Judgement:
         )
         for i in largest
     }
+    if all(math.isnan(row["contrast_percent"]) for row in rows if "contrast_percent" in row):
+        raise ValueError(
+            f"judge: --lesions {person.lesions.name}: there is no tissue 2 to 5 mm around any lesion; expected a mask "
+            "on tissue of this person."
+        )
     figure = draw_cutouts({name: (each.voxels, each.affine) for name, each in volumes.items()}, places)
     return Judgement(rows, {f"{person.name}_lesions": figure})
 

@@ -91,6 +91,11 @@ class Person:
             raise ValueError(f"judge: --score {self.score} compares with HR; give --hr FILE with it.")
         if self.interval is not None and self.hr is None:
             raise ValueError(f"judge: --interval {self.interval.name} is compared with errors; give --hr FILE with it.")
+        self._check_repetition()
+        if self.lpips is not None and self.hr is None:
+            raise ValueError(f"judge: --lpips {self.lpips} compares with HR; give --hr FILE with it.")
+        if self.region is not None and self.hr is None and self.left_out is None:
+            raise ValueError(f"judge: --region {self.region.name} goes with --left_out or --hr; name one of them.")
         if self.interval is not None and len(self.results) > 1:
             raise ValueError(f"judge: --interval {self.interval.name} is of one result; name that result alone.")
         if self.scan is not None:
@@ -240,6 +245,19 @@ class Person:
         return [
             Person(self.name, [result], scan=scan) for scan, result in zip(self.repeated, self.results, strict=True)
         ]
+
+    def _check_repetition(self) -> None:
+        """Refuse a volume that is named in two roles, also under another name. Two results may be equal."""
+        given = [("the result", each) for each in self.results] + [("--repeated", each) for each in self.repeated]
+        single = {"--scan": self.scan, "--interval": self.interval}
+        given += [(option, each) for option, each in single.items() if each is not None]
+        for (one, first), (other, second) in itertools.combinations(given, 2):
+            if one == other == "the result" and not self.repeated:
+                continue
+            if first.is_on_grid_of(second) and np.array_equal(first.voxels, second.voxels):
+                raise ValueError(
+                    f"judge: {one} {first.name} and {other} {second.name} are the same volume; check which is which."
+                )
 
     def _check_repeated(self) -> None:
         if not len(self.repeated) == len(self.results) == 2:

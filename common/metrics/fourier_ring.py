@@ -13,7 +13,7 @@ _TISSUE = 0.1  # least share of a patch
 
 
 def find_agreeing_frequencies(
-    volume: np.ndarray, reference: np.ndarray, tissue: np.ndarray, normal: int = 2
+    volume: np.ndarray, reference: np.ndarray, tissue: np.ndarray, normal: int = 2, along: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Find up to which frequency the patches of a volume agree with those of its reference.
 
@@ -24,7 +24,8 @@ def find_agreeing_frequencies(
     A patch agrees up to the first ring whose correlation is below 0.5. The patch is called a hallucination if it agrees
     only up to a frequency that the user chooses. Blur does not lower the correlation, but noise and wrong detail do.
     A ring holds all directions of a plane, so wrong detail along one of them may hide behind right detail along the
-    other. Frequencies above that of disagreement are not judged.
+    other; ``along`` leaves only those within 45 degrees of an axis. Frequencies above that of disagreement are not
+    judged.
 
     As in the paper: patches of 64 x 64 voxels, a Hann window, rings within the patch, each the mean over radii
     rounded down and up, and the threshold 0.5; patches with less than a tenth of tissue are left out. Not as there:
@@ -34,6 +35,7 @@ def find_agreeing_frequencies(
         volume, reference: ``(X, Y, Z)``, any units. In planes smaller than a patch, a patch is as large as the plane.
         tissue: mask ``(X, Y, Z)``.
         normal: axis across the planes that are scanned.
+        along: the only axis of the planes that is judged, for scans that are coarse along it alone; None for both.
 
     Returns:
         The frequency of each patch in cycles per voxel, 0.5 if it agrees on all rings, (N,); and the corners of the
@@ -44,7 +46,8 @@ def find_agreeing_frequencies(
     """
     planes = [torch.from_numpy(np.ascontiguousarray(np.moveaxis(v, normal, 0))) for v in (volume, reference, tissue)]
     patch = min(_PATCH, *planes[0].shape[1:])
-    rings, window = _make_rings(patch), torch.hann_window(patch, periodic=False)
+    side = None if along is None else [axis for axis in range(3) if axis != normal].index(along)
+    rings, window = _make_rings(patch, side), torch.hann_window(patch, periodic=False)
     starts = torch.cartesian_prod(*(_place_patches(n, patch) for n in planes[0].shape[1:]))
     frequencies, corners = [], []
     for plane, (first, second, mask) in enumerate(zip(*planes, strict=True)):
@@ -91,9 +94,13 @@ def _place_patches(size: int, patch: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
-def _make_rings(patch: int) -> torch.Tensor:
-    """The rings that each frequency of a patch counts for, (patch // 2, patch * patch)."""
+def _make_rings(patch: int, side: int | None) -> torch.Tensor:
+    """The rings that each frequency of a patch counts for, (patch // 2, patch * patch), or a sector of them."""
     k = torch.fft.fftfreq(patch, 1 / patch)
     radius = (k.square() + k.square()[:, None]).sqrt().flatten()
     number = torch.arange(patch // 2)[:, None]
-    return (radius.floor() == number).float() + (radius.ceil() == number).float()
+    rings = (radius.floor() == number).float() + (radius.ceil() == number).float()
+    if side is None:
+        return rings
+    is_in = (k.abs()[:, None] >= k.abs()).float()
+    return rings * (is_in if side == 0 else is_in.T).flatten()

@@ -14,7 +14,8 @@ class ChannelisedHotelling:
     r"""A linear observer of a few channels, which knows the lesion and the statistics of the tissue.
 
     The channels are differences of Gaussians in 3-D, so they do not see the mean of the tissue. Their values are
-    divided by it, as contrasts are. With the mean difference :math:`s` and the covariance :math:`K` of the channels,
+    divided by it, as contrasts are. With the mean difference :math:`s` and the covariance :math:`K` of the channels at
+    sites without a lesion,
 
     .. math:: t = s^T K^{-1} v
 

@@ -53,6 +53,11 @@ def test_files_that_do_not_belong_together_are_refused_by_name(persons, tmp_path
         ({"scan": shifted}, ("--scan", shifted, "does not lie on")),
         ({"hr": empty}, ("--hr", empty, "empty")),
         ({}, ("--scan", "--hr")),
+        ({"scan": own["result"]}, ("--scan", "the same volume")),
+        ({"hr": own["hr"], "interval": own["result"]}, ("--interval", "the same volume")),
+        ({"repeated": f"{own['scan']},{own['scan']}"}, ("--repeated",)),
+        ({"scan": own["scan"], "region": own["hr"]}, ("--region", "--hr")),
+        ({"scan": own["scan"], "lpips": "nothing.pth"}, ("--lpips", "--hr")),
     ):
         refused(lambda given=given: judge(own["result"], output_dir=out, **given), ValueError, *words)
     refused(lambda: judge(own["result"], hr="nothing.nii.gz", output_dir=out), FileNotFoundError, "--hr nothing.nii.gz")

@@ -52,3 +52,17 @@ def test_air_is_not_judged():
     assert len(find_agreeing_frequencies(HR, HR, tissue)[0]) == 0
     tissue[:64, :64, 0] = True
     assert len(find_agreeing_frequencies(HR, HR, tissue)[0]) == 4
+
+
+def test_one_axis_alone_is_judged():
+    """Right detail along the first axis hides wrong detail along the second, unless the second is asked for."""
+    fine, coarse = (
+        gaussian_filter(np.random.default_rng(n).standard_normal(SHAPE), sigma)
+        for n, sigma in ((2, (0.7, 6, 0)), (3, (6, 0.7, 0)))
+    )
+    wrong = np.roll(coarse, 37, axis=1)
+    found = {
+        along: find_agreeing_frequencies(3 * fine + wrong, 3 * fine + coarse, TISSUE, 2, along)[0]
+        for along in (None, 0, 1)
+    }
+    assert np.median(found[1]) < NYQUIST / 2 < np.median(found[0]) and np.median(found[None]) > np.median(found[1])
