@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from ..degradations import Degradation, TurnedDegradation
 from ..io.naming import make_case_stem
 from ..metrics import find_agreeing_frequencies, measure_added_share, split_measured
 from ..metrics.fourier_ring import map_patches
@@ -41,6 +42,7 @@ def judge_added(person: Person) -> Judgement:
             {"result": "HR" if volume is person.hr else volume.label, "region": name, "added": 100 * share}
             for name, share in measure_added_share(person.cubic.voxels, own, regions).items()
         ]
+        rows[0]["degradation"] = _name(person.degradation)
         judgement.rows += rows
         is_result = number < len(person.results)
         if person.hr is not None and missing is not None and volume is not person.hr:
@@ -75,6 +77,12 @@ def _compare(added: np.ndarray, missing: np.ndarray) -> dict[str, float]:
     return {"correlation": float(np.corrcoef(added, missing)[0, 1]), "restored": 100 * float(restored)}
 
 
+def _name(degradation: Degradation) -> str:
+    """Its kind and factors."""
+    kind = degradation.degradation if isinstance(degradation, TurnedDegradation) else degradation
+    return f"{type(kind).__name__} {'x'.join(f'{factor:g}' for factor in degradation.factors)}"
+
+
 def _make_image(voxels: np.ndarray, volume: Volume) -> nib.Nifti1Image:
     return nib.Nifti1Image(voxels.astype(np.float32), volume.affine)
 
@@ -93,6 +101,7 @@ ADDED = Part(
         "region": "tissue, by brightness or of the anatomy",
         "added": "root mean square of what the scan has not measured, in % of the scan's mean brightness there; of HR: "
         "what is missing in the scan",
+        "degradation": "from the result to the scan, by the JSON of the first result, else by the two grids",
         "correlation": "of what was added with what is missing: 1 is right, 0 is unrelated",
         "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",
         "contradicts": "share of patches, in %, whose Fourier ring correlation with HR falls below 0.5 within the "

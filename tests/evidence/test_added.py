@@ -25,6 +25,7 @@ def judge(folder, *options) -> dict[tuple[str, str], dict[str, float]]:
     for row in rows.values():
         row.pop("person")
         row.pop("method")
+        row.pop("degradation")
     return {key: {name: float(value) for name, value in row.items() if value} for key, row in rows.items()}
 
 
