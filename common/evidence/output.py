@@ -20,6 +20,7 @@ from .averages import average_over_persons
 from .judgement import Judgement, Part
 from .person import Person
 
+Lines = Sequence[Mapping[str, Any]]
 _FIRST = {
     "person": "of whom a line is; mean and SD (standard deviation) are over persons, each of whom counts once",
     "result": "the file, or what it is compared with",
@@ -85,8 +86,7 @@ class JudgementWriter:
                 averages = [] if part.by is None else average_over_persons(rows, part.by)
                 if part.finish is not None:
                     part.finish(averages)
-                lines = [*rows, *averages]
-                tables.append((part.name, part.question, part.columns, lines, self.pictures[part.name]))
+                tables.append((part.name, part.question, part.columns, rows, averages, self.pictures[part.name]))
         write_tables(self.output_dir, tables, report)
 
     def _save(self, part: Part, name: str, figure: Figure) -> None:
@@ -98,25 +98,27 @@ class JudgementWriter:
 
 def write_tables(
     output_dir: Path,
-    tables: Iterable[tuple[str, str, Mapping[str, str], Sequence[Mapping[str, Any]], Mapping[str, Path]]],
+    tables: Iterable[tuple[str, str, Mapping[str, str], Lines, Lines, Mapping[str, Path]]],
     report: bool,
 ) -> None:
     """Write and print tables, and a page of them.
 
     Args:
         output_dir: folder of the files.
-        tables: of each its name, its question, what its columns mean, its lines, and pictures by name.
+        tables: of each its name, its question, what its columns mean, its lines, those of means over persons, and
+            pictures by name.
         report: whether to write the page.
     """
     sections = []
-    for table, question, meanings, rows, pictures in tables:
+    for table, question, meanings, rows, averages, pictures in tables:
         columns = [name for name in (*_FIRST, *meanings) if any(name in row for row in rows)]
-        lines = [[_format_cell(row.get(name)) for name in columns] for row in rows]
+        own, means = ([[_format_cell(row.get(name)) for name in columns] for row in each] for each in (rows, averages))
+        lines = [*own, *means]
         file = output_dir / f"{table}.csv"
         with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
             csv.writer(text).writerows([columns, *lines])
         print(f"\n{question}\n{align_columns([columns, *lines])}\nWrote {file}", flush=True)
-        sections.append((question, {**_FIRST, **meanings}, columns, lines, pictures))
+        sections.append((question, {**_FIRST, **meanings}, columns, own, means, pictures))
     if report and sections:
         write_page(output_dir / "judge.html", sections)
         print(f"Wrote {output_dir / 'judge.html'}")

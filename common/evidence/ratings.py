@@ -46,7 +46,7 @@ def judge_ratings(ratings: Sequence[str], key: str, output_dir: Path, report: bo
         ("preferences", "Which method do the readers prefer?", _PREFERENCES, _count_preferences(readers, shown)),
         ("agreement", "How far do the readers agree?", _AGREEMENT, _measure_agreement(readers, shown)),
     )
-    write_tables(output_dir, [(*table, {}) for table in tables], report)
+    write_tables(output_dir, [(*table, (), {}) for table in tables], report)
 
 
 def _read_lines(file: str, option: str, columns: Sequence[str]) -> list[dict[str, str]]:
