@@ -1,4 +1,4 @@
-"""Measures for exams without HR: how well a volume predicts a stack, and whether slices show in it as bands."""
+"""A measure for exams without HR: whether slices show in a volume as bands."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from scipy import fft, ndimage, optimize
-from scipy.spatial.transform import Rotation
+from nibabel.affines import apply_affine
+from scipy import fft, ndimage
 
 from common.io.files import read_sidecar
 
 FWHM = 2.3548  # of a normal distribution, in standard deviations
 REACH = 1.2  # how far a slice's profile reaches from its centre, in slice thicknesses
-COARSE = 0.7  # mm, blur of a volume while its motion is fitted
-MOST = 8.0  # mm and degrees of motion at most
-DRAWN = 50000  # points that the motion is fitted to; with half as many, the correlation varies by 0.01
 TAPER = 12.0  # mm from the edge of a region to where it counts fully
 RADIUS, AWAY = 0.1, 0.25  # of a band in k-space, and from there to where there is none; 1 is once per slice
 
@@ -33,17 +30,16 @@ class Volume:
         image = nib.squeeze_image(nib.load(path))
         return cls(np.asarray(image.dataobj, dtype=np.float32), image.affine)
 
-    def blur(self, direction: np.ndarray, along: float, every: float = 0.0) -> Volume:
-        """The volume, blurred along a direction in mm and in every direction; both are standard deviations in mm."""
+    def blur(self, direction: np.ndarray, sigma: float) -> Volume:
+        """The volume, blurred along a direction in mm with a standard deviation in mm."""
         spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
-        pad = np.ceil(3 * max(along, every) / spacing).astype(int)
+        pad = np.ceil(3 * sigma / spacing).astype(int)
         sizes = [fft.next_fast_len(int(n + 2 * p), real=True) for n, p in zip(self.voxels.shape, pad, strict=True)]
         ends = [(p, size - n - p) for n, p, size in zip(self.voxels.shape, pad, sizes, strict=True)]
         cycles = np.meshgrid(*map(fft.fftfreq, sizes[:2]), fft.rfftfreq(sizes[2]), indexing="ij", sparse=True)
         per_mm = np.linalg.inv(self.affine[:3, :3]).T
         world = [sum(row[i] * cycles[i] for i in range(3)) for row in per_mm]
-        exponent = (along * sum(d * k for d, k in zip(direction, world, strict=True))) ** 2
-        exponent = exponent + every**2 * sum(k**2 for k in world)
+        exponent = (sigma * sum(d * k for d, k in zip(direction, world, strict=True))) ** 2
         spectrum = fft.rfftn(np.pad(self.voxels, ends, mode="edge"))
         spectrum *= np.exp(-2 * np.pi**2 * exponent).astype(np.float32)
         blurred = fft.irfftn(spectrum, sizes)
@@ -62,7 +58,7 @@ class Volume:
 
 
 class MeasuredStack:
-    """A stack that volumes are compared with, through its own slices.
+    """A stack in whose planes volumes are cut.
 
     Args:
         path: of the stack. Its sidecar may have the slice thickness, else slices have no gaps.
@@ -78,64 +74,12 @@ class MeasuredStack:
         thickness = read_sidecar(path)[0].get("SliceThickness", self.spacing[self.across])
         self.thickness = float(thickness)
         self.mask = np.ones(shape, bool) if mask is None else Volume.read(mask).voxels > 0
-        # Neighbours in plane say nearly the same.
-        used = np.zeros(shape, bool)
-        used[tuple(slice(None, None, 1 if axis == self.across else 2) for axis in range(3))] = True
-        index = np.argwhere(used & self.mask)
-        self.points = index @ affine[:3, :3].T + affine[:3, 3]
-        self.values = self.stack.voxels[tuple(index.T)]
-        self.centre = self.points.mean(axis=0)
-
-    def move(self, points: np.ndarray, motion: np.ndarray) -> np.ndarray:
-        """Points (N, 3) after a motion, a rotation vector in degrees and a shift in mm."""
-        turn = Rotation.from_rotvec(motion[:3], degrees=True).as_matrix()
-        return (points - self.centre) @ turn.T + self.centre + motion[3:]
-
-    def fit_motion(self, volume: Volume) -> np.ndarray:
-        """The motion of the stack (6,) for which the volume predicts it best."""
-        blurred = volume.blur(self.normal, self.thickness / FWHM, COARSE)
-        covered = np.flatnonzero(self.find_covered(volume, self.points))
-        drawn = np.random.default_rng(0).permutation(covered if len(covered) else len(self.points))[:DRAWN]
-        points, values = self.points[drawn], self.values[drawn]
-
-        def compute_cost(motion: np.ndarray) -> float:
-            moved = self.move(points, motion)
-            inside = self.find_covered(volume, moved)
-            return -correlate(blurred.sample(moved[inside]), values[inside])
-
-        bounds = [(-MOST, MOST)] * 6
-        options = {"maxiter": 4, "xtol": 0.02, "ftol": 1e-5}
-        return optimize.minimize(compute_cost, np.zeros(6), method="Powell", bounds=bounds, options=options).x
-
-    def predict(self, volume: Volume, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The values (N,) that a volume predicts for the stack's points, and which of them it covers."""
-        moved = self.move(self.points, motion)
-        blurred = volume.blur(self.normal, self.thickness / FWHM)
-        return blurred.sample(moved), self.find_covered(volume, moved)
+        self.centre = apply_affine(affine, np.argwhere(self.mask).mean(axis=0))
 
     def find_covered(self, volume: Volume, points: np.ndarray) -> np.ndarray:
         """Which points (N, 3) lie in the volume with the whole profile of their slice."""
         reach = REACH * self.thickness * self.normal
         return volume.locate(points - reach)[1] & volume.locate(points + reach)[1]
-
-    def compare(self, predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[float, float]]:
-        """The correlation and the PSNR in dB of each of :meth:`predict`'s results, where all volumes cover the stack.
-
-        The prediction is scaled to the stack's brightness; the peak is the 99.9th percentile of the stack.
-        """
-        covered = self.find_common(predictions)
-        values = self.values[covered]
-        peak = np.percentile(values, 99.9)
-        results = {}
-        for name, (prediction, _) in predictions.items():
-            fitted = np.polyval(np.polyfit(prediction[covered].astype(np.float64), values, 1), prediction[covered])
-            error = np.mean((fitted - values) ** 2)
-            results[name] = correlate(prediction[covered], values), float(10 * np.log10(peak**2 / error))
-        return results
-
-    def find_common(self, predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """Which of the points all volumes cover."""
-        return np.all([covered for _, covered in predictions.values()], axis=0)
 
     def measure_bands(self, volume: Volume, motion: np.ndarray, other: MeasuredStack) -> list[dict[str, float]]:
         """The power of a volume in the planes of this stack, over the stack's own, where another stack's slices show.
@@ -152,7 +96,7 @@ class MeasuredStack:
 
         Args:
             volume: the volume.
-            motion: of this stack, from :meth:`fit_motion`.
+            motion: of this stack onto the volume, (4, 4) in mm.
             other: the stack whose slices may show.
 
         Returns:
@@ -165,7 +109,7 @@ class MeasuredStack:
         lines = (self.stack.affine[:3, planes] / pixel).T @ other.normal / other.spacing[other.across]
         grid = np.stack(np.meshgrid(*map(np.arange, self.stack.voxels.shape), indexing="ij"), axis=-1).reshape(-1, 3)
         points = grid @ self.stack.affine[:3, :3].T + self.stack.affine[:3, 3]
-        moved = self.move(points, motion)
+        moved = apply_affine(motion, points)
         region = self.mask.ravel() & self.find_covered(volume, moved) & other.stack.locate(points)[1]
         windows = [make_window(each, pixel) for each in self._slice(region)]
         own = compute_power(self._slice(self.stack.voxels.ravel()), windows)
@@ -208,13 +152,6 @@ class MeasuredStack:
     def _slice(self, values: np.ndarray) -> np.ndarray:
         """Values of all voxels as images (slices, H, W)."""
         return np.moveaxis(values.reshape(self.stack.voxels.shape), self.across, 0)
-
-
-def correlate(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's correlation; 0 for fewer than 100 points or a constant."""
-    if len(first) < 100 or not (np.ptp(first) and np.ptp(second)):
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
 
 
 def make_window(region: np.ndarray, pixel: np.ndarray) -> np.ndarray:

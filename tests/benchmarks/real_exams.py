@@ -7,8 +7,7 @@ An exam is a folder of stacks of one contrast: NIfTI files, or a folder of DICOM
 ``mask1`` in the folder is the region that is compared. Each stack is left out once. The others predict it: each alone,
 the mean of their cubic interpolations, and all together. Then all stacks are put together.
 
-``real_exams.csv`` has a line for each volume and left-out stack, over the points that all volumes cover;
-``own_correlation`` is over all points that this volume covers.
+``real_exams.csv`` has a line for each volume and left-out stack: that of ``judge --left_out``.
 ``bands.csv`` has the power of the volumes where slices of another stack would show, over that of the stack that is
 fine in this plane, and the same beside; see :meth:`.exam_measures.MeasuredStack.measure_bands`. There are no bands if
 ``thin`` is at most 1.1 times ``thin_beside``. A picture shows each case.
@@ -29,12 +28,18 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from nibabel.affines import voxel_sizes
 
+from common.commands.judge import judge
 from common.degradations import GaussianProfile
+from common.evidence import Person
+from common.evidence import Volume as JudgedVolume
+from common.evidence.left_out import cut_to_data, make_stack, read_thickness
 from common.io.dicom import choose_stack, find_series, write_nifti
 from common.metrics import interpolate_cubic
+from common.stacks import LeftOutStack
 
 from .exam_measures import MeasuredStack, Volume
 
@@ -166,34 +171,33 @@ def measure(case: dict[str, str], made: dict[str, dict], exam: Path, stacks: dic
     volumes = {row: Volume.read(result["file"]) for row, result in made.items() if result["file"]}
     known = case["known"].split()
     measured = {name: MeasuredStack(stacks[name], find_mask(exam, name)) for name in stacks}
-    rows = []
+    rows = [{**case, "row": row} for row in volumes]
     if case["left_out"] != ALL:
-        stack = measured[case["left_out"]]
-        motions = {row: stack.fit_motion(volume) for row, volume in volumes.items()}
-        predictions = {row: stack.predict(volume, motions[row]) for row, volume in volumes.items()}
-        compared = stack.compare(predictions)
-        alone = {row: stack.compare({row: prediction})[row] for row, prediction in predictions.items()}
-        share = stack.find_common(predictions).mean()
-        for row, (correlation, psnr) in compared.items():
-            found = {"correlation": f"{correlation:.4f}", "psnr": f"{psnr:.2f}", "share": f"{share:.3f}"}
-            found |= {"own_correlation": f"{alone[row][0]:.4f}", "own_share": f"{predictions[row][1].mean():.3f}"}
-            rows.append({**case, "row": row, **found, "motion": " ".join(f"{m:.1f}" for m in motions[row])})
-    else:
-        rows = [{**case, "row": row} for row in volumes]
+        mask = find_mask(exam, case["left_out"])
+        place = output_dir / exam.name / "left_out" / f"{case['left_out']}_{'_'.join(known)}"
+        judge(
+            *(str(made[row]["file"]) for row in volumes),
+            left_out=str(stacks[case["left_out"]]),
+            region=None if mask is None else str(mask),
+            output_dir=str(place),
+            overwrite=True,
+        )
+        with (place / "left_out.csv").open(newline="") as table:
+            rows = [row | found for row, found in zip(rows, csv.DictReader(table), strict=True)]
     rows += [{**case, "row": row, "correlation": "refused"} for row, result in made.items() if not result["file"]]
     for row in rows:
         result = made[row["row"]]
         row |= {"seconds": f"{result.get('seconds', 0):.0f}", "said": result.get("said", "")}
         print(", ".join(f"{value}" for value in row.values() if value), flush=True)
-    fields = [*KEY, "row", "correlation", "psnr", "share", "own_correlation", "own_share", "motion"]
-    fields += ["seconds", "said"]
+    fields = [*KEY, "row", "correlation", "psnr", "slice_correlation", "behind", "behind_low", "behind_high", "verdict"]
+    fields += ["share", "shift", "turn", "seconds", "said"]
     update(output_dir / "real_exams.csv", fields, case, rows)
 
     bands = []
     for row, volume in volumes.items():
         alone = row.partition(", ")[2]
         for plane in [alone] if alone else known:
-            motion = measured[plane].fit_motion(volume)
+            motion = find_motion(stacks[plane], find_mask(exam, plane), made[row]["file"])
             for other in known:
                 if other != plane:
                     for found in measured[plane].measure_bands(volume, motion, measured[other]):
@@ -207,6 +211,17 @@ def measure(case: dict[str, str], made: dict[str, dict], exam: Path, stacks: dic
     )
     if volumes:
         draw(volumes, measured[known[0]].centre, output_dir / f"{exam.name}_{'_'.join(known)}_{case['left_out']}.png")
+
+
+def find_motion(stack: Path, mask: Path | None, file: Path) -> np.ndarray:
+    """The motion (4, 4) in mm of a stack onto a volume, by what lies in the mask."""
+    cut = cut_to_data(JudgedVolume.read(str(stack), "the stack"))
+    volume, region = JudgedVolume.read(str(file), "the volume"), None
+    if mask is not None:
+        read = JudgedVolume.read(str(mask), "the mask")
+        region = torch.from_numpy(Person(stack.name, [volume]).sample_mask(read, cut, "the mask") > 0)
+    left_out = LeftOutStack(make_stack(cut, read_thickness(cut)), region)
+    return left_out.see(make_stack(cut_to_data(volume))).motion
 
 
 def update(path: Path, fields: list[str], case: dict[str, str], rows: list[dict]) -> None:
