@@ -88,9 +88,10 @@ def calibrate_weights(people: Iterable[Person], overlay: str) -> str:
     interval = calibrate_interval(joined)
     write_overlay(overlay, {**known, "interval": interval.describe()})
     number = interval.people
+    least = interval.level * number / (number + 1)
     return (
-        f"{Path(overlay).name} holds the interval of {interval.level:.0%} over {number} people. For one more person "
-        f"like these, its mean coverage is at least {interval.level * number / (number + 1):.0%}, whatever the errors."
+        f"{Path(overlay).name} holds the interval of {interval.level:.0%} over {number} people. Over many new people "
+        f"like these, the mean coverage is at least {least:.0%}, whatever the errors; that of one may be less."
     )
 
 
