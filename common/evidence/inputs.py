@@ -41,7 +41,7 @@ def read_person(results: Sequence[str], options: Mapping[str, Any], name: str | 
     names = ("labels", "anatomy", "score", "lpips", "bundle")
     others = {key: options[key] for key in names if options.get(key) is not None}
     others |= _read_insertion(options)
-    stem = make_case_stem(options["insert_lesions"] if inserting else results[0])
+    stem = make_case_stem((volumes["insert_lesions"] if inserting else read[0]).label)
     person = Person(name or stem, read, **volumes, repeated=repeated, **others)
     person.check()
     return person

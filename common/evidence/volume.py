@@ -24,7 +24,7 @@ class Volume:
 
     Attributes:
         name: as the user wrote it.
-        label: in tables and pictures: the file's name.
+        label: in tables and pictures: the name of the file or series.
         metadata: keys of the sidecar, such as ``SliceThickness`` in mm.
     """
 
@@ -57,7 +57,8 @@ class Volume:
             raise ValueError(f"{place}: its voxels cannot be read ({error}); get a whole copy of it.") from None
         if not np.ptp(voxels):
             raise ValueError(f"{place} is empty: all voxels are {voxels.flat[0]:g}; name another file.")
-        return cls(name, voxels, np.asarray(image.affine, dtype=np.float64), image.extra)
+        label = str(image.extra.get("SeriesName", ""))
+        return cls(name, voxels, np.asarray(image.affine, dtype=np.float64), image.extra, label)
 
     @cached_property
     def spacing(self) -> np.ndarray:

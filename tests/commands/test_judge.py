@@ -11,8 +11,10 @@ from common.__main__ import main
 from common.commands.judge import judge
 from common.degradations import KSpaceTruncation
 from common.errors import RunsFailedError
+from common.io.dicom import find_series, write_nifti
 
 from ..bundles.runs import OBLIQUE, degrade, save
+from ..clients.dicom import Series
 from ..refused import refused
 
 SHAPE = (48, 44, 40)
@@ -104,3 +106,13 @@ def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, capsy
     with pytest.raises(SystemExit) as ended:
         main(["judge", "--cases", str(table), "--output_dir", str(tmp_path / "o")])
     assert ended.value.code not in (0, None) and not (tmp_path / "o").exists()
+
+
+def test_a_dicom_series_is_named_as_its_files_would_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Series().save(tmp_path / "1.2.3")
+    write_nifti(find_series(tmp_path / "1.2.3")[0], tmp_path / "hr.nii.gz")
+    judge("1.2.3", hr="hr.nii.gz", output_dir="out")
+    (name,) = {find_series(tmp_path / "1.2.3")[0].stem}
+    with (tmp_path / "out" / "scores.csv").open(newline="") as file:
+        assert [(row["person"], row["result"]) for row in csv.DictReader(file)] == [(name, name)]
