@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 _REACH = 2.5  # of the patches, in widths of the widest channel
 
@@ -80,6 +79,8 @@ class ChannelisedHotelling:
 
 def compute_auc(absent: np.ndarray, present: np.ndarray) -> float:
     """Area under the ROC curve of scores without and with a lesion: how often the one with a lesion is higher."""
+    from scipy.stats import rankdata  # here, because it takes long to load, and inference needs none
+
     ranks = rankdata(np.concatenate([present, absent]))[: len(present)]
     return float((ranks.sum() / len(present) - (len(present) + 1) / 2) / len(absent))
 

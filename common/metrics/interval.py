@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from scipy.stats import rankdata
 
 from ..physics.noise import estimate_noise_in_tissue
 from .brightness_classes import REGIONS, divide_by_brightness
@@ -173,6 +172,8 @@ def measure_sparsification(error: np.ndarray, half_width: np.ndarray) -> dict[st
         return left[(_SHARES * len(ordered)).astype(int)]
 
     curve, oracle = leave_out(half_width), leave_out(size)
+    from scipy.stats import rankdata  # here, because it takes long to load, and inference needs none
+
     rank = np.nan
     if np.ptp(half_width) and np.ptp(size):
         rank = float(np.corrcoef(rankdata(size), rankdata(half_width))[0, 1])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from nibabel.affines import apply_affine
-from scipy import ndimage, stats
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from .brightness import BrightnessField
@@ -153,6 +153,8 @@ def estimate_interval(differences: np.ndarray) -> tuple[float, float, float]:
     Args:
         differences: in the order of the slices; NaN is left out. Fewer than three have no interval (NaN).
     """
+    from scipy import stats  # here, because it takes long to load, and inference needs none
+
     known = differences[~np.isnan(differences)]
     mean = float(known.mean()) if len(known) else math.nan
     centred = known - mean
