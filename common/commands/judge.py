@@ -136,7 +136,7 @@ def judge(
             found = calibrate_weights(people, calibrate)
         print(found)
         return
-    writer = ReaderPageWriter(output) if readers else JudgementWriter(output)
+    writer = ReaderPageWriter(output) if readers else JudgementWriter(output, report)
     failures = []
     with show_progress("judging"):
         for number, options in enumerate(persons):
@@ -147,6 +147,6 @@ def judge(
                     if cases is None:
                         raise
                     failures.append(f"{options['person']}: {get_message(error)}")
-    writer.write(report)
+    writer.write()
     if failures:
         raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(persons)} persons failed:", *failures]))

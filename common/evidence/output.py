@@ -36,10 +36,11 @@ class JudgementWriter:
 
     Args:
         output_dir: folder of all files.
+        report: whether to write the page.
     """
 
-    def __init__(self, output_dir: Path) -> None:
-        self.output_dir = output_dir
+    def __init__(self, output_dir: Path, report: bool) -> None:
+        self.output_dir, self.report = output_dir, report
         self.rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         self.pictures: dict[str, dict[str, Path]] = defaultdict(dict)
 
@@ -72,12 +73,8 @@ class JudgementWriter:
                 with write_atomically(self.output_dir / f"{name}.nii.gz") as temporary:
                     nib.save(image, temporary)
 
-    def write(self, report: bool) -> None:
-        """Write and print the tables, draw what is drawn over all persons, and write the page.
-
-        Args:
-            report: whether to write the page.
-        """
+    def write(self) -> None:
+        """Write and print the tables, draw what is drawn over all persons, and write the page."""
         tables = []
         for part in PARTS:
             if rows := self.rows.get(part.name):
@@ -87,7 +84,7 @@ class JudgementWriter:
                 if part.finish is not None:
                     part.finish(averages)
                 tables.append((part.name, part.question, part.columns, rows, averages, self.pictures[part.name]))
-        write_tables(self.output_dir, tables, report)
+        write_tables(self.output_dir, tables, self.report)
 
     def _save(self, part: Part, name: str, figure: Figure) -> None:
         path = self.output_dir / f"{name}.png"

@@ -70,12 +70,8 @@ class ReaderPageWriter:
         for first, second in combinations(methods, 2):
             self.pairs += _cut_pairs(person, first, second)
 
-    def write(self, report: bool) -> None:
-        """Write page and key.
-
-        Args:
-            report: not used; the page is the report.
-        """
+    def write(self) -> None:
+        """Write page and key."""
         if not self.pairs:
             return
         study = hashlib.sha256("".join(a.png + b.png for _, a, b in self.pairs).encode()).hexdigest()[:12]

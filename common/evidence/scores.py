@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import compute_nrmse, compute_psnr, compute_ssim
+from ..metrics import compute_nrmse, compute_psnr
 from ..metrics.challenges import CHALLENGES, Pair, measure_terms, sum_ranks, sum_terms
 from ..metrics.lpips import Lpips
+from ..metrics.volume import SSIM_REACH, map_ssim
 from ..reports.planes import to_ras
 from ..runtime.progress import report_share
 from .judgement import Judgement, Part, Rows
 from .person import Person
 from .segmentation import find_labels
 from .volume import Volume
-
-_WINDOW = 11  # voxels of SSIM's window
 
 
 @cache
@@ -41,20 +40,22 @@ def _judge_scores(person: Person) -> Judgement:
         high = float(person.hr.voxels.max())
     hr = ((person.hr.voxels - low) / (high - low)).clip(0, 1)
     rows: Rows = []
-    volumes = person.methods
+    volumes, inner = person.methods, (slice(SSIM_REACH, -SSIM_REACH),) * 3
     for number, (method, volume) in enumerate(volumes.items()):
         report_share(number / len(volumes))
         sr = ((volume.voxels - low) / (high - low)).clip(0, 1)
         row: dict[str, Any] = {"result": volume.label, "method": method}
+        local = map_ssim(sr, hr) if min(hr.shape) > 2 * SSIM_REACH else np.zeros((0, 0, 0))
         for suffix, within in (("", None), ("_masked", mask)):
+            here = local if within is None or not local.size else local[within[inner]]
             row[f"psnr{suffix}"] = compute_psnr(sr, hr, within)
-            row[f"ssim{suffix}"] = compute_ssim(sr, hr, within) if min(hr.shape) >= _WINDOW else float("nan")
+            row[f"ssim{suffix}"] = float(here.mean(dtype=np.float64)) if here.size else float("nan")
             row[f"nrmse{suffix}"] = compute_nrmse(sr, hr, within)
             if lpips is not None:
                 seen = 1 if within is None else within
                 row[f"lpips{suffix}"] = lpips.compute_score(sr * seen, hr * seen)
-        here = volume.voxels[mask].astype(np.float64)
-        row["gain"] = float(here @ person.hr.voxels[mask] / (here @ here))
+        own = volume.voxels[mask].astype(np.float64)
+        row["gain"] = float(own @ person.hr.voxels[mask] / (own @ own))
         rows.append(row | {"masked": float(mask.mean())})
     return Judgement(rows)
 

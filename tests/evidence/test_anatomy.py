@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.data import MetaTensor
+from nilearn.datasets import load_mni152_template
 from scipy.ndimage import affine_transform
 
 from common.__main__ import main
@@ -122,8 +123,7 @@ def test_tissues_are_told_by_their_place(order):
 
 def test_a_brain_that_shrank_shows_it(tmp_path):
     """By 2 %: as the same voxels of a smaller size exactly, resampled within what segmentation repeats."""
-    datasets = pytest.importorskip("nilearn.datasets")
-    image = datasets.load_mni152_template(resolution=2)
+    image = load_mni152_template(resolution=2)
     voxels = np.asarray(image.dataobj, dtype=np.float32)
     scale, centre = SHRUNK ** (-1 / 3), (np.array(voxels.shape) - 1) / 2
     small = affine_transform(voxels, np.full(3, scale), centre - scale * centre, order=1)
