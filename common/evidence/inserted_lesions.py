@@ -166,6 +166,9 @@ def compare_detection(
         half[np.flatnonzero(is_kind)[::2]] = half[np.flatnonzero(~is_kind)[::2]] = True
         places = [_make_box(lesion, spacing) for lesion, is_one in zip(lesions, is_kind, strict=True) if is_one]
         expected = np.concatenate([truth[place].ravel() for place in places]).astype(np.float64)
+        _fit(observer, channels["HR"], np.ones(len(sites), bool), is_kind)
+        alarms = {name: observer.score(values) for name, values in free.items()}
+        threshold = np.quantile(alarms["HR"], 1 - _RARE)
         for name, pair in pairs.items():
             present, absent = channels[name]
             scores = {key: np.zeros(len(sites)) for key in ("present", "absent")}
@@ -175,8 +178,6 @@ def compare_detection(
                 scores["present"][seen] = observer.score(present[seen])
                 scores["absent"][seen] = observer.score(absent[seen])
             own = np.quantile(scores["absent"], 1 - _FALSE_POSITIVES)
-            _fit(observer, channels["HR"], half | ~half, is_kind)
-            threshold = np.quantile(observer.score(free["HR"]), 1 - _RARE)
             there = scores["present"][is_kind]
             difference = np.concatenate([(pair[0][place] - pair[1][place]).ravel() for place in places])
             rows.append(
@@ -188,7 +189,7 @@ def compare_detection(
                     "auc": compute_auc(scores["absent"], there),
                     "auc_sd": bootstrap_auc(scores["absent"], there),
                     "lost": float((there <= own).mean()),
-                    "false": 1000 * float((observer.score(free[name]) > threshold).mean()),
+                    "false": 1000 * float((alarms[name] > threshold).mean()),
                     "recovered": float(difference @ expected / (expected @ expected)),
                 }
             )
