@@ -30,7 +30,8 @@ from .images import run_in_pieces
 _HELD_OUT = 8  # one of this number of planes is held out
 _TIMED = 20  # iterations
 _TRIED = (16, 64)  # voxels along X and Y on which the inferer is timed; the first is to warm up
-_LOOKED_AT = 32  # approximate number of images across the slices that are checked, for each axis in plane
+_EARLY = 100  # iterations before the check that stops a training in vain
+_LOOKED_AT = 2**18, 4  # most pixels of a stack that are checked, but at least so many images
 _PIXELS = 4096  # of the patches in one call of a thread: with fewer, the overhead of calls is above 10 %
 _PIXEL_BYTES = 32768  # of the activations that gradients need
 _ORDINARY = (0.5, 1.3)  # range of ordinary tissue, relative to its median
@@ -55,9 +56,13 @@ class AdaptedInferer(Inferer):
     interpolation for networks that start from it. This does not see a difference from the scanner's profile.
 
     Such a difference can cause bright rims along edges across the slices. So with a slice profile the copy is not used
-    if more than 0.5 % of ordinary tissue becomes brighter than all slices around it, and more than twice as much as in
-    held-out planes. Neighbouring slices may differ in brightness for technical reasons, unlike rows of a plane. With
-    ``gains`` rows of the patches are made to differ too, so that the network does not sharpen such differences.
+    if more than 0.5 % of ordinary tissue becomes brighter than all slices around it, more than twice as much as in
+    held-out planes, and more than by the given weights, which would replace it. Neighbouring slices may differ in
+    brightness for technical reasons, unlike rows of a plane. With ``gains`` rows of the patches are made to differ too,
+    so that the network does not sharpen such differences.
+
+    With a slice profile the copy is checked after 100 iterations too. If it would not be used then, the training stops.
+    Of 11 real exams and public heads 9 were used, and 2 drew rims. At 100 iterations these were the same.
 
     Args:
         inferer: runs the network over a volume.
@@ -135,7 +140,7 @@ class AdaptedInferer(Inferer):
             return self.inferer(inputs, network, *args, **kwargs)
         seconds = self._estimate_seconds(inputs, network, *args, **kwargs)
         with begin_step(then=seconds):
-            self.chosen = self._choose_network(inputs, network, seconds)
+            self.chosen = self._choose_network(inputs, network)
         with begin_step():
             return self.inferer(inputs, self.chosen, *args, **kwargs)
 
@@ -153,8 +158,8 @@ class AdaptedInferer(Inferer):
             seconds = (time.perf_counter() - began) * volume.numel() / middle.numel()
         return seconds
 
-    def _choose_network(self, volume: torch.Tensor, network: Any, seconds: float) -> nn.Module:
-        """The network or its trained copy, by the held-out images; ``seconds`` is the estimated time of the inferer."""
+    def _choose_network(self, volume: torch.Tensor, network: Any) -> nn.Module:
+        """The network or its trained copy, by images of the scan."""
         self.report, degradation, bare = {}, self.degradation, unwrap_autocast(network)
         exported = isinstance(bare, torch.jit.ScriptModule)
         if exported or not isinstance(bare, nn.Module) or not any(True for _ in bare.parameters()):
@@ -188,7 +193,7 @@ class AdaptedInferer(Inferer):
             index = torch.arange(len(images), device=images.device)
             apart = index % _HELD_OUT == len(images) // 2 % _HELD_OUT
             with use_one_thread():
-                held.append(ImagePairs.degrade_images(images[apart], degradation))
+                held.append(ImagePairs.degrade_images(_select_evenly(images[apart]), degradation))
                 trained_on += ImagePairs.degrade_at_scales(images[~apart], degradation, self.scales)
         if not trained_on:
             self.report = {}
@@ -197,43 +202,41 @@ class AdaptedInferer(Inferer):
                 "the result"
             )
             return network
-        uneven = None
-        if self.gains and isinstance(degradation, GaussianProfile):
-            uneven = SliceGains(degradation, dark=0.0).to(volume.device)
-        # After training, held-out images are evaluated, and with a slice profile images of the scan for rims.
-        with begin_step(then=seconds / _HELD_OUT * (1 if isinstance(degradation, DegradeAndInterpolate) else 2)):
-            adapted = self._train(trained_on, copy.deepcopy(network), uneven)
         # A network after interpolation that has not learned much may be worse than interpolation alone.
-        starts: list[nn.Module] = (
-            [network, nn.Identity()] if isinstance(degradation, DegradeAndInterpolate) else [network]
-        )
-        stacks = [each.lr for each in held]
-        errors = [_compute_error(held, _apply_network(each, stacks)) for each in starts]
-        in_plane = _apply_network(adapted, stacks)
-        before, after = min(errors), _compute_error(held, in_plane)
-        first, last = (round(float(-10 * np.log10(max(error, 1e-10))), 2) for error in (before, after))
-        self.report |= {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last}
-        why = "" if after < before else "it did worse on planes of the scan that were held out"
-        if not why and isinstance(degradation, GaussianProfile):
-            tissue = volume[volume > AIR].median()
-            across = _select_images(volume)
-            overshoot = _measure_overshoot(across, _apply_network(adapted, across), tissue)
-            in_plane_overshoot = _measure_overshoot(stacks, in_plane, tissue)
-            self.report |= {"Overshoot": round(overshoot, 5), "OvershootInPlane": round(in_plane_overshoot, 5)}
-            if overshoot > max(_INVENTS * in_plane_overshoot, _FEWEST):
-                why = "it drew rims that the scan does not show"
-        self.report["Used"] = not why
-        fallback = "the original weights make" if before == errors[0] else "interpolation alone makes"
+        after_interpolation = isinstance(degradation, DegradeAndInterpolate)
+        starts: list[nn.Module] = [network, nn.Identity()] if after_interpolation else [network]
+        uneven, across, early = None, [], self.iterations
+        if isinstance(degradation, GaussianProfile):
+            across, early = [_select_evenly(volume.movedim(axis, 1).flatten(0, 1)) for axis in (2, 3)], _EARLY
+            if self.gains:
+                uneven = SliceGains(degradation, dark=0.0).to(volume.device)
+        check = _Check(held, across, starts)
+        adapted = copy.deepcopy(network)
+        done, why = self._train(trained_on, adapted, uneven, check, early)
+        self.report |= {"Iterations": done, **check.report, "Used": not why}
         took = f"training on the scan ({format_duration(time.perf_counter() - began)})"
-        tqdm.write(
-            f"{took} was not used: {why}; {fallback} the result"
-            if why
-            else f"{took} is used: held-out planes gain {last - first:.2f} dB"
-        )
-        return starts[errors.index(before)] if why else adapted
+        if not why:
+            gain = check.report["PsnrAdapted"] - check.report["Psnr"]
+            tqdm.write(f"{took} is used: held-out planes gain {gain:.2f} dB")
+            return adapted
+        self.report["NotUsed"] = why
+        stopped = f", stopped after {done} of {self.iterations} iterations," if done < self.iterations else ""
+        fallback = "interpolation alone makes" if check.best else "the original weights make"
+        tqdm.write(f"{took}{stopped} was not used: {why}; {fallback} the result")
+        return starts[check.best]
 
-    def _train(self, examples: Sequence[ImagePairs], network: nn.Module, uneven: SliceGains | None) -> nn.Module:
+    def _train(
+        self,
+        examples: Sequence[ImagePairs],
+        network: nn.Module,
+        uneven: SliceGains | None,
+        check: _Check,
+        early: int,
+    ) -> tuple[int, str]:
         """Train the network on patches; with ``uneven`` their slices differ in brightness.
+
+        The network is checked after ``early`` iterations and at the end. Returns the iterations that were done, and why
+        the network should not be used; empty if it should.
 
         On a CPU a batch is divided into parts whose gradients are added in order. Their number does not depend on the
         number of threads.
@@ -258,7 +261,7 @@ class AdaptedInferer(Inferer):
             return torch.autograd.grad(loss, parameters, allow_unused=True)
 
         network.train()
-        began = time.perf_counter()
+        began, why = time.perf_counter(), ""
         with torch.enable_grad():
             for i in range(self.iterations):
                 # A batch is from one stack, because stacks of small scans differ in the size of patches.
@@ -273,6 +276,12 @@ class AdaptedInferer(Inferer):
                     optimizer.step()
                 schedule.step()
                 report_share((i + 1) / self.iterations)
+                if i + 1 in (early, self.iterations):
+                    with torch.no_grad():
+                        why = check.find_reason(network.eval())
+                    if why:
+                        break
+                    network.train()
                 if i + 1 == _TIMED < self.iterations:
                     seconds = (time.perf_counter() - began) / _TIMED * (self.iterations - _TIMED)
                     without = (
@@ -282,7 +291,8 @@ class AdaptedInferer(Inferer):
                     )
                     tqdm.write(f"training on the scan: about {format_duration(seconds)} more{without}")
         optimizer.zero_grad()
-        return network.eval()
+        network.eval()
+        return i + 1, why
 
     def _draw_patches(
         self, images: ImagePairs, count: int, uneven: bool, rng: np.random.Generator
@@ -293,6 +303,45 @@ class AdaptedInferer(Inferer):
             hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
             gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs] if uneven else []
             yield hr, lr, *([move_to_device(torch.stack(gains), lr.device)] if gains else [])
+
+
+class _Check:
+    """Whether a trained copy of a network is better than what it would replace, by images that it was not trained on.
+
+    Args:
+        held: planes that are held out.
+        across: images of the scan across its slices, each stack ``(n, 1, H, Z)``, to look for rims; may be empty.
+        starts: networks that the copy would replace.
+
+    Attributes:
+        best: index of the start with the smallest error on ``held``.
+        report: figures of the last check.
+    """
+
+    def __init__(self, held: Sequence[ImagePairs], across: Sequence[torch.Tensor], starts: Sequence[nn.Module]) -> None:
+        self.held, self.across, self.stacks = held, across, [each.lr for each in held]
+        errors = [_compute_error(held, _apply_network(start, self.stacks)) for start in starts]
+        self.best = int(np.argmin(errors))
+        self.error, self.report = errors[self.best], {}
+        if across:
+            self.tissue = torch.cat([images[images > AIR] for images in across]).median()
+            self.original = _measure_overshoot(across, _apply_network(starts[0], across), self.tissue)
+
+    def find_reason(self, network: nn.Module) -> str:
+        """Why the network should not be used; empty if it should."""
+        in_plane = _apply_network(network, self.stacks)
+        error = _compute_error(self.held, in_plane)
+        self.report = {"Psnr": _compute_psnr(self.error), "PsnrAdapted": _compute_psnr(error)}
+        if not error < self.error:
+            return "it did worse on planes of the scan that were held out"
+        if self.across:
+            accepted = _INVENTS * _measure_overshoot(self.stacks, in_plane, self.tissue)
+            overshoot = _measure_overshoot(self.across, _apply_network(network, self.across), self.tissue)
+            self.report |= {"Overshoot": round(overshoot, 5), "OvershootInPlane": round(accepted / _INVENTS, 5)}
+            self.report["OvershootOriginal"] = round(self.original, 5)
+            if overshoot > max(accepted, _FEWEST, self.original):
+                return "it drew rims that the scan does not show"
+        return ""
 
 
 def _apply_network(network: nn.Module, stacks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -308,10 +357,17 @@ def _compute_error(examples: Sequence[ImagePairs], results: Sequence[torch.Tenso
     return total / sum(each.hr.numel() for each in examples)
 
 
-def _select_images(volume: torch.Tensor) -> list[torch.Tensor]:
-    """Evenly spaced images of a stack ``(B, 1, X, Y, Z)`` across X, and across Y, each ``(n, 1, H, Z)``."""
-    stacks = [volume.movedim(axis, 1).flatten(0, 1) for axis in (2, 3)]
-    return [images[:: max(len(images) // _LOOKED_AT, 1)] for images in stacks]
+def _compute_psnr(error: float) -> float:
+    """PSNR in dB of a mean square error, of images in [0, 1], to two decimals."""
+    return round(float(-10 * np.log10(max(error, 1e-10))), 2)
+
+
+def _select_evenly(images: torch.Tensor) -> torch.Tensor:
+    """Evenly spaced images of a stack ``(n, 1, H, W)``, few enough to check them quickly."""
+    pixels, fewest = _LOOKED_AT
+    most = max(pixels // images[0].numel(), fewest)
+    step = -(-len(images) // most)
+    return images[step // 2 :: step]
 
 
 def _measure_overshoot(stacks: Sequence[torch.Tensor], results: Sequence[torch.Tensor], tissue: torch.Tensor) -> float:
