@@ -322,7 +322,8 @@ class _Check:
         self.held, self.across, self.stacks = held, across, [each.lr for each in held]
         errors = [_compute_error(held, _apply_network(start, self.stacks)) for start in starts]
         self.best = int(np.argmin(errors))
-        self.error, self.report = errors[self.best], {}
+        self.error = errors[self.best]
+        self.report: dict[str, float] = {}
         if across:
             self.tissue = torch.cat([images[images > AIR] for images in across]).median()
             self.original = _measure_overshoot(across, _apply_network(starts[0], across), self.tissue)
