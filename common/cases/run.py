@@ -179,7 +179,8 @@ def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output
     from ..io.dicom import write_derived_series
 
     # A method that learned from the scan itself has no file of weights.
-    bundle = {**meta, "sha256": getattr(network, "origin", {}).get("file_sha256", "unknown")}
+    digest = getattr(network, "origin", {}).get("file_sha256", "unknown")
+    bundle = {**meta, **provenance.describe_bundle(case.choice.offer.bundle), "sha256": digest}
     result = make_result_path(output, case.name, bids=bids)
     folder = write_derived_series(case.series[case["image"]], result, make_series_path(output, case.name), bundle)
     print(f"{case.name} -> {folder}", flush=True)

@@ -58,6 +58,7 @@ class Series:
         problem: why the series cannot be read as a volume, or None.
         exclusion: why it is not for super-resolution (phase images, a map, a localizer, another modality), or None.
         part: name of the part, such as "echo 2, TE 90 ms"; empty for a whole series.
+        number: of the part, from 0.
     """
 
     description: str
@@ -66,6 +67,7 @@ class Series:
     problem: str | None = None
     exclusion: str | None = None
     part: str = ""
+    number: int = 0
 
     @property
     def files(self) -> list[Path]:
@@ -261,7 +263,7 @@ def write_derived_series(
         result: NIfTI file, with the axes of :func:`write_nifti`, or on any other grid.
         folder: created if it is missing. The series becomes a folder in it, named by the new SeriesInstanceUID. Older
             derived series of some of these images in it are then removed.
-        bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
+        bundle: as for :func:`~common.io.dicom_series.write.write_series`.
 
     Returns:
         The folder of the new series.
@@ -278,7 +280,9 @@ def write_derived_series(
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
             series_folder = Path(part) / "series"
             series_folder.mkdir()
-            uid = write_series(series_folder, voxels, affine, factors, series.headers, bundle, series.part)
+            uid = write_series(
+                series_folder, voxels, affine, factors, series.headers, bundle, series.part, series.number
+            )
             new = series_folder.rename(Path(folder) / uid)
     except ValueError as error:
         raise ValueError(f"{result}: {error}") from None
@@ -389,14 +393,15 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str]) -> l
         series_list += (
             [Series(line, images, exclusion=exclusion)]
             if exclusion
-            else [_make_series(part, damaged) for part in split_parts(images)]
+            else [_make_series(part, number, damaged) for number, part in enumerate(split_parts(images))]
         )
     return series_list
 
 
-def _make_series(part: Part, damaged: Mapping[Path, str]) -> Series:
+def _make_series(part: Part, number: int, damaged: Mapping[Path, str]) -> Series:
     """A part of a series with its geometry, or what is wrong with it."""
-    series = Series(_describe(part.headers[0], len(part.headers), part.name), part.headers, part=part.name)
+    line = _describe(part.headers[0], len(part.headers), part.name)
+    series = Series(line, part.headers, part=part.name, number=number)
     series.exclusion = explain_exclusion(part.headers)
     if series.exclusion is None:
         series.problem = next((damaged[p] for h in part.headers if (p := Path(h.filename).parent) in damaged), None)
