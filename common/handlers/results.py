@@ -35,8 +35,8 @@ class InferenceResults:
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
     SuperResolution it has the bundle, its weights, scale, degradation, the inputs with digests of their voxels
-    (:func:`common.data.inputs.describe_file`), the data consistency that a transform has put into
-    ``data["consistency_error"]``, how an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings,
+    (:func:`common.data.inputs.describe_file`), the differences from the scan that
+    :class:`~common.transforms.MeasureDataConsistencyd` has measured before the result is rounded, how an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings,
     seconds, spacing, precision, versions and device. The log is :func:`get_log_path`. Each case appends a line, so a
     killed run keeps its lines, and later runs follow earlier ones. Numbers that are not finite are null in both.
 
@@ -95,14 +95,14 @@ class InferenceResults:
             if "label_map" not in case and labels.exists():
                 warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
         before, after = _read_spacing(files[0]), _read_spacing(path)
-        consistency_error = output.get("consistency_error")
         bids_metadata = {
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
             "Weights": self.weights or None,
             "Scale": self.degradation and list(self.degradation.factors),
             "Degradation": self.degradation and provenance.describe_settings(self.degradation),
-            "Agreement": None if consistency_error is None else float(consistency_error),
+            "DifferenceFromScan": _round_share(output.get("scan_difference")),
+            "DifferenceBeyondNoise": _round_share(output.get("consistency_error")),
             "Adapted": getattr(engine.inferer, "report", None) or None,
             "Inputs": self.inputs,
             "SpacingBefore": before,
@@ -194,6 +194,10 @@ def log_case(log: Path, case: Case) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         file.write(format_json(record) + "\n")
+
+
+def _round_share(share: Any) -> float | None:
+    return None if share is None else round(float(share), 6)
 
 
 def _read_spacing(path: str | os.PathLike) -> list[float] | None:

@@ -232,7 +232,9 @@ def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
     own = [json.loads((alone / f"{i}_sr.json").read_text())["SuperResolution"] for i in (1, 2, 3)]
     assert said["Sources"] == [str(data / "dwi.nii.gz")] and said["SkullStripped"] is True
     assert "dwi.nii.gz" in said["Description"]
-    assert [one["Agreement"] for one in said["SuperResolution"]["Volumes"]] == [one["Agreement"] for one in own]
+    assert [one["DifferenceFromScan"] for one in said["SuperResolution"]["Volumes"]] == [
+        one["DifferenceFromScan"] for one in own
+    ]
     assert said["SuperResolution"]["Bundle"] == "udean_window"
     log = {one["name"]: one for one in map(json.loads, (output / "log.jsonl").read_text().splitlines())}
     assert len(log) == 2 and log["dwi"]["result"] == str(output / "dwi_sr.nii.gz") and why in log["empty"]["error"]

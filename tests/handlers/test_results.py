@@ -47,7 +47,7 @@ def read(path):
 
 def warned(data, agreement=0.25):
     warnings.warn(f"{data['image'].meta['filename_or_obj']}: strange; look at it.", stacklevel=2)
-    return {**data, "consistency_error": torch.tensor(agreement)}
+    return {**data, "scan_difference": 0.5, "consistency_error": torch.tensor(agreement)}
 
 
 def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned):
@@ -81,7 +81,8 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     ]
     assert own.pop("Versions").keys() >= {"python", "monai", "torch", "nibabel"}
     weights = {"File": "best.onnx", "FileSha256": "ff", "Sha256": "ee"}
-    expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1], "Agreement": 0.25}
+    expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1]}
+    expected |= {"DifferenceFromScan": 0.5, "DifferenceBeyondNoise": 0.25}
     expected |= {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 1]}, "SpacingBefore": [1, 1.5, 3]}
     assert own == expected | {"SpacingAfter": [0.5, 0.75, 3], "Warnings": [f"{path}: strange; look at it."]}
     assert nib.load(out / "ä scan_sr.nii.gz").header["descrip"].item() == b"super-resolved 2x2x1 by method 1.2.3"
@@ -101,7 +102,7 @@ def test_an_agreement_that_is_none_is_null_and_a_fill_value_goes_through_the_eva
     nib.save(nib.Nifti1Image(volume.astype(np.int16), np.diag([-1, 1.5, 3, 1])), path)
     infer(bundle, path, out, warned=partial(warned, agreement=np.nan))
     own = json.loads((out / "a_sr.json").read_text(), parse_constant=pytest.fail)["SuperResolution"]
-    assert own["Agreement"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Warnings"][0]
+    assert own["DifferenceBeyondNoise"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Warnings"][0]
     assert (nib.load(out / "a_sr.nii.gz").get_fdata()[:2] == -32768).all()
 
 
