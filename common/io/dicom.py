@@ -23,7 +23,7 @@ from ..runtime.distributed import print_once
 from .files import get_sidecar_path, list_files
 from .images import find_absent_images
 from .lazy_voxels import LazyVoxels
-from .nifti_affines import make_image
+from .nifti_affines import Encoding, make_image
 
 try:
     from pydicom import Dataset
@@ -36,7 +36,7 @@ try:
     from .dicom_series.parts import Part, split_parts, split_series
     from .dicom_series.pixels import read_voxels
     from .dicom_series.tags import format_some, format_values, get_number, get_values, get_words, name_image
-    from .dicom_series.write import DERIVED, get_slice_thickness, write_series
+    from .dicom_series.write import DERIVED, choose_encoding, choose_rescale, get_slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
@@ -199,7 +199,7 @@ def open_series(path: Path) -> SpatialImage:
 
 
 def write_nifti(series: Series, path: str | os.PathLike) -> None:
-    """Write a series as NIfTI: axes (column, row, slice), values in the series' units as float32.
+    """Write a series as NIfTI: axes (column, row, slice), values in the series' units, as 16-bit integers if they fit.
 
     If all slices have the same ``SliceThickness``, a JSON next to it, with the same name, holds it in mm.
 
@@ -210,7 +210,15 @@ def write_nifti(series: Series, path: str | os.PathLike) -> None:
     Raises:
         ValueError: when pixels are missing or cannot be decoded; the message names the file.
     """
-    nib.save(make_image(np.asanyarray(series.open().dataobj), series.affine, None), path)
+    voxels, encoding = np.asanyarray(series.open().dataobj), None
+    dtype, slope, intercept = choose_encoding(voxels, *choose_rescale(series.headers))
+    stored = (voxels.astype(np.float64) - intercept) / slope
+    if np.abs(stored - np.rint(stored)).max() < 0.01:  # not if slices are scaled differently
+        if (slope, intercept) == (1, 0):
+            voxels = np.rint(voxels).astype(dtype)
+        else:
+            encoding = Encoding(dtype.name, slope, intercept)
+    nib.save(make_image(voxels, series.affine, None, encoding), path)
     if (thickness := get_slice_thickness(series.headers)) is not None:
         get_sidecar_path(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
 
