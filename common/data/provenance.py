@@ -38,9 +38,9 @@ def describe_bundle(bundle_root: str | os.PathLike) -> dict[str, str]:
 
 
 def describe_result(bundle_root: str | os.PathLike, degradation: Degradation | None) -> str:
-    """Description in a result's file, such as ``super-resolved 2x2x1 by udean 0.6.0``."""
-    factors = [] if degradation is None else [_format_factors(degradation)]
-    return " ".join(["super-resolved", *factors, "by", *describe_bundle(bundle_root).values()])
+    """Description in a result's file, such as ``super-resolved 2x2x1, research only, bundle udean 0.6.0``."""
+    factors = "" if degradation is None else f" {_format_factors(degradation)}"
+    return " ".join([f"super-resolved{factors}, research only, bundle", *describe_bundle(bundle_root).values()])
 
 
 def describe_settings(module: nn.Module) -> dict[str, Any]:

@@ -85,7 +85,10 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     expected |= {"DifferenceFromScan": 0.5, "DifferenceBeyondNoise": 0.25}
     expected |= {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 1]}, "SpacingBefore": [1, 1.5, 3]}
     assert own == expected | {"SpacingAfter": [0.5, 0.75, 3], "Warnings": ["ä scan.nii.gz: strange; look at it."]}
-    assert nib.load(out / "ä scan_sr.nii.gz").header["descrip"].item() == b"super-resolved 2x2x1 by method 1.2.3"
+    assert (
+        nib.load(out / "ä scan_sr.nii.gz").header["descrip"].item()
+        == b"super-resolved 2x2x1, research only, bundle method 1.2.3"
+    )
 
 
 @pytest.mark.parametrize("keep_paths", [False, "true"])
