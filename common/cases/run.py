@@ -65,6 +65,7 @@ def run_cases(
     bids: bool = False,
     shard: str | None = None,
     report: bool = False,
+    keep_paths: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Super-resolve cases, those with the same weights together. If one fails, the reason becomes its problem.
@@ -76,9 +77,10 @@ def run_cases(
         bids: whether results are named as BIDS derivatives.
         shard: the share of the scans that these are, such as "3/16", for the name of the log.
         report: whether to write an HTML page for each result.
+        keep_paths: whether the JSON of a result has whole paths.
         dry_run: whether only to load the cases and print what would be done.
     """
-    settings = {"shard": shard, "report": report}
+    settings = {"shard": shard, "report": report, "keep_paths": keep_paths}
     for group in group_cases([case for case in cases if case.problem is None], _describe_run):
         _print_choices(group, options)
         for case in group:
@@ -102,9 +104,12 @@ def list_left_out(exams: Sequence[Case]) -> list[Case]:
     left_out = []
     for exam in exams:
         record = read_sidecar(exam.result)[0]["SuperResolution"] if exam.result and exam.parts else {}
+        short_names = exam.name_files()
         names = Counter([exam.name, *(part.name for part in exam.parts)])
         for i, part in enumerate(exam.parts, 1):
-            if reason := record.get("Adapted", {}).get(part["image"], {}).get("LeftOut"):
+            adapted = record.get("Adapted", {})
+            found = adapted.get(part["image"]) or adapted.get(short_names[part["image"]]) or {}
+            if reason := found.get("LeftOut"):
                 entry = {key: value for key, value in part.items() if key != "guide"}  # one of the exam's reference
                 entry["name"] = f"{part.name}_stack{i}" if names[part.name] > 1 else part.name
                 text = f"left out of {exam.name}, so done alone: {reason}"
@@ -179,7 +184,8 @@ def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output
     from ..io.dicom import write_derived_series
 
     # A method that learned from the scan itself has no file of weights.
-    bundle = {**meta, "sha256": getattr(network, "origin", {}).get("file_sha256", "unknown")}
+    digest = getattr(network, "origin", {}).get("file_sha256", "unknown")
+    bundle = {**meta, **provenance.describe_bundle(case.choice.offer.bundle), "sha256": digest}
     result = make_result_path(output, case.name, bids=bids)
     folder = write_derived_series(case.series[case["image"]], result, make_series_path(output, case.name), bundle)
     print(f"{case.name} -> {folder}", flush=True)
@@ -229,7 +235,7 @@ def _split_case(case: Case, folder: Path) -> list[Case]:
         check_header(Path(case["image"]), volumes=True)
         files = [str(file) for file in split_volumes(case["image"], folder)]
     texts = [*case.warnings, *(str(each.message) for each in caught)]
-    described, source = describe_file(case["image"]), provenance.name_source(case["image"])
+    described, source = describe_file(case["image"]), case["image"]
     volumes = []
     for i, file in enumerate(files, 1):
         entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(files)))}d}"}

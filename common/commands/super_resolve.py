@@ -27,6 +27,7 @@ def super_resolve(
     shard: str | None = None,
     bids: bool = False,
     report: bool = False,
+    keep_paths: bool = False,
     dry_run: bool = False,
     **override,
 ) -> None:
@@ -78,6 +79,8 @@ def super_resolve(
         bids: whether to name results as BIDS derivatives.
         report: whether to write an HTML page for each result, and what was added to the scan, <name>_added.nii.gz. The
             page of an exam shows the residual of every slice.
+        keep_paths: whether the JSON of a result has whole paths, instead of names of files. Folders may be named like
+            patients. log.jsonl always has whole paths.
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
         override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True.
             A bundle without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used
@@ -153,12 +156,12 @@ def super_resolve(
             print("no scans to do", flush=True)
         elif not dry_run:
             print_once(f"results go to {output}")
-        run_cases(cases, output, [*override], bids, shard, report, dry_run)
+        run_cases(cases, output, [*override], bids, shard, report, keep_paths, dry_run)
         if left_out := list_left_out(cases):
             choose_weights(left_out, known, None, False, asked and together is not True)
             left_out = select_cases(left_out, output, skip_existing, None, bids, divided=True)
             check_disk_space(left_out, output)
-            run_cases(left_out, output, [*override], bids, shard, report)
+            run_cases(left_out, output, [*override], bids, shard, report, keep_paths)
             cases += left_out
     connect_processes()
     every = gather_items([(case.source, case.failure if case.problem else None) for case in cases])

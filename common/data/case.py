@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,6 +113,20 @@ class Case(Mapping[str, Any]):
         for file, source in self.sources.items():
             message = message.replace(file, source if "stacks" in self else self.name)
         return message
+
+    def name_files(self) -> dict[str, str]:
+        """Names for its files and what they were made of, by path, that no folder is part of; equal ones are counted.
+
+        A file that was converted has the name of its DICOM series.
+        """
+        names: dict[str, str] = {}
+        for file in dict.fromkeys([*self.images, *([self["label_map"]] if "label_map" in self else [])]):
+            source = self.sources.get(file, file)
+            name = f"DICOM series {self.series[file].uid}" if file in self.series else Path(source).name
+            if count := sum(other == name or other.startswith(f"{name} (") for other in {*names.values()}):
+                name = f"{name} ({count + 1})"
+            names |= dict.fromkeys((file, source, os.path.abspath(source), os.path.realpath(source)), name)
+        return names
 
     def strip_name(self, message: str) -> str:
         """Remove the case's file or name from the beginning of a warning or reason."""

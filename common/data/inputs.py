@@ -71,6 +71,18 @@ def digest_voxels(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
+def hide_folder(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the folder of a described file by a check sum, ``Folder``, that does not tell its name.
+
+    It has 16 bits: enough to tell a file from one of the same name elsewhere, too few to prove a guess.
+    """
+    folder, name = os.path.split(described.get("File", ""))
+    if not folder:
+        return dict(described)
+    check_sum = hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:4]
+    return {**described, "File": name, "Folder": check_sum}
+
+
 def compare_inputs(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> str:
     """Compare the inputs of an existing result with those of a new one.
 
@@ -100,10 +112,14 @@ def compare_inputs(result: Path, describe: Callable[[], list[dict[str, Any]]]) -
         return str(error)
     if [*map(_get_content, known)] == [*map(_get_content, inputs)]:
         return "same"
-    first, new = _name_input(known[0]), _name_input(inputs[0])
-    if first == new:
+    first, new = hide_folder(known[0]), hide_folder(inputs[0])
+    if all(first.get(key) == new.get(key) for key in ("File", "Folder", "SeriesInstanceUID", "Part")):
         return "changed"
-    return f"{result} was made of {first}, expected {new}; name another output folder, or rename the scan."
+    elsewhere = " of another folder" if known[0].get("File", "") == new.get("File") else ""
+    return (
+        f"{result} was made of {_name_input(known[0])}{elsewhere}, expected {_name_input(inputs[0])}; name another "
+        "output folder, or rename the scan."
+    )
 
 
 def _get_content(described: Mapping[str, Any]) -> tuple[Any, Any]:

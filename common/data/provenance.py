@@ -23,6 +23,8 @@ from ..io.files import read_json_object, read_sidecar
 BIDS_VERSION = "1.11.0"
 DESCRIPTION = "dataset_description.json"
 _PACKAGES = ("monai", "torch", "nibabel", "mri-sr-bundles")
+# Folders of an absolute path in a text, without blanks. Nothing of an address, a BIDS URI or a fraction.
+_FOLDERS = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:)?[/\\](?:[^\s/\\:'",;()]+[/\\])+""")
 # Keys of a scan's JSON that hold for its result too, with their types.
 _KEPT = {"SkullStripped": bool, "SpatialReference": str | dict}
 
@@ -36,9 +38,9 @@ def describe_bundle(bundle_root: str | os.PathLike) -> dict[str, str]:
 
 
 def describe_result(bundle_root: str | os.PathLike, degradation: Degradation | None) -> str:
-    """Description in a result's file, such as ``super-resolved 2x2x1 by udean 0.6.0``."""
-    factors = [] if degradation is None else [_format_factors(degradation)]
-    return " ".join(["super-resolved", *factors, "by", *describe_bundle(bundle_root).values()])
+    """Description in a result's file, such as ``super-resolved 2x2x1, research only, bundle udean 0.6.0``."""
+    factors = "" if degradation is None else f" {_format_factors(degradation)}"
+    return " ".join([f"super-resolved{factors}, research only, bundle", *describe_bundle(bundle_root).values()])
 
 
 def describe_settings(module: nn.Module) -> dict[str, Any]:
@@ -110,6 +112,27 @@ def name_source(path: str | os.PathLike) -> str:
     if root is None:
         return os.path.abspath(path)
     return f"bids:{_make_label(root)}:{Path(os.path.abspath(path)).relative_to(root).as_posix()}"
+
+
+def hide_folders(value: Any, names: Mapping[str, str]) -> Any:
+    """Take folders out of a value for JSON, because their names may be those of patients.
+
+    Args:
+        value: texts, keys of objects among them, in which paths are replaced.
+        names: what replaces each path. Of other absolute paths the folders are removed.
+    """
+    if isinstance(value, Mapping):
+        return {hide_folders(key, names): hide_folders(item, names) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hide_folders(item, names) for item in value]
+    if not isinstance(value, str):
+        return value
+    # A folder's name may have blanks, so those of the known files are removed as they are.
+    folders = {f"{os.path.dirname(path)}{os.sep}": "" for path in names if os.path.isabs(path)}
+    for path, name in sorted((folders | dict(names)).items(), key=lambda pair: -len(pair[0])):
+        if len(path) > 1:
+            value = value.replace(path, name)
+    return _FOLDERS.sub("", value)
 
 
 def read_source_metadata(path: str | os.PathLike) -> dict[str, Any]:

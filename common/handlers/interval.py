@@ -77,7 +77,7 @@ class IntervalMap:
             factors = voxel_sizes(stored) / voxel_sizes(np.asarray(result.affine))
             voxels = torch.as_tensor(result)[0].float().numpy()
             width = self.interval.compute_half_width(voxels, convert_to_units(scan, scan), factors.tolist())
-            volume = attach_meta(torch.from_numpy(width)[None], result.affine, result.meta)
+            volume = attach_meta(torch.from_numpy(width)[None], result.affine, scan.meta)
             entry: dict[Hashable, Any] = {"interval": volume, "name": engine.case.name}
             path = Path(self.save(entry)["saved_to"])
             description = {

@@ -19,6 +19,7 @@ from nibabel.affines import voxel_sizes
 
 from ..data import provenance
 from ..data.case import Case
+from ..data.inputs import hide_folder
 from ..data.lists.sharding import parse_shard
 from ..degradations import Degradation
 from ..io.files import format_json, write_atomically
@@ -35,10 +36,11 @@ class InferenceResults:
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
     SuperResolution it has the bundle, its weights, scale, degradation, the inputs with digests of their voxels
-    (:func:`common.data.inputs.describe_file`), the data consistency that a transform has put into
-    ``data["consistency_error"]``, how an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings,
-    seconds, spacing, precision, versions and device. The log is :func:`get_log_path`. Each case appends a line, so a
-    killed run keeps its lines, and later runs follow earlier ones. Numbers that are not finite are null in both.
+    (:func:`common.data.inputs.describe_file`), the differences from the scan that
+    :class:`~common.transforms.MeasureDataConsistencyd` has measured before the result is rounded, how an
+    :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds, spacing, precision, versions and
+    device. The log is :func:`get_log_path`. Each case appends a line, so a killed run keeps its lines, and later runs
+    follow earlier ones. Numbers that are not finite are null in both.
 
     Args:
         output_dir: folder of the results.
@@ -46,6 +48,8 @@ class InferenceResults:
         degradation: from the result to the scan; None for a result of several scans.
         bids: whether results are named as BIDS derivatives; the folder then becomes a derivative dataset.
         shard: the share of the scans that this process has, such as "3/16", or None for all.
+        keep_paths: whether the JSON has whole paths. Else it has names of files and UIDs of DICOM series only, because
+            folders may be named like patients. The log always has whole paths.
 
     Raises:
         ValueError: at the start of the run, where the folder cannot become a derivative dataset
@@ -59,11 +63,13 @@ class InferenceResults:
         degradation: Degradation | None = None,
         bids: bool | str = False,
         shard: str | None = None,
+        keep_paths: bool | str = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.bundle = provenance.describe_bundle(bundle_root)
         self.degradation = degradation
         self.bids = parse_bool(bids, "bids")
+        self.keep_paths = parse_bool(keep_paths, "keep_paths")
         self.log = get_log_path(output_dir, shard)
 
     def attach(self, engine: Engine) -> None:
@@ -95,16 +101,16 @@ class InferenceResults:
             if "label_map" not in case and labels.exists():
                 warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
         before, after = _read_spacing(files[0]), _read_spacing(path)
-        consistency_error = output.get("consistency_error")
         bids_metadata = {
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
             "Weights": self.weights or None,
             "Scale": self.degradation and list(self.degradation.factors),
             "Degradation": self.degradation and provenance.describe_settings(self.degradation),
-            "Agreement": None if consistency_error is None else float(consistency_error),
+            "DifferenceFromScan": _round_share(output.get("scan_difference")),
+            "DifferenceBeyondNoise": _round_share(output.get("consistency_error")),
             "Adapted": getattr(engine.inferer, "report", None) or None,
-            "Inputs": self.inputs,
+            "Inputs": self.inputs if self.keep_paths else [hide_folder(described) for described in self.inputs],
             "SpacingBefore": before,
             "SpacingAfter": after,
             "Warnings": case.warnings,
@@ -115,12 +121,17 @@ class InferenceResults:
         }
         description = {
             "Description": f"Super-resolved from {Path(files[0]).name} by a network; fine detail is an estimate.",
-            "Sources": [case.sources.get(file) or provenance.name_source(file) for file in files],
+            "Sources": [
+                case.sources[file] if file in case.series else provenance.name_source(case.sources.get(file, file))
+                for file in files
+            ],
             **provenance.read_source_metadata(files[0]),
             "Resolution": provenance.describe_resolution(before, after),
             "GeneratedBy": [provenance.describe_generator(self.bundle)],
             "SuperResolution": {key: value for key, value in bids_metadata.items() if value is not None},
         }
+        if not self.keep_paths:
+            description = provenance.hide_folders(description, case.name_files())
         stem = path.name.removesuffix(".nii.gz")
         with write_atomically(path.with_name(f"{stem}.json")) as temporary:
             temporary.write_text(format_json(description, indent=2) + "\n")
@@ -194,6 +205,10 @@ def log_case(log: Path, case: Case) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         file.write(format_json(record) + "\n")
+
+
+def _round_share(share: Any) -> float | None:
+    return None if share is None else round(float(share), 6)
 
 
 def _read_spacing(path: str | os.PathLike) -> list[float] | None:

@@ -100,11 +100,11 @@ class ResultViewer:
                 added, about = None, {"Unknown": str(error)}
         _describe(path, about)
         volumes["SR"] = nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine))
+        record = {**(read_result_record(path) or {}), "Added": about}
         # Without the scan's name, which is the page's title.
-        warned = [case.strip_name(text) for text in case.warnings]
-        record = {**(read_result_record(path) or {}), "Warnings": warned, "Added": about}
-        overlay = None if added is None else nib.Nifti1Image(added[0].numpy(), np.asarray(added.affine))
         title = Path(str(scan.meta["filename_or_obj"])).name
+        record["Warnings"] = [case.strip_name(text).removeprefix(f"{title}: ") for text in record.get("Warnings", ())]
+        overlay = None if added is None else nib.Nifti1Image(added[0].numpy(), np.asarray(added.affine))
         write_viewer(page, volumes, title, record=record, added=overlay)
 
 

@@ -23,7 +23,7 @@ from ..runtime.distributed import print_once
 from .files import get_sidecar_path, list_files
 from .images import find_absent_images
 from .lazy_voxels import LazyVoxels
-from .nifti_affines import make_image
+from .nifti_affines import Encoding, make_image
 
 try:
     from pydicom import Dataset
@@ -36,7 +36,7 @@ try:
     from .dicom_series.parts import Part, split_parts, split_series
     from .dicom_series.pixels import read_voxels
     from .dicom_series.tags import format_some, format_values, get_number, get_values, get_words, name_image
-    from .dicom_series.write import DERIVED, get_slice_thickness, write_series
+    from .dicom_series.write import DERIVED, choose_encoding, choose_rescale, get_slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
@@ -58,6 +58,7 @@ class Series:
         problem: why the series cannot be read as a volume, or None.
         exclusion: why it is not for super-resolution (phase images, a map, a localizer, another modality), or None.
         part: name of the part, such as "echo 2, TE 90 ms"; empty for a whole series.
+        number: of the part, from 0.
     """
 
     description: str
@@ -66,6 +67,7 @@ class Series:
     problem: str | None = None
     exclusion: str | None = None
     part: str = ""
+    number: int = 0
 
     @property
     def files(self) -> list[Path]:
@@ -197,7 +199,7 @@ def open_series(path: Path) -> SpatialImage:
 
 
 def write_nifti(series: Series, path: str | os.PathLike) -> None:
-    """Write a series as NIfTI: axes (column, row, slice), values in the series' units as float32.
+    """Write a series as NIfTI: axes (column, row, slice), values in the series' units, as 16-bit integers if they fit.
 
     If all slices have the same ``SliceThickness``, a JSON next to it, with the same name, holds it in mm.
 
@@ -208,7 +210,15 @@ def write_nifti(series: Series, path: str | os.PathLike) -> None:
     Raises:
         ValueError: when pixels are missing or cannot be decoded; the message names the file.
     """
-    nib.save(make_image(np.asanyarray(series.open().dataobj), series.affine, None), path)
+    voxels, encoding = np.asanyarray(series.open().dataobj), None
+    dtype, slope, intercept = choose_encoding(voxels, *choose_rescale(series.headers))
+    stored = (voxels.astype(np.float64) - intercept) / slope
+    if np.abs(stored - np.rint(stored)).max() < 0.01:  # not if slices are scaled differently
+        if (slope, intercept) == (1, 0):
+            voxels = np.rint(voxels).astype(dtype)
+        else:
+            encoding = Encoding(dtype.name, slope, intercept)
+    nib.save(make_image(voxels, series.affine, None, encoding), path)
     if (thickness := get_slice_thickness(series.headers)) is not None:
         get_sidecar_path(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
 
@@ -261,7 +271,7 @@ def write_derived_series(
         result: NIfTI file, with the axes of :func:`write_nifti`, or on any other grid.
         folder: created if it is missing. The series becomes a folder in it, named by the new SeriesInstanceUID. Older
             derived series of some of these images in it are then removed.
-        bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
+        bundle: as for :func:`~common.io.dicom_series.write.write_series`.
 
     Returns:
         The folder of the new series.
@@ -278,7 +288,9 @@ def write_derived_series(
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
             series_folder = Path(part) / "series"
             series_folder.mkdir()
-            uid = write_series(series_folder, voxels, affine, factors, series.headers, bundle, series.part)
+            uid = write_series(
+                series_folder, voxels, affine, factors, series.headers, bundle, series.part, series.number
+            )
             new = series_folder.rename(Path(folder) / uid)
     except ValueError as error:
         raise ValueError(f"{result}: {error}") from None
@@ -389,14 +401,15 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str]) -> l
         series_list += (
             [Series(line, images, exclusion=exclusion)]
             if exclusion
-            else [_make_series(part, damaged) for part in split_parts(images)]
+            else [_make_series(part, number, damaged) for number, part in enumerate(split_parts(images))]
         )
     return series_list
 
 
-def _make_series(part: Part, damaged: Mapping[Path, str]) -> Series:
+def _make_series(part: Part, number: int, damaged: Mapping[Path, str]) -> Series:
     """A part of a series with its geometry, or what is wrong with it."""
-    series = Series(_describe(part.headers[0], len(part.headers), part.name), part.headers, part=part.name)
+    line = _describe(part.headers[0], len(part.headers), part.name)
+    series = Series(line, part.headers, part=part.name, number=number)
     series.exclusion = explain_exclusion(part.headers)
     if series.exclusion is None:
         series.problem = next((damaged[p] for h in part.headers if (p := Path(h.filename).parent) in damaged), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -39,7 +39,43 @@ def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
         )
 
 
-def make_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | None) -> nib.Nifti1Image:
+class Encoding(NamedTuple):
+    """How a NIfTI file stores values: value = slope * integer + intercept."""
+
+    dtype: str
+    slope: float
+    intercept: float
+
+
+def read_encoding(image: Any) -> Encoding | None:
+    """The encoding of a NIfTI or Analyze image of scaled integers of at most 16 bits; None for others."""
+    dtype = image.get_data_dtype()
+    if not isinstance(image, nib.AnalyzeImage) or dtype.kind not in "iu" or dtype.itemsize > 2:
+        return None
+    slope, intercept = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
+    return None if (slope, intercept) == (1, 0) else Encoding(dtype.newbyteorder("=").name, slope, intercept)
+
+
+def choose_encoding(values: np.ndarray, encoding: Encoding | None) -> Encoding | None:
+    """The encoding of a scan for its result: 16 bits over the result's range, if 8 bits or the scan's do not suffice.
+
+    Args:
+        values: of the result, finite.
+        encoding: of the scan; None for none.
+    """
+    if encoding is None:
+        return None
+    ends, limits = np.array([values.min(), values.max()], dtype=np.float64), np.iinfo(encoding.dtype)
+    stored = np.rint((ends - encoding.intercept) / encoding.slope)
+    if limits.bits > 8 and limits.min <= stored.min() and stored.max() <= limits.max:
+        return encoding
+    slope = float(np.float32(np.ptp(ends) / 65000)) or 1.0
+    return Encoding("int16", slope, float(np.float32(ends.mean())))
+
+
+def make_image(
+    array: np.ndarray, affine: np.ndarray, source: SpatialImage | None, encoding: Encoding | None = None
+) -> nib.Nifti1Image:
     """Make a NIfTI image with the two forms of its source image, carried to the new grid.
 
     Each form is carried separately and keeps its code. The header keeps its units and the fields that are true on any
@@ -52,16 +88,23 @@ def make_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | Non
         affine: 4x4, their voxels to the world of ``source.affine``, in mm.
         source: the source image from :func:`~common.io.images.open_image`, maybe on another grid; None if there is
             none.
+        encoding: how the file stores the voxels; None to store them as they are.
 
     Returns:
         The image; NIfTI-2 if ``source`` is, since its forms are more precise.
     """
     source_header: Any = source.header if source is not None and isinstance(source.header, nib.Nifti1Header) else None
+    if encoding is not None:
+        dtype, slope, intercept = encoding
+        stored = np.rint((array.astype(np.float64) - intercept) / slope)
+        array = stored.clip(np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
     kind = nib.Nifti2Image if isinstance(source_header, nib.Nifti2Header) else nib.Nifti1Image
     # Without an affine, because nibabel would write it over forms that differ from it. With the type, because nibabel
     # otherwise refuses 64-bit integers.
     image = kind(array, None, dtype=array.dtype)
     image.header.set_xyzt_units("mm")
+    if encoding is not None:
+        image.header.set_slope_inter(slope, intercept)
     if source_header is not None:
         _copy_fields(source_header, image.header)
     has_form = source_header is not None and (source_header["sform_code"] or source_header["qform_code"])

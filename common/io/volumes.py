@@ -17,7 +17,7 @@ from nibabel.brikhead import AFNIImage
 from .files import format_json, get_sidecar_path, read_sidecar, write_atomically
 from .images import open_image, open_image_or_none
 from .naming import make_case_stem, make_label_path, make_result_path
-from .nifti_affines import make_image
+from .nifti_affines import make_image, read_encoding
 
 _TIMES = {nib.MGHImage: "msec", AFNIImage: "sec"}  # units of the fourth voxel size
 _GRADIENTS = (".bval", ".bvec", ".bvals", ".bvecs")
@@ -57,7 +57,7 @@ def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Pa
                 f"{path}: volume {number + 1} of {len(files)} holds {low:g} to {high:g}, as vectors, tensors, "
                 "phases and statistics have; expected magnitude images. Leave it out, or set negative values to 0."
             )
-        nib.save(make_image(volume, image.affine, image), file)
+        nib.save(make_image(volume, image.affine, image, read_encoding(image)), file)
         if get_sidecar_path(path).is_file() and read_sidecar(path)[1] is None:
             shutil.copyfile(get_sidecar_path(path), get_sidecar_path(file))
     return files
@@ -113,14 +113,20 @@ def join_results(
 
 def _join_images(files: Sequence[Path], source: Any, path: Path) -> None:
     """Write 3-D NIfTI files of one grid as a 4-D one, with the time step of its source."""
-    first: Any = nib.load(files[0])
-    dtype = np.result_type(*(nib.load(file).get_data_dtype() for file in files))  # type: ignore[attr-defined]
+    images: Any = [nib.load(file) for file in files]
+    encodings = {read_encoding(image) for image in images}
+    # Volumes that are scaled differently become floats.
+    dtype = np.result_type(*(image.get_data_dtype() if len(encodings) == 1 else np.float32 for image in images))
+    first = images[0]
     # On disk, because all volumes may be more than the memory holds.
     stored = files[0].with_name(f"{files[0].name}.voxels")
     voxels = np.memmap(stored, dtype, "w+", shape=(*first.shape, len(files)), order="F")
-    for number, file in enumerate(files):
-        voxels[..., number] = np.asanyarray(nib.load(file).dataobj)  # type: ignore[attr-defined]
+    for number, image in enumerate(images):
+        # The integers themselves, if all volumes are scaled alike.
+        voxels[..., number] = image.dataobj.get_unscaled() if len(encodings) == 1 else np.asanyarray(image.dataobj)
     image = type(first)(voxels, None, first.header, dtype=dtype)
+    if len(encodings) == 1 and (encoding := read_encoding(first)):
+        image.header.set_slope_inter(encoding.slope, encoding.intercept)
     if unit := _TIMES.get(type(source)):
         image.header.set_xyzt_units("mm", unit)
         image.header["pixdim"][4] = source.header.get_zooms()[3]

@@ -4,7 +4,7 @@ from .added_detail import measure_added_share, split_measured
 from .baseline import interpolate_bicubic, interpolate_cubic
 from .brightness_classes import divide_by_brightness
 from .brisque import Brisque, compute_brisque_features, compute_mscn, select_slices
-from .data_consistency import measure_consistency_error
+from .data_consistency import measure_consistency_error, measure_scan_difference
 from .fourier_ring import find_agreeing_frequencies
 from .hotelling import ChannelisedHotelling, bootstrap_auc, compute_auc
 from .interval import (

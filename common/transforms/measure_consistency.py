@@ -10,12 +10,12 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ..degradations import Degradation
-from ..metrics.data_consistency import measure_consistency_error
+from ..metrics.data_consistency import measure_scan_difference
 
 
 class MeasureDataConsistencyd(MapTransform):
-    """Store the difference between degraded result and scan as "consistency_error":
-    :func:`common.metrics.measure_consistency_error`.
+    """Store the difference between degraded result and scan as "scan_difference", and that beyond noise as
+    "consistency_error": :func:`common.metrics.measure_scan_difference`.
 
     Args:
         keys: key of the result ``(1, X, Y, Z)``, normalised as the scan, before :class:`RestoreVolumed`.
@@ -32,7 +32,7 @@ class MeasureDataConsistencyd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             result = torch.as_tensor(d[key]).detach()
-            d["consistency_error"] = measure_consistency_error(
+            d["scan_difference"], d["consistency_error"] = measure_scan_difference(
                 result, d[self.reference].as_tensor().to(result.device), [self.degradation]
             )
         return d

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..degradations import Degradation, GaussianProfile, read_profile_width
 from ..io.images import open_image
-from ..metrics.data_consistency import measure_consistency_error
+from ..metrics.data_consistency import measure_scan_difference
 from ..physics.gaussian import FWHM_PER_SIGMA
 from ..physics.noise import estimate_noise_in_air
 from ..stacks import SplineResampling, enforce_data_consistency, make_cubic_grid
@@ -68,7 +68,8 @@ class ResampleResultd(MapTransform):
     by :func:`common.stacks.enforce_data_consistency`, from the network's result, blurred if the cubes are coarser.
     Where the cubes do not reach, R x is the network's result. The slices' profile is as wide as the protocol says. If
     the degradation is not linear, the result is only resampled. If the file's voxels are no cubes, splines sample the
-    cubes there; voxels outside of the scan are 0. "consistency_error" becomes that of the new result.
+    cubes there; voxels outside of the scan are 0. "scan_difference" and
+    "consistency_error" become those of the new result.
 
     Args:
         keys: of results ``(1, X, Y, Z)``, normalised as the scan, before :class:`RestoreVolumed`.
@@ -98,7 +99,8 @@ class ResampleResultd(MapTransform):
             affine: Any = self.degradation.compute_hr_affine(scan_affine)
             if self.spacing is not None or self.grid_file is not None:
                 cubes = choose_cubes(scan.shape[1:], scan_affine, self.spacing, self.grid_file)
-                volume, d["consistency_error"] = self._make_cubes(volume[0].float(), affine, scan, *cubes)
+                volume, measured = self._make_cubes(volume[0].float(), affine, scan, *cubes)
+                d["scan_difference"], d["consistency_error"] = measured
                 volume, affine = volume[None], cubes[1]
             if self.grid_file is not None:
                 file = open_image(self.grid_file)
@@ -111,8 +113,8 @@ class ResampleResultd(MapTransform):
 
     def _make_cubes(
         self, made: torch.Tensor, made_affine: np.ndarray, scan: MetaTensor, size: Sequence[int], affine: np.ndarray
-    ) -> tuple[torch.Tensor, float]:
-        """Resample a network's result to cubes that agree with the scan; return also their data consistency error."""
+    ) -> tuple[torch.Tensor, tuple[float, float]]:
+        """Resample a network's result to cubes that agree with the scan; return also their difference from it."""
         degradation, measured = self.degradation, scan.as_tensor()[0].to(made)
         width = read_profile_width(scan[None])
         if isinstance(degradation, GaussianProfile) and width and _WIDTHS[0] <= width <= _WIDTHS[1]:
@@ -128,7 +130,7 @@ class ResampleResultd(MapTransform):
             variance = (_NOISE * noise) ** 2 + _MODEL**2
             volume = enforce_data_consistency(volume, [measured - degradation(rest)], [operator], [variance])
         again = operator.resampling(volume) + rest
-        return volume, measure_consistency_error(again, measured, [degradation])
+        return volume, measure_scan_difference(again, measured, [degradation])
 
 
 class _Composition:

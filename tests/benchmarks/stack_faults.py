@@ -81,7 +81,7 @@ def measure(file: Path, other: Path, options: argparse.Namespace) -> list[dict]:
         return Path(thick(head, affine, i, motion, path, options, rng))
 
     def combine(name: str, stacks: list[Path]) -> dict:
-        extra = ["--together", *shlex.split(options.together_options)]
+        extra = ["--together", "--keep_paths", *shlex.split(options.together_options)]
         found = super_resolve(stacks, folder / name / "together", extra)
         log = (folder / name / "together" / "log.txt").read_text()
         for place in (folder / name, folder / "whole"):

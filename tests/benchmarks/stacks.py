@@ -91,7 +91,7 @@ def measured(file: str, guide: str | None, folder: Path, options: argparse.Names
         found = sorted((folder / name).glob("*_sr.nii.gz"))
         if not found:
             named["adapt_iterations"] = options.iterations
-            super_resolve(*paths, output_dir=str(folder / name), **named)
+            super_resolve(*paths, output_dir=str(folder / name), keep_paths=True, **named)
             found = sorted((folder / name).glob("*_sr.nii.gz"))
         return found[0], json.loads(Path(str(found[0]).replace(".nii.gz", ".json")).read_text())["SuperResolution"]
 

@@ -54,7 +54,7 @@ def test_three_contrasts_on_one_grid(tmp_path, capsys):
         assert psnr((result.get_fdata() / scale)[INNER], true[INNER]) > least, name
     told = json.loads((tmp_path / "out" / "p_T1W_sr.json").read_text())
     assert len(told["Sources"]) == 4
-    assert told["SuperResolution"]["Adapted"][t1]["Edges"] == [t2, flair[0]]
+    assert told["SuperResolution"]["Adapted"]["p_T1W.nii.gz"]["Edges"] == ["p_T2W.nii.gz", "p_ax_FLAIR.nii.gz"]
     exam(t1, t2, *flair, skip_existing=True, **out)
     has(capsys.readouterr().out, "no scans to do")
 

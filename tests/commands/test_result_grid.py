@@ -73,7 +73,7 @@ def test_the_result_lies_right_and_agrees_with_the_scan(folder, tmp_path, capsys
         grid_of_file = nib.load(options["grid_file"])
         assert result.shape == grid_of_file.shape and np.allclose(result.affine, grid_of_file.affine, atol=1e-4)
     record = json.loads((tmp_path / f"{name}_sr.json").read_text())["SuperResolution"]
-    assert np.allclose(record["SpacingAfter"], sizes) and record["Agreement"] < 0.01
+    assert np.allclose(record["SpacingAfter"], sizes) and record["DifferenceFromScan"] < 0.01
     true, values = PHANTOM.on(result.shape, result.affine), result.get_fdata() / 1000
     assert np.corrcoef(values[true > 0.05], true[true > 0.05])[0, 1] > 0.998
     assert labels.shape == result.shape and np.mean((labels.get_fdata() > 0) == (true > 0.3)) > 0.95

@@ -161,7 +161,10 @@ def test_dicom(tmp_path, capsys):
     said = "\n".join(json.loads(written)["SuperResolution"]["Warnings"])
     assert said.startswith(result.replace("_sr.json", ": ")) and "declared PixelPaddingValue" in said
     assert "super_resolve-" not in written + (output / "log.jsonl").read_text()
-    assert json.loads(written)["Sources"] == [f"{folder / 'linked'} (DICOM series {series})"]
+    # Folders and patients are named in the log alone.
+    assert json.loads(written)["Sources"] == [f"DICOM series {series}"] and str(tmp_path) not in written
+    assert str(folder / "linked") in (output / "log.jsonl").read_text()
+    assert not any(name in written + str(made) for name in ("Anna", "ID-1", "A1"))
     derived = [name for name in made if name.endswith(".dcm")]
     assert len(derived) == 2 * len(images)
     assert dicom.read((output / derived[0]).parent)[0].ReferencedSeriesSequence[0].SeriesInstanceUID == series
@@ -224,15 +227,17 @@ def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
         assert (output / f"dwi_sr.{name}").read_bytes() == (data / f"dwi.{name}").read_bytes()
     # The result belongs to the 4-D scan.
     described = json.loads((output / "dwi_sr.json").read_text())["SuperResolution"]["Inputs"]
-    assert [each["File"] for each in described] == [str(data / "dwi.nii.gz")]
+    assert [each["File"] for each in described] == ["dwi.nii.gz"]
     capsys.readouterr()
     refused(partial(begin, skip_existing=True), RunsFailedError, "1 of 1 scans failed", why)
     assert "1 of 2 scans have their results" in capsys.readouterr().out
     said = json.loads((output / "dwi_sr.json").read_text())
     own = [json.loads((alone / f"{i}_sr.json").read_text())["SuperResolution"] for i in (1, 2, 3)]
-    assert said["Sources"] == [str(data / "dwi.nii.gz")] and said["SkullStripped"] is True
+    assert said["Sources"] == ["dwi.nii.gz"] and said["SkullStripped"] is True
     assert "dwi.nii.gz" in said["Description"]
-    assert [one["Agreement"] for one in said["SuperResolution"]["Volumes"]] == [one["Agreement"] for one in own]
+    assert [one["DifferenceFromScan"] for one in said["SuperResolution"]["Volumes"]] == [
+        one["DifferenceFromScan"] for one in own
+    ]
     assert said["SuperResolution"]["Bundle"] == "udean_window"
     log = {one["name"]: one for one in map(json.loads, (output / "log.jsonl").read_text().splitlines())}
     assert len(log) == 2 and log["dwi"]["result"] == str(output / "dwi_sr.nii.gz") and why in log["empty"]["error"]

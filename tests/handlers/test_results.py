@@ -13,8 +13,8 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from common.data import CaseLoader, find_scans
-from common.data.inputs import digest_voxels
-from common.data.provenance import describe_result, describe_settings
+from common.data.inputs import compare_inputs, describe_file, digest_voxels, hide_folder
+from common.data.provenance import describe_result, describe_settings, hide_folders
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
@@ -47,15 +47,15 @@ def read(path):
 
 def warned(data, agreement=0.25):
     warnings.warn(f"{data['image'].meta['filename_or_obj']}: strange; look at it.", stacklevel=2)
-    return {**data, "consistency_error": torch.tensor(agreement)}
+    return {**data, "scan_difference": 0.5, "consistency_error": torch.tensor(agreement)}
 
 
-def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned):
+def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned, keep_paths=False):
     """Scans through nearest-neighbour interpolation, as inference.json would run them."""
     dataset = Dataset(find_scans(str(scans)), LoadScand("image", slice_axis="SI"))
     save = SaveVolumed("pred", output_dir, bids=bids, description=describe_result(bundle, DEGRADATION))
     options = {"postprocessing": Compose([RestoreVolumed("pred", "image", DEGRADATION), warned, save])}
-    options |= {"val_handlers": [InferenceResults(output_dir, bundle, DEGRADATION, bids, shard)]}
+    options |= {"val_handlers": [InferenceResults(output_dir, bundle, DEGRADATION, bids, shard, keep_paths)]}
     options |= {"inferer": lambda volume, _: torch.as_tensor(volume).repeat_interleave(2, 2).repeat_interleave(2, 3)}
     options |= {"key_val_metric": {"consistency_error": MeanDataConsistency()}}
     evaluator = CaseEvaluator(torch.device("cpu"), CaseLoader(dataset), network or torch.nn.Identity(), **options)
@@ -73,18 +73,55 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     own = said.pop("SuperResolution")
     expected = {"Description": "Super-resolved from ä scan.nii.gz by a network; fine detail is an estimate."}
     expected |= {"Resolution": "0.5 x 0.75 x 3 mm, super-resolved from 1 x 1.5 x 3 mm"}
-    assert said == expected | {"Sources": [str(path)], "GeneratedBy": [METHOD]}
+    assert said == expected | {"Sources": ["ä scan.nii.gz"], "GeneratedBy": [METHOD]}
     assert own.pop("Seconds") > 0 and own.pop("Device").startswith("cpu, ")
     assert own.pop("Precision") == "float32"
     assert own.pop("Inputs") == [
-        {"File": str(path), "Bytes": path.stat().st_size, "Sha256": digest_voxels(path)},
+        {**hide_folder({"File": str(path)}), "Bytes": path.stat().st_size, "Sha256": digest_voxels(path)},
     ]
     assert own.pop("Versions").keys() >= {"python", "monai", "torch", "nibabel"}
     weights = {"File": "best.onnx", "FileSha256": "ff", "Sha256": "ee"}
-    expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1], "Agreement": 0.25}
+    expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1]}
+    expected |= {"DifferenceFromScan": 0.5, "DifferenceBeyondNoise": 0.25}
     expected |= {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 1]}, "SpacingBefore": [1, 1.5, 3]}
-    assert own == expected | {"SpacingAfter": [0.5, 0.75, 3], "Warnings": [f"{path}: strange; look at it."]}
-    assert nib.load(out / "ä scan_sr.nii.gz").header["descrip"].item() == b"super-resolved 2x2x1 by method 1.2.3"
+    assert own == expected | {"SpacingAfter": [0.5, 0.75, 3], "Warnings": ["ä scan.nii.gz: strange; look at it."]}
+    assert (
+        nib.load(out / "ä scan_sr.nii.gz").header["descrip"].item()
+        == b"super-resolved 2x2x1, research only, bundle method 1.2.3"
+    )
+
+
+@pytest.mark.parametrize("keep_paths", [False, "true"])
+def test_folders_are_kept_only_if_asked(bundle, tmp_path, keep_paths):
+    """They may be named like patients; a scan is told from another of its name nonetheless."""
+    paths = [scan(tmp_path / folder / "t1 w.nii.gz") for folder in ("Müller Anna, 1950", "Schmidt")]
+    changed = nib.Nifti1Image(np.ones((6, 7, 8), np.int16), np.eye(4))
+    nib.save(changed, paths[1])
+    infer(bundle, paths[0], tmp_path / "out", keep_paths=keep_paths)
+    written, result = (tmp_path / "out" / "t1 w_sr.json").read_text(), tmp_path / "out" / "t1 w_sr.nii.gz"
+    assert (str(tmp_path) in written, "Anna" in json.loads(written)["Sources"][0]) == (bool(keep_paths),) * 2
+    assert bool(keep_paths) or not any(word in written for word in ("Anna", "M\u00fcller", "Schmidt"))
+    log = (tmp_path / "out" / "log.jsonl").read_text()
+    assert json.loads(log)["image"] == str(paths[0])
+    first, other = ([describe_file(str(path))] for path in paths)
+    assert compare_inputs(result, lambda: first) == "same"
+    assert f"expected {paths[1]}" in compare_inputs(result, lambda: other)
+    nib.save(changed, paths[0])
+    assert compare_inputs(result, lambda: [describe_file(str(paths[0]))]) == "changed"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/data/A B/x.nii.gz: bad; see /data/A B/x.json", "scan: bad; see x.json"),
+        ("weights /home/me/w.pt, C:\\Users\\me\\w.pt", "weights w.pt, w.pt"),
+        ("bids:ds:sub-1/anat/x.nii.gz, 1/2, https://a.org/b/c", None),
+    ],
+)
+def test_texts_lose_folders_and_nothing_else(text, expected):
+    assert hide_folders({text: [text, 1.5]}, {"/data/A B/x.nii.gz": "scan"}) == {
+        (expected or text): [expected or text, 1.5]
+    }
 
 
 def test_the_longest_name_has_a_result(bundle, tmp_path):
@@ -101,7 +138,7 @@ def test_an_agreement_that_is_none_is_null_and_a_fill_value_goes_through_the_eva
     nib.save(nib.Nifti1Image(volume.astype(np.int16), np.diag([-1, 1.5, 3, 1])), path)
     infer(bundle, path, out, warned=partial(warned, agreement=np.nan))
     own = json.loads((out / "a_sr.json").read_text(), parse_constant=pytest.fail)["SuperResolution"]
-    assert own["Agreement"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Warnings"][0]
+    assert own["DifferenceBeyondNoise"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Warnings"][0]
     assert (nib.load(out / "a_sr.nii.gz").get_fdata()[:2] == -32768).all()
 
 

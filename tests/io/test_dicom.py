@@ -33,7 +33,7 @@ from .. import malformed
 from ..clients import dicom
 from ..refused import has, refused
 
-BUNDLE = {"name": "UDEAN: super-resolution", "version": "1.2.3", "authors": "someone", "sha256": "0" * 64}
+BUNDLE = {"name": "ct_guided", "version": "1.2.3", "sha256": "0" * 64, "intended_use": "Research only."}
 SERIES = {
     "integers, oblique": dicom.Series(angles=(8, -5, 12), spacing=(0.9, 1.1, 4.0), attributes={"Laterality": "L"}),
     "signed, backwards": dicom.Series(
@@ -61,7 +61,7 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
     assert inputs[0].SeriesInstanceUID in series.description and "'t2 tse'" in series.description
     write_nifti(series, tmp_path / "scan.nii.gz")
     scan = nib.load(tmp_path / "scan.nii.gz")
-    assert scan.get_data_dtype() == np.float32 and scan.get_sform(coded=True)[1] == 1
+    assert scan.get_data_dtype().itemsize == 2 and scan.get_sform(coded=True)[1] == 1
     assert json.loads((tmp_path / "scan.json").read_text()) == {"SliceThickness": float(inputs[0].SliceThickness)}
     np.testing.assert_array_equal(scan.get_fdata(), phantom.values.astype(np.float32))
     affine = dicom.LPS_TO_RAS @ phantom.lps
@@ -88,10 +88,17 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
         assert folder == tmp_path / "out" / images[0].SeriesInstanceUID and len(images) == values.shape[2]
         assert images[0].ReferencedSeriesSequence[0].SeriesInstanceUID == inputs[0].SeriesInstanceUID
         assert images[0].StudyInstanceUID == inputs[0].StudyInstanceUID
-        assert "UDEAN: super-resolution', version 1.2.3, SHA-256" in images[0].DerivationDescription
+        assert "bundle ct_guided, version 1.2.3, SHA-256" in images[0].DerivationDescription and is_derived(images[0])
+        # People read what it is, what it is of, and what it is for, never the name of a method.
         change, unit = (factors, "") if max(factors) > 1 else (phantom.spacing, " mm")
         change = "x".join(f"{number:.3g}" for number in change)
-        assert images[0].SeriesDescription == f"t2 tse SR {change}{unit}" and is_derived(images[0])
+        assert images[0].SeriesDescription == f"SR {change}{unit} t2 tse [research only]"
+        kind = {(1, 1, 3): "super-resolution, thin slices"}.get(factors, "super-resolution")
+        assert images[0].ManufacturerModelName == kind and images[0].SoftwareVersions == "ct_guided 1.2.3"
+        assert images[0].ContentQualification == "RESEARCH" and images[0].ImageComments == "Research only."
+        step_between = np.linalg.norm((affine @ finer)[:3, 2])
+        locations = sorted(float(image.SliceLocation) for image in images)
+        np.testing.assert_allclose(np.diff(locations), step_between, atol=1e-6)
         # It replaces what was made of the same series before, and nothing else.
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([folder.name, *kept])
         kept = "copies", "notes", inputs[0].SeriesInstanceUID
@@ -99,6 +106,25 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
             shutil.copytree(folder, tmp_path / "out" / "copies")
             shutil.copytree(tmp_path / "in" / "deep", tmp_path / "out" / kept[2])
             (tmp_path / "out" / "notes").mkdir()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_slices_are_located_as_in_the_source(sign, tmp_path):
+    """Whichever way its vendor counts, a reader finds a lesion at the same location in both."""
+    phantom = dicom.Series("sagittal", angles=(3, 4, -6))
+    normal = phantom.lps[:3, 2] / 4
+
+    def locate(image):
+        return sign * np.dot(image.ImagePositionPatient, normal) + 7
+
+    for image in (images := phantom.images()):
+        image.SliceLocation = f"{locate(image):.6f}"
+    dicom.save(images, tmp_path / "in")
+    (series,) = find_series(tmp_path / "in")
+    finer = np.diag([1, 1, 0.5, 1])
+    nib.save(nib.Nifti1Image(np.ones((32, 28, 20), np.int16), series.affine @ finer), tmp_path / "sr.nii")
+    for image in dicom.read(write_derived_series(series, tmp_path / "sr.nii", tmp_path / "out", BUNDLE)):
+        assert float(image.SliceLocation) == pytest.approx(locate(image), abs=1e-4)
 
 
 def test_several_series(tmp_path):
@@ -220,6 +246,10 @@ def test_the_stacks_of_one_series_are_told_apart_by_their_tags(values, names, al
         nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.int16), each.affine), tmp_path / "sr.nii")
         made = write_derived_series(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)
         assert len([*(tmp_path / "sr").iterdir()]) == min(later + 1, len(volumes))
+    numbers = (
+        [(image.SeriesNumber, image.SeriesInstanceUID) for image in dicom.read(tmp_path / "sr")] if volumes else []
+    )
+    assert len({number for number, _ in numbers}) == len({uid for _, uid in numbers})
     if volumes:
         os.utime(made, (2e9, 2e9))  # as of a run that ends later
         write_derived_series(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)

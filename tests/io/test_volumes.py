@@ -40,7 +40,7 @@ def test_volumes_are_split_and_joined_without_a_change(form, tmp_path):
     for i, file in enumerate(files):
         volume = nib.load(file)
         np.testing.assert_array_equal(np.asanyarray(volume.dataobj), values[..., i])
-        assert volume.get_data_dtype() == (np.float64 if form == "scaled" else np.int16)
+        assert volume.get_data_dtype() == np.int16
         file.rename(tmp_path / "results" / f"{i}_sr.nii.gz")
     joined = nib.load(join_results(tmp_path / "results", ["0", "1", "2"], path, tmp_path / "out", "scan"))
     np.testing.assert_array_equal(np.asanyarray(joined.dataobj), values)
@@ -51,6 +51,17 @@ def test_volumes_are_split_and_joined_without_a_change(form, tmp_path):
         step = (2500, "msec") if form == "mgz" else (2.5, "sec")
         assert (joined.header["pixdim"][4], joined.header.get_xyzt_units()[1]) == step
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["scan_sr.nii.gz"]
+
+
+def test_volumes_that_are_scaled_differently_are_joined_as_floats(tmp_path):
+    save(tmp_path / "scan.nii", "nii")
+    for i, slope in enumerate((0.5, 0.25)):
+        image = nib.Nifti1Image(VOXELS[..., i], AFFINE, dtype=np.int16)
+        image.header.set_slope_inter(slope, 0)
+        nib.save(image, tmp_path / f"{i}_sr.nii.gz")
+    joined = nib.load(join_results(tmp_path, ["0", "1"], tmp_path / "scan.nii", tmp_path / "out", "scan"))
+    assert joined.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(joined.get_fdata(), VOXELS[..., :2] * [0.5, 0.25])
 
 
 def test_vectors_are_no_scan(tmp_path):

@@ -21,14 +21,14 @@ from pydicom.valuerep import format_number_as_ds
 
 from .files import silence_pydicom
 from .pixels import get_rescale
-from .tags import get_values
+from .tags import get_number, get_numbers, get_values
 
 # Tags that are copied from the source, if they are equal in all its slices. Not copied: tags of single slices, of the
 # matrix, of the field of view and of other images, and private tags.
 _KEPT = (
     "ProtocolName", "BodyPartExamined", "Laterality", "PatientPosition", "AnatomicalOrientationType",
     "AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "BurnedInAnnotation",
-    "RecognizableVisualFeatures", "ContentQualification", "AnatomicRegionSequence",
+    "RecognizableVisualFeatures", "AnatomicRegionSequence",
     "ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "SequenceName", "AngioFlag",
     "RepetitionTime", "EchoTime", "InversionTime", "TriggerTime", "EchoNumbers", "EchoTrainLength", "FlipAngle",
     "NumberOfAverages", "ImagingFrequency", "ImagedNucleus", "MagneticFieldStrength", "ReceiveCoilName",
@@ -54,7 +54,9 @@ _LOSSY = {
     "1.2.840.10008.1.2.4.81": "ISO_14495_1", "1.2.840.10008.1.2.4.91": "ISO_15444_1",
     "1.2.840.10008.1.2.4.203": "ISO_15444_15",
 }  # fmt: skip
-_SERIES_NUMBER = 1000  # added to the source's
+_MANUFACTURER = "MRI super-resolution bundles"  # the equipment of a derived image is the software
+_RESEARCH = "[research only]"
+_SERIES_NUMBER = 1000  # added to the source's, once more for each further part of it
 _EXACT = 256  # window width below which the halves in the standard's default function for windows matter
 _WIDTHS = 0.01, 10  # of the source's window, in ranges of the signal; others were made for fill values or tiny values
 _LENGTH = 64  # of a SeriesDescription
@@ -71,6 +73,7 @@ def write_series(
     headers: Sequence[Dataset],
     bundle: Mapping[str, Any],
     part: str = "",
+    number: int = 0,
 ) -> str:
     """Write a volume as a series of MR images, one file a slice.
 
@@ -80,8 +83,10 @@ def write_series(
         affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm).
         factors: voxel sizes of the source over those of the volume.
         headers: headers of the source series, in the order of its slices.
-        bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
+        bundle: "name" and "version" of the bundle that made it, the SHA-256 of its weights as "sha256", and perhaps its
+            "intended_use".
         part: name of the source's part, such as "echo 2, TE 90 ms"; empty for a whole series.
+        number: of the part, from 0, so that the parts of a series get different series numbers.
 
     Returns:
         The new SeriesInstanceUID.
@@ -90,10 +95,10 @@ def write_series(
         ValueError: when a voxel is not finite.
     """
     first, last = headers[0], headers[-1]
-    dtype, slope, intercept = _choose_encoding(voxels, *_choose_rescale(headers))
+    dtype, slope, intercept = choose_encoding(voxels, *choose_rescale(headers))
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = voxel_sizes(lps)
-    template = _Template(headers, bundle, _describe_change(factors, spacing), part)
+    template = _Template(headers, bundle, factors, spacing, part, number)
     template.PixelSpacing = _format_positions([spacing[1], spacing[0]])
     template.ImageOrientationPatient = _format_positions((lps[:3, :2] / spacing[:2]).T.ravel())
     template.SpacingBetweenSlices = _format_positions([spacing[2]])[0]
@@ -111,13 +116,16 @@ def write_series(
         template.VOILUTFunction = "LINEAR_EXACT"
 
     count = len(voxels)
+    direction, offset = _fit_locations(headers, np.cross(*(lps[:3, :2] / spacing[:2]).T))
     # Slices are numbered in the direction of the source's slices.
     backwards = _get_valid_number(first, "InstanceNumber") > _get_valid_number(last, "InstanceNumber")
     for k in range(count):
         number = count - k if backwards else k + 1
         template.InstanceNumber = number
         template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
-        template.ImagePositionPatient = _format_positions(lps[:3, 3] + k * lps[:3, 2])
+        position = lps[:3, 3] + k * lps[:3, 2]
+        template.ImagePositionPatient = _format_positions(position)
+        template.SliceLocation = _format_positions([position @ direction + offset])[0]
         stored = np.rint((voxels[k].astype(np.float64) - intercept) / slope)
         template.PixelData = stored.astype(dtype.newbyteorder("<")).tobytes()
         template["PixelData"].VR = "OW"
@@ -128,21 +136,29 @@ def write_series(
 class _Template(SOPClass):
     """All attributes that the slices of the derived series share."""
 
-    def __init__(self, headers: Sequence[Dataset], bundle: Mapping[str, Any], change: str, part: str) -> None:
-        first, now = headers[0], datetime.datetime.now()
-        name, version = bundle["name"], bundle["version"]
+    def __init__(
+        self,
+        headers: Sequence[Dataset],
+        bundle: Mapping[str, Any],
+        factors: Sequence[float],
+        spacing: Sequence[float],
+        part: str,
+        number: int,
+    ) -> None:
+        first, now, change = headers[0], datetime.datetime.now(), _describe_change(factors, spacing)
+        name, version = bundle["name"], bundle.get("version", "unknown")
         super().__init__(
             study_instance_uid=first.StudyInstanceUID,
             series_instance_uid=generate_uid(prefix=None),
-            series_number=_get_valid_number(first, "SeriesNumber") + _SERIES_NUMBER,
+            series_number=_get_valid_number(first, "SeriesNumber") + (1 + number) * _SERIES_NUMBER,
             sop_instance_uid=generate_uid(prefix=None),
             sop_class_uid=MRImageStorage,
             instance_number=1,
             modality="MR",
-            # The equipment of a derived image is the software. The scanner is named as contributing equipment.
-            manufacturer=bundle["authors"][:64],
-            manufacturer_model_name=name[:64],
-            software_versions=version[:64],
+            # The scanner is named as contributing equipment.
+            manufacturer=_MANUFACTURER,
+            manufacturer_model_name=_describe_kind(factors),
+            software_versions=f"{name} {version}"[:64],
             transfer_syntax_uid=ExplicitVRLittleEndian,
             series_date=now.date(),
             series_time=now.time(),
@@ -173,11 +189,12 @@ class _Template(SOPClass):
 
         description = str(first.get("SeriesDescription", "")).strip()
         was = f"{first.get('SeriesNumber', '')} '{description}'{', ' if part else ''}{part}"
-        self.SeriesDescription = _describe_result(description, part, f"SR {change.split(maxsplit=1)[1]}")
+        self.SeriesDescription = _describe_result(f"SR {change.split(maxsplit=1)[1]}", description, part)
+        self.ContentQualification = "RESEARCH"
         self.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
         self.DerivationDescription = (
             f"Super-resolution {change} (columns x rows x slices) of the series {was} ({first.SeriesInstanceUID}) "
-            f"with the MONAI bundle '{name}', version {version}, SHA-256 of its weights {bundle['sha256']}."
+            f"with the MONAI bundle {name}, version {version}, SHA-256 of its weights {bundle['sha256']}."
         )[:1024]
         self.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.SpatialResampling)]
         self.ImageComments = str(bundle.get("intended_use", ""))[:1024]
@@ -236,10 +253,30 @@ def _describe_change(factors: Sequence[float], spacing: Sequence[float]) -> str:
     return f"by {numbers}" if finer else f"to {numbers} mm"
 
 
-def _describe_result(source: str, part: str, tail: str) -> str:
-    """The source's description, its part and a tail, cut to the longest valid length."""
-    tail = f" {part} {tail}" if part and len(part) + len(tail) + 2 < _LENGTH // 2 else f" {tail}"
-    return f"{source[: _LENGTH - len(tail)].rstrip()}{tail}".strip()
+def _fit_locations(headers: Sequence[Dataset], normal: np.ndarray) -> tuple[np.ndarray, float]:
+    """Direction and offset of slice locations: the source's where they are millimetres along its normal, else 0."""
+    first, last = (np.array(get_numbers(header, "ImagePositionPatient", 3)) for header in (headers[0], headers[-1]))
+    known: Any = [get_number(header, "SliceLocation") for header in (headers[0], headers[-1])]
+    length = (last - first) @ normal
+    if None in known or abs(abs(known[1] - known[0]) - abs(length)) > 0.01 * abs(length) or not length:
+        return normal, 0.0
+    direction = normal * np.sign((known[1] - known[0]) / length)
+    return direction, known[0] - float(first @ direction)
+
+
+def _describe_kind(factors: Sequence[float]) -> str:
+    """What is finer than in the source, for the header that a viewer shows."""
+    finer = [factor > 1 for factor in factors]
+    where = {(False, True): "thin slices", (True, False): "in plane"}.get((any(finer[:2]), finer[2]))
+    return "super-resolution" + (f", {where}" if where else "")
+
+
+def _describe_result(change: str, source: str, part: str) -> str:
+    """The change, the source's description and its part, cut to the longest valid length, and that it is research."""
+    room = _LENGTH - len(change) - len(_RESEARCH) - 2
+    part = f" {part}" if part and len(part) < room // 2 else ""
+    named = f"{source[: room - len(part)].rstrip()}{part}".strip()
+    return " ".join(text for text in (change, named, _RESEARCH) if text)
 
 
 def get_slice_thickness(headers: Sequence[Dataset]) -> float | None:
@@ -262,12 +299,12 @@ def _get_common_value(headers: Sequence[Dataset], keyword: str) -> Any:
     return value if element.VR == "SQ" or all(str(text).isprintable() for text in texts) else None
 
 
-def _choose_rescale(headers: Sequence[Dataset]) -> tuple[float, float]:
+def choose_rescale(headers: Sequence[Dataset]) -> tuple[float, float]:
     """The rescale of the slices; if they differ, the one with the finest steps."""
     return min((get_rescale(header) for header in headers), key=lambda pair: abs(pair[0]))
 
 
-def _choose_encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dtype, float, float]:
+def choose_encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dtype, float, float]:
     """Type of 16-bit integers and their rescale: the source's if the range allows it, else from the volume's range."""
     low, high = float(voxels.min()), float(voxels.max())
     if not np.isfinite([low, high]).all():

@@ -18,6 +18,7 @@ from ...io.files import write_atomically
 from ...io.images import open_image_or_none
 from ...io.naming import make_case_stem, make_result_path
 from ...io.nifti_affines import make_image
+from .volume import ENCODING
 
 
 class SaveVolumed(MapTransform):
@@ -75,7 +76,8 @@ def save_volume(volume: MetaTensor, path: Path, description: str, window: bool) 
         path, description, window: as for :class:`SaveVolumed`.
     """
     source = open_image_or_none(str(volume.meta["filename_or_obj"]))
-    image = make_image(torch.as_tensor(volume)[0].numpy(), np.asarray(volume.affine, dtype=np.float64), source)
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    image = make_image(torch.as_tensor(volume)[0].numpy(), affine, source, volume.meta.get(ENCODING))
     if not window:
         image.header["cal_min"] = image.header["cal_max"] = 0
     image.header["descrip"] = description.encode("ascii", "replace")[:80]

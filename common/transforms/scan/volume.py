@@ -17,9 +17,11 @@ from ...degradations import Degradation
 from ...io.affines import find_slice_orientation
 from ...io.images import open_image_or_none
 from ...io.lazy_voxels import LazyVoxels
+from ...io.nifti_affines import choose_encoding, read_encoding
 from .extremes import convert_type, restore_extremes
 
 ORIENTATION = "slice_orientation"
+ENCODING = "encoding"
 _SCALE = "intensity_range"
 
 
@@ -173,7 +175,8 @@ def get_intensity_range(volume: MetaTensor) -> tuple[float, float]:
 class RestoreVolumed(MapTransform):
     """Give a super-resolved volume the axes, position, units and data type of its input.
 
-    If the file holds integers, the result is rounded to that type; if the file scales its integers, it is float32.
+    If the file holds integers, the result is rounded to that type. If the file scales its integers, the result is
+    float32, and ``SaveVolumed`` stores it as scaled integers (:func:`~common.io.nifti_affines.choose_encoding`).
     Values below the input's minimum are clipped, so a magnitude image stays one. Voxels that
     :class:`SetAsideExtremesd` removed are put back.
 
@@ -236,6 +239,9 @@ class RestoreVolumed(MapTransform):
                 # An inferer that combines stacks says itself what is put back.
                 restore_extremes(array[0], affine_out, {**source.meta, **getattr(d[key], "meta", {})})
             d[key] = attach_meta(torch.as_tensor(array), affine_out, source.meta)
+            stored = None if self.deviations else open_image_or_none(source.meta.get("filename_or_obj", ""))
+            if stored is not None and (encoding := choose_encoding(array, read_encoding(stored))):
+                d[key].meta[ENCODING] = encoding
         return d
 
 

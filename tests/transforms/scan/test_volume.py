@@ -122,7 +122,7 @@ def test_range_data_type_units_and_form_codes_come_back_and_what_lies_beyond_is_
         (">i2", -100, 900, "i2", {}),
         ("f4", 0.0, 1.5e-3, "f4", {}),
         ("f8", -3.5, 1e5, "f4", {}),
-        ("i2", -2000, 2000, "f4", {"scl_slope": 0.25, "scl_inter": 100.0}),
+        ("i2", -2000, 2000, "i2", {"scl_slope": 0.25, "scl_inter": 100.0}),
     ]:
         data = np.random.default_rng(0).uniform(low, high, along("PIR", SIZE))
         data.flat[:2] = low, high
@@ -145,6 +145,25 @@ def test_range_data_type_units_and_form_codes_come_back_and_what_lies_beyond_is_
 
     voxels = super_resolve(save(tmp_path / "scan.nii", data), tmp_path / "out", BLOCKS, overshooting).dataobj
     assert voxels[0, 0, 0] == 255 and voxels[1, 0, 0] == data.min() == 10
+
+
+@pytest.mark.parametrize("stored", [np.int16, np.uint8])
+def test_what_lies_beyond_scaled_integers_is_kept(stored, tmp_path):
+    """A file scaled to its own range has no integer left for edges that are brighter, nor 8 bits enough for tissue."""
+    image = nib.Nifti1Image(np.random.default_rng(0).random((6, 6, 6)).astype(np.float32), np.eye(4))
+    image.set_data_dtype(stored)
+    nib.save(image, tmp_path / "scan.nii")
+    expected = doubled(torch.from_numpy(nib.load(tmp_path / "scan.nii").get_fdata()))
+    expected[0, 0, 0] = 1.3
+    sr = super_resolve(tmp_path / "scan.nii", tmp_path / "out", BLOCKS, lambda lr: _brighten(doubled(lr), lr))
+    assert sr.get_data_dtype() == np.int16
+    np.testing.assert_allclose(sr.get_fdata()[1:], expected[1:], atol=1.5 / 65000)
+    assert sr.get_fdata()[0, 0, 0] > 1.1
+
+
+def _brighten(sr, lr):
+    sr[..., 0, 0, 0] = 1.3 * lr.max()
+    return sr
 
 
 def test_normalising_maps_0_and_the_999th_thousandth_and_clips_nothing():
