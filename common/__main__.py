@@ -24,7 +24,7 @@ from .version import __version__
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # These read configs that name modules and files of the repository.
-_OF_REPOSITORY = {"ablate", "draw", "export", "new", "profile", "training-range"}
+_OF_REPOSITORY = {"ablate", "draw", "export", "new", "profile"}
 
 
 def read_summaries() -> dict[str, str]:

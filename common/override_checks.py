@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import functools
 import inspect
 import pydoc
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import monai.bundle
@@ -40,7 +42,8 @@ def check_overrides(arguments: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: lists overrides and overlay keys that nothing reads, with similar keys; overrides of another type
-            than the config's value; missing keys that are set to null; and overlays of weights that were moved.
+            than the config's value; missing keys that are set to null; overlays of weights that were moved; and
+            references to missing keys in what the run will build, with the config that has the key.
     """
     parse_bool(arguments.get("traceback", False), "--traceback")
     overlays = {file: ConfigParser.load_config_file(file) for file in ensure_tuple(arguments.get("config_file", ()))}
@@ -64,6 +67,9 @@ def check_overrides(arguments: Mapping[str, Any]) -> None:
             problems.append(f"--{problem}")
         elif key not in config.parser:
             new.append(("--", key, value))
+    # First, because a key may belong to the config that is missing.
+    if missing := config.list_missing(overrides, [*overlays]):
+        raise ValueError("\n".join(missing))
     problems += [start + problem for start, key, value in new if (problem := config.find_unread(key, start, value))]
     if problems:
         raise ValueError("\n".join(problems))
@@ -111,6 +117,7 @@ class _Config:
 
     def __init__(self, content: dict, sources: Sequence[Mapping], entries: set | frozenset = frozenset()) -> None:
         self.parser, self.read = ConfigParser(config=content), _READ_BY_MONAI | entries
+        self.run = [entry for entry in ("initialize", "run", "finalize", *entries) if entry]
         self.references = {name for source in sources for _, value in _walk(source) for name in _find_references(value)}
 
     def set(self, key: str, value: Any) -> None:
@@ -162,6 +169,36 @@ class _Config:
             return f"{key} is {value}, expected a list, as in --{key} '{default}'."
         return None
 
+    def list_missing(self, overrides: Mapping[str, Any], files: Sequence[str]) -> list[str]:
+        """Say which keys are missing that the run will refer to, and which config next to the given ones has them.
+
+        MONAI builds an entry of ``run`` when it comes to it, so it would say this only after a training.
+
+        Args:
+            overrides: of the run.
+            files: the configs of the run.
+        """
+        whole, problems = _Config(copy.deepcopy(self.parser.get()), []), []
+        for override, value in overrides.items():
+            whole.set(override, value)
+        parser = whole.parser
+        parser.resolve_macro_and_relative_ids()
+        seen: set[str] = set()
+        later = [entry for entry in self.run if entry in parser]
+        while later:
+            key = later.pop()
+            for path, value in _walk(parser[key]):
+                names = {"#".join(parts) for parts in _find_references(value)} - seen
+                seen |= names
+                later += [name for name in names if name in parser]
+                where = "#".join((key, *path))
+                problems += [
+                    f"{where} refers to @{name}, which is in no config{_advise_on_missing(name, files, parser)}"
+                    for name in sorted(names)
+                    if name not in parser
+                ]
+        return problems
+
     def _is_read(self, place: dict, above: list[str], name: str, null: bool) -> bool:
         """Whether anything reads a new key of a dictionary."""
         if _is_component(place):
@@ -188,6 +225,16 @@ class _Config:
             return True
         owners = [self.parser.get("#".join(path[:-1])) for path in readers]
         return not all(_is_own_component(_locate(owner["_target_"])) for owner in owners if _is_component(owner))
+
+
+def _advise_on_missing(name: str, files: Sequence[str], parser: ConfigParser) -> str:
+    """What to do about a missing key: add a config that has it, or refer to a similar key."""
+    beside = sorted({path for file in files for path in Path(file).parent.glob("*.json")} - {*map(Path, files)})
+    having = [str(path) for path in beside if name in ConfigParser(config=ConfigParser.load_config_file(path))]
+    if having:
+        return f"; add {' or '.join(having[:_MOST])} to --config_file, before {files[-1]}."
+    close = difflib.get_close_matches(name, {"#".join(path) for path, _ in _walk(parser.get())}, n=2)
+    return f"; did you mean @{' or @'.join(close)}?" if close else "."
 
 
 def _split_key(key: str) -> tuple[str, ...]:

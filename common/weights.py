@@ -37,6 +37,8 @@ class SavedWeights:
         offset: centre of LR voxel 0 in HR voxels along each axis; None if it does not matter.
         bundle_root: folder of the bundle.
         precision: type of numbers in training, such as "bfloat16".
+        training_range: of the statistics of the scans in training, see :class:`common.transforms.CheckTrainingRanged`;
+            empty if unknown.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class SavedWeights:
         offset: Sequence[float] | None = None,
         bundle_root: str | os.PathLike = ".",
         precision: str = "float32",
+        training_range: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.network, self.precision = network, precision
         self.paths = [Path(path) for path in paths]
         self.sizes = convert_to_plain({**getattr(network, "sizes", {}), **sizes})
         self.offset = convert_to_plain(offset)
         self.bundle_root = Path(bundle_root)
+        self.training_range = {"training_range": training_range} if training_range else {}
 
     def save(self, iteration: int | None = None, **metrics: float) -> None:
         """Write the present weights to the files.
@@ -71,7 +75,7 @@ class SavedWeights:
             "precision": self.precision,
             **({} if iteration is None else {"iteration": iteration, **metrics}),
         }
-        known = {"digest": compute_digest(state), "trained": trained, **self.sizes}
+        known = {"digest": compute_digest(state), "trained": trained, **self.sizes, **self.training_range}
         for path in self.paths:
             write_weights(state, path, {"checkpoint": str(path.absolute()), **known})
 

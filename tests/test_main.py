@@ -179,7 +179,7 @@ def test_a_name_that_is_no_utf8_stops_nothing(tmp_path, capsys):
     ("line", "status", "words"),
     [
         ("--version", 0, ["mri-sr-bundles 0.", "torch ", "monai "]),
-        ("--help", 0, ["mri-sr PATH", "\nmri-sr <command>", "  training-range"]),
+        ("--help", 0, ["mri-sr PATH", "\nmri-sr <command>", "  profile"]),
         ("compar", 1, ["did you mean compare?"]),
         ("bundle", 0, ["\nudean ", "\nzssr "]),
         ("bundle udaen", 1, ["'udaen'", "did you mean udean?"]),

@@ -278,7 +278,7 @@ def test_an_overlay_sets_what_something_reads_and_leaves_out_what_is_there(compo
         {"graph#steps#sr": None, "digest": "of weights", "trained": {"bundle": "srcnn"}, "unknown": None, "new": 1},
         {"+train#handlers": [{"_target_": "monai.handlers.StatsHandler"}], "players#generator#steps": 2},
         {"evaluate": {"evaluator": {}}, "evaluate#evaluator#x": 1, "run_y": "@evaluate#evaluator#x"},
-        {"fold": 0, "data#fold": "@fold", "device": "cpu", "_note": "x", "run_again": "@data", "other": "@data"},
+        {"fold": 0, "data#fold": "@fold", "device": "cpu", "_note": "x", "run_again": "@data", "other": "@data", "x": 1},
     ):
         over.write_text(json.dumps(content))
         run(str([components, str(over)]), "--run_id", "other")
@@ -344,3 +344,27 @@ def test_an_overlay_of_weights_that_was_moved_is_refused_unless_the_weights_are_
     run(*line, "--checkpoint", str(weights))
     overlay.write_text(json.dumps({"digest": "of weights", "trained": {}, "checkpoint": str(weights)}))
     run(*line)
+
+
+def test_what_a_run_will_refer_to_is_missing_before_it_begins(tmp_path):
+    """With the config next to the others that has it, or a similar key; what the run does not reach does not matter."""
+    train = {"learning_rate": 0.1, "optimizer": {"lr": "@learning_rate"}, "trainer": {"x": ["%optimizer", "@stage#0"]}}
+    written = {
+        "train": {**train, "stage": [1], "unused": "@nothing", "run": "$@trainer.run()"},
+        "demo": {"evaluate#evaluator#x": 2, "run": ["$@trainer.run()", "$@evaluate#evaluator.run()"]},
+        "evaluate": {"evaluate": {"evaluator": {"x": "@trainer"}}, "run": "$@evaluate#evaluator.run()"},
+        "metadata": {"version": "1"},
+    }
+    paths = {name: tmp_path / f"{name}.json" for name in written}
+    for name, content in written.items():
+        paths[name].write_text(json.dumps(content))
+    names = str([str(paths["train"]), str(paths["demo"])])
+    message = refused(partial(run, names), ValueError, "run#1 refers to @evaluate#evaluator", str(paths["evaluate"]))
+    assert "metadata" not in message and "no such key" not in message
+    run(str([str(paths[name]) for name in ("train", "evaluate", "demo")]), "--evaluate#evaluator#x", "3")
+    refused(
+        partial(run, str(paths["train"]), "--optimizer#lr", "@learning_rat"),
+        ValueError,
+        "trainer#x#0#lr refers to @learning_rat",
+        "did you mean @learning_rate?",
+    )

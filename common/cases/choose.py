@@ -86,7 +86,7 @@ def choose_weights(
         if offer.is_available and offer not in there:
             print_once(
                 f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
-                f"was trained. Use it by --bundle {offer.bundle.name}, or let training-range write them."
+                f"was trained. Use it by --bundle {offer.bundle.name}, or train them again: training writes them."
             )
     missing = [offer for offer in offers if not offer.is_available]
     grid = next(([offer.overrides.get(key) for key in ("spacing", "grid_file")] for offer in there), [None, None])

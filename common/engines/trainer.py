@@ -14,6 +14,7 @@ from monai.engines import Trainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
+from ..data import VolumeCache
 from ..degradations import Degradation
 from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
@@ -22,6 +23,7 @@ from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.late_losses import LateLosses, LossEvents
 from ..runtime.memory import keep_freed_memory, to_channels_last
 from ..runtime.precision import choose_autocast
+from ..transforms import widen_range
 from ..values import check_whole_numbers, parse_bool
 from ..weights import SavedWeights, load_weights
 from .capture import IterationCapture
@@ -77,6 +79,8 @@ class AlternatingTrainer(Trainer):
         degradation: from HR to LR; weights keep its factors and offset, and ``initial`` must have them.
         sizes: further values that weights need, by the keys of the configs, besides the network's own ``sizes``; see
             :class:`common.weights.SavedWeights`.
+        lr_volumes: whose LR is like the scans that the weights are for. The weights' overlay gets the range of their
+            statistics, so that inference warns of other scans.
         initial: file of the weights to start from, or None.
         save_minutes: between states within an epoch, see :class:`common.handlers.ResumableState`.
         stage: number from 1, or name, of a stage; None for a method with one stage. It is part of file names such as
@@ -117,6 +121,7 @@ class AlternatingTrainer(Trainer):
         bundle_root: str | os.PathLike = ".",
         degradation: Degradation | None = None,
         sizes: Mapping[str, Any] | None = None,
+        lr_volumes: VolumeCache | None = None,
         initial: str | os.PathLike | None = None,
         save_minutes: float | None = 5,
         stage: int | str | None = None,
@@ -166,7 +171,7 @@ class AlternatingTrainer(Trainer):
         self.validator = validator if validator is not None and validator.has_volumes else None
         handlers = [*(train_handlers or ())]
         if folder is not None:
-            known = (degradation, sizes, bundle_root)
+            known = (degradation, sizes, bundle_root, self._measure_training_range(lr_volumes))
             saved = self._prepare_weights(folder, network, *known) if network is not None else None
             handlers = make_training_handlers(
                 folder, saved, self.validator, val_interval, keep, initial, save_minutes, handlers, invalidates
@@ -192,6 +197,7 @@ class AlternatingTrainer(Trainer):
         degradation: Degradation | None,
         sizes: Mapping[str, Any] | None,
         bundle_root: Any,
+        training_range: Mapping[str, list[float]],
     ) -> Callable[..., SavedWeights]:
         """A function that makes the writer of weights for some file names."""
         if self.validator is not None:
@@ -201,9 +207,19 @@ class AlternatingTrainer(Trainer):
         offset = None if degradation is None else list(degradation.offset)
 
         def make_writer(*names: str, of: nn.Module = network) -> SavedWeights:
-            return SavedWeights(of, [folder.ckpt_dir / name for name in names], known, offset, bundle_root, precision)
+            paths = [folder.ckpt_dir / name for name in names]
+            return SavedWeights(of, paths, known, offset, bundle_root, precision, training_range)
 
         return make_writer
+
+    def _measure_training_range(self, lr_volumes: VolumeCache | None) -> dict[str, list[float]]:
+        """The range of the LR volumes' statistics, with the finer pixels of a loader that zooms."""
+        training_range = widen_range([] if lr_volumes is None else lr_volumes.statistics)
+        if "in_plane_spacing" in training_range:
+            finest, coarsest = training_range["in_plane_spacing"]
+            finest /= getattr(self.data_loader, "zoom", 1.0)
+            training_range["in_plane_spacing"] = [float(f"{finest:.3g}"), coarsest]
+        return training_range
 
     def run(self) -> None:  # type: ignore[override]
         """Train from the first iteration, or from the restored one, to the last."""

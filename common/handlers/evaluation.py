@@ -69,6 +69,7 @@ class EvaluationReport:
         compare_with: further methods by their names in the table, where they come before the method. Each is a file of
             weights for ``network``, or a network with its weights loaded, which runs in the evaluator's inferer with
             the same inputs, or ``{"network": <network>, "inferer": <inferer>}`` with an inferer of its own.
+        shipped: such entries of weights that ship, as from :func:`common.weights_catalogue.load_shipped_weights`.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         data_range: ``percentile`` or ``maximum``.
@@ -92,6 +93,7 @@ class EvaluationReport:
         network: nn.Module | None = None,
         prepare: Callable[[nn.Module], nn.Module] = lambda network: network,
         compare_with: Mapping[str, str | os.PathLike | nn.Module | Mapping] | None = None,
+        shipped: Mapping[str, Mapping] | None = None,
         brisque: str | os.PathLike | None = None,
         lpips: str | os.PathLike | bool | None = None,
         data_range: str = "percentile",
@@ -105,7 +107,7 @@ class EvaluationReport:
         self.degradation = degradation
         self.method = method
         self.compare_with: dict[str, tuple[nn.Module, Callable | None]] = {}
-        for name, entry in (compare_with or {}).items():
+        for name, entry in {**(shipped or {}), **(compare_with or {})}.items():
             other, inferer = _load_compared_method(name, entry, network, degradation)
             self.compare_with[name] = prepare(other), inferer
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)

@@ -1,9 +1,30 @@
-"""Inference tells which scans lie outside of what the weights were trained on, and super-resolves them all."""
+"""Training writes the range of its scans, and inference says which scans lie outside of it."""
 
 import numpy as np
 import pytest
+import torch
+
+from common.transforms import compute_scan_statistics
+from common.weights import read_overlay
 
 from . import runs
+
+SEEN = {"srcnn": "source", "udean_window": "target", "ct_guided": "target", "downsampling_gan": "target"}
+
+
+@pytest.mark.parametrize("bundle", [*SEEN, pytest.param("guided_rdn", marks=pytest.mark.slow)], indirect=True)
+def test_weights_know_the_range_of_the_scans_in_training(bundle, tiny, trained):
+    """A quarter more to both sides than LR of the group that the network learns from."""
+    found, spacings, medians = read_overlay(trained / "models" / "model.pt")["training_range"], [], []
+    for subject in tiny.groups[SEEN.get(bundle, "target")]:
+        hr = runs.phantom(subject)
+        lr = tiny.degradation(torch.from_numpy(hr / np.quantile(hr, 0.999))[None])
+        statistics = compute_scan_statistics(lr, tiny.degradation.compute_lr_affine(runs.AFFINE))
+        spacings += statistics["slice_spacing"]
+        medians += statistics["tissue_median"]
+    assert found["slice_spacing"] == pytest.approx([min(spacings) / 1.25, max(spacings) * 1.25], rel=0.01)
+    assert found["tissue_median"] == pytest.approx([min(medians) / 1.25, max(medians) * 1.25], rel=0.1)
+    assert len(found) > 5
 
 
 @pytest.mark.parametrize(

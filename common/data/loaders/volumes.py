@@ -11,6 +11,7 @@ from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
 from ...runtime import progress
+from ...transforms.scan.scan_statistics import compute_scan_statistics
 from ..case import Case
 
 
@@ -40,22 +41,23 @@ class VolumeCache(Dataset):
     ) -> None:
         self.data, self.transform, self.keys, self.device = data, transform, keys, torch.device(device)
         self.allow_missing_keys = allow_missing_keys
-        self._volumes: tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]] | None = None
+        self._volumes: tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]], list[dict]] | None = None
 
     def forget(self) -> None:
         """Read the volumes again when they are next asked for, because the transform gives others."""
         self._volumes = None
 
     @property
-    def volumes(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]]:
-        """The volumes and their affines."""
+    def volumes(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]], list[dict]]:
+        """The volumes, their affines, and the statistics of LR."""
         if self._volumes is None:
             self._volumes = self._read()
         return self._volumes
 
-    def _read(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]]:
+    def _read(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]], list[dict]]:
         items: list[dict[str, torch.Tensor]] = []
         affines: list[dict[str, np.ndarray]] = []
+        statistics: list[dict] = []
         cases = [Case(dict(entry)) for entry in self.data]
         with progress.show_progress("preparing volumes"):
             for i, case in enumerate(cases):
@@ -68,6 +70,8 @@ class VolumeCache(Dataset):
                     )
                     known = {key: getattr(item[key], "affine", None) for key in keys}
                     affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
+                    if hasattr(lr := item.get("lr"), "affine"):
+                        statistics.append(compute_scan_statistics(lr, lr.affine))
         if failures := [case.failure for case in cases if case.problem is not None]:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
         if self.device.type == "cuda":
@@ -76,7 +80,7 @@ class VolumeCache(Dataset):
             # Half of the free memory is left for training.
             if needed < free / 2:
                 items = [{k: v.to(self.device) for k, v in item.items()} for item in items]
-        return items, affines
+        return items, affines, statistics
 
     @property
     def items(self) -> list[dict[str, torch.Tensor]]:
@@ -87,6 +91,14 @@ class VolumeCache(Dataset):
     def affines(self) -> list[dict[str, np.ndarray]]:
         """The known voxel-to-world affines (4, 4) of each entry's volumes, by key."""
         return self.volumes[1]
+
+    @property
+    def statistics(self) -> list[dict[str, list[float]]]:
+        """Statistics of each volume "lr" that the transform gives, kept or not.
+
+        See :func:`common.transforms.compute_scan_statistics`.
+        """
+        return self.volumes[2]
 
     def __len__(self) -> int:
         return len(self.data)

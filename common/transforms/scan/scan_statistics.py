@@ -93,8 +93,8 @@ class CheckTrainingRanged(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine in mm, slabs or slices along the last axis, after
             :class:`SliceAxisd` and :class:`NormaliseVolumed`.
-        training_range: lowest and highest value for names of :func:`compute_scan_statistics`, as printed by
-            ``python -m common training-range``. Other statistics are not checked. None checks nothing.
+        training_range: lowest and highest value for names of :func:`compute_scan_statistics`, as training writes them
+            into the weights' overlay. Other statistics are not checked. None checks nothing.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
