@@ -13,6 +13,7 @@ from ..io.images import get_extension as format_of
 from ..io.volume_or_series import open_volume
 from ..metrics import compute_psnr, compute_ssim, interpolate_cubic
 from ..reports import check_viewer, draw_case, read_result_record, save_figure, write_viewer
+from ..reports.planes import PLANES
 from ..transforms.scan.extremes import find_extremes, replace_extremes
 
 
@@ -23,6 +24,7 @@ def compare(
     reference: str | None = None,
     position: Sequence[float] | None = None,
     size: float = 60.0,
+    plane: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Draw a scan, its cubic interpolation and its super-resolution side by side in three planes, as PNG or HTML.
@@ -43,6 +45,7 @@ def compare(
         reference: the truth on the grid of ``result``, if known. Adds it, the errors, PSNR and SSIM.
         position: point in mm (world coordinates R, A, S) that the planes go through; default the middle of the head.
         size: with ``position``, edge in mm of what a PNG shows around the point.
+        plane: axial, coronal or sagittal, to draw only this plane in a PNG; default all three.
         overwrite: whether to replace an existing file.
 
     Raises:
@@ -51,7 +54,8 @@ def compare(
         ModuleNotFoundError: for HTML, without the package that brings NiiVue.
         ImportError: for DICOM, without the packages that read it.
         ValueError: ``output`` has another ending, a file or folder has no 3-D volume or several, the grids do not
-            match, ``result`` was made of another scan, or ``position`` is no point or lies outside of the volume.
+            match, ``result`` was made of another scan, ``plane`` is none of the three, or ``position`` is no point or
+            lies outside of the volume.
     """
     ending = Path(output).suffix.lower()
     if ending not in (".png", ".html"):
@@ -71,6 +75,8 @@ def compare(
         )
     if not size > 0:
         raise ValueError(f"compare: --size is {size}, expected an edge in mm above 0.")
+    if plane not in (None, *PLANES):
+        raise ValueError(f"compare: --plane is {plane}, expected {', '.join(PLANES)}.")
     names = {"scan": scan, "result": result} | ({} if reference is None else {"reference": reference})
     images = {key: open_volume(name, f"compare: --{key} {name}") for key, name in names.items()}
     _check_inputs(scan, result)
@@ -108,9 +114,9 @@ def compare(
             )
         zoom = (point.tolist(), float(size))
     baseline = interpolate_cubic(volumes["scan"], factors.tolist(), offset.tolist())
-    grids = {"scan": images["scan"].affine, "cubic": affine, "SR": affine, "HR": affine}
-    arrays = {"scan": volumes["scan"], "cubic": baseline, "SR": volumes["result"], "HR": volumes.get("reference")}
-    arrays = {title: array for title, array in arrays.items() if array is not None}
+    arrays = {"scan": volumes["scan"], "cubic": baseline, "SR": volumes["result"]}
+    if reference is not None:
+        arrays["HR"] = volumes["reference"]
     # As in the tables: of HR if it is there, else of the scan.
     unit = volumes.get("reference", volumes["scan"])
     low, high = min(float(unit.min()), 0.0), float(np.quantile(unit, 0.999))
@@ -118,16 +124,20 @@ def compare(
     scores = {}
     if reference is not None:
         for title in ("cubic", "SR"):
-            pair = scaled[title].clip(0, 1), scaled["HR"].clip(0, 1)
+            pair = np.clip(scaled[title], 0, 1), np.clip(scaled["HR"], 0, 1)
             scores[title] = {"psnr": compute_psnr(*pair), "ssim": compute_ssim(*pair)}
             print(f"{title}: PSNR {scores[title]['psnr']:.2f} dB, SSIM {scores[title]['ssim']:.4f}")
     shown = arrays if ending == ".html" else scaled
-    drawn = {title: nib.Nifti1Image(array, grids[title]) for title, array in shown.items()}
+    drawn = {
+        title: nib.Nifti1Image(array, images["scan"].affine if title == "scan" else affine)
+        for title, array in shown.items()
+    }
     if ending == ".html":
         truth = None if reference is None else "HR"
         write_viewer(output, drawn, Path(scan).name, truth, position, read_result_record(result))
     else:
-        save_figure(draw_case(drawn, Path(scan).name, scores, zoom), output)
+        planes = [plane] if plane else list(PLANES)
+        save_figure(draw_case(drawn, Path(scan).name, scores, zoom, planes), output)
     print(f"Wrote {output}")
 
 

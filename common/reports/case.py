@@ -34,6 +34,7 @@ def draw_case(
     name: str,
     scores: Mapping[str, Mapping[str, float]],
     zoom: tuple[Sequence[float], float] | None = None,
+    planes: Sequence[str] = tuple(PLANES),
 ) -> Figure:
     """Show a case in three planes, with the errors of cubic and SR if there is HR, as :func:`draw_panels` does.
 
@@ -45,6 +46,7 @@ def draw_case(
         name: the case's name, for the title.
         scores: ``psnr`` (dB) and ``ssim`` of volumes, shown above them where given.
         zoom: the point, in voxels of the last volume, and the edge of the cube in mm.
+        planes: those of ``PLANES`` to draw.
     """
     *others, last = volumes
     affine = np.asarray(volumes[last].affine, dtype=np.float64)
@@ -60,7 +62,7 @@ def draw_case(
     images = {title: view.cut_panel(*volume) for title, volume in placed.items()}
     compared = others[1:] if last == "HR" else []
     errors = {title: compute_error_panel(images[title], images["HR"]) for title in compared}
-    return draw_panels(name, images, errors, scores)
+    return draw_panels(name, images, errors, scores, planes)
 
 
 def compute_error_panel(panel: Panel, truth: Panel) -> Panel:
@@ -77,15 +79,19 @@ class Zoom:
         limits: first and last edge in mm along the plane's two axes, shape (2, 2).
         along: the plane's axis, 0 or 1, along which the line runs.
         at: position of the line on the other axis in mm.
+        brightest: upper end of its grey window, the same for all images.
     """
 
     row: int
     limits: np.ndarray
     along: int
     at: float
+    brightest: float
 
 
-def choose_zoom(images: Mapping[str, Panel], limits: Sequence[np.ndarray], brightest: float) -> Zoom:
+def choose_zoom(
+    images: Mapping[str, Panel], limits: Sequence[np.ndarray], brightest: float, planes: Sequence[str] = tuple(PLANES)
+) -> Zoom:
     """Choose a square, a quarter of a plane wide, where methods differ most from the interpolation.
 
     The planes are those along which voxels become finer; of thick slices those across the slices. A place counts by the
@@ -96,6 +102,7 @@ def choose_zoom(images: Mapping[str, Panel], limits: Sequence[np.ndarray], brigh
         images: as for :func:`draw_panels`.
         limits: of each plane as it is drawn, in mm, shape (2, 2).
         brightest: upper end of the grey window; differences beyond it are not seen.
+        planes: those of ``PLANES`` to choose from.
     """
     scan, *others = (title for title in images if title != "guide")
     others = [title for title in others if not title.startswith("LR (") and title != "HR"]
@@ -103,9 +110,9 @@ def choose_zoom(images: Mapping[str, Panel], limits: Sequence[np.ndarray], brigh
     last = images.get("HR", images[(others or [base])[-1]])
     finer = _measure_voxels(images[scan]) / _measure_voxels(last)
     across = [tuple(axis for axis in range(3) if axis != normal) for normal in PLANES.values()]
-    gains = [finer[list(axes)].prod() for axes in across]
+    gains = {row: finer[list(across[row])].prod() for row, plane in enumerate(PLANES) if plane in planes}
     best, zoom = -1.0, None
-    for row in (row for row, gain in enumerate(gains) if gain >= _ALIKE * max(gains)):
+    for row in (row for row, gain in gains.items() if gain >= _ALIKE * max(gains.values())):
         axes = list(across[row])
         voxel, inside = _measure_voxels(last)[axes], []
         for axis, (low, high) in zip(axes, limits[row], strict=True):
@@ -116,12 +123,12 @@ def choose_zoom(images: Mapping[str, Panel], limits: Sequence[np.ndarray], brigh
             for image in (last, images[base], *(images[title] for title in others))
         )
         squares = sum((plane - planes[0]) ** 2 for plane in planes[1:]) if others else (shown - planes[0]) ** 2
-        edge = np.ptp(limits[row][0]) / _ZOOM
+        edge = max(np.ptp(limits[row][0]) / _ZOOM, 2 * voxel.max())  # at least a voxel is within
         depth = np.zeros(shown.shape)
         if np.ptp(shown) > 0:
             tissue = np.pad(binary_fill_holes(shown > threshold_otsu(shown) / 2), 1)
             depth = distance_transform_edt(tissue, sampling=voxel)[1:-1, 1:-1]
-        squares = squares * (depth > min(edge / 4, depth.max() / 2))
+        squares = squares * (depth > min(edge / 2, depth.max() / 2))
         size = np.maximum(np.rint(edge / voxel), 1).astype(int)
         local = uniform_filter(squares, size.tolist(), mode="constant")
         if local.max() > best:
@@ -129,7 +136,7 @@ def choose_zoom(images: Mapping[str, Panel], limits: Sequence[np.ndarray], brigh
             peak = np.unravel_index(np.argmax(local), local.shape)
             ends = []
             for positions, at, (low, high) in zip(inside, peak, limits[row], strict=True):
-                start = np.clip(positions[at] - edge / 2, low, high - edge)
+                start = np.clip(positions[at] - edge / 2, low, max(high - edge, low))
                 ends.append((start, start + edge))
             part = [(p > low) & (p < high) for p, (low, high) in zip(inside, ends, strict=True)]
             sums = [squares[np.ix_(*part)].sum(axis=axis) for axis in (0, 1)]  # of lines along this axis
@@ -140,7 +147,8 @@ def choose_zoom(images: Mapping[str, Panel], limits: Sequence[np.ndarray], brigh
             apart = np.abs(lines[:, None] - _list_centres(images[scan], axes[1 - along])).min(axis=1)
             near = apart <= max(voxel[1 - along] / 2, apart.min()) + 1e-3
             at = lines[np.argmax(np.where(near, sums[along], -1))]
-            zoom = Zoom(row, np.array(ends), along, float(at))
+            within = float(np.percentile(_sample(last, row, [p[q] for p, q in zip(inside, part, strict=True)]), 99.8))
+            zoom = Zoom(row, np.array(ends), along, float(at), within or brightest)
     assert zoom is not None
     return zoom
 
@@ -171,13 +179,14 @@ def draw_panels(
     images: Mapping[str, Panel],
     errors: Mapping[str, Panel],
     scores: Mapping[str, Mapping[str, float]],
+    planes: Sequence[str] = tuple(PLANES),
 ) -> Figure:
     """Draw panels side by side, in one grey window, and their errors on one colour scale.
 
-    Below the planes is a zoom of 4 into the box that is drawn on one of them (:func:`choose_zoom`), and below it the
-    intensities along the line that is marked at the ends of the zoom. Up to two error panels are drawn on the right;
-    more are drawn below their images. Only the region that all panels cover is drawn, in millimetres. The patient's
-    right is on the left.
+    Below the planes is a zoom of 4 into the box that is drawn on one of them (:func:`choose_zoom`), in a grey window of
+    its own. Below it are the intensities along the line that is marked at the ends of the zoom. Up to two error panels
+    are drawn on the right; more are drawn below their images. Only the region that all panels cover is drawn, in
+    millimetres. The patient's right is on the left.
 
     Args:
         name: the case's name, for the title.
@@ -185,17 +194,22 @@ def draw_panels(
             the grey window; ``"guide"``, another contrast, has one of its own.
         errors: errors by the titles of their images.
         scores: ``psnr`` (dB) and ``ssim`` of images, shown above them if given.
+        planes: those of ``PLANES`` to draw.
     """
     # Bright spots (fat, vessels) must not darken the tissue, nor single voxels hide the errors.
-    grey = {"cmap": "gray", "vmin": 0.0, "vmax": _find_brightness([images.get("HR", list(images.values())[-1])])}
+    grey: dict[str, Any] = {
+        "cmap": "gray",
+        "vmin": 0.0,
+        "vmax": _find_brightness([images.get("HR", list(images.values())[-1])]),
+    }
     heat = {"cmap": "inferno", "vmin": 0.0, "vmax": _find_brightness(errors.values()) if errors else 1.0}
     below = len(errors) > 2
     columns = len(images) + (0 if below else len(errors))
     edges = np.array([panel.edges for panel in images.values()])
     window = np.stack([edges[..., 0].max(axis=0), edges[..., 1].min(axis=0)], axis=-1)
     limits = [_widen(np.delete(window, normal, axis=0)) for normal in PLANES.values()]
-    zoom = choose_zoom(images, limits, grey["vmax"])
-    shown = [(plane, row, limits[row]) for row, plane in enumerate(PLANES)]
+    zoom = choose_zoom(images, limits, grey["vmax"], planes)
+    shown = [(plane, row, limits[row]) for row, plane in enumerate(PLANES) if plane in planes]
     shown.append((f"{list(PLANES)[zoom.row]}, {_ZOOM}x", zoom.row, zoom.limits))
     ratios: Any = np.repeat([np.ptp(ends[1]) / np.ptp(ends[0]) for *_, ends in shown], 2 if below else 1)
     titles = {title: _wrap(title, 22) for title in images}
@@ -242,16 +256,17 @@ def draw_panels(
         if below:
             error_axes = axes[2 * number + 1, [list(images).index(title) for title in errors]]
         for panel, (title, image) in zip(image_axes, images.items(), strict=False):
-            style = {**grey, "vmax": _find_brightness([image])} if title == "guide" else grey
+            brightest = zoom.brightest if number == len(shown) - 1 else grey["vmax"]
+            style = {**grey, "vmax": _find_brightness([image]) if title == "guide" else brightest}
             draw_panel(panel, image, row, ends, style)
             if number == 0:
                 score = scores.get(title)
                 caption = f"{score['psnr']:.2f} dB, {score['ssim']:.4f}" if score else ""
                 panel.set_title("\n".join([*titles[title], caption]), fontsize=10)
-            if number == zoom.row:
-                corner, size = zoom.limits[:, 0], np.ptp(zoom.limits, axis=1)
-                panel.add_patch(Rectangle(corner, *size, fill=False, edgecolor="yellow", linewidth=0.8))
-            if number == len(PLANES):
+            if number < len(shown) - 1 and row == zoom.row:
+                (left_end, low), (edge, _) = zoom.limits[:, 0], np.ptp(zoom.limits, axis=1)
+                panel.add_patch(Rectangle((left_end, low), edge, edge, fill=False, edgecolor="yellow", linewidth=0.8))
+            if number == len(shown) - 1:
                 mark = panel.axvline if zoom.along else panel.axhline
                 for start in (0.0, 0.93):
                     mark(zoom.at, start, start + 0.07, color="yellow", linewidth=1.2)
@@ -259,7 +274,7 @@ def draw_panels(
             error_image = draw_panel(panel, image, row, ends, heat)
             if number == 0 and not below:
                 panel.set_title("\n".join([*error_titles[title], ""]), fontsize=10)
-        if number < len(PLANES):
+        if number < len(shown) - 1:
             label_ends(image_axes[0], PLANES[plane])
         label = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 9}
         image_axes[0].text(-0.05, 0.5, plane, transform=image_axes[0].transAxes, **label)

@@ -194,7 +194,7 @@ def _format_stacks(record: Mapping[str, Any] | None) -> str:
     items = "".join(f"<li>left out: {html.escape(text)}</li>" for text in left_out)
     return (
         f'<details id="stacks"><summary>slices of the stacks</summary><p>{_EXPLAINED}</p><ul>{items}</ul>'
-        f'{_embed_figure(figure, "residual, motion and gain of each slice")}</details>'
+        f"{_embed_figure(figure, 'residual, motion and gain of each slice')}</details>"
     )
 
 
