@@ -12,7 +12,8 @@ from ..data.inputs import digest_voxels
 from ..io.images import get_extension as format_of
 from ..io.volume_or_series import open_volume
 from ..metrics import compute_psnr, compute_ssim, interpolate_cubic
-from ..reports import check_viewer, draw_case, read_result_record, write_viewer
+from ..reports import check_viewer, draw_case, read_result_record, save_figure, write_viewer
+from ..reports.planes import PLANES
 from ..transforms.scan.extremes import find_extremes, replace_extremes
 
 
@@ -23,13 +24,15 @@ def compare(
     reference: str | None = None,
     position: Sequence[float] | None = None,
     size: float = 60.0,
+    plane: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Draw a scan, its cubic interpolation and its super-resolution side by side in three planes, as PNG or HTML.
 
-    An HTML page opens in a browser without a network. Its planes are scrolled and zoomed together, and a curtain is
-    drawn between two volumes (:func:`common.reports.viewer`). In a PNG all values are in units of the scan's 99.9th
-    percentile.
+    Below the planes is a zoom of 4 where the result differs most from the interpolation, and the intensities along a
+    line through it. An HTML page opens in a browser without a network. Its planes are scrolled and zoomed together, and
+    a curtain is drawn between two volumes (:func:`common.reports.viewer`). In a PNG all values are in units of the
+    scan's 99.9th percentile, or with a reference of the reference's, as in the tables of evaluations.
 
     Detail that a network has added is in the result and not in the interpolation. The positions of LR voxels on the SR
     grid are read from the files' affines.
@@ -39,9 +42,10 @@ def compare(
             series.
         result: its super-resolution, as mri-sr writes it: NIfTI, or the folder or a file of the derived DICOM series.
         output: the PNG or HTML file to write.
-        reference: the truth on the grid of ``result``, if known. Adds it and the errors, and PSNR and SSIM to a PNG.
+        reference: the truth on the grid of ``result``, if known. Adds it, the errors, PSNR and SSIM.
         position: point in mm (world coordinates R, A, S) that the planes go through; default the middle of the head.
         size: with ``position``, edge in mm of what a PNG shows around the point.
+        plane: axial, coronal or sagittal, to draw only this plane in a PNG; default all three.
         overwrite: whether to replace an existing file.
 
     Raises:
@@ -50,7 +54,8 @@ def compare(
         ModuleNotFoundError: for HTML, without the package that brings NiiVue.
         ImportError: for DICOM, without the packages that read it.
         ValueError: ``output`` has another ending, a file or folder has no 3-D volume or several, the grids do not
-            match, ``result`` was made of another scan, or ``position`` is no point or lies outside of the volume.
+            match, ``result`` was made of another scan, ``plane`` is none of the three, or ``position`` is no point or
+            lies outside of the volume.
     """
     ending = Path(output).suffix.lower()
     if ending not in (".png", ".html"):
@@ -70,6 +75,8 @@ def compare(
         )
     if not size > 0:
         raise ValueError(f"compare: --size is {size}, expected an edge in mm above 0.")
+    if plane not in (None, *PLANES):
+        raise ValueError(f"compare: --plane is {plane}, expected {', '.join(PLANES)}.")
     names = {"scan": scan, "result": result} | ({} if reference is None else {"reference": reference})
     images = {key: open_volume(name, f"compare: --{key} {name}") for key, name in names.items()}
     _check_inputs(scan, result)
@@ -106,26 +113,31 @@ def compare(
                 f"{point.round(1)}."
             )
         zoom = (point.tolist(), float(size))
-    if ending == ".html":
-        baseline = interpolate_cubic(volumes["scan"], factors.tolist(), offset.tolist())
-        panels = {"scan": images["scan"], "cubic": nib.Nifti1Image(baseline, affine), "SR": images["result"]}
-        panels |= {} if reference is None else {"HR": images["reference"]}
-        write_viewer(
-            output, panels, Path(scan).name, None if reference is None else "HR", position, read_result_record(result)
-        )
-        print(f"Wrote {output}")
-        return
-    low = min(float(volumes["scan"].min()), 0.0)
-    high = float(np.quantile(volumes["scan"], 0.999))
-    volumes = {key: (volume - low) / (high - low or 1.0) for key, volume in volumes.items()}
     baseline = interpolate_cubic(volumes["scan"], factors.tolist(), offset.tolist())
-    scores, truth = {}, volumes.get("reference")
-    for key, volume in (("cubic", baseline), ("sr", volumes["result"])):
-        if truth is not None:
-            pair = volume.clip(0, 1), truth.clip(0, 1)
-            scores[key] = {"psnr": compute_psnr(*pair), "ssim": compute_ssim(*pair)}
-    drawn = volumes["scan"], baseline, volumes["result"], truth
-    draw_case(output, *drawn, Path(scan).name, scores, affine, factors.tolist(), offset.tolist(), zoom=zoom)
+    arrays = {"scan": volumes["scan"], "cubic": baseline, "SR": volumes["result"]}
+    if reference is not None:
+        arrays["HR"] = volumes["reference"]
+    # As in the tables: of HR if it is there, else of the scan.
+    unit = volumes.get("reference", volumes["scan"])
+    low, high = min(float(unit.min()), 0.0), float(np.quantile(unit, 0.999))
+    scaled = {title: (array - low) / (high - low or 1.0) for title, array in arrays.items()}
+    scores = {}
+    if reference is not None:
+        for title in ("cubic", "SR"):
+            pair = np.clip(scaled[title], 0, 1), np.clip(scaled["HR"], 0, 1)
+            scores[title] = {"psnr": compute_psnr(*pair), "ssim": compute_ssim(*pair)}
+            print(f"{title}: PSNR {scores[title]['psnr']:.2f} dB, SSIM {scores[title]['ssim']:.4f}")
+    shown = arrays if ending == ".html" else scaled
+    drawn = {
+        title: nib.Nifti1Image(array, images["scan"].affine if title == "scan" else affine)
+        for title, array in shown.items()
+    }
+    if ending == ".html":
+        truth = None if reference is None else "HR"
+        write_viewer(output, drawn, Path(scan).name, truth, position, read_result_record(result))
+    else:
+        planes = [plane] if plane else list(PLANES)
+        save_figure(draw_case(drawn, Path(scan).name, scores, zoom, planes), output)
     print(f"Wrote {output}")
 
 

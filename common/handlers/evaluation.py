@@ -39,8 +39,8 @@ class EvaluationReport:
     subject, ``(1, X, Y, Z)`` on the HR grid. Methods in ``compare_with`` then take the guide as second input, and the
     picture shows it. The displacement is the shift of the result against the interpolated input, in HR voxels along the
     axes in the method's order (z across the slices). ``output_dir`` gets
-    ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and
-    ``<case>_planes.npz``, the columns of its picture for one with other runs
+    ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and ``<case>_planes.npz``, the
+    columns of its picture for one with other runs
     (:func:`common.reports.merge_pictures`). With a regressor the table also has the BRISQUE of each volume, and with
     ``lpips`` the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
     interpolation, the method and HR (:func:`common.reports.viewer`). ``cost.json`` has the network's number of
@@ -200,8 +200,7 @@ class EvaluationReport:
             errors = {key: reports.compute_error_panel(images[key], images["HR"]) for key in clipped}
             second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide), affine)}
             panels = {"LR": images["LR"], **second, **images}
-            reports.draw_panels(self.output_dir / f"{name}.png", name, panels, errors, scores)
-            reports.draw_profile(self.output_dir / f"{name}_profile.png", name, images)
+            reports.save_figure(reports.draw_panels(name, panels, errors, scores), self.output_dir / f"{name}.png")
             if self.report:
                 page: dict[str, Any] = {"cubic": clipped["cubic"], self.method: clipped[self.method], "HR": truth}
                 page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}

@@ -28,7 +28,7 @@ LABELS = ("iterations", "trained", "knew")
 """Optional columns after the scores: how long and from what a row was trained, and whether it learned anything."""
 _UNTRAINED = 0.05  # dB, by choice; standard deviations over three seeds were 0.01 to 0.23 in the tables so far
 
-_BOXED = 3  # fewer cases have no quartiles
+_BOXED = 5  # quartiles of fewer cases say less than their points
 
 
 def _select_metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
@@ -160,7 +160,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
 
 
 def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
-    """Draw the table's metrics over the cases by method: a point for each case, and a box if there are three.
+    """Draw the table's metrics over the cases by method: a point for each case, and a box if there are five.
 
     Grey lines join the points of a case: they show its gain even if cases differ more than methods. Values that are
     not finite are not drawn. With several seeds, a point is the mean of its case.
@@ -200,7 +200,8 @@ def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
             box.set(facecolor=colour, alpha=0.35)
             panel.plot(i + spread, values[i], "o", color=colour, markersize=4, zorder=3)
         panel.set_title(metrics[metric][0], fontsize=10)
-        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(methods) > 2 else {}
+        crowded = len(methods) > 2 or max(map(len, methods)) > 8
+        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
         panel.set_xticks(range(len(methods)), map(escape_text, methods), **slanted)
         panel.grid(axis="y", alpha=0.3)
     # One scale for the three shifts, with room for 0.1 voxel, so that nothing small looks large.

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .case import compute_error_panel, draw_panels, draw_profile
+from .case import compute_error_panel, draw_panels
 from .cohort import OPTIONAL, describe_gain_over_start, draw_box_plots, select_values, write_table
+from .files import save_figure
 from .planes import load_panels
 
 PLANES_FILE = "{}_planes.npz"
@@ -104,9 +105,8 @@ def merge_tables(
 def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders]) -> str:
     """Draw each case of several runs as one picture, ``<case>.png``: LR, cubic, a column for each method, and HR.
 
-    ``<case>_profile.png`` has their intensities along one line (:func:`common.reports.draw_profile`). The planes are
-    those that :class:`common.handlers.EvaluationReport` left. As in :func:`merge_tables`, each method comes after its
-    LR input and the interpolation of this input.
+    The planes are those that :class:`common.handlers.EvaluationReport` left. As in :func:`merge_tables`, each method
+    comes after its LR input and the interpolation of this input.
 
     Args:
         output_dir: the folder to write to.
@@ -147,10 +147,9 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
                         errors[title], scores[title] = compute_error_panel(image, panels["HR"]), rows[panel]
         if images:
             images["HR"] = truth
-            draw_panels(Path(output_dir) / f"{case}.png", case, images, errors, scores)
-            draw_profile(Path(output_dir) / f"{case}_profile.png", case, images)
+            save_figure(draw_panels(case, images, errors, scores), Path(output_dir) / f"{case}.png")
             count += 1
-    text = f"pictures: {count}, one for each case, with a column for each method, and as many line profiles"
+    text = f"pictures: {count}, one for each case, with a column for each method"
     text += "" if seed is None else f", of seed {seed}"
     if missing:
         text += f"; none for {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"

@@ -17,9 +17,11 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from matplotlib.figure import Figure
 from nibabel.spatialimages import SpatialImage
 
 from ..io.files import read_sidecar, write_atomically
+from .case import draw_case
 from .slices import draw_slices
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
@@ -47,7 +49,8 @@ def write_viewer(
     """Write volumes of one field of view as an HTML file that shows them side by side and needs no network.
 
     The file includes NiiVue, which draws it. Values are stored in 255 steps, from 0 (or the first volume's minimum if
-    it is negative) to its 99.9th percentile, and cut off there. These are the initial ends of the grey window.
+    it is negative) to its 99.9th percentile, and cut off there. These are the initial ends of the grey window. A part
+    that can be opened shows where the volumes differ most (:func:`common.reports.draw_case`).
 
     Args:
         path: the file to write.
@@ -93,6 +96,7 @@ def write_viewer(
         "origin": html.escape(_describe_origin(record)),
         "added": html.escape(_describe_added(record)),
         "warnings": _format_warnings(record),
+        "zoom": _format_zoom(arrays, affines, low, high, title),
         "stacks": _format_stacks(record),
         "licence": licence.replace("--", "- -"),  # it is in an HTML comment
         "settings": json.dumps(settings).replace("<", "\\u003c"),
@@ -186,15 +190,28 @@ def _format_stacks(record: Mapping[str, Any] | None) -> str:
     )
     if (figure := draw_slices(report)) is None:
         return ""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
     left_out = [f"{Path(name).name}: {stack['LeftOut']}" for name, stack in report.items() if "LeftOut" in stack]
     items = "".join(f"<li>left out: {html.escape(text)}</li>" for text in left_out)
-    encoded = base64.b64encode(picture.getvalue()).decode("ascii")
     return (
         f'<details id="stacks"><summary>slices of the stacks</summary><p>{_EXPLAINED}</p><ul>{items}</ul>'
-        f'<img alt="residual, motion and gain of each slice" src="data:image/png;base64,{encoded}"></details>'
+        f"{_embed_figure(figure, 'residual, motion and gain of each slice')}</details>"
     )
+
+
+def _format_zoom(
+    arrays: Mapping[str, np.ndarray], affines: Mapping[str, np.ndarray], low: float, high: float, title: str
+) -> str:
+    """Format planes, a zoom where the volumes differ most and a profile as an element that can be opened."""
+    images = {n: nib.Nifti1Image((array - low) / (high - low), affines[n]) for n, array in arrays.items()}
+    picture = _embed_figure(draw_case(images, title, {}), "planes, a zoom of 4 into one, and a profile through it")
+    return f'<details id="zoom"><summary>where the result differs most</summary>{picture}</details>'
+
+
+def _embed_figure(figure: Figure, description: str) -> str:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    encoded = base64.b64encode(picture.getvalue()).decode("ascii")
+    return f'<img alt="{description}" src="data:image/png;base64,{encoded}">'
 
 
 def _find_range(scan: np.ndarray) -> tuple[float, float]:

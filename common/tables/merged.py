@@ -123,7 +123,7 @@ def remove_merged(output_dir: str | os.PathLike) -> None:
     """Remove the table and the pictures of :func:`merge_finished_rows`, because runs are about to be repeated."""
     table = Path(output_dir) / "table.json"
     cases = {row["case"] for row in json.loads(table.read_text())["cases"]} if table.is_file() else ()
-    pictures = (f"{case}{end}.png" for case in cases for end in ("", "_profile"))
+    pictures = (f"{case}.png" for case in cases)
     for name in ("table.csv", "boxplots.png", *pictures, table.name):
         (Path(output_dir) / name).unlink(missing_ok=True)
 

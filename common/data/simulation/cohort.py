@@ -77,11 +77,11 @@ def simulate_scan(
     place = Path(folder, "x".join(str(factor) for factor in degradation.factors))
 
     def write_scan(new: Path) -> None:
-        _simulate_head(new, contrasts, spacing)
+        simulate_head(new, contrasts, spacing)
         scan = new / f"simulated_{contrast}.nii.gz"
         hr = scan.with_name(f"simulated_{contrast}_hr.nii.gz")
         shutil.copyfile(scan, hr)
-        _save_degraded(hr, degradation, scan)
+        save_degraded(hr, degradation, scan)
 
     _make_once(place, {"contrasts": contrasts, "spacing": spacing}, write_scan)
     _print_once(str(place), f"this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir FOLDER_OR_FILE.")
@@ -102,11 +102,11 @@ def simulate_exam(folder: str, contrast: str = "t1w") -> str:
     place, thickness, spacing = Path(folder, "stacks_4"), 4, 1.4
 
     def write_exam(new: Path) -> None:
-        _simulate_head(new / "hr", [contrast], spacing)
+        simulate_head(new / "hr", [contrast], spacing)
         hr = new / "hr" / f"simulated_{contrast}.nii.gz"
         for axis, plane in enumerate(("sag", "cor", "ax")):
             factors = [thickness if axis == other else 1 for other in range(3)]
-            _save_degraded(hr, GaussianProfile(factors), new / "stacks" / f"simulated_{contrast}_{plane}.nii.gz")
+            save_degraded(hr, GaussianProfile(factors), new / "stacks" / f"simulated_{contrast}_{plane}.nii.gz")
 
     _make_once(place, {"contrast": contrast, "spacing": spacing}, write_exam)
     stacks = str(place / "stacks")
@@ -114,8 +114,13 @@ def simulate_exam(folder: str, contrast: str = "t1w") -> str:
     return stacks
 
 
-def _simulate_head(folder: Path, contrasts: Sequence[str], spacing: float) -> None:
-    """Write a head that is in no cohort, as ``simulated_<contrast>.nii.gz``."""
+def simulate_head(folder: Path, contrasts: Sequence[str], spacing: float) -> None:
+    """Write a head that is in no cohort, as ``simulated_<contrast>.nii.gz``.
+
+    Args:
+        folder: to write to.
+        contrasts, spacing: as for :func:`~common.data.simulation.heads.simulate_heads`.
+    """
     from .heads import simulate_heads
 
     simulate_heads(str(folder), 1, _SCAN_SEED, ",".join(contrasts), spacing)
@@ -124,8 +129,14 @@ def _simulate_head(folder: Path, contrasts: Sequence[str], spacing: float) -> No
     (folder / "sub-001").rmdir()
 
 
-def _save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:
-    """Degrade an HR file, cropped to whole LR voxels, and write the result."""
+def save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:
+    """Degrade an HR file, cropped to whole LR voxels, and write the result.
+
+    Args:
+        hr: NIfTI to read.
+        degradation: from HR to LR.
+        path: NIfTI to write.
+    """
     image: Any = nib.load(hr)
     sizes = [n // factor * factor for n, factor in zip(image.shape, degradation.factors, strict=True)]
     volume = torch.from_numpy(image.get_fdata()[tuple(map(slice, sizes))])
