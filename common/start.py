@@ -80,7 +80,7 @@ def check_device(device: torch.device | str) -> None:
     count = torch.cuda.device_count()
     mps = torch.backends.mps.is_available()
     there = ["cpu", *(f"cuda:{index}" for index in range(count)), *["mps"] * mps]
-    known = "cpu here, as torch finds no GPU" if len(there) == 1 else " or ".join(there)
+    known = "cpu, as torch finds no GPU here" if len(there) == 1 else f"{' or '.join(there)}, which torch finds here"
     try:
         name = torch.device(device).type
         index = torch.device(device).index or 0

@@ -85,7 +85,7 @@ def _select_scale(offers: Sequence[Offer], scale: Any) -> list[Offer]:
         scales = sorted({offer.scale for offer in every if offer.is_available})
         there = ", ".join("x".join(map(str, one)) for one in scales)
         raise ValueError(
-            f"--scale is {given}, expected three factors, such as 2x2x1, or the largest."
+            f"--scale is {given}, expected three factors, such as 2x2x1, or the largest of them."
             + (f" There are weights for {there}." if there else "")
         )
     return selected

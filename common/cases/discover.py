@@ -81,7 +81,7 @@ def split_output(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
     After a single scan it may also be an earlier result.
 
     Raises:
-        ValueError: when a folder after other folders may be either.
+        ValueError: when a folder after other folders may be either, or a new file follows several scans.
     """
     *scans, last = paths
     if not scans:
@@ -90,6 +90,10 @@ def split_output(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
         if any(last.iterdir()) and not any(last.glob("log*.jsonl")):
             raise ValueError(f"{last}: holds it scans, or is it for the results? Name the folder of the results by -o.")
     is_new = not last.exists() and not last.is_symlink()
+    if is_new and len(scans) > 1 and get_extension(last):
+        raise ValueError(
+            f"{last}: there is no such scan, and a new file is the result of one; name a folder for several."
+        )
     is_output = is_new or last.is_dir() or (len(scans) == 1 and is_result(last))
     return (scans, last) if is_output else ([*paths], None)
 

@@ -172,7 +172,7 @@ def super_resolve(
         check_disk_space(cases, output)
         if not dry_run:
             check_writable(get_output_folder(output))
-        if cases and not dry_run:
+        if not dry_run and any(case.problem is None for case in cases):
             print_once(f"results go to {output}")
         run_cases(cases, output, [*override], bids, shard, report, dry_run)
         if left_out := [] if is_file else list_left_out(cases):
@@ -214,6 +214,6 @@ def _summarise(counts: Mapping[str, int], dry_run: bool, seconds: float, output:
     number = sum(counts.values())
     text = f"{number} scan{'s' * (number != 1)}: {ends or 'nothing to do'}"
     if dry_run:
-        return f"{text}; results would go to {output}"
+        return text + f"; results would go to {output}" * bool(counts["done"])
     text += f", in {format_duration(seconds)}" + f"; results in {output}" * bool(counts["done"] + counts["skipped"])
     return text + (f", log in {log}" if log and log.exists() else "")
