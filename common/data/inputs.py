@@ -103,7 +103,7 @@ def compare_inputs(result: Path, describe: Callable[[], list[dict[str, Any]]]) -
     first, new = _name_input(known[0]), _name_input(inputs[0])
     if first == new:
         return "changed"
-    return f"{result} was made of {first}, expected {new}; name another output folder, or rename the scan."
+    return f"{result} was made of {first}, expected {new}; name another output, or rename the scan."
 
 
 def _get_content(described: Mapping[str, Any]) -> tuple[Any, Any]:
