@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import fire
 
-from .cli_help import PROGRAM, find_usage_problems, format_call, format_help, quote_values, split_arguments
+from .cli_help import PROGRAM, find_usage_problems, format_call, format_help, order_words, quote_values, split_arguments
 from .errors import INTERRUPTED, Output, format_error
 from .version import __version__
 
@@ -83,7 +84,7 @@ def run_mri_sr() -> None:
 def _is_misspelt(word: str) -> bool:
     """Whether a word is a misspelt command rather than a path."""
     return (
-        word.replace("-", "").isalpha()
+        re.fullmatch("[a-z]+(-[a-z]+)*", word) is not None
         and not Path(word).exists()
         and bool(difflib.get_close_matches(word, _list_command_files()))
     )
@@ -129,6 +130,7 @@ def _run_command(words: list[str], title: str | None) -> None:
             f"{title} reads the repository's configs, and there is no common/__main__.py in {Path.cwd()}; run it in "
             "the folder of the repository's README.md."
         )
+    words = order_words(function, words)
     if problems := find_usage_problems(function, words):
         raise ValueError("\n".join([*problems, f"{title} --help lists the options."]))
     # Fire reads values as Python literals. Text arguments stay text, for example a folder named 2024.

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 
@@ -22,6 +23,40 @@ _NUMBER = re.compile(r"-?\d+\.?\d*(e-?\d+)?")
 def format_call(command: str) -> str:
     """How to call a command from here: the repository, an installation or an exported bundle."""
     return f"{PROGRAM} {command}"
+
+
+def order_words(function: Callable, words: Sequence[str]) -> list[str]:
+    """Write a command line's options in full, and before them the paths of a function that takes any number of words.
+
+    One letter is short for the only option that begins with it. A path may follow a switch, or an option whose value is
+    no file. After a file it may be of a pattern that was not quoted.
+    """
+    options, several, _ = _read_options(function)
+    letters = _find_letters(options)
+    before, _ = split_arguments(words)
+    paths: list[str] = []
+    others: list[str] = []
+    option = ""  # the latest, and its value, or None if it has none yet
+    value: str | None = ""
+    for word in before:
+        if _FLAG.match(word) and not os.path.exists(word):
+            name, equals, given = word.partition("=")
+            option, value = letters.get(name, name), given if equals else None
+            others.append(option + equals + given)
+            continue
+        switch = options.get(_read_name(option))
+        is_path = (
+            switch is not None and _is_switch(switch) and (bool(_find_misfit(switch, word)) or os.path.exists(word))
+        )
+        if value is not None:
+            is_path = not option or (os.path.exists(word) and not os.path.isfile(value))
+        if several and is_path:
+            paths.append(word)
+            option, value = "", ""  # and so is what follows
+        else:
+            others.append(word)
+            value = word if value is None else value
+    return [*paths, *others, *words[len(before) :]]
 
 
 def find_usage_problems(function: Callable, words: Sequence[str]) -> list[str]:
@@ -51,12 +86,16 @@ def find_usage_problems(function: Callable, words: Sequence[str]) -> list[str]:
         name = variadic or (_list_positional(options)[place] if place < len(_list_positional(options)) else None)
         if name is None or name in given_options or after:
             behind = f" after --{after}" if after else ""
-            problems.append(f"'{word}'{behind} belongs to no option; did you quote the pattern or the list?")
+            first = " Or write it before the options." if after and variadic else ""
+            problems.append(f"'{word}'{behind} belongs to no option; did you quote the pattern or the list?{first}")
         else:
             filled.append(name)
     for name, value in given_options.items():
         if name in options:
             problems += _find_misfit(options[name], value)
+        elif len(name) == 1:
+            same = " or ".join(f"--{key}" for key in options if key[0] == name)
+            problems.append(f"-{name}: there is no such option" + (f"; did you mean {same}?" if same else "."))
         elif not takes_any and not (value is None and _is_switch(options.get(name.removeprefix("no")))):
             problems.append(f"--{name}: there is no such option{_suggest(name, options)}")
     for name, option in options.items():
@@ -79,9 +118,12 @@ def format_help(function: Callable, name: str) -> str:
     for paragraph in described:
         lines += [*textwrap.wrap(paragraph, width), ""]
     entries = {several.upper(): arguments.pop(several, "")} if several else {}
+    letters = {f"--{key}": f"--{key}" for key in options} | {
+        option: f"{option}, {letter}" for letter, option in _find_letters(options).items()
+    }
     for key, option in options.items():
         default = "must be given" if key in required else _format_default(option.default)
-        entries[f"--{key}" + (f"  ({default})" if default else "")] = arguments.pop(key, "")
+        entries[letters[f"--{key}"] + (f"  ({default})" if default else "")] = arguments.pop(key, "")
     if takes_any:
         entries["--<any key>"] = next(iter(arguments.values()), "")
     entries["--traceback  (false)"] = "true to print where in the code an error was raised."
@@ -119,6 +161,17 @@ def split_arguments(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]
     return words[:at], words[at + 1 :]
 
 
+def _find_letters(options: Mapping[str, Parameter]) -> dict[str, str]:
+    """The short forms of options, such as -o, and the options: those that alone begin with their letter."""
+    letters = Counter(key[0] for key in ["help", *options])
+    return {f"-{key[0]}": f"--{key}" for key in options if letters[key[0]] == 1}
+
+
+def _read_name(word: str) -> str:
+    """The name of an option from its word on the command line."""
+    return word.lstrip("-").replace("-", "_")
+
+
 def _list_positional(options: Mapping[str, Parameter]) -> list[str]:
     """The arguments that words without an option fill."""
     ordered = [p for p in options.values() if p.kind is not p.KEYWORD_ONLY]
@@ -133,8 +186,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[s
     before, behind = split_arguments(words)
     for word in before:
         if _FLAG.match(word):
-            latest, equals, value = word.lstrip("-").partition("=")
-            latest = latest.replace("-", "_")
+            option, equals, value = word.partition("=")
+            latest = _read_name(option)
             options[latest], waits = value if equals else None, not equals
         elif waits:
             options[latest], waits = word, False

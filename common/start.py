@@ -72,16 +72,22 @@ def read_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def check_device(device: torch.device | str) -> None:
-    """Refuse a GPU that does not exist.
+    """Refuse a device that does not exist.
 
     Raises:
-        ValueError: when torch finds no GPU, or no GPU with this number.
+        ValueError: when it is no device of torch, or torch finds no GPU, or no GPU with this number.
     """
-    device = torch.device(device)
     count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        gpus = f"{count} of them, counted from 0" if count else "no GPU"
-        raise ValueError(f"device is {device}, but torch finds {gpus}; leave --device out, or set it to cpu.")
+    mps = torch.backends.mps.is_available()
+    there = ["cpu", *(f"cuda:{index}" for index in range(count)), *["mps"] * mps]
+    known = "cpu, as torch finds no GPU here" if len(there) == 1 else f"{' or '.join(there)}, which torch finds here"
+    try:
+        name = torch.device(device).type
+        index = torch.device(device).index or 0
+    except (RuntimeError, TypeError):
+        name, index = "", 0
+    if not (name == "cpu" or (name == "cuda" and index < count) or (name == "mps" and mps)):
+        raise ValueError(f"device is {device}, expected {known}; without --device the best is taken.")
 
 
 def advise_continuation(arguments: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """``python -m common``: what it lists, what of a command line it refuses before anything runs, and how it ends."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from common import __main__
-from common.cli_help import find_usage_problems, format_help
+from common.cli_help import find_usage_problems, format_help, order_words
 
 from .bundles.runs import save
 from .refused import has, refused
@@ -71,6 +72,33 @@ def test_what_does_not_fit_is_told():
         assert len(found) == len(said) and all(map(str.__contains__, found, said)), (line, found)
 
 
+def test_short_options_and_paths_in_any_order(tmp_path, monkeypatch):
+    """A letter is the only option that begins with it; a path is none where a pattern may not have been quoted."""
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Path(name).touch()
+
+    def run(*paths, output_dir=None, guide=None, scale=None, subject=None, dry=False, together: bool | str = False):
+        pass
+
+    for line, expected in {
+        "a b -o out": "a b --output_dir out",
+        "-o=out a b": "a b --output_dir=out",
+        "-o out -d a new -g b": "a new --output_dir out --dry --guide b",
+        "--together a b": "a b --together",
+        "--together auto a": "a --together auto",
+        "--dry false a": "a --dry false",
+        "-d -- -a -o": "--dry -- -a -o",
+        "--guide a b": "--guide a b",
+        "-s 2 a": "a -s 2",
+    }.items():
+        assert order_words(run, line.split()) == expected.split()
+    assert find_usage_problems(run, ["a", "-s", "2"]) == [
+        "-s: there is no such option; did you mean --scale or --subject?"
+    ]
+    assert "before the options" in find_usage_problems(run, ["--guide", "a", "b"])[0]
+
+
 @pytest.mark.parametrize(
     "words, expected",
     [
@@ -106,7 +134,7 @@ def test_help_is_whole(monkeypatch):
     text = format_help(take, "python -m common take")
     assert text.startswith("python -m common take SOURCE [OUTPUT_DIR] [options]\n\nTake something.\n")
     assert "more words than there is room for on one line of a terminal: it goes on." in " ".join(text.split())
-    assert "\n  --size  (3,4)\n      of it.\n" in text and "--dry  (false)" in text and "Raises" not in text
+    assert "\n  --size  (3,4)\n      of it.\n" in text and "--dry, -d  (false)" in text and "Raises" not in text
     assert max(map(len, text.splitlines())) < 80
     assert "\n  --<any key>\n      keys.\n" in format_help(give, "give")
 
@@ -126,7 +154,9 @@ def test_commands_are_listed_without_being_imported():
 @pytest.mark.parametrize("name", sorted(__main__.read_summaries()))
 def test_every_command_has_help_for_each_argument(name, capsys):
     __main__.main([name, "--help"])
-    lines = capsys.readouterr().out.splitlines()
+    text = capsys.readouterr().out
+    assert not re.search(r"``|:\w+:`|^ *\.\. ", text, re.MULTILINE), "markup"
+    lines = text.splitlines()
     options = [i for i, line in enumerate(lines) if line.startswith("  --")]
     assert options and all(lines[i + 1].startswith("      ") for i in options), lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ STACKS = "stacks"  # the bundle that combines several
 
 def find_offers(
     bundle: str | None,
-    scale: Sequence[int] | None,
+    scale: Any,
     override: Mapping[str, Any],
     together: bool | str,
     options: Sequence[str],
@@ -32,7 +33,7 @@ def find_offers(
 
     Args:
         bundle: name or folder of the only bundle; None for all.
-        scale: the only scale; None for all.
+        scale: the only scale, or its largest factor, as on the command line; None for all.
         override: keys of inference.json and their values.
         together: True if all scans are stacks of one exam, "auto" for exams and single scans, False for single scans.
         options: other names that a misspelt key may have meant.
@@ -60,13 +61,34 @@ def find_offers(
     if any(offer.bundle.name == STACKS for offer in known):
         names = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
         raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together or --exam.")
-    if scale is not None:
-        known = [offer.apply_scale(scale) for offer in known]
-        scales = [list(other) for other in sorted({offer.scale for offer in known if offer.is_available})]
-        if list(scale) not in scales:
-            raise ValueError(f"--scale is {scale}, expected a scale of the weights here: {scales}.")
-        known = [offer for offer in known if list(offer.scale) == list(scale)]
-    return known, stacks
+    return known if scale is None else _select_scale(known, scale), stacks
+
+
+def _select_scale(offers: Sequence[Offer], scale: Any) -> list[Offer]:
+    """The offers of a scale: three factors, also as text such as "2x2x1", or a number, which is the largest factor.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    given = scale
+    with contextlib.suppress(ValueError, SyntaxError):
+        scale = ast.literal_eval(scale.lower().replace("x", ",")) if isinstance(scale, str) else scale
+    wanted = [tuple(scale)] if isinstance(scale, list | tuple) else []
+    if type(scale) in (int, float):
+        wanted = [(scale,) * 3, (scale, scale, 1), (1, 1, scale)]
+    every = [offer for offer in offers if offer.free is None]
+    selected = [offer for offer in every if offer.scale in wanted or (len(wanted) > 1 and max(offer.scale) == scale)]
+    for offer in offers:
+        scales = wanted[-1:] if offer.free == "across" else wanted
+        selected += [offer.apply_scale(one) for one in scales] if offer.free else []
+    if not any(offer.is_available for offer in selected):
+        scales = sorted({offer.scale for offer in every if offer.is_available})
+        there = ", ".join("x".join(map(str, one)) for one in scales)
+        raise ValueError(
+            f"--scale is {given}, expected three factors, such as 2x2x1, or the largest of them."
+            + (f" There are weights for {there}." if there else "")
+        )
+    return selected
 
 
 def choose_weights(

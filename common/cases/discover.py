@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import warnings
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +23,9 @@ from ..data.lists.exams import (
     identify_study,
 )
 from ..data.lists.scan_kinds import print_skipped
-from ..data.lists.scans import find_scans, name_results
+from ..data.lists.scans import explain_skipping, find_scans, is_result, name_results
 from ..io.files import list_files, read_sidecar
-from ..io.images import find_absent_images, is_named_as_dicom, may_be_dicom
+from ..io.images import explain_missing_content, find_absent_images, get_extension, is_named_as_dicom, may_be_dicom
 from ..runtime.distributed import print_once
 from ..transforms.scan.acquired import read_acquired_matrix
 
@@ -52,18 +56,52 @@ def discover_cases(
     Raises:
         FileNotFoundError, ValueError: as :func:`common.data.find_scans`, where there is no DICOM series either.
     """
-    cases = [case for root in roots for case in _find_cases(root, temporary, guide, subject, label)]
+    read_series = functools.cache(_read_series)  # a folder's once, though many of its files may be named
+    found = [partial(_find_cases, root, temporary, guide, subject, label, read_series) for root in roots]
+    if len(roots) == 1 or together is True or exam:
+        cases = [case for find in found for case in find()]
+    else:
+        cases = _find_scattered(dict(zip(roots, found, strict=True)))
     if not together and not exam:
         return cases
     if together is True:
         exams = [combine_stacks(cases)]
     else:
-        groups = [cases] if len(roots) > 1 else group_cases(cases, _identify_study)
+        groups = [cases] if exam and len(roots) > 1 else group_cases(cases, _identify_study)
         exams = [each for group in groups for each in combine_contrasts(group, _identify_contrast)]
     for each in exams:
         if "stacks" in each:
             each.sources = {image: image for image in each.images} | each.sources
     return exams
+
+
+def split_output(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
+    """Split paths into scans and the output, which is the last of several if it is a folder or does not exist.
+
+    After a single scan it may also be an earlier result.
+
+    Raises:
+        ValueError: when a folder after other folders may be either, or a new file follows several scans.
+    """
+    *scans, last = paths
+    if not scans:
+        return [last], None
+    if last.is_dir() and len(scans) > 1 and any(scan.is_dir() for scan in scans):
+        if any(last.iterdir()) and not any(last.glob("log*.jsonl")):
+            raise ValueError(f"{last}: holds it scans, or is it for the results? Name the folder of the results by -o.")
+    is_new = not last.exists() and not last.is_symlink()
+    if is_new and len(scans) > 1 and get_extension(last):
+        raise ValueError(
+            f"{last}: there is no such scan, and a new file is the result of one; name a folder for several."
+        )
+    is_output = is_new or last.is_dir() or (len(scans) == 1 and is_result(last))
+    return (scans, last) if is_output else ([*paths], None)
+
+
+def find_common_folder(paths: Iterable[Path]) -> Path:
+    """The folder that holds all files and folders."""
+    folders = {get_folder(path) for path in paths}
+    return folders.pop() if len(folders) == 1 else Path(os.path.commonpath([folder.absolute() for folder in folders]))
 
 
 def get_folder(path: Path) -> Path:
@@ -118,9 +156,53 @@ def convert_series(case: Case) -> None:
             case.warnings += [f"{name}: {text}" for text in texts]
 
 
-def _find_cases(root: Path, temporary: Path, guide: str | None, subject: str | None, label: str | None) -> list[Case]:
+def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]]) -> list[Case]:
+    """Find the cases of several files and folders, each once.
+
+    What is no scan is skipped with a line, as in a folder. A fault of a file or folder stops no other. Equal names of
+    results are preceded by the folders, from the folder that holds all.
+    """
+    found: dict[str, tuple[Path, Case]] = {}
+    skipped: dict[str, str] = {}
+    for root, find in finders.items():
+        if get_extension(root) and root.is_file() and (reason := explain_skipping(root)):
+            skipped[str(root)] = reason
+            continue
+        try:
+            cases = find()
+        except (OSError, ValueError) as error:
+            cases = [Case({"image": str(root), "name": root.name}, problem=str(error))]
+        for case in cases:
+            series = case.series.get(case["image"])
+            if series is not None and series.exclusion:
+                skipped[series.description] = series.exclusion
+            else:
+                found.setdefault(os.path.realpath(case["image"]), (root, case))
+    print_skipped(skipped)
+    if not found:
+        raise ValueError(f"found no scan in {', '.join(map(str, finders))}; name scans, or folders that hold some.")
+    partners = [case.get(key) for _, case in found.values() for key in ("guide", "label_map")]
+    taken = {os.path.realpath(file) for file in partners if file}
+    every = [pair for image, pair in found.items() if image not in taken]
+    names, common = Counter(case.name for _, case in every), find_common_folder(finders).absolute()
+    for root, case in every:
+        if names[case.name] > 1:
+            case.entry["name"] = "_".join([*get_folder(root).absolute().relative_to(common).parts, case.name])
+    return [case for _, case in every]
+
+
+def _find_cases(
+    root: Path,
+    temporary: Path,
+    guide: str | None,
+    subject: str | None,
+    label: str | None,
+    read_series: Callable[[Path], list[Series]],
+) -> list[Case]:
     """Find the cases of a file or folder. DICOM series are named as the NIfTI files that they will become."""
-    series, folder = _find_series(root), get_folder(root)
+    if not root.exists():
+        raise FileNotFoundError(f"{root}: {explain_missing_content(root) or 'there is no such file or folder.'}")
+    series, folder = _find_series(root, read_series), get_folder(root)
     scans: list[Case] = []
     if root.is_dir() or not series:
         try:
@@ -150,7 +232,13 @@ def _find_cases(root: Path, temporary: Path, guide: str | None, subject: str | N
     return cases
 
 
-def _find_series(root: Path) -> list[Series]:
+def _read_series(folder: Path) -> list[Series]:
+    from ..io.dicom import find_series
+
+    return find_series(folder)
+
+
+def _find_series(root: Path, read_series: Callable[[Path], list[Series]]) -> list[Series]:
     """Find the DICOM series of a folder, or of one file, without results of super-resolution.
 
     A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
@@ -158,9 +246,7 @@ def _find_series(root: Path) -> list[Series]:
     files = [root] if root.is_file() else [root / name for name in list_files(root)]
     if not any(is_named_as_dicom(file) or may_be_dicom(file) for file in files) and not find_absent_images(files):
         return []
-    from ..io.dicom import find_series
-
-    series_list = find_series(get_folder(root))
+    series_list = read_series(get_folder(root))
     scans = [each for each in series_list if not each.is_derived]
     if len(scans) < len(series_list):
         print_once(

@@ -24,7 +24,7 @@ from ..errors import find_first_cause
 from ..handlers.results import get_log_path, log_case
 from ..io.files import check_room, read_sidecar
 from ..io.images import open_image
-from ..io.naming import find_root_cause, make_label_path, make_result_path, make_series_path
+from ..io.naming import find_root_cause, get_output_folder, make_label_path, make_result_path, make_series_path
 from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
 from ..transforms.scan.load import check_volume
@@ -37,7 +37,7 @@ def check_disk_space(cases: Sequence[Case], output: Path) -> None:
 
     Args:
         cases: with their choices.
-        output: folder of the results.
+        output: folder of the results, or the file of the only one.
     """
     files = 0.0
     for case in cases:
@@ -72,7 +72,7 @@ def run_cases(
 
     Args:
         cases: with their choices.
-        output: folder of the results.
+        output: folder of the results, or the file of the only one.
         options: names of the overrides that the user gave; it is printed which of them a bundle ignores.
         bids: whether results are named as BIDS derivatives.
         shard: the share of the scans that these are, such as "3/16", for the name of the log.
@@ -93,6 +93,9 @@ def run_cases(
             (_preview_volumes if volumes else _preview_group)(ready, output, bids)
         else:
             (_run_volumes if volumes else _run_group)(ready, output, bids, **settings)
+    for case in cases:
+        if case.problem is not None and not case.started and not dry_run:
+            log_case(get_log_path(output, shard), case)  # no workflow has done so
 
 
 def list_left_out(exams: Sequence[Case]) -> list[Case]:
@@ -160,6 +163,7 @@ def _initialise_workflow(cases: list[Case], output: Path, **settings: Any) -> An
     workflow: ConfigWorkflow = offer.make_workflow(output_dir=output, **settings)
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
+    evaluator.is_part = True
     evaluator.data_loader.dataset.data = cases
     return workflow, evaluator
 
@@ -178,6 +182,8 @@ def _run_group(cases: list[Case], output: Path, bids: bool, **settings: Any) -> 
         if case["image"] in case.series and case.problem is None:
             with case.catch_problem():
                 _write_derived_series(case, workflow.parser["_meta_"], evaluator.network, output, bids)
+            if case.problem is not None:
+                log_case(get_log_path(output, settings["shard"]), case)
 
 
 def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output: Path, bids: bool) -> None:
@@ -193,7 +199,7 @@ def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output
 
 def _preview_group(cases: list[Case], output: Path, bids: bool) -> None:
     """Load cases and check them as their bundle's workflow does, and say what would be done."""
-    printed: set[tuple[str, str]] = set()
+    printed = set[str]()
     with tempfile.TemporaryDirectory() as nowhere:
         try:
             _, evaluator = _initialise_workflow(cases, Path(nowhere))
@@ -208,16 +214,13 @@ def _preview_group(cases: list[Case], output: Path, bids: bool) -> None:
                 next(batches)
             if case.problem is not None:
                 continue
+            case.warnings += [case.hide_temporary_files(str(warning.message)) for warning in caught]
             path = str(make_result_path(output, case.name, bids=bids))
             if "label_map" in case:
                 path += f" and {make_label_path(output, case.name, bids)}"
-            texts = [*case.warnings, *(str(warning.message) for warning in caught)]
-            texts = [f"  warning: {case.hide_temporary_files(case.strip_name(text))}" for text in texts]
-            for line in (f"would write {path}", *texts):
-                # Numbers in further lines differ between volumes.
-                if (key := (path, line.partition("\n")[0])) not in printed:
-                    print(line, flush=True)
-                printed.add(key)
+            if path not in printed:  # by another volume
+                print(f"would write {path}", flush=True)
+            printed.add(path)
 
 
 def _is_four_dimensional(case: Case) -> bool:
@@ -257,8 +260,9 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
     """Super-resolve each volume of the only case, a 4-D scan, and join the results if none failed."""
     (case,), volumes = cases, list[Case]()
     case.started = time.perf_counter()
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=output) as part, case.catch_problem():
+    folder = get_output_folder(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part, case.catch_problem():
         results = Path(part) / "results"
         if bids:
             provenance.describe_dataset(output, provenance.describe_bundle(case.choice.offer.bundle), [case["image"]])
@@ -278,10 +282,11 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
 
 def _preview_volumes(cases: list[Case], output: Path, bids: bool) -> None:
     """Check each volume of the only case, a 4-D scan, and say what would be done."""
-    (case,) = cases
+    (case,), volumes = cases, list[Case]()
     with tempfile.TemporaryDirectory() as folder, case.catch_problem():
         volumes = _split_case(case, Path(folder))
         for volume in volumes:
             volume.entry["name"] = case.name
         _preview_group(volumes, output, bids)
         _raise_first_problem(case, volumes)
+    case.warnings = list(dict.fromkeys(text for volume in volumes for text in volume.warnings))

@@ -41,7 +41,7 @@ def fit_brisque(csv: str, output: str) -> None:
     The CSV has the header ``image,score`` or ``image,score,slice``. ``image`` is the path of an image, relative to the
     CSV. ``score`` is any finite number; high or low may be good. ``slice`` is the scored slice, an index along the last
     axis from 0. If it is empty or missing, the score is given to all slices of the volume that are not nearly all air.
-    Images are volumes (of :data:`common.io.images.EXTENSIONS`; scaled as in the bundles, 0 to 0 and the 99.9th
+    Images are volumes (in any format that ``mri-sr`` reads; scaled as in the bundles, 0 to 0 and the 99.9th
     percentile to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of their data type).
 
     The printed correlations are for unseen images (nested cross-validation, 5 folds). Each score is predicted by a

@@ -31,15 +31,14 @@ def compare(
 
     Below the planes is a zoom of 4 where the result differs most from the interpolation, and the intensities along a
     line through it. An HTML page opens in a browser without a network. Its planes are scrolled and zoomed together, and
-    a curtain is drawn between two volumes (:func:`common.reports.viewer`). In a PNG all values are in units of the
-    scan's 99.9th percentile, or with a reference of the reference's, as in the tables of evaluations.
+    a curtain is drawn between two volumes. In a PNG all values are in units of the scan's 99.9th percentile, or with a
+    reference of the reference's, as in the tables of evaluations.
 
     Detail that a network has added is in the result and not in the interpolation. The positions of LR voxels on the SR
     grid are read from the files' affines.
 
     Args:
-        scan: the scan: a file that :func:`common.io.images.open_image` reads, or the folder or a file of a DICOM
-            series.
+        scan: the scan: a file that ``mri-sr`` reads, or the folder or a file of a DICOM series.
         result: its super-resolution, as mri-sr writes it: NIfTI, or the folder or a file of the derived DICOM series.
         output: the PNG or HTML file to write.
         reference: the truth on the grid of ``result``, if known. Adds it, the errors, PSNR and SSIM.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
+import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 _RESULTS = "super_resolved"  # folder of results where none is named
@@ -21,7 +25,7 @@ def super_resolve(
     label: str | None = None,
     subject: str | None = None,
     bundle: str | None = None,
-    scale: Sequence[int] | None = None,
+    scale: Sequence[int] | int | str | None = None,
     acquired_matrix: Sequence[int] | str | None = None,
     skip_existing: bool = False,
     shard: str | None = None,
@@ -29,6 +33,7 @@ def super_resolve(
     report: bool = False,
     keep_paths: bool = False,
     dry_run: bool = False,
+    quiet: bool = False,
     **override,
 ) -> None:
     """Super-resolve scans in files and DICOM series, each with the weights that suit its voxel sizes.
@@ -50,14 +55,16 @@ def super_resolve(
     --exam makes thin volumes of several contrasts at once, such as T1w, T2w and FLAIR: one result a contrast, all on
     one grid of cubes. Each agrees with its own stacks. They share edges, never grey values.
 
-    Every file that looks like a scan is super-resolved, or listed with its reason. In a folder, images that are no
-    magnitude MR images (masks, label maps, phase, maps, PET, CT) are skipped with a line. They are refused if they are
-    named. The exit code is 0 when every scan is done, whatever was skipped, else 1.
+    Every file that looks like a scan is super-resolved, or listed with its reason. In a folder, or of several that are
+    named, images that are no magnitude MR images (masks, label maps, phase, maps, PET, CT) are skipped with a line.
+    One that is named alone is refused. The exit code is 0 when every scan is done, whatever was skipped, else 1.
 
     Args:
-        paths: a scan (NIfTI, .mgz, .hdr and .img, AFNI, NRRD, MetaImage), a DICOM file of a series, or a folder of
-            these, with its subfolders. The folder of the results may follow. With --together all paths are stacks.
-        output_dir: default the folder super_resolved next to the file, or in the folder.
+        paths: scans (NIfTI, .mgz, .hdr and .img, AFNI, NRRD, MetaImage), DICOM files of a series, or folders of these,
+            with their subfolders. The last of several is the output, if it is a folder or does not exist. With
+            --together or --exam all are scans.
+        output_dir: folder of the results, or for a single scan the file of its result, .nii.gz or .nii. Default: the
+            folder super_resolved next to the scans, or in the folder that holds all of them.
         together: whether the scans are stacks of one contrast. auto finds the exams in a folder, by DICOM study, or by
             subject and session in the names, and does each as --exam does. Other scans are super-resolved alone.
         exam: whether the scans are of one exam; those of a single folder are grouped as by --together auto. Contrasts
@@ -71,7 +78,8 @@ def super_resolve(
         subject: pattern of the part of a path that names the subject; default as in BIDS, sub-<label>.
         bundle: name or folder of the only bundle to use, also for scans unlike its training data. zssr and smore learn
             from the scan itself and need no weights.
-        scale: for example "[2,2,1]", to use only weights of this scale, also for scans unlike their training data.
+        scale: for example 2x2x1, to use only weights of this scale, also for scans unlike their training data. 2 is
+            any scale whose largest factor is 2.
         acquired_matrix: for scans that the scanner interpolated (zero-filled), the acquired matrix, which is restored
             first: "header" as each header says it, or "[256,205,44]", voxels along the axes of the file.
         skip_existing: whether to skip scans whose results are complete, and made of the same inputs by these weights.
@@ -82,6 +90,7 @@ def super_resolve(
         keep_paths: whether the JSON of a result has whole paths, instead of names of files. Folders may be named like
             patients. log.jsonl always has whole paths.
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
+        quiet: whether to print only warnings, failures and the number of scans at the end.
         override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True.
             A bundle without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used
             too.
@@ -96,13 +105,23 @@ def super_resolve(
 
     import_monai()
     from ..cases.choose import STACKS, choose_weights, find_offers
-    from ..cases.discover import convert_series, discover_cases, get_folder, set_acquired_matrix
+    from ..cases.discover import (
+        convert_series,
+        discover_cases,
+        find_common_folder,
+        set_acquired_matrix,
+        split_output,
+    )
     from ..cases.run import check_disk_space, list_left_out, run_cases
+    from ..data.lists.scan_kinds import looks_like_scan
     from ..data.lists.sharding import select_cases
+    from ..engines.evaluator import list_warnings
     from ..errors import RunsFailedError
+    from ..handlers.results import get_log_path
     from ..io.files import check_writable
-    from ..io.images import explain_missing_content
+    from ..io.naming import get_output_folder
     from ..runtime.distributed import connect_processes, gather_items, get_rank, print_once
+    from ..start import check_device
 
     # MONAI's messages about its set-up, and about a decoder for CUDA, say nothing about a scan.
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
@@ -127,50 +146,77 @@ def super_resolve(
     if together not in (True, False, "auto"):
         raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
     if not paths:
-        raise ValueError("no scan is named; give a scan, a DICOM file of a series, or a folder.")
-    if not several and output_dir is None and len(paths) == 2:
-        paths, output_dir = paths[:1], paths[1]  # type: ignore[misc]
-    if len(paths) > 1 and not several:
-        raise ValueError(
-            f"found {len(paths)} scans ({', '.join(paths)}), expected one, or a folder; stacks of one exam are "
-            "combined with --together, and contrasts of one exam done with --exam."
-        )
+        raise ValueError("no scan is named; give scans, DICOM files of series, or folders.")
+    if "device" in override:
+        check_device(override["device"])
     roots = [Path(path).expanduser() for path in paths]
-    for path, root in zip(paths, roots, strict=True):
-        if not root.exists():
-            hint = f" With {option} the folder of the results is --output_dir." if several else ""
+    for root in roots if several else ():
+        if not root.exists() and not root.is_symlink():
             raise FileNotFoundError(
-                f"{path}: {explain_missing_content(root) or 'there is no such file or folder.'}{hint}"
+                f"{root}: there is no such file or folder. With {option} the folder of the results is --output_dir."
             )
-    output = Path(output_dir).expanduser() if output_dir else get_folder(roots[0]) / _RESULTS
-    with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        cases = discover_cases(roots, Path(temporary), guide, subject, label, together, exam)
-        set_acquired_matrix(cases, acquired_matrix)
+    output = Path(output_dir).expanduser() if output_dir else None
+    if output is None and not several:
+        roots, output = split_output(roots)
+    output = output or find_common_folder(roots) / _RESULTS
+    is_file = get_output_folder(output) != output
+    if looks_like_scan(output) and not is_file and not output.is_dir():
+        raise ValueError(f"{output}: expected a file .nii.gz or .nii for the result of a scan, or a folder.")
+    started = time.perf_counter()
+    with _silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
+        every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam)
+        if is_file and len(every) > 1:
+            raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")
+        set_acquired_matrix(every, acquired_matrix)
         asked = bundle is not None or scale is not None or "checkpoint" in override
-        choose_weights(cases, known, stacks, guide is not None, asked)
-        cases = select_cases(cases, output, skip_existing, shard, bids, convert_series)
+        choose_weights(every, known, stacks, guide is not None, asked)
+        cases = select_cases(every, output, skip_existing, shard, bids, convert_series)
+        skipped = [case.result for case in every if case.result]
         check_disk_space(cases, output)
         if not dry_run:
-            check_writable(output)
-        if not cases:
-            print("no scans to do", flush=True)
-        elif not dry_run:
+            check_writable(get_output_folder(output))
+        if not dry_run and any(case.problem is None for case in cases):
             print_once(f"results go to {output}")
         run_cases(cases, output, [*override], bids, shard, report, keep_paths, dry_run)
-        if left_out := list_left_out(cases):
+        if left_out := [] if is_file else list_left_out(cases):
             choose_weights(left_out, known, None, False, asked and together is not True)
             left_out = select_cases(left_out, output, skip_existing, None, bids, divided=True)
             check_disk_space(left_out, output)
             run_cases(left_out, output, [*override], bids, shard, report, keep_paths)
             cases += left_out
+    if lines := list_warnings(cases, **{"most": None} if dry_run else {}):
+        print("\n".join(lines), flush=True)
     connect_processes()
-    every = gather_items([(case.source, case.failure if case.problem else None) for case in cases])
-    if failures := [failure for _, failure in every if failure]:
+    ended = gather_items([(case.name, case.source, case.failure if case.problem else None) for case in cases])
+    failures = [failure for *_, failure in ended if failure]
+    counts = {"done": len(ended) - len(failures), "skipped": len(gather_items(skipped)), "failed": len(failures)}
+    log = get_log_path(output, shard)
+    print_once(_summarise(counts, dry_run, time.perf_counter() - started, output, log))
+    if failures:
         if get_rank()[0] > 0:
             raise SystemExit(1)  # the first process says what failed
-        cannot = (
-            "could not be done"
-            if dry_run
-            else "failed" + (", the others are done" if len(failures) < len(every) else "")
-        )
-        raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(every)} scans {cannot}:", *failures]))
+        cannot = "could not be done" if dry_run else "failed" + ", the others are done" * (counts["done"] > 0)
+        raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(ended)} scans {cannot}:", *failures]))
+
+
+@contextmanager
+def _silence(quiet: bool) -> Iterator[None]:
+    """Let the block print nothing, and show no progress, if ``quiet``."""
+    from ..runtime.progress import hide_progress
+
+    with hide_progress(quiet), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if quiet else sys.stdout):
+        yield
+
+
+def _summarise(counts: Mapping[str, int], dry_run: bool, seconds: float, output: Path, log: Path | None) -> str:
+    """The last line: how many scans ended in which way, and where the results are."""
+    from ..runtime.progress import format_duration
+
+    words = {"done": "to do", "failed": "cannot be done"} if dry_run else {}
+    ends = ", ".join(f"{counts[end]} {words.get(end, end)}" for end in ("done", "skipped", "failed") if counts[end])
+    number = sum(counts.values())
+    text = f"{number} scan{'s' * (number != 1)}: {ends or 'nothing to do'}"
+    if dry_run:
+        return text + f"; results would go to {output}" * bool(counts["done"])
+    text += f", in {format_duration(seconds)}" + f"; results in {output}" * bool(counts["done"] + counts["skipped"])
+    return text + (f", log in {log}" if log and log.exists() else "")

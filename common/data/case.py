@@ -93,8 +93,8 @@ class Case(Mapping[str, Any]):
 
     @property
     def seconds(self) -> float:
-        """Duration of its turn, until now if it has not ended."""
-        return (self.ended or time.perf_counter()) - self.started
+        """Duration of its turn, until now if it has not ended; 0 if it has not begun."""
+        return (self.ended or time.perf_counter()) - self.started if self.started else 0.0
 
     @contextmanager
     def catch_problem(self) -> Iterator[None]:

@@ -95,7 +95,7 @@ def compare_inputs(result: Path, describe: Callable[[], list[dict[str, Any]]]) -
         is the same file or series with other content, or another input changed; else why it cannot be overwritten, or
         why the inputs cannot be read.
     """
-    described = result.with_name(result.name.removesuffix(".nii.gz") + ".json")
+    described = get_sidecar_path(result)
     if not result.exists() and not described.exists():
         return "nobody"
     content, _ = read_json_object(described) if described.is_file() else ({}, None)
@@ -118,7 +118,7 @@ def compare_inputs(result: Path, describe: Callable[[], list[dict[str, Any]]]) -
     elsewhere = " of another folder" if known[0].get("File", "") == new.get("File") else ""
     return (
         f"{result} was made of {_name_input(known[0])}{elsewhere}, expected {_name_input(inputs[0])}; name another "
-        "output folder, or rename the scan."
+        "output, or rename the scan."
     )
 
 

@@ -67,12 +67,14 @@ class CaseEvaluator(SupervisedEvaluator):
 
     Attributes:
         after: expected seconds per voxel of a scan for the steps after the network, until a case is measured.
+        is_part: whether the run is a part of another, which itself reports the number of cases and their warnings.
 
     Raises:
         CasesFailedError: at the end of the run, if cases failed; the message lists them with the reasons.
     """
 
     after = 4e-7
+    is_part = False
     state: Any
     data_loader: Any
 
@@ -128,7 +130,8 @@ class CaseEvaluator(SupervisedEvaluator):
         _count_voxels(self.data_loader.cases)
         with self._record_warnings(), progress.ProgressBar() as self.bar, progress.listen(self._show_time_left):
             super().run(global_epoch)
-        print("\n".join(self._summarise(time.perf_counter() - started)), flush=True)
+        if not self.is_part:
+            print("\n".join(self._summarise(time.perf_counter() - started)), flush=True)
 
     def _begin_case(self) -> None:
         cases, number = self.data_loader.cases, len(self.cases)
@@ -215,17 +218,22 @@ class CaseEvaluator(SupervisedEvaluator):
         warned = [case for case in self.cases if case.warnings]
         counts = [f"{len(self.cases) - failed} of {len(self.cases)} done in {seconds:.1f} s"]
         counts += [f"{failed} failed"] * (failed > 0) + [f"{len(warned)} with warnings"] * bool(warned)
-        about: dict[str, list[str]] = {}
-        for case in warned:
-            for text in case.warnings:
-                about.setdefault(case.strip_name(text), []).append(case.name)
-        lines = [", ".join(counts)]
-        for text, names in list(about.items())[:_WARNINGS]:
-            several = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            lines.append(f"warning: {', '.join(names[:3])}{several}: {text}")
-        if len(about) > _WARNINGS:
-            lines.append(f"and {len(about) - _WARNINGS} other warnings")
-        return lines
+        return [", ".join(counts), *list_warnings(warned)]
+
+
+def list_warnings(cases: Sequence[Case], most: int | None = _WARNINGS) -> list[str]:
+    """A line for each of the different warnings about cases, with their names; at most ``most`` in full."""
+    about: dict[str, list[str]] = {}
+    for case in cases:
+        for text in case.warnings:
+            about.setdefault(case.strip_name(text), []).append(case.name)
+    lines = []
+    for text, names in list(about.items())[:most]:
+        several = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(f"warning: {', '.join(names[:3])}{several}: {text}")
+    if most is not None and len(about) > most:
+        lines.append(f"and {len(about) - most} other warnings")
+    return lines
 
 
 def _fit_duration(cases: Sequence[Case]) -> Callable[[float], float]:

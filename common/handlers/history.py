@@ -178,9 +178,8 @@ class Forecast:
         first, self.validation = self.validation is None, took
         if first and self.pace is not None:
             validations, left = self._estimate_rest(engine)
-            tqdm.write(
-                f"{self.name}: a validation takes {format_duration(took)}; with {validations} more, {left} are left."
-            )
+            more = f"; with {validations} more, {left} are left" if validations else ""
+            tqdm.write(f"{self.name}: a validation takes {format_duration(took)}{more}.")
 
     def _estimate_rest(self, engine: Any) -> tuple[int, str]:
         """Return the number of validations left, and the total time if the time of a validation is known."""
@@ -197,7 +196,8 @@ class Forecast:
         iterations = state.max_epochs * state.epoch_length - state.iteration
         epoch = (state.epoch_length - state.iteration % state.epoch_length) * self.pace
         first = epoch if self.minutes is None else min(epoch, 60 * self.minutes)
-        unknown = f", and {validations} validations" if self.evaluator is not None and self.validation is None else ""
+        unmeasured = self.evaluator is not None and self.validation is None and validations
+        unknown = f", and {validations} validation{'s' * (validations > 1)}" if unmeasured else ""
         tqdm.write(
             f"{self.name}: {iterations} iterations at {1 / self.pace:.3g} a second are left, {left}{unknown}. First "
             f"checkpoint in {format_duration(first)}, end of the epoch in {format_duration(epoch)}. Weights go to "

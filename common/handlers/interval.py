@@ -13,7 +13,7 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
 
-from ..io.files import format_json, write_atomically
+from ..io.files import format_json, get_sidecar_path, write_atomically
 from ..io.images import open_image
 from ..metrics import Interval
 from ..transforms import SaveVolumed
@@ -88,5 +88,5 @@ class IntervalMap:
                 "Factors": dict(self.interval.factors),
                 "CalibrationPeople": self.interval.people,
             }
-            with write_atomically(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
+            with write_atomically(get_sidecar_path(path)) as temporary:
                 temporary.write_text(format_json(description, indent=2) + "\n")

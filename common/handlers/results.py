@@ -22,9 +22,9 @@ from ..data.case import Case
 from ..data.inputs import hide_folder
 from ..data.lists.sharding import parse_shard
 from ..degradations import Degradation
-from ..io.files import format_json, write_atomically
+from ..io.files import format_json, get_sidecar_path, write_atomically
 from ..io.images import open_image_or_none
-from ..io.naming import make_label_path
+from ..io.naming import get_output_folder, make_label_path
 from ..runtime.distributed import get_rank
 from ..runtime.precision import name_precision
 from ..values import parse_bool
@@ -132,20 +132,21 @@ class InferenceResults:
         }
         if not self.keep_paths:
             description = provenance.hide_folders(description, case.name_files())
-        stem = path.name.removesuffix(".nii.gz")
-        with write_atomically(path.with_name(f"{stem}.json")) as temporary:
+        sidecar = get_sidecar_path(path)
+        with write_atomically(sidecar) as temporary:
             temporary.write_text(format_json(description, indent=2) + "\n")
-        path.with_name(f"{stem}.html").unlink(missing_ok=True)  # of an earlier result; that of this one comes later
+        sidecar.with_suffix(".html").unlink(missing_ok=True)  # of an earlier result; that of this one comes later
 
     def _log(self, engine: Any) -> None:
         log_case(self.log, engine.case)
 
     def _print_folder(self, engine: Any) -> None:
-        if self.output_dir.parent.name.startswith(".part-"):
-            return  # the results of volumes, which are joined elsewhere
+        if engine.is_part:
+            return
         if any(case.result for case in engine.cases):
-            print(f"results, each with a .json next to it, are in {self.output_dir}")
-        print(f"the log is {self.log}")
+            print(f"results, each with a .json next to it, are in {get_output_folder(self.output_dir)}")
+        if self.log is not None:
+            print(f"the log is {self.log}")
 
 
 class MeanDataConsistency(Metric):
@@ -170,28 +171,33 @@ class MeanDataConsistency(Metric):
         return fmean(self.errors) if self.errors else math.nan
 
 
-def get_log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
+def get_log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path | None:
     """Return the path of this process's log; no two processes share one.
 
     Args:
-        output_dir: folder of the results.
+        output_dir: folder of the results, or the file of the only one.
         shard: such as "3/16"; under torchrun each shard is divided once more among the processes.
 
     Returns:
         ``<output_dir>/log.jsonl``, or ``log_<k>of<n>.jsonl``, k from 1, if the scans are shared.
+        None for a file, next to which there is its JSON only.
     """
+    if get_output_folder(output_dir) != Path(output_dir):
+        return None
     (part, parts), (number, count) = parse_shard(shard), get_rank()
     part, parts = (part - 1) * count + number + 1, parts * count
     return Path(output_dir) / ("log.jsonl" if parts == 1 else f"log_{part}of{parts}.jsonl")
 
 
-def log_case(log: Path, case: Case) -> None:
-    """Append a line about a case that is done or has failed to a log.
+def log_case(log: Path | None, case: Case) -> None:
+    """Append a line about a case that is done or has failed to a log, if there is one.
 
     Args:
         log: from :func:`get_log_path`.
         case: a scan, or an exam.
     """
+    if log is None:
+        return
     record = {
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "name": case.name,

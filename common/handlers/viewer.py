@@ -70,7 +70,7 @@ class ResultViewer:
     def _write(self, engine: Any) -> None:
         for output in engine.state.output:
             path = Path(output["saved_to"])
-            page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
+            page = get_sidecar_path(path).with_suffix(".html")
             page.unlink(missing_ok=True)
             with contextlib.suppress(ValueError):  # a name that is too long has none
                 rename_result(path, "added").unlink(missing_ok=True)

@@ -47,27 +47,36 @@ def make_case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     return name if is_named else f"{subject}_{name}"
 
 
+def get_output_folder(output: str | os.PathLike) -> Path:
+    """The folder of results: the output itself, or that of the NIfTI file that it names for the only result."""
+    path = Path(output)
+    return path.parent if get_extension(path) in (".nii", ".nii.gz") and not path.is_dir() else path
+
+
 def make_result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool | str = False) -> Path:
     """The path of a scan's result.
 
     Args:
-        output_dir: folder of the results.
+        output_dir: folder of the results, or the file of the only one.
         name: of the scan.
         postfix: kind of result, letters and digits.
         bids: whether to name the result as a BIDS derivative: ``sub-01/ses-2/anat/sub-01_ses-2_res-high_desc-sr_T1w``.
             ``postfix`` is added to an existing ``desc``. An existing ``res`` is replaced.
 
     Returns:
-        ``<output_dir>/<name>_<postfix>.nii.gz``, or the derivative's path.
+        ``<output_dir>/<name>_<postfix>.nii.gz``, or the derivative's path. For a file the postfix "sr" gives the file.
 
     Raises:
-        ValueError: when a BIDS derivative is wanted and the scan's name is not that of an anatomical image in BIDS; or
-            when the file's name would be too long.
+        ValueError: when a BIDS derivative is wanted and the output is a file, or the scan's name is not that of an
+            anatomical image in BIDS; or when the file's name would be too long.
     """
-    path = Path(output_dir) / (
-        _make_derivative_path(name, postfix) if parse_bool(bids, "bids") else f"{name}_{postfix}.nii.gz"
-    )
-    return _check_length(path, name)
+    path, bids = Path(output_dir), parse_bool(bids, "bids")
+    if get_output_folder(path) == path:
+        file = _make_derivative_path(name, postfix) if bids else f"{name}_{postfix}.nii.gz"
+        return _check_length(path / file, name)
+    if bids:
+        raise ValueError(f"{path}: found a file, expected a folder; --bids names the results.")
+    return _check_length(path, name) if postfix == "sr" else rename_result(path, postfix)
 
 
 def _check_length(path: Path, name: str) -> Path:
@@ -106,10 +115,13 @@ def rename_result(path: Path, postfix: str) -> Path:
     Raises:
         ValueError: when the file's name would be too long.
     """
-    stem = path.name.removesuffix("_sr.nii.gz")
-    is_plain = stem != path.name
-    name = f"{stem}_{postfix}.nii.gz" if is_plain else re.sub(r"sr(?=_[^_]*$)", postfix, path.name)
-    return _check_length(path.with_name(name), path.name)
+    name, renamed = re.subn(r"(?<=_)(desc-[a-zA-Z0-9]*)sr(?=_[^_]*$)", rf"\g<1>{postfix}", path.name)
+    return _check_length(path.with_name(name if renamed else f"{_get_stem(path)}_{postfix}.nii.gz"), path.name)
+
+
+def _get_stem(result: Path) -> str:
+    """The name of a result without extension and without the postfix "sr"."""
+    return result.name[: len(result.name) - len(get_extension(result) or "")].removesuffix("_sr")
 
 
 def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool | str = False) -> Path:
@@ -126,7 +138,7 @@ def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool | str =
         ValueError: as :func:`make_result_path`.
     """
     if not parse_bool(bids, "bids"):
-        return make_result_path(output_dir, f"{name}_sr", "label")
+        return make_result_path(output_dir, name, "sr_label")
     suffix = name.rpartition("_")[2]
     path = make_result_path(output_dir, name, f"sr{suffix}", bids)
     return path.with_name(path.name.removesuffix(f"{suffix}.nii.gz") + "dseg.nii.gz")
@@ -134,4 +146,5 @@ def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool | str =
 
 def make_series_path(output_dir: str | os.PathLike, name: str) -> Path:
     """The folder of the derived DICOM series that are made of a scan's series."""
-    return Path(output_dir) / f"{name}_dicom"
+    path = Path(output_dir)
+    return path / f"{name}_dicom" if get_output_folder(path) == path else path.with_name(f"{_get_stem(path)}_dicom")

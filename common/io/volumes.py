@@ -80,7 +80,7 @@ def join_results(
         folder: with the results.
         names: of the volumes' results, in the order of the volumes.
         source: the 4-D image. Files of b-values and directions next to it, named like it, are copied.
-        output_dir: folder of the joined results.
+        output_dir: folder of the joined results, or the file of the image.
         name: of the joined results.
         bids: whether they are named as BIDS derivatives.
 
@@ -97,7 +97,9 @@ def join_results(
             make_label_path(output_dir, name, bids) if is_label else make_result_path(output_dir, name, postfix, bids)
         )
         files = [first.with_name(volume_name + rest) for volume_name in names]
-        with write_atomically(target.with_name(target.name.removesuffix("nii.gz") + end)) as temporary:
+        if end != "nii.gz":
+            target = get_sidecar_path(target).with_suffix(f".{end}")
+        with write_atomically(target) as temporary:
             if end == "nii.gz" and not is_label:
                 _join_images(files, open_image(source), temporary)
             elif end == "json":
@@ -107,7 +109,7 @@ def join_results(
                 shutil.copyfile(first, temporary)
     for end in _GRADIENTS:
         if (table := get_sidecar_path(source).with_suffix(end)).is_file():
-            shutil.copyfile(table, path.with_name(path.name.removesuffix(".nii.gz") + end))
+            shutil.copyfile(table, get_sidecar_path(path).with_suffix(end))
     return path
 
 

@@ -29,6 +29,7 @@ class _Step:
 
 
 _step: ContextVar[_Step] = ContextVar("step")
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 def _get_present() -> _Step:
@@ -87,6 +88,16 @@ def begin_part(index: int, count: int, growth: float = 1.0) -> Iterator[None]:
     scale_seconds(0.0)
 
 
+@contextmanager
+def hide_progress(hidden: bool = True) -> Iterator[None]:
+    """Let no :class:`ProgressBar` that is made in the block show anything, if ``hidden``."""
+    token = _hidden.set(hidden)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
+
+
 class ProgressBar:
     """Shows how much is done and how much time is left: a bar in a terminal, elsewhere a line every 30 seconds.
 
@@ -100,7 +111,7 @@ class ProgressBar:
         self.what = what
         self.start_time = self._last_printed = time.perf_counter()
         self._left, self._share = math.nan, 0.0
-        first = int(os.environ.get("RANK", 0)) == 0
+        first = int(os.environ.get("RANK", 0)) == 0 and not _hidden.get()
         form = "{percentage:3.0f}%|{bar:30}| {elapsed}{postfix}"
         self._bar = tqdm(
             total=1, bar_format=form, miniters=0, leave=False, dynamic_ncols=True, disable=None if first else True

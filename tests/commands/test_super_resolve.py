@@ -19,7 +19,7 @@ from common.weights import read_overlay, write_overlay
 
 from ..bundles import runs
 from ..clients import dicom
-from ..refused import refused
+from ..refused import has, refused
 from ..transforms.grids import zero_filled
 
 UNGUIDED = runs.ROOT / "bundles" / "guided_rdn" / "models" / "model_unguided.pt"
@@ -47,13 +47,20 @@ def test_a_folder(tmp_path, capsys):
     (data / "bad.nii").write_bytes(b"no image")
     (data / "closed.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
     scan(data / "t1_mask.nii", (1.5, 1.5, 1.5))
+    for name, labels in (("brain.nii.gz", {0: 1}), ("regions.nii", {0: 3, 1: 7})):
+        voxels_of = np.zeros((22, 20, 18), np.float32)
+        for i, value in labels.items():
+            voxels_of[5 + 6 * i : 11 + 6 * i, 5:15, 5:13] = value
+        runs.save(data / name, voxels_of, np.diag([1.5, 1.5, 1.5, 1]), dtype=np.float32)
     (data / "x" / "t1.json").write_text("{,")
     why = ["bad.nii: not a readable image", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "--bundle zssr", "closed.dcm"]
     begin = partial(super_resolve, str(data))
     refused(lambda: begin(dry_run=True), RunsFailedError, "3 of 5 scans could not be done", *why)
     said = capsys.readouterr().out
-    assert f"passed over: {data / 't1_mask.nii'}: a mask" in said
-    assert f"would write {output / 'x_t1_sr.nii.gz'}\n  warning: {data / 'x' / 't1.json'}: not valid JSON" in said
+    # By their names or their voxels.
+    has(said, *(f"passed over: {data / name}: a " for name in ("t1_mask.nii", "brain.nii.gz", "regions.nii")))
+    has(said, f"would write {output / 'x_t1_sr.nii.gz'}\n", f"warning: x_t1: {data / 'x' / 't1.json'}: not valid JSON")
+    has(said, f"\n5 scans: 2 to do, 3 cannot be done; results would go to {output}\n")
     assert not output.exists()
     # What one bundle alone knows is for that one.
     refused(
@@ -63,9 +70,11 @@ def test_a_folder(tmp_path, capsys):
     )
     said = capsys.readouterr().out
     assert "udean_window does not know --adapt_iterations" in said
-    assert f"results go to {output}" in said
-    assert "udean_window 2x2x2, 1.5 x 1.5 x 1.5 mm to 0.75 x 0.75 x 0.75 mm: x_t1\n" in said
-    assert "udean_window 2x2x1, 2 x 2 x 1 mm to 1 x 1 x 1 mm: y_t1\n" in said
+    assert f"results go to {output}" in said and said.count(" scans: ") == 1 and "the log is" not in said
+    has(said, "5 scans: 2 done, 3 failed, in ", f"results in {output}, log in {output / 'log.jsonl'}\n")
+    log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert sorted(each["result"] is None for each in log) == [False, False, True, True, True]
+    has(str([each["error"] for each in log]), "bad.nii: not a readable", "no weights", "closed.dcm")
     for name, (spacing, weights) in suited.items():
         lone = scan(tmp_path / name / "t1.nii.gz", spacing)
         checkpoint = str(runs.ROOT / "bundles" / "udean_window" / "models" / f"{weights}.pt")
@@ -78,6 +87,81 @@ def test_a_folder(tmp_path, capsys):
     for shard, failed in (("1/2", 2), ("2/2", 1)):
         refused(partial(begin, skip_existing=True, shard=shard), RunsFailedError, f"{failed} of {failed} scans failed")
     assert {path: path.stat().st_mtime_ns for path in output.glob("*.nii.gz")} == before
+
+
+def test_several_scans(tmp_path, capsys):
+    """Each once, under names of their own; what is none is skipped, and what is not there stops no other."""
+    named = [scan(tmp_path / name, (1.5, 1.5, 1.5)) for name in ("one/t1.nii.gz", "two/t1.nii.gz", "two/b.nii")]
+    mask = runs.save(tmp_path / "brain.nii", np.eye(20)[..., None] * np.ones(18), np.eye(4), dtype=np.uint8)
+    paths, output = [str(path) for path in (*named, named[0], mask, tmp_path / "no.nii")], tmp_path / "super_resolved"
+    begin = partial(super_resolve, *paths, str(tmp_path / "two" / "b.nii"), data_consistency_iterations=0)
+    results = {name: output / f"{name}_sr.nii.gz" for name in ("one_t1", "two_t1", "b")}
+    refused(lambda: begin(quiet=True), RunsFailedError, "1 of 4 scans failed", "no.nii: there is no such file")
+    said = capsys.readouterr()
+    first, *_, total = said.out.splitlines()
+    assert first.startswith("warning: ") and total.startswith("4 scans: 3 done, 1 failed") and not said.err
+    assert sorted(output.glob("*.nii.gz")) == sorted(results.values())
+    # Results that are there are skipped, or replaced with a line before.
+    results["b"].unlink()
+    refused(lambda: begin(skip_existing=True), RunsFailedError, "1 of 2 scans failed")
+    has(capsys.readouterr().out, "4 scans: 1 done, 2 skipped, 1 failed")
+    refused(lambda: begin(dry_run=True), RunsFailedError, "1 of 4 scans could not be done")
+    said = capsys.readouterr().out
+    assert f"passed over: {mask}: a mask" in said
+    assert said.index(f"3 earlier results in {output} will be replaced") < said.index("would write")
+    refused(lambda: super_resolve(str(mask), dry_run=True), RunsFailedError, "a mask")
+    refused(lambda: super_resolve(str(mask), str(mask)), ValueError, "found no scan")
+    super_resolve(str(named[2]), str(named[0]), str(tmp_path / "new"), dry_run=True)
+    has(capsys.readouterr().out, f"would write {tmp_path / 'new' / 'b_sr.nii.gz'}", "2 scans: 2 to do")
+
+
+@pytest.mark.parametrize("kind", ["3-D", "4-D", "DICOM"])
+def test_a_result_whose_file_is_named(tmp_path, capsys, kind):
+    """That file, and what belongs to it with its name; never over another file."""
+    path, out = tmp_path / "in" / "t1.nii.gz", tmp_path / "out" / "own.name.nii"
+    scan(path, (1.5, 1.5, 1.5))
+    beside = {"own.name.json", "own.name.nii"}
+    if kind == "4-D":
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.stack([voxels(path)] * 2, -1), image.affine), path)
+        (tmp_path / "in" / "t1.bval").write_text("0 1\n")
+        beside |= {"own.name.bval"}
+    if kind == "DICOM":
+        dicom.Series().save(tmp_path / "series")
+        path = tmp_path / "series"
+    begin = partial(super_resolve, str(path), data_consistency_iterations=0, bundle="udean_window")
+    labels = np.zeros((22, 20, 18), np.uint8)
+    labels[5:9, 5:9, 5:9] = 2
+    if kind == "3-D":
+        label = runs.save(tmp_path / "labels.nii", labels, np.diag([1.5, 1.5, 1.5, 1]), dtype=np.uint8)
+        begin, beside = partial(begin, label=str(label)), beside | {"own.name_sr_label.nii.gz"}
+    begin(str(out))
+    assert {name for name in files(out.parent) if not name.endswith(".dcm")} == beside
+    assert bool(list(out.parent.glob("own.name_dicom/*/*.dcm"))) is (kind == "DICOM")
+    assert nib.load(out).shape[0] > 22
+    capsys.readouterr()
+    begin(str(out), skip_existing=True)
+    assert "1 scan: 1 skipped" in capsys.readouterr().out
+    before = out.stat().st_mtime_ns
+    other = scan(tmp_path / "other.nii.gz", (1.5, 1.5, 2))
+    refused(lambda: super_resolve(str(other), str(out)), RunsFailedError, "was made of")
+    refused(lambda: super_resolve(str(other), output_dir=str(other)), RunsFailedError, "written over")
+    refused(lambda: super_resolve(str(other), str(tmp_path / "a.mgz")), ValueError, "a.mgz", ".nii.gz")
+    refused(lambda: super_resolve(str(other), output_dir=str(tmp_path / "x.nii"), bids=True), RunsFailedError, "--bids")
+    several = partial(super_resolve, str(other), str(tmp_path / "in"), output_dir=str(tmp_path / "x.nii"))
+    refused(several, ValueError, "found 2 scans, expected one")
+    assert out.stat().st_mtime_ns == before and not (tmp_path / "x.nii").exists()
+
+
+@pytest.mark.parametrize("scale", [2, "2x2x2", (2, 2, 2), "[2,2,2]"])
+def test_a_scale_is_three_factors_or_the_largest(tmp_path, capsys, scale):
+    path = str(scan(tmp_path / "a.nii", (1.5, 1.5, 1.5)))
+    super_resolve(path, scale=scale, dry_run=True)
+    assert "udean_window 2x2x2" in capsys.readouterr().out
+    thick = str(scan(tmp_path / "thick.nii", (1, 1, 3)))
+    for bundle in ("zssr", "smore"):
+        super_resolve(thick, bundle=bundle, scale=scale if scale == 2 else [1, 1, 2], dry_run=True)
+        assert f"{bundle} 1x1x2" in capsys.readouterr().out
 
 
 def test_what_is_asked_for(tmp_path):
@@ -97,8 +181,12 @@ def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path):
     path = str(scan(tmp_path / "a.nii", (1.5, 1.5, 1.5)))
     for options, kind, words in (
         ({"dryrun": True}, ValueError, ["--dryrun", "did you mean --dry_run or --run?"]),
-        ({"scale": [3, 3, 3]}, ValueError, ["--scale is [3, 3, 3]", "[[1, 1, 2], ", "[2, 2, 2]]"]),
+        ({"scale": [3, 3, 3]}, ValueError, ["--scale is [3, 3, 3]", "1x1x2, ", "2x2x2"]),
         ({"shard": "3/2"}, ValueError, ["shard is '3/2'"]),
+        ({"scale": 7}, ValueError, ["--scale is 7", "2x2x2"]),
+        ({"scale": "big"}, ValueError, ["--scale is big", "2x2x1"]),
+        ({"device": "gpu"}, ValueError, ["device is gpu", "cpu"]),
+        ({"device": "cuda:99"}, ValueError, ["device is cuda:99", "cpu"]),
         ({"checkpoint": "none.pt"}, FileNotFoundError, ["--checkpoint none.pt"]),
         (
             {"checkpoint": str(UNGUIDED), "bundle": "udean_window"},
@@ -385,7 +473,8 @@ def test_a_series_that_grew_is_done_again_and_another_patients_is_refused(tmp_pa
     described = json.loads(next((tmp_path / "out").glob("*_sr.json")).read_text())["SuperResolution"]["Inputs"]
     assert set(described[0]["Instances"]) == {image.SOPInstanceUID for image in images}
     assert "its inputs have changed" in capsys.readouterr().out
-    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in files(tmp_path / "out")}
+    results = [tmp_path / "out" / name for name in files(tmp_path / "out") if name != "log.jsonl"]
+    before = [path.stat().st_mtime_ns for path in results]
     dicom.Series(seed=1).save(tmp_path / "other")
     for skip in (True, False):
         refused(
@@ -393,7 +482,7 @@ def test_a_series_that_grew_is_done_again_and_another_patients_is_refused(tmp_pa
             RunsFailedError,
             f"was made of DICOM series {images[0].SeriesInstanceUID}, expected DICOM series",
         )
-    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in files(tmp_path / "out")} == before
+    assert [path.stat().st_mtime_ns for path in results] == before and len(files(tmp_path / "out")) == len(results) + 1
 
 
 @pytest.mark.slow

@@ -91,8 +91,9 @@ LATER = "2: a validation takes {}; with {} more, {} are left."
         ({"minutes": 0, "done": 3600}, (375, "0.5", "12 min", "0 s", "12 min"), None),
         ({"epochs": 1, "length": 42, "slow": 90.0}, (40, "0.0111", "1 h 0 min", "5 min", "1 h 0 min"), None),
         ({"epochs": 2, "length": 12}, None, None),
+        ({"epochs": 1, "length": 30, "validation": 600.0}, (5, "0.5", "10 s, and 1 validation", "10 s", "10 s"), ()),
     ],
-    ids=["time", "at most", "validated afterwards", "in between", "measured anew", "slow", "short"],
+    ids=["time", "at most", "validated afterwards", "in between", "measured anew", "slow", "short", "one validation"],
 )
 def test_what_a_run_says(monkeypatch, capsys, changes, numbers, later):
     """Its first iterations take 5 s, the others 2 s, unless all are slow."""
@@ -110,6 +111,7 @@ def test_what_a_run_says(monkeypatch, capsys, changes, numbers, later):
     engine.add_event_handler(Events.EPOCH_COMPLETED(every=run.interval), lambda: evaluator.run([0]))
     engine.run(range(run.length), max_epochs=run.epochs, epoch_length=run.length)
     expected = [line.format(*found) for line, found in ((SAID, numbers), (LATER, later)) if found]
+    expected += ["2: a validation takes 10 min."] * (later == ())
     assert capsys.readouterr().out.splitlines() == expected
 
 

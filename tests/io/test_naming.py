@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.io.naming import make_result_path, rename_result
+from common.io.naming import make_label_path, make_result_path, make_series_path, rename_result
 from tests.refused import refused
 
 
@@ -18,6 +18,22 @@ def test_results_are_named_as_bids_derivatives_unless_their_names_or_suffixes_ar
     words = "sub-<label>", "keys of sub, ses", "each once", "letters and digits"
     for name, said in {**dict.fromkeys(no_names, words), "sub-01_t1w": ("'t1w'", "T1w, T2w")}.items():
         refused(lambda name=name: make_result_path("out", name, bids=True), ValueError, f"{name}: ", *said, "--bids")
+
+
+def test_an_output_that_is_a_file_is_the_result(tmp_path):
+    """What belongs to it has its name. A folder may be called like a file."""
+    for out, stem in {"o/my.scan.nii.gz": "o/my.scan", "o/desc-x_sr.nii": "o/desc-x"}.items():
+        assert make_result_path(out, "a") == Path(out)
+        assert (
+            make_result_path(out, "a", "interval")
+            == rename_result(Path(out), "interval")
+            == Path(f"{stem}_interval.nii.gz")
+        )
+        assert make_label_path(out, "a") == Path(f"{stem}_sr_label.nii.gz")
+        assert make_series_path(out, "a") == Path(f"{stem}_dicom")
+    refused(lambda: make_result_path("o/a.nii", "sub-1_T1w", bids=True), ValueError, "expected a folder", "--bids")
+    (tmp_path / "x.nii").mkdir()
+    assert make_result_path(tmp_path / "x.nii", "a") == tmp_path / "x.nii" / "a_sr.nii.gz"
 
 
 def test_a_name_that_file_systems_refuse_is_refused_first():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 
 from ...io.files import find_files, list_files
 from ...io.images import (
@@ -22,6 +24,7 @@ from ...io.images import (
 )
 from ...io.naming import make_case_stem
 from ...runtime.distributed import print_once
+from ...transforms.scan.check import describe_labels
 from ..case import Case
 from .datalist import SUBJECT, check_no_duplicates, identify_subject
 from .scan_kinds import (
@@ -33,6 +36,8 @@ from .scan_kinds import (
     select_scan_files,
 )
 
+# Compressed label maps of heads had up to 0.11 bytes a voxel, scans of heads 0.16 and more.
+_MOST_BYTES = 0.25
 _KINDS = {"guide": "guide", "label": "label map"}  # by option
 
 
@@ -47,7 +52,7 @@ def find_scans(
     """Cases for inference: the scans of a folder, in the order of their paths, or one file.
 
     Files that look like scans become cases. Results of super-resolution (:func:`is_result`) and files that are not
-    magnitude MR images (:func:`common.data.lists.scan_kinds.explain_exclusion`) are skipped, with a printed line.
+    magnitude MR images (:func:`explain_skipping`) are skipped, with a printed line.
     Guides and label maps are no scans.
 
     A single scan and a single guide are a pair, unless their names have different labels ``sub-<label>``. Scans of one
@@ -162,6 +167,30 @@ def is_result(path: str | os.PathLike) -> bool:
     return image.header["descrip"].tobytes().startswith(b"super-resolved")
 
 
+def explain_skipping(path: Path) -> str | None:
+    """Why a file is skipped where it was found rather than named; None for scans and files that cannot be read.
+
+    It is a result, no magnitude MR image by what :func:`explain_exclusion` reads, or a mask or label map by its voxels.
+    """
+    if is_result(path):
+        return "a result of super-resolution."
+    return explain_exclusion(path) or _explain_labels(path)
+
+
+def _explain_labels(path: Path) -> str | None:
+    image: Any = open_image_or_none(path)
+    if image is None or len([size for size in image.shape if size > 1]) != 3:
+        return None
+    if path.suffix in (".gz", ".mgz") and path.stat().st_size > _MOST_BYTES * math.prod(image.shape):
+        return None  # its voxels need not be read
+    try:
+        voxels = np.asanyarray(image.dataobj).reshape(1, *(size for size in image.shape if size > 1))
+    except Exception:  # of nibabel; it is reported when the file is loaded
+        return None
+    found = describe_labels(voxels) if voxels.dtype.kind in "biuf" and voxels.min() < voxels.max() else None
+    return found and f"{found}; expected a magnitude MR image."
+
+
 def _make_cases(files: Sequence[Path], single: bool = False) -> list[Case]:
     """Make cases of files that look like scans. Skipped files are printed; a single skipped file is refused.
 
@@ -181,7 +210,7 @@ def _make_cases(files: Sequence[Path], single: bool = False) -> list[Case]:
             cases += [case] if len(same) == 1 else []
         elif is_result(file):
             results.append(file)
-        elif (reason := explain_exclusion(file)) is not None:
+        elif (reason := explain_exclusion(file) if single else explain_skipping(file)) is not None:
             others[str(file)] = reason
         else:
             cases.append(case)

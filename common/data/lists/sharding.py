@@ -36,11 +36,11 @@ def select_cases(
     once, for any number of jobs and existing results.
 
     A case gets a problem if its result cannot be named; would overwrite a scan or a guide of the list, another case's
-    result, or a result of another scan; or if its inputs cannot be read again.
+    result, or a result of another scan; or if its inputs cannot be read again. A case that is skipped gets its result.
 
     Args:
         cases: from :func:`common.data.find_scans`.
-        output_dir: folder of the results.
+        output_dir: folder of the results, or the file of the only one.
         skip_existing: whether to skip cases with complete results that were made of the same inputs by these weights.
         shard: as for :func:`parse_shard`.
         bids: whether results are named as BIDS derivatives.
@@ -57,12 +57,14 @@ def select_cases(
     share = [*zip(cases, paths, strict=True)]
     if not divided:
         share = share[part - 1 :: parts][number::count]
-    left = []
+    left, replaced = [], 0
     for case, path in share:
         if case.problem is None and path is not None:
             owner = compare_inputs(path, partial(_describe_inputs, case, prepare))
             if owner == "same" and skip and _is_done(case, path, Path(output_dir), bids):
+                case.result = str(path)
                 continue
+            replaced += owner in ("same", "changed")
             if owner == "changed":
                 print(f"{case.name}: its inputs have changed since {path} was made; it is made again", flush=True)
             elif owner not in ("nobody", "same"):
@@ -71,6 +73,8 @@ def select_cases(
     if len(left) < len(share):
         whose = f"process {number + 1} of {count}: " if count > 1 else ""
         print(f"{whose}{len(share) - len(left)} of {len(share)} scans have their results in {output_dir}", flush=True)
+    if replaced:
+        print(f"{replaced} earlier result{'s' * (replaced > 1)} in {output_dir} will be replaced", flush=True)
     return left
 
 
@@ -101,7 +105,7 @@ def _check_result_paths(cases: Sequence[Case], output_dir: str | os.PathLike, bi
         try:
             path = make_result_path(output_dir, case.name, bids=bids)
             if os.path.realpath(path) in inputs:
-                problem = f"{case['image']}: its result would be written over {path}; name another output folder."
+                problem = f"{case['image']}: its result would be written over {path}; name another output."
         except ValueError as error:
             problem = str(error)
         case.problem = case.problem or problem
@@ -110,7 +114,7 @@ def _check_result_paths(cases: Sequence[Case], output_dir: str | os.PathLike, bi
     count = Counter(path for _, path in good)
     for case, path in good:
         if count[path] > 1:
-            names = [other.name for other, its in zip(cases, paths, strict=True) if its == path]
+            names = [other.source for other, its in zip(cases, paths, strict=True) if its == path]
             case.problem = f"{path} would be the result of {' and of '.join(names)}; rename one of them."
     return paths
 
@@ -134,13 +138,15 @@ def _is_done(case: Case, path: Path, output: Path, bids: bool) -> bool:
 
 
 def _is_complete(path: Path) -> bool:
-    """Whether a result exists and is complete, by the size at the end of gzip files."""
+    """Whether a result exists and is complete, by the size of the file, or that at the end of a gzip file."""
     try:
         image: Any = open_image(path)
-        with path.open("rb") as file:
-            file.seek(-4, os.SEEK_END)
-            stored = int.from_bytes(file.read(), "little")
+        stored = path.stat().st_size
+        if path.suffix == ".gz":
+            with path.open("rb") as file:
+                file.seek(-4, os.SEEK_END)
+                stored = int.from_bytes(file.read(), "little")
     except Exception:
         return False
     size = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-    return stored == size % 2**32
+    return stored in (size, size % 2**32)

@@ -22,7 +22,7 @@ from scipy.ndimage import affine_transform
 
 from ...degradations import Degradation
 from ...io.files import write_atomically
-from ...io.naming import make_case_stem
+from ...io.naming import get_output_folder, make_case_stem
 from ...physics.gaussian import FWHM_PER_SIGMA
 from ...values import parse_bool
 from ..scan.volume import attach_meta, reorient_volume
@@ -125,7 +125,7 @@ class ResampleGuided(MapTransform):
                 guide, quality = move(lr, guide, names)
             if quality and self.quality_dir is not None:
                 stem = d.get("name") or make_case_stem(names["lr"], d.get("subject"))
-                with write_atomically(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
+                with write_atomically(get_output_folder(self.quality_dir) / f"{stem}_registration.json") as temporary:
                     temporary.write_text(json.dumps(quality, indent=2) + "\n")
             self._check_coverage(lr, guide, names)
             volume = _resample_volume(

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +21,7 @@ from skimage.filters import threshold_otsu
 
 from ...degradations import Degradation
 from ...io.files import write_atomically
-from ...io.naming import make_case_stem
+from ...io.naming import get_output_folder, make_case_stem
 from ..scan.volume import attach_meta
 
 # Voxels in mm at which a guide is registered. On simulated pairs of 1 mm and 1 x 1 x 5 mm the error was 0.1 to 0.5 mm,
@@ -147,7 +146,7 @@ class RegisterLRd(MapTransform):
             d[key] = attach_meta(volume.clamp(lr.min().item(), lr.max().item()), affine, lr.meta)
             if self.quality_dir is not None:
                 stem = make_case_stem(lr.meta["filename_or_obj"], d.get("subject"))
-                with write_atomically(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
+                with write_atomically(get_output_folder(self.quality_dir) / f"{stem}_registration.json") as temporary:
                     temporary.write_text(json.dumps(quality, indent=2) + "\n")
         return d
 

@@ -75,7 +75,7 @@ def test_a_result_belongs_to_its_scan(tmp_path, capsys):
     assert state(moved) == "done" and state(moved, skip=False) == "to do"
     other = scan(tmp_path / "b" / "t1.nii.gz", seed=1)
     for skip in (True, False):
-        assert f"{path} was made of {first}, expected {other}; name another output folder" in state(other, skip)
+        assert f"{path} was made of {first}, expected {other}; name another output" in state(other, skip)
     assert capsys.readouterr().out.count("again") == 0
     image = nib.load(first)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([2, 1, 1, 1])), first)
