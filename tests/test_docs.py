@@ -6,8 +6,11 @@ import os
 import re
 import runpy
 import shlex
+import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from common import __main__
@@ -118,6 +121,22 @@ def test_python_runs_as_printed(name, code, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "block.py").write_text(code)
     runpy.run_path(str(tmp_path / "block.py"))
+
+
+def test_the_notebook_runs_as_stored(monkeypatch, capsys):
+    """Its cells print what it holds, and its result is nearer to HR than cubic interpolation."""
+    monkeypatch.chdir(ROOT / "common" / "docs")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    values = {}
+    for cell in json.loads(Path("first_steps.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), values)
+            printed = capsys.readouterr().out
+            assert all("".join(out.get("text", "")) in printed for out in cell["outputs"])
+    errors = [float(np.square(values[name] - values["hr"]).mean()) for name in ("sr", "cubic")]
+    assert errors[0] < 0.9 * errors[1]
+    assert len(values["figure"].axes) == 3
+    plt.close(values["figure"])
 
 
 def test_json_is_json():

@@ -37,6 +37,22 @@ def test_a_module_imports_only_from_its_own_layer_and_from_lower_ones():
     assert "common.runtime.distributed.print_once" in imported(COMMON / "io" / "dicom.py")
 
 
+def test_windows_can_import_every_module_and_read_every_config():
+    """Modules that it lacks are imported only within ``try``. MONAI reads configs in the encoding of the system."""
+    missing, unguarded = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}, []
+    for path in COMMON.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tried = {id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)}
+        for node in ast.walk(tree):
+            names = (
+                [each.name for each in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
+            )
+            if missing & {*names} and id(node) not in tried:
+                unguarded.append(f"{path}:{node.lineno}")
+    assert not unguarded
+    assert all(path.read_bytes().isascii() for path in COMMON.parent.glob("bundles/*/*/*.json"))
+
+
 def test_the_deploy_app_imports_nothing_that_its_environment_lacks():
     """Of common only what reads and writes files, with pydicom, nibabel and torch."""
     names = set().union(*map(imported, (COMMON / "apps" / "deploy").rglob("*.py")))

@@ -62,7 +62,8 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     meta = configs.get("metadata", {})
     version = str(meta.get("version", ""))
     package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
-    needed, docs_text = [], "\n".join(page.read_text() for page in sorted((source / "docs").glob("*.md")))
+    pages, needed = sorted((source / "docs").glob("*.md")), []
+    docs_text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     try:
         needed = modules.find_needed_modules(modules.list_strings(configs), docs_text)
     except ValueError as error:
@@ -219,7 +220,8 @@ def _copy_files(source: Path, folder: Path, configs: dict[str, dict], package: s
 
 def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
     """Rewrite a page's commands for the bundle's folder. README.md also gets what must be installed."""
-    text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", path.read_text())  # links to pages that are not exported
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", text)  # links to pages that are not exported
     text = modules.rename_package(text, package)
     name = source.resolve().name
     text = re.sub(rf"bundles/{name}\b", ".", text.replace(f"bundles/{name}/", ""))
@@ -231,7 +233,7 @@ def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
             f", in an environment with what `configs/metadata.json` lists:\n\n```bash\npip install {packages}\n```\n\n"
             "Commands that begin with `python -m tests` measure the code, and are run in the collection's repository"
         )
-    path.write_text(text.replace("All from the repository's root.\n", f"{place}.\n"))
+    path.write_text(text.replace("All from the repository's root.\n", f"{place}.\n"), encoding="utf-8")
 
 
 def _check_large_files(source: Path, folder: Path) -> None:

@@ -144,7 +144,7 @@ def create_bundle(bundle: str, template: str = "srcnn") -> None:
     print(f"{folder}: {', '.join(path.relative_to(folder).as_posix() for path in sorted(folder.rglob('*.*')))}")
     facts = tests / f"{source.name}.py"
     if facts.is_file():
-        (tests / f"{name}.py").write_text(_write_tiny_config(facts.read_text(), source.name, name))
+        (tests / f"{name}.py").write_text(_write_tiny_config(facts.read_text(encoding="utf-8"), source.name, name))
         print(f"{tests / f'{name}.py'}: what the tests must know of it")
     else:
         print(f"there is no {facts}, so nothing was written for the tests")
@@ -186,13 +186,15 @@ def _make_metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
 def _find_datalist_command(source: Path) -> str:
     """Return the command by which another bundle's page makes its datalist."""
     page = source / "docs" / "README.md"
-    command = re.search("^python -m common datalist .*$", page.read_text() if page.is_file() else "", re.M)
+    command = re.search(
+        "^python -m common datalist .*$", page.read_text(encoding="utf-8") if page.is_file() else "", re.M
+    )
     return command[0] if command else "python -m common datalist --dataset_dir D --help"
 
 
 def _read_data_license(source: Path) -> str:
     """Return the data licence of another bundle, without the text about its weights."""
-    paragraphs = (source / "docs" / "data_license.txt").read_text().split("\n\n")
+    paragraphs = (source / "docs" / "data_license.txt").read_text(encoding="utf-8").split("\n\n")
     return "\n\n".join(text for text in paragraphs if "weights in models/" not in text)
 
 

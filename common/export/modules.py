@@ -69,7 +69,7 @@ def find_needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
         if path in modules:
             continue
         modules.add(path)
-        source = (ROOT / path).read_text()
+        source = (ROOT / path).read_text(encoding="utf-8")
         pending += [_find_module(name) for name in _list_imports(ast.parse(source), path)]
         pending += _find_commands(source)
     return sorted(modules)
@@ -90,13 +90,13 @@ def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
     for path in modules:
         target = folder / name / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(rename_package((ROOT / path).read_text(), name))
+        target.write_text(rename_package((ROOT / path).read_text(encoding="utf-8"), name), encoding="utf-8")
         for file in {*(ROOT / path).parent.glob(f"{path.stem}.*")} - {ROOT / path}:
             shutil.copyfile(file, target.with_name(file.name))
     for package in packages:
-        source = (ROOT / package / "__init__.py").read_text()
+        source = (ROOT / package / "__init__.py").read_text(encoding="utf-8")
         (folder / name / package / "__init__.py").write_text(
-            rename_package(_cut_package(source, package, set(modules)), name)
+            rename_package(_cut_package(source, package, set(modules)), name), encoding="utf-8"
         )
 
 
@@ -114,7 +114,7 @@ def find_distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[
     imported: dict[Any, str] = {}
     known = packages_distributions()
     for path in modules:
-        for node in _walk_outside_try(ast.parse((ROOT / path).read_text())):
+        for node in _walk_outside_try(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -162,7 +162,7 @@ def _find_module(name: tuple[str, ...]) -> Path:
             return package / f"{part}.py"
         if not (ROOT / package / part / "__init__.py").is_file():
             init = package / "__init__.py"
-            for node in ast.parse((ROOT / init).read_text()).body:
+            for node in ast.parse((ROOT / init).read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.ImportFrom) and part in [alias.asname or alias.name for alias in node.names]:
                     return _find_module((*package.parts, *node.module.split(".")))  # type: ignore[union-attr]
             raise ValueError(f"{'.'.join((NAME, *name))} does not exist: {ROOT / package} has no '{part}'.")

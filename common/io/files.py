@@ -19,6 +19,11 @@ import torch
 
 from .images import explain_missing_content, get_extension
 
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
 _THICKEST = 1000.0  # mm
 
 
@@ -65,7 +70,7 @@ def format_json(value: Any, indent: int | None = None) -> str:
 
 def format_config(value: Any, indent: str = "") -> str:
     """JSON in the layout of the configs: values that fit on one line stay on it."""
-    line = json.dumps(value, ensure_ascii=False)
+    line = json.dumps(value)  # ASCII, because MONAI reads configs in the encoding of the system
     if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
         return line
     inner = indent + "    "
@@ -107,11 +112,11 @@ def check_room(folder: str | os.PathLike, file: float, files: float) -> None:
     Raises:
         ValueError: when the file is larger than this process may write (``ulimit -f``), or the disk lacks room.
     """
-    import resource  # not on Windows, where only mri-sr lacks it
-
     free = shutil.disk_usage(_find_existing(folder)).free
-    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if limit != resource.RLIM_INFINITY and file > limit:
+    limit = math.inf
+    if resource is not None and (most := resource.getrlimit(resource.RLIMIT_FSIZE)[0]) != resource.RLIM_INFINITY:
+        limit = most
+    if file > limit:
         raise ValueError(
             f"its result needs at least {format_mib(file)}, and this process may write files of at most "
             f"{format_mib(limit)}; raise the limit (ulimit -f)."
