@@ -26,7 +26,6 @@ from monai.deploy.operators import (
 from monai.deploy.operators.monai_bundle_inference_operator import get_bundle_config
 from nibabel.affines import voxel_sizes
 
-from common.data.provenance import describe_bundle
 from common.io.dicom import Series, choose_stack, find_series
 from common.io.dicom_series.pixels import read_voxels
 from common.io.dicom_series.tags import format_some
@@ -205,7 +204,7 @@ class BundleOperator(MonaiBundleInferenceOperator):
         return self._inferer(data, self.network, **kwargs)
 
     def _send_output(self, value: MetaTensor, name: str, metadata: dict, op_output, context) -> None:
-        origin = {**describe_bundle(self.bundle_path), "sha256": self.network.origin["file_sha256"]}
+        origin = {"name": Path(self.bundle_path).absolute().name, "sha256": self.network.origin["file_sha256"]}
         bundle = {**self._parser["_meta_"], **origin}
         voxels = np.swapaxes(torch.as_tensor(value)[0].numpy(), 0, 2)
         affine = np.asarray(value.affine, dtype=np.float64)
