@@ -62,7 +62,8 @@ class AdaptedInferer(Inferer):
     so that the network does not sharpen such differences.
 
     With a slice profile the copy is checked after 100 iterations too. If it would not be used then, the training stops.
-    Of 11 real exams and public heads 9 were used, and 2 drew rims. At 100 iterations these were the same.
+    Of 22 copies, for real exams and public heads, 7 drew rims after 400 iterations. After 100, 6 of these did, and none
+    of the others.
 
     Args:
         inferer: runs the network over a volume.
