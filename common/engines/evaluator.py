@@ -30,7 +30,7 @@ from ..runtime.memory import keep_freed_memory
 from ..runtime.precision import apply_precision, choose_autocast
 from ..values import parse_bool
 
-_WARNINGS = 10  # the most different warnings that are listed in full after the cases
+_WARNINGS = 10  # the most different warnings and notices that are listed in full after the cases
 
 
 class CasesFailedError(RuntimeError):
@@ -203,28 +203,27 @@ class CaseEvaluator(SupervisedEvaluator):
                 case = self.case if ahead is None else self.data_loader.cases[ahead]
                 if case is None or not issubclass(category, UserWarning):
                     others(message, category, *args, **kwargs)
-                elif (text := case.hide_temporary_files(str(message))) not in case.warnings:
-                    case.warnings.append(text)
+                else:
+                    case.add_warning(message, category)
 
             warnings.showwarning = show
             yield
 
     def _summarise(self, seconds: float) -> list[str]:
-        """Final lines: the number of finished cases, and all warnings in full with the names of their cases."""
-        failed = len(self.failures)
-        warned = [case for case in self.cases if case.warnings]
+        """Final lines: the number of finished cases, and warnings, then notices, in full with the cases' names."""
+        failed, warned = len(self.failures), sum(bool(case.warnings) for case in self.cases)
         counts = [f"{len(self.cases) - failed} of {len(self.cases)} done in {seconds:.1f} s"]
-        counts += [f"{failed} failed"] * (failed > 0) + [f"{len(warned)} with warnings"] * bool(warned)
-        about: dict[str, list[str]] = {}
-        for case in warned:
-            for text in case.warnings:
-                about.setdefault(case.strip_name(text), []).append(case.name)
+        counts += [f"{failed} failed"] * (failed > 0) + [f"{warned} with warnings"] * (warned > 0)
+        about: dict[tuple[str, str], list[str]] = {}
+        for case in self.cases:
+            for grade, text in case.list_warnings():
+                about.setdefault((grade, case.strip_name(text)), []).append(case.name)
         lines = [", ".join(counts)]
-        for text, names in list(about.items())[:_WARNINGS]:
+        for (grade, text), names in sorted(about.items(), key=lambda item: item[0][0] == "notice")[:_WARNINGS]:
             several = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            lines.append(f"warning: {', '.join(names[:3])}{several}: {text}")
+            lines.append(f"{grade}: {', '.join(names[:3])}{several}: {text}")
         if len(about) > _WARNINGS:
-            lines.append(f"and {len(about) - _WARNINGS} other warnings")
+            lines.append(f"and {len(about) - _WARNINGS} other warnings or notices")
         return lines
 
 

@@ -101,8 +101,11 @@ class ResultViewer:
         _describe(path, about)
         volumes["SR"] = nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine))
         # Without the scan's name, which is the page's title.
-        warned = [case.strip_name(text) for text in case.warnings]
-        record = {**(read_result_record(path) or {}), "Warnings": warned, "Added": about}
+        said = {
+            "Warnings": [case.strip_name(text) for text in case.warnings],
+            "Notices": [case.strip_name(text) for text in case.notices],
+        }
+        record = {**(read_result_record(path) or {}), **said, "Added": about}
         overlay = None if added is None else nib.Nifti1Image(added[0].numpy(), np.asarray(added.affine))
         title = Path(str(scan.meta["filename_or_obj"])).name
         write_viewer(page, volumes, title, record=record, added=overlay)
