@@ -83,7 +83,8 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     weights = {"File": "best.onnx", "FileSha256": "ff", "Sha256": "ee"}
     expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1], "Agreement": 0.25}
     expected |= {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 1]}, "SpacingBefore": [1, 1.5, 3]}
-    assert own == expected | {"SpacingAfter": [0.5, 0.75, 3], "Warnings": [f"{path}: strange; look at it."]}
+    expected |= {"Warnings": [f"{path}: strange; look at it."], "Notices": []}
+    assert own == expected | {"SpacingAfter": [0.5, 0.75, 3]}
     assert nib.load(out / "ä scan_sr.nii.gz").header["descrip"].item() == b"super-resolved 2x2x1 by method 1.2.3"
 
 
@@ -123,7 +124,7 @@ def test_every_scan_is_logged_run_after_run(bundle, tmp_path):
             infer(bundle, scans, out)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == ["a", "b", "a", "b"]
-    assert lines[0].keys() == {"finished", "name", "image", "result", "error", "warnings", "seconds"}
+    assert lines[0].keys() == {"finished", "name", "image", "result", "error", "warnings", "notices", "seconds"}
     assert lines[0]["result"] == str(out / "a_sr.nii.gz") and lines[0]["error"] is None
     assert lines[0]["warnings"] == [f"{scans / 'a.nii'}: strange; look at it."]
     assert lines[1]["result"] is None and "not a readable image" in lines[1]["error"] and lines[1]["warnings"] == []

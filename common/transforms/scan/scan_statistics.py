@@ -64,7 +64,7 @@ _STATISTICS = {
     "tissue_median": (
         "brightness of tissue",
         "",
-        _Side("some voxels are far brighter than most tissue (vessels, contrast agent, metal)", 2.0),
+        _Side("some voxels are far brighter than most tissue (fluid, vessels, metal)", 1.25, _LOST),
         _Side("a mask, a label map, or inverted contrast"),
     ),
     "tissue_spread": (
