@@ -102,7 +102,7 @@ def test_an_agreement_that_is_none_is_null_and_a_fill_value_goes_through_the_eva
     nib.save(nib.Nifti1Image(volume.astype(np.int16), np.diag([-1, 1.5, 3, 1])), path)
     infer(bundle, path, out, warned=partial(warned, agreement=np.nan))
     own = json.loads((out / "a_sr.json").read_text(), parse_constant=pytest.fail)["SuperResolution"]
-    assert own["Agreement"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Warnings"][0]
+    assert own["Agreement"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Notices"][0]
     assert (nib.load(out / "a_sr.nii.gz").get_fdata()[:2] == -32768).all()
 
 

@@ -30,7 +30,7 @@ class _Side(NamedTuple):
 
     Attributes:
         meaning: what values there may mean.
-        far: factor beyond the range up to which there is a notice, and a warning beyond it. In 7 heads the gain over
+        far: factor beyond the range up to which there is a notice, and a warning beyond it. In six heads the gain over
             cubic interpolation held at least so far (``tests/benchmarks/out_of_range.py``).
         advice: what to do on a warning.
         near: what to do on a notice.
