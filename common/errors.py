@@ -24,6 +24,10 @@ _EXPRESSION = re.compile(r"Failed to evaluate \w+:\s*(.+)", re.DOTALL)
 _REFERENCE = re.compile(r"__local_refs\['(.+?)'\]")
 
 
+class Notice(UserWarning):
+    """What a user may like to know of a scan, but need not act on: a plain ``UserWarning`` asks for a look."""
+
+
 class RunsFailedError(RuntimeError):
     """Some runs of a table failed; the others are done."""
 

@@ -117,7 +117,7 @@ def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
         return None
     overlay, problem = read_json_object(file)
     if problem := problem or _find_fault(overlay):
-        raise ValueError(f"{file}: not the overlay of weights ({problem}); correct it, get it again, or train again.")
+        raise ValueError(f"{file}: not a description of weights ({problem}); correct it, get it again, or train again.")
     return overlay
 
 

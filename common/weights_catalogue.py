@@ -154,7 +154,7 @@ def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Seque
         lacking = nowhere[0] if nowhere else " and --".join(overrides)
         close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
         raise ValueError(
-            f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
+            f"--{lacking}: none of {', '.join(folder.name for folder in configs)} has this option"
             + (f"; did you mean --{' or --'.join(close)}?" if close else ".")
         )
     offers = []
@@ -312,7 +312,8 @@ def _identify_bundle(checkpoint: Path, bundle: str | None) -> str:
     bundle_name = overlay["trained"].get("bundle")
     if bundle is None and bundle_name is None:
         raise ValueError(
-            f"--checkpoint {checkpoint}: its overlay does not say which bundle the weights belong to; give --bundle."
+            f"--checkpoint {checkpoint}: {checkpoint.stem}.json does not say which bundle the weights belong to; give "
+            "--bundle."
         )
     if bundle is not None and bundle_name not in (None, Path(bundle).name):
         raise ValueError(
@@ -329,7 +330,7 @@ def _list_folders(bundle: str | None) -> list[Path]:
         if (folder / _CONFIG).is_file():
             return [folder.absolute()]
     raise FileNotFoundError(
-        f"--bundle '{bundle}': there is no configs/inference.json; expected the folder of a bundle, or one of "
+        f"--bundle '{bundle}': this is no bundle; expected the folder of one, or one of "
         f"{', '.join(folder.name for folder in every)}."
     )
 

@@ -278,7 +278,15 @@ def test_an_overlay_sets_what_something_reads_and_leaves_out_what_is_there(compo
         {"graph#steps#sr": None, "digest": "of weights", "trained": {"bundle": "srcnn"}, "unknown": None, "new": 1},
         {"+train#handlers": [{"_target_": "monai.handlers.StatsHandler"}], "players#generator#steps": 2},
         {"evaluate": {"evaluator": {}}, "evaluate#evaluator#x": 1, "run_y": "@evaluate#evaluator#x"},
-        {"fold": 0, "data#fold": "@fold", "device": "cpu", "_note": "x", "run_again": "@data", "other": "@data", "x": 1},
+        {
+            "fold": 0,
+            "data#fold": "@fold",
+            "device": "cpu",
+            "_note": "x",
+            "run_again": "@data",
+            "other": "@data",
+            "x": 1,
+        },
     ):
         over.write_text(json.dumps(content))
         run(str([components, str(over)]), "--run_id", "other")

@@ -144,7 +144,7 @@ def test_an_overlay_that_people_edit(path):
             lambda: load_weights(network_of(), path),
             ValueError,
             path.with_suffix(".json"),
-            "not the overlay of weights",
+            "not a description of weights",
         )
 
 

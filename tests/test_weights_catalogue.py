@@ -114,7 +114,7 @@ def test_keys_are_for_the_bundles_that_know_them():
     assert {key for offer in known if offer.bundle.name == "udean_window" for key in offer.overrides} == {
         "checkpoint", "data_consistency_iterations",
     }  # fmt: skip
-    words = ["--dryrun: no inference.json of ", "udean_window", "did you mean --dry_run or --run?"]
+    words = ["--dryrun: none of ", "udean_window", "did you mean --dry_run or --run?"]
     refused(lambda: list_offers(None, {"dryrun": True}, ["dry_run"]), ValueError, *words)
     # Nothing in a scan tells that its blur is one that nobody knows.
     for asked in (("downsampling_gan", {}), (None, {"denoise_input": True})):
@@ -185,7 +185,7 @@ def test_overlays_say_which_weights_there_are(models):
         ({"scale": "2x2x1"}, "scale is '2x2x1', expected three numbers"),
         ({"training_range": [1, 2]}, "training_range is [1, 2]"),
         ({"training_range": {"slice_spacing": 2}}, "slice_spacing is 2, expected lowest and highest"),
-        ({"digest": None}, "not the overlay of weights"),
+        ({"digest": None}, "not a description of weights"),
     ):
         before = json.loads((moved / "model.json").read_text())
         (moved / "model.json").write_text(json.dumps(before | changes))
@@ -225,9 +225,7 @@ def test_arguments_of_components_are_keys_too(models):
     set_keys = {"evaluator#amp": True, "dataset::data::contrast": "t2w", "features": [4, 4]}
     assert list_offers(None, set_keys)[0].overrides.keys() == {*set_keys, "checkpoint"}
     for key in ("evaluator#am", "nothing#amp", "scale#amp", "evaluator#network#amp"):
-        refused(
-            lambda key=key: list_offers(None, {key: True}), ValueError, f"--{key}: no inference.json of srcnn has that"
-        )
+        refused(lambda key=key: list_offers(None, {key: True}), ValueError, f"--{key}: none of srcnn has this option")
 
 
 def test_the_package_may_have_another_name(models, monkeypatch):

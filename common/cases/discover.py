@@ -151,9 +151,9 @@ def convert_series(case: Case) -> None:
             warnings.simplefilter("always", UserWarning)
             write_nifti(series, file)
             case.inputs[file] = describe_series(series, file)
-            texts = [str(each.message).removeprefix(f"series {series.uid}: ") for each in caught]
             name = series.stem if "stacks" in case else case.name
-            case.warnings += [f"{name}: {text}" for text in texts]
+            for each in caught:
+                case.add_warning(f"{name}: {str(each.message).removeprefix(f'series {series.uid}: ')}", each.category)
 
 
 def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]]) -> list[Case]:

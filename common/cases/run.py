@@ -116,7 +116,8 @@ def list_left_out(exams: Sequence[Case]) -> list[Case]:
                 entry = {key: value for key, value in part.items() if key != "guide"}  # one of the exam's reference
                 entry["name"] = f"{part.name}_stack{i}" if names[part.name] > 1 else part.name
                 text = f"left out of {exam.name}, so done alone: {reason}"
-                left_out.append(replace(part, entry=entry, inputs=exam.inputs, warnings=[*part.warnings, text]))
+                texts: dict[str, Any] = {"warnings": [*part.warnings, text], "notices": [*part.notices]}
+                left_out.append(replace(part, entry=entry, inputs=exam.inputs, **texts))
     return left_out
 
 
@@ -218,6 +219,8 @@ def _preview_group(cases: list[Case], output: Path, bids: bool) -> None:
             path = str(make_result_path(output, case.name, bids=bids))
             if "label_map" in case:
                 path += f" and {make_label_path(output, case.name, bids)}"
+            for each in caught:
+                case.add_warning(each.message, each.category)
             if path not in printed:  # by another volume
                 print(f"would write {path}", flush=True)
             printed.add(path)
@@ -237,14 +240,16 @@ def _split_case(case: Case, folder: Path) -> list[Case]:
         warnings.simplefilter("always", UserWarning)
         check_header(Path(case["image"]), volumes=True)
         files = [str(file) for file in split_volumes(case["image"], folder)]
-    texts = [*case.warnings, *(str(each.message) for each in caught)]
+    for each in caught:
+        case.add_warning(each.message, each.category)
     described, source = describe_file(case["image"]), case["image"]
     volumes = []
     for i, file in enumerate(files, 1):
         entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(files)))}d}"}
         if i > 1:
             entry.pop("label_map", None)
-        volumes.append(replace(case, entry=entry, sources={file: source}, inputs={file: described}, warnings=[*texts]))
+        known: dict[str, Any] = {"warnings": [*case.warnings], "notices": [*case.notices]}
+        volumes.append(replace(case, entry=entry, sources={file: source}, inputs={file: described}, **known))
     return volumes
 
 
@@ -276,7 +281,9 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
         names = [volume.name for volume in volumes]
         case.result = str(join_results(results, names, case["image"], output, case.name, bids))
         print(f"{case.name} -> {case.result}, {len(volumes)} volumes", flush=True)
-    case.warnings = list(dict.fromkeys(text for volume in volumes if volume.ended for text in volume.warnings))
+    for volume in volumes:
+        case.warnings = list(dict.fromkeys([*case.warnings, *volume.warnings]))
+        case.notices = list(dict.fromkeys([*case.notices, *volume.notices]))
     log_case(get_log_path(output, settings["shard"]), case)
 
 

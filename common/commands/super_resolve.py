@@ -115,7 +115,7 @@ def super_resolve(
     from ..cases.run import check_disk_space, list_left_out, run_cases
     from ..data.lists.scan_kinds import looks_like_scan
     from ..data.lists.sharding import select_cases
-    from ..engines.evaluator import list_warnings
+    from ..engines.evaluator import describe_warnings
     from ..errors import RunsFailedError
     from ..handlers.results import get_log_path
     from ..io.files import check_writable
@@ -184,7 +184,7 @@ def super_resolve(
             check_disk_space(left_out, output)
             run_cases(left_out, output, [*override], bids, shard, report, keep_paths)
             cases += left_out
-    if lines := list_warnings(cases, **{"most": None} if dry_run else {}):
+    if lines := describe_warnings(cases, **{"most": None} if dry_run else {}):
         print("\n".join(lines), flush=True)
     connect_processes()
     ended = gather_items([(case.name, case.source, case.failure if case.problem else None) for case in cases])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import Notice
 from ..io.images import open_image
 from ..io.naming import find_root_cause, format_case, make_case_stem
 from ..io.read import check_affine
@@ -37,6 +38,7 @@ class Case(Mapping[str, Any]):
         choice: the weights, a :class:`common.weights_catalogue.Choice`; None if nothing is to be chosen.
         parts: the cases of an exam's stacks.
         warnings: texts of the warnings about it, each once.
+        notices: likewise, of each :class:`common.errors.Notice`.
         result: path of the file from ``SaveVolumed``, or None.
         voxels: number of voxels of the scan.
         started: when its turn began, by ``time.perf_counter``; it may have been loaded ahead.
@@ -52,6 +54,7 @@ class Case(Mapping[str, Any]):
     choice: Any = None
     parts: list[Case] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     result: str | None = None
     voxels: float = 1.0
     started: float = 0.0
@@ -128,6 +131,21 @@ class Case(Mapping[str, Any]):
             names |= dict.fromkeys((file, source, os.path.abspath(source), os.path.realpath(source)), name)
         return names
 
+    def add_warning(self, message: Warning | str, category: type[Warning]) -> None:
+        """Add a warning or notice, if it is new.
+
+        Args:
+            message: the text.
+            category: :class:`common.errors.Notice` for a notice.
+        """
+        texts = self.notices if issubclass(category, Notice) else self.warnings
+        if (text := self.hide_temporary_files(str(message))) not in texts:
+            texts.append(text)
+
+    def list_warnings(self) -> list[tuple[str, str]]:
+        """All warnings, then all notices: "warning" or "notice", and the text."""
+        return [*(("warning", text) for text in self.warnings), *(("notice", text) for text in self.notices)]
+
     def strip_name(self, message: str) -> str:
         """Remove the case's file or name from the beginning of a warning or reason."""
         for name in (*self.values(), self.source, self.name):
@@ -169,4 +187,4 @@ class Case(Mapping[str, Any]):
         if self.problem is not None:
             return f"{self.name}: failed after {duration}: {self.shorten(self.problem)}"
         result = f"{self.name} -> {self.result}, {duration}" if self.result else f"{self.name}, {duration}"
-        return "; ".join([result, *(f"warning: {self.shorten(text)}" for text in self.warnings)])
+        return "; ".join([result, *(f"{grade}: {self.shorten(text)}" for grade, text in self.list_warnings())])

@@ -12,6 +12,7 @@ import torch
 from monai.data import MetaTensor, affine_to_spacing
 from nibabel.affines import voxel_sizes
 
+from ..errors import Notice
 from ..io.files import parse_slice_thickness, read_sidecar
 from ..io.images import open_image
 from ..physics.means import compute_mean_in_order
@@ -120,7 +121,9 @@ def read_profile_width(volume: torch.Tensor) -> float | None:
     if thickness is None:
         mm = _read_sidecar_thickness(file, spacing) if isinstance(file, str) else None
     elif (mm := parse_slice_thickness(thickness)) is None:
-        warnings.warn(f"{file}: SliceThickness is {thickness!r}, expected mm above 0; it is not used.", stacklevel=2)
+        warnings.warn(
+            f"{file}: SliceThickness is {thickness!r}, expected mm above 0; it is not used.", Notice, stacklevel=2
+        )
     return None if mm is None else mm / spacing[2]
 
 

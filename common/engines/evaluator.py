@@ -30,7 +30,7 @@ from ..runtime.memory import keep_freed_memory
 from ..runtime.precision import apply_precision, choose_autocast
 from ..values import parse_bool
 
-_WARNINGS = 10  # the most different warnings that are listed in full after the cases
+_WARNINGS = 10  # the most different warnings and notices that are listed in full after the cases
 
 
 class CasesFailedError(RuntimeError):
@@ -206,33 +206,32 @@ class CaseEvaluator(SupervisedEvaluator):
                 case = self.case if ahead is None else self.data_loader.cases[ahead]
                 if case is None or not issubclass(category, UserWarning):
                     others(message, category, *args, **kwargs)
-                elif (text := case.hide_temporary_files(str(message))) not in case.warnings:
-                    case.warnings.append(text)
+                else:
+                    case.add_warning(message, category)
 
             warnings.showwarning = show
             yield
 
     def _summarise(self, seconds: float) -> list[str]:
-        """Final lines: the number of finished cases, and all warnings in full with the names of their cases."""
-        failed = len(self.failures)
-        warned = [case for case in self.cases if case.warnings]
+        """Final lines: the number of finished cases, and warnings, then notices, in full with the cases' names."""
+        failed, warned = len(self.failures), sum(bool(case.warnings) for case in self.cases)
         counts = [f"{len(self.cases) - failed} of {len(self.cases)} done in {seconds:.1f} s"]
-        counts += [f"{failed} failed"] * (failed > 0) + [f"{len(warned)} with warnings"] * bool(warned)
-        return [", ".join(counts), *list_warnings(warned)]
+        counts += [f"{failed} failed"] * (failed > 0) + [f"{warned} with warnings"] * (warned > 0)
+        return [", ".join(counts), *describe_warnings(self.cases)]
 
 
-def list_warnings(cases: Sequence[Case], most: int | None = _WARNINGS) -> list[str]:
-    """A line for each of the different warnings about cases, with their names; at most ``most`` in full."""
-    about: dict[str, list[str]] = {}
+def describe_warnings(cases: Sequence[Case], most: int | None = _WARNINGS) -> list[str]:
+    """A line for each of the different warnings, then notices, with the cases' names; at most ``most`` in full."""
+    about: dict[tuple[str, str], list[str]] = {}
     for case in cases:
-        for text in case.warnings:
-            about.setdefault(case.strip_name(text), []).append(case.name)
+        for grade, text in case.list_warnings():
+            about.setdefault((grade, case.strip_name(text)), []).append(case.name)
     lines = []
-    for text, names in list(about.items())[:most]:
+    for (grade, text), names in sorted(about.items(), key=lambda item: item[0][0] == "notice")[:most]:
         several = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        lines.append(f"warning: {', '.join(names[:3])}{several}: {text}")
+        lines.append(f"{grade}: {', '.join(names[:3])}{several}: {text}")
     if most is not None and len(about) > most:
-        lines.append(f"and {len(about) - most} other warnings")
+        lines.append(f"and {len(about) - most} other warnings or notices")
     return lines
 
 

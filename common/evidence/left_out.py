@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from nibabel.orientations import io_orientation
 
+from ..errors import Notice
 from ..io.files import parse_slice_thickness
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
@@ -104,6 +105,7 @@ def read_thickness(volume: Volume) -> float:
         return thickness
     warnings.warn(
         f"{volume.name}: SliceThickness is {mm:g} mm, and slices lie {volume.spacing[2]:.3g} mm apart; it is ignored.",
+        Notice,
         stacklevel=2,
     )
     return 1.0

@@ -301,6 +301,7 @@ def _describe_result(engine: Any) -> dict[str, object]:
         "Weights": provenance.describe_weights(engine.network),
         "Adapted": getattr(engine.inferer, "report", None),
         "Warnings": getattr(getattr(engine, "case", None), "warnings", ()),  # only a CaseEvaluator records them
+        "Notices": getattr(getattr(engine, "case", None), "notices", ()),
     }
 
 

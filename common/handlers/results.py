@@ -114,6 +114,7 @@ class InferenceResults:
             "SpacingBefore": before,
             "SpacingAfter": after,
             "Warnings": case.warnings,
+            "Notices": case.notices,
             "Seconds": round(case.seconds, 3),
             "Precision": name_precision(engine.network),
             "Device": provenance.name_device(engine.state.device),
@@ -206,6 +207,7 @@ def log_case(log: Path | None, case: Case) -> None:
         "result": case.result,
         "error": case.problem,
         "warnings": case.warnings,
+        "notices": case.notices,
         "seconds": round(case.seconds, 3),
     }
     log.parent.mkdir(parents=True, exist_ok=True)

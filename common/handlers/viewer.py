@@ -103,7 +103,10 @@ class ResultViewer:
         record = {**(read_result_record(path) or {}), "Added": about}
         # Without the scan's name, which is the page's title.
         title = Path(str(scan.meta["filename_or_obj"])).name
-        record["Warnings"] = [case.strip_name(text).removeprefix(f"{title}: ") for text in record.get("Warnings", ())]
+        record |= {
+            key: [case.strip_name(text).removeprefix(f"{title}: ") for text in record.get(key, ())]
+            for key in ("Warnings", "Notices")
+        }
         overlay = None if added is None else nib.Nifti1Image(added[0].numpy(), np.asarray(added.affine))
         write_viewer(page, volumes, title, record=record, added=overlay)
 

@@ -173,7 +173,7 @@ class AdaptedInferer(Inferer):
                 self.report["ProfileTold"] = round(stated_width, 3)
                 if not _BELIEVED[0] <= stated_width <= _BELIEVED[1]:
                     tqdm.write(
-                        f"warning: by SliceThickness slices are {stated_width:.3g} times as thick as they are apart, "
+                        f"notice: by SliceThickness slices are {stated_width:.3g} times as thick as they are apart, "
                         f"expected {_BELIEVED[0]} to {_BELIEVED[1]}: ignored, the scan is measured instead; to use it, "
                         "set --adapt_profile"
                     )

@@ -68,7 +68,7 @@ class ConsistentInferer(Inferer):
                 "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part: "
                 f"{degradation.explain_nonlinearity()}"
             )
-        check_whole_numbers(0, **{"iterations (the configs' data_consistency_iterations)": iterations})
+        check_whole_numbers(0, **{"iterations (--data_consistency_iterations)": iterations})
         self.inferer = inferer
         self.degradation = degradation
         self.iterations = iterations

@@ -14,6 +14,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import ornt_transform
 from torch import nn
 
+from ..errors import Notice
 from ..runtime.progress import begin_part
 from ..stacks import make_cubic_grid, reconstruct
 from ..transforms.registration.placement import find_misplacement
@@ -152,6 +153,7 @@ def _align_contrast(reference: MetaTensor, stack: MetaTensor) -> np.ndarray:
     shift, angle = np.linalg.norm(quality["translation_mm"]), quality["rotation_degrees"]
     warnings.warn(
         f"{get_file(stack)}: registered to {get_file(reference)}, {shift:.1f} mm and {angle:.1f} degrees away.",
+        Notice,
         stacklevel=2,
     )
     return affine @ np.linalg.inv(get_affine(stack))

@@ -18,6 +18,7 @@ from nibabel.affines import voxel_sizes
 from torch import nn
 
 from ..degradations import FittedProfile, GaussianProfile, read_profile_width
+from ..errors import Notice
 from ..io.images import open_image
 from ..physics.noise import compute_tissue_details, estimate_noise_in_air
 from ..runtime.memory import check_memory, move_to_device
@@ -235,6 +236,7 @@ class StacksInferer(Inferer):
             warnings.warn(
                 f"{name}: by SliceThickness slices are {width:.3g} times as thick as they are apart, expected "
                 f"{_BELIEVED[0]} to {_BELIEVED[1]}: ignored; to use it, give --adapt_profile.",
+                Notice,
                 stacklevel=2,
             )
             width = None
@@ -291,7 +293,7 @@ class StacksInferer(Inferer):
         The first stack of each factor fine-tunes the network, and ``tuned`` keeps it for the other stacks of the exam.
         """
         factor, network = self.networks.select_network(stack.spacing[2] / voxel, network)
-        CheckTrainingRanged("image", self.networks.ranges[factor])({"image": image[0]})
+        CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": image[0]})
         inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
         self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name}
         if factor in tuned:
@@ -326,7 +328,7 @@ class StacksInferer(Inferer):
         ]
         less = [f"{i} ({weight:.2f})" for i, weight in enumerate(weights) if 0 < weight < _LESS]
         if less:
-            warnings.warn(f"{name}: slices that count less, counted from 0: {', '.join(less)}.", stacklevel=2)
+            warnings.warn(f"{name}: slices that count less, counted from 0: {', '.join(less)}.", Notice, stacklevel=2)
         if odd:
             limit = max((r for r, w in zip(residuals, weights, strict=True) if w > 0 and not math.isnan(r)), default=0)
             warnings.warn(

@@ -12,6 +12,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
+from ..errors import Notice
+
 # In voxels. Forms that differ by more at a corner of the volume contradict each other. Rounding of headers is smaller.
 _APART = 0.1
 _FIELDS: tuple[str, ...] = "xyzt_units", "dim_info", "cal_min", "cal_max", "aux_file", "toffset"
@@ -22,7 +24,7 @@ _GRIDS = 4, 10, 32  # codes of extensions that describe a grid: AFNI's, Jim's an
 def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
     """Warn of repairs and assumptions of :func:`~common.io.images.open_image`, and of NIfTI forms that differ."""
     for note in image.extra.get("notes", ()):
-        warnings.warn(f"{path}: {note}", stacklevel=2)
+        warnings.warn(f"{path}: {note}", Notice, stacklevel=2)
     header = image.header
     if not isinstance(header, nib.Nifti1Header) or not header["sform_code"] or not header["qform_code"]:
         return

@@ -17,6 +17,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.brikhead import AFNIImage
 from nibabel.openers import ImageOpener
 
+from ..errors import Notice
 from .files import read_sidecar
 from .images import open_image
 from .nifti_affines import warn_of_forms
@@ -80,7 +81,7 @@ def check_header(path: Path, volumes: bool = False) -> None:
     check_affine(path, image.affine)
     _check_file_size(path, image)
     if len(shape) > 3 and not volumes and not isinstance(image, AFNIImage):  # whose files all have more axes
-        warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", stacklevel=2)
+        warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", Notice, stacklevel=2)
     if (problem := read_sidecar(path)[1]) is not None:
         warnings.warn(problem, stacklevel=2)
     warn_of_forms(path, image)

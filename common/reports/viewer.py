@@ -173,13 +173,18 @@ def _describe_added(record: Mapping[str, Any] | None) -> str:
 
 
 def _format_warnings(record: Mapping[str, Any] | None) -> str:
-    """Format warnings as an element that can be closed; return nothing if there are none."""
-    texts = (record or {}).get("Warnings")
-    if not isinstance(texts, (list, tuple)) or not texts:
+    """Format warnings as an element that can be closed, and is if there are only notices; nothing if there are none."""
+    counts, items = [], ""
+    for grade in ("warning", "notice"):
+        texts = (record or {}).get(f"{grade.capitalize()}s")
+        if isinstance(texts, (list, tuple)) and texts:
+            counts.append(f"{len(texts)} {grade}{'s' * (len(texts) > 1)}")
+            items += "".join(f"<li>{grade}: {html.escape(str(text))}</li>" for text in texts)
+    if not counts:
         return ""
-    count = f"{len(texts)} warning{'s' * (len(texts) > 1)} about this result"
-    items = "".join(f"<li>{html.escape(str(text))}</li>" for text in texts)
-    return f'<details id="warnings" open><summary>{count}</summary><ul>{items}</ul></details>'
+    is_open = " open" * ("warning" in counts[0])
+    summary = f"{' and '.join(counts)} about this result"
+    return f'<details id="warnings"{is_open}><summary>{summary}</summary><ul>{items}</ul></details>'
 
 
 def _format_stacks(record: Mapping[str, Any] | None) -> str:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ..errors import Notice
 from .threads import use_one_thread
 
 _WORTH = 1.3  # times as fast as float32
@@ -101,6 +102,7 @@ def choose_autocast(
         warnings.warn(
             f"amp is on, but {_name_dtype(dtype)} takes {1 / gain:.1f} times as long as float32 on this processor; "
             "turn it off with amp False.",
+            Notice,
             stacklevel=2,
         )
     if amp is not None:

@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch.nn.functional import avg_pool3d
 
 from ..degradations import GaussianProfile
+from ..errors import Notice
 from ..io.files import read_json_object
 from ..physics.scale import get_slice_factor
 from ..physics.spline import apply_along_axes, make_upsampling_matrix
@@ -117,6 +118,7 @@ class HounsfieldWindowd(MapTransform):
             warnings.warn(
                 f"{file}: stored values look like CT {-offset:g} above Hounsfield units; {offset:g} is added to them. "
                 f"To avoid this warning, set --ct_offset {offset:g}.",
+                Notice,
                 stacklevel=2,
             )
         return offset
@@ -322,6 +324,7 @@ class CheckThickSlicesd(MapTransform):
             warnings.warn(
                 f"{finding}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
                 f"{self._advise_scale(thickness, pixel)}",
+                Notice,
                 stacklevel=2,
             )
 
@@ -337,10 +340,8 @@ class CheckThickSlicesd(MapTransform):
         laid = next((path for path in overlays if read_json_object(path)[0].get("scale") == fitting), None)
         if laid is None:
             return f"Weights for {fitting} would fit, and there are none in {self.models}."
-        return (
-            f"The weights for {scale} would make slices of {thickness / fitting[2]:.3g} mm; with monai.bundle, lay "
-            f"their overlay over the config: {laid}."
-        )
+        weights = laid.with_suffix(".pt").name
+        return f"The weights for {scale}, {weights}, would make slices of {thickness / fitting[2]:.3g} mm."
 
 
 class ResampleHRd(MapTransform):

@@ -323,7 +323,7 @@ def test_pages(bundle, tiny, trained, tmp_path):
     assert page.title == path.name
     told = json.loads((out / f"{name}_sr.json").read_text())["SuperResolution"]
     assert f"made by {told['Bundle']} " in page.text and told["Weights"]["FileSha256"][:12] in page.text
-    assert page.text.count("<li>") == len(told["Warnings"])
+    assert page.text.count("<li>") == len(told["Warnings"]) + len(told["Notices"])
     np.testing.assert_allclose(added.affine, sr.affine, atol=1e-6)
     detail = added.get_fdata()
     most = page.settings["added"]["window"][1]

@@ -52,6 +52,6 @@ def test_scans_that_training_did_not_see(bundle, tiny, trained, tmp_path):
     assert at == list(range(at[0], at[0] + 3)) and "poch" not in done.stdout and "\r" not in done.stdout + done.stderr
     for line, scan in zip(lines[at[0] :], (within, *outside), strict=False):
         assert scan.name.removesuffix(".nii.gz") in line
-        assert line.endswith("; warning: not like the scans that the weights were trained on") == (scan != within)
-    assert "expected 0.5 to 3 mm" in done.stdout and "not like" not in done.stderr
+        assert ("; warning: unlike the training scans in spacing across slabs or slices" in line) == (scan != within)
+    assert "trained on 0.5 to 3 mm" in done.stdout and "unlike" not in done.stderr
     assert f"are in {tmp_path / 'sr'}" in done.stdout and "3 of 3 done in " in done.stdout

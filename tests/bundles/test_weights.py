@@ -134,7 +134,7 @@ def test_better_than_cubic(head, tmp_path, form):
     print(gains)
     assert all(gains[name] > least for name, (_, least) in SCANS[form].items()), gains
     # Twelve slices of a head hold less tissue than any scan of the training.
-    assert "(tissue_volume)" in done.stdout and f"sub-{name}_t2w: not like the scans" in done.stdout
+    assert "volume of tissue: " in done.stdout and f"warning: sub-{name}_t2w: unlike the training" in done.stdout
 
 
 THICK = {  # the profile, noise, and by how many dB the result must be better than cubic: half of what it is

@@ -84,7 +84,8 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1]}
     expected |= {"DifferenceFromScan": 0.5, "DifferenceBeyondNoise": 0.25}
     expected |= {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 1]}, "SpacingBefore": [1, 1.5, 3]}
-    assert own == expected | {"SpacingAfter": [0.5, 0.75, 3], "Warnings": ["ä scan.nii.gz: strange; look at it."]}
+    expected |= {"Warnings": ["ä scan.nii.gz: strange; look at it."], "Notices": []}
+    assert own == expected | {"SpacingAfter": [0.5, 0.75, 3]}
     assert (
         nib.load(out / "ä scan_sr.nii.gz").header["descrip"].item()
         == b"super-resolved 2x2x1, research only, bundle method 1.2.3"
@@ -138,7 +139,7 @@ def test_an_agreement_that_is_none_is_null_and_a_fill_value_goes_through_the_eva
     nib.save(nib.Nifti1Image(volume.astype(np.int16), np.diag([-1, 1.5, 3, 1])), path)
     infer(bundle, path, out, warned=partial(warned, agreement=np.nan))
     own = json.loads((out / "a_sr.json").read_text(), parse_constant=pytest.fail)["SuperResolution"]
-    assert own["DifferenceBeyondNoise"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Warnings"][0]
+    assert own["DifferenceBeyondNoise"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Notices"][0]
     assert (nib.load(out / "a_sr.nii.gz").get_fdata()[:2] == -32768).all()
 
 
@@ -160,7 +161,7 @@ def test_every_scan_is_logged_run_after_run(bundle, tmp_path):
             infer(bundle, scans, out)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == ["a", "b", "a", "b"]
-    assert lines[0].keys() == {"finished", "name", "image", "result", "error", "warnings", "seconds"}
+    assert lines[0].keys() == {"finished", "name", "image", "result", "error", "warnings", "notices", "seconds"}
     assert lines[0]["result"] == str(out / "a_sr.nii.gz") and lines[0]["error"] is None
     assert lines[0]["warnings"] == [f"{scans / 'a.nii'}: strange; look at it."]
     assert lines[1]["result"] is None and "not a readable image" in lines[1]["error"] and lines[1]["warnings"] == []

@@ -96,7 +96,7 @@ def test_one_stack_alone():
     """It is made thin; a scan unlike those of the training is warned of."""
     phantom, (shape, affine) = Phantom(7), grid(2, thick=8)
     image = given(phantom.stack(shape, affine), affine, "ax")
-    with pytest.warns(UserWarning, match="not like the scans"):
+    with pytest.warns(UserWarning, match="unlike the training"):
         result = inferer(spacing=2.0)(image, torch.nn.Identity())
     assert psnr(result, phantom.on(result.shape[2:], np.asarray(result.affine)[0])) > 20
 

@@ -113,6 +113,7 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
         inputs={},
         parts=good,
         warnings=[f"left out: {reason}" for reason in reasons],
+        notices=[],
     )
 
 

@@ -13,6 +13,7 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 from scipy import ndimage
 
+from ...errors import Notice
 from .files import open_file, silence_pydicom
 from .tags import get_numbers
 
@@ -47,6 +48,7 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
             warnings.warn(
                 f"series {headers[0].SeriesInstanceUID}: {count} of {voxels.size} voxels are padding by their "
                 f"PixelPaddingValue; taken for no signal, {signal.min().clip(0, signal.max()):g}.",
+                Notice,
                 stacklevel=2,
             )
     return voxels

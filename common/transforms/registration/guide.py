@@ -21,6 +21,7 @@ from scipy.fft import fftfreq, irfftn, rfftfreq, rfftn
 from scipy.ndimage import affine_transform
 
 from ...degradations import Degradation
+from ...errors import Notice
 from ...io.files import write_atomically
 from ...io.naming import get_output_folder, make_case_stem
 from ...physics.gaussian import FWHM_PER_SIGMA
@@ -156,6 +157,7 @@ class ResampleGuided(MapTransform):
         warnings.warn(
             f"guide registered, {shift:.1f} mm and {angle:.1f} degrees away; {names['guide']} did not lie on "
             f"{names['lr']}: {why}. Compare the result with one without the guide.",
+            Notice,
             stacklevel=2,
         )
         return registered, quality
@@ -198,6 +200,7 @@ class ResampleGuided(MapTransform):
                 f"{names['guide']}: along the axes to be refined, the guide's samples are {sizes} apart, those of the "
                 f"result of {names['lr']} {np.round((spacing / factors)[finer], 3).tolist()} mm; the guide adds "
                 "no detail below its own spacing.",
+                Notice,
                 stacklevel=2,
             )
 

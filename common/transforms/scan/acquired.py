@@ -11,6 +11,7 @@ import torch
 from monai.transforms import MapTransform
 from scipy.fft import irfft, rfft
 
+from ...errors import Notice
 from .volume import attach_meta
 
 _NEARLY = 0.9  # of the image's matrix; an acquired matrix above this is not worth a crop
@@ -114,6 +115,7 @@ def _crop_to_acquired(volume: Any, sizes: Sequence[int]) -> torch.Tensor:
             f"{file}: no header says that fewer voxels were acquired than the file has, {_format_sizes(shape)}; it is "
             "used "
             'as it is. If the protocol says so, set --acquired_matrix "[256,205,44]", along the axes of the file.',
+            Notice,
             stacklevel=2,
         )
         return volume
@@ -124,7 +126,9 @@ def _crop_to_acquired(volume: Any, sizes: Sequence[int]) -> torch.Tensor:
             "lost. Leave --acquired_matrix out for this scan."
         )
     warnings.warn(
-        f"{file}: used as acquired, {sizes_in_words}; the others were interpolated by the scanner.", stacklevel=2
+        f"{file}: used as acquired, {sizes_in_words}; the others were interpolated by the scanner.",
+        Notice,
+        stacklevel=2,
     )
     cropped = torch.from_numpy(crop_k_space(voxels, sizes))[None]
     return attach_meta(cropped, compute_acquired_affine(volume.affine, shape, sizes), volume.meta)

@@ -18,6 +18,7 @@ from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
 from ...degradations import Degradation
+from ...errors import Notice
 from ...io.read import check_header
 from ...runtime.memory import check_memory
 from ..result_grid import choose_cubes
@@ -182,7 +183,7 @@ def _replace_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
             f"{finding}, {in_tissue} of them in tissue, where no value can be assumed; repair the volume or leave it "
             "out."
         )
-    warnings.warn(f"{finding}, all outside of tissue; set to {low:g}.", stacklevel=2)
+    warnings.warn(f"{finding}, all outside of tissue; set to {low:g}.", Notice, stacklevel=2)
     volume = volume.clone()
     volume[torch.from_numpy(~finite)] = low
     return volume
@@ -272,6 +273,7 @@ class CheckMemoryd(MapTransform):
             warnings.warn(
                 f"{file}: voxels of {cube:.3g} mm are finer than the weights make, {made:.3g} mm; the rest is "
                 "interpolation.",
+                Notice,
                 stacklevel=2,
             )
 

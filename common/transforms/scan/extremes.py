@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from scipy import ndimage
 
+from ...errors import Notice
 from ..labels import sample_nearest
 
 _KEPT = "extremes"
@@ -175,7 +176,7 @@ class SetAsideExtremesd(MapTransform):
             clean = replace_extremes(array, extreme)
             meta = {name: value for name, value in getattr(volume, "meta", {}).items() if name != "affine"}
             warnings.warn(
-                f"{meta.get('filename_or_obj', key)}: {_describe_extremes(array, extreme, clean)}", stacklevel=2
+                f"{meta.get('filename_or_obj', key)}: {_describe_extremes(array, extreme, clean)}", Notice, stacklevel=2
             )
             affine = getattr(volume, "affine", torch.eye(4, dtype=torch.float64))
             values = array[extreme]

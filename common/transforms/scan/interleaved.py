@@ -13,6 +13,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from scipy import ndimage
 
+from ...errors import Notice
 from ...values import parse_bool
 
 _SMOOTHED = 3  # pixels, standard deviation of a blur against noise and small motion
@@ -85,6 +86,7 @@ class EvenSlicesd(MapTransform):
                 warnings.warn(
                     f"{volume.meta.get('filename_or_obj', key)}: slices alternate in brightness by "
                     f"{100 * abs(math.expm1(alternation)):.1f} %, as interleaved acquisition leaves them: evened out.",
+                    Notice,
                     stacklevel=2,
                 )
                 gains = torch.full(

@@ -17,6 +17,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from common.data import Case, CaseLoader, find_scans, prepare_lr_hr
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
+from common.errors import Notice
 from common.transforms import CheckHeaderd, CheckVoxelsd
 from tests.refused import refused
 
@@ -130,13 +131,14 @@ def test_batches_have_a_scan_as_input_hr_as_truth_and_a_guide_beside():
 
 
 def warning_of(*names):
-    """A step that warns of these scans twice, of code by the way, and of all three scans in other words."""
+    """A step that warns of these scans twice, gives each scan a notice, and warns of code."""
 
     def step(data):
         path = str(data["image"] if isinstance(data["image"], str) else data["image"].meta["filename_or_obj"])
         for _ in range(2):
             if path.rsplit("/")[-1] in names:
                 warnings.warn(f"{path}: too small; look at it. Or not", stacklevel=2)
+        warnings.warn("mended. Nothing to do", Notice, stacklevel=2)
         warnings.warn("old code", DeprecationWarning, stacklevel=2)
         return data
 
@@ -159,16 +161,18 @@ def test_each_case_has_its_warnings_and_others_stay_pythons(three_good, tmp_path
     assert {warning.category for warning in others} == {DeprecationWarning} and len(others) == 12
     small, dark = [f"{tmp_path}/{name}.nii: too small; look at it. Or not" for name in "ac"], "dark. And so on"
     assert [case.warnings for case in evaluator.cases] == [[small[0], dark], [dark], [small[1], dark]]
+    assert [case.notices for case in evaluator.cases] == [["mended. Nothing to do"]] * 3
     assert [case.result for case in evaluator.cases] == [f"{tmp_path}/scan {i}_sr" for i in range(3)]
     said = re.sub(r"\d+\.\d s", "T", capsys.readouterr().out).splitlines()
     assert said == 2 * [
-        f"1/3 scan 0 -> {tmp_path}/scan 0_sr, T; warning: too small; warning: dark",
-        f"2/3 scan 1 -> {tmp_path}/scan 1_sr, T; warning: dark",
-        f"3/3 scan 2 -> {tmp_path}/scan 2_sr, T; warning: too small; warning: dark",
+        f"1/3 scan 0 -> {tmp_path}/scan 0_sr, T; warning: too small; warning: dark; notice: mended",
+        f"2/3 scan 1 -> {tmp_path}/scan 1_sr, T; warning: dark; notice: mended",
+        f"3/3 scan 2 -> {tmp_path}/scan 2_sr, T; warning: too small; warning: dark; notice: mended",
         "all is done",
         "3 of 3 done in T, 3 with warnings",
         "warning: scan 0, scan 2: too small; look at it. Or not",
         "warning: scan 0, scan 1, scan 2: dark. And so on",
+        "notice: scan 0, scan 1, scan 2: mended. Nothing to do",
     ]
 
 
@@ -196,10 +200,10 @@ def test_the_next_case_is_loaded_while_the_present_one_is_processed(three_good):
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")  # as Python has it
-@pytest.mark.parametrize(("rule", "failed"), [("error", 1), ("ignore", 0)])
+@pytest.mark.parametrize(("rule", "failed"), [("error", 3), ("ignore", 0)])
 def test_what_a_user_says_of_warnings_holds(three_good, rule, failed):
     evaluator = evaluator_of(three_good, postprocessing=warning_of("a.nii"))
     with warnings.catch_warnings(), suppress(CasesFailedError):
         warnings.simplefilter(rule, UserWarning)
         evaluator.run()
-    assert len(evaluator.failures) == failed and evaluator.cases[0].warnings == []
+    assert len(evaluator.failures) == failed and evaluator.cases[0].list_warnings() == []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import Notice
 from common.transforms import CheckTrainingRanged, NormaliseVolumed, SliceAxisd, compute_scan_statistics, widen_range
 from tests.bundles.runs import phantom
 from tests.refused import refused
@@ -32,14 +33,15 @@ def statistics(volume, affine=AFFINE):
     return compute_scan_statistics(scan, scan.affine)
 
 
-def told(training_range, *scans, filters="default"):
-    check = CheckTrainingRanged("image", training_range)
+def told(training_range, *scans, filters="default", scale=(2, 2, 2)):
+    """Whether each message is a notice, and its text."""
+    check = CheckTrainingRanged("image", training_range, scale)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter(filters)
         for scan in scans:
             before = scan.clone()
             assert check({"image": scan, "other": 1}) == {"image": scan, "other": 1} and torch.equal(scan, before)
-    return [str(w.message) for w in caught]
+    return [(w.category is Notice, str(w.message)) for w in caught]
 
 
 @pytest.fixture(scope="module")
@@ -102,22 +104,77 @@ KINDS = {
 }
 
 
+LABELS = {
+    "in_plane_spacing": "spacing in plane",
+    "slice_spacing": "spacing across slabs or slices",
+    "noise": "noise",
+    "in_plane_detail": "detail in plane",
+    "slice_detail": "detail across slabs or slices",
+    "air": "brightness of air",
+    "tissue_median": "brightness of tissue",
+    "tissue_spread": "contrast of tissue",
+    "tissue_volume": "volume of tissue",
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_training_did_not_see_is_told(training_range, kind):
     volume, affine, expected = KINDS[kind]
-    (message,) = told(training_range, prepared(volume, affine, f"/d/{kind}.nii.gz"))
-    assert message.startswith(f"/d/{kind}.nii.gz: ") and "cubic" in message
+    said = told(training_range, prepared(volume, affine, f"/d/{kind}.nii.gz"))
+    assert all(text.startswith(f"/d/{kind}.nii.gz: ") for _, text in said)
+    assert len({is_notice for is_notice, _ in said}) == len(said) and not said[0][0]
     found = statistics(volume, affine)
     for name in expected:
-        (line,) = [line for line in message.splitlines() if f"({name})" in line]
+        (line,) = [line for _, text in said for line in text.splitlines() if line.startswith(f"  {LABELS[name]}: ")]
         low, high = training_range[name]
-        assert f"expected {low:.3g} to {high:.3g}" in line and f"{found[name][0]:.3g}" in line
+        assert f"trained on {low:.3g} to {high:.3g}" in line and f"{found[name][0]:.3g}" in line
         assert min(found[name]) < low or max(found[name]) > high
+
+
+THICK, PLANE, CUBE = (1, 1, 4), (2, 2, 1), (2, 2, 2)
+# A statistic, its value, its range, the scale of the weights, and whether it is a notice: of real scans, and of heads
+# whose gain was measured.
+GRADES = [
+    ("in_plane_detail", 0.07, (0.165, 9), THICK, True),  # interpolated in plane by the scanner
+    ("in_plane_detail", 0.07, (0.165, 9), PLANE, False),
+    ("in_plane_detail", 0.07, (0.165, 9), CUBE, False),
+    ("slice_detail", 0.1, (0.24, 0.63), PLANE, True),
+    ("slice_detail", 0.1, (0.24, 0.63), THICK, False),
+    ("slice_detail", 0.217, (0.228, 9), CUBE, True),
+    ("slice_detail", 0.69, (0.286, 0.625), THICK, True),
+    ("slice_detail", 0.72, (0.24, 0.63), THICK, False),  # gaps between slices
+    ("in_plane_detail", 0.8, (0.24, 0.75), THICK, False),
+    ("tissue_median", 0.279, (0.282, 1.1), THICK, True),
+    ("noise", 0.001, (0.0036, 0.047), CUBE, False),  # denoised
+    ("noise", 0.05, (0.0036, 0.047), CUBE, False),
+    ("tissue_volume", 0.3, (0.55, 4.9), CUBE, True),
+    ("tissue_volume", 0.15, (0.55, 4.9), CUBE, False),
+    ("slice_spacing", 0.67, (0.9, 3.5), CUBE, True),
+    ("slice_spacing", 0.4, (0.9, 3.5), CUBE, False),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "limits", "scale", "is_notice"), GRADES)
+def test_near_or_of_no_effect_is_a_notice_and_far_or_of_effect_a_warning(name, value, limits, scale, is_notice):
+    found = statistics(SCAN)[name]
+    factor = (min(found) if value < limits[0] else max(found)) / value
+    said = told({name: [limit * factor for limit in limits]}, prepared(SCAN), scale=scale)
+    assert [notice for notice, _ in said] == [is_notice]
+
+
+def test_noise_that_an_interpolation_in_plane_took_is_no_alarm(training_range):
+    volume, affine = doubled(SCAN, (0, 1))
+    ranges = {name: training_range[name] for name in ("in_plane_detail", "slice_detail")}
+    ranges["noise"] = [2 * statistics(volume, affine)["noise"][0], 9]
+    (only,) = told(ranges, prepared(volume, affine), scale=(1, 1, 4))
+    assert only[0] and "  noise: " in only[1]
+    assert not told(ranges, prepared(volume, affine))[0][0]
 
 
 def test_every_bad_scan_is_told_even_twice_of_what_is_named(training_range):
     scans = [prepared(NOISY, file=f"/d/{name}.nii.gz") for name in "aba"]
-    assert [message[:11] for message in told(training_range, *scans)] == ["/d/a.nii.gz", "/d/b.nii.gz", "/d/a.nii.gz"]
+    said = told({"noise": training_range["noise"]}, *scans)
+    assert [text[:11] for _, text in said] == ["/d/a.nii.gz", "/d/b.nii.gz", "/d/a.nii.gz"]
     assert told(training_range, *scans, filters="ignore") == []
     for nothing in (None, {}, {"air": [-1, 1], "slice_spacing": [2.1, 2.2]}):
         assert told(nothing, scans[0]) == []
@@ -125,8 +182,8 @@ def test_every_bad_scan_is_told_even_twice_of_what_is_named(training_range):
     for beyond, count in (1.004, 0), (1.006, 1):
         for pair in ([0.1, SPACING[2] / beyond], [SPACING[2] * beyond, 9]):
             assert len(told({"slice_spacing": pair}, scans[0])) == count
-    (message,) = told({"air": [-1, 1], "noise": [0, 0.01]}, scans[0])
-    assert "(noise)" in message and "(air)" not in message
+    ((is_notice, message),) = told({"air": [-1, 1], "noise": [0, 0.01]}, scans[0])
+    assert not is_notice and "noise: " in message and "air: " not in message
     assert CheckTrainingRanged("image", {"noise": [0, 1]}, allow_missing_keys=True)({"hr": 1}) == {"hr": 1}
 
 
