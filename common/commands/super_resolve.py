@@ -181,7 +181,7 @@ def super_resolve(
             check_disk_space(left_out, output)
             run_cases(left_out, output, [*override], bids, shard, report)
             cases += left_out
-    if lines := list_warnings(cases, **{"most": None} if dry_run else {}):
+    if lines := list_warnings(cases, most=None) if dry_run else list_warnings(cases):
         print("\n".join(lines), flush=True)
     connect_processes()
     ended = gather_items([(case.name, case.source, case.failure if case.problem else None) for case in cases])
