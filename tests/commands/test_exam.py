@@ -122,7 +122,7 @@ def test_the_contrasts_of_a_dicom_study(tmp_path, capsys):
     assert len([*(tmp_path / "out").glob("*_dicom/*")]) == 2
     first, second = results.values()
     assert first.shape == second.shape and np.allclose(first.affine, second.affine, atol=1e-4)
-    assert capsys.readouterr().out.count("2 of 2 done") == 1
+    assert capsys.readouterr().out.count("2 scans: 2 done, in ") == 1
 
 
 def test_what_an_exam_goes_without(tmp_path):
