@@ -88,7 +88,7 @@ def split_output(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
         return [last], None
     if last.is_dir() and len(scans) > 1 and any(scan.is_dir() for scan in scans):
         if any(last.iterdir()) and not any(last.glob("log*.jsonl")):
-            raise ValueError(f"{last}: holds it scans, or is it for the results? Name the folder of the results by -o.")
+            raise ValueError(f"{last}: does it hold scans, or is it for results? Name the folder of the results by -o.")
     is_new = not last.exists() and not last.is_symlink()
     if is_new and len(scans) > 1 and get_extension(last):
         raise ValueError(

@@ -49,8 +49,8 @@ def super_resolve(
 
     --together combines several thick stacks of one exam into one volume. Its voxels are cubic. Its field of view is
     that of the stack that agrees best with the others, or with a guide or --region that of the first. A stack that does
-    not fit is left out with a warning, and done alone. With --region MASK only what lies in a mask on the first stack
-    is registered and compared, for example a fetal brain.
+    not fit is left out with a warning, and done alone if the output is a folder. With --region MASK only what lies in a
+    mask on the first stack is registered and compared, for example a fetal brain.
 
     --exam makes thin volumes of several contrasts at once, such as T1w, T2w and FLAIR: one result a contrast, all on
     one grid of cubes. Each agrees with its own stacks. They share edges, never grey values.
@@ -184,7 +184,8 @@ def super_resolve(
             check_disk_space(left_out, output)
             run_cases(left_out, output, [*override], bids, shard, report, keep_paths)
             cases += left_out
-    if lines := describe_warnings(cases, **{"most": None} if dry_run else {}):
+    lines = describe_warnings(cases, most=None) if dry_run else describe_warnings(cases)
+    if lines := [line for line in lines if not (quiet and line.startswith("notice: "))]:
         print("\n".join(lines), flush=True)
     connect_processes()
     ended = gather_items([(case.name, case.source, case.failure if case.problem else None) for case in cases])

@@ -50,7 +50,7 @@ def test_the_last_path_may_be_the_output(place, line, output):
 
 
 def test_a_folder_after_folders_may_be_either(place):
-    refused(lambda: split_output([Path("A"), Path("B"), Path("C")]), ValueError, "C: holds it scans", "-o")
+    refused(lambda: split_output([Path("A"), Path("B"), Path("C")]), ValueError, "C: does it hold scans", "-o")
     refused(lambda: split_output([Path("A"), Path("B"), Path("new.nii")]), ValueError, "new.nii: there is no such scan")
 
 

@@ -56,7 +56,7 @@ def test_three_contrasts_on_one_grid(tmp_path, capsys):
     assert len(told["Sources"]) == 4
     assert told["SuperResolution"]["Adapted"]["p_T1W.nii.gz"]["Edges"] == ["p_T2W.nii.gz", "p_ax_FLAIR.nii.gz"]
     exam(t1, t2, *flair, skip_existing=True, **out)
-    has(capsys.readouterr().out, "no scans to do")
+    has(capsys.readouterr().out, " skipped, in ")
 
 
 def test_edges_are_shared_and_grey_values_are_not(tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_the_contrasts_of_a_dicom_study(tmp_path, capsys):
     assert len([*(tmp_path / "out").glob("*_dicom/*")]) == 2
     first, second = results.values()
     assert first.shape == second.shape and np.allclose(first.affine, second.affine, atol=1e-4)
-    assert capsys.readouterr().out.count("2 of 2 done") == 1
+    assert capsys.readouterr().out.count("2 scans: 2 done, in ") == 1
 
 
 def test_what_an_exam_goes_without(tmp_path):

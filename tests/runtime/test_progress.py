@@ -196,7 +196,7 @@ def terminal(monkeypatch):
 
 
 def test_a_terminal_shows_a_bar_that_goes_at_the_end(monkeypatch, clock):
-    """Of several processes the first does."""
+    """Of several processes the first does, unless it is hidden."""
     monkeypatch.setattr(progress, "tqdm", partial(progress.tqdm, mininterval=0))
     with terminal(monkeypatch) as read:
         with progress.show_progress("scan"):
@@ -205,11 +205,12 @@ def test_a_terminal_shows_a_bar_that_goes_at_the_end(monkeypatch, clock):
             progress.report_share(0.25)
         text = read()
     assert " 25%|" in text and "scan, about 30 s left" in text and text.endswith("\r") and "\n" not in text
-    monkeypatch.setenv("RANK", "1")
-    with terminal(monkeypatch) as read:
-        with progress.show_progress("scan"):
-            progress.report_share(0.25)
-        assert read() == ""
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        with terminal(monkeypatch) as read:
+            with progress.hide_progress(rank == "0"), progress.show_progress("scan"):
+                progress.report_share(0.25)
+            assert read() == ""
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
