@@ -278,7 +278,15 @@ def test_an_overlay_sets_what_something_reads_and_leaves_out_what_is_there(compo
         {"graph#steps#sr": None, "digest": "of weights", "trained": {"bundle": "srcnn"}, "unknown": None, "new": 1},
         {"+train#handlers": [{"_target_": "monai.handlers.StatsHandler"}], "players#generator#steps": 2},
         {"evaluate": {"evaluator": {}}, "evaluate#evaluator#x": 1, "run_y": "@evaluate#evaluator#x"},
-        {"fold": 0, "data#fold": "@fold", "device": "cpu", "_note": "x", "run_again": "@data", "other": "@data", "x": 1},
+        {
+            "fold": 0,
+            "data#fold": "@fold",
+            "device": "cpu",
+            "_note": "x",
+            "run_again": "@data",
+            "other": "@data",
+            "x": 1,
+        },
     ):
         over.write_text(json.dumps(content))
         run(str([components, str(over)]), "--run_id", "other")
@@ -368,3 +376,7 @@ def test_what_a_run_will_refer_to_is_missing_before_it_begins(tmp_path):
         "trainer#x#0#lr refers to @learning_rat",
         "did you mean @learning_rate?",
     )
+    written["train"]["optimizer"] = {"_target_": "torch.optim.Adam", "lr": 0.1}
+    paths["train"].write_text(json.dumps(written["train"]))
+    refused(partial(run, str(paths["train"])), ValueError, "trainer#x#0 lacks params of torch.optim.Adam", '"_mode_": ')
+    run(str(paths["train"]), "--optimizer#_mode_", "callable")
