@@ -69,8 +69,7 @@ def check_overrides(arguments: Mapping[str, Any]) -> None:
         elif key not in config.parser:
             new.append(("--", key, value))
     # First, because a key may belong to the config that is missing.
-    if missing := config.list_missing(overrides, [*overlays]):
-        raise ValueError("\n".join(missing))
+    problems += config.list_missing(overrides, [*overlays])
     problems += [start + problem for start, key, value in new if (problem := config.find_unread(key, start, value))]
     if problems:
         raise ValueError("\n".join(problems))
@@ -199,10 +198,10 @@ class _Config:
                     if name not in parser
                 ]
                 if _is_component(value) and (lacking := _list_lacking(value)):
-                    problems.append(
-                        f"{where} lacks {' and '.join(lacking)} of {value['_target_']}; set {where}#{lacking[0]}; "
-                        f'an optimizer or a scheduler of a player needs "_mode_": "callable" instead.'
-                    )
+                    advice = f"set {where}#{lacking[0]}"
+                    if lacking[0] in ("params", "optimizer"):
+                        advice = f'a player makes it itself, so add "_mode_": "callable", as --{where}#_mode_ callable'
+                    problems.append(f"{where} lacks {' and '.join(lacking)} of {value['_target_']}; {advice}.")
         return problems
 
     def _is_read(self, place: dict, above: list[str], name: str, null: bool) -> bool:
