@@ -7,6 +7,7 @@ from itertools import islice
 import pytest
 import torch
 from ignite.engine import Events
+from monai.handlers import EarlyStopHandler
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
@@ -214,6 +215,14 @@ def test_a_step_of_epochs_and_the_network_of_a_players_name():
     refused(lambda: Player(optimizer=sgd, losses=JUDGE, **two), ValueError, "epoch_scheduler and iteration_scheduler")
     plateau = Player(optimizer=sgd, losses=JUDGE, iteration_scheduler=ReduceLROnPlateau)
     refused(lambda: trainer_of({"judge": plateau}), ValueError, "player 'judge': ReduceLROnPlateau", "epoch_scheduler")
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed")  # between MONAI and ignite
+def test_monais_early_stopping_ends_the_training():
+    stop = EarlyStopHandler(patience=2, score_function=lambda engine: 0.0)
+    trainer = trainer_of(players_of(), epochs=9, train_handlers=[stop])
+    trainer.run()
+    assert trainer.state.epoch == 3
 
 
 def scripted(losses, networks=("judge",), factor=0.1, patience=0, stop_below=None, start=0.1):
