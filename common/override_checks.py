@@ -43,7 +43,8 @@ def check_overrides(arguments: Mapping[str, Any]) -> None:
     Raises:
         ValueError: lists overrides and overlay keys that nothing reads, with similar keys; overrides of another type
             than the config's value; missing keys that are set to null; overlays of weights that were moved; and
-            references to missing keys in what the run will build, with the config that has the key.
+            references to missing keys in what the run will build, with the config that has the key, and components
+            without an argument that they need.
     """
     parse_bool(arguments.get("traceback", False), "--traceback")
     overlays = {file: ConfigParser.load_config_file(file) for file in ensure_tuple(arguments.get("config_file", ()))}
@@ -68,8 +69,7 @@ def check_overrides(arguments: Mapping[str, Any]) -> None:
         elif key not in config.parser:
             new.append(("--", key, value))
     # First, because a key may belong to the config that is missing.
-    if missing := config.list_missing(overrides, [*overlays]):
-        raise ValueError("\n".join(missing))
+    problems += config.list_missing(overrides, [*overlays])
     problems += [start + problem for start, key, value in new if (problem := config.find_unread(key, start, value))]
     if problems:
         raise ValueError("\n".join(problems))
@@ -170,7 +170,7 @@ class _Config:
         return None
 
     def list_missing(self, overrides: Mapping[str, Any], files: Sequence[str]) -> list[str]:
-        """Say which keys are missing that the run will refer to, and which config next to the given ones has them.
+        """Say which keys and arguments are missing that the run will need, and which config next to the given has them.
 
         MONAI builds an entry of ``run`` when it comes to it, so it would say this only after a training.
 
@@ -197,6 +197,11 @@ class _Config:
                     for name in sorted(names)
                     if name not in parser
                 ]
+                if _is_component(value) and (lacking := _list_lacking(value)):
+                    advice = f"set {where}#{lacking[0]}"
+                    if lacking[0] in ("params", "optimizer"):
+                        advice = f'a player makes it itself, so add "_mode_": "callable", as --{where}#_mode_ callable'
+                    problems.append(f"{where} lacks {' and '.join(lacking)} of {value['_target_']}; {advice}.")
         return problems
 
     def _is_read(self, place: dict, above: list[str], name: str, null: bool) -> bool:
@@ -235,6 +240,18 @@ def _advise_on_missing(name: str, files: Sequence[str], parser: ConfigParser) ->
         return f"; add {' or '.join(having[:_MOST])} to --config_file, before {files[-1]}."
     close = difflib.get_close_matches(name, {"#".join(path) for path, _ in _walk(parser.get())}, n=2)
     return f"; did you mean @{' or @'.join(close)}?" if close else "."
+
+
+def _list_lacking(component: dict) -> list[str]:
+    """Arguments that a component needs to be made, and does not have; none if they are unknown."""
+    if component.get("_mode_", "default") != "default" or component.get("_disabled_"):
+        return []
+    try:
+        parameters = inspect.signature(_locate(component["_target_"])).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.default is p.empty and p.kind in named and p.name not in component]
 
 
 def _split_key(key: str) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ def test_the_configs_and_keys_of_runs_are_there(name, line):
     files = given[at].strip("[]").replace("'", "").split(",")
     there = [file for file in files if (ROOT / file).is_file()]
     trained = [file for file in files if file not in there]
-    assert there and all(re.search(r"models/model\w*\.json$|^mine\.json$", file) for file in trained), trained
+    assert there and all(re.search(r"models/model\w*\.json$|^\w+\.json$", file) for file in trained), trained
     given[at] = str([str(ROOT / file) for file in there])
     check_overrides(read_arguments(given[1:]))
 

@@ -3,7 +3,7 @@
 from .cascade import CascadeStage
 from .evaluator import Case, CaseEvaluator
 from .kernel_estimation import KernelEstimation
-from .player import ConstantThenLinear, Player, StepEpochs
+from .player import ConstantThenLinear, Player
 from .run_folder import RunFolder
 from .staged import StagedTrainer
 from .trainer import AlternatingTrainer

@@ -33,10 +33,6 @@ class Schedule(Protocol):
         """Restore what :meth:`state_dict` gave."""
 
 
-class StepEpochs(torch.optim.lr_scheduler.StepLR):
-    """A ``StepLR`` that counts epochs; other schedulers of a :class:`Player` count iterations."""
-
-
 class ConstantThenLinear(torch.optim.lr_scheduler.LambdaLR):
     """A learning rate that is constant for half of the iterations, then falls linearly to 0 (Zhu et al. 2017).
 
@@ -58,9 +54,9 @@ class Player:
             Adam.
         losses: rows by name of a :class:`~common.losses.LossTable`.
         steps: optimizer steps per iteration.
-        scheduler: called with the optimizer, and stepped once per iteration; in JSON with ``"_mode_": "callable"``. A
-            :class:`StepEpochs` is stepped once per epoch. So is a ``ReduceLROnPlateau``, with the epoch's mean of the
-            player's total loss.
+        epoch_scheduler: called with the optimizer, and stepped once per epoch; in JSON with ``"_mode_": "callable"``. A
+            ``ReduceLROnPlateau`` looks at the epoch's mean of the player's total loss.
+        iteration_scheduler: the same, but stepped once per iteration; instead of ``epoch_scheduler``.
         clip_norm: largest norm of the gradient, or None for no clipping.
         stop_below: learning rate below which the player has finished. The training ends when every player has
             finished. None for a player that trains until the last epoch.
@@ -68,7 +64,8 @@ class Player:
             stepped once per iteration with the player's terms.
 
     Raises:
-        ValueError: if ``steps`` is less than 1, there are no networks, or a row of ``losses`` is wrong.
+        ValueError: if ``steps`` is less than 1, there are no networks, there are two schedulers or a
+            ``ReduceLROnPlateau`` for iterations, or a row of ``losses`` is wrong.
     """
 
     def __init__(
@@ -77,13 +74,18 @@ class Player:
         optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = torch.optim.Adam,
         losses: Mapping[str, Sequence[Any] | None] | None = None,
         steps: int = 1,
-        scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+        epoch_scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+        iteration_scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
         clip_norm: float | None = None,
         stop_below: float | None = None,
         schedule: Schedule | None = None,
     ) -> None:
         if steps < 1 or networks == []:
             raise ValueError(f"a player needs networks and at least 1 step, got networks={networks}, steps={steps}.")
+        if epoch_scheduler is not None and iteration_scheduler is not None:
+            raise ValueError(
+                "a player has epoch_scheduler and iteration_scheduler, expected one; set the other to null."
+            )
         self.networks = tuple(networks or ())
         self.losses = LossTable(losses if schedule is None else _insert_schedules(losses, schedule))
         self.steps = steps
@@ -91,7 +93,8 @@ class Player:
         self.stop_below = stop_below
         self.schedule = schedule
         self._optimizer = optimizer
-        self._scheduler = scheduler
+        self._scheduler = iteration_scheduler if epoch_scheduler is None else epoch_scheduler
+        self._counts_epochs = epoch_scheduler is not None
 
     def join_graph(self, name: str, graph: TensorGraph, device: torch.device, fp16: bool, captured: bool) -> None:
         """Take the networks from the graph, make optimizer and scheduler, and check the losses' inputs.
@@ -115,6 +118,8 @@ class Player:
         self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
         self.optimizer = self._optimizer(self.parameters, **self._choose_options(device, fp16, captured))
         self.scheduler: Any = None if self._scheduler is None else self._scheduler(self.optimizer)
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and not self._counts_epochs:
+            raise ValueError(f"player '{name}': ReduceLROnPlateau compares epochs; give it as epoch_scheduler.")
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
         self._epoch_total, self._epoch_iterations = 0.0, 0
 
@@ -144,7 +149,7 @@ class Player:
             if epoch_ends:
                 self.scheduler.step(self._epoch_total / self._epoch_iterations)
                 self._epoch_total, self._epoch_iterations = 0.0, 0
-        elif self.scheduler is not None and (epoch_ends or not isinstance(self.scheduler, StepEpochs)):
+        elif self.scheduler is not None and (epoch_ends or not self._counts_epochs):
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -178,6 +178,9 @@ class AlternatingTrainer(Trainer):
             )
         for handler in handlers:
             handler.attach(self)
+        for handler in [*handlers, *(() if self.validator is None else self.validator.handlers)]:
+            if hasattr(handler, "set_trainer"):  # MONAI's early stopping, which ends this training
+                handler.set_trainer(self)
 
     def _join_players(self, captured: bool) -> None:
         """Give each player its networks of the graph."""

@@ -58,6 +58,7 @@ class Validation(SupervisedEvaluator):
             val_handlers=val_handlers,
         )
         self.trained_network = network
+        self.handlers = [*(val_handlers or ())]
         self.precision: tuple[bool | None, dict | None] = (None if amp is None else parse_bool(amp, "amp"), amp_kwargs)
 
     @property

@@ -13,8 +13,9 @@ class ValidationWithInitial(ValidationHandler):
     """MONAI's ``ValidationHandler``, which also validates the weights that a training starts from.
 
     So the initial weights are kept if no epoch is better. The last epoch is always validated, so that a training
-    writes weights. The evaluator finds the iteration of the training as ``engine.state.trained``. MONAI's
-    ``exec_at_start`` is not used: it runs before a state is restored, and validates twice.
+    writes weights. The evaluator finds the iteration of the training as ``engine.state.trained``, and handlers
+    of the training find the metrics as ``engine.state.metrics``. MONAI's ``exec_at_start`` is not used: it runs before
+    a state is restored, and validates twice.
 
     Args:
         initial: file of the initial weights; None if a training starts from nothing.
@@ -36,6 +37,7 @@ class ValidationWithInitial(ValidationHandler):
         """Validate."""
         self.validator.state.trained = engine.state.iteration  # type: ignore[union-attr]
         super().__call__(engine)
+        engine.state.metrics.update(self.validator.state.metrics)  # type: ignore[union-attr]
 
     def _validate_at_end(self, engine: Engine) -> None:
         if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:

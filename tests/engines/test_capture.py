@@ -121,7 +121,7 @@ def trainer_of(
     steps = {"fake": ["net", "lr"], "verdict": ["judge", "fake"], "real": ["judge", "hr"]}
     steps |= {"pooled": ["pool", "fake"], "judged": ["judge", "pooled"]}
     players = {
-        "net": Player(["net"], optimizer, rows, scheduler=scheduler, clip_norm=0.5, schedule=wait),
+        "net": Player(["net"], optimizer, rows, iteration_scheduler=scheduler, clip_norm=0.5, schedule=wait),
         "judge": Player(["judge"], ADAM, against, steps=2),
     }
     graph = TensorGraph(networks, steps)

@@ -7,10 +7,11 @@ from itertools import islice
 import pytest
 import torch
 from ignite.engine import Events
+from monai.handlers import EarlyStopHandler
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
-from common.engines import AlternatingTrainer, ConstantThenLinear, Player, RunFolder, StepEpochs
+from common.engines import AlternatingTrainer, ConstantThenLinear, Player, RunFolder
 from common.graph import TensorGraph
 from tests.engines.games import Batches, close_to, spiked
 from tests.refused import refused
@@ -184,7 +185,7 @@ def test_what_an_overlay_turns_off_computes_no_step_and_moves_no_weight(decay):
 
 
 def test_schedulers_step_once_an_iteration_however_many_steps_a_player_takes():
-    halving, rates = {"scheduler": partial(LambdaLR, lr_lambda=lambda iteration: 0.5**iteration)}, []
+    halving, rates = {"iteration_scheduler": partial(LambdaLR, lr_lambda=lambda iteration: 0.5**iteration)}, []
     trainer = trainer_of(players_of(generator={"steps": 3, **halving}, judge=halving))
     for player in trainer.players.values():
         player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
@@ -203,13 +204,25 @@ def test_a_rate_that_stays_and_then_falls():
 
 
 def test_a_step_of_epochs_and_the_network_of_a_players_name():
-    decay, rates = partial(StepEpochs, step_size=2, gamma=0.5), []
-    player = Player(optimizer=sgd, losses=JUDGE, scheduler=decay)
+    decay, rates = partial(StepLR, step_size=2, gamma=0.5), []
+    player = Player(optimizer=sgd, losses=JUDGE, epoch_scheduler=decay)
     trainer = trainer_of({"judge": player}, iterations=3, epochs=4)
     assert player.networks == ("judge",)
     player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
     trainer.run()
     assert rates == [0.1] * 6 + [0.05] * 6
+    two = {"epoch_scheduler": decay, "iteration_scheduler": decay}
+    refused(lambda: Player(optimizer=sgd, losses=JUDGE, **two), ValueError, "epoch_scheduler and iteration_scheduler")
+    plateau = Player(optimizer=sgd, losses=JUDGE, iteration_scheduler=ReduceLROnPlateau)
+    refused(lambda: trainer_of({"judge": plateau}), ValueError, "player 'judge': ReduceLROnPlateau", "epoch_scheduler")
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed")  # between MONAI and ignite
+def test_monais_early_stopping_ends_the_training():
+    stop = EarlyStopHandler(patience=2, score_function=lambda engine: 0.0)
+    trainer = trainer_of(players_of(), epochs=9, train_handlers=[stop])
+    trainer.run()
+    assert trainer.state.epoch == 3
 
 
 def scripted(losses, networks=("judge",), factor=0.1, patience=0, stop_below=None, start=0.1):
@@ -217,7 +230,7 @@ def scripted(losses, networks=("judge",), factor=0.1, patience=0, stop_below=Non
     values = iter(losses)
     rows = {"scripted": [1.0, lambda x: next(values) + 0 * x.sum(), "real" if "judge" in networks else "back"]}
     plateau = partial(ReduceLROnPlateau, factor=factor, patience=patience)
-    return Player(networks, partial(torch.optim.SGD, lr=start), rows, scheduler=plateau, stop_below=stop_below)
+    return Player(networks, partial(torch.optim.SGD, lr=start), rows, epoch_scheduler=plateau, stop_below=stop_below)
 
 
 def run_epochs(players, epochs, length):

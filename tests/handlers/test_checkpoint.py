@@ -71,13 +71,14 @@ def run_of(folder, resume=False, seed=0, minutes=0, at=lambda *_: None, device="
     for seeding in (torch.manual_seed, random.seed, np.random.seed):
         seeding(seed)
     sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy}
-    sizes |= {"scheduler": partial(lr_scheduler.CosineAnnealingLR, T_max=EPOCHS * LENGTH), "stop_below": None}
+    cosine = partial(lr_scheduler.CosineAnnealingLR, T_max=EPOCHS * LENGTH)
+    sizes |= {"iteration_scheduler": cosine, "epoch_scheduler": None, "stop_below": None}
     sizes |= {"initial": None, "better": operator.gt, "settings": SETTINGS} | changes
     networks = {"up": sizes["networks"](), "judge": sizes["networks"]()}
     graph = TensorGraph(networks, {"sr": ["up", "lr"], "verdict": ["judge", "sr"], "real": ["judge", "hr"]})
     rows = {"l1": [1.0, nn.L1Loss(), "sr", "hr"], "fool": [1.0, close_to(1), "verdict"]}
     verdicts = {"real": [1.0, close_to(1), "real"], "fake": [1.0, close_to(0), "verdict"]}
-    options = {name: sizes[name] for name in ("scheduler", "stop_below")}
+    options = {name: sizes[name] for name in ("iteration_scheduler", "epoch_scheduler", "stop_below")}
     players = {"generator": Player(["up"], partial(torch.optim.Adam, lr=0.01), rows, **options)}
     players |= {"judge": Player(["judge"], partial(torch.optim.SGD, lr=0.05, momentum=0.9), verdicts)}
     players = {name: players[name] for name in sizes["players"]}
@@ -262,7 +263,10 @@ def test_a_prolonged_run_goes_on_as_the_longer_one(tmp_path, scheduler, length, 
                 (shutil.copytree(tmp_path / "short", tmp_path / "then") / "later.pt").write_bytes(b"")
 
         rate = partial(getattr(lr_scheduler, scheduler), **options, **({length: epochs * LENGTH} if length else {}))
-        trainer, evaluator = run_of(tmp_path / name, resume, at=at, epochs=epochs, scheduler=rate)
+        schedulers = {"iteration_scheduler": rate}
+        if scheduler == "ReduceLROnPlateau":
+            schedulers = {"iteration_scheduler": None, "epoch_scheduler": rate}
+        trainer, evaluator = run_of(tmp_path / name, resume, at=at, epochs=epochs, **schedulers)
         trainer.run()
         return rates, result_of(trainer, evaluator, tmp_path / name)
 
@@ -303,7 +307,8 @@ def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_pa
 def test_a_run_that_ends_by_itself_goes_on_to_the_same_end_and_then_does_nothing(tmp_path):
     """Of a player whose rate falls on a plateau and below its bound; it is killed within epochs and at their ends."""
     plateau = partial(lr_scheduler.ReduceLROnPlateau, factor=0.1, patience=1)
-    changes = {"epochs": 30, "players": ("generator",), "scheduler": plateau, "stop_below": 2e-4, "settings": None}
+    changes = {"epochs": 30, "players": ("generator",), "stop_below": 2e-4, "settings": None}
+    changes |= {"iteration_scheduler": None, "epoch_scheduler": plateau}
     whole = tmp_path / "whole"
     expected = played(whole, at=lambda *now: shutil.copytree(whole, tmp_path / str(now)), **changes)
     epochs, iterations = expected["at"]
