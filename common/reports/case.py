@@ -133,7 +133,8 @@ def choose_zoom(
         local = uniform_filter(squares, size.tolist(), mode="constant")
         if local.max() > best:
             best = float(local.max())
-            peak = np.unravel_index(np.argmax(local), local.shape)
+            middle = np.ravel_multi_index([n // 2 for n in local.shape], local.shape)
+            peak = np.unravel_index(np.argmax(local) if local.any() else middle, local.shape)
             ends = []
             for positions, at, (low, high) in zip(inside, peak, limits[row], strict=True):
                 start = np.clip(positions[at] - edge / 2, low, max(high - edge, low))
@@ -202,7 +203,7 @@ def draw_panels(
         "vmin": 0.0,
         "vmax": _find_brightness([images.get("HR", list(images.values())[-1])]),
     }
-    heat = {"cmap": "inferno", "vmin": 0.0, "vmax": _find_brightness(errors.values()) if errors else 1.0}
+    heat = {"cmap": "inferno", "vmin": 0.0, "vmax": (_find_brightness(errors.values()) if errors else 0) or 1.0}
     below = len(errors) > 2
     columns = len(images) + (0 if below else len(errors))
     edges = np.array([panel.edges for panel in images.values()])
