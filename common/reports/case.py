@@ -60,7 +60,9 @@ def draw_case(
     # Planes through samples of the scan show them as they are.
     view = View.from_volume(*placed[next(iter(placed))]) if zoom is None else View.from_point(*placed[last], *zoom)
     images = {title: view.cut_panel(*volume) for title, volume in placed.items()}
-    compared = others[1:] if last == "HR" else []
+    hr = images[last]
+    on_grid = [title for title in others[1:] if np.allclose(images[title].edges, hr.edges)]
+    compared = on_grid if last == "HR" else []
     errors = {title: compute_error_panel(images[title], images["HR"]) for title in compared}
     return draw_panels(name, images, errors, scores, planes)
 
