@@ -60,7 +60,9 @@ def draw_case(
     # Planes through samples of the scan show them as they are.
     view = View.from_volume(*placed[next(iter(placed))]) if zoom is None else View.from_point(*placed[last], *zoom)
     images = {title: view.cut_panel(*volume) for title, volume in placed.items()}
-    compared = others[1:] if last == "HR" else []
+    hr = images[last]
+    on_grid = [title for title in others[1:] if np.allclose(images[title].edges, hr.edges)]
+    compared = on_grid if last == "HR" else []
     errors = {title: compute_error_panel(images[title], images["HR"]) for title in compared}
     return draw_panels(name, images, errors, scores, planes)
 
@@ -133,7 +135,8 @@ def choose_zoom(
         local = uniform_filter(squares, size.tolist(), mode="constant")
         if local.max() > best:
             best = float(local.max())
-            peak = np.unravel_index(np.argmax(local), local.shape)
+            middle = np.ravel_multi_index([n // 2 for n in local.shape], local.shape)
+            peak = np.unravel_index(np.argmax(local) if local.any() else middle, local.shape)
             ends = []
             for positions, at, (low, high) in zip(inside, peak, limits[row], strict=True):
                 start = np.clip(positions[at] - edge / 2, low, max(high - edge, low))
@@ -202,7 +205,7 @@ def draw_panels(
         "vmin": 0.0,
         "vmax": _find_brightness([images.get("HR", list(images.values())[-1])]),
     }
-    heat = {"cmap": "inferno", "vmin": 0.0, "vmax": _find_brightness(errors.values()) if errors else 1.0}
+    heat = {"cmap": "inferno", "vmin": 0.0, "vmax": (_find_brightness(errors.values()) if errors else 0) or 1.0}
     below = len(errors) > 2
     columns = len(images) + (0 if below else len(errors))
     edges = np.array([panel.edges for panel in images.values()])

@@ -34,7 +34,7 @@ def to_ras(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def find_foreground(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     """Find the foreground of a volume (X, Y, Z): its median along each axis, and its box, a little wider."""
-    mask = volume > threshold_otsu(volume) if np.ptp(volume) > 0 else np.ones(volume.shape, bool)
+    mask = volume > threshold_otsu(volume.ravel()) if np.ptp(volume) > 0 else np.ones(volume.shape, bool)
     centre, box = [], []
     for axis in range(3):
         profile = mask.sum(axis=tuple(a for a in range(3) if a != axis))

@@ -353,7 +353,7 @@ def check_evaluation(folder: Path, hr_file: Path, degrade_and_place: Callable, m
     """
     case = hr_file.name.removesuffix(".nii.gz")
     written = {path.name for path in (folder / "out").iterdir()}
-    pictures = {f"{case}.png", f"{case}_profile.png", "boxplots.png"}
+    pictures = {f"{case}.png", "boxplots.png"}
     assert pictures | {"table.csv", "table.json", f"{case}_sr.nii.gz"} <= written
     assert all(imread(folder / "out" / name).std() > 0.01 for name in pictures)
     rows = table(folder)

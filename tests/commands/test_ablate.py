@@ -481,7 +481,7 @@ def test_rows_one_by_one(bundle, run, commands, tmp_path, capsys):
         assert (parts / "rows.json").read_text() == before and (parts / "c" / "seed_1" / "table.json").is_file()
     refused(lambda: merge_results(str(parts), against="d"), ValueError, "--against d", "cubic; a; b; c")
     # What another row was made of is not kept when that is made anew.
-    merged = [parts / name for name in ("sub-0.png", "sub-0_profile.png", "table.json", "table.csv", "boxplots.png")]
+    merged = [parts / name for name in ("sub-0.png", "table.json", "table.csv", "boxplots.png")]
     for path in merged:
         path.touch()
     one(row=1, overwrite=True)

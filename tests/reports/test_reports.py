@@ -1,6 +1,7 @@
 """Reports: what is drawn where, and the numbers of the table."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -13,8 +14,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 from matplotlib.transforms import Affine2D
 from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
@@ -53,6 +56,16 @@ def _case(volume, factors=(2, 2, 2)):
     return lr, interpolate_cubic(lr, factors, (0.0, 0.0, 0.0))
 
 
+def _draw_case(path, lr, cubic, sr, hr, name, scores, affine, factors, offset):
+    """The picture of volumes that lie on HR as the degradation puts them."""
+    to_lr = affine @ from_matvec(np.diag(np.array(factors, float)), offset)
+    volumes = {"LR": (lr, to_lr), "cubic": (cubic, affine), "SR": (sr, affine), "HR": (hr, affine)}
+    images = {
+        title: nib.Nifti1Image(np.asarray(v, np.float32), a) for title, (v, a) in volumes.items() if v is not None
+    }
+    reports.save_figure(reports.draw_case(images, name, scores), path)
+
+
 def _saved(folder):
     return json.loads((folder / "table.json").read_text())
 
@@ -64,8 +77,8 @@ def _drawn_points(panel):
 def test_error_maps_share_one_scale_that_the_larger_error_fills(tmp_path, figures):
     lr, base = _case(hr := _ball())
     sr = (hr + 0.25 * (base - hr)).astype(np.float32)
-    scores = {"cubic": {"psnr": 21.234, "ssim": 0.81234}, "sr": {"psnr": 33.2, "ssim": 0.95}}
-    reports.draw_case(tmp_path / "case.png", lr, base, sr, hr, "case 1", scores, RAS, *AT_VOXELS)
+    scores = {"cubic": {"psnr": 21.234, "ssim": 0.81234}, "SR": {"psnr": 33.2, "ssim": 0.95}}
+    _draw_case(tmp_path / "case.png", lr, base, sr, hr, "case 1", scores, RAS, *AT_VOXELS)
     panels = np.array(figures[0].axes[:18]).reshape(3, 6)
     (limits,) = {panel.images[0].get_clim() for panel in panels[:, 4:].ravel()}
     brightest = max(panel.images[0].get_array().max() for panel in panels[:, 4])
@@ -76,8 +89,8 @@ def test_error_maps_share_one_scale_that_the_larger_error_fills(tmp_path, figure
         assert ratio.max() == pytest.approx(0.25, abs=1e-3)
     assert "21.23 dB, 0.8123" in panels[0, 1].get_title() and "33.20 dB, 0.9500" in panels[0, 2].get_title()
     assert [p.name for p in tmp_path.iterdir()] == ["case.png"]
-    reports.draw_case(tmp_path / "case.png", lr, base, base, None, "x", {}, RAS, *AT_VOXELS)  # without the truth
-    assert [panel.get_title().strip() for panel in figures[1].axes] == ["LR", "cubic", "SR"] + 6 * [""]
+    _draw_case(tmp_path / "case.png", lr, base, base, None, "x", {}, RAS, *AT_VOXELS)  # without the truth
+    assert [panel.get_title().strip() for panel in figures[1].axes[:9]] == ["LR", "cubic", "SR"] + 6 * [""]
 
 
 class Guided(torch.nn.Module):
@@ -218,16 +231,16 @@ def test_heads_are_upright_in_their_proportions_whatever_the_orientation(tmp_pat
     affine = _affine_of(codes, shape, spacing[axes])
     hr = np.pad(np.full(shape - 4, 0.5, np.float32), 2, constant_values=0.05)
     found = np.rint(apply_affine(np.linalg.inv(affine), np.array([[11, 14, 17], [8, 10, 12]]) * spacing)).astype(int)
-    hr[tuple(slice(min(ends) - 1, max(ends) + 2) for ends in found.T)] = 1.0
+    hr[tuple(slice(min(ends) - 2, max(ends) + 2) for ends in found.T)] = 1.0
     lr, base = _case(hr, factors := tuple(2 if a == 0 else 1 for a in axes))
-    reports.draw_case(tmp_path / "case.png", lr, base, base, hr, codes, {}, affine, factors, (0.0, 0.0, 0.0))
-    picture, panels = imread(tmp_path / "case.png")[..., 0], np.array(figures[0].axes[:18]).reshape(3, 6)
+    _draw_case(tmp_path / "case.png", lr, base, base, hr, codes, {}, affine, factors, (0.0, 0.0, 0.0))
+    picture, panels = imread(tmp_path / "case.png")[..., 2], np.array(figures[0].axes[:18]).reshape(3, 6)
     for panel in panels[:, [0, 3]].ravel():
         box = panel.get_position().transformed(Affine2D().scale(picture.shape[1], picture.shape[0]))
         pixels = picture[::-1][int(box.y0) + 2 : int(box.y1) - 2, int(box.x0) + 2 : int(box.x1) - 2]
         inner = tuple(slice(n // 8, -n // 8) for n in pixels.shape)  # without the yellow letters at the edges
         y, x = (np.argwhere(pixels[inner] > 0.9).mean(axis=0) / pixels[inner].shape).tolist()
-        assert x < 0.45 and y > 0.55 and panel.get_aspect() == 1.0, (codes, panel.get_title(), x, y)
+        assert x < 0.48 and y > 0.52 and panel.get_aspect() == 1.0, (codes, panel.get_title(), x, y)
     for panel, (left, top, right, bottom) in zip(panels[:, 0], ("RALP", "RSLI", "ASPI"), strict=True):
         letters = {text.get_text(): text.get_position() for text in panel.texts if len(text.get_text()) == 1}
         assert letters[left][0] < 0.1 and letters[right][0] > 0.9 and letters[left][1] == letters[right][1] == 0.5
@@ -302,9 +315,9 @@ def test_planes_go_through_an_object_away_from_the_middle():
 @pytest.mark.parametrize("direction", [1, -1])
 @pytest.mark.parametrize(
     ("factors", "offset", "ends"),
-    [((1, 2, 4), (0.0, 0.5, 1.5), "inferior to superior"), ((2, 2, 2), (0.0, 0.0, 0.0), "right to left")],
+    [((1, 2, 4), (0.0, 0.5, 1.5), "inferior to superior"), ((4, 2, 2), (0.0, 0.0, 0.0), "right to left")],
 )
-def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors, offset, direction, ends):
+def test_line_profile_draws_lr_samples_where_they_lie(factors, offset, direction, ends):
     """On a ramp all lie on one straight line; right is on the left, superior on the right."""
     shape, axis = np.array([16, 16, 32]), int(np.argmax(factors))
     affine, along = np.diag([1.0, 1.0, 1.5, 1.0]), [-1 if a == axis else 1 for a in range(3)]
@@ -321,14 +334,73 @@ def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors
         "SR": view.cut_panel(ramp + 0.1, affine),
         "HR": view.cut_panel(ramp, affine),
     }
-    reports.draw_profile(tmp_path / "line.png", "ramp$x^{$", images)  # a name that looks like a formula
-    plot = figures[0].axes[1]
+    plot = reports.draw_panels("ramp$x^{$", images, {}, {}).axes[-1]  # a name that looks like a formula
     curves = {line.get_label(): line.get_xydata() for line in plot.lines}
     slope = 1 / 40 / affine[axis, axis] * (-1 if ends == "right to left" else 1)
     start = 0 if direction > 0 else (shape[axis] - 1) / 40
     for label, shift in (("LR", 0), ("HR", 0), ("cubic", 0), ("SR", 0.1)):
         np.testing.assert_allclose(curves[label][:, 1], start + slope * curves[label][:, 0] + shift, atol=1e-9)
     assert plot.get_xlabel().endswith(ends) and len(curves["LR"]) == len(samples)
+
+
+@pytest.mark.parametrize("factors", [(1, 1, 6), (2, 2, 2)])
+def test_the_zoom_is_where_tissue_differs_in_a_plane_that_became_finer(factors):
+    """Not at the rim, where the difference is greater, nor in the noise of the air and of the other half."""
+    shape, spacing = np.array([96, 108, 90]), np.array([1.5, 1.0, 1.0])
+    x, y, z = np.meshgrid(*((np.arange(n) - n / 2) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij")
+    radius = np.sqrt((x / 62) ** 2 + (y / 47) ** 2 + (z / 39) ** 2)
+    draw = np.random.default_rng(0)
+    cubic = np.where(radius < 1, 0.5, 0.02) + 0.03 * draw.standard_normal(shape)
+    rim = 0.5 * ((radius > 0.95) & (radius < 1.05))
+    detail = 0.15 * ((np.abs(x) < 2) & (np.abs(y + 14) < 6) & (np.abs(z - 9) < 6))
+    sr = cubic + rim + detail + 0.03 * draw.standard_normal(shape) * (y > 0)
+    affine, lr = np.diag([*spacing, 1.0]), cubic[tuple(slice(None, None, f) for f in factors)]
+    volumes = {"LR": (lr, affine @ np.diag([*factors, 1])), "cubic": (cubic, affine), "SR": (sr, affine)}
+    images = {title: nib.Nifti1Image(v.astype(np.float32), a) for title, (v, a) in volumes.items()}
+    figure = reports.draw_case(images, "x", {})
+    panels = np.array(figure.axes[:12]).reshape(4, 3)
+    (row,) = (number for number in range(3) if panels[number, 0].patches)
+    across = [("x", "y"), ("x", "z"), ("y", "z")][row]
+    assert row != 0 or factors == (2, 2, 2)
+    place = {"x": 0, "y": -14, "z": 9}
+    shown = np.array([sorted(ends()) for ends in (panels[3, 0].get_xlim, panels[3, 0].get_ylim)])
+    centre = nib.affines.apply_affine(np.eye(4), shape / 2 * spacing)
+    for axis, (low, high) in zip(across, shown, strict=True):
+        at = place[axis] + centre["xyz".index(axis)] - images["SR"].affine[0, 3]
+        grid = View.from_volume(lr, volumes["LR"][1]).affine[:3, 3]["xyz".index(axis)]
+        assert low < at - grid < high, (axis, low, at, high)
+    for panel in panels[row]:  # a box of the zoom's size on each volume, and a quarter of the plane
+        box = panel.patches[0]
+        np.testing.assert_allclose([box.get_x(), box.get_y()], shown[:, 0])
+        assert 4 * box.get_width() == pytest.approx(np.ptp(panel.get_xlim())) and box.get_width() == box.get_height()
+    assert len({panel.images[0].get_clim() for panel in panels[3]}) == 1
+    curves = {line.get_label(): line.get_ydata() for line in figure.axes[-1].lines}
+    assert list(curves) == ["LR", "cubic", "SR"] and (curves["SR"] - curves["cubic"]).max() > 0.1
+
+
+@pytest.mark.parametrize("shape", [(24, 24, 24), (80, 80, 4), (6, 80, 80)])
+@pytest.mark.parametrize("methods", [["SR"], [f"a method with a rather long name, {i}" for i in range(4)]])
+def test_labels_are_apart(shape, methods):
+    """Whatever the proportions of the volume, and however many methods with whatever names there are."""
+    volume = np.random.default_rng(0).random(shape)
+    view = View.from_volume(volume, RAS)
+    hr = view.cut_panel(volume, RAS)
+    images = {"LR": hr, "cubic": hr, **dict.fromkeys(methods, hr), "HR": hr}
+    errors = {title: reports.compute_error_panel(hr, hr) for title in ("cubic", *methods)}
+    scores = {title: {"psnr": 30.0, "ssim": 0.9} for title in errors}
+    figure = reports.draw_panels(
+        "a name of a file that is longer than the picture is wide " * 3, images, errors, scores
+    )
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    ticks = {label for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())}
+    texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text not in ticks]
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in texts]
+    texts = [text for text, box in zip(texts, boxes, strict=True) if box.width > 1]  # others are not drawn
+    boxes = [box for box in boxes if box.width > 1]
+    for (one, first), (other, second) in itertools.combinations(zip(texts, boxes, strict=True), 2):
+        assert not first.overlaps(second), (one.get_text(), other.get_text())
+    assert all(figure.bbox.x0 <= b.x0 and b.x1 <= figure.bbox.x1 and b.y1 <= figure.bbox.y1 for b in boxes)
 
 
 def _rows():
@@ -363,7 +435,11 @@ def test_table_by_hand(tmp_path, figures):
     np.testing.assert_array_equal(np.sort(_drawn_points(panels[0])[0]), [30, 32, 37])
     assert np.nansum(_drawn_points(panels[0])[1]) == 31
     boxes = [box.get_path().vertices for box in panels[0].patches]
-    assert [bool(np.isfinite(box).all()) for box in boxes] == [True, False], "of two cases there are points alone"
+    assert not any(np.isfinite(box).all() for box in boxes), "of three cases there are points alone"
+    five = [{**row, "case": f"{row['case']} {i}"} for i in range(5) for row in _rows()[:4:3]]
+    reports.draw_box_plots(tmp_path / "box.png", five)
+    boxes = [box.get_path().vertices for box in figures[1].axes[0].patches]
+    assert all(np.isfinite(box).all() for box in boxes)
     assert panels[2].get_ylim() == panels[3].get_ylim() and panels[3].get_ylim()[1] >= 0.5
     assert [tick.get_text() for tick in panels[0].get_xticklabels()] == ["cubic", "sr"]
     row = {**_rows()[0], "case": "m\udcfcller", "method": "a$x^{$"}  # no UTF-8, and what looks like a formula
@@ -512,7 +588,7 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
     _planes(tmp_path / "2", hr, coarse, 0.7, (2, 2, 2))
     text = reports.merge_pictures(tmp_path / "out", _once(**folders))
     assert text.startswith("pictures: 1, one for each case") and "none for no planes; folds, whose" in text
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "a_profile.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png"]
     panels = np.array(figures[0].axes[:54]).reshape(6, 9)
     titles = [panel.get_title().strip().split("\n") for panel in panels[0]]
     assert [title[0] for title in titles] == ["LR", "cubic", "A", "C", "folds", "LR (B)", "cubic (B)", "B", "HR"]
@@ -527,7 +603,7 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
             shown, truth = (panels[row, c].images[0].get_array() for c in (column, 8))
             np.testing.assert_allclose(shown, share * truth, atol=1e-6)
             np.testing.assert_allclose(panels[row + 1, column].images[0].get_array(), (1 - share) * truth, atol=1e-6)
-    picture, profile = figures[1].axes
+    profile = figures[0].axes[-1]
     curves = {line.get_label(): line.get_xydata() for line in profile.lines}
     assert list(curves) == ["LR", "cubic", "A", "C", "folds", "cubic (B)", "B", "HR"]
     places, values = curves["HR"].T  # on a line through the ball, on which everybody's curve and dots lie
@@ -535,11 +611,9 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
     for name, share in (("A", 0.9), ("C", 0.5), ("folds", 0.7), ("B", 0.8)):
         np.testing.assert_allclose(curves[name], np.stack([places, share * values], axis=1), atol=1e-6)
     assert all(value == values[np.argmin(np.abs(places - place))] for place, value in curves["LR"])
-    x, y = picture.lines[0].get_data()
-    assert min(np.ptp(x), np.ptp(y)) == 0 and np.ptp(x) + np.ptp(y) == pytest.approx(np.ptp(profile.get_xlim()))
     other = {"folds": folders["folds"][:1], "A": folders["A"], "B": folders["B"]}  # the first lacks this case
     assert "none for folds, whose" in reports.merge_pictures(tmp_path / "other", _once(**other))
-    assert [c.get_label() for c in figures[3].axes[1].lines] == ["LR (A)", "cubic (A)", "A", "cubic (B)", "B", "HR"]
+    assert [c.get_label() for c in figures[1].axes[-1].lines] == ["LR (A)", "cubic (A)", "A", "cubic (B)", "B", "HR"]
 
 
 def test_runs_of_several_seeds_are_joined_and_the_first_is_drawn(tmp_path, figures):
@@ -558,8 +632,8 @@ def test_runs_of_several_seeds_are_joined_and_the_first_is_drawn(tmp_path, figur
     assert "\n  A; C\n  B\n" in text and "The LR inputs of B change with the seed" in text
     assert "change with the seed" not in reports.merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
     text = reports.merge_pictures(tmp_path / "out", folders)
-    assert text == "pictures: 1, one for each case, with a column for each method, and as many line profiles, of seed 5"
-    panels = figures[-2].axes[: 6 * 6]
+    assert text == "pictures: 1, one for each case, with a column for each method, of seed 5"
+    panels = figures[-1].axes[: 6 * 6]
     assert [panel.get_title().strip().split("\n")[0] for panel in panels[:6]] == ["LR", "cubic", "A", "B", "C", "HR"]
     np.testing.assert_allclose(panels[2].images[0].get_array(), 0.5 * panels[5].images[0].get_array(), atol=1e-6)
 
