@@ -5,21 +5,17 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import voxel_sizes
 
 from .cli_help import format_call
-from .data.case import Case
 from .data.lists.spacing import compute_cubic_scale
-from .degradations import Degradation
 from .export.modules import NAME, ROOT, map_strings, rename_package
 from .io.affines import ROUNDING, find_slice_permutation
 from .override_checks import find_unread
@@ -87,6 +83,16 @@ class Offer:
     def read_overlay(self) -> dict[str, Any]:
         """The overlay of the weights; empty without weights."""
         return {} if self.checkpoint is None else read_overlay(self.checkpoint) or {}
+
+    def load_network(self, **overrides: Any) -> tuple[Any, Any]:
+        """The network with its weights, and the inferer.
+
+        Args:
+            overrides: keys of inference.json to set, if the bundle has them.
+        """
+        parser = _make_parser(self.bundle, self.overlay, self.overrides)
+        parser.update({key: value for key, value in overrides.items() if key in parser.get()})
+        return parser.get_parsed_content("evaluator#network"), parser.get_parsed_content("inferer")
 
     def make_workflow(self, **overrides: Any) -> ConfigWorkflow:
         """MONAI's workflow of the configuration, with no cases and not yet initialised.
@@ -226,71 +232,6 @@ def rank_self_trained(affine: np.ndarray, guided: bool) -> list[Choice]:
 @functools.cache
 def _list_offers_without_weights() -> list[Offer]:
     return [offer for folder in _list_folders(None) for offer in list_offers(str(folder), {}) if offer.free is not None]
-
-
-def load_shipped_weights(
-    data: Sequence[Mapping[str, Any]],
-    degradation: Degradation,
-    slice_axis: str,
-    checkpoint: str | os.PathLike | None,
-    dataset_dir: str | None,
-    device: torch.device | str,
-    **override: Any,
-) -> dict[str, dict[str, Any]]:
-    """Load the weights that ship and fit an evaluation, to compare own weights with them.
-
-    They fit if they have its scale, its position of LR voxels and its guides, and the voxel sizes of all its scans are
-    in their training range. Those of the evaluated bundle come first. A line says why there are none.
-
-    Args:
-        data: entries of the evaluation, with "hr" and possibly "lr" and "guide".
-        degradation: from HR to LR.
-        slice_axis: as for :func:`common.io.affines.find_slice_permutation`.
-        checkpoint: the evaluated weights; those that ship are not compared with others.
-        dataset_dir: folder of the scans; None for simulated heads, for which nothing is loaded.
-        device: of the network.
-        override: keys of inference.json to set, if the weights' bundle has them.
-
-    Returns:
-        Network and inferer by the name of the row, for :class:`common.handlers.EvaluationReport`; empty if none fit.
-    """
-    if dataset_dir is None or not BUNDLES.is_dir():  # an exported bundle is alone
-        return {}
-    own = (None if checkpoint is None else read_overlay(checkpoint)) or {"digest": None, "trained": {}}
-    bundle = str(own["trained"].get("bundle"))
-    offers = list_offers(bundle, {}) if (BUNDLES / bundle / _CONFIG).is_file() else []
-    offers += list_offers(None, {})
-    known = [(offer, overlay) for offer in offers if offer.is_available and (overlay := offer.read_overlay())]
-    if any(overlay["digest"] == own["digest"] for _, overlay in known):
-        return {}
-    guided = all("guide" in entry for entry in data)
-    alike = [
-        offer
-        for offer, overlay in known
-        if (offer.scale, offer.guided) == (tuple(degradation.factors), guided)
-        and overlay["trained"].get("offset") == list(degradation.offset)
-    ]
-    spacings = [_compute_lr_spacing(entry, degradation, slice_axis) for entry in data]
-    for offer in alike:
-        if all(
-            pair is None or pair[0] / WITHIN <= size <= pair[1] * WITHIN
-            for spacing in spacings
-            for size, pair in zip(spacing, offer.ranges, strict=True)
-        ):
-            parser = _make_parser(offer.bundle, offer.overlay, {**offer.overrides, "device": device})
-            parser.update({key: value for key, value in override.items() if key in parser.get()})
-            network, inferer = map(parser.get_parsed_content, ("evaluator#network", "inferer"))
-            return {f"{offer.bundle.name}, shipped": {"network": network, "inferer": inferer}}
-    why = "are for another scale or other guides" if not alike else "were trained on other voxel sizes"
-    print(f"no shipped weights are in the table: they {why}", flush=True)
-    return {}
-
-
-def _compute_lr_spacing(entry: Mapping[str, Any], degradation: Degradation, slice_axis: str) -> np.ndarray:
-    """Voxel sizes of an entry's LR, along the ordered axes."""
-    affine = Case(dict(entry)).read_grid(entry.get("lr", entry.get("hr")))[0]
-    affine = affine[:, [*find_slice_permutation(affine, slice_axis), 3]]
-    return voxel_sizes(affine if "lr" in entry else degradation.compute_lr_affine(affine))
 
 
 def format_spacing(spacing: Sequence[float]) -> str:

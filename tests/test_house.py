@@ -7,8 +7,8 @@ COMMON = Path(__file__).parents[1] / "common"
 # The packages and modules of common, from the lowest.
 LAYERS = (
     "errors version values cli_help runtime io physics degradations graph weights networks losses metrics stacks "
-    "transforms data inferers reports handlers engines export override_checks tables weights_catalogue startup start "
-    "cases evidence commands apps __main__"
+    "transforms data inferers reports handlers engines export override_checks tables weights_catalogue shipped_weights "
+    "startup start cases evidence commands apps __main__"
 ).split()
 
 

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from common import weights_catalogue
-from common.degradations import GaussianProfile, KSpaceTruncation
 from common.weights import SavedWeights
 from common.weights_catalogue import (
     BUNDLES,
     Offer,
     list_offers,
-    load_shipped_weights,
     rank_choices,
     rank_self_trained,
 )
@@ -243,25 +241,3 @@ def test_the_package_may_have_another_name(models, monkeypatch):
     config = offer.make_workflow(output_dir=models / "common" / "data").parser.config
     assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.engines.CaseEvaluator"
     assert config["output_dir"] == models / "common" / "data" and config["checkpoint"] == models / "model.pt"
-
-
-def test_an_evaluation_gets_the_shipped_weights_that_fit_all_its_scans(tmp_path, capsys):
-    """By scale, position of LR voxels and spacing; not for simulated heads, nor for the shipped weights themselves."""
-    fine, coarse = (
-        {"hr": runs.save(tmp_path / f"{mm}.nii.gz", np.ones((8, 8, 8)), np.diag([mm, mm, mm, 1.0]))} for mm in (1, 3)
-    )
-    truncation = KSpaceTruncation((2, 2, 2))
-
-    def load(data, degradation=truncation, checkpoint=None, dataset_dir="D"):
-        return [*load_shipped_weights(data, degradation, "SI", checkpoint, dataset_dir, "cpu")], capsys.readouterr().out
-
-    assert load([fine]) == (["udean_window, shipped"], "")
-    for data, degradation, why in (
-        ([fine, coarse], truncation, "other voxel sizes"),
-        ([fine], KSpaceTruncation((3, 3, 3)), "another scale"),
-        ([fine], GaussianProfile((2, 2, 2)), "another scale"),
-    ):
-        rows, line = load(data, degradation)
-        assert rows == [] and why in line and line.count("\n") == 1
-    for options in ({"checkpoint": BUNDLES / "udean_window" / "models" / "model.pt"}, {"dataset_dir": None}):
-        assert load([fine], **options) == ([], "")

@@ -69,7 +69,7 @@ class EvaluationReport:
         compare_with: further methods by their names in the table, where they come before the method. Each is a file of
             weights for ``network``, or a network with its weights loaded, which runs in the evaluator's inferer with
             the same inputs, or ``{"network": <network>, "inferer": <inferer>}`` with an inferer of its own.
-        shipped: such entries of weights that ship, as from :func:`common.weights_catalogue.load_shipped_weights`.
+        shipped: such entries of weights that ship, as from :func:`common.shipped_weights.load_shipped_weights`.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         data_range: ``percentile`` or ``maximum``.
