@@ -33,7 +33,7 @@ def load_template() -> tuple[torch.Tensor, np.ndarray]:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "simulate: nilearn, whose packaged MNI152 tissue maps the simulated heads are made from, is not installed. "
-            "Install the extra: pip install '.[demo]', or give label maps with --labels DIR."
+            "Install the extra: pip install '.[demo]'. The command simulate also takes label maps, --labels DIR."
         ) from error
     image = datasets.load_mni152_gm_template(resolution=1)
     gm = np.asarray(image.dataobj, dtype=np.float32)

@@ -102,9 +102,8 @@ class CheckVoxelsd(MapTransform):
                 )
             if description := describe_labels(volume.numpy()):
                 raise ValueError(
-                    f"{file}: {description}. Interpolation would make values between these. Resample it with nearest "
-                    "neighbours, for example by nibabel.processing.resample_from_to(..., order=0), or leave it out. To "
-                    "a phantom without noise, add noise of a thousandth of its range."
+                    f"{file}: {description}. It is no scan: leave it out. With its scan, --label brings it to the "
+                    "result's grid. To a phantom without noise, add noise of a thousandth of its range."
                 )
         return d
 
