@@ -215,7 +215,6 @@ def _preview_group(cases: list[Case], output: Path, bids: bool) -> None:
                 next(batches)
             if case.problem is not None:
                 continue
-            case.warnings += [case.hide_temporary_files(str(warning.message)) for warning in caught]
             path = str(make_result_path(output, case.name, bids=bids))
             if "label_map" in case:
                 path += f" and {make_label_path(output, case.name, bids)}"

@@ -221,15 +221,21 @@ class CaseEvaluator(SupervisedEvaluator):
 
 
 def describe_warnings(cases: Sequence[Case], most: int | None = _WARNINGS) -> list[str]:
-    """A line for each of the different warnings, then notices, with the cases' names; at most ``most`` in full."""
-    about: dict[tuple[str, str], list[str]] = {}
+    """Text for each of the different warnings, then notices, with the cases' names; at most ``most`` in full.
+
+    Where only further lines of a text differ between cases, such as figures, those of the first are given.
+    """
+    about: dict[tuple[str, str], dict[str, str]] = {}
     for case in cases:
         for grade, text in case.list_warnings():
-            about.setdefault((grade, case.strip_name(text)), []).append(case.name)
+            first, _, further = case.strip_name(text).partition("\n")
+            about.setdefault((grade, first), {})[case.name] = further
     lines = []
-    for (grade, text), names in sorted(about.items(), key=lambda item: item[0][0] == "notice")[:most]:
+    for (grade, first), details in sorted(about.items(), key=lambda item: item[0][0] == "notice")[:most]:
+        names, (further, *others) = [*details], details.values()
         several = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        lines.append(f"{grade}: {', '.join(names[:3])}{several}: {text}")
+        of_whom = f" Figures of {names[0]}:" if others and any(other != further for other in others) else ""
+        lines.append(f"{grade}: {', '.join(names[:3])}{several}: {first}{of_whom}" + f"\n{further}" * bool(further))
     if most is not None and len(about) > most:
         lines.append(f"and {len(about) - most} other warnings or notices")
     return lines

@@ -92,6 +92,10 @@ def test_a_folder(tmp_path, capsys):
 def test_several_scans(tmp_path, capsys):
     """Each once, under names of their own; what is none is skipped, and what is not there stops no other."""
     named = [scan(tmp_path / name, (1.5, 1.5, 1.5)) for name in ("one/t1.nii.gz", "two/t1.nii.gz", "two/b.nii")]
+    for path in named[1:]:
+        with_lost_voxel = voxels(path).astype(np.float32)
+        with_lost_voxel[0, 0, 0] = np.nan
+        runs.save(path, with_lost_voxel, nib.load(path).affine, dtype=np.float32)
     mask = runs.save(tmp_path / "brain.nii", np.eye(20)[..., None] * np.ones(18), np.eye(4), dtype=np.uint8)
     paths, output = [str(path) for path in (*named, named[0], mask, tmp_path / "no.nii")], tmp_path / "super_resolved"
     begin = partial(super_resolve, *paths, str(tmp_path / "two" / "b.nii"), data_consistency_iterations=0)
@@ -108,6 +112,8 @@ def test_several_scans(tmp_path, capsys):
     refused(lambda: begin(dry_run=True), RunsFailedError, "1 of 4 scans could not be done")
     said = capsys.readouterr().out
     assert f"passed over: {mask}: a mask" in said
+    # Of equal messages there is one, with the names; it has one grade.
+    assert said.count("notice: two_t1, b: 1 of") == said.count("are NaN or infinite") == 1
     assert said.index(f"3 earlier results in {output} will be replaced") < said.index("would write")
     refused(lambda: super_resolve(str(mask), dry_run=True), RunsFailedError, "a mask")
     refused(lambda: super_resolve(str(mask), str(mask)), ValueError, "found no scan")
