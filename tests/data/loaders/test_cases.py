@@ -16,7 +16,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
 from common.data import Case, CaseLoader, find_scans, prepare_lr_hr
 from common.engines import CaseEvaluator
-from common.engines.evaluator import CasesFailedError
+from common.engines.evaluator import CasesFailedError, describe_warnings
 from common.errors import Notice
 from common.transforms import CheckHeaderd, CheckVoxelsd
 from tests.refused import refused
@@ -207,3 +207,14 @@ def test_what_a_user_says_of_warnings_holds(three_good, rule, failed):
         warnings.simplefilter(rule, UserWarning)
         evaluator.run()
     assert len(evaluator.failures) == failed and evaluator.cases[0].list_warnings() == []
+
+
+def test_messages_that_differ_in_figures_are_told_once():
+    cases = [Case({"image": f"{name}.nii"}) for name in "abcde"]
+    for i, case in enumerate(cases):
+        case.add_warning(f"{case['image']}: noisy.\n  {i} %", Notice)
+        case.add_warning("bad" if i < 2 else f"bad {i}", UserWarning)
+    lines = describe_warnings(cases, most=3)
+    assert lines[:2] == ["warning: a, b: bad", "warning: c: bad 2"] and lines[3] == "and 2 other warnings or notices"
+    assert describe_warnings(cases, None)[-1] == "notice: a, b, c and 2 more: noisy. Figures of a:\n  0 %"
+    assert describe_warnings(cases[:1])[-1] == "notice: a: noisy.\n  0 %"
