@@ -39,7 +39,7 @@ def super_resolve(
     """Super-resolve scans in files and DICOM series, each with the weights that suit its voxel sizes.
 
     The weights are chosen by voxel sizes. If several fit, those that make the voxels most nearly cubic are used. The
-    choice is printed. If none fit, the nearest weights are used with a warning, up to a limit. A scan beyond this
+    choice is printed. If none fit, the nearest weights are used with a notice, up to a limit. A scan beyond this
     limit fails, and the message says what would do. Each result is <name>_sr.nii.gz. A DICOM series also gets a
     derived series in <name>_dicom. A 4-D scan is done volume by volume, and its result has all volumes. Under torchrun
     each process takes its share of the scans.
@@ -88,7 +88,7 @@ def super_resolve(
         report: whether to write an HTML page for each result, and what was added to the scan, <name>_added.nii.gz. The
             page of an exam shows the residual of every slice.
         keep_paths: whether the JSON of a result has whole paths, instead of names of files. Folders may be named like
-            patients. log.jsonl always has whole paths.
+            patients. log.jsonl always has paths, as they were given.
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
         quiet: whether to print only warnings, failures and the number of scans at the end.
         override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True.

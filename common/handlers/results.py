@@ -49,7 +49,7 @@ class InferenceResults:
         bids: whether results are named as BIDS derivatives; the folder then becomes a derivative dataset.
         shard: the share of the scans that this process has, such as "3/16", or None for all.
         keep_paths: whether the JSON has whole paths. Else it has names of files and UIDs of DICOM series only, because
-            folders may be named like patients. The log always has whole paths.
+            folders may be named like patients. The log always has paths, as they were given.
 
     Raises:
         ValueError: at the start of the run, where the folder cannot become a derivative dataset
@@ -121,7 +121,7 @@ class InferenceResults:
             "Versions": provenance.list_versions(),
         }
         description = {
-            "Description": f"Super-resolved from {Path(files[0]).name} by a network; fine detail is an estimate.",
+            "Description": f"Super-resolved from {case.name_files()[files[0]]} by a network; fine detail is an estimate.",
             "Sources": [
                 case.sources[file] if file in case.series else provenance.name_source(case.sources.get(file, file))
                 for file in files

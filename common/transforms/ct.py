@@ -341,7 +341,7 @@ class CheckThickSlicesd(MapTransform):
         if laid is None:
             return f"Weights for {fitting} would fit, and there are none in {self.models}."
         weights = laid.with_suffix(".pt").name
-        return f"The weights for {scale}, {weights}, would make slices of {thickness / fitting[2]:.3g} mm."
+        return f"The weights for scale 1x1x{fitting[2]}, {weights}, would make slices of {thickness / fitting[2]:.3g} mm."
 
 
 class ResampleHRd(MapTransform):

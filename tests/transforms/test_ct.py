@@ -177,8 +177,8 @@ def test_slices_must_fit_the_scale_and_a_result_that_stays_anisotropic_is_warned
 def test_weights_that_fit_are_named(tmp_path):
     for name, text in (("model", '{"scale": [1, 1, 4]}'), ("model_2", '{"scale": [1, 1, 2]}'), ("broken", "{")):
         (tmp_path / f"{name}.json").write_text(text)
-    refused(lambda: check((1, 1, 2), 4, tmp_path), ValueError, tmp_path / "model_2.json", '--scale "[1,1,2]"')
-    told(lambda: check((1, 1, 4), 2, tmp_path), "anisotropic", '--scale "[1,1,4]"', "slices of 1 mm", "model.json")
+    refused(lambda: check((1, 1, 2), 4, tmp_path), ValueError, "scale 1x1x2, model_2.pt, ")
+    told(lambda: check((1, 1, 4), 2, tmp_path), "anisotropic", "scale 1x1x4, model.pt, ", "slices of 1 mm")
     told(lambda: check((1, 1, 6), 3, tmp_path), "anisotropic", "[1, 1, 6]", f"none in {tmp_path}")
     told(lambda: check((1, 1, 12), 6, tmp_path), "anisotropic", "No larger scale")
 
