@@ -35,8 +35,8 @@ def read_summaries() -> dict[str, str]:
     """
     summaries = {}
     for name, path in _list_command_files().items():
-        first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0].replace("``", "`")
-        summaries[name] = " ".join(first.partition("`: ")[2].split())
+        first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+        summaries[name] = " ".join(first.partition("``: ")[2].replace("``", "`").split())
     return summaries
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 _RESULTS = "super_resolved"  # folder of results where none is named
+_NO_RESULT = (".png", ".jpg", ".html", ".json", ".dcm", ".gz")  # files that someone may want instead
 
 
 def super_resolve(
@@ -160,7 +161,8 @@ def super_resolve(
         roots, output = split_output(roots)
     output = output or find_common_folder(roots) / _RESULTS
     is_file = get_output_folder(output) != output
-    if looks_like_scan(output) and not is_file and not output.is_dir():
+    names_file = looks_like_scan(output) or output.suffix.lower() in _NO_RESULT
+    if names_file and not is_file and not output.is_dir():
         raise ValueError(f"{output}: expected a file .nii.gz or .nii for the result of a scan, or a folder.")
     started = time.perf_counter()
     with _silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:

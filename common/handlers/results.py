@@ -120,8 +120,9 @@ class InferenceResults:
             "Device": provenance.name_device(engine.state.device),
             "Versions": provenance.list_versions(),
         }
+        names = case.name_files()
         description = {
-            "Description": f"Super-resolved from {case.name_files()[files[0]]} by a network; fine detail is an estimate.",
+            "Description": f"Super-resolved from {names[files[0]]} by a network; fine detail is an estimate.",
             "Sources": [
                 case.sources[file] if file in case.series else provenance.name_source(case.sources.get(file, file))
                 for file in files
@@ -132,7 +133,7 @@ class InferenceResults:
             "SuperResolution": {key: value for key, value in bids_metadata.items() if value is not None},
         }
         if not self.keep_paths:
-            description = provenance.hide_folders(description, case.name_files())
+            description = provenance.hide_folders(description, names)
         sidecar = get_sidecar_path(path)
         with write_atomically(sidecar) as temporary:
             temporary.write_text(format_json(description, indent=2) + "\n")

@@ -303,10 +303,11 @@ class CheckThickSlicesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
             *plane, thickness = voxel_sizes(np.asarray(data[key].affine))
-            self._check_spacing(thickness, max(plane), data[key].meta.get("filename_or_obj", key))
+            self._check_spacing(thickness, plane, data[key].meta.get("filename_or_obj", key))
         return dict(data)
 
-    def _check_spacing(self, thickness: float, pixel: float, file: Any) -> None:
+    def _check_spacing(self, thickness: float, plane: Sequence[float], file: Any) -> None:
+        pixel = max(plane)
         finding = f"{file}: slices are {thickness:.4g} mm apart and pixels are {pixel:.4g} mm"
         result = thickness / self.scale
         if thickness * _ROUNDING < _ALIKE * pixel:
@@ -318,19 +319,20 @@ class CheckThickSlicesd(MapTransform):
         if result * _ROUNDING < pixel / _ALIKE:
             raise ValueError(
                 f"{finding}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. "
-                f"{self._advise_scale(thickness, pixel)}"
+                f"{self._advise_scale(thickness, plane)}"
             )
         if result > max(_ALIKE * pixel, self.spacing or 0) * _ROUNDING:
             warnings.warn(
                 f"{finding}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
-                f"{self._advise_scale(thickness, pixel)}",
+                f"{self._advise_scale(thickness, plane)}",
                 Notice,
                 stacklevel=2,
             )
 
-    def _advise_scale(self, thickness: float, pixel: float) -> str:
+    def _advise_scale(self, thickness: float, plane: Sequence[float]) -> str:
         """Advice for slices that do not fit the scale; spacings in mm."""
-        fitting = [1, 1, int(np.clip(round(thickness / pixel), *_SCALES))]
+        sides = {factor: (*plane, thickness / factor) for factor in range(_SCALES[0], _SCALES[1] + 1)}
+        fitting = [1, 1, min(sides, key=lambda factor: max(sides[factor]) / min(sides[factor]))]
         if fitting[2] == self.scale:
             return "No larger scale has weights."
         scale = f'--scale "{fitting}"'.replace(", ", ",")
@@ -340,8 +342,8 @@ class CheckThickSlicesd(MapTransform):
         laid = next((path for path in overlays if read_json_object(path)[0].get("scale") == fitting), None)
         if laid is None:
             return f"Weights for {fitting} would fit, and there are none in {self.models}."
-        weights = laid.with_suffix(".pt").name
-        return f"The weights for scale 1x1x{fitting[2]}, {weights}, would make slices of {thickness / fitting[2]:.3g} mm."
+        weights, result = laid.with_suffix(".pt").name, thickness / fitting[2]
+        return f"The weights for scale 1x1x{fitting[2]}, {weights}, would make slices of {result:.3g} mm."
 
 
 class ResampleHRd(MapTransform):

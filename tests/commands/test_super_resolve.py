@@ -152,7 +152,8 @@ def test_a_result_whose_file_is_named(tmp_path, capsys, kind):
     other = scan(tmp_path / "other.nii.gz", (1.5, 1.5, 2))
     refused(lambda: super_resolve(str(other), str(out)), RunsFailedError, "was made of")
     refused(lambda: super_resolve(str(other), output_dir=str(other)), RunsFailedError, "written over")
-    refused(lambda: super_resolve(str(other), str(tmp_path / "a.mgz")), ValueError, "a.mgz", ".nii.gz")
+    for name in ("a.mgz", "a.png"):
+        refused(lambda name=name: super_resolve(str(other), str(tmp_path / name)), ValueError, name, ".nii.gz")
     refused(lambda: super_resolve(str(other), output_dir=str(tmp_path / "x.nii"), bids=True), RunsFailedError, "--bids")
     several = partial(super_resolve, str(other), str(tmp_path / "in"), output_dir=str(tmp_path / "x.nii"))
     refused(several, ValueError, "found 2 scans, expected one")

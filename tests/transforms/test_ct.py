@@ -168,7 +168,7 @@ def test_slices_must_fit_the_scale_and_a_result_that_stays_anisotropic_is_warned
         ((0.5, 1, 1.4), 2, "isotropic or nearly"),
         ((5, 1, 1), 5, "slices are 1 mm", "pixels are 5 mm", "slice_axis"),
         ((1, 1, 2), 4, "scan.nii.gz", "2 mm", "1 mm", "scale 4", "0.5 mm", '--scale "[1,1,2]"'),
-        ((1, 0.8, 3.4), 6, '--scale "[1,1,3]"'),
+        ((1, 0.8, 3.4), 6, '--scale "[1,1,4]"'),
         ((1, 1, 1.6), 6, '--scale "[1,1,2]"'),
     ]:
         refused(lambda spacing=spacing, scale=scale: check(spacing, scale), ValueError, *words)
