@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,7 +36,7 @@ def load_shipped_weights(
         data: entries of the evaluation, with "hr" and possibly "lr" and "guide".
         degradation: from HR to LR.
         slice_axis: as for :func:`common.io.affines.find_slice_permutation`.
-        checkpoint: the evaluated weights; those that ship are not compared with others.
+        checkpoint: the evaluated weights; those that ship are not compared with others, and None is no training.
         dataset_dir: folder of the scans; None for simulated heads, for which nothing is loaded.
         device: of the network.
         override: keys of inference.json to set, if the weights' bundle has them.
@@ -43,9 +44,9 @@ def load_shipped_weights(
     Returns:
         Network and inferer by the name of the row, for :class:`common.handlers.EvaluationReport`; empty if none fit.
     """
-    if dataset_dir is None or not BUNDLES.is_dir():  # an exported bundle is alone
+    if dataset_dir is None or checkpoint is None or not BUNDLES.is_dir():  # an exported bundle is alone
         return {}
-    own = (None if checkpoint is None else read_overlay(checkpoint)) or {"digest": None, "trained": {}}
+    own = read_overlay(checkpoint) or {"digest": None, "trained": {}}
     offers = sorted(list_offers(None, {}), key=lambda offer: offer.bundle.name != own["trained"].get("bundle"))
     known = [(offer, overlay) for offer in offers if offer.is_available and (overlay := offer.read_overlay())]
     if any(overlay["digest"] == own["digest"] for _, overlay in known):
@@ -57,7 +58,10 @@ def load_shipped_weights(
         if (offer.scale, offer.guided) == (tuple(degradation.factors), guided)
         and overlay["trained"].get("offset") == list(degradation.offset)
     ]
-    spacings = [_compute_lr_spacing(entry, degradation, slice_axis) for entry in data]
+    spacings = []
+    for entry in data:
+        with contextlib.suppress(OSError, ValueError):  # its case fails too, and says why
+            spacings.append(_compute_lr_spacing(entry, degradation, slice_axis))
     for offer in alike:
         if all(
             pair is None or pair[0] / WITHIN <= size <= pair[1] * WITHIN

@@ -16,7 +16,7 @@ def test_an_evaluation_gets_the_shipped_weights_that_fit_all_its_scans(tmp_path,
     )
     truncation = KSpaceTruncation((2, 2, 2))
 
-    def load(data, degradation=truncation, checkpoint=None, dataset_dir="D"):
+    def load(data, degradation=truncation, checkpoint="own.pt", dataset_dir="D"):
         return [*load_shipped_weights(data, degradation, "SI", checkpoint, dataset_dir, "cpu")], capsys.readouterr().out
 
     assert load([fine]) == (["udean_window, shipped"], "")
@@ -27,5 +27,5 @@ def test_an_evaluation_gets_the_shipped_weights_that_fit_all_its_scans(tmp_path,
     ):
         rows, line = load(data, degradation)
         assert rows == [] and why in line and line.count("\n") == 1
-    for options in ({"checkpoint": BUNDLES / "udean_window" / "models" / "model.pt"}, {"dataset_dir": None}):
+    for options in ({"checkpoint": BUNDLES / "udean_window" / "models" / "model.pt"}, {"dataset_dir": None}, {"checkpoint": None}):
         assert load([fine], **options) == ([], "")

@@ -106,8 +106,11 @@ class EvaluationReport:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
-        self.compare_with: dict[str, tuple[nn.Module, Callable | None]] = {}
-        for name, entry in {**(shipped or {}), **(compare_with or {})}.items():
+        # Networks of an inference.json are already in the form that runs.
+        self.compare_with: dict[str, tuple[nn.Module, Callable | None]] = {
+            name: (entry["network"], entry["inferer"]) for name, entry in (shipped or {}).items()
+        }
+        for name, entry in (compare_with or {}).items():
             other, inferer = _load_compared_method(name, entry, network, degradation)
             self.compare_with[name] = prepare(other), inferer
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)

@@ -275,11 +275,15 @@ def listed(cohort: Path, tiny: Tiny) -> dict[str, list[dict[str, Path]]]:
 def overrides(bundle: str, names: Sequence[str], folder: Path, **override: object) -> dict[str, object]:
     """Overrides for a tiny run that writes to ``folder``: results to "out", weights to "models".
 
-    Sizes are given to a training only: evaluation and inference take them from the weights' overlay.
+    Sizes are given to a training only: evaluation and inference take them from the weights' overlay. An evaluation has
+    no row of shipped weights, unless "with_shipped" is true.
     """
+    with_shipped = override.pop("with_shipped", "evaluate" not in names)
     small: dict[str, object] = {"device": "cpu", "output_dir": str(folder / "out")}
     if names[0] != "inference":
         small["ckpt_dir"] = str(folder / "models")
+    if not with_shipped:
+        small["evaluate#report#shipped"] = "$None"
     if _applies(names):
         small["checkpoint"] = str(folder / "models" / "model.pt")
     else:

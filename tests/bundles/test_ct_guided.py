@@ -224,7 +224,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     for name, pattern in (
         ("thick_hu", "CT.*check_mr False"),
         ("isotropic", "(thick|show which axis)"),
-        ("two", r'scale 4.*--scale "\[1,1,2\]".*model_2.json'),
+        ("two", "scale 4.*scale 1x1x2, model_2.pt"),
     ):
         assert re.search(rf"{name}.nii.gz: .*{pattern}", message), message
     assert runs.written(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]

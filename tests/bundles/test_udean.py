@@ -154,14 +154,21 @@ def test_evaluate(cohort, trained, tmp_path):
     """The table's cubic row is what numpy gets, and pictures, table and super-resolved scan are there."""
     folder, case = shutil.copytree(trained, tmp_path / "run"), UDEAN.case(5)
     others = {"again": str(folder / "models" / "model.pt")}
-    run(["train", "evaluate"], folder, dataset_dir=str(cohort), **{"evaluate#report#compare_with": others})
+    run(
+        ["train", "evaluate"],
+        folder,
+        dataset_dir=str(cohort),
+        with_shipped=True,
+        **{"evaluate#report#compare_with": others},
+    )
 
     def degrade(hr):
         return truncate(hr, 2), np.meshgrid(*[np.arange(n) / 2 for n in hr.shape], indexing="ij")
 
     assert runs.check_evaluation(folder, cohort / f"{case}.nii.gz", degrade, "UDEAN").shape == (40, 36, 44)
     rows = runs.table(folder)
-    assert rows.keys() == {(method, case) for method in ("cubic", "UDEAN", "again")}
+    assert rows.keys() == {(method, case) for method in ("cubic", "udean_window, shipped", "UDEAN", "again")}
+    assert float(rows["udean_window, shipped", case]["psnr"]) > 0
     assert {**rows["again", case], "method": "UDEAN"} == rows["UDEAN", case]
 
 

@@ -108,7 +108,7 @@ def test_the_weights_that_fit_restore_the_scans(head):
         (["--insert_lesions", "head.nii.gz", "--scale", "[2,2,2]", "--noise", "3"], "--noise is 3"),
         (["--insert_lesions", "head.nii.gz", "--scale", "[2,2,2]", "--hr", "head.nii.gz"], "goes without --hr"),
         (["head.nii.gz", "--noise", "0.1"], "that is for --insert_lesions"),
-        (["--insert_lesions", "head.nii.gz", "--scale", "[7,7,7]"], "expected a scale of the weights here"),
+        (["--insert_lesions", "head.nii.gz", "--scale", "[7,7,7]"], "There are weights for"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_by_name(head, words, reason):

@@ -11,7 +11,7 @@ from common.handlers import ValidationWithInitial
 @pytest.mark.parametrize(("epochs", "interval", "after"), [(5, 2, [2, 4, 5]), (4, 2, [2, 4]), (2, 3, [2])])
 def test_it_validates_every_few_epochs_the_last_and_what_the_training_starts_from(epochs, interval, after):
     for initial, before in ((None, 0), ("model.pt", 1)):
-        validator, looked_at = Mock(spec=Evaluator, state=SimpleNamespace()), []
+        validator, looked_at = Mock(spec=Evaluator, state=SimpleNamespace(metrics={"psnr": 30.0})), []
         validator.run.side_effect = lambda epoch, at=looked_at, of=validator: at.append((epoch, of.state.trained))
         handler = ValidationWithInitial(initial, interval=interval, validator=validator)
         engine = Engine(lambda engine, batch: None)
