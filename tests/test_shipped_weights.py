@@ -27,5 +27,9 @@ def test_an_evaluation_gets_the_shipped_weights_that_fit_all_its_scans(tmp_path,
     ):
         rows, line = load(data, degradation)
         assert rows == [] and why in line and line.count("\n") == 1
-    for options in ({"checkpoint": BUNDLES / "udean_window" / "models" / "model.pt"}, {"dataset_dir": None}, {"checkpoint": None}):
+    for options in (
+        {"checkpoint": BUNDLES / "udean_window" / "models" / "model.pt"},
+        {"dataset_dir": None},
+        {"checkpoint": None},
+    ):
         assert load([fine], **options) == ([], "")

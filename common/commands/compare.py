@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from scipy.ndimage import affine_transform
 
 from ..data.inputs import digest_voxels
 from ..io.images import get_extension as format_of
@@ -21,7 +22,7 @@ def compare(
     scan: str,
     result: str,
     output: str,
-    reference: str | None = None,
+    hr: str | None = None,
     position: Sequence[float] | None = None,
     size: float = 60.0,
     plane: str | None = None,
@@ -31,17 +32,18 @@ def compare(
 
     Below the planes is a zoom of 4 where the result differs most from the interpolation, and the intensities along a
     line through it. An HTML page opens in a browser without a network. Its planes are scrolled and zoomed together, and
-    a curtain is drawn between two volumes. In a PNG all values are in units of the scan's 99.9th percentile, or with a
-    reference of the reference's, as in the tables of evaluations.
+    a curtain is drawn between two volumes. In a PNG all values are in units of the scan's 99.9th percentile, or with
+    ``hr`` of HR's, as in the tables of evaluations.
 
     Detail that a network has added is in the result and not in the interpolation. The positions of LR voxels on the SR
-    grid are read from the files' affines.
+    grid are read from the files' affines. A scan on another grid, such as one of several stacks, is brought to that of
+    the result, if the result's JSON says that it was made of this scan.
 
     Args:
         scan: the scan: a file that ``mri-sr`` reads, or the folder or a file of a DICOM series.
         result: its super-resolution, as mri-sr writes it: NIfTI, or the folder or a file of the derived DICOM series.
         output: the PNG or HTML file to write.
-        reference: the truth on the grid of ``result``, if known. Adds it, the errors, PSNR and SSIM.
+        hr: the truth on the grid of ``result``, if known. Adds it, the errors, PSNR and SSIM.
         position: point in mm (world coordinates R, A, S) that the planes go through; default the middle of the head.
         size: with ``position``, edge in mm of what a PNG shows around the point.
         plane: axial, coronal or sagittal, to draw only this plane in a PNG; default all three.
@@ -76,26 +78,25 @@ def compare(
         raise ValueError(f"compare: --size is {size}, expected an edge in mm above 0.")
     if plane not in (None, *PLANES):
         raise ValueError(f"compare: --plane is {plane}, expected {', '.join(PLANES)}.")
-    names = {"scan": scan, "result": result} | ({} if reference is None else {"reference": reference})
+    names = {"scan": scan, "result": result} | ({} if hr is None else {"hr": hr})
     images = {key: open_volume(name, f"compare: --{key} {name}") for key, name in names.items()}
-    _check_inputs(scan, result)
-    affine = images["result"].affine
+    is_known = _is_made_of(result, scan, images["scan"].extra)
+    affine, shape = images["result"].affine, images["result"].shape
     to_sr = np.linalg.solve(affine, images["scan"].affine)
     factors, offset = np.diag(to_sr)[:3], to_sr[:3, 3].round(3)
     rounded = np.rint(factors)
     factors = np.where(np.abs(factors - rounded) < 0.01, rounded, factors)
     expected = tuple(round(n * f) for n, f in zip(images["scan"].shape, factors.tolist(), strict=True))
     is_rotated = not np.allclose(to_sr[:3, :3], np.diag(factors), atol=0.01)
-    if is_rotated or factors.min() < 1 or images["result"].shape != expected:
+    is_elsewhere = is_rotated or factors.min() < 1 or shape != expected
+    if is_elsewhere and not is_known:
         raise ValueError(
-            f"compare: {result} with {images['result'].shape} voxels does not lie on {scan} with "
+            f"compare: {result} with {shape} voxels does not lie on {scan} with "
             f"{images['scan'].shape}: expected the same directions and field of view, and voxels of the same size or "
             "finer. Is it made from this scan?"
         )
-    if reference is not None and (
-        images["reference"].shape != expected or not np.allclose(images["reference"].affine, affine, atol=0.01)
-    ):
-        raise ValueError(f"compare: {reference} does not lie on the grid of {result}; crop or resample it first.")
+    if hr is not None and (images["hr"].shape != shape or not np.allclose(images["hr"].affine, affine, atol=0.01)):
+        raise ValueError(f"compare: {hr} does not lie on the grid of {result}; crop or resample it first.")
     volumes = {
         key: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
         for key, image in images.items()
@@ -106,22 +107,29 @@ def compare(
     zoom = None
     if position is not None:
         point = np.linalg.solve(affine, [*position, 1.0])[:3]
-        if not all(-0.5 <= p <= n - 0.5 for p, n in zip(point, expected, strict=True)):
+        if not all(-0.5 <= p <= n - 0.5 for p, n in zip(point, shape, strict=True)):
             raise ValueError(
                 f"compare: --position {list(position)} mm is outside of {result}, whose voxel there would be "
                 f"{point.round(1)}."
             )
         zoom = (point.tolist(), float(size))
-    baseline = interpolate_cubic(volumes["scan"], factors.tolist(), offset.tolist())
-    arrays = {"scan": volumes["scan"], "cubic": baseline, "SR": volumes["result"]}
-    if reference is not None:
-        arrays["HR"] = volumes["reference"]
+    if is_elsewhere:  # one of several stacks, or of a grid that was asked for
+        place = np.linalg.inv(to_sr)
+        baseline, lr = (
+            affine_transform(volumes["scan"], place[:3, :3], place[:3, 3], shape, order=order) for order in (3, 0)
+        )
+        images["scan"] = images["result"]
+    else:
+        baseline, lr = interpolate_cubic(volumes["scan"], factors.tolist(), offset.tolist()), volumes["scan"]
+    arrays = {"scan": lr, "cubic": baseline, "SR": volumes["result"]}
+    if hr is not None:
+        arrays["HR"] = volumes["hr"]
     # As in the tables: of HR if it is there, else of the scan.
-    unit = volumes.get("reference", volumes["scan"])
+    unit = volumes.get("hr", volumes["scan"])
     low, high = min(float(unit.min()), 0.0), float(np.quantile(unit, 0.999))
     scaled = {title: (array - low) / (high - low or 1.0) for title, array in arrays.items()}
     scores = {}
-    if reference is not None:
+    if hr is not None:
         for title in ("cubic", "SR"):
             pair = np.clip(scaled[title], 0, 1), np.clip(scaled["HR"], 0, 1)
             scores[title] = {"psnr": compute_psnr(*pair), "ssim": compute_ssim(*pair)}
@@ -132,7 +140,7 @@ def compare(
         for title, array in shown.items()
     }
     if ending == ".html":
-        truth = None if reference is None else "HR"
+        truth = None if hr is None else "HR"
         write_viewer(output, drawn, Path(scan).name, truth, position, read_result_record(result))
     else:
         planes = [plane] if plane else list(PLANES)
@@ -140,16 +148,26 @@ def compare(
     print(f"Wrote {output}")
 
 
-def _check_inputs(scan: str, result: str) -> None:
-    """Refuse a result whose JSON says that it was made of other files than the scan."""
+def _is_made_of(result: str, scan: str, known: Mapping[str, object]) -> bool:
+    """Whether the result's JSON names the scan, or its series by what is ``known`` of it; False without a JSON.
+
+    Raises:
+        ValueError: when it names other files only.
+    """
     inputs = (read_result_record(result) or {}).get("Inputs") if format_of(result) else None
-    if format_of(scan) is None or not isinstance(inputs, list) or not all("File" in each for each in inputs):
-        return
-    if digest_voxels(scan) not in [each.get("Sha256") for each in inputs]:
+    if not isinstance(inputs, list):
+        return False
+    if format_of(scan) is None:
+        uid = known.get("SeriesInstanceUID")
+        return uid is not None and uid in [each.get("SeriesInstanceUID") for each in inputs]
+    if digest_voxels(scan) in [each.get("Sha256") for each in inputs]:
+        return True
+    if all("File" in each for each in inputs):
         raise ValueError(
             f"compare: {result} was made of {inputs[0]['File']}, whose voxels are not those of {scan}; name that scan, "
             "or super-resolve this one again."
         )
+    return False
 
 
 def _replace_extreme_voxels(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -42,7 +42,7 @@ def demo(output_dir: str = "mri_sr_demo") -> None:
     from .compare import compare
 
     result = scan.with_name("demo_scan_sr.nii.gz")
-    compare(str(scan), str(result), str(picture), reference=str(hr), overwrite=True)
+    compare(str(scan), str(result), str(picture), hr=str(hr), overwrite=True)
     print(
         f"Done in {time.perf_counter() - start:.0f} s. The head is simulated: real scans gain less or more.\n"
         f"Look at {picture}. Your own scan: mri-sr SCAN.nii.gz, or mri-sr DICOM_FOLDER; mri-sr --help has the options."

@@ -19,7 +19,7 @@ def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:
     """Open the 3-D volume of a file, of a folder with one DICOM series, or of the series that a file belongs to.
 
     ``image.extra`` has what is known of the acquisition: keys of the file's sidecar, such as ``SliceThickness`` (mm),
-    and ``SeriesName`` of a DICOM series.
+    and ``SeriesName`` and ``SeriesInstanceUID`` of a DICOM series.
 
     Args:
         name: the file or folder.
@@ -71,5 +71,5 @@ def _read_series(path: Path, place: str) -> nib.Nifti1Image:
         dicom.write_nifti(candidates[0], file := Path(folder) / "volume.nii")
         image = nib.load(file)
         voxels = np.asarray(image.dataobj)  # type: ignore[attr-defined]
-        known = {**read_sidecar(file)[0], "SeriesName": candidates[0].stem}
+        known = {**read_sidecar(file)[0], "SeriesName": candidates[0].stem, "SeriesInstanceUID": candidates[0].uid}
         return nib.Nifti1Image(voxels, image.affine, extra=known)  # type: ignore[attr-defined]

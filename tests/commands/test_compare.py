@@ -41,10 +41,34 @@ def case(tmp_path):
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in (40, 36, 32)], indexing="ij"), -1)
     hr = 600.0 * (np.linalg.norm(grid - [20, 18, 16], axis=-1) < 12) + 300 * (np.linalg.norm(grid - SPOT, axis=-1) < 3)
     return {
-        "reference": str(save(tmp_path / "hr.nii.gz", hr, AFFINE)),
+        "hr": str(save(tmp_path / "hr.nii.gz", hr, AFFINE)),
         "scan": str(save(tmp_path / "lr.nii.gz", *degrade(hr, AFFINE, BlockAverage((2, 2, 1))))),
         "result": str(save(tmp_path / "sr.nii.gz", hr + 20, AFFINE)),
     }
+
+
+def test_one_of_several_stacks(tmp_path, monkeypatch):
+    """It lies as it likes, and is brought to the grid of a result that names it: a function of the world stays."""
+    across = AFFINE @ nib.affines.from_matvec(np.array([[0, 0, 1.5], [1, 0, 0], [0, 1, 0]]), [-3, 2, 1])
+    grids = {
+        "sr": (AFFINE, (30, 24, 20)),
+        "a": (AFFINE @ np.diag([1, 1, 4, 1]), (30, 24, 5)),
+        "b": (across, (26, 22, 26)),
+    }
+    files = {}
+    for name, (affine, shape) in grids.items():
+        voxels = np.moveaxis(np.indices(shape), 0, -1)
+        world = nib.affines.apply_affine(affine, voxels) @ [3.0, -2.0, 4.0]
+        files[name] = str(save(tmp_path / f"{name}.nii.gz", 500 + world, affine))
+    inputs = [describe_file(files[name]) for name in ("a", "b")]
+    (tmp_path / "sr.json").write_text(json.dumps({"SuperResolution": {"Inputs": inputs}}))
+    figure = Mock(wraps=module.draw_case)
+    monkeypatch.setattr(module, "draw_case", figure)
+    compare(files["b"], files["sr"], str(tmp_path / "look.png"))
+    drawn = {name: image.get_fdata() for name, image in figure.call_args.args[0].items()}
+    inner = (slice(8, -8),) * 3
+    np.testing.assert_allclose(drawn["cubic"][inner], drawn["SR"][inner], atol=1e-3)
+    assert 0 < np.abs(drawn["scan"] - drawn["SR"])[inner].max() < 0.05
 
 
 def test_what_is_drawn(case, tmp_path, monkeypatch):
@@ -58,7 +82,7 @@ def test_what_is_drawn(case, tmp_path, monkeypatch):
         ({name: image.get_fdata() for name, image in call.args[0].items()}, call.args[2], call.args[3])
         for call in figure.call_args_list
     )
-    lr, hr = (nib.load(case[key]).get_fdata() for key in ("scan", "reference"))
+    lr, hr = (nib.load(case[key]).get_fdata() for key in ("scan", "hr"))
     for (volumes, scores, _), titles, unit in ((alone, ["scan", "cubic", "SR"], lr), (drawn, [*alone[0], "HR"], hr)):
         top = np.quantile(unit, 0.999)
         assert list(volumes) == titles and scores.keys() == ({"cubic", "SR"} if "HR" in titles else set())
@@ -143,7 +167,7 @@ def test_the_page(case, tmp_path, capsys):
         "scan": lr,
         "cubic": nib.Nifti1Image(interpolate_cubic(lr.get_fdata(), (2, 2, 1), (0.5, 0.5, 0)), AFFINE),
     }
-    expected |= {key: nib.load(case[name]) for key, name in (("SR", "result"), ("HR", "reference"))}
+    expected |= {key: nib.load(case[name]) for key, name in (("SR", "result"), ("HR", "hr"))}
     assert list(page.volumes) == list(expected)
     high = np.quantile(lr.get_fdata(), 0.999)
     for key, image in expected.items():
@@ -224,7 +248,7 @@ def test_refused(case, tmp_path):
     for change, kind, words in (
         ({"result": "none.nii"}, FileNotFoundError, ["--result none.nii"]),
         ({"result": case["scan"], "scan": case["result"]}, ValueError, ["does not lie on", "the same directions"]),
-        ({"reference": case["scan"]}, ValueError, ["lr.nii.gz does not lie on the grid of", "sr.nii.gz"]),
+        ({"hr": case["scan"]}, ValueError, ["lr.nii.gz does not lie on the grid of", "sr.nii.gz"]),
         ({"output": "out.jpg"}, ValueError, ["--output is out.jpg", ".png", ".html"]),
         ({"position": [1, 2]}, ValueError, ["--position is [1, 2]", "three numbers"]),
         ({"size": 0}, ValueError, ["--size is 0"]),
