@@ -197,7 +197,10 @@ class _Config:
                     for name in sorted(names)
                     if name not in parser
                 ]
-                if _is_component(value) and (lacking := _list_lacking(value)):
+                target = str(value["_target_"]) if _is_component(value) else ""
+                if target.startswith("common.") and __package__ != "common" and _locate(target) is None:
+                    problems.append(f"{where}: {target} is installed as {__package__}.{target.partition('.')[2]}.")
+                elif target and (lacking := _list_lacking(value)):
                     advice = f"set {where}#{lacking[0]}"
                     if lacking[0] in ("params", "optimizer"):
                         advice = f'a player makes it itself, so add "_mode_": "callable", as --{where}#_mode_ callable'

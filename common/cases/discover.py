@@ -81,13 +81,15 @@ def split_output(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
     After a single scan it may also be an earlier result.
 
     Raises:
-        ValueError: when a folder after other folders may be either, or a new file follows several scans.
+        ValueError: when a folder may be either, or a new file follows several scans.
     """
     *scans, last = paths
     if not scans:
         return [last], None
-    if last.is_dir() and len(scans) > 1 and any(scan.is_dir() for scan in scans):
-        if any(last.iterdir()) and not any(last.glob("log*.jsonl")):
+    if last.is_dir() and not any(last.glob("log*.jsonl")) and last not in map(get_folder, scans):
+        files = [path for path in last.iterdir() if path.is_file() and not is_result(path)]
+        holds_scans = any(get_extension(path) or is_named_as_dicom(path) or may_be_dicom(path) for path in files)
+        if holds_scans or (len(scans) > 1 and any(scan.is_dir() for scan in scans) and any(last.iterdir())):
             raise ValueError(f"{last}: does it hold scans, or is it for results? Name the folder of the results by -o.")
     is_new = not last.exists() and not last.is_symlink()
     if is_new and len(scans) > 1 and get_extension(last):

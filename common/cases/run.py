@@ -280,10 +280,15 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
         names = [volume.name for volume in volumes]
         case.result = str(join_results(results, names, case["image"], output, case.name, bids))
         print(f"{case.name} -> {case.result}, {len(volumes)} volumes", flush=True)
-    for volume in volumes:
-        case.warnings = list(dict.fromkeys([*case.warnings, *volume.warnings]))
-        case.notices = list(dict.fromkeys([*case.notices, *volume.notices]))
+    _collect_warnings(case, volumes)
     log_case(get_log_path(output, settings["shard"]), case)
+
+
+def _collect_warnings(case: Case, volumes: Sequence[Case]) -> None:
+    """Give a scan the warnings and notices of its volumes, each once."""
+    for one in volumes:
+        case.warnings = list(dict.fromkeys([*case.warnings, *one.warnings]))
+        case.notices = list(dict.fromkeys([*case.notices, *one.notices]))
 
 
 def _preview_volumes(cases: list[Case], output: Path, bids: bool) -> None:
@@ -295,4 +300,4 @@ def _preview_volumes(cases: list[Case], output: Path, bids: bool) -> None:
             volume.entry["name"] = case.name
         _preview_group(volumes, output, bids)
         _raise_first_problem(case, volumes)
-    case.warnings = list(dict.fromkeys(text for volume in volumes for text in volume.warnings))
+    _collect_warnings(case, volumes)

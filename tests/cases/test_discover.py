@@ -14,7 +14,16 @@ from tests.refused import refused
 def place(tmp_path, monkeypatch):
     """Files a and b, a result, folders of scans, and earlier outputs."""
     monkeypatch.chdir(tmp_path)
-    for name in ("a.nii", "b.nii", "A/a.nii", "B/b.nii", "C/c.nii", "done/log_1of2.jsonl", "done/a.nii"):
+    for name in (
+        "a.nii",
+        "b.nii",
+        "A/a.nii",
+        "B/b.nii",
+        "C/c.nii",
+        "done/log_1of2.jsonl",
+        "done/a.nii",
+        "other/notes.txt",
+    ):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
     Path("empty").mkdir()
@@ -34,9 +43,10 @@ def place(tmp_path, monkeypatch):
         ("a.nii result.nii", "result.nii"),
         ("a.nii b.nii", None),
         ("a.nii b.nii result.nii", None),
-        ("a.nii b.nii A", "A"),
-        ("a.nii A", "A"),
-        ("A B", "B"),
+        ("a.nii b.nii other", "other"),
+        ("a.nii other", "other"),
+        ("A other", "other"),
+        ("A/a.nii A", "A"),
         ("A B new", "new"),
         ("A B empty", "empty"),
         ("A a.nii done", "done"),
@@ -49,8 +59,13 @@ def test_the_last_path_may_be_the_output(place, line, output):
     assert split_output(paths) == expected
 
 
-def test_a_folder_after_folders_may_be_either(place):
-    refused(lambda: split_output([Path("A"), Path("B"), Path("C")]), ValueError, "C: does it hold scans", "-o")
+@pytest.mark.parametrize("line", ["a.nii C", "B C", "A B C", "a.nii b.nii C", "A B other"])
+def test_a_folder_may_be_either(place, line):
+    *_, last = paths = [Path(word) for word in line.split()]
+    refused(lambda: split_output(paths), ValueError, f"{last}: does it hold scans", "-o")
+
+
+def test_a_new_file_after_several_scans(place):
     refused(lambda: split_output([Path("A"), Path("B"), Path("new.nii")]), ValueError, "new.nii: there is no such scan")
 
 
