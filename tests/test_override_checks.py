@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from common import override_checks
 from common.override_checks import check_overrides
 from common.start import check_device, prepare_run, read_arguments
 from common.values import check_whole_numbers, parse_bool
@@ -385,3 +386,11 @@ def test_what_a_run_will_refer_to_is_missing_before_it_begins(tmp_path):
         '"_mode_": "callable"',
     )
     run(str(paths["train"]), "--optimizer#_mode_", "callable")
+
+
+def test_a_class_by_the_name_that_it_has_in_the_repository(tmp_path, monkeypatch):
+    """Where the package is installed, it has another name."""
+    monkeypatch.setattr(override_checks, "__package__", "mri_sr_bundles.common")
+    (tmp_path / "a.json").write_text(json.dumps({"run": "@filter", "filter": {"_target_": "common.nothing.Blur"}}))
+    words = "filter: common.nothing.Blur is installed as mri_sr_bundles.common.nothing.Blur"
+    refused(lambda: check_overrides({"config_file": str(tmp_path / "a.json")}), ValueError, words)
