@@ -17,6 +17,7 @@ from inspect import Parameter
 
 PROGRAM = "mri-sr" if __package__ == "mri_sr_bundles.common" else f"python -m {__package__}"  # how it is called here
 _FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
+_YES_OR_NO = ("yes", "no", "on", "off", "1", "0")  # which someone may write for true or false
 _NUMBER = re.compile(r"-?\d+\.?\d*(e-?\d+)?")
 
 
@@ -45,9 +46,9 @@ def order_words(function: Callable, words: Sequence[str]) -> list[str]:
             others.append(option + equals + given)
             continue
         switch = options.get(_read_name(option))
-        is_path = (
-            switch is not None and _is_switch(switch) and (bool(_find_misfit(switch, word)) or os.path.exists(word))
-        )
+        is_path = switch is not None and _is_switch(switch)
+        if switch is not None and not os.path.exists(word):
+            is_path = is_path and bool(_find_misfit(switch, word)) and word.lower() not in _YES_OR_NO
         if value is not None:
             is_path = not option or (os.path.exists(word) and not os.path.isfile(value))
         if several and is_path:

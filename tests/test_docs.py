@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from common import __main__
-from common.cli_help import find_usage_problems
+from common.cli_help import find_usage_problems, order_words
 from common.override_checks import check_overrides
 from common.start import read_arguments
 
@@ -101,7 +101,8 @@ def test_the_configs_and_keys_of_runs_are_there(name, line):
     files = given[at].strip("[]").replace("'", "").split(",")
     there = [file for file in files if (ROOT / file).is_file()]
     trained = [file for file in files if file not in there]
-    assert there and all(re.search(r"models/model\w*\.json$|^\w+\.json$", file) for file in trained), trained
+    saved = re.findall(r"Save this as `(\w+\.json)`", (ROOT / name).read_text(encoding="utf-8"))
+    assert there and all(file in saved or re.search(r"models/model\w*\.json$", file) for file in trained), trained
     given[at] = str([str(ROOT / file) for file in there])
     check_overrides(read_arguments(given[1:]))
 
@@ -112,7 +113,8 @@ def test_commands_take_what_the_docs_give_them(name, line):
     given = given[3:] if given[0] == "python" else given[1:]
     if given[0] not in __main__.read_summaries():
         given.insert(0, "super-resolve")
-    assert "--help" in given or not find_usage_problems(__main__.get_command(given[0]), given[1:])
+    command = __main__.get_command(given[0])
+    assert "--help" in given or not find_usage_problems(command, order_words(command, given[1:]))
 
 
 @pytest.mark.slow

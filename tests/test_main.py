@@ -91,6 +91,7 @@ def test_short_options_and_paths_in_any_order(tmp_path, monkeypatch):
         "-d -- -a -o": "--dry -- -a -o",
         "--guide a b": "--guide a b",
         "-s 2 a": "a -s 2",
+        "a --dry yes": "a --dry yes",
     }.items():
         assert order_words(run, line.split()) == expected.split()
     assert find_usage_problems(run, ["a", "-s", "2"]) == [

@@ -287,8 +287,8 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
 def _collect_warnings(case: Case, volumes: Sequence[Case]) -> None:
     """Give a scan the warnings and notices of its volumes, each once."""
     for one in volumes:
-        case.warnings = list(dict.fromkeys([*case.warnings, *one.warnings]))
-        case.notices = list(dict.fromkeys([*case.notices, *one.notices]))
+        case.warnings = list(dict.fromkeys([*case.warnings, *map(one.strip_name, one.warnings)]))
+        case.notices = list(dict.fromkeys([*case.notices, *map(one.strip_name, one.notices)]))
 
 
 def _preview_volumes(cases: list[Case], output: Path, bids: bool) -> None:

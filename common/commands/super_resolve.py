@@ -147,7 +147,7 @@ def super_resolve(
     if together not in (True, False, "auto"):
         raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
     if not paths:
-        raise ValueError("no scan is named; give scans, DICOM files of series, or folders.")
+        raise ValueError("no scan is named; give scans, DICOM files of series, or folders. --help lists the options.")
     if "device" in override:
         check_device(override["device"])
     roots = [Path(path).expanduser() for path in paths]

@@ -186,5 +186,6 @@ class Case(Mapping[str, Any]):
         duration = f"{self.seconds:.1f} s"
         if self.problem is not None:
             return f"{self.name}: failed after {duration}: {self.shorten(self.problem)}"
-        result = f"{self.name} -> {self.result}, {duration}" if self.result else f"{self.name}, {duration}"
+        is_part = self.result is None or ".part-" in self.result  # of a 4-D scan, which is joined elsewhere
+        result = f"{self.name}, {duration}" if is_part else f"{self.name} -> {self.result}, {duration}"
         return "; ".join([result, *(f"{grade}: {self.shorten(text)}" for grade, text in self.list_warnings())])

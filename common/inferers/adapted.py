@@ -62,8 +62,8 @@ class AdaptedInferer(Inferer):
     so that the network does not sharpen such differences.
 
     With a slice profile the copy is checked after 100 iterations too. If it would not be used then, the training stops.
-    Of 22 copies, for real exams and public heads, 7 drew rims after 400 iterations. After 100, 6 of these did, and none
-    of the others.
+    Of 22 copies, for real exams and public heads, 15 were used after 400 iterations; all of them would have been used
+    after 100. The others drew rims; 6 of these 7 did so after 100.
 
     Args:
         inferer: runs the network over a volume.
@@ -337,11 +337,11 @@ class _Check:
         if not error < self.error:
             return "it did worse on planes of the scan that were held out"
         if self.across:
-            accepted = _INVENTS * _measure_overshoot(self.stacks, in_plane, self.tissue)
+            overshoot_in_plane = _measure_overshoot(self.stacks, in_plane, self.tissue)
             overshoot = _measure_overshoot(self.across, _apply_network(network, self.across), self.tissue)
-            self.report |= {"Overshoot": round(overshoot, 5), "OvershootInPlane": round(accepted / _INVENTS, 5)}
+            self.report |= {"Overshoot": round(overshoot, 5), "OvershootInPlane": round(overshoot_in_plane, 5)}
             self.report["OvershootOriginal"] = round(self.original, 5)
-            if overshoot > max(accepted, _FEWEST, self.original):
+            if overshoot > max(_INVENTS * overshoot_in_plane, _FEWEST, self.original):
                 return "it drew rims that the scan does not show"
         return ""
 

@@ -26,7 +26,7 @@ def find_root_cause(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in message:
         return "there is too little memory for it; free some, crop the scan, or use a larger machine."
     # Messages of this package need no type name; others do.
-    if not isinstance(error, (ValueError, FileNotFoundError)):
+    if not isinstance(error, (ValueError, FileNotFoundError, ImportError)):
         message = f"{type(error).__name__}: {message}"
     return message
 

@@ -120,11 +120,11 @@ def choose_zoom(
         for axis, (low, high) in zip(axes, limits[row], strict=True):
             centres = _list_centres(last, axis)
             inside.append(centres[(centres > low) & (centres < high)])
-        shown, *planes = (
+        shown, baseline, *compared = (
             gaussian_filter(_sample(image, row, inside).clip(0, brightest), 1)
             for image in (last, images[base], *(images[title] for title in others))
         )
-        squares = sum((plane - planes[0]) ** 2 for plane in planes[1:]) if others else (shown - planes[0]) ** 2
+        squares = sum((plane - baseline) ** 2 for plane in compared or [shown])
         edge = max(np.ptp(limits[row][0]) / _ZOOM, 2 * voxel.max())  # at least a voxel is within
         depth = np.zeros(shown.shape)
         if np.ptp(shown) > 0:

@@ -113,8 +113,7 @@ def choose_autocast(
         gain = first.item()
     if gain >= _WORTH:
         print(
-            f"networks compute in {_name_dtype(dtype)}, {gain:.1f} times as fast as float32 on this processor (amp "
-            "False for float32)",
+            f"networks compute in {_name_dtype(dtype)}, {gain:.1f} times as fast as float32 on this processor",
             flush=True,
         )
     return gain >= _WORTH

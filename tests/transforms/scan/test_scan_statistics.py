@@ -143,10 +143,11 @@ GRADES = [
     ("slice_detail", 0.217, (0.228, 9), CUBE, True),
     ("slice_detail", 0.69, (0.286, 0.625), THICK, True),
     ("slice_detail", 0.72, (0.24, 0.63), THICK, False),  # gaps between slices
-    ("in_plane_detail", 0.8, (0.24, 0.75), THICK, False),
+    ("in_plane_detail", 0.9, (0.24, 0.75), THICK, False),
     ("tissue_median", 0.279, (0.282, 1.1), THICK, True),
     ("noise", 0.001, (0.0036, 0.047), CUBE, False),  # denoised
-    ("noise", 0.05, (0.0036, 0.047), CUBE, False),
+    ("noise", 0.048, (0.0036, 0.047), CUBE, True),
+    ("noise", 0.06, (0.0036, 0.047), CUBE, False),
     ("tissue_volume", 0.3, (0.55, 4.9), CUBE, True),
     ("tissue_volume", 0.15, (0.55, 4.9), CUBE, False),
     ("slice_spacing", 0.67, (0.9, 3.5), CUBE, True),
