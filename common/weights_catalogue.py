@@ -26,6 +26,7 @@ from .weights import read_overlay
 
 BUNDLES = ROOT.parent / "bundles"
 _CONFIG = Path("configs", "inference.json")
+_NAMED = 3  # most bundles that a message names
 WITHIN = 1 + ROUNDING  # excess up to this factor is rounding
 # Up to these factors outside of the range, weights are used with a warning. On a real head, made into a stack of thick
 # slices, they were still better than cubic there. The first limits the axis that is nearest to the range, the second
@@ -155,12 +156,16 @@ def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Seque
     if not all(any(_is_read(configs[folder], key) for folder in usual) for key in overrides):
         able = [folder for folder, config in configs.items() if all(_is_read(config, key) for key in overrides)]
     if not able:
-        known = {key for config in configs.values() for key in config.get() if not key.startswith("_")}
+        contents = [config.get() for config in configs.values()]
+        known = {key for content in contents for key in content if not key.startswith("_")}
         nowhere = [key for key in overrides if not any(_is_read(config, key) for config in configs.values())]
         lacking = nowhere[0] if nowhere else " and --".join(overrides)
-        close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
+        parts = [(key, value) for content in contents for key, value in content.items() if isinstance(value, dict)]
+        within = {f"{key}#{lacking}" for key, value in parts if lacking in value}
+        close = sorted(within)[:2] or difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
+        names = " or ".join(folder.name for folder in configs) if len(configs) <= _NAMED else "any bundle"
         raise ValueError(
-            f"--{lacking}: none of {', '.join(folder.name for folder in configs)} has this option"
+            f"--{lacking}: there is no such option of {names}"
             + (f"; did you mean --{' or --'.join(close)}?" if close else ".")
         )
     offers = []

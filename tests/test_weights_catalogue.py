@@ -231,7 +231,8 @@ def test_arguments_of_components_are_keys_too(models):
     set_keys = {"evaluator#amp": True, "dataset::data::contrast": "t2w", "features": [4, 4]}
     assert list_offers(None, set_keys)[0].overrides.keys() == {*set_keys, "checkpoint"}
     for key in ("evaluator#am", "nothing#amp", "scale#amp", "evaluator#network#amp"):
-        refused(lambda key=key: list_offers(None, {key: True}), ValueError, f"--{key}: none of srcnn has this option")
+        refused(lambda key=key: list_offers(None, {key: True}), ValueError, f"--{key}: there is no such option of srcnn")
+    refused(lambda: list_offers(None, {"amp": True}), ValueError, "did you mean --evaluator#amp?")
 
 
 def test_the_package_may_have_another_name(models, monkeypatch):
