@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import affine_transform
+from nibabel.processing import resample_from_to
 
 from ..data.inputs import digest_voxels
 from ..io.images import get_extension as format_of
@@ -114,10 +114,8 @@ def compare(
             )
         zoom = (point.tolist(), float(size))
     if is_elsewhere:  # one of several stacks, or of a grid that was asked for
-        place = np.linalg.inv(to_sr)
-        baseline, lr = (
-            affine_transform(volumes["scan"], place[:3, :3], place[:3, 3], shape, order=order) for order in (3, 0)
-        )
+        stack = nib.Nifti1Image(volumes["scan"], images["scan"].affine)
+        baseline, lr = (np.asarray(resample_from_to(stack, (shape, affine), order=order).dataobj) for order in (3, 0))
         images["scan"] = images["result"]
     else:
         baseline, lr = interpolate_cubic(volumes["scan"], factors.tolist(), offset.tolist()), volumes["scan"]
