@@ -27,8 +27,9 @@ class GaussianProfile(Degradation):
 
     The profile of a short selective pulse is close to a Gaussian with the nominal slice thickness as full width at half
     maximum: factors (1, 1, f). Many papers blur a plane in this way before sampling: factors (f, f, 1). With ``fwhm=1``
-    voxels touch; more is overlap (or an imperfect pulse), less is a gap. The edge of the field of view does not move
-    (offset (f - 1) / 2). Beyond the edges of a volume, its outermost voxels are repeated.
+    voxels touch; more is overlap (or an imperfect pulse), less is a gap. The edge of the field of view does not move,
+    unless another ``offset`` takes the place of (f - 1) / 2. Beyond the edges of a volume, its outermost voxels are
+    repeated.
 
     Factors need not be whole. Each LR voxel is computed at its exact position, also between HR voxels, so operators in
     sequence compose and their affines are exact. The number of voxels is then rounded, and the far edge of the field
@@ -38,6 +39,8 @@ class GaussianProfile(Degradation):
         factors: HR voxels per LR voxel along each spatial axis, three numbers of at least 1; an axis of factor 1 does
             not change.
         fwhm: full width at half maximum of the profile, as a multiple of the LR voxels; more than 0.
+        offset: centre of LR voxel 0 along each spatial axis, in HR voxels, 0 along an axis of factor 1; None for
+            (f - 1) / 2. With that of another degradation, both have the same grid.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -57,11 +60,15 @@ class GaussianProfile(Degradation):
 
     whole_factors = False
 
-    def __init__(self, factors: Sequence[float], fwhm: float = 1.0) -> None:
+    def __init__(self, factors: Sequence[float], fwhm: float = 1.0, offset: Sequence[float] | None = None) -> None:
         if not (fwhm > 0 and math.isfinite(fwhm)):
             raise ValueError(f"GaussianProfile: fwhm must be a positive multiple of the LR voxel, got {fwhm}.")
         super().__init__(factors)
         self.offset = tuple((f - 1) / 2 for f in self.factors)
+        if offset is not None:
+            self.offset = tuple(float(o) for o in offset)
+            if [o for o, f in zip(self.offset, self.factors, strict=True) if o and f == 1]:
+                raise ValueError(f"GaussianProfile: offset is {self.offset}, expected 0 along axes of factor 1.")
         self.fwhm = float(fwhm)
 
     def _degrade(self, hr: Tensor) -> Tensor:
@@ -73,22 +80,22 @@ class GaussianProfile(Degradation):
         return apply_along_axes(lr, self._make_matrices(size, self.compute_hr_size(size)), transposed=True)
 
     def _make_matrices(self, lr_size: Sequence[int], hr_size: Sequence[int]) -> list[Tensor | None]:
-        axes = zip(lr_size, hr_size, self.factors, strict=True)
-        return [None if f == 1 else _make_profile_matrix(n, size, f, self.fwhm) for n, size, f in axes]
+        axes = zip(lr_size, hr_size, self.factors, self.offset, strict=True)
+        return [None if f == 1 else _make_profile_matrix(n, size, f, self.fwhm, o) for n, size, f, o in axes]
 
     def extra_repr(self) -> str:
-        return f"factors={self.factors}, fwhm={self.fwhm}"
+        return f"{super().extra_repr()}, fwhm={self.fwhm}"
 
 
 @lru_cache(maxsize=64)
-def _make_profile_matrix(lr_size: int, hr_size: int, factor: float, fwhm: float) -> Tensor:
+def _make_profile_matrix(lr_size: int, hr_size: int, factor: float, fwhm: float, offset: float) -> Tensor:
     """The operator along one axis, (lr_size, hr_size), a few hundred numbers on a side."""
     sigma = fwhm * factor / FWHM_PER_SIGMA
     # The trapezoidal rule, fine enough for the Gaussian and for the spline's pieces of one voxel.
     step = min(sigma, 1.0) / 4
     u = step * np.arange(-math.ceil(4.5 * sigma / step), math.ceil(4.5 * sigma / step) + 1)
     g = np.exp(-0.5 * (u / sigma) ** 2)
-    centres = factor * np.arange(lr_size) + (factor - 1) / 2
+    centres = factor * np.arange(lr_size) + offset
     spline = make_spline_matrix(hr_size, (centres[:, None] + u).ravel()).reshape(lr_size, u.size, hr_size)
     return torch.from_numpy(np.einsum("q,iqj->ij", g / g.sum(), spline))
 

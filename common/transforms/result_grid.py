@@ -118,7 +118,7 @@ class ResampleResultd(MapTransform):
         degradation, measured = self.degradation, scan.as_tensor()[0].to(made)
         width = read_profile_width(scan[None])
         if isinstance(degradation, GaussianProfile) and width and _WIDTHS[0] <= width <= _WIDTHS[1]:
-            degradation = GaussianProfile(degradation.factors, width)
+            degradation = GaussianProfile(degradation.factors, width, degradation.offset)
         mm, voxel = voxel_sizes(made_affine), voxel_sizes(affine)[0]
         sigmas = np.sqrt(np.maximum(voxel**2 - mm**2, 0)) / FWHM_PER_SIGMA / mm
         blurred = torch.from_numpy(gaussian_filter(made.cpu().numpy(), sigmas, mode="nearest")).to(made)

@@ -94,9 +94,7 @@ def test_the_paper_s_method_is_trained_without_an_override(cohort, tmp_path):
     assert sum(bool(moment.any()) for moment in moments) > 0.9 * len(moments)
 
 
-@pytest.mark.parametrize(
-    ("table", "count"), [("trial", 13), ("I", 5), ("I_unpaired", 4), ("III", 2), ("III, misaligned", 2)]
-)
+@pytest.mark.parametrize(("table", "count"), [("trial", 13), ("I", 5), ("III", 2), ("III, misaligned", 2)])
 def test_rows_of_the_tables_are_comparable(table, count):
     """Only what is compared differs; tests/tables compares the networks of other bundles with these."""
     keys = "scale slices features groups blocks reduction residual data_consistency_iterations lr_patch batch_size "

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from common.degradations import KSpaceTruncation
+from common.degradations import GaussianProfile
 
 from . import runs
 
@@ -31,18 +31,18 @@ def test_the_weights_of_dasr_s_error_learn_nothing():
     assert values["lr_fake_verdict"].requires_grad and not values["weights"].requires_grad
 
 
-@runs.of("pseudo_sr")
-def test_known_pairs_lie_on_each_other(cohort):
-    """The LR slab of a source is cut where its HR slab is."""
+@runs.of("blind_sr", "dasr", "pseudo_sr")
+def test_known_pairs_lie_on_each_other(bundle, cohort):
+    """The LR slab of a source is cut where its HR slab is, and is not as blurred as the scans are."""
     small = {"dataset_dir": str(cohort), "device": "cpu", "lr_patch": [16, 16, 3], "batch_size": 4}
-    loader = runs.content("pseudo_sr", "train#dataloader", "train", **small)()
+    loader = runs.content(bundle, "train#dataloader", "train", **small)()
     batch = next(iter(loader))
     for hr, lr in zip(batch["hr"][:, 0], batch["lr_source"][:, 0], strict=True):
         found = []
         for volume in (item["hr"][0] for item in loader.source.items):
             windows = volume.unfold(0, 32, 2).unfold(1, 32, 2).unfold(2, 6, 2)
             places = (windows == hr).flatten(3).all(-1).nonzero()
-            low = KSpaceTruncation((2, 2, 2))(volume[None])[0]
+            low = GaussianProfile((2, 2, 2), offset=(0, 0, 0))(volume[None])[0]
             found += [low[x : x + 16, y : y + 16, z : z + 3] for x, y, z in places.tolist()]
         assert len(found) == 1
         torch.testing.assert_close(found[0], lr)

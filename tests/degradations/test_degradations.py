@@ -37,6 +37,7 @@ OPERATORS = [
     PartialFourier(0.7, axis=1),
     GaussianProfile((1, 2, 4), fwhm=1.5),
     GaussianProfile((1.5, 1.5, 1), fwhm=0.7),
+    GaussianProfile((2, 2, 3), offset=(0, 0.5, -0.3)),
     ComposeDegradations([GaussianProfile((1.5, 1.5, 1)), GaussianProfile((2, 2, 1))]),
     BlockAverage((2, 3, 4)),
     InPlaneKernel(make_bicubic_kernel(3, 17, 1.0), 3, 1.0),
@@ -134,6 +135,7 @@ def test_refused():
     for wrong in ((2, 2, 0.5), (2, 2), (2, 2, float("inf"))):
         refused(lambda wrong=wrong: GaussianProfile(wrong), ValueError, "three numbers of at least 1", wrong)
     refused(lambda: GaussianProfile((2, 2, 1), fwhm=0), ValueError, "fwhm", 0)
+    refused(lambda: GaussianProfile((2, 2, 1), offset=(0, 0, 0.5)), ValueError, "(0.0, 0.0, 0.5)", "0 along axes")
     refused(lambda: EllipticalKSpace((1,)), ValueError, "two or three axes", "(1,)")
     refused(lambda: EllipticalKSpace((1, 1)), ValueError, "distinct spatial axes", "(1, 1)")
     refused(lambda: PartialFourier(0.5, axis=0), ValueError, "fraction", 0.5)

@@ -146,7 +146,7 @@ def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
     if misaligned and not (data.get("misaligned") is True or data.get("setting") == "misaligned"):
         raise ValueError(
             f"misaligned is true, but {path} is not of a misaligned cohort, whose source and target have the same "
-            "subjects. Leave --misaligned out (in a table of udean, use I_unpaired), or make the file with: "
+            "subjects. Leave --misaligned out, or make the file with: "
             f"{format_call('datalist')} --misaligned true ..."
         )
 

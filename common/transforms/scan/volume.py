@@ -121,7 +121,7 @@ class MakeLRd(MapTransform):
         grids = [(list(d.factors), list(d.offset)) for d in (degradation, check_degradation or degradation)]
         if grids[0] != grids[1]:
             (factors, offset), (expected, centre) = grids
-            advice = "Set degradation to the same, and leave scan_degradation out"
+            advice = "Set degradation to the same, and leave the other out"
             if set(factors) == {1} and not any(offset):
                 advice = (
                     "It only filters: apply it after degradation, as {'_target_': 'common.degradations."
@@ -129,9 +129,9 @@ class MakeLRd(MapTransform):
                     f"{type(degradation).__name__}', its arguments}}]}}"
                 )
             raise ValueError(
-                f"scan_degradation puts LR voxel i on HR voxel {factors} * i + {offset}, but degradation, for which "
-                f"the networks are built, on {expected} * i + {centre}: results and cubic interpolation would be "
-                f"displaced. {advice}."
+                f"scan_degradation or source_degradation puts LR voxel i on HR voxel {factors} * i + {offset}, but "
+                f"degradation, for which the networks are built, on {expected} * i + {centre}: results and cubic "
+                f"interpolation would be displaced. {advice}."
             )
         self.degradation = degradation
 
