@@ -45,7 +45,7 @@ class Datalist:
         output_dir: str,
         simulated: Mapping[str, Any],
         fold: int | None = None,
-        folds: int = 5,
+        folds: int = 4,
         misaligned: bool | str = False,
     ) -> None:
         self._dataset_dir, self.output_dir, self.simulated = dataset_dir, output_dir, simulated
