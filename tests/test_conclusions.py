@@ -72,6 +72,9 @@ def test_without_a_supervised_network_that_learned_there_is_no_family(tmp_path):
     twin = "UDEAN's network, supervised"
     assert "raw" in conclude(tmp_path, GAINS | {twin: (0, 1, 0, 1)})
     assert "raw" not in conclude(tmp_path, GAINS | {twin: (0, 1, 0, 0)})
+    (tmp_path / "isotropic.csv").rename(tmp_path / "isotropic_real.csv")
+    assert "raw" in conclude(tmp_path, GAINS | {twin: (0, 1, 0, 1)})
+    assert "isotropic/real/raw" in recompute(tmp_path)
 
 
 def test_gains_are_truncated_and_shifts_shown(tmp_path):

@@ -13,7 +13,8 @@
   method without it, as Liu et al. (2023) claim; its variants and supervised network are no rivals.
 - PSNR is tested alone: two-sided paired t-test, p corrected within its family (Holm 1979). A difference is *sure* if p
   stays below 0.05 with one row more in the family.
-- A CSV that does not say which rows learned, or whose supervised network is not 0.5 dB above cubic, has no family.
+- A CSV that does not say which rows learned has no family. Nor has a table whose supervised network is in no group of
+  people 0.5 dB above cubic; another group may be of misaligned training data, which it cannot learn from.
 
 Gains are truncated, p is rounded up.
 """
@@ -74,7 +75,7 @@ def recompute(folder: Path) -> dict[str, list[list[str]]]:
         for group, rows in groups.items():
             found[f"{name}/{group}"] = describe_rows(rows)
             psnr = average_people(rows, "psnr")
-            for family, pairs in list_families(rows).items():
+            for family, pairs in list_families(rows).items() if is_learnable(groups) else ():
                 found[f"{name}/{group}/{family}"] = run_tests(psnr, pairs)
     return found
 
@@ -103,11 +104,15 @@ def describe_rows(rows: Rows) -> list[list[str]]:
     return [["row", "people", "volumes", *_FACTS], *table.values()]
 
 
+def is_learnable(groups: Mapping[str, Rows]) -> bool:
+    """Whether a table's supervised network gains enough over cubic in any group, or the table has none."""
+    psnr = (average_people(rows, "psnr") for rows in groups.values())
+    gains = [_average(each[_TWIN]) - _average(each["cubic"]) for each in psnr if _TWIN in each]
+    return not gains or max(gains) >= _LEARNED
+
+
 def list_families(rows: Rows) -> dict[str, list[tuple[str, str]]]:
     """Return the pairs of rows to compare, by family. A family without pairs is left out."""
-    psnr = {method: _average(people) for method, people in average_people(rows, "psnr").items()}
-    if psnr.get(_TWIN, np.inf) < psnr["cubic"] + _LEARNED:
-        return {}
     learned = (row for row in rows if row.get("trained") == "yes" or row.get("knew", "").startswith("scan"))
     methods = list(dict.fromkeys(row["method"] for row in learned))
     raw = [method for method in methods if not method.endswith(_CONSISTENT)]
