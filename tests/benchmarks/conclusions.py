@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.conclusions [FOLDER] [--write]
 
-``--write`` writes each table to ``<name>_table.csv``, which the page shows. Decided before looking:
+``--write`` writes each table to ``<name>_table.csv``, which the page shows. Rules, decided after
+the first tables had been seen and before others:
 
 - One observation is one person: the mean over their volumes and seeds. Two people are not tested.
 - A row learned if its ``trained`` is ``yes``, or if it learns from the scan itself (``knew``). All other rows are in no
@@ -12,7 +13,7 @@
   with it, against cubic with it. *added*: each row with it, against itself without. *rivals*: UDEAN against each other
   method without it, as Liu et al. (2023) claim; its variants and supervised network are no rivals.
 - PSNR is tested alone: two-sided paired t-test, p corrected within its family (Holm 1979). A difference is *sure* if p
-  stays below 0.05 with one row more in the family.
+  stays below 0.05 with one row more in the family: so one further row takes nothing back.
 - A CSV that does not say which rows learned has no family. Nor has a table whose supervised network is in no group of
   people 0.5 dB above cubic; another group may be of misaligned training data, which it cannot learn from.
 
