@@ -27,7 +27,7 @@ from ..io.naming import make_case_stem
 from ..metrics.lpips import Lpips
 from ..runtime.precision import match_precision, unwrap_autocast
 from ..runtime.progress import begin_step
-from ..transforms.scan.volume import convert_to_units
+from ..transforms.scan.volume import convert_to_units, get_percentile
 from ..values import parse_bool
 from ..weights import load_weights
 
@@ -180,12 +180,14 @@ class EvaluationReport:
                 volumes["bicubic"] = metrics.interpolate_bicubic(torch.as_tensor(lr).cpu(), factors, offset)
             for other, (network, inferer) in self.compare_with.items():
                 network.to(engine.state.device)
+                # An inferer of its own comes with a network that learned from volumes that the percentile scaled.
+                one = get_percentile(lr) if inferer else 1.0
                 inputs = [torch.as_tensor(v)[None].to(engine.state.device) for v in (lr, guide) if v is not None]
                 with torch.no_grad(), begin_step():
-                    volumes[other] = (inferer or engine.inferer)(inputs[0], network, *inputs[1:])[0]
+                    volumes[other] = (inferer or engine.inferer)(inputs[0] / one, network, *inputs[1:])[0] * one
             volumes[self.method] = sr
-            clipped = {key: _clip_volume(volume) for key, volume in volumes.items()}
-            truth = _clip_volume(hr)
+            clipped = {key: _clip_volume(volume, lr) for key, volume in volumes.items()}
+            truth = _clip_volume(hr, hr)
             scores = self._compute_scores(volumes, lr, hr)
             for method, volume in clipped.items():
                 shift = metrics.measure_displacement(volume, clipped["cubic"], factors)
@@ -197,24 +199,25 @@ class EvaluationReport:
                 self.rows.append({**row, **{f"displacement_{a}": s for a, s in zip("xyz", shift, strict=True)}})
             affine = np.asarray(hr.affine, dtype=np.float64)
             view = reports.View.from_file(hr.meta["filename_or_obj"])
-            images = {"LR": view.cut_panel(_clip_volume(lr), self.degradation.compute_lr_affine(affine))}
+            images = {"LR": view.cut_panel(_clip_volume(lr, lr), self.degradation.compute_lr_affine(affine))}
             images |= {key: view.cut_panel(volume, affine) for key, volume in {**clipped, "HR": truth}.items()}
             reports.save_panels(self.output_dir / reports.PLANES_FILE.format(name), images)
             errors = {key: reports.compute_error_panel(images[key], images["HR"]) for key in clipped}
-            second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide), affine)}
+            second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide, guide), affine)}
             panels = {"LR": images["LR"], **second, **images}
             reports.save_figure(reports.draw_panels(name, panels, errors, scores), self.output_dir / f"{name}.png")
             if self.report:
                 page: dict[str, Any] = {"cubic": clipped["cubic"], self.method: clipped[self.method], "HR": truth}
                 page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}
-                page = {"scan": nib.Nifti1Image(_clip_volume(lr), self.degradation.compute_lr_affine(affine)), **page}
+                lr_affine = self.degradation.compute_lr_affine(affine)
+                page = {"scan": nib.Nifti1Image(_clip_volume(lr, lr), lr_affine), **page}
                 reports.write_viewer(
                     self.output_dir / f"{name}.html", page, name, truth="HR", record=_describe_result(engine)
                 )
 
     def _compute_scores(self, volumes: Mapping[str, Any], lr: MetaTensor, hr: MetaTensor) -> dict[str, dict]:
         """PSNR and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
-        select, truth = _clip_volume, _clip_volume(hr)
+        select, truth = partial(_clip_volume, scan=lr), _clip_volume(hr, hr)
         psnr, ssim = metrics.compute_psnr, metrics.compute_ssim
         if (over := self.measured["score_over"]) != "volume":
             slices = [truth.shape[-1] // 2] if over == "centre_slice" else metrics.select_slices(truth)
@@ -308,6 +311,6 @@ def _describe_result(engine: Any) -> dict[str, object]:
     }
 
 
-def _clip_volume(volume: torch.Tensor | np.ndarray) -> np.ndarray:
-    """A volume ``(1, X, Y, Z)`` as an array ``(X, Y, Z)`` cut to [0, 1]."""
-    return torch.as_tensor(volume)[0].detach().float().cpu().clamp(0, 1).numpy()
+def _clip_volume(volume: torch.Tensor | np.ndarray, scan: MetaTensor) -> np.ndarray:
+    """A volume ``(1, X, Y, Z)`` in units of a scan's 99.9th percentile, as an array ``(X, Y, Z)`` cut to [0, 1]."""
+    return (torch.as_tensor(volume)[0].detach().float().cpu() / get_percentile(scan)).clamp(0, 1).numpy()

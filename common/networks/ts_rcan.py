@@ -177,7 +177,9 @@ class TSRCAN(SlabSuperResolver):
             as the result, which the network translates.
         features, groups, blocks, reduction: as for :class:`TSRCANDecoder`.
         residual: whether the network learns the difference from the interpolated slab, with 0 at the start. False in
-            the paper; then the pixels that are shuffled from a pixel are centred on it, as in the interpolation.
+            the paper.
+        centred: without a residual, whether the pixels that are shuffled from a pixel are centred on it, as in the
+            interpolation. False in the paper.
         slab_orientations: of :class:`~common.networks.SlabEncoder`.
     """
 
@@ -190,15 +192,17 @@ class TSRCAN(SlabSuperResolver):
         blocks: int = 5,
         reduction: int = 16,
         residual: bool | str = True,
+        centred: bool | str = True,
         slab_orientations: int = 1,
     ) -> None:
-        residual = parse_bool(residual, "residual")
+        residual, centred = parse_bool(residual, "residual"), parse_bool(centred, "centred")
         factors, offset = [1, 1, 1], [0.0, 0.0]
         base: nn.Module = nn.Identity()
         if degradation is not None:
             factors, offset = list(degradation.factors), list(degradation.offset[:2])
             base = SlabInterpolation(slices, factors, degradation.offset)
-        parts: dict[str, Any] = {"scale": factors[:2]} | ({"base": base} if residual else {"offset": offset})
+        parts: dict[str, Any] = {"scale": factors[:2]}
+        parts |= {"base": base} if residual else {"offset": offset if centred else None}
         super().__init__(
             SlabEncoder(slices, features, slab_orientations=slab_orientations),
             TSRCANDecoder(slices * factors[2], features, groups, blocks, reduction, **parts),

@@ -14,6 +14,7 @@ import torch
 from matplotlib.image import imread
 
 from common.degradations import KSpaceTruncation
+from common.transforms import LoadScand, RandFlipHRd
 
 from . import runs
 
@@ -50,6 +51,7 @@ ANCHORED = PAPER | {"generator/ours/anchor"}
 SUPERVISED = {f"generator/image/{loss}" for loss in ("l1", "ssim", "adversarial")}
 SUPERVISED |= {"discriminator/hr/real", "discriminator/hr/fake"}
 IN_PLANE = {"scale": [2, 2, 1]}
+SHUFFLE = [torch.nn.Conv2d, torch.nn.PixelShuffle]
 # Forms that no other test here trains; a discriminator that no generator heeds is left out, as in the tables.
 NO_HR = {f"players#discriminator#losses#hr/{kind}": "$None" for kind in ("real", "fake", "self")}
 FORMS = {
@@ -75,6 +77,7 @@ def test_parameter_counts():
     def count(*modules):
         return sum(p.numel() for module in modules for p in module.parameters())
 
+    assert [type(each) for each in content("network_def", "train", "paper").decoder.upsampler] == SHUFFLE
     for names in (["train"], ["train", "paper"], ["inference"]):
         assert count(content("network_def", *names)) == 2_457_002
     paper = content(None, "train")
@@ -198,11 +201,44 @@ def test_evaluate_forms(cohort, tmp_path, overlay, expected):
         # Inference knows the form by its weights' overlay: it would make no sense on top of cubic interpolation.
         lr = runs.degrade(runs.phantom(0), runs.AFFINE, KSpaceTruncation((2, 1, 2)))
         scan = {"dataset_dir": str(runs.save(tmp_path / "scans" / "a.nii.gz", *lr))}
-        run(["inference"], tmp_path, output_dir=str(tmp_path / "sr"), **scan)
+        run(["inference"], tmp_path, output_dir=str(tmp_path / "sr"), **scan, **{"evaluator#amp": False})
         # AP, which is not upsampled, is across the slab.
         assert nib.load(tmp_path / "sr" / "a_sr.nii.gz").shape == (40, 44, 36)
+        check_result_of_maximum(tmp_path)
         words = "model.pt: residual is True, but these weights were trained with False"
         refused(["inference"], tmp_path, words, residual=True, **scan)
+
+
+def check_result_of_maximum(folder):
+    """A result is the network's of the scan over its maximum, times that maximum, in the units of the file."""
+    overlay = json.loads((folder / "models" / "model.json").read_text())
+    assert (overlay["scaled_by"], overlay["centred"], overlay["residual"]) == ("maximum", False, False)
+    sizes = {key: overlay[key] for key in ("scale", "features", "groups", "blocks", "reduction")}
+    config = content(None, "train", "paper", **sizes)
+    network, inferer = (config.get_parsed_content(key) for key in ("network_def", "validate#inferer"))
+    network.load_state_dict(torch.load(overlay["checkpoint"], weights_only=True))
+    scan, found = (
+        LoadScand("image", "AP", normalise=False)({"image": str(path)})["image"].as_tensor()
+        for path in (folder / "scans" / "a.nii.gz", folder / "sr" / "a_sr.nii.gz")
+    )
+    with torch.no_grad():
+        expected = inferer((scan / scan.max())[None], network.eval())[0] * scan.max()
+    assert scan.max() > 1.01 * np.quantile(scan, 0.999)
+    torch.testing.assert_close(found, expected.clamp_min(scan.min()), rtol=0, atol=1e-4 * scan.max().item())
+
+
+@pytest.mark.parametrize("form", ["paper", None])
+def test_patches_of_the_paper_are_uniform_unmirrored_and_scaled_by_the_maximum(cohort, form):
+    for overlays in ([], ["train_supervised"]):
+        names = ["train", *([form] if form else []), *overlays]
+        config = content(None, *names, **UDEAN.network, dataset_dir=str(cohort), lr_patch=16, device="cpu")
+        volumes = [item["hr"].max().item() for item in config.get_parsed_content("train#dataset").items]
+        loader = config.get_parsed_content("train#dataloader")()
+        assert (max(volumes) == min(volumes) == 1) == bool(form)
+        assert np.isfinite(loader.air) != bool(form)
+        transforms = config.get_parsed_content("train#preprocessing").transforms
+        flips = [each.prob for each in transforms if isinstance(each, RandFlipHRd)]
+        assert loader.mirror != bool(form) if not overlays else flips == [0 if form else 0.5] * 3
 
 
 def test_misaligned_and_registered(cohort, tmp_path):

@@ -73,8 +73,12 @@ def test_alignment_moves_whole_channels_and_repeats_the_edge():
     assert torch.equal(ShiftTowardsFirstPixel((0.5, 0.5))(x), torch.cat([moved[:, :2], x[:, 2:]], dim=1))
     assert torch.equal(ShiftTowardsFirstPixel((1, 1))(x), moved)
     aligned = TSRCANDecoder(6, 8, 1, 1, 4, scale=(2, 2), offset=(0, 0))
-    for offset in (None, (0.5, 0.5)):
-        plain = TSRCANDecoder(6, 8, 1, 1, 4, scale=(2, 2), offset=offset)
+    not_centred = {"residual": False, "centred": False, "features": 8, "groups": 1, "blocks": 1, "reduction": 4}
+    for plain in (
+        TSRCANDecoder(6, 8, 1, 1, 4, scale=(2, 2)),
+        TSRCANDecoder(6, 8, 1, 1, 4, scale=(2, 2), offset=(0.5, 0.5)),
+        TSRCAN(3, KSpaceTruncation((2, 2, 2)), **not_centred).decoder,
+    ):
         plain.load_state_dict(aligned.state_dict())
         assert [type(module) for module in plain.upsampler] == [nn.Conv2d, nn.PixelShuffle]
 

@@ -33,10 +33,10 @@ def stack_to_device(device: torch.device, tensors: Mapping[str, Sequence[torch.T
     }
 
 
-def find_tissue(volumes: VolumeCache, key: str) -> list[np.ndarray]:
-    """Masks ``(X, Y, Z)`` of each volume without air, in main memory, so that no draw waits for a GPU."""
+def find_tissue(volumes: VolumeCache, key: str, air: float = AIR) -> list[np.ndarray]:
+    """Masks ``(X, Y, Z)`` of what is brighter than ``air``, in main memory, so that no draw waits for a GPU."""
     # Slice by slice in memory, as most patches are cut.
-    masks = [(item[key][0] > AIR).permute(2, 0, 1).contiguous().cpu() for item in volumes.items]
+    masks = [(item[key][0] > air).permute(2, 0, 1).contiguous().cpu() for item in volumes.items]
     return [mask.numpy().transpose(1, 2, 0) for mask in masks]
 
 
@@ -170,8 +170,16 @@ class PatchLoader:
 class _SlabLoader(PatchLoader):
     """Draws slabs across the last axis of volumes, or across any."""
 
-    def __init__(self, lr_patch: Sequence[int], factors: Sequence[int], any_axis: bool | str, *options: Any) -> None:
+    def __init__(
+        self,
+        lr_patch: Sequence[int],
+        factors: Sequence[int],
+        any_axis: bool | str,
+        avoid_air: bool | str,
+        *options: Any,
+    ) -> None:
         super().__init__(*options)
+        self.air = AIR if parse_bool(avoid_air, "avoid_air") else -np.inf
         factors = get_volume_scale(factors)
         self.any_axis = parse_bool(any_axis, "any_axis")
         if self.any_axis and len(set(factors)) > 1:
@@ -204,6 +212,7 @@ class UnpairedSlabLoader(_SlabLoader):
     - with ``paired`` ``"lr_source": (B, 1, h, w, z)``, made from "hr" by a known degradation.
 
     Slabs that are mostly air are avoided. Slabs are mirrored at random along each axis, and with ``any_axis`` turned.
+    Without ``avoid_air`` and ``mirror`` they are cut uniformly, as they are.
 
     Args:
         source: volumes with the key "hr", and with a margin also "hr_band", the degradation's input.
@@ -223,6 +232,8 @@ class UnpairedSlabLoader(_SlabLoader):
         noise_levels: standard deviations of "noise", in units of the normalised intensity, one or more of at least 0.
             None to measure them in the air of the target's scans.
         training_noise: those of "training_noise". If they equal ``noise_levels``, both noises are the same.
+        avoid_air: whether slabs that are mostly air are avoided; else every place is equally likely.
+        mirror: whether slabs are mirrored at random.
 
     Raises:
         ValueError: when a volume is smaller than a patch, the voxels of LR files do not fit the factors, or an argument
@@ -245,15 +256,19 @@ class UnpairedSlabLoader(_SlabLoader):
         noise_levels: Sequence[float] | None = None,
         training_noise: Sequence[float] | None = None,
         paired: bool = False,
+        avoid_air: bool | str = True,
+        mirror: bool | str = True,
     ) -> None:
-        super().__init__(make_patch_size(lr_patch, slices), factors, any_axis, batch_size, seed, device)
+        super().__init__(make_patch_size(lr_patch, slices), factors, any_axis, avoid_air, batch_size, seed, device)
+        self.mirror = parse_bool(mirror, "mirror")
         if slice_axis is not None:
             check_scale(source.data, target.data, factors, slice_axis)
         self.paired, self.margin = paired, margin
         check_volume_sizes(source, "hr", self.hr_patch, "source", any_orientation=self.any_axis)
         check_volume_sizes(target, "lr", self.lr_patch, "target", any_orientation=self.any_axis)
         self.source, self.target = source, target
-        self.source_tissue, self.target_tissue = find_tissue(source, "hr"), find_tissue(target, "lr")
+        self.source_tissue = find_tissue(source, "hr", self.air)
+        self.target_tissue = find_tissue(target, "lr", self.air)
         if margin is None:
             return
         noise_levels = estimate_noise_levels(target.items) if noise_levels is None else noise_levels
@@ -275,8 +290,9 @@ class UnpairedSlabLoader(_SlabLoader):
             sample["lr_source"] = cut_patch(source["lr"], lr_start, self.lr_patch)
         hr = cut_patch(source["hr"], start, self.hr_patch)
         _, target, place, lr_orientation = self._draw(self.target, self.target_tissue, self.lr_patch, rng)
-        mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5 and not self.paired]
-        lr = cut_patch(target["lr"], place, self.lr_patch).flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
+        mirrored, lr_mirrored = ([n for n in (1, 2, 3) if rng.random() < 0.5 and self.mirror] for _ in ("hr", "lr"))
+        mirrored = [] if self.paired else mirrored
+        lr = cut_patch(target["lr"], place, self.lr_patch).flip(lr_mirrored)
         sample |= {
             "hr": hr.flip(mirrored),
             "lr": lr,
@@ -334,6 +350,7 @@ class PairedSlabLoader(_SlabLoader):
             Drawn here, they are the same on every device.
         augment: whether pairs are mirrored and turned in plane, if the degradation treats these alike; patches must be
             square there.
+        avoid_air: as for :class:`UnpairedSlabLoader`.
 
     Raises:
         ValueError: as :class:`UnpairedSlabLoader`, and when sizes contradict the factors.
@@ -351,11 +368,12 @@ class PairedSlabLoader(_SlabLoader):
         any_axis: bool | str = False,
         random_numbers: bool | str = False,
         augment: bool | str = False,
+        avoid_air: bool | str = True,
     ) -> None:
         factors, lr_patch = degradation.factors, make_patch_size(lr_patch, slices)
         if lr_patch[2] == 1:
             get_in_plane_number(list(factors))
-        super().__init__(lr_patch, factors, any_axis, batch_size, seed, device)
+        super().__init__(lr_patch, factors, any_axis, avoid_air, batch_size, seed, device)
         self.random_numbers = parse_bool(random_numbers, "random_numbers")
         self.augment = parse_bool(augment, "augment") and degradation.commutes_with_rotations()
         if self.augment and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
@@ -369,7 +387,7 @@ class PairedSlabLoader(_SlabLoader):
             if any(a != b * f for a, b, f in zip(hr, lr, factors, strict=True)):
                 raise ValueError(f"{entry}: HR has {tuple(hr)} voxels and LR {tuple(lr)}; factors are {factors}.")
         self.volumes = volumes
-        self.tissue = find_tissue(volumes, "lr")
+        self.tissue = find_tissue(volumes, "lr", self.air)
 
     def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         _, item, start, orientation = self._draw(self.volumes, self.tissue, self.lr_patch, rng)

@@ -41,6 +41,7 @@ class LoadScand(MapTransform):
         ordered: whether to put that axis last, with all axes to the right, anterior or superior; else the axes stay as
             stored.
         normalise: whether to scale intensities to [0, 1].
+        scaled_by: as for :class:`NormaliseVolumed`.
         set_aside: whether to set extreme voxels aside; false for CT, where :class:`HounsfieldWindowd` treats padding.
         check_mr: whether volumes are refused whose values look like those of CT.
         allow_missing_keys: whether an entry may lack a key.
@@ -58,6 +59,7 @@ class LoadScand(MapTransform):
         slice_axis: str | None = "auto",
         ordered: bool = True,
         normalise: bool = True,
+        scaled_by: str = "percentile",
         set_aside: bool = True,
         check_mr: bool | str = False,
         allow_missing_keys: bool = False,
@@ -75,7 +77,7 @@ class LoadScand(MapTransform):
         if ordered:
             steps.append(SliceAxisd(**some, slice_axis=slice_axis))
         if normalise:
-            steps.append(NormaliseVolumed(**some))
+            steps.append(NormaliseVolumed(**some, scaled_by=scaled_by))
         self.prepare = Compose(steps)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -23,6 +23,7 @@ from .extremes import convert_type, restore_extremes
 ORIENTATION = "slice_orientation"
 ENCODING = "encoding"
 _SCALE = "intensity_range"
+_PERCENTILE = "percentile"  # the 99.9th, of a volume that its maximum scaled
 
 
 def reorient_volume(
@@ -75,8 +76,18 @@ class NormaliseVolumed(MapTransform):
 
     Args:
         keys: of volumes.
+        scaled_by: what becomes 1, ``percentile`` or ``maximum``.
         allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: when ``scaled_by`` has another value.
     """
+
+    def __init__(self, keys: KeysCollection, scaled_by: str = "percentile", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if scaled_by not in ("percentile", "maximum"):
+            raise ValueError(f"scaled_by is {scaled_by!r}, expected percentile or maximum.")
+        self.scaled_by = scaled_by
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -85,11 +96,13 @@ class NormaliseVolumed(MapTransform):
             values = volume.flatten()
             low = min(values.min().item(), 0.0)
             # numpy, because torch.quantile takes no more than 16 million values
-            high = float(np.quantile(values.numpy(), 0.999))
-            if high <= low:
+            percentile = high = float(np.quantile(values.numpy(), 0.999))
+            if high <= low or self.scaled_by == "maximum":
                 high = values.max().item()
             d[key] = (volume - low) / (high - low)
             d[key].meta[_SCALE] = torch.tensor([low, high], dtype=torch.float64)
+            if low < percentile < high:
+                d[key].meta[_PERCENTILE] = (percentile - low) / (high - low)
         return d
 
 
@@ -177,6 +190,11 @@ def get_intensity_range(volume: MetaTensor) -> tuple[float, float]:
     """The intensities of the file that became 0 and 1; for a batch of one, those of its only volume."""
     low, high = torch.as_tensor(volume.meta.get(_SCALE, [0.0, 1.0])).reshape(-1)[-2:].tolist()
     return low, high
+
+
+def get_percentile(volume: MetaTensor) -> float:
+    """The 99.9th percentile of a normalised volume: 1, unless its maximum scaled it."""
+    return float(volume.meta.get(_PERCENTILE, 1.0))
 
 
 class RestoreVolumed(MapTransform):

@@ -109,6 +109,25 @@ def test_slabs_begin_wherever_they_fit():
         assert {*starts} == {*np.ndindex(2, 2, 2)}
 
 
+@pytest.mark.parametrize("uniform", [True, False])
+def test_slabs_are_drawn_uniformly_and_as_they_are_where_that_is_asked_for(uniform):
+    """Of 15 places 5 show no tissue to speak of."""
+    hr, lr = half_air(24, 8, 6), half_air(19, 4, 3, seed=1)
+    options = {"avoid_air": "false", "mirror": "false"} if uniform else {}
+    found = {"hr": [], "lr": [], "pair": []}
+    for batch in take(unpaired(plain(hr), cache({"lr": lr}), margin=None, **options), 75):
+        for key, volume in (("hr", hr), ("lr", lr)):
+            found[key] += [origin(slab[0], [volume[0]])[2:] for slab in batch[key]]
+    options.pop("mirror", None)
+    pair = {"lr": half_air(19, 6, 5), "hr": torch.zeros(1, 38, 12, 10)}
+    for batch in take(PairedSlabLoader(cache(pair), (5, 6, 5), KSpaceTruncation(FACTORS), 4, 0, "cpu", **options), 75):
+        found["pair"] += [origin(slab[0], [pair["lr"][0]])[2:] for slab in batch["lr"]]
+    for key, draws in found.items():
+        counts = np.bincount([start[0] for _, start in draws], minlength=15)
+        assert {mirrored for mirrored, _ in draws} == {()} if uniform or key == "pair" else {0, 1, 2}
+        assert (counts.min() > 8 and counts.max() < 36) if uniform else counts[:4].sum() == 0, key
+
+
 @pytest.mark.parametrize("own", [0, 0.04])
 def test_the_noise_of_a_slab_is_that_of_a_target_scan_less_the_sources_own(own):
     """Noise of 4 % on an HR grid is 1.41 % where it is sampled twice as coarsely within that band."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Spacingd
+from monai.transforms import Compose, Spacingd
 from nibabel.affines import from_matvec
 from scipy.ndimage import map_coordinates
 
@@ -17,7 +17,7 @@ from common.degradations import BlockAverage, ComposeDegradations, GaussianProfi
 from common.io.affines import find_slice_permutation
 from common.metrics import interpolate_cubic
 from common.transforms import CheckHeaderd, CheckVoxelsd, LoadScand, ResizePlanesd, SaveVolumed
-from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, SliceAxisd
+from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
 from tests.bundles import runs
 from tests.refused import refused
 from tests.transforms import grids
@@ -180,6 +180,21 @@ def test_normalising_maps_0_and_the_999th_thousandth_and_clips_nothing():
     values[0, 3, 4, 5:7] = torch.tensor([40.0, 20.0])
     out = NormaliseVolumed("x")({"x": MetaTensor(values)})["x"]
     assert out.max() == 1 and out[0, 3, 4, 6] == 0.5 and out.min() == 0
+
+
+@pytest.mark.parametrize("lowest", [-300, 0, 50])
+def test_the_maximum_may_become_1_instead_and_the_file_s_values_come_back(lowest):
+    values = torch.rand(1, 20, 18, 16, generator=torch.Generator().manual_seed(0)) * 500 + lowest
+    values[0, 0, 0, 0] = 5000
+    for axes in ("RAS", "LSP"):
+        scan = volume(values.clone(), affine_of(axes, 0))
+        load = Compose([SliceAxisd("image"), NormaliseVolumed("image", scaled_by="maximum")])
+        entry = load({"image": scan})
+        out = entry["image"]
+        assert out.max() == 1 and out.min() == pytest.approx(max(lowest, 0) / 5000, abs=1e-3)
+        entry["pred"] = MetaTensor(out.as_tensor(), affine=out.affine)
+        torch.testing.assert_close(RestoreVolumed("pred")(entry)["pred"].as_tensor(), values, rtol=0, atol=1e-3)
+    refused(lambda: NormaliseVolumed("x", scaled_by="full"), ValueError, "'full'", "percentile or maximum")
 
 
 def test_missing_keys_are_passed_over_where_that_is_allowed():
