@@ -96,8 +96,7 @@ def ablate(
         seeds: number of seeds for each row; with 1 the key ``seed`` keeps its value in the configs.
         jobs: number of runs in parallel.
         size: an overlay of each row's bundle that is laid over the row's own overlays. With ``tiny`` each run takes 20
-            to 70 s on a core, as a check of the set-up and the data. If a row's overlay ``x`` needs other values in
-            this size, they are in ``x_tiny.json``.
+            to 70 s on a core, as a check of the set-up and the data.
         against: a row, or cubic. Each other row is compared with it by a paired t-test over the test cases, or over
             their means if there are several seeds. p is corrected over the rows by Holm's method.
         row: number of one row, from 1, to run it alone. When all rows are done, on any machine, ``merge`` makes the
