@@ -15,6 +15,7 @@ from torch import nn
 from .cli_help import format_call
 from .degradations import Degradation
 from .io.files import format_json, load_state, read_json_object, write_atomically
+from .runtime.machine import name_machine
 from .runtime.memory import to_channels_last
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -73,6 +74,8 @@ class SavedWeights:
             "network": type(self.network).__name__,
             "offset": self.offset,
             "precision": self.precision,
+            "seed": torch.initial_seed(),
+            "machine": name_machine(next(iter(state.values())).device),
             **({} if iteration is None else {"iteration": iteration, **metrics}),
         }
         known = {"digest": compute_digest(state), "trained": trained, **self.sizes, **self.training_range}

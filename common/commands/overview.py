@@ -7,24 +7,23 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import RunsFailedError
 from ..reports import describe_gain_over_start, describe_measurement
 from ..reports.overview import draw_quality_against_time, list_tables, write_overview
-from ..tables.execution import TRAINING_SECONDS, is_trained
-from ..tables.merged import describe_row, find_weights, list_unfinished, read_rows
+from ..tables.merged import describe_row, list_unfinished, read_cost, read_rows
 
 
 def print_overview(tables: str | Sequence[str], output_dir: str) -> None:
     """Print the methods of several tables side by side, and draw their gain against their time.
 
-    Writes ``overview.csv``, one line for each method and table. Its columns are PSNR, SSIM, LPIPS, cubic interpolation
-    of the method's own input, displacement, parameters of the network in inference, seconds and iterations of the
-    training, seconds of inference for a case, whether anything was trained, and what the training knew. Writes
-    ``overview.png``, the gain in PSNR against time. A row with an unfinished run is left out, and named at the end.
+    Writes ``overview.csv``, one line for each method and table. Its columns are the numbers of people and cases, PSNR,
+    SSIM, LPIPS, cubic interpolation of the method's own input, displacement, parameters of the network in inference,
+    seconds and iterations of the training, seconds of inference for a case, whether anything was trained, and what the
+    training knew. Writes ``overview.png``, the gain in PSNR against time. A row with an unfinished run is left out, and
+    named at the end.
     Rows with the weights of another row, or by ``--trained`` of another table, have the training cost of those weights.
 
     Args:
@@ -83,26 +82,28 @@ def _read_tables(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
 
 def _make_row(folder: Path, runs: Sequence[dict], read: Sequence[Sequence[dict]]) -> dict:
     by_seed: dict[int | None, list[dict]] = {}
-    cubic, training = [], []
-    costs: list[Any] = []
+    cubic = []
     for run, run_cases in zip(runs, read, strict=True):
         for case in run_cases:
             if case["method"] == "cubic":
                 cubic.append(case)
             elif case["method"] != "bicubic":
                 by_seed.setdefault(run["seed"], []).append(case)
-        cost = folder / run["folder"] / "cost.json"
-        costs.append(json.loads(cost.read_text()) if cost.is_file() else {"parameters": math.nan, "seconds": {}})
-        weights = find_weights(folder, run)
-        # If nothing was learned, the seconds are only those of a start.
-        training.append(_sum_numbers(weights / TRAINING_SECONDS) if weights and is_trained(weights) else 0.0)
     scores = {key: [_compute_mean(cases, key) for cases in by_seed.values()] for key in ("psnr", "ssim", "lpips")}
     shifts = [
         abs(_compute_mean([case for cases in by_seed.values() for case in cases], f"displacement_{a}")) for a in "xyz"
     ]
     several = len(by_seed) > 1
+    people = {case.get("person") for cases in by_seed.values() for case in cases}
+    costs = [read_cost(folder / run["folder"]) for run in runs]
+    facts = describe_row(folder, runs)
+    trainings = facts["trainings"].values()
+    iterations = [training["iterations"] for training in trainings if training["iterations"]]
+    seconds = [math.nan if training["seconds"] is None else training["seconds"] for training in trainings]
     return {
-        **describe_row(folder, runs),
+        **facts,
+        "iterations": round(np.mean(iterations)) if iterations else None,
+        "people": None if None in people else len(people),
         "cases": len({case["case"] for cases in by_seed.values() for case in cases}),
         "seeds": len(by_seed),
         **{key: float(np.mean(values)) for key, values in scores.items()},
@@ -110,18 +111,12 @@ def _make_row(folder: Path, runs: Sequence[dict], read: Sequence[Sequence[dict]]
         "cubic_psnr": _compute_mean(cubic, "psnr"),
         "cubic_ssim": _compute_mean(cubic, "ssim"),
         "displacement": max(shifts),
-        "parameters": max(cost["parameters"] for cost in costs),
-        # Per training: the runs of a pool are summed, and seeds are averaged.
-        "training_seconds": float(np.sum(training)) / len(by_seed),
-        "seconds": float(np.mean([second for cost in costs for second in cost["seconds"].values()] or [math.nan])),
+        "parameters": max(cost.get("parameters", math.nan) for cost in costs),
+        "training_seconds": float(np.mean(seconds or [0.0])),
+        "seconds": float(np.mean([s for cost in costs for s in cost.get("seconds", {}).values()] or [math.nan])),
     }
 
 
 def _compute_mean(cases: Sequence[dict], key: str) -> float:
     values = [case[key] for case in cases if case.get(key) is not None]
     return float(np.mean(values)) if values else math.nan
-
-
-def _sum_numbers(path: Path) -> float:
-    """The sum of a file's numbers, NaN where there is none."""
-    return sum(map(float, path.read_text().split())) if path.is_file() else math.nan

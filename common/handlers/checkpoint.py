@@ -75,7 +75,7 @@ def get_validation(evaluator: Engine) -> dict[str, Any]:
 def _read_training(weights: Path) -> dict[str, Any]:
     """What the overlay of weights says of their training: the iteration, and metrics of a validation."""
     trained = (read_overlay(weights) or {}).get("trained", {})
-    keys = ("bundle", "version", "network", "offset", "precision")
+    keys = ("bundle", "version", "network", "offset", "precision", "seed", "machine")
     return {key: value for key, value in trained.items() if key not in keys}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from torch import nn
 from .. import metrics
 from ..data import provenance
 from ..degradations import Degradation
+from ..inferers import ConsistentInferer
 from ..io.files import check_writable, read_json_object, write_atomically
 from ..io.naming import make_case_stem
 from ..metrics.lpips import Lpips
-from ..runtime.precision import match_precision, unwrap_autocast
+from ..runtime.machine import name_machine
+from ..runtime.precision import match_precision, name_precision, unwrap_autocast
 from ..runtime.progress import begin_step
 from ..transforms.scan.volume import convert_to_units, get_percentile
 from ..values import parse_bool
@@ -38,14 +41,18 @@ class EvaluationReport:
     It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may have ``"guide"``: another contrast of the
     subject, ``(1, X, Y, Z)`` on the HR grid. Methods in ``compare_with`` then take the guide as second input, and the
     picture shows it. The displacement is the shift of the result against the interpolated input, in HR voxels along the
-    axes in the method's order (z across the slices). ``output_dir`` gets
+    axes in the method's order (z across the slices). ``psnr_registered`` is PSNR after this displacement is taken out
+    by :func:`common.metrics.shift_volume`; what it has more than ``psnr`` is lost by the shift. It is not measured
+    against HR, so that no result is fitted to HR, and cubic interpolation keeps its PSNR. It is NaN for a result
+    without structure. ``person`` is the subject in the datalist. If the network learns from the scan, the method's rows
+    have ``seed``, ``iterations``, ``seconds`` for the case, ``machine`` and ``precision``. ``output_dir`` gets
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and ``<case>_planes.npz``, the
     columns of its picture for one with other runs
     (:func:`common.reports.merge_pictures`). With a regressor the table also has the BRISQUE of each volume, and with
     ``lpips`` the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
     interpolation, the method and HR (:func:`common.reports.viewer`). ``cost.json`` has the network's number of
     parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include moving the case to
-    the device, and the HR files.
+    the device, the HR files, and whether the inferer corrects results by data consistency.
 
     ``data_range`` defines the data range of PSNR and SSIM. ``percentile`` is the 99.9th percentile of each volume,
     which is cut to [0, 1]; an LR file has its own. ``maximum``, as in papers, is the largest voxel of HR. HR and the
@@ -188,15 +195,19 @@ class EvaluationReport:
             volumes[self.method] = sr
             clipped = {key: _clip_volume(volume, lr) for key, volume in volumes.items()}
             truth = _clip_volume(hr, hr)
-            scores = self._compute_scores(volumes, lr, hr)
+            shifts = {
+                key: metrics.measure_displacement(volume, clipped["cubic"], factors) for key, volume in clipped.items()
+            }
+            scores = self._compute_scores(volumes, shifts, lr, hr)
             for method, volume in clipped.items():
-                shift = metrics.measure_displacement(volume, clipped["cubic"], factors)
                 if self.brisque is not None:
                     scores[method]["brisque"] = self.brisque.compute_score(volume)
                 if self.lpips is not None:
                     scores[method]["lpips"] = self.lpips.compute_score(volume, truth, engine.state.device)
-                row = {"case": name, "method": method, **self.measured, **scores[method]}
-                self.rows.append({**row, **{f"displacement_{a}": s for a, s in zip("xyz", shift, strict=True)}})
+                row = {"case": name, "method": method, "person": batch.get("subject"), **self.measured}
+                row |= {f"displacement_{a}": s for a, s in zip("xyz", shifts[method], strict=True)} | scores[method]
+                trained = _describe_self_training(engine, self.duration) if method == self.method else {}
+                self.rows.append(row | trained)
             affine = np.asarray(hr.affine, dtype=np.float64)
             view = reports.View.from_file(hr.meta["filename_or_obj"])
             images = {"LR": view.cut_panel(_clip_volume(lr, lr), self.degradation.compute_lr_affine(affine))}
@@ -215,8 +226,10 @@ class EvaluationReport:
                     self.output_dir / f"{name}.html", page, name, truth="HR", record=_describe_result(engine)
                 )
 
-    def _compute_scores(self, volumes: Mapping[str, Any], lr: MetaTensor, hr: MetaTensor) -> dict[str, dict]:
-        """PSNR and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
+    def _compute_scores(
+        self, volumes: Mapping[str, Any], shifts: Mapping[str, Sequence[float]], lr: MetaTensor, hr: MetaTensor
+    ) -> dict[str, dict]:
+        """PSNR, PSNR without the shift, and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
         select, truth = partial(_clip_volume, scan=lr), _clip_volume(hr, hr)
         psnr, ssim = metrics.compute_psnr, metrics.compute_ssim
         if (over := self.measured["score_over"]) != "volume":
@@ -235,10 +248,14 @@ class EvaluationReport:
             def select(volume: Any) -> np.ndarray:
                 return convert_to_units(volume, lr).clip(floor) / peak
 
-        return {
-            method: {"psnr": psnr(volume, truth), "ssim": ssim(volume, truth)}
-            for method, volume in ((method, select(volume)) for method, volume in volumes.items())
-        }
+        scores: dict[str, dict] = {}
+        for method, volume in volumes.items():
+            back, scaled = [-voxels for voxels in shifts[method]], select(volume)
+            score = scores[method] = {"psnr": psnr(scaled, truth), "ssim": ssim(scaled, truth)}
+            score["psnr_registered"] = score["psnr"] if not any(back) else math.nan
+            if any(back) and np.isfinite(back).all():
+                score["psnr_registered"] = psnr(select(metrics.shift_volume(volume, back)[None]), truth)
+        return scores
 
     def _finish(self, engine: Any) -> None:
         self.hook.remove()
@@ -251,6 +268,9 @@ class EvaluationReport:
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
         with write_atomically(self.output_dir / "cost.json") as path:
             cost = {"parameters": parameters, "seconds": self.seconds, "sources": self.sources}
+            cost["data_consistency"] = any(
+                isinstance(part, ConsistentInferer) and part.iterations > 0 for part in _list_inferers(engine.inferer)
+            )
             path.write_text(json.dumps(cost, indent=2) + "\n")
         print(f"table and pictures are in {self.output_dir}")
 
@@ -296,6 +316,25 @@ def _load_compared_method(
             f"network itself, for example by common.weights.load_weights."
         )
     return load_weights(copy.deepcopy(network), entry, degradation=degradation), None
+
+
+def _list_inferers(inferer: Any) -> list:
+    """Return an inferer and those that it runs."""
+    return [] if inferer is None else [inferer, *_list_inferers(getattr(inferer, "inferer", None))]
+
+
+def _describe_self_training(engine: Any, seconds: float) -> dict[str, object]:
+    """Return the facts about a training on the scan, for its row; empty if there is none or weights were loaded."""
+    adapted = [part for part in _list_inferers(engine.inferer) if getattr(part, "is_self_trained", False)]
+    if not adapted or "path" in getattr(engine.network, "origin", {}):
+        return {}
+    return {
+        "seed": adapted[0].seed,
+        "iterations": adapted[0].iterations,
+        "seconds": round(seconds, 1),
+        "machine": name_machine(engine.state.device),
+        "precision": name_precision(engine.network),
+    }
 
 
 def _describe_result(engine: Any) -> dict[str, object]:

@@ -24,4 +24,5 @@ from .volume import (
     compute_slices_ssim,
     compute_ssim,
     measure_displacement,
+    shift_volume,
 )

@@ -8,12 +8,14 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from scipy import fft
+from scipy.ndimage import fourier_shift
 from skimage.metrics import structural_similarity
 from skimage.registration import phase_cross_correlation
 
 Volume: TypeAlias = "torch.Tensor | np.ndarray"
 _SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
 SSIM_REACH = 5  # voxels from the centre of SSIM's window to its end
+_RAMP = 16  # voxels
 
 
 def to_array(volume: Volume) -> np.ndarray:
@@ -202,3 +204,26 @@ def measure_displacement(sr: Volume, reference: Volume, factors: Sequence[int]) 
         # is negligible for a fraction of a voxel, so the remaining fraction is measured.
         shift = voxels + _measure_phase_shift(np.roll(sr, -voxels, axis=(0, 1, 2)), reference, factors)
     return tuple(round(float(s), 2) + 0.0 for s in shift)
+
+
+def shift_volume(volume: Volume, shift: Sequence[float]) -> np.ndarray:
+    """Shift a volume by fractions of voxels, by a phase ramp in k-space.
+
+    Unlike interpolation, this does not smooth: on volumes with noise, a cubic spline alone gains up to 2 dB. Beyond the
+    field of view the volume falls to 0 over 16 voxels.
+
+    Args:
+        volume: volume of shape (X, Y, Z), singleton axes before it are ignored, any units.
+        shift: voxels along X, Y and Z, towards a higher index where positive; an axis with 0 is left as it is.
+
+    Returns:
+        The volume at the same voxels.
+
+    Raises:
+        ValueError: when it is not a single volume.
+    """
+    array = to_array(volume).astype(np.float32, copy=False)
+    widths = [_RAMP if voxels else 0 for voxels in shift]
+    spectrum = fft.fftn(np.pad(array, [(w, w) for w in widths], mode="linear_ramp"), workers=-1)
+    shifted = fft.ifftn(fourier_shift(spectrum, shift), workers=-1).real
+    return shifted[tuple(slice(w, w + n) for w, n in zip(widths, array.shape, strict=True))]

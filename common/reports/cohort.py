@@ -21,11 +21,13 @@ METRICS |= {f"displacement_{axis}": (f"shift {axis} (voxel)", 2) for axis in "xy
 """The columns of a table after ``case`` and ``method``: their titles and decimals."""
 MEASURED = {"data_range": ("percentile", "maximum"), "score_over": ("volume", "slices", "centre_slice")}
 """Options of how PSNR and SSIM are taken, as :class:`common.handlers.EvaluationReport` explains; defaults first."""
-OPTIONAL = {"brisque": ("BRISQUE", 1), "lpips": ("LPIPS", 4)}
+OPTIONAL = {"psnr_registered": ("registered PSNR (dB)", 2), "brisque": ("BRISQUE", 1), "lpips": ("LPIPS", 4)}
 """Optional columns of a table."""
 
-LABELS = ("iterations", "trained", "knew")
-"""Optional columns after the scores: how long and from what a row was trained, and whether it learned anything."""
+KEYS = ("person", "input", "seed")
+"""Optional columns after ``case`` and ``method``: what tells rows of a method apart."""
+LABELS = ("iterations", "seconds", "machine", "precision", "trained", "knew", "family")
+"""Optional columns after the scores: how, where and from what a row was trained, and whether it learned anything."""
 _UNTRAINED = 0.05  # dB, by choice; standard deviations over three seeds were 0.01 to 0.23 in the tables so far
 
 _BOXED = 5  # quartiles of fewer cases say less than their points
@@ -47,18 +49,21 @@ def describe_gain_over_start(psnr: float, start: float) -> str:
 
 
 def select_values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
-    """Return the values to average: a metric's defined values by case, or with seeds the mean of each seed."""
+    """Return the values to average: a metric's defined values by case, or with several seeds the mean of each seed."""
     by_seed: dict[int | None, list[float]] = {}
     for row in rows:
         if row["method"] == method and not math.isnan(value := float(row[metric])):
             by_seed.setdefault(row.get("seed"), []).append(value)
     if not _list_seeds(rows):
-        return np.array(by_seed.get(None, []))
+        return np.array([value for values in by_seed.values() for value in values])
     return np.array([np.mean(values) for values in by_seed.values()])
 
 
 def _list_seeds(rows: Sequence[Mapping]) -> list[int]:
-    """Return the seeds of the rows. None, which means all seeds, is left out."""
+    """Return the seeds if a case was tested with several. None, which means all seeds, is left out."""
+    tested = {(row["case"], row["method"]) for row in rows}
+    if len(tested) == len(rows):
+        return []
     return list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
 
 
@@ -84,16 +89,18 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     """Write the results as ``table.csv`` (by case) and ``table.json`` (by case, and mean and sd by method).
 
     NaN metrics are left out of the mean and of ``n``. The standard deviation is that of the sample (n - 1). NaN and
-    infinity are null in JSON. If rows have seeds, ``mean``, ``sd`` and ``n`` are those of the seeds' means over the
-    cases: the spread of the training, not of the cases.
+    infinity are null in JSON. If cases have several seeds, ``mean``, ``sd`` and ``n`` are those of the seeds' means
+    over the cases: the spread of the training, not of the cases.
 
     Args:
         output_dir: the folder to write to.
         rows: for each case and method, ``case``, ``method``, ``psnr`` (dB), ``ssim``, ``displacement_x``, ``_y`` and
-            ``_z`` (HR voxels); ``brisque`` and ``lpips`` each in all or in none. Optional: ``data_range`` and
-            ``score_over``, of which the table has what is not the default; ``seed`` of the training, None for rows
-            that do not depend on it; ``iterations`` of the training, whether it ``trained`` anything
-            (:func:`describe_gain_over_start`) and what it ``knew``, the same in all rows of a method.
+            ``_z`` (HR voxels); ``psnr_registered``, ``brisque`` and ``lpips`` each in all or in none. Optional:
+            ``data_range`` and ``score_over``, of which the table has what is not the default; ``person``, whose cases
+            count as one in tests; ``input``, the number of the case's LR scan; ``seed`` of the training, None for rows
+            that do not depend on it; ``iterations``, ``seconds``, ``machine`` and ``precision`` of the training,
+            whether it ``trained`` anything (:func:`describe_gain_over_start`), what it ``knew``, and the ``family`` of
+            its test.
         against: a method to compare the others with, as :func:`common.reports.t_tests.run_paired_t_tests`; the result
             is ``paired_t_test`` in ``table.json``.
 
@@ -108,18 +115,24 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         raise ValueError("write_table needs at least one row.")
     metrics = _select_metrics(rows)
     measured = describe_measurement(rows)
-    keys = ["case", "method", *measured, *(["seed"] if _list_seeds(rows) else [])]
-    labels = [label for label in LABELS if any(row.get(label) is not None for row in rows)]
-    columns = [*keys, *metrics]
+    given = [name for name in (*KEYS, *LABELS) if any(row.get(name) is not None for row in rows)]
+    keys = ["case", "method", *(name for name in given if name in KEYS), *measured]
+    labels = [name for name in given if name in LABELS]
+    columns = [*keys, *metrics, *labels]
     for row in rows:
-        if missing := [column for column in columns if column not in row]:
+        if missing := [column for column in ("case", "method", *metrics) if column not in row]:
             raise ValueError(f"The row of case {row.get('case')!r} lacks {', '.join(missing)}.")
     methods = list(dict.fromkeys(row["method"] for row in rows))
     summary: dict[str, Any] = {}
-    lines = [["method", "cases", *(title for title, _ in metrics.values()), *labels]]
+    mixed = [label for label in ("machine", "precision") if len({row.get(label) for row in rows} - {None}) > 1]
+    printed = [label for label in labels if label in ("iterations", "trained", "knew", *mixed)]
+    counted = [(title, key) for title, key in (("people", "person"), ("cases", "case")) if key in keys]
+    lines = [["method", *(title for title, _ in counted), *(title for title, _ in metrics.values()), *printed]]
     for method in methods:
         summary[method] = {}
-        line = [method, str(len({row["case"] for row in rows if row["method"] == method}))]
+        of_method = [row for row in rows if row["method"] == method]
+        counts = [{row.get(key) for row in of_method} for _, key in counted]
+        line = [method, *("-" if None in values else str(len(values)) for values in counts)]
         for metric, (_, decimals) in metrics.items():
             values = select_values(rows, method, metric)
             mean = float(np.mean(values)) if values.size else math.nan
@@ -127,22 +140,19 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
             summary[method][metric] = {"mean": mean, "sd": sd, "n": values.size}
             spread = "" if math.isnan(sd) else f" +- {sd:.{decimals}f}"
             line.append("-" if math.isnan(mean) else f"{round(mean, decimals) + 0.0:.{decimals}f}{spread}")
-        method_row = next(row for row in rows if row["method"] == method)
-        lines.append([*line, *("-" if method_row.get(label) is None else str(method_row[label]) for label in labels)])
+        lines.append([*line, *(str(of_method[0].get(label) or "-") for label in printed)])
 
     with (
         write_atomically(Path(output_dir) / "table.csv") as path,
         path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
-        writer = csv.DictWriter(file, [*columns, *labels], extrasaction="ignore")
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    cases = [
-        {c: row[c] if c in keys else float(row[c]) for c in columns} | {c: row.get(c) for c in labels} for row in rows
-    ]
-    scores = [score for score in metrics if not score.startswith("displacement")]
+    listed = [{c: float(row[c]) if c in metrics else row.get(c) for c in columns} for row in rows]
+    scores = [score for score in metrics if not score.startswith(("displacement", "psnr_registered"))]
     tests = {} if against is None else run_paired_t_tests(rows, against, scores)
-    content = {"cases": cases, "summary": summary} | ({"paired_t_test": tests} if tests else {})
+    content = {"cases": listed, "summary": summary} | ({"paired_t_test": tests} if tests else {})
     with write_atomically(Path(output_dir) / "table.json") as path:
         path.write_text(format_json(content, indent=2) + "\n")
 
@@ -175,7 +185,8 @@ def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     seeds = [None, *_list_seeds(rows)]
     table = np.full((len(seeds), len(metrics), len(methods), len(cases)), np.nan)
     for row in rows:
-        seed, method, case = seeds.index(row.get("seed")), methods.index(row["method"]), cases.index(row["case"])
+        seed = seeds.index(row.get("seed")) if len(seeds) > 1 else 0
+        method, case = methods.index(row["method"]), cases.index(row["case"])
         table[seed, :, method, case] = [float(row[metric]) for metric in metrics]
     table[~np.isfinite(table)] = np.nan
     counts = np.isfinite(table).sum(axis=0)

@@ -15,6 +15,7 @@ from .case import compute_error_panel, draw_panels
 from .cohort import OPTIONAL, describe_gain_over_start, draw_box_plots, select_values, write_table
 from .files import save_figure
 from .planes import load_panels
+from .t_tests import name_family
 
 PLANES_FILE = "{}_planes.npz"
 """A case's planes from an evaluation, for its picture with other methods."""
@@ -47,8 +48,8 @@ def merge_tables(
             :func:`write_table`, of one method and interpolation. The seed is None for a single training; else all
             entries have the same seeds.
         against: as for :func:`write_table`.
-        descriptions: ``iterations`` and ``knew`` of entries, as for :func:`write_table`, and ``weights`` and ``start``,
-            the entry that trained them and its untrained start. Their mean PSNR decides whether it trained anything.
+        descriptions: of entries, as of :func:`common.tables.merged.describe_row`. The mean PSNR of ``weights`` and
+            ``start`` decides whether the entry trained anything. If not, it is in no family.
 
     Returns:
         The table of :func:`write_table`, and which methods are not compared on equal terms.
@@ -83,8 +84,13 @@ def merge_tables(
         compared = [method for method in (known["weights"], known["start"]) if method in runs]
         means = [np.mean(select_values(rows, method, "psnr")) for method in compared]
         learned = describe_gain_over_start(*means) if len(means) == 2 else None
-        labels = {"iterations": known["iterations"], "trained": learned, "knew": known["knew"]}
-        rows = [{**row, **labels} if row["method"] == name else row for row in rows]
+        for row in (row for row in rows if row["method"] == name):
+            row |= {"trained": learned, "knew": known["knew"], **known["trainings"].get(row.get("seed"), {})}
+            trained = bool(known["trainings"]) or row.get("iterations") is not None
+            failed = learned in ("not trained", "below start")
+            row["family"] = "" if failed else name_family(trained, known["data_consistency"])
+    for row in (row for row in rows if descriptions and row["method"] not in descriptions):
+        row["family"] = name_family(trained=False, consistent=False)  # interpolation
     text = write_table(output_dir, rows, against)
     draw_box_plots(Path(output_dir) / "boxplots.png", rows)
     if len(groups) > 1:

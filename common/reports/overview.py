@@ -17,8 +17,8 @@ from ..io.files import write_atomically
 from .files import align_columns, save_figure
 
 COLUMNS = (
-    "table", "method", "cases", "seeds", "psnr", "psnr_sd", "ssim", "ssim_sd", "lpips", "cubic_psnr", "cubic_ssim",
-    "displacement", "parameters", "training_seconds", "iterations", "seconds", "trained", "knew",
+    "table", "method", "people", "cases", "seeds", "psnr", "psnr_sd", "ssim", "ssim_sd", "lpips", "cubic_psnr",
+    "cubic_ssim", "displacement", "parameters", "training_seconds", "iterations", "seconds", "trained", "knew",
 )  # fmt: skip
 """The columns of ``overview.csv``."""
 _LOWEST = -3.0  # dB; lower values would hide how the other methods differ
@@ -38,8 +38,8 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
 
     Args:
         output_dir: the folder to write to.
-        rows: each with the ``COLUMNS``. Scores are means over the cases and seeds, ``_sd`` standard deviations over the
-            seeds. ``displacement`` is the largest mean along an axis, in HR voxels. Seconds are those of the training,
+        rows: each with the ``COLUMNS``. ``people`` is None if unknown. Scores are means over the cases and seeds,
+            ``_sd`` standard deviations over the seeds. ``displacement`` is the largest mean along an axis, in HR voxels. Seconds are those of the training,
             0 without one, and of a case's inference. NaN means unknown. ``iterations``, ``trained`` and ``knew`` are
             as for :func:`common.reports.write_table`.
 

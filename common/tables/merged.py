@@ -8,9 +8,12 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..data.lists.datalist import FILE
 from ..reports import merge_pictures, merge_tables
+from ..weights import read_overlay
+from .execution import TRAINING_SECONDS, is_trained
 from .runs import Run, list_evaluation_words, make_command_words
 
 ROWS = "rows.json"
@@ -149,17 +152,49 @@ def list_unfinished(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> l
 def describe_row(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
     """Return the facts about a finished row, as of :func:`read_rows`, for :func:`common.reports.merge_tables`.
 
-    ``iterations`` are those of one training of the weights, over all stages and pooled runs; None without training.
+    Returns:
+        ``knew``, ``weights``, ``start``, ``data_consistency``, whether it corrects results, and ``trainings``: by the
+        seed of the runs, and empty without training, the ``iterations`` and ``seconds`` of the weights over all stages
+        and pooled runs, and as the weights' overlay says, ``seed``, ``machine`` and ``precision``; None if unknown.
     """
-    folders = [folder for run in runs if (folder := find_weights(output_dir, run))]
+    trained: dict[int | None, list[Path]] = {}
+    for run in runs:
+        weights = run.get("trained", run["folder"])
+        if weights is not None and is_trained(Path(output_dir) / weights):
+            trained.setdefault(run["seed"], []).append(Path(output_dir) / weights)
+    costs = [read_cost(Path(output_dir) / run["folder"]) for run in runs]
+    # Evaluations by earlier versions do not say it.
+    consistent = any(
+        cost.get("data_consistency", any("ConsistentInferer" in word for word in run["command"]))
+        for run, cost in zip(runs, costs, strict=True)
+    )
+    return {
+        **{key: runs[0].get(name) for key, name in (("knew", "knows"), ("weights", "weights"), ("start", "start"))},
+        "data_consistency": consistent,
+        "trainings": {seed: _describe_training(folders, seed) for seed, folders in trained.items()},
+    }
+
+
+def read_cost(folder: Path) -> dict:
+    """Return what a run's evaluation has left in ``cost.json``; empty if there is none."""
+    path = folder / "cost.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _describe_training(folders: Sequence[Path], seed: int | None) -> dict:
+    """Return the facts about the trainings that a row pools for a seed; None for that of the configs."""
     histories = [path.read_text().splitlines() for folder in folders for path in folder.glob("history*.jsonl")]
-    lengths = [json.loads(lines[-1])["iteration"] for lines in histories]
-    seeds = len({run["seed"] for run in runs})
-    knew, weights, start = (runs[0].get(key) for key in ("knows", "weights", "start"))
-    return {"iterations": sum(lengths) // seeds if lengths else None, "knew": knew, "weights": weights, "start": start}
+    seconds = [float(line) for folder in folders for line in _read_lines(folder / TRAINING_SECONDS)]
+    overlays = [(read_overlay(folder / "models" / "model.pt") or {}).get("trained", {}) for folder in folders]
+    facts: dict[str, Any] = {
+        "iterations": sum(json.loads(lines[-1])["iteration"] for lines in histories) or None,
+        "seconds": round(sum(seconds), 1) if seconds else None,
+    }
+    for key in ("seed", "machine", "precision"):
+        values = list(dict.fromkeys(overlay[key] for overlay in overlays if key in overlay))
+        facts[key] = values[0] if len(values) == 1 else "; ".join(map(str, values)) or None
+    return facts if seed is None else {**facts, "seed": seed}
 
 
-def find_weights(output_dir: str | os.PathLike, run: Mapping) -> Path | None:
-    """Return the folder of the run whose weights a run, as of :func:`read_rows`, evaluates; None without weights."""
-    weights = run.get("trained", run["folder"])
-    return None if weights is None else Path(output_dir) / weights
+def _read_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []

@@ -8,6 +8,7 @@ from common.reports.overview import draw_quality_against_time, write_overview
 ROW = {
     "table": "isotropic",
     "method": "cubic, with data consistency",
+    "people": 1,
     "cases": 1,
     "seeds": 1,
     "psnr": 29.999,
