@@ -25,7 +25,8 @@ def attached(report, network):
     """An engine that has started with a report, of the scan b.nii."""
     engine = Engine(lambda engine, batch: None)
     engine.register_events(*IterationEvents)
-    engine.network, engine.data_loader = network, SimpleNamespace(cases=[{"hr": "b.nii"}])
+    engine.network, engine.inferer = network, None
+    engine.data_loader = SimpleNamespace(cases=[{"hr": "b.nii"}])
     report.attach(engine)
     engine.fire_event(Events.STARTED)
     return engine
