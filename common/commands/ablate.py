@@ -57,8 +57,9 @@ def ablate(
     ``{"name": "X, with data consistency", "weights": "X", "data_consistency": true}``. If ``weights`` is null, the
     network is evaluated without training. ``start`` is the name of such a row. A row is marked *not trained* if its
     mean PSNR is within 0.05 dB of its start's, and *below start* if it is lower. Rows that take its weights are marked
-    in the same way. ``knows`` says what the training was given, for the column ``knew``. The column ``iterations`` has
-    the length of the training.
+    in the same way. ``knows`` says what the training was given, for the column ``knew``. ``published`` is the gain over
+    cubic that the method's paper states, for a column of that name. The column ``iterations`` has the length of the
+    training.
 
     Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
     Methods with different degradations have different LR inputs, and are not compared on equal terms. The table then
@@ -70,8 +71,8 @@ def ablate(
     then with evaluate.json and the overlay of the weights, models/model.json. Keys such as
     ``evaluate#report#lpips`` apply to the evaluation only. The run writes what the bundle writes, models/ and
     log.txt to ``output_dir/<row>``, or to ``output_dir/<row>/<number>`` if it is pooled. ``output_dir`` gets the table:
-    table.csv, table.json, boxplots.png, and for each test case ``<case>.png`` with a column for each method. A failed
-    run does not stop the others; its row is left out of the table.
+    table.csv, table.json, boxplots.png, curves.png with the PSNR of validations, and for each test case ``<case>.png``
+    with a column for each method. A failed run does not stop the others; its row is left out of the table.
 
     With ``--seeds 3`` each run is repeated with the seeds 0, 1 and 2 (key ``seed``), in
     ``output_dir/<row>/seed_<seed>``. All rows are run with one seed before the next seed begins. A method's mean is

@@ -3,7 +3,7 @@
 from .case import compute_error_panel, draw_case, draw_panels
 from .cohort import MEASURED, describe_gain_over_start, describe_measurement, draw_box_plots, write_table
 from .comparison import PLANES_FILE, RESERVED, merge_pictures, merge_tables
-from .curves import draw_degradation, draw_loss_curves, format_noise_range
+from .curves import draw_degradation, draw_loss_curves, draw_validation_curves, format_noise_range
 from .features import draw_feature_maps, draw_feature_tsne, draw_translation
 from .files import align_columns, save_figure
 from .kernel_figures import draw_kernels, tabulate_kernel_errors

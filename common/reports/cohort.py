@@ -26,7 +26,7 @@ OPTIONAL = {"psnr_registered": ("registered PSNR (dB)", 2), "brisque": ("BRISQUE
 
 KEYS = ("person", "input", "seed")
 """Optional columns after ``case`` and ``method``: what tells rows of a method apart."""
-LABELS = ("iterations", "seconds", "machine", "precision", "trained", "knew", "family")
+LABELS = ("iterations", "seconds", "machine", "precision", "trained", "knew", "published", "family")
 """Optional columns after the scores: how, where and from what a row was trained, and whether it learned anything."""
 _UNTRAINED = 0.05  # dB, by choice; standard deviations over three seeds were 0.01 to 0.23 in the tables so far
 

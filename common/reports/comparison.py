@@ -85,7 +85,12 @@ def merge_tables(
         means = [np.mean(select_values(rows, method, "psnr")) for method in compared]
         learned = describe_gain_over_start(*means) if len(means) == 2 else None
         for row in (row for row in rows if row["method"] == name):
-            row |= {"trained": learned, "knew": known["knew"], **known["trainings"].get(row.get("seed"), {})}
+            row |= {
+                "trained": learned,
+                "knew": known["knew"],
+                "published": known["published"],
+                **known["trainings"].get(row.get("seed"), {}),
+            }
             trained = bool(known["trainings"]) or row.get("iterations") is not None
             failed = learned in ("not trained", "below start")
             row["family"] = "" if failed else name_family(trained, known["data_consistency"])

@@ -80,6 +80,33 @@ def draw_loss_curves(path: str | os.PathLike, history: str | os.PathLike) -> Non
     save_figure(figure, path)
 
 
+def draw_validation_curves(path: str | os.PathLike, histories: Mapping[str, Sequence[str | os.PathLike]]) -> bool:
+    """Draw the validation PSNR of several methods over the iterations of their trainings.
+
+    Args:
+        path: the PNG to write.
+        histories: of each method, as for :func:`draw_loss_curves`; those of its seeds have one colour.
+
+    Returns:
+        Whether it was drawn; without a validation PSNR it is not.
+    """
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    panel = figure.subplots()
+    for number, (method, files) in enumerate(histories.items()):
+        series = [_read_history(file) for file in files]
+        curves = [found["validation/psnr"] for found in series if "validation/psnr" in found]
+        for label, (iterations, values) in zip([method, *[None] * len(curves)], curves, strict=False):
+            panel.plot(iterations, values, "o-", color=f"C{number % 10}", markersize=3, linewidth=1, label=label)
+    if not panel.lines:
+        return False
+    panel.set(xlabel="iteration", ylabel="PSNR in validation (dB)")
+    panel.set_xlim(left=0)
+    panel.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize=8)
+    save_figure(figure, path)
+    return True
+
+
 def format_noise_range(levels: Sequence[float]) -> str:
     """Return the lowest and the highest level of noise in per cent, rounded down to hundredths."""
     low, high = (f"{math.floor(1e4 * level) / 100:.2f}" for level in (min(levels), max(levels)))

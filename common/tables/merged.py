@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.lists.datalist import FILE
-from ..reports import merge_pictures, merge_tables
+from ..reports import draw_validation_curves, merge_pictures, merge_tables
 from ..weights import read_overlay
 from .execution import TRAINING_SECONDS, is_trained
 from .runs import Run, list_evaluation_words, make_command_words
@@ -32,7 +32,7 @@ def describe_runs(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[st
         command = [
             word for word in make_command_words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))
         ]
-        entry = {key: getattr(run, key) for key in ("seed", "weights", "start", "knows")}
+        entry = {key: getattr(run, key) for key in ("seed", "weights", "start", "knows", "published")}
         entry |= {"command": [*command, *list_evaluation_words(run)], "datalist": digest}
         entry["folder"] = run.folder.relative_to(output_dir).as_posix()
         entry["trained"] = run.trained and Path(os.path.relpath(run.trained, output_dir)).as_posix()
@@ -118,7 +118,14 @@ def merge_finished_rows(output_dir: str | os.PathLike, against: str | None = Non
         if against and not tested:
             print(f"no paired t-test: the row {against} is not done")
         print(merge_pictures(output_dir, complete))
-        print(f"the table, its box plots and the pictures are in {output_dir}")
+        histories = {
+            name: [
+                path for run in rows[name] for path in sorted((Path(output_dir) / run["folder"]).glob("history*.jsonl"))
+            ]
+            for name in complete
+        }
+        curves = draw_validation_curves(Path(output_dir) / "curves.png", histories)
+        print(f"the table, its box plots{', validation curves' * curves} and the pictures are in {output_dir}")
     return missing
 
 
@@ -127,7 +134,7 @@ def remove_merged(output_dir: str | os.PathLike) -> None:
     table = Path(output_dir) / "table.json"
     cases = {row["case"] for row in json.loads(table.read_text())["cases"]} if table.is_file() else ()
     pictures = (f"{case}.png" for case in cases)
-    for name in ("table.csv", "boxplots.png", *pictures, table.name):
+    for name in ("table.csv", "boxplots.png", "curves.png", *pictures, table.name):
         (Path(output_dir) / name).unlink(missing_ok=True)
 
 
@@ -153,9 +160,10 @@ def describe_row(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict
     """Return the facts about a finished row, as of :func:`read_rows`, for :func:`common.reports.merge_tables`.
 
     Returns:
-        ``knew``, ``weights``, ``start``, ``data_consistency``, whether it corrects results, and ``trainings``: by the
-        seed of the runs, and empty without training, the ``iterations`` and ``seconds`` of the weights over all stages
-        and pooled runs, and as the weights' overlay says, ``seed``, ``machine`` and ``precision``; None if unknown.
+        ``knew``, ``weights``, ``start`` and ``published`` of the row; ``data_consistency``, whether it corrects
+        results; and ``trainings``: by the seed of the runs, and empty without training, the ``iterations`` and
+        ``seconds`` of the weights over all stages and pooled runs, and as the weights' overlay says, ``seed``,
+        ``machine`` and ``precision``; None if unknown.
     """
     trained: dict[int | None, list[Path]] = {}
     for run in runs:
@@ -169,7 +177,8 @@ def describe_row(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict
         for run, cost in zip(runs, costs, strict=True)
     )
     return {
-        **{key: runs[0].get(name) for key, name in (("knew", "knows"), ("weights", "weights"), ("start", "start"))},
+        "knew": runs[0].get("knows"),
+        **{key: runs[0].get(key) for key in ("weights", "start", "published")},
         "data_consistency": consistent,
         "trainings": {seed: _describe_training(folders, seed) for seed, folders in trained.items()},
     }

@@ -20,6 +20,7 @@ _KEYS = {
     "data_consistency": bool,
     "start": str,
     "knows": str,
+    "published": str,
 }
 _JSON = {str: "string", list: "array", dict: "object", bool: "boolean", str | None: "string or null"}
 # Keys that make a row's results agree with their scans.
@@ -112,7 +113,7 @@ def read_table_rows(bundle: str | None, table: str) -> list[dict]:
                 f"{', '.join(untrained) or 'there is none'}."
             )
         defaults: dict = {"bundle": bundle, "overlays": [], "override": {}, "pool": []}
-        row = {**defaults, "weights": name, "start": None, "knows": None, **row}
+        row = {**defaults, "weights": name, "start": None, "knows": None, "published": None, **row}
         for overlay in row["overlays"]:
             _check_overlay(row, overlay, where)
         rows[name] = row
@@ -134,7 +135,7 @@ def _repeat_evaluation(row: dict, rows: Mapping[str, dict], where: str) -> dict:
             )
     overlays = list(dict.fromkeys([*other["overlays"], *row.get("overlays", [])]))
     override = {**other["override"], **row.get("override", {})}
-    return {**other, **row, "weights": other["weights"], "overlays": overlays, "override": override}
+    return {**other, "published": None, **row, "weights": other["weights"], "overlays": overlays, "override": override}
 
 
 def _check_bundle(where: str, bundle: str) -> None:

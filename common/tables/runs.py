@@ -30,6 +30,7 @@ class Run:
         weights: name of the row that trained them, or None.
         start: name of that row's untrained start, or None.
         knows: what its training was given, or None.
+        published: the gain that its paper states, or None.
     """
 
     row: str
@@ -42,6 +43,7 @@ class Run:
     weights: str | None = None
     start: str | None = None
     knows: str | None = None
+    published: str | None = None
 
     @property
     def is_training(self) -> bool:
@@ -103,7 +105,7 @@ def list_runs(
                 if row["pool"]:
                     title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
                 keys = {**keys, **own_override}
-                known = {key: row[key] for key in ("weights", "start", "knows")}
+                known = {key: row[key] for key in ("weights", "start", "knows", "published")}
                 trained_in = None if source is None else source / inner
                 runs.append(Run(row["name"], seed, title, folder / inner, configs, keys, trained_in, **known))
     # Ordered by seed, so that all rows of an interrupted table have about the same number of seeds.

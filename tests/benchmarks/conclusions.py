@@ -46,6 +46,12 @@ TABLES = {
         "real": "in_plane_earlier_real.csv",
         "noise": "in_plane_earlier_noise.csv",
     },
+    "published": {
+        "unpaired": "published.csv",
+        "unpaired, real": "published_real.csv",
+        "misaligned": "published_misaligned.csv",
+        "misaligned, real": "published_misaligned_real.csv",
+    },
     "unknown_blur": {
         "heads": "unknown_blur.csv",
         "real": "unknown_blur_real.csv",
@@ -151,7 +157,8 @@ def make_table(groups: Mapping[str, Rows]) -> list[list[str]]:
     """Return one table of all groups: PSNR (dB) and SSIM of cubic, and the gains of the other rows over it.
 
     Rows with data consistency have columns of their own if there are several. If a CSV has ``psnr_registered``, its
-    gain and the largest displacement along an axis (voxels) are columns too.
+    gain and the largest displacement along an axis (voxels) are columns too, and if it has ``published``, the gain that
+    the method's paper states.
     """
     methods = list(dict.fromkeys(row["method"] for rows in groups.values() for row in rows))
     if sum(method.endswith(_CONSISTENT) for method in methods) > 1:
@@ -170,6 +177,9 @@ def make_table(groups: Mapping[str, Rows]) -> list[list[str]]:
             shifts = [{**row, "shift": max(abs(float(row[f"displacement_{axis}"])) for axis in "xyz")} for row in rows]
             by_method = average_people(shifts, "shift")
             columns[f"{title}, shift"] = [_truncate(_average(by_method[m])) if m in by_method else "-" for m in methods]
+        if "published" in rows[0]:
+            stated = {row["method"]: row["published"] or "-" for row in rows}
+            columns[f"{title}, published"] = [stated.get(method, "-") for method in methods]
     return [list(columns), *map(list, zip(*columns.values(), strict=True))]
 
 
