@@ -1,6 +1,6 @@
-"""Recompute the tables of ``results.md`` and what follows from them, from the CSVs in a folder alone.
+"""Recompute the tables of a ``results.md`` and what follows from them, from the CSVs in its folder alone.
 
-    python -m tests.benchmarks.conclusions [FOLDER] [--write]
+    python -m tests.benchmarks.conclusions [FOLDER ...] [--write]
 
 ``--write`` writes each table to ``<name>_table.csv``, which the page shows. Rules, decided after
 the first tables had been seen and before others:
@@ -35,7 +35,8 @@ from scipy.stats import ttest_rel
 from common.reports.files import align_columns
 from common.reports.t_tests import correct_by_holm
 
-FOLDER = Path(__file__).parents[2] / "common" / "tables" / "docs"
+ROOT = Path(__file__).parents[2]
+FOLDER, UDEAN = ROOT / "common" / "tables" / "docs", ROOT / "bundles" / "udean" / "docs"
 # By table, its groups of people and their CSVs. Those that the folder lacks are left out.
 TABLES = {
     "isotropic": {"heads": "isotropic.csv", "real": "isotropic_real.csv"},
@@ -205,13 +206,15 @@ def _truncate(value: float, digits: int = 2, sign: str = "") -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
+    parser.add_argument("folders", nargs="*", type=Path, default=[FOLDER, UDEAN])
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    for title, lines in recompute(arguments.folder).items():
+    for folder, (title, lines) in (
+        (folder, found) for folder in arguments.folders for found in recompute(folder).items()
+    ):
         print(f"\n{title}\n{align_columns(lines)}")
         if arguments.write and title in TABLES:
-            with (arguments.folder / f"{title}_table.csv").open("w", newline="", encoding="utf-8") as file:
+            with (folder / f"{title}_table.csv").open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerows(lines)
 
 
