@@ -217,7 +217,11 @@ class EvaluationReport:
 
     def _compute_scores(self, volumes: Mapping[str, Any], lr: MetaTensor, hr: MetaTensor) -> dict[str, dict]:
         """PSNR and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
-        select, truth = partial(_clip_volume, scan=lr), _clip_volume(hr, hr)
+        truth = _clip_volume(hr, hr)
+
+        def select(volume: Any) -> np.ndarray:
+            return _clip_volume(volume, lr)
+
         psnr, ssim = metrics.compute_psnr, metrics.compute_ssim
         if (over := self.measured["score_over"]) != "volume":
             slices = [truth.shape[-1] // 2] if over == "centre_slice" else metrics.select_slices(truth)
