@@ -209,9 +209,8 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path, default=[FOLDER, UDEAN])
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    for folder, (title, lines) in (
-        (folder, found) for folder in arguments.folders for found in recompute(folder).items()
-    ):
+    found = [(folder, *item) for folder in arguments.folders for item in recompute(folder).items()]
+    for folder, title, lines in found:
         print(f"\n{title}\n{align_columns(lines)}")
         if arguments.write and title in TABLES:
             with (folder / f"{title}_table.csv").open("w", newline="", encoding="utf-8") as file:
