@@ -39,9 +39,9 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
     Args:
         output_dir: the folder to write to.
         rows: each with the ``COLUMNS``. ``people`` is None if unknown. Scores are means over the cases and seeds,
-            ``_sd`` standard deviations over the seeds. ``displacement`` is the largest mean along an axis, in HR voxels. Seconds are those of the training,
-            0 without one, and of a case's inference. NaN means unknown. ``iterations``, ``trained`` and ``knew`` are
-            as for :func:`common.reports.write_table`.
+            ``_sd`` standard deviations over the seeds. ``displacement`` is the largest mean along an axis, in HR
+            voxels. Seconds are those of the training, 0 without one, and of a case's inference. NaN means unknown.
+            ``iterations``, ``trained`` and ``knew`` are as for :func:`common.reports.write_table`.
 
     Returns:
         In each table's column the gain in PSNR and SSIM over cubic interpolation of the method's own input, and
