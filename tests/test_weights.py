@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from common.degradations import GaussianProfile, KSpaceTruncation
+from common.runtime.machine import name_machine
 from common.weights import STATE, SavedWeights, compute_digest, load_weights, read_overlay, write_overlay
 
 from .refused import refused
@@ -46,10 +47,11 @@ def edit(path, **changes):
 def test_the_overlay_is_a_config_and_the_weights_are_a_plain_state_dict(path, tmp_path):
     network, overlay = network_of(), read_overlay(path)
     trained = {"bundle": "mine", "version": "1.2.3", "network": "Sequential", "offset": [0.5, 0.5, 0.0]}
+    made = {"seed": torch.initial_seed(), "machine": name_machine(torch.device("cpu"))}
     assert overlay == {
         "checkpoint": str(path),
         "digest": compute_digest(network.state_dict()),
-        "trained": {**trained, "precision": "float32", "iteration": 8, "psnr": 30.5},
+        "trained": {**trained, "precision": "float32", **made, "iteration": 8, "psnr": 30.5},
         "scale": [2, 2, 1],
         "slice_axis": "SI",
         "features": 3,
