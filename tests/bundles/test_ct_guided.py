@@ -115,6 +115,7 @@ def test_in_the_paper_s_form_one_rate_falls_through_all_stages():
         for _ in range(8):
             rates.append(optimizer.param_groups[0]["lr"])
             if scheduler:
+                optimizer.step()
                 scheduler.step()
     expected = [1e-4] * 16 + [2e-5, 2e-5, 4e-6, 4e-6, 8e-7, 8e-7, 1.6e-7, 1.6e-7]
     assert rates == pytest.approx(expected)
