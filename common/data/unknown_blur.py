@@ -135,11 +135,11 @@ class UnknownBlur:
         kernel = InPlaneKernel(self.kernels.mean(dim=0), self.factor, self.centre)
         return ComposeDegradations([kernel, RicianNoise(mean, self.seed)])
 
-    def make_loader(self, batch_size: int, angle_step: int = 45) -> KernelSliceLoader:
+    def make_loader(self, batch_size: int, angle_step: int = 45, mirrored: float = 0.5) -> KernelSliceLoader:
         """Make the loader of HR slices with a kernel and noise for each.
 
         Args:
-            batch_size, angle_step: as for :class:`~common.data.loaders.slices.SliceLoader`.
+            batch_size, angle_step, mirrored: as for :class:`~common.data.loaders.slices.SliceLoader`.
         """
         return KernelSliceLoader(
             self.source,
@@ -149,6 +149,7 @@ class UnknownBlur:
             patch=self.hr_patch,
             margin=self.kernels.shape[-1] // 2,
             angle_step=angle_step,
+            mirrored=mirrored,
             batch_size=batch_size,
             seed=self.seed,
             device=self.device,

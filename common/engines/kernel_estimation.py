@@ -14,6 +14,7 @@ from torch import nn
 from ..data import UnknownBlur
 from ..graph import TensorGraph
 from ..io.files import check_writable
+from ..values import parse_bool
 from ..weights import load_weights
 from .player import Player
 from .run_folder import RunFolder
@@ -41,6 +42,7 @@ class KernelEstimation:
         initial: file of the first weights of ``network``. It is checked before kernels are estimated.
         stage: name of the stage, at the start of the names of its parts.
         train_handlers: as for :class:`AlternatingTrainer`.
+        as_trained: as for :class:`common.handlers.KernelReport`.
         invalidates: further files that depend on the kernels, such as the state of the next stage.
         options: further arguments of :class:`AlternatingTrainer`; the precision is always float32.
 
@@ -61,6 +63,7 @@ class KernelEstimation:
         initial: str | os.PathLike | None = None,
         stage: str = "kernels",
         train_handlers: Sequence = (),
+        as_trained: bool | str = False,
         invalidates: Sequence[str | os.PathLike] = (),
         **options: Any,
     ) -> None:
@@ -72,6 +75,7 @@ class KernelEstimation:
             load_weights(network, initial, blur.device, degradation=blur.degradation, option="initial")
         self.invalidates = [Path(file) for file in invalidates]
         self.device, self.train_handlers = torch.device(blur.device), train_handlers
+        self.as_trained = parse_bool(as_trained, "as_trained")
         folder = RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, overwrite=not folder.resume)
         self.options = {**options, "device": self.device, "folder": folder, "amp": False}
 
@@ -91,6 +95,7 @@ class KernelEstimation:
                     self.blur.hr_spacing,
                     self.blur.factor,
                     self.blur.centre,
+                    self.as_trained,
                 )
                 AlternatingTrainer(
                     train_data_loader=loader,

@@ -77,11 +77,13 @@ class KernelReport:
 
     Args:
         path: of the JSON file.
-        generator: its ``average`` kernels are written, divided by their sums and centred on ``offset``.
+        generator: of the kernels; they are written divided by their sums.
         loader: with the cases of the kernels.
         spacing: of an HR pixel along both axes in mm.
         factor: HR pixels per LR pixel.
         offset: centre of LR pixel 0 in HR pixels.
+        as_trained: whether the kernels are those of the last iteration; else the generator's ``average``, centred on
+            ``offset``.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class KernelReport:
         spacing: Sequence[float],
         factor: int,
         offset: float,
+        as_trained: bool = False,
     ) -> None:
         self.path = Path(path)
         self.generator = generator
@@ -99,6 +102,7 @@ class KernelReport:
         self.spacing = list(spacing)
         self.factor = factor
         self.offset = offset
+        self.as_trained = as_trained
 
     def attach(self, engine: Engine) -> None:
         """Write when the engine has completed, in process 0."""
@@ -117,8 +121,10 @@ class KernelReport:
             return
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
-        kernels = self.generator.average.detach().cpu()
-        kernels = torch.stack([centre_kernel(kernel / kernel.sum(), self.offset) for kernel in kernels])
+        kernels = (self.generator.eval()() if self.as_trained else self.generator.average).detach().cpu()
+        kernels = torch.stack([kernel / kernel.sum() for kernel in kernels])
+        if not self.as_trained:
+            kernels = torch.stack([centre_kernel(kernel, self.offset) for kernel in kernels])
         entries = [
             {"volume": case.volume, "slice": case.slice, **describe_kernel(kernel), "kernel": kernel.tolist()}
             for case, kernel in zip(self.loader.cases, kernels, strict=True)

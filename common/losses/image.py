@@ -100,14 +100,19 @@ class PerceptualLoss(nn.Module):
     Args:
         weights: torchvision's file ``vgg16-397923af.pth``; None turns the loss off, with a printed line.
         layer: as for :class:`common.networks.VGG16Features`.
+        required: whether the file must be given.
 
     Attributes:
-        given: whether there are weights. It is a factor of the loss's weight in a table, where 0 leaves the loss out.
+        has_weights: whether there are weights. It is a factor of the loss's weight in a table, where 0 leaves the loss
+            out.
+
+    Raises:
+        FileNotFoundError, ValueError: as :class:`common.networks.VGG16Features`.
     """
 
-    def __init__(self, weights: str | os.PathLike | None, layer: str = "relu4_3") -> None:
+    def __init__(self, weights: str | os.PathLike | None, layer: str = "relu4_3", required: bool = False) -> None:
         super().__init__()
-        self.has_weights = weights is not None
+        self.has_weights = required or weights is not None
         self.features: Any = VGG16Features(weights, layer) if self.has_weights else None
         if not self.has_weights:
             print_once("the perceptual loss is off: it needs the weights of VGG-16, --vgg_weights FILE")

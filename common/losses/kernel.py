@@ -50,7 +50,11 @@ class BoundaryLoss(nn.Module):
 
 
 class SparsityLoss(nn.Module):
-    """``mean |k|^0.2`` (Huang et al. 2021, eq. 3, fourth term)."""
+    """``mean |k|^0.2`` (Huang et al. 2021, eq. 3, fourth term).
+
+    The paper writes a sum. With its weights, a sum shrinks the kernel to 0. They are those of Bell-Kligler et al. 2019,
+    whose code has the mean.
+    """
 
     def forward(self, kernels: torch.Tensor) -> torch.Tensor:
         """``(kernels, K, K)`` to ``(kernels,)``."""

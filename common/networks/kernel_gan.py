@@ -167,7 +167,7 @@ class KernelDiscriminator(nn.Module):
     Each is a wide convolution and 1x1 convolutions with spectral norm (Miyato et al. 2018), batch norm and ReLU
     between them, and a sigmoid. The first layer reads the image and its two Sobel maps. These are linear in the image,
     so they are composed with the first layer: 81 taps on one channel instead of 147 on three. Batch norm uses the
-    statistics of one crop, as the paper's batch of one does. So brightness and contrast do not reveal what is real.
+    statistics of one crop, as a batch of one does. So brightness and contrast do not reveal what is real.
 
     Args:
         kernels: number of discriminators.
@@ -176,10 +176,17 @@ class KernelDiscriminator(nn.Module):
         size: edge of the first convolution in pixels.
         detail: whether the image is judged without its 3x3 mean. Degradations differ in detail. If HR and LR images are
             of different subjects, the rest is what subjects differ in. False in the paper.
+        batch_norm: as in the code of Bell-Kligler et al. 2019; if False, biases only. Huang et al. 2021 name none.
     """
 
     def __init__(
-        self, kernels: int, features: int = 64, layers: int = 6, size: int = 7, detail: bool | str = True
+        self,
+        kernels: int,
+        features: int = 64,
+        layers: int = 6,
+        size: int = 7,
+        detail: bool | str = True,
+        batch_norm: bool | str = True,
     ) -> None:
         super().__init__()
         self.size = size
@@ -193,7 +200,8 @@ class KernelDiscriminator(nn.Module):
             self.register_parameter(name, nn.Parameter(weight))
             self.register_buffer(f"{name}_u", F.normalize(torch.randn(*shape[:-1], 1), dim=-2))
         self.bias = nn.Parameter(torch.zeros(kernels, 1, 1))
-        self.norm_weight = nn.Parameter(torch.ones(layers, kernels * features))
+        normed = parse_bool(batch_norm, "batch_norm")
+        self.norm_weight = nn.Parameter(torch.ones(layers, kernels * features)) if normed else None
         self.norm_bias = nn.Parameter(torch.zeros(layers, kernels * features))
         self.triplet = nn.Buffer(_make_triplet_kernel(size), persistent=False)
 
@@ -219,10 +227,13 @@ class KernelDiscriminator(nn.Module):
         )
         x = first @ _Patches.apply(lr, edge).transpose(1, 2).reshape(kernels, edge**2, -1)
         for i, weight in enumerate([*hidden.unflatten(0, (-1, kernels)), last]):
-            # Each channel of each crop is one group.
-            groups = kernels * x.shape[1] * crops
-            gain, bias = (p[i].repeat_interleave(crops) for p in (self.norm_weight, self.norm_bias))
-            normed = F.group_norm(x.reshape(1, groups, -1), groups, gain, bias)
+            if self.norm_weight is None:
+                normed = x + self.norm_bias[i].reshape(kernels, -1, 1)
+            else:
+                # Each channel of each crop is one group.
+                groups = kernels * x.shape[1] * crops
+                gain, bias = (p[i].repeat_interleave(crops) for p in (self.norm_weight, self.norm_bias))
+                normed = F.group_norm(x.reshape(1, groups, -1), groups, gain, bias)
             x = weight @ F.relu(normed, inplace=True).reshape(x.shape)
         verdict = torch.sigmoid(x + self.bias)
         return verdict.reshape(kernels, crops, height - edge + 1, width - edge + 1)

@@ -48,7 +48,7 @@ class VGG16Features(nn.Module):
                 f"the perceptual loss needs the weights of VGG-16, found {weights or 'none'}. On a machine with "
                 "torchvision and internet, torchvision.models.vgg16(weights='IMAGENET1K_V1') writes them to "
                 "~/.cache/torch/hub/checkpoints/vgg16-397923af.pth. Name the file: --vgg_weights FILE. To train "
-                "without this loss, leave --vgg_weights out."
+                "without this loss, give --lambda_3 0 and no --vgg_weights."
             )
         state = load_state(Path(weights), "cpu")
         tensors = {key: state.get(key) if isinstance(state, dict) else None for key in self.state_dict()}

@@ -52,6 +52,16 @@ def weights(folder, stage):
     return torch.load(folder / "models" / f"stage_{stage}.pt", weights_only=True)
 
 
+def make_vgg(path):
+    """Write a file as torchvision publishes VGG-16's, to the layer that is used, with random weights."""
+    state, widths = {}, [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512]
+    for i, sizes in zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21), pairwise(widths), strict=True):
+        state[f"features.{i}.weight"] = torch.randn(*sizes[::-1], 3, 3) * (2 / (9 * sizes[0])) ** 0.5
+        state[f"features.{i}.bias"] = torch.zeros(sizes[1])
+    torch.save(state, path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory):
     """CT in Hounsfield units on one grid and thick-slice MR on another, sagittal, with no HR MR anywhere."""
@@ -93,6 +103,22 @@ def test_in_the_paper_s_form_one_player_trains_all():
     assert paper["sr_net"] is None and "sr_net" in paper["translation"].networks
     terms = [{*found["translation"].losses.terms} for found in (players, paper)]
     assert terms[1] == {*terms[0], "adversarial/mr"}
+
+
+def test_in_the_paper_s_form_one_rate_falls_through_all_stages():
+    """It is divided by 5 every 2 epochs of T iterations; stages 1 and 2 are one such epoch each, stage 3 is eight."""
+    rates, small = [], {**TINY.network, "lambda_3": 0}
+    for stage, name in enumerate(("sr_net", "sr_net", "translation")):
+        player = content(f"stages#{stage}#players", "paper", **small)[name]
+        optimizer = player._optimizer([torch.nn.Parameter(torch.zeros(1))])
+        scheduler = player._scheduler and player._scheduler(optimizer)
+        for _ in range(8):
+            rates.append(optimizer.param_groups[0]["lr"])
+            if scheduler:
+                optimizer.step()
+                scheduler.step()
+    expected = [1e-4] * 16 + [2e-5, 2e-5, 4e-6, 4e-6, 8e-7, 8e-7, 1.6e-7, 1.6e-7]
+    assert rates == pytest.approx(expected)
 
 
 @pytest.mark.slow
@@ -145,9 +171,18 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     for k in (1, 2, 3):
         assert runs.same(weights(trained, k), weights(tmp_path / "again", k)), f"HR MR had a part in stage {k}"
 
-    for name in ("train_supervised", "paper"):
-        run(["train", name], tmp_path / name, **data, **SHORT)
-    assert not (tmp_path / "train_supervised" / "models" / "stage_2.pt").exists()
+    needs = "VGG-16, found none.*--vgg_weights FILE.*--lambda_3 0"
+    refused(tmp_path / "paper", needs, ["train", "paper"], **data, lambda_3=1.0)
+    for names in (["train_supervised"], ["paper", "train_supervised"], ["paper"]):
+        eq_4 = {"lambda_3": 1.0, "vgg_weights": str(make_vgg(tmp_path / "vgg.pth"))} if names == ["paper"] else {}
+        run(["train", *names], tmp_path / names[0] / names[-1], **data, **SHORT, **eq_4)
+    assert not list(tmp_path.glob("*/train_supervised/models/stage_2.pt"))
+    (line,) = [line for line in runs.history(tmp_path / "paper" / "paper", "_3") if "translation/total" in line]
+    assert line["translation/perceptual/ct_fake"] > 0 and line["translation/perceptual/mr_fake"] > 0
+    run(["train", "paper", "evaluate"], tmp_path / "paper" / "paper", **data)
+    once = runs.table(tmp_path / "paper" / "paper")["CT-guided, the paper's form", case]
+    run(["train", "paper", "evaluate"], tmp_path / "paper" / "paper", **{"train#inferer#planes": [0]}, **data)
+    assert once["psnr"] == runs.table(tmp_path / "paper" / "paper")["CT-guided, the paper's form", case]["psnr"]
 
 
 def test_the_supervised_network_does_not_see_the_fold_either(cohort):

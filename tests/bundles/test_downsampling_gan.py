@@ -6,6 +6,7 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer
+from common.losses import BoundaryLoss
 from common.metrics import Brisque, compute_brisque_features
 from common.physics.blur_kernels import make_gaussian_kernel, make_zero_filling_kernel, read_kernels
 from common.tables.rows import read_table_rows
@@ -248,6 +250,12 @@ def test_registered_lr(cohort, trained, tmp_path):
     assert list(runs.table(folder)) == [("cubic", "sub-a_hr"), ("DSGAN + EDSR", "sub-a_hr")]
     assert all(float(row["psnr"]) > 20 for row in runs.table(folder).values())
 
+    # So is an LR scan that is learned from.
+    data = runs.datalist(tmp_path / "learned", **{**runs.listed(cohort, TINY), "target": [pair]})
+    (item,) = content("train#target", tmp_path, dataset_dir=str(data), register=True).items
+    assert item["lr"].shape == (1, 20, 22, 36)
+    assert np.corrcoef(item["lr"][0].numpy().ravel(), blurred[::2, ::2].ravel())[0, 1] > 0.95
+
 
 def test_authentic_lr(cohort, tmp_path):
     """LR scans of another field of view, matrix and nearly the right spacing are resized exactly to it."""
@@ -296,6 +304,50 @@ def test_networks_of_the_tables(cohort, tmp_path):
         assert (next(estimation.blur.make_part_loaders()).cases[0].slice is None) == (
             override.get("blur#kernel_per") == "volume"
         )
+
+
+def test_the_paper_s_form(cohort, tmp_path):
+    """Eq. 2 by two players in turn and eq. 3; the kernels as trained; and what is asked of the data."""
+    known = {"dataset_dir": str(cohort), "kernels": {"_target_": "torch.eye", "n": 13}}
+    parser = content(None, tmp_path, "paper", "evaluate", **known)
+    assert parser["register"] is True and parser["denoise_input"] is True
+    assert parser.get_parsed_content("train#dataloader")().mirrored == 0
+    estimation = parser.get_parsed_content("train#trainer").make_trainer(1)
+    assert estimation.as_trained and list(estimation.blur.noise_levels) == [0]
+    graph, players = estimation.make_players(kernels=1)
+    n = SimpleNamespace(**graph.eval().networks)
+    assert n.discriminator.norm_weight is None and not n.discriminator.detail
+    for layer in n.generator.layers:
+        layer.data *= 10
+    batch = {"hr": torch.rand(1, 1, 64, 64), "lr": torch.rand(1, 1, 26, 26)}
+    (k,), schedule = n.generator(), players["downsampling"].schedule
+    fake, bicubic = n.sampling(batch["hr"], k[None]), n.sampling(batch["hr"], n.bicubic())
+    places = torch.arange(13.0) - 6
+    off_centre = torch.stack([(k.sum(1) * places).sum(), (k.sum(0) * places).sum()]).norm() / k.sum()
+
+    def totals():
+        tables = {name: player.losses for name, player in players.items()}
+        needed = {name: [i for row in table.list_inputs().values() for i in row] for name, table in tables.items()}
+        return {name: table(graph(batch, needed[name]))[0] for name, table in tables.items()}
+
+    judge = n.discriminator
+    for iterations, bicubics, late in ((0, 5, 0), (400, 0.0005, 1)):
+        for _ in range(iterations):
+            schedule.step({"bicubic": torch.tensor([0.1])})
+        found = totals()
+        expected = (judge(fake) - 1).abs().mean() + bicubics * (fake - bicubic).abs().mean()
+        expected += 0.5 * (1 - k.sum()).abs() + 0.5 * (k * BoundaryLoss(13).mask).abs().mean()
+        expected += late * (off_centre + 5 * k.abs().pow(0.2).mean())
+        torch.testing.assert_close(found["downsampling"], expected, rtol=1e-4, atol=1e-4)
+        expected = (judge(batch["lr"]) - 1).abs().mean() + judge(fake).abs().mean()
+        torch.testing.assert_close(found["discriminator"], expected, rtol=1e-4, atol=1e-5)
+    assert {name: player.networks for name, player in players.items()} == {
+        "downsampling": ("generator",),
+        "discriminator": (),
+    }
+    run(["train", "paper"], tmp_path, dataset_dir=str(cohort), **SHORT)
+    history = runs.history(tmp_path, "_kernels_1")[-1]
+    assert {"downsampling/sparse", "discriminator/adversarial/real"} <= history.keys()
 
 
 def test_few_slices_and_air(cohort, tmp_path, capsys):

@@ -28,13 +28,17 @@ def loader_of(kernel, offset=0.0, per="slice"):
     return KernelCropLoader(*caches, select_kernel_cases(*caches, per), 16, 8, 1, seed=0, device="cpu")
 
 
-def report(folder, kernels, loader, offset=0.0, done=0):
-    """Train 4 iterations, or none after a training that had finished, with these average kernels at the end."""
-    generator = KernelGenerator(len(kernels), 2)
+def report(folder, kernels, loader, offset=0.0, done=0, generator=None):
+    """Train 4 iterations, or none after a training that had finished, with these average kernels at the end.
+
+    With a ``generator``, its kernels at the end are those that count.
+    """
+    as_trained = generator is not None
+    generator = generator or KernelGenerator(len(kernels), 2)
     generator.average.copy_(torch.stack(list(kernels)))
     engine = Engine(lambda *_: None)
     engine.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "epoch", done))
-    KernelReport(folder / "kernels_1.json", generator, loader, [0.9, 1.1], 2, offset).attach(engine)
+    KernelReport(folder / "kernels_1.json", generator, loader, [0.9, 1.1], 2, offset, as_trained).attach(engine)
     engine.run(range(2), max_epochs=2)
 
 
@@ -62,6 +66,15 @@ def test_kernels_are_written_with_what_they_belong_to(tmp_path, capsys, monkeypa
     for lr, own, other in zip(scans, estimated, gaussian, strict=True):
         np.testing.assert_allclose(own, lr, atol=1e-6)
         assert np.abs(other - lr).max() > 0.02
+
+
+def test_kernels_as_trained_are_neither_averaged_nor_centred(tmp_path):
+    generator, pixel = KernelGenerator(3, 1, (13, 1)), make_gaussian_kernel(1.5, offset=1.0)
+    for layer, value in zip(generator.layers, (0.9 * pixel, torch.ones(1, 1)), strict=True):
+        layer.data[:] = value
+    report(tmp_path, [make_gaussian_kernel(2.0)] * 3, loader_of(pixel), generator=generator)
+    for entry in read_kernels(tmp_path):
+        torch.testing.assert_close(entry["kernel"], pixel, rtol=0, atol=1e-6)
 
 
 def test_a_run_that_had_finished_leaves_edited_kernels_alone(tmp_path):

@@ -247,6 +247,7 @@ def test_it_is_that_of_the_features_and_off_without_weights(tmp_path, capsys):
     a, b = torch.rand(2, 2, 1, 12, 8, requires_grad=True)
     torch.testing.assert_close(loss(a, b), (features(a) - features(b)).square().mean())
     assert loss.has_weights and not capsys.readouterr().out
+    refused(lambda: PerceptualLoss(None, required=True), FileNotFoundError, "--vgg_weights FILE", "--lambda_3 0")
     off = PerceptualLoss(None)
     assert "perceptual loss is off" in capsys.readouterr().out
     assert not LossTable({"perceptual": [0.5 * off.has_weights, off, "a", "b"]}).to("cpu").terms

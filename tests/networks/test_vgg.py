@@ -47,7 +47,7 @@ def test_refused(published, tmp_path):
     (weights, state), path = published, tmp_path / "other.pth"
     for layer in ("relu4_4", "relu2_3", "features.3"):
         refused(lambda layer=layer: VGG16Features(weights, layer), ValueError, repr(layer), "relu1_1, ", ", relu5_3")
-    how = ["vgg16-397923af", "--vgg_weights FILE", "leave --vgg_weights out"]
+    how = ["vgg16-397923af", "--vgg_weights FILE", "--lambda_3 0 and no --vgg_weights"]
     for missing in (None, "nowhere.pth", "."):
         refused(lambda missing=missing: VGG16Features(missing), FileNotFoundError, f"found {missing or 'none'}", *how)
     first = {f"features.{i}.{kind}": state[f"features.{i}.{kind}"] for i in (0, 2) for kind in ("weight", "bias")}

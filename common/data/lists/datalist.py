@@ -392,7 +392,7 @@ def pair_contrasts(entries: Sequence[Mapping], contrasts: Sequence[Sequence[str]
     return paired
 
 
-def select_lr(entries: Sequence[Mapping]) -> list[dict]:
-    """Entries with only their LR scans; if no entry has one, with their HR scans, to be degraded."""
-    authentic = [{k: v for k, v in entry.items() if k != "hr"} for entry in entries if "lr" in entry]
+def select_lr(entries: Sequence[Mapping], keep_hr: bool = False) -> list[dict]:
+    """Entries with their LR scans, and also HR with ``keep_hr``; if none has LR, with HR, to be degraded."""
+    authentic = [{k: v for k, v in entry.items() if k != "hr" or keep_hr} for entry in entries if "lr" in entry]
     return authentic or [dict(entry) for entry in entries]

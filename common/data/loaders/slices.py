@@ -34,7 +34,7 @@ class SliceLoader(PatchLoader):
     A batch is ``{"hr": (B, 1, p, p, 1), "hr_context", "guide"}``. "hr_context" is "hr" with a margin on each side of
     the plane. "guide" has the size of "hr", or no channel if the volumes have none.
 
-    Slices are rotated, mirrored (half of them) and rescaled before they are cut, so the degradation in the graph acts
+    Slices are rotated, mirrored and rescaled before they are cut, so the degradation in the graph acts
     on the augmented patch. Rescaling by s < 1 reduces the resolution to that of a scan with voxels 1 / s times as large
     (:class:`~common.degradations.GaussianProfile`). Outermost pixels are repeated beyond the edges. Patches that are
     mostly air are avoided.
@@ -47,6 +47,7 @@ class SliceLoader(PatchLoader):
         batch_size, seed, device: as for :class:`PatchLoader`.
         scales: factors by which it may be rescaled, 0 < s <= 1, drawn evenly.
         guide_shift: largest shift of the guide along each axis in pixels, drawn uniformly in both directions.
+        mirrored: share of the slices that are mirrored.
         group: group of the volumes in the datalist, for messages.
 
     Raises:
@@ -66,6 +67,7 @@ class SliceLoader(PatchLoader):
         device: torch.device | str,
         scales: Sequence[float] = (1.0,),
         guide_shift: float = 0.0,
+        mirrored: float = 0.5,
         group: str = "target",
     ) -> None:
         super().__init__(batch_size, seed, device)
@@ -73,6 +75,7 @@ class SliceLoader(PatchLoader):
             raise ValueError(f"SliceLoader: scales are {scales}, expected factors of more than 0 and at most 1.")
         self.patch, self.margin = patch, margin
         self.angles, self.scales, self.guide_shift = range(0, 360, angle_step), tuple(scales), guide_shift
+        self.mirrored = mirrored
         check_volume_sizes(volumes, "hr", (patch, patch, 1), group, self.option)
         volumes.keep_by_slice()
         self.volumes = volumes
@@ -88,7 +91,7 @@ class SliceLoader(PatchLoader):
         first, second, z = draw_start(self.tissue[i], (self.patch, self.patch, 1), rng)
         angle = self.angles[int(rng.integers(len(self.angles)))]
         scale = int(rng.integers(len(self.scales)))
-        mirrored = rng.random() < 0.5
+        mirrored = rng.random() < self.mirrored
         x, y = (start + (self.patch - 1) / 2 for start in (first, second))
         planes = {key: volume[0, ..., z] for key, volume in self.volumes[i].items()}
         sample = {"hr": self._make_window(planes["hr"], (x, y), angle, mirrored, scale)}

@@ -95,7 +95,7 @@ class RegisterHRd(MapTransform):
 
 
 class RegisterLRd(MapTransform):
-    """Warp an entry's own LR scan onto its HR volume, because patients move in between; for evaluation only.
+    """Warp an entry's own LR scan onto its HR volume, because patients move in between.
 
     SimpleITK registers rigidly, then by a cubic B-spline, both with Mattes mutual information, coarse to fine. LR is
     resampled once, with cubic B-splines, to the grid that the degradation gives for HR, and clipped to its own range.

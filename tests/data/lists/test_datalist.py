@@ -210,6 +210,7 @@ def test_what_is_taken_of_entries():
     refused(lambda: select_hr(entries[2:]), ValueError, "found 1 scans")
     # HR scans stand in for LR scans only where there are none of these.
     assert select_lr(entries) == [{"lr": "c", "subject": "2"}, {"lr": "d", "subject": "3"}] and entries[1]["hr"] == "b"
+    assert select_lr(entries, keep_hr=True) == entries[1:]
     assert select_lr(entries[:1]) == entries[:1]
     assert use_ct_as_hr([{"hr": "a", "ct": "c", "guide": "g", "subject": "1"}]) == [{"hr": "c", "subject": "1"}]
     assert select_case(entries, 2) == entries[2:]

@@ -119,6 +119,13 @@ def test_samples_are_turned_rescaled_and_mirrored_with_their_guide(patch, size, 
     assert levels == (set() if kernels is None else {0, 1})
 
 
+def test_none_is_mirrored_on_request():
+    volume, seen = coded(40, 40, 4), set()
+    for batch in take(loader_of({"hr": volume}, mirrored=0.0, batch_size=20, kernels=KERNELS), 3):
+        seen |= {decode(hr[0, ..., 0], volume.shape[1:])[2] for hr in batch["hr"]}
+    assert len({angle for angle, _, _ in seen}) > 15 and not any(mirrored for _, _, mirrored in seen)
+
+
 def test_guides_are_shifted():
     """By as much in each direction, in pixels of the patch; HR and its guide are the same volume here."""
     volume, moved = coded(60, 60, 4), {scale: [] for scale in SCALES}
