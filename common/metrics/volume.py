@@ -223,6 +223,8 @@ def shift_volume(volume: Volume, shift: Sequence[float]) -> np.ndarray:
         ValueError: when it is not a single volume.
     """
     array = to_array(volume).astype(np.float32, copy=False)
+    if not any(shift):
+        return array
     widths = [_RAMP if voxels else 0 for voxels in shift]
     spectrum = fft.fftn(np.pad(array, [(w, w) for w in widths], mode="linear_ramp"), workers=-1)
     shifted = fft.ifftn(fourier_shift(spectrum, shift), workers=-1).real

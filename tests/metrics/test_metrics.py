@@ -19,6 +19,7 @@ from common.metrics import (
     interpolate_bicubic,
     interpolate_cubic,
     measure_displacement,
+    shift_volume,
 )
 from tests.refused import refused
 
@@ -123,6 +124,18 @@ def test_displacement_of_cropped_anatomy_with_detail_the_lr_image_lacks(shifts, 
     still = np.random.default_rng(1).normal(size=hr.shape).astype(np.float32)
     sr += 0.05 * (still - baseline(still, factors))
     np.testing.assert_allclose(measure_displacement(sr, baseline(hr, factors), factors), shifts, atol=0.03)
+
+
+@pytest.mark.parametrize("shifts", [(0.3, -0.2, 0.1), (0.0, 2.5, -1.2)], ids=str)
+def test_a_shift_is_taken_out_and_nothing_is_smoothed(shifts):
+    """White noise keeps its power; away from the border, anatomy that fills the field of view is where it was."""
+    wide, inside = tissue(64, 56, 64), (slice(8, -8),) * 3
+    back = shift_volume(moved(wide, shifts)[inside], [-shift for shift in shifts])[inside]
+    assert compute_psnr(back, wide[inside][inside]) > 45
+    noise = np.random.default_rng(0).normal(size=(40, 41, 42)).astype(np.float32)
+    assert shift_volume(noise, shifts)[inside].std() == pytest.approx(noise[inside].std(), rel=0.05)
+    whole = shift_volume(noise, (1, 0, -2))[inside]
+    np.testing.assert_allclose(whole, np.roll(noise, (1, 0, -2), (0, 1, 2))[inside], atol=1e-4)
 
 
 def test_displacement_does_not_call_a_collapsed_output_well_placed():
