@@ -261,7 +261,7 @@ class EvaluationReport:
             score = scores[method] = {"psnr": psnr(scaled, truth), "ssim": ssim(scaled, truth)}
             score["psnr_registered"] = math.nan if math.isnan(sum(shifts[method])) else score["psnr"]
             if any(shifts[method]) and np.isfinite(shifts[method]).all():
-                shift = _measure_shift(volume, reference, self.degradation.factors)
+                shift = _measure_shift(volume, lr, reference, self.degradation.factors)
                 if any(shift):
                     back = [-voxels for voxels in shift]
                     score["psnr_registered"] = psnr(select(metrics.shift_volume(volume, back)[None]), truth)
@@ -328,11 +328,11 @@ def _load_compared_method(
     return load_weights(copy.deepcopy(network), entry, degradation=degradation), None
 
 
-def _measure_shift(volume: Any, reference: np.ndarray, factors: Sequence[int]) -> list[float]:
+def _measure_shift(volume: Any, scan: MetaTensor, reference: np.ndarray, factors: Sequence[int]) -> list[float]:
     """Return a volume's shift against HR in voxels, 0 along axes where it is too small to be measured."""
     shift = np.zeros(3)
     for _ in range(2):  # the second time, the anatomy is not cut off by the window any more
-        back = _clip_volume(metrics.shift_volume(volume, (-shift).tolist())[None])
+        back = _clip_volume(metrics.shift_volume(volume, (-shift).tolist())[None], scan)
         shift += metrics.measure_displacement(back, reference, factors)
     return [0.0 if abs(voxels) < _ACCURACY else voxels for voxels in shift.tolist()]
 
