@@ -71,18 +71,18 @@ def table(tmp_path):
 
 def test_a_row_says_who_how_long_and_where_and_its_family(table):
     facts = {"seed": 7, "iterations": 400, "seconds": 30.5, "machine": "a CPU", "precision": "float32"}
-    table.add("from the scan", 1, facts=facts)
+    table.add("from the scan", 1, facts=facts, published="+1.43/+0.001")
     rows = {row["method"]: row for row in table.merge() if row["case"] == "a_t2w"}
-    names = ("person", "seed", "iterations", "seconds", "machine", "precision", "trained", "family")
+    names = ("person", "seed", "iterations", "seconds", "machine", "precision", "trained", "published", "family")
     trained = ("a", "3", "8", "15.5", "a GPU", "bfloat16")
     assert {method: tuple(row[name] for name in names) for method, row in rows.items()} == {
-        "cubic": ("a", *[""] * 6, "without training"),
-        "start": ("a", *[""] * 6, "without training"),
-        "net": (*trained, "yes", "without data consistency"),
-        "net, consistent": (*trained, "yes", "with data consistency"),
-        "worse": (*trained, "below start", ""),
-        "other": (*trained, "", "without data consistency"),
-        "from the scan": ("a", "7", "400", "30.5", "a CPU", "float32", "", "without data consistency"),
+        "cubic": ("a", *[""] * 7, "without training"),
+        "start": ("a", *[""] * 7, "without training"),
+        "net": (*trained, "yes", "", "without data consistency"),
+        "net, consistent": (*trained, "yes", "", "with data consistency"),
+        "worse": (*trained, "below start", "", ""),
+        "other": (*trained, "", "", "without data consistency"),
+        "from the scan": ("a", "7", "400", "30.5", "a CPU", "float32", "", "+1.43/+0.001", "without data consistency"),
     }
 
 
@@ -122,3 +122,21 @@ def test_runs_of_earlier_versions_are_merged(tmp_path, capsys):
     tests = json.loads((table.folder / "table.json").read_text())["paired_t_test"]
     assert tests["families"] == {"without data consistency": ["net"], "with data consistency": ["consistent"]}
     assert tests["methods"]["net"]["psnr"]["n"] == len(CASES)
+
+
+def test_validations_of_all_trainings_are_drawn_together(table, monkeypatch):
+    table.merge()
+    assert not (table.folder / "curves.png").exists()  # none was validated
+    for name, scores in ("net", (31.0, 32.5)), ("other", (30.5, 30.0)):
+        lines = [json.dumps({"iteration": 10 * n, "validation/psnr": score}) for n, score in enumerate(scores, 1)]
+        (table.folder / name / "history_2.jsonl").write_text("\n".join(lines))
+    table.merge()
+    assert (table.folder / "curves.png").stat().st_size > 0
+    figures = []
+    monkeypatch.setattr("common.reports.curves.save_figure", lambda figure, path: figures.append(figure))
+    table.merge()
+    (panel,) = figures[0].axes
+    assert {line.get_label(): line.get_xydata().tolist() for line in panel.lines} == {
+        "net": [[10, 31], [20, 32.5]],
+        "other": [[10, 30.5], [20, 30]],
+    }
