@@ -67,6 +67,22 @@ def test_tables_are_those_of_their_csv(name):
         assert [plain[0], *plain[2:]] == written, file
 
 
+@pytest.mark.parametrize("bundle", ["udean_window", "ct_guided"])
+def test_gains_are_over_people_and_none_is_rounded_up(bundle):
+    """The last line of ``people.csv`` is mean and deviation; README has the number of people and the ranges."""
+    with (ROOT / "bundles" / bundle / "docs" / "people.csv").open(encoding="utf-8") as source:
+        *people, last = csv.DictReader(source)
+    columns = [name for name in last if re.match("gain|data consistency", name)]
+    row = next(line for line in PAGES["README.md"].splitlines() if f"| [{len(people)}](bundles/{bundle}/" in line)
+    for name in columns:
+        gains = [float(person[name]) for person in people]
+        mean, deviation = map(float, last[name].split("±"))
+        # All are truncated: a mean of truncated gains is at most 0.01 below the mean.
+        assert -0.01 < mean - np.mean(gains) < 0.01 and deviation == pytest.approx(np.std(gains, ddof=1), abs=0.011)
+        if name in columns[:2]:
+            assert f"{min(gains):.2f} to {max(gains):.2f} dB" in row
+
+
 def commands() -> list[tuple[str, str]]:
     """Each command of a page that shells would run, with the variables that the page sets."""
     found, pages = [], {}
