@@ -125,7 +125,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     summary: dict[str, Any] = {}
     mixed = [label for label in ("machine", "precision") if len({row.get(label) for row in rows} - {None}) > 1]
-    printed = [label for label in labels if label in ("iterations", "trained", "knew", *mixed)]
+    printed = [label for label in labels if label in ("iterations", "trained", "knew", "published", *mixed)]
     counted = [(title, key) for title, key in (("people", "person"), ("cases", "case")) if key in keys]
     lines = [["method", *(title for title, _ in counted), *(title for title, _ in metrics.values()), *printed]]
     for method in methods:

@@ -69,7 +69,7 @@ def table(tmp_path):
     return table
 
 
-def test_a_row_says_who_how_long_and_where_and_its_family(table):
+def test_a_row_says_who_how_long_and_where_and_its_family(table, capsys):
     facts = {"seed": 7, "iterations": 400, "seconds": 30.5, "machine": "a CPU", "precision": "float32"}
     table.add("from the scan", 1, facts=facts, published="+1.43/+0.001")
     rows = {row["method"]: row for row in table.merge() if row["case"] == "a_t2w"}
@@ -84,6 +84,8 @@ def test_a_row_says_who_how_long_and_where_and_its_family(table):
         "other": (*trained, "", "", "without data consistency"),
         "from the scan": ("a", "7", "400", "30.5", "a CPU", "float32", "", "+1.43/+0.001", "without data consistency"),
     }
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("from the scan"))
+    assert line.split()[-1] == "+1.43/+0.001"
 
 
 def test_people_are_compared_within_families(table, capsys):
