@@ -180,7 +180,9 @@ def make_table(groups: Mapping[str, Rows]) -> list[list[str]]:
             columns[f"{title}, shift"] = [_truncate(_average(by_method[m])) if m in by_method else "-" for m in methods]
         if "published" in rows[0]:
             stated = {row["method"]: row["published"] or "-" for row in rows}
-            columns[f"{title}, published"] = [stated.get(method, "-") for method in methods]
+            published = [stated.get(method, "-") for method in methods]
+            if published not in columns.values():  # once, if other people are tested with the same weights
+                columns[f"{group}, published"] = published
     return [list(columns), *map(list, zip(*columns.values(), strict=True))]
 
 
