@@ -58,9 +58,9 @@ def ablate(
     network is evaluated without training. ``start`` is the name of such a row. A row is marked *not trained* if its
     mean PSNR is within 0.05 dB of its start's, and *below start* if it is lower. Rows that take its weights are marked
     in the same way. ``knows`` says what the training was given, for the column ``knew``. ``published`` is the gain over
-    cubic that the method's paper states, for a column of that name. Further columns have the ``person`` of a case, and
-    the ``seed``, ``iterations``, ``seconds``, ``machine`` and ``precision`` of the training. A resumed training's
-    seconds are summed. Its machine is the one that wrote the weights.
+    cubic that the method's paper states, for a column of that name; --scale leaves it out. Further columns have the
+    ``person`` of a case, and the ``seed``, ``iterations``, ``seconds``, ``machine`` and ``precision`` of the training.
+    A resumed training's seconds are summed. Its machine is the one that wrote the weights.
 
     Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
     Methods with different degradations have different LR inputs, and are not compared on equal terms. The table then
@@ -101,9 +101,9 @@ def ablate(
             to 70 s on a core, as a check of the set-up and the data.
         against: a row, or cubic. Each other row is compared with it by a paired t-test over people, whose cases and
             seeds count once, by their mean. p is corrected by Holm's method, for each score by itself, over the rows of
-            a family (column ``family``). What was trained is one family with data consistency, and one without. What
-            needs no training, such as interpolation or an untrained network, is a third. A row that is *not trained* or
-            *below start* is not tested.
+            a family (column ``family``): trained rows with data consistency, and those without. What needs no training,
+            such as interpolation or an untrained network, is not tested, nor is a row that is *not trained* or *below
+            start*. A test needs three people.
         row: number of one row, from 1, to run it alone. When all rows are done, on any machine, ``merge`` makes the
             table. All rows' commands are the same except for this number. A row with ``weights`` comes after the row
             that trains them.

@@ -15,7 +15,6 @@ from .case import compute_error_panel, draw_panels
 from .cohort import OPTIONAL, describe_gain_over_start, draw_box_plots, select_values, write_table
 from .files import save_figure
 from .planes import load_panels
-from .t_tests import name_family
 
 PLANES_FILE = "{}_planes.npz"
 """A case's planes from an evaluation, for its picture with other methods."""
@@ -49,7 +48,8 @@ def merge_tables(
             entries have the same seeds.
         against: as for :func:`write_table`.
         descriptions: of entries, as of :func:`common.tables.merged.describe_row`. The mean PSNR of ``weights`` and
-            ``start`` decides whether the entry trained anything. If not, it is in no family.
+            ``start`` decides whether the entry learned anything. If not, or without a
+            training, it is in no family.
 
     Returns:
         The table of :func:`write_table`, and which methods are not compared on equal terms.
@@ -92,10 +92,10 @@ def merge_tables(
                 **known["trainings"].get(row.get("seed"), {}),
             }
             trained = bool(known["trainings"]) or row.get("iterations") is not None
-            failed = learned in ("not trained", "below start")
-            row["family"] = "" if failed else name_family(trained, known["data_consistency"])
-    for row in (row for row in rows if descriptions and row["method"] not in descriptions):
-        row["family"] = name_family(trained=False, consistent=False)  # interpolation
+            if trained and learned not in ("not trained", "below start"):
+                row["family"] = "with data consistency" if known["data_consistency"] else "without data consistency"
+    for row in rows if descriptions else ():
+        row.setdefault("family", "")
     text = write_table(output_dir, rows, against)
     draw_box_plots(Path(output_dir) / "boxplots.png", rows)
     if len(groups) > 1:

@@ -92,12 +92,16 @@ def draw_validation_curves(path: str | os.PathLike, histories: Mapping[str, Sequ
     """
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     panel = figure.subplots()
-    for number, (method, files) in enumerate(histories.items()):
-        series = [_read_history(file) for file in files]
-        curves = [found["validation/psnr"] for found in series if "validation/psnr" in found]
-        for label, (iterations, values) in zip([method, *[None] * len(curves)], curves, strict=False):
-            panel.plot(iterations, values, "o-", color=f"C{number % 10}", markersize=3, linewidth=1, label=label)
-    if not panel.lines:
+    curves: dict[str, list] = {}
+    for method, files in histories.items():
+        for found in map(_read_history, files):
+            if "validation/psnr" in found:
+                curves.setdefault(method, []).append(found["validation/psnr"])
+    for number, (method, of_seeds) in enumerate(curves.items()):
+        style: dict[str, Any] = {"color": f"C{number % 10}", "marker": "os^v"[number // 10 % 4], "markersize": 3}
+        for seed, (iterations, values) in enumerate(of_seeds):
+            panel.plot(iterations, values, linewidth=1, label=None if seed else method, **style)
+    if not curves:
         return False
     panel.set(xlabel="iteration", ylabel="PSNR in validation (dB)")
     panel.set_xlim(left=0)

@@ -13,18 +13,7 @@ from scipy.stats import ttest_1samp
 from .files import align_columns
 
 _ALL = "all methods"  # the family of rows that do not name theirs
-
-
-def name_family(trained: bool, consistent: bool) -> str:
-    """Return the family of a row's tests. It depends on what the row is, not on what was measured.
-
-    Args:
-        trained: whether it was trained, unlike interpolation, total variation and untrained networks.
-        consistent: whether its results are corrected by data consistency.
-    """
-    if not trained:
-        return "without training"
-    return "with data consistency" if consistent else "without data consistency"
+_FEWEST = 3  # people of a test
 
 
 def run_paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str]) -> dict:
@@ -42,8 +31,8 @@ def run_paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[s
 
     Returns:
         ``{"against": ..., "families": {family: [method, ...]}, "methods": {method: {score: {"difference",
-        "p_uncorrected", "p", "n"}}}}`` with n people. p is None if the method is not tested, or if all differences are
-        equal, and then not part of the correction.
+        "p_uncorrected", "p", "n"}}}}`` with n people. p is None, and not part of the correction, if the
+        method is not tested, there are fewer than three people, or all differences are equal.
 
     Raises:
         ValueError: when no row is of the method ``against``.
@@ -57,7 +46,7 @@ def run_paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[s
         if len(difference) < 2:
             continue
         p: Any = math.nan
-        if methods[method] and np.ptp(difference) > 0:
+        if methods[method] and len(difference) >= _FEWEST and np.ptp(difference) > 0:
             p = float(ttest_1samp(difference, 0).pvalue)
         p = p if math.isfinite(p) else None
         results[method][score] = {

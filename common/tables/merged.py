@@ -162,7 +162,7 @@ def describe_row(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict
     Returns:
         ``knew``, ``weights``, ``start`` and ``published`` of the row; ``data_consistency``, whether it corrects
         results; and ``trainings``: by the seed of the runs, and empty without training, the ``iterations`` and
-        ``seconds`` of the weights over all stages and pooled runs, and as the weights' overlay says, ``seed``,
+        ``seconds`` of the training over all stages and pooled runs, and as the weights' overlay says, ``seed``,
         ``machine`` and ``precision``; None if unknown.
     """
     trained: dict[int | None, list[Path]] = {}

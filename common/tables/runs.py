@@ -106,6 +106,8 @@ def list_runs(
                     title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
                 keys = {**keys, **own_override}
                 known = {key: row[key] for key in ("weights", "start", "knows", "published")}
+                if "scale" in keys:
+                    known["published"] = None  # it is of the table's own scale
                 trained_in = None if source is None else source / inner
                 runs.append(Run(row["name"], seed, title, folder / inner, configs, keys, trained_in, **known))
     # Ordered by seed, so that all rows of an interrupted table have about the same number of seeds.

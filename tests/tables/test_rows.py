@@ -9,6 +9,7 @@ from monai.bundle import ConfigParser
 
 from common.networks import VGGDiscriminator
 from common.tables.rows import apply_size_overlay, read_table_rows
+from common.tables.runs import list_runs
 
 GRAND = [("udean", "isotropic"), ("guided_rdn", "in plane")]
 SIZES = ("slices", "scale", "features", "groups", "blocks", "reduction", "residual")
@@ -105,3 +106,10 @@ def test_slabs_lie_across_one_direction_unless_a_row_says_so():
     for row in read_table_rows("bundles/udean", "isotropic"):
         if row["bundle"].endswith("udean_window") and not row["overlays"]:
             assert (row["override"].get("any_axis") is False) != ("three directions" in row["name"])
+
+
+def test_a_published_gain_is_of_the_table_s_own_scale(tmp_path):
+    rows = [row for row in read_table_rows("bundles/udean", "III") if row["name"] == "UDEAN"]
+    for override, published in ({}, "+1.92/+0.026"), ({"scale": "[2,2,1]"}, None):
+        (run,) = list_runs(rows, tmp_path, override, 1)
+        assert run.published == published
