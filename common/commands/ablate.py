@@ -60,7 +60,8 @@ def ablate(
     in the same way. ``knows`` says what the training was given, for the column ``knew``. ``published`` is the gain over
     cubic that the method's paper states, for a column of that name; --scale leaves it out. Further columns have the
     ``person`` of a case, and the ``seed``, ``iterations``, ``seconds``, ``machine`` and ``precision`` of the training.
-    A resumed training's seconds are summed. Its machine is the one that wrote the weights.
+    Seconds of a resumed training are summed, and its machine is the one that wrote the weights. Seconds of a method
+    that learns from the scan are those of the case.
 
     Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
     Methods with different degradations have different LR inputs, and are not compared on equal terms. The table then

@@ -141,6 +141,11 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
             spread = "" if math.isnan(sd) else f" +- {sd:.{decimals}f}"
             line.append("-" if math.isnan(mean) else f"{round(mean, decimals) + 0.0:.{decimals}f}{spread}")
         lines.append([*line, *(str(of_method[0].get(label) or "-") for label in printed)])
+    if "published" in printed and "cubic" in summary:  # beside it, the same of ours
+        lines[0].append("gain over cubic")
+        for line, ours in zip(lines[1:], summary.values(), strict=True):
+            gains = [ours[score]["mean"] - summary["cubic"][score]["mean"] for score in ("psnr", "ssim")]
+            line.append("-" if ours is summary["cubic"] else "{:+.2f}/{:+.3f}".format(*gains))
 
     with (
         write_atomically(Path(output_dir) / "table.csv") as path,

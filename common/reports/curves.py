@@ -105,6 +105,7 @@ def draw_validation_curves(path: str | os.PathLike, histories: Mapping[str, Sequ
         return False
     panel.set(xlabel="iteration", ylabel="PSNR in validation (dB)")
     panel.set_xlim(left=0)
+    panel.ticklabel_format(useOffset=False)
     panel.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize=8)
     save_figure(figure, path)
