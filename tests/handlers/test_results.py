@@ -146,7 +146,7 @@ def test_an_agreement_that_is_none_is_null_and_a_fill_value_goes_through_the_eva
 def test_degradations_are_described_with_what_they_consist_of():
     composed = ComposeDegradations([BandLimit((2, 2, 1)), GaussianProfile((2, 2, 1), fwhm=0.5)])
     band = {"Class": "BandLimit", "factors": [1, 1, 1]}
-    parts = [band, {"Class": "GaussianProfile", "factors": [2, 2, 1], "fwhm": 0.5}]
+    parts = [band, {"Class": "GaussianProfile", "factors": [2, 2, 1], "fwhm": 0.5, "offset": [0.5, 0.5, 0.0]}]
     assert json.loads(json.dumps(describe_settings(composed))) == {
         "Class": "ComposeDegradations",
         "degradations": parts,
