@@ -85,7 +85,7 @@ def test_gains_are_truncated_and_shifts_shown(tmp_path):
         for method in registered
     }
     (_, line) = conclude(tmp_path, {"A": (-0.519, -0.519, -0.519, -0.518)}, **facts)["isotropic"]
-    assert line == ["A", "-0.51/+0.000", "+1.23", "0.25"]
+    assert line == ["A", "-0.51/+0.000", "+1.23 (0.25)"]
 
 
 def test_written_tables_are_those_of_the_script():

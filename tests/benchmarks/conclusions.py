@@ -158,8 +158,8 @@ def make_table(groups: Mapping[str, Rows]) -> list[list[str]]:
     """Return one table of all groups: PSNR (dB) and SSIM of cubic, and the gains of the other rows over it.
 
     Rows with data consistency have columns of their own if there are several. If a CSV has ``psnr_registered``, its
-    gain and the largest displacement along an axis (voxels) are columns too, and if it has ``published``, the gain that
-    the method's paper states.
+    gain is a column too, with the largest displacement along an axis (voxels), and if it has ``published``, the gain
+    that the method's paper states.
     """
     methods = list(dict.fromkeys(row["method"] for rows in groups.values() for row in rows))
     if sum(method.endswith(_CONSISTENT) for method in methods) > 1:
@@ -174,10 +174,10 @@ def make_table(groups: Mapping[str, Rows]) -> list[list[str]]:
         columns |= {title + end: [cells.get(m + suffix, "-") for m in methods] for end, suffix in suffixes.items()}
         if "psnr_registered" in rows[0]:
             cells = _describe_gains(rows, {"psnr_registered": 2})
-            columns[f"{title}, registered"] = [cells.get(method, "-") for method in methods]
             shifts = [{**row, "shift": max(abs(float(row[f"displacement_{axis}"])) for axis in "xyz")} for row in rows]
-            by_method = average_people(shifts, "shift")
-            columns[f"{title}, shift"] = [_truncate(_average(by_method[m])) if m in by_method else "-" for m in methods]
+            for method, people in average_people(shifts, "shift").items():
+                cells[method] += f" ({_truncate(_average(people))})"
+            columns[f"{group}, registered"] = [cells.get(method, "-") for method in methods]
         if "published" in rows[0]:
             stated = {row["method"]: row["published"] or "-" for row in rows}
             published = [stated.get(method, "-") for method in methods]
