@@ -649,5 +649,5 @@ def test_what_is_refused_before_anything_runs(run, out, commands, tmp_path):
     # Misaligned rows on other data, with what to do.
     data = runs.datalist(tmp_path / "data", source=[{"hr": tmp_path / "a.nii.gz"}])
     begin = partial(run, table="I", data=data, default=runs.ROOT / "bundles" / "udean")
-    refused(begin, ValueError, "Supervised without", "dataset.json", "Leave --misaligned out")
+    refused(begin, ValueError, "untrained slab network", "dataset.json", "Leave --misaligned out")
     assert not commands and not out.exists()
