@@ -30,8 +30,8 @@ def run_paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[s
         scores: columns of the rows.
 
     Returns:
-        ``{"against": ..., "families": {family: [method, ...]}, "methods": {method: {score: {"difference",
-        "p_uncorrected", "p", "n"}}}}`` with n people. p is None, and not part of the correction, if the
+        ``{"against": ..., "families": {family: [method, ...]}, "methods": {method: {score: test}}}``. A test is
+        ``{"difference", "p_uncorrected", "p", "n"}`` with n people. p is None, and not part of the correction, if the
         method is not tested, there are fewer than three people, or all differences are equal.
 
     Raises:
