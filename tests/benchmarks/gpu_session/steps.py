@@ -11,7 +11,7 @@ from ignite.engine import Events
 
 from common.data import VolumeCache
 from common.data.lists.assignment import write_datalist
-from common.data.simulation.heads import simulate_heads
+from common.data.simulation.subjects import simulate_subjects
 from common.engines import AlternatingTrainer
 from tests.bundles import runs
 
@@ -44,7 +44,7 @@ def heads(folder: str, processes: int) -> None:
 def _head(folder: Path, number: int) -> None:
     """The contrasts of a head on one grid; their names differ from other heads', as cases' must."""
     contrasts = [f"random{CONTRASTS * number + n}" for n in range(CONTRASTS)]
-    simulate_heads(str(folder), subjects=1, seed=number, contrasts=contrasts, spacing=SPACING)
+    simulate_subjects(str(folder), subjects=1, seed=number, contrasts=contrasts, spacing=SPACING)
 
 
 def train(dataset_dir: str, folder: str, figures: str, seconds: float) -> None:
