@@ -18,6 +18,7 @@ from .signal import (
 
 #: Tissues with structure finer than the label maps, which get texture. CSF, blood and bone do not.
 _TEXTURED = ("wm", "gm", "marrow", "fat", "muscle")
+_FAT = ("fat", "marrow")  # which resonate at another frequency than water
 _BRAIN = ("wm", "gm", "csf", "blood")
 
 
@@ -50,11 +51,13 @@ def simulate_random_acquisition(fractions: np.ndarray, rng: np.random.Generator)
     """
     shape = fractions.shape[1:]
     signal = _draw_signal(rng)
-    fractions = _shift_fat(fractions, rng)
+    moved = np.eye(3)[rng.integers(3)] * rng.uniform(-1.5, 1.5) * rng.integers(2)
     volume = np.zeros(shape, np.float32)
     amplitude = rng.uniform(0.01, 0.08)
     for index, tissue in enumerate(TISSUES):
         share = signal[index] * fractions[index]
+        if tissue in _FAT and moved.any():
+            share = ndimage.shift(share, moved, order=1, mode="nearest")
         if tissue in _TEXTURED:
             share = share * (1 + amplitude * _draw_texture(shape, rng.uniform(1, 2), rng))
         volume += share
@@ -95,17 +98,6 @@ def _draw_signal(rng: np.random.Generator) -> np.ndarray:
         signal[TISSUES.index("bone")] = 0
     signal[TISSUES.index("air")] = 0
     return signal.astype(np.float32)
-
-
-def _shift_fat(fractions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Fractions in which fat lies beside its place along one axis: gaps and overlaps at its edges, as by readout."""
-    if rng.random() < 0.5:
-        return fractions
-    fractions, moved = fractions.copy(), np.eye(3)[rng.integers(3)] * rng.uniform(-1.5, 1.5)
-    for tissue in ("fat", "marrow"):
-        index = TISSUES.index(tissue)
-        fractions[index] = ndimage.shift(fractions[index], moved, order=1, mode="nearest")
-    return fractions
 
 
 def _draw_texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> np.ndarray:
