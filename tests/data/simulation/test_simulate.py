@@ -12,8 +12,8 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage
 
 from common.data.simulation import anatomy, labelmap, randomised, signal
-from common.data.simulation.subjects import simulate_subjects
 from common.data.simulation.signal import CONTRASTS, HOUNSFIELD, TISSUES, simulate_acquisition
+from common.data.simulation.subjects import simulate_subjects
 from tests.refused import refused
 
 SPACING = 2.0
