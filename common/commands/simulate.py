@@ -1,5 +1,22 @@
-"""``python -m common simulate``: write a cohort of simulated heads, T1w, T2w, CT and random contrasts, as NIfTI."""
+"""``python -m common simulate``: write a cohort of simulated heads and bodies, T1w, T2w, CT and random contrasts."""
+
+from __future__ import annotations
+
+from functools import wraps
+from pathlib import Path
+from typing import Any
 
 from ..data.simulation.subjects import simulate_subjects
+from ..reports.volumes import draw_middle_slices
 
-__all__ = ["simulate_subjects"]
+_DRAWN = 32
+
+
+@wraps(simulate_subjects)
+def simulate(output_dir: str, **settings: Any) -> None:
+    """See the function; ``simulated.png`` shows 32 of the volumes."""
+    simulate_subjects(output_dir, **settings)
+    files = sorted(Path(output_dir).glob("sub-*/*.nii.gz"))
+    picture = Path(output_dir, "simulated.png")
+    draw_middle_slices(picture, files[:: max(1, len(files) // _DRAWN)][:_DRAWN])
+    print(f"{picture} shows them")
