@@ -12,10 +12,9 @@ from ..reports.volumes import draw_middle_slices
 _DRAWN = 32
 
 
-@wraps(simulate_subjects)
-def simulate(output_dir: str, **settings: Any) -> None:
-    """See the function; ``simulated.png`` shows 32 of the volumes."""
-    simulate_subjects(output_dir, **settings)
+@wraps(simulate_subjects, assigned=("__doc__",))
+def simulate(output_dir: str, *args: Any, **settings: Any) -> None:
+    simulate_subjects(output_dir, *args, **settings)
     files = sorted(Path(output_dir).glob("sub-*/*.nii.gz"))
     picture = Path(output_dir, "simulated.png")
     draw_middle_slices(picture, files[:: max(1, len(files) // _DRAWN)][:_DRAWN])

@@ -19,6 +19,7 @@ from .signal import (
 #: Tissues with structure finer than the label maps, which get texture. CSF, blood and bone do not.
 _TEXTURED = ("wm", "gm", "marrow", "fat", "muscle")
 _FAT = ("fat", "marrow")  # which resonate at another frequency than water
+_LEAST_BRAIN = 0.1  # of the voxels, to be masked: a random body may have no brain
 _BRAIN = ("wm", "gm", "csf", "blood")
 
 
@@ -70,7 +71,7 @@ def simulate_random_acquisition(fractions: np.ndarray, rng: np.random.Generator)
     if mask == 1:
         body = np.pad(fractions[TISSUES.index("air")] < 0.5, 2, mode="edge")
         volume *= ndimage.binary_closing(body, iterations=2)[2:-2, 2:-2, 2:-2]
-    elif mask == 2 and (brain := _find_brain(fractions)).mean() > 0.1:
+    elif mask == 2 and (brain := _find_brain(fractions)).mean() > _LEAST_BRAIN:
         volume *= brain
     # A mask may remove the brightest voxels.
     return np.rint(volume * (1000 / np.quantile(volume, 0.999))).clip(0, 32767).astype(np.int16)

@@ -46,8 +46,8 @@ def simulate_subjects(
     does not depend on the number of subjects. Without ``labels`` the anatomy is nilearn's packaged MNI152 tissue maps
     (extra ``demo``), with a different warp, folds, vessels and head layers for each subject. With ``labels`` it is
     the label maps, unchanged. ``bodies`` adds random shapes of all tissues, ``sub-body001`` and so on, to train
-    networks on edges of any organ, see :func:`~common.data.simulation.bodies.make_body`. ``scans`` adds the anatomy of
-    real volumes, ``sub-scan001``, see :func:`~common.data.simulation.scans.make_anatomy_from_scan`.
+    networks on edges of any organ. ``scans`` adds the anatomy of real volumes, ``sub-scan001`` and so on, whose
+    intensities become random tissues.
 
     Args:
         output_dir: folder for the subjects; made if missing. Files of the same name are replaced.

@@ -13,7 +13,7 @@ import numpy as np
 from common.data import find_scans, load_datalist
 from common.data.lists.assignment import write_datalist
 from common.data.simulation import anatomy, cohort
-from common.data.simulation import heads as simulation
+from common.data.simulation import subjects as simulation
 from common.data.simulation.cohort import get_slice_axis, simulate_cohort, simulate_scan
 from common.data.simulation.subjects import simulate_subjects
 from common.degradations import GaussianProfile
