@@ -54,7 +54,7 @@ _STATISTICS = {
     ),
     # Scaled down to a quarter, scans kept most of their gain.
     "tissue_median": _Statistic("brightness of tissue", "", "some voxels are far brighter", scans=(0.15, np.inf)),
-    "tissue_spread": _Statistic("contrast of tissue", "", "CT, a mask, or inverted contrast", scans=(0.05, np.inf)),
+    "tissue_spread": _Statistic("contrast of tissue", "", "CT, a mask, or inverted contrast", scans=(0.04, np.inf)),
     "tissue_share": _Statistic("share of tissue", "", "only vessels or bones, as in CT", scans=(0.05, np.inf)),
     "tissue_voxels": _Statistic("voxels of tissue", " thousand", "a phantom, or a small part", scans=(20, np.inf)),
 }
