@@ -207,7 +207,7 @@ class Weights:
         """Each statistic over the limit of its range that it is beyond."""
         beyond = {}
         for name, values in compute_scan_statistics(lr[None], affine).items():
-            low, high = self.ranges[name]
+            low, high = self.ranges.get(name, (-np.inf, np.inf))
             below = f"-{low / max(min(values), 1e-6):.2f}" if min(values) < low else ""
             above = f"+{max(values) / high:.2f}" if max(values) > high else ""
             beyond[name] = f"{below} {above}".strip()

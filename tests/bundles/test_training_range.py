@@ -15,16 +15,16 @@ SEEN = {"srcnn": "source", "udean_window": "target", "ct_guided": "target", "dow
 @pytest.mark.parametrize("bundle", [*SEEN, pytest.param("guided_rdn", marks=pytest.mark.slow)], indirect=True)
 def test_weights_know_the_range_of_the_scans_in_training(bundle, tiny, trained):
     """A quarter more to both sides than LR of the group that the network learns from."""
-    found, spacings, medians = read_overlay(trained / "models" / "model.pt")["training_range"], [], []
+    found, spacings, details = read_overlay(trained / "models" / "model.pt")["training_range"], [], []
     for subject in tiny.groups[SEEN.get(bundle, "target")]:
         hr = runs.phantom(subject)
         lr = tiny.degradation(torch.from_numpy(hr / np.quantile(hr, 0.999))[None])
         statistics = compute_scan_statistics(lr, tiny.degradation.compute_lr_affine(runs.AFFINE))
         spacings += statistics["slice_spacing"]
-        medians += statistics["tissue_median"]
+        details += statistics["in_plane_detail"]
     assert found["slice_spacing"] == pytest.approx([min(spacings) / 1.25, max(spacings) * 1.25], rel=0.01)
-    assert found["tissue_median"] == pytest.approx([min(medians) / 1.25, max(medians) * 1.25], rel=0.1)
-    assert len(found) > 5
+    assert found["in_plane_detail"] == pytest.approx([min(details) / 1.25, max(details) * 1.25], rel=0.1)
+    assert found.keys() == {"in_plane_spacing", "slice_spacing", "noise", "in_plane_detail", "slice_detail"}
 
 
 @pytest.mark.parametrize(
