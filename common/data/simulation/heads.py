@@ -58,7 +58,7 @@ def simulate_heads(
         thickness: with ``labels``, ratio of slice thickness to in-plane voxel size of axial slices, 1 to 6; given two
             numbers, about half of the subjects have the lower, and the others' are drawn between them.
         keep: whether to keep existing files, to finish a run that was stopped.
-        threads: subjects that are made at the same time, at least 1; each takes about 2 GiB at 1 mm.
+        threads: subjects that are made at the same time, at least 1; each takes about 1 GiB at 1 mm.
 
     Raises:
         ValueError: an argument out of range, fewer label maps than subjects, or a label map with unknown labels.
@@ -118,7 +118,8 @@ def simulate_heads(
             _save_volume(volume, affine, path)
 
     with ThreadPoolExecutor(threads) as pool:
-        list(tqdm(pool.map(simulate_subject, range(subjects)), "simulate", subjects, unit="subject"))
+        made = (map if threads == 1 else pool.map)(simulate_subject, range(subjects))
+        list(tqdm(made, "simulate", subjects, unit="subject"))
     print(f"Wrote {subjects} simulated subjects ({', '.join(names)}) to {root}")
 
 

@@ -1,4 +1,4 @@
-"""The wheels that are carried to a machine without a network: what they are, their sizes, and how they are fetched.
+"""What is carried to a machine without a network: wheels and label maps, their sizes, and how wheels are fetched.
 
 Only the standard library is imported, as this runs before anything is installed.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 WHEELS = ROOT / ".wheels"  # what is carried
+LABELS = ROOT / "labels"  # label maps for release.json, carried if they are there
 PYTHON = "3.12"  # of the machine with the GPU
 MOST_MIB = 64  # that travel
 
@@ -42,6 +43,7 @@ def report() -> None:
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     sizes["files that git does not ignore"] = sum((ROOT / f).stat().st_size for f in files if (ROOT / f).is_file())
+    sizes[LABELS.name] = sum(path.stat().st_size for path in LABELS.glob("*"))
     sizes["total"] = sum(sizes.values())
     for name, size in sizes.items():
         print(f"{size / 2**20:7.2f} MiB  {name}")
