@@ -96,10 +96,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="of the whole queue; default %(default)s")
     parser.add_argument("--bundle", choices=TRAINED, default=TRAINED[0], help="to train; default %(default)s")
     parser.add_argument("--output", type=Path, default=os.environ.get("OUT"), help="folder for results; default $OUT")
-    parser.add_argument("--fetch", action="store_true", help="download the wheels, and no more")
+    parser.add_argument("--fetch", action="store_true", help="get ready what travels, and no more")
+    parser.add_argument("--labels", type=Path, help="folder of label maps to carry; with --fetch")
     parser.add_argument("--dry-run", action="store_true", help="print the steps and what travels, and no more")
     options = parser.parse_args()
     if options.fetch:
+        if options.labels is not None:
+            wheels.pack(options.labels)
         wheels.fetch()
     if options.fetch or options.dry_run:
         for end, step in PLAN.items():

@@ -106,7 +106,10 @@ def epoch_length(volumes: VolumeCache, rate: float, end: float) -> int:
     left = end - time.monotonic()
     length = max(1, int(HELD * rate * left / EPOCHS))
     device = next(iter(volumes[0].values())).device
-    print(f"{len(volumes)} volumes of the source on {device}; {left:.0f} s for {EPOCHS} epochs of {length} iterations", flush=True)
+    print(
+        f"{len(volumes)} volumes of the source on {device}; {left:.0f} s for {EPOCHS} epochs of {length} iterations",
+        flush=True,
+    )
     return length
 
 

@@ -3,13 +3,15 @@
 Only the standard library is imported, as this runs before anything is installed.
 """
 
+import gzip
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[3]
 WHEELS = ROOT / ".wheels"  # what is carried
-LABELS = ROOT / "labels"  # label maps for release.json, carried if they are there
+LABELS = ROOT / "labels"  # label maps for release.json
 PYTHON = "3.12"  # of the machine with the GPU
 MOST_MIB = 64  # that travel
 
@@ -17,11 +19,23 @@ MOST_MIB = 64  # that travel
 def carried() -> list[str]:
     """Packages that the machine lacks, as constraints.txt pins them; preinstalled.txt names those that it has.
 
-    nilearn has the tissue maps that heads are simulated from.
+    nilearn has the tissue maps that heads are simulated from where no label maps are carried.
     """
-    names = ["monai", "pytorch-ignite", "nibabel", "fire", "termcolor", "nilearn"]
+    names = ["monai", "pytorch-ignite", "nibabel", "fire", "termcolor", *([] if LABELS.is_dir() else ["nilearn"])]
     versions = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
     return [f"{name}=={versions[name]}" for name in names]
+
+
+def pack(folder: Path) -> None:
+    """Write the label maps of a folder into that of those that are carried: 16 bits a voxel, well compressed."""
+    import nibabel as nib
+    import numpy as np
+
+    LABELS.mkdir(exist_ok=True)
+    for path in sorted(folder.glob("*.nii*")):
+        image: Any = nib.load(path)
+        packed = nib.Nifti1Image(np.rint(image.dataobj).astype(np.int16), image.affine)
+        (LABELS / f"{path.name.split('.nii')[0]}.nii.gz").write_bytes(gzip.compress(packed.to_bytes(), 9, mtime=0))
 
 
 def fetch() -> None:

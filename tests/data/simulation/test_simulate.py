@@ -58,13 +58,15 @@ def test_edges_of_contrasts_fit_better_where_they_are_than_one_voxel_off(cohort)
 
 
 def test_seed_decides_and_subjects_and_contrasts_stand_alone(cohort, tmp_path):
-    simulate_heads(str(tmp_path / "a"), subjects=1, seed=3, spacing=SPACING, contrasts="t2w")
+    simulate_heads(str(tmp_path / "a"), subjects=3, seed=3, spacing=SPACING, contrasts="t2w", threads=2)
     simulate_heads(str(tmp_path / "b"), subjects=1, seed=4, spacing=SPACING, contrasts=("t2w",))
-    again, other = (nib.load(tmp_path / name / "sub-001" / "sub-001_t2w.nii.gz") for name in "ab")
-    assert [p.name for p in (tmp_path / "a").rglob("*.*")] == ["sub-001_t2w.nii.gz"]
-    reference = cohort["sub-001", "t2w"]
-    np.testing.assert_array_equal(voxels(again), voxels(reference))
-    np.testing.assert_array_equal(again.affine, reference.affine)
+    names = [f"sub-00{n}" for n in (1, 2, 3)]
+    assert {p.name for p in (tmp_path / "a").rglob("*.*")} == {f"{name}_t2w.nii.gz" for name in names}
+    for name in names[:2]:
+        again, reference = nib.load(tmp_path / "a" / name / f"{name}_t2w.nii.gz"), cohort[name, "t2w"]
+        np.testing.assert_array_equal(voxels(again), voxels(reference))
+        np.testing.assert_array_equal(again.affine, reference.affine)
+    other, reference = nib.load(tmp_path / "b" / "sub-001" / "sub-001_t2w.nii.gz"), cohort["sub-001", "t2w"]
     for image in (other, cohort["sub-002", "t2w"]):
         to_image = np.linalg.inv(image.affine) @ reference.affine
         moved = ndimage.affine_transform(voxels(image), to_image, output_shape=reference.shape, order=0)
