@@ -112,6 +112,8 @@ def _few(simulated: dict) -> dict[str, object]:
     few = {**simulated, "spacing": 4}
     if "labels" in few:
         few.update(labels="@labels", spacing=2.0)
+    if "scans" in few:
+        few.update(scans="@scans", bodies=2)
     if "split" in few["datalist"]:
         split = [min(subjects, 2) for subjects in few["datalist"]["split"]]
         few.update(subjects=sum(split), datalist={**few["datalist"], "split": split})

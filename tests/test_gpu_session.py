@@ -125,7 +125,7 @@ def test_a_wheel_that_is_missing_and_too_much_to_carry_are_refused(tmp_path, mon
     affine = np.diag([1.0, 1.0, 1.2, 1.0])
     labels = np.random.default_rng(0).integers(0, 531, (64, 64, 64))
     runs.save(tmp_path / "maps" / "a.nii", labels, affine)
-    wheels.pack(tmp_path / "maps")
+    wheels.pack(tmp_path / "maps", wheels.LABELS)
     (path,) = (tmp_path / "labels").iterdir()
     packed = nib.load(path)
     assert path.name == "a.nii.gz" and np.array_equal(packed.get_fdata(), labels) and (packed.affine == affine).all()

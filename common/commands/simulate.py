@@ -1,5 +1,21 @@
-"""``python -m common simulate``: write a cohort of simulated heads, T1w, T2w, CT and random contrasts, as NIfTI."""
+"""``python -m common simulate``: write a cohort of simulated heads and bodies, T1w, T2w, CT and random contrasts."""
 
-from ..data.simulation.heads import simulate_heads
+from __future__ import annotations
 
-__all__ = ["simulate_heads"]
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from ..data.simulation.subjects import simulate_subjects
+from ..reports.volumes import draw_middle_slices
+
+_DRAWN = 32
+
+
+@wraps(simulate_subjects, assigned=("__doc__",))
+def simulate(output_dir: str, *args: Any, **settings: Any) -> None:
+    simulate_subjects(output_dir, *args, **settings)
+    files = sorted(Path(output_dir).glob("sub-*/*.nii.gz"))
+    picture = Path(output_dir, "simulated.png")
+    draw_middle_slices(picture, files[:: max(1, len(files) // _DRAWN)][:_DRAWN])
+    print(f"{picture} shows them")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from common.data.simulation.heads import simulate_heads
+from common.data.simulation.subjects import simulate_subjects
 from common.degradations import (
     BandLimit,
     ComposeDegradations,
@@ -70,7 +70,7 @@ SCANS = {
 def head(tmp_path_factory):
     """T2w in [0, 1], T1w and their affine of a head of an anatomy that training never saw."""
     folder = tmp_path_factory.mktemp("head")
-    simulate_heads(str(folder), subjects=1, seed=7, contrasts="t1w,t2w", spacing=1.3)
+    simulate_subjects(str(folder), subjects=1, seed=7, contrasts="t1w,t2w", spacing=1.3)
     images = [nib.load(folder / "sub-001" / f"sub-001_{contrast}.nii.gz") for contrast in ("t2w", "t1w")]
     t2w, t1w = (image.slicer[tuple(slice(n // 2 * 2) for n in image.shape)] for image in images)
     return t2w.get_fdata() / np.quantile(t2w.get_fdata(), 0.999), t1w.get_fdata(), t2w.affine

@@ -15,8 +15,9 @@ from tests.data.lists.test_scans import touch
 from tests.refused import refused
 
 
-def _bids(root, count, contrasts=("t1w",)):
-    touch(root, *[f"sub-{i:03d}/sub-{i:03d}_{c}.nii.gz" for i in range(1, count + 1) for c in contrasts])
+def _bids(root, count, contrasts=("t1w",), others=()):
+    subjects = [*(f"{i:03d}" for i in range(1, count + 1)), *others]
+    touch(root, *[f"sub-{subject}/sub-{subject}_{c}.nii.gz" for subject in subjects for c in contrasts])
 
 
 def _written(root, **options):
@@ -68,7 +69,10 @@ def test_the_patterns_of_the_configs_divide_the_subjects_of_their_simulated_coho
         simulated = config.get("datalist#simulated") or config.get("datalist", {}).get("simulated")
         if simulated and {"subjects", "contrasts", "datalist"} <= simulated.keys():
             folder = tmp_path / path.parts[-3] / path.stem
-            _bids(folder, simulated["subjects"], simulated["contrasts"].split(","))
+            others = [f"body{i + 1:03d}" for i in range(simulated.get("bodies", 0))] + ["scan001"] * (
+                "scans" in simulated
+            )
+            _bids(folder, simulated["subjects"], simulated["contrasts"].split(","), others)
             groups = _written(folder, **simulated["datalist"])[1]
             assert groups["validation"] and sum(map(len, groups.values())) == len(set().union(*groups.values())), path
     assert len([*tmp_path.iterdir()]) == len([*ROOT.glob("bundles/*/configs/train.json")])

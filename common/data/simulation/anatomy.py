@@ -7,10 +7,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import fft, ndimage
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from .signal import TISSUES, compute_squared_frequencies, upsample
+from .shapes import TissueFractions, compute_inside_share, draw_band_fields, join_smoothly, measure_distance_to_zero
+from .signal import upsample
 
 #: First and last corner (mm, RAS) of a simulated field of view, before it is cropped to the head.
 FIELD_OF_VIEW = np.array([[-98.0, -130.0, -70.0], [98.0, 106.0, 110.0]])
@@ -61,8 +62,8 @@ def load_template() -> tuple[torch.Tensor, np.ndarray]:
         gradient = np.sqrt(sum(((a - c) / s**2) ** 2 for a, c, s in parts))
         return np.maximum(r * (r - 1) / (gradient + 1e-3), -min(radii)).astype(np.float32)
 
-    face = _join_smoothly(make_ellipsoid((0, 20, -50), (68, 62, 66)), make_ellipsoid((0, -35, -95), (66, 62, 75)), 15.0)
-    face = _join_smoothly(face, make_ellipsoid((0, 74, -54), (12, 18, 20)), 6.0)
+    face = join_smoothly(make_ellipsoid((0, 20, -50), (68, 62, 66)), make_ellipsoid((0, -35, -95), (66, 62, 75)), 15.0)
+    face = join_smoothly(face, make_ellipsoid((0, 74, -54), (12, 18, 20)), 6.0)
     eyes = make_ellipsoid((31, 63, -32), (12, 12, 12))
     airways = np.minimum(make_ellipsoid((7, 54, -52), (5, 30, 16)), make_ellipsoid((0, 10, -75), (11, 8, 35)))
     airways = np.minimum(airways, make_ellipsoid((27, 46, -58), (10, 14, 13)))
@@ -84,12 +85,6 @@ def _measure_distance_to_closing(distance: np.ndarray, radius: float) -> np.ndar
     outside = _STEP * ndimage.distance_transform_edt(depth <= radius)
     inside = np.clip(radius - depth, -30, 0)
     return _refine(ndimage.gaussian_filter((outside + inside).astype(np.float32), 1), distance.shape)
-
-
-def _join_smoothly(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
-    """Signed distance to the union of two bodies, the seam rounded over ``width`` mm."""
-    overlap = np.clip(1 - np.abs(a - b) / np.float32(width), 0, None)
-    return np.minimum(a, b) - overlap**2 * np.float32(width / 4)
 
 
 def draw_diffeomorphism(shape: tuple[int, ...], extent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -121,47 +116,6 @@ def draw_diffeomorphism(shape: tuple[int, ...], extent: np.ndarray, rng: np.rand
         grid = identity + warp.permute(0, 2, 3, 4, 1).flip(-1) * to_grid
         warp = warp + F.grid_sample(warp, grid, padding_mode="border", align_corners=True)
     return upsample(warp[0].numpy(), shape)
-
-
-def draw_band_fields(
-    shape: tuple[int, ...], spacing: float, wavelengths: tuple[float, ...], rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Random fields of unit variance, each around one wavelength (log-normal band of a third of an octave).
-
-    Args:
-        shape: of each field.
-        spacing: voxel size in mm.
-        wavelengths: centres of the bands in mm; far enough apart, the fields are independent of each other.
-        rng: the subject's random generator.
-    """
-    size = [fft.next_fast_len(n, real=True) for n in shape]
-    spectrum = fft.rfftn(rng.standard_normal(size, dtype=np.float32), workers=2)
-    log_frequency = 0.5 * np.log(compute_squared_frequencies(size, spacing) + np.float32(1e-12))
-    fields = []
-    for wavelength in wavelengths:
-        band = np.exp(-0.5 * ((log_frequency + np.float32(np.log(wavelength))) / np.float32(0.25)) ** 2)
-        field = fft.irfftn(spectrum * band, s=size, workers=2)[tuple(slice(n) for n in shape)]
-        fields.append((field / field.std()).astype(np.float32))
-    return fields
-
-
-def _measure_distance_to_zero(field: np.ndarray, spacing: float, floor: float) -> tuple[np.ndarray, np.ndarray]:
-    """First-order signed distance in mm to the zero level of a field, and its gradient (1/mm, at least ``floor``)."""
-    square = np.full(field.shape, floor**2, np.float32)
-    for axis in range(3):
-        front = tuple(slice(-1) if a == axis else slice(None) for a in range(3))
-        square[front] += (np.diff(field, axis=axis) / np.float32(spacing)) ** 2
-    np.sqrt(square, out=square)
-    return field / square, square
-
-
-def _compute_inside_share(distance: np.ndarray, spacing: float) -> np.ndarray:
-    """Share of a voxel on the negative side of a boundary at a signed distance in mm.
-
-    A scanner's point spread is wider than the voxel's cube. With a ramp of one voxel, the error of cubic interpolation
-    after truncating k-space by two is 4 dB larger than on a sharp real T1w volume; with 1.75 voxels, 1 dB larger.
-    """
-    return np.clip(0.5 - distance / np.float32(1.75 * spacing), 0, 1)
 
 
 def make_head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -213,51 +167,42 @@ def _compose_tissues(sampled: np.ndarray, spacing: float, rng: np.random.Generat
 
     # Brain against CSF. Where averaging has blurred sulci (a little CSF in grey matter), thin sheets open new ones.
     csf = np.clip(1 - gm - wm, 0, 1)
-    sheet = np.abs(_measure_distance_to_zero(folds, spacing, 0.02)[0])
+    sheet = np.abs(measure_distance_to_zero(folds, spacing, 0.02)[0])
     blurred = np.clip(6 * csf, 0, 1) * np.clip(1.4 - 2.0 * wm, 0, 1)
-    level, slope = _measure_distance_to_zero(csf - 0.5 + blurred * np.exp(-((sheet / 0.9) ** 2)), spacing, 0.12)
-    brain_share = _compute_inside_share(level + ripple * np.clip(2 * slope - 0.2, 0, 0.35), spacing)
+    level, slope = measure_distance_to_zero(csf - 0.5 + blurred * np.exp(-((sheet / 0.9) ** 2)), spacing, 0.12)
+    brain_share = compute_inside_share(level + ripple * np.clip(2 * slope - 0.2, 0, 0.35), spacing)
     # White against grey matter: white blades between the new sulci, and a boundary that undulates at the voxel scale.
     blade = blurred * np.clip(sheet / 2.2 - 1, -0.5, 1)
-    level, slope = _measure_distance_to_zero(gm - wm - 0.35 * blade, spacing, 0.3)
-    white_share = _compute_inside_share(level + ripple * np.clip(2 * slope - 0.6, 0, 0.5), spacing)
+    level, slope = measure_distance_to_zero(gm - wm - 0.35 * blade, spacing, 0.3)
+    white_share = compute_inside_share(level + ripple * np.clip(2 * slope - 0.6, 0, 0.5), spacing)
     # Vessels: curves where two fields vanish together, at the brain's surface and in the sulci.
     tube = np.hypot(
-        _measure_distance_to_zero(tubes_a, spacing, 0.01)[0], _measure_distance_to_zero(tubes_b, spacing, 0.005)[0]
+        measure_distance_to_zero(tubes_a, spacing, 0.01)[0], measure_distance_to_zero(tubes_b, spacing, 0.005)[0]
     )
-    vessel = _compute_inside_share(tube - 0.9, spacing) * np.clip(4 * csf, 0, 1)
+    vessel = compute_inside_share(tube - 0.9, spacing) * np.clip(4 * csf, 0, 1)
 
     dura = inner_skull - (0.8 + 0.3 * thick[0])
     skull = np.minimum(outer_skull, inner_skull) - (6.5 + 1.5 * thick[1])
-    head = _join_smoothly(skull - (6.5 + 1.2 * thick[2]), face, 14.0)
+    head = join_smoothly(skull - (6.5 + 1.2 * thick[2]), face, 14.0)
     # Below the skin's fat, face and neck are muscle with fat septa, patterned by the field of the folds.
     deep = head + 5.5 + 1.5 * thick[0]
 
-    fractions = np.zeros((len(TISSUES), *shape), np.float32)
-    fractions[0] = 1
-    painted = {0}
-
-    def paint(tissue: str, share: np.ndarray) -> None:
-        index, keep = TISSUES.index(tissue), 1 - share
-        for other in painted:
-            fractions[other] *= keep
-        fractions[index] += share
-        painted.add(index)
-
-    paint("skin", _compute_inside_share(head, spacing))
-    paint("fat", _compute_inside_share(head + 2.0, spacing))
-    paint("muscle", _compute_inside_share(deep, spacing))
-    paint("fat", _compute_inside_share(np.maximum(deep, sheet - 0.6 - 0.8 * thick[1]), spacing))
-    paint("bone", _compute_inside_share(np.maximum(airways - 1.5, deep), spacing))
-    paint("fat", _compute_inside_share(np.maximum(eyes - 6, deep), spacing))
-    paint("csf", _compute_inside_share(eyes, spacing))
-    paint("bone", _compute_inside_share(skull, spacing))
-    paint("marrow", _compute_inside_share(np.maximum(1.6 - dura, skull + 1.6), spacing))
-    paint("air", _compute_inside_share(np.maximum(np.maximum(airways, 2 - skull), head + 4), spacing))
-    paint("muscle", _compute_inside_share(dura, spacing))
-    paint("csf", _compute_inside_share(inner_skull, spacing))
-    brain_share *= _compute_inside_share(brain, spacing)
+    tissues = TissueFractions(shape)
+    paint = tissues.paint
+    paint("skin", compute_inside_share(head, spacing))
+    paint("fat", compute_inside_share(head + 2.0, spacing))
+    paint("muscle", compute_inside_share(deep, spacing))
+    paint("fat", compute_inside_share(np.maximum(deep, sheet - 0.6 - 0.8 * thick[1]), spacing))
+    paint("bone", compute_inside_share(np.maximum(airways - 1.5, deep), spacing))
+    paint("fat", compute_inside_share(np.maximum(eyes - 6, deep), spacing))
+    paint("csf", compute_inside_share(eyes, spacing))
+    paint("bone", compute_inside_share(skull, spacing))
+    paint("marrow", compute_inside_share(np.maximum(1.6 - dura, skull + 1.6), spacing))
+    paint("air", compute_inside_share(np.maximum(np.maximum(airways, 2 - skull), head + 4), spacing))
+    paint("muscle", compute_inside_share(dura, spacing))
+    paint("csf", compute_inside_share(inner_skull, spacing))
+    brain_share *= compute_inside_share(brain, spacing)
     paint("gm", brain_share)
     paint("wm", brain_share * white_share)
-    paint("blood", _compute_inside_share(brain, spacing) * vessel)
-    return fractions
+    paint("blood", compute_inside_share(brain, spacing) * vessel)
+    return tissues.fractions

@@ -34,7 +34,7 @@ def simulate_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -
     Args:
         folder: of the cohort.
         datalist: arguments of :func:`~common.data.lists.assignment.write_datalist`.
-        settings: arguments of :func:`~common.data.simulation.heads.simulate_heads`.
+        settings: arguments of :func:`~common.data.simulation.subjects.simulate_subjects`.
 
     Raises:
         FileExistsError: when the folder exists without a simulated cohort, or with one of other settings.
@@ -43,9 +43,9 @@ def simulate_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -
 
     def write_cohort(place: Path) -> None:
         from ..lists.assignment import write_datalist
-        from .heads import simulate_heads
+        from .subjects import simulate_subjects
 
-        simulate_heads(str(place), **settings, keep=True)
+        simulate_subjects(str(place), **settings, keep=True)
         write_datalist(str(place), **datalist)
 
     _make_once(Path(folder), {**settings, "datalist": dict(datalist)}, write_cohort)
@@ -67,7 +67,7 @@ def simulate_scan(
         folder: gets a subfolder named by the degradation's factors, with ``simulated_<contrast>.nii.gz`` and its HR
             volume ``..._hr.nii.gz``.
         degradation: from HR to LR; the slices are axial.
-        contrast: of the scan, as for :func:`~common.data.simulation.heads.simulate_heads`.
+        contrast: of the scan, as for :func:`~common.data.simulation.subjects.simulate_subjects`.
         guide: another contrast of the head, which is also written, in HR.
         spacing: of HR in mm.
 
@@ -95,7 +95,7 @@ def simulate_exam(folder: str, contrast: str = "t1w") -> str:
     Args:
         folder: gets a subfolder with ``simulated_<contrast>_sag.nii.gz``, ``_cor``, ``_ax`` and their HR volume
             ``hr/simulated_...``, whose voxels are 1.4 mm wide. Slices are four voxels thick.
-        contrast: as for :func:`~common.data.simulation.heads.simulate_heads`.
+        contrast: as for :func:`~common.data.simulation.subjects.simulate_subjects`.
 
     Returns:
         The folder of the stacks.
@@ -120,11 +120,11 @@ def simulate_head(folder: Path, contrasts: Sequence[str], spacing: float) -> Non
 
     Args:
         folder: to write to.
-        contrasts, spacing: as for :func:`~common.data.simulation.heads.simulate_heads`.
+        contrasts, spacing: as for :func:`~common.data.simulation.subjects.simulate_subjects`.
     """
-    from .heads import simulate_heads
+    from .subjects import simulate_subjects
 
-    simulate_heads(str(folder), 1, _SCAN_SEED, ",".join(contrasts), spacing)
+    simulate_subjects(str(folder), 1, _SCAN_SEED, ",".join(contrasts), spacing)
     for name in contrasts:
         (folder / "sub-001" / f"sub-001_{name}.nii.gz").rename(folder / f"simulated_{name}.nii.gz")
     (folder / "sub-001").rmdir()

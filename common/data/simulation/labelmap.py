@@ -39,27 +39,6 @@ FAT = 4.0
 MARGIN = 12.0
 
 
-def find_label_maps(folder: str, subjects: int) -> list[Path]:
-    """The first ``subjects`` label maps, .nii or .nii.gz, of a folder, sorted by name.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        ValueError: fewer files than subjects.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"simulate: --labels {folder}: no such folder; expected one of .nii or .nii.gz label maps."
-        )
-    files = sorted(p for p in root.iterdir() if p.name.endswith((".nii", ".nii.gz")) and not p.name.startswith("."))
-    if len(files) < subjects:
-        raise ValueError(
-            f"simulate: --labels {folder} holds {len(files)} label maps (.nii, .nii.gz), but --subjects is {subjects}, "
-            f"and each subject needs its own. Give --subjects {len(files)} or fewer, or add label maps."
-        )
-    return files[:subjects]
-
-
 def make_head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
     """One subject's head from a label map, its boundaries smoothed by about a voxel for partial volume.
 

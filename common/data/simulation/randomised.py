@@ -18,6 +18,8 @@ from .signal import (
 
 #: Tissues with structure finer than the label maps, which get texture. CSF, blood and bone do not.
 _TEXTURED = ("wm", "gm", "marrow", "fat", "muscle")
+_FAT = ("fat", "marrow")  # which resonate at another frequency than water
+_LEAST_BRAIN = 0.1  # of the voxels, to be masked: a random body may have no brain
 _BRAIN = ("wm", "gm", "csf", "blood")
 
 
@@ -30,11 +32,13 @@ def simulate_random_acquisition(fractions: np.ndarray, rng: np.random.Generator)
       20 ms), turbo spin echo (TR 2500 to 8000 ms, TE 10 to 130 ms), FLAIR (TR 6000 to 11000 ms, TE 80 to 140 ms, CSF
       nulled to 15 %), each with T1, T2 and proton density of every tissue varied by 10 % (one standard deviation). With
       probability 1/2, tissues have random signals without physics instead;
+    - chemical shift: fat and marrow are moved by up to 1.5 voxels along one axis, in half of the scans;
     - texture: in white and grey matter, marrow, fat and muscle a random field whose amplitude falls with spatial
       frequency as f to the power of -1 to -2, with a standard deviation of 1 to 8 % of the tissue's signal;
     - bias field: up to 0 to 40 % from 1;
     - Rician noise: 0.2 to 3 % of the 99.9th percentile in each channel, uniform in its logarithm;
-    - mask: none, the head (air is exactly 0, as after defacing), or the brain (skull-stripped).
+    - mask: none, the head (air is exactly 0, as after defacing), or the brain (skull-stripped), if it has a tenth of
+      the voxels.
 
     Args:
         fractions: tissue fractions of shape (len(TISSUES), X, Y, Z), summing to 1.
@@ -48,10 +52,13 @@ def simulate_random_acquisition(fractions: np.ndarray, rng: np.random.Generator)
     """
     shape = fractions.shape[1:]
     signal = _draw_signal(rng)
+    moved = np.eye(3)[rng.integers(3)] * rng.uniform(-1.5, 1.5) * rng.integers(2)
     volume = np.zeros(shape, np.float32)
     amplitude = rng.uniform(0.01, 0.08)
     for index, tissue in enumerate(TISSUES):
         share = signal[index] * fractions[index]
+        if tissue in _FAT and moved.any():
+            share = ndimage.shift(share, moved, order=1, mode="nearest")
         if tissue in _TEXTURED:
             share = share * (1 + amplitude * _draw_texture(shape, rng.uniform(1, 2), rng))
         volume += share
@@ -62,9 +69,10 @@ def simulate_random_acquisition(fractions: np.ndarray, rng: np.random.Generator)
     volume = np.hypot(volume, sigma * rng.standard_normal(shape, dtype=np.float32))
     mask = rng.integers(3)
     if mask == 1:
-        volume *= ndimage.binary_closing(fractions[TISSUES.index("air")] < 0.5, iterations=2)
-    elif mask == 2:
-        volume *= _find_brain(fractions)
+        body = np.pad(fractions[TISSUES.index("air")] < 0.5, 2, mode="edge")
+        volume *= ndimage.binary_closing(body, iterations=2)[2:-2, 2:-2, 2:-2]
+    elif mask == 2 and (brain := _find_brain(fractions)).mean() > _LEAST_BRAIN:
+        volume *= brain
     # A mask may remove the brightest voxels.
     return np.rint(volume * (1000 / np.quantile(volume, 0.999))).clip(0, 32767).astype(np.int16)
 

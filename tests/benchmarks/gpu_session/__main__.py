@@ -98,11 +98,13 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=os.environ.get("OUT"), help="folder for results; default $OUT")
     parser.add_argument("--fetch", action="store_true", help="get ready what travels, and no more")
     parser.add_argument("--labels", type=Path, help="folder of label maps to carry; with --fetch")
+    parser.add_argument("--scans", type=Path, help="folder of real volumes to carry, such as CT; with --fetch")
     parser.add_argument("--dry-run", action="store_true", help="print the steps and what travels, and no more")
     options = parser.parse_args()
     if options.fetch:
-        if options.labels is not None:
-            wheels.pack(options.labels)
+        for folder, into in ((options.labels, wheels.LABELS), (options.scans, wheels.SCANS)):
+            if folder is not None:
+                wheels.pack(folder, into)
         wheels.fetch()
     if options.fetch or options.dry_run:
         for end, step in PLAN.items():

@@ -17,7 +17,7 @@ from .. import gpu
 from ..common_parts import command
 from ..gpu_parts import initialized, trainer_of
 from ..gpu_setup import TRAININGS
-from .wheels import LABELS
+from .wheels import LABELS, SCANS
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
@@ -33,18 +33,20 @@ LARGE = "large"  # their name in the table
 def cohort(bundle: str, folder: str, threads: int) -> None:
     """Simulate the cohort of release.json in ``folder/data``; without label maps from nilearn's head.
 
-    Without a GPU it is four coarse subjects, one for each group.
+    Without a GPU it is four coarse heads, one for each group, and a body.
     """
     override = {"dataset_dir": None, "output_dir": folder, "datalist#simulated#threads": threads}
     if not LABELS.is_dir():
         override |= {"labels": None, "datalist#simulated#blur": 0.6}
+    if not SCANS.is_dir():
+        override["scans"] = None
     if not GPU:
-        groups = ("source", "target", "validation", "test")
-        patterns = {group: f"sub-00{number}/*" for number, group in enumerate(groups, 1)}
-        override |= {"datalist#simulated#subjects": len(groups), "datalist#simulated#spacing": 1.6}
-        override["datalist#simulated#datalist"] = {"hr": "*/*.nii.gz", **patterns}
+        patterns = {"source": "sub-001/*,sub-body001/*", "target": "sub-002/*", "validation": "sub-003/*"}
+        override |= {f"datalist#simulated#{key}": n for key, n in {"subjects": 4, "bodies": 1, "spacing": 1.6}.items()}
+        override["datalist#simulated#datalist"] = {"hr": "*/*.nii.gz", **patterns, "test": "sub-004/*"}
     datalist: Datalist = runs.content(bundle, "datalist", "train", "release", **override)
-    print(f"{'label maps' if LABELS.is_dir() else 'no label maps'}: {datalist.dataset_dir}", flush=True)
+    there = " and ".join(data.name for data in (LABELS, SCANS) if data.is_dir())
+    print(f"{datalist.dataset_dir}, with {there or 'no label maps'}", flush=True)
 
 
 def train(bundle: str, dataset_dir: str, folder: str, figures: str, seconds: float) -> None:

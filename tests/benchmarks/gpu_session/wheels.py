@@ -12,6 +12,7 @@ from typing import Any
 ROOT = Path(__file__).parents[3]
 WHEELS = ROOT / ".wheels"  # what is carried
 LABELS = ROOT / "labels"  # label maps for release.json
+SCANS = ROOT / "scans"  # real volumes for release.json
 PYTHON = "3.12"  # of the machine with the GPU
 MOST_MIB = 64  # that travel
 
@@ -26,16 +27,16 @@ def carried() -> list[str]:
     return [f"{name}=={versions[name]}" for name in names]
 
 
-def pack(folder: Path) -> None:
-    """Write the label maps of a folder into that of those that are carried: 16 bits a voxel, well compressed."""
+def pack(folder: Path, into: Path) -> None:
+    """Write the label maps or volumes of a folder into one that is carried: 16 bits a voxel, well compressed."""
     import nibabel as nib
     import numpy as np
 
-    LABELS.mkdir(exist_ok=True)
+    into.mkdir(exist_ok=True)
     for path in sorted(folder.glob("*.nii*")):
         image: Any = nib.load(path)
         packed = nib.Nifti1Image(np.rint(image.dataobj).astype(np.int16), image.affine)
-        (LABELS / f"{path.name.split('.nii')[0]}.nii.gz").write_bytes(gzip.compress(packed.to_bytes(), 9, mtime=0))
+        (into / f"{path.name.split('.nii')[0]}.nii.gz").write_bytes(gzip.compress(packed.to_bytes(), 9, mtime=0))
 
 
 def fetch() -> None:
@@ -57,7 +58,7 @@ def report() -> None:
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     sizes["files that git does not ignore"] = sum((ROOT / f).stat().st_size for f in files if (ROOT / f).is_file())
-    sizes[LABELS.name] = sum(path.stat().st_size for path in LABELS.glob("*"))
+    sizes |= {data.name: sum(path.stat().st_size for path in data.glob("*")) for data in (LABELS, SCANS)}
     sizes["total"] = sum(sizes.values())
     for name, size in sizes.items():
         print(f"{size / 2**20:7.2f} MiB  {name}")

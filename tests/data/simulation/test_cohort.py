@@ -13,9 +13,9 @@ import numpy as np
 from common.data import find_scans, load_datalist
 from common.data.lists.assignment import write_datalist
 from common.data.simulation import anatomy, cohort
-from common.data.simulation import heads as simulation
+from common.data.simulation import subjects as simulation
 from common.data.simulation.cohort import get_slice_axis, simulate_cohort, simulate_scan
-from common.data.simulation.heads import simulate_heads
+from common.data.simulation.subjects import simulate_subjects
 from common.degradations import GaussianProfile
 from tests.bundles.runs import degrade
 from tests.refused import refused
@@ -51,7 +51,7 @@ def test_a_cohort_is_made_once_and_as_by_hand(tmp_path, capsys, monkeypatch):
     assert len(load_datalist(str(folder), "source", "hr")) == 1
     made, written = contents(folder), times(folder)
     assert written[folder / "sub-001" / "sub-001_t1w.nii.gz"] == finished and not part.exists()
-    simulate_heads(str(tmp_path / "by_hand"), **SETTINGS)
+    simulate_subjects(str(tmp_path / "by_hand"), **SETTINGS)
     write_datalist(str(tmp_path / "by_hand"), **DATALIST)
     assert made == contents(tmp_path / "by_hand")
     capsys.readouterr()

@@ -1,10 +1,11 @@
-"""A cohort of simulated heads, T1w, T2w, CT and random contrasts, as NIfTI."""
+"""A cohort of simulated heads and bodies, T1w, T2w, CT and random contrasts, as NIfTI."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -14,14 +15,17 @@ from tqdm import tqdm
 from ...io.files import write_atomically
 from ...values import check_whole_numbers, parse_bool
 from . import anatomy, labelmap
+from .bodies import make_body
 from .randomised import simulate_random_acquisition
+from .scans import make_anatomy_from_scan
 from .signal import CONTRASTS, simulate_acquisition
 
 #: Air left around the head in mm.
 MARGIN = 6.0
+_BODIES, _SCANS = 1_000_000, 2_000_000  # first number of a body and of a real volume in random streams
 
 
-def simulate_heads(
+def simulate_subjects(
     output_dir: str,
     subjects: int = 8,
     seed: int = 0,
@@ -32,20 +36,24 @@ def simulate_heads(
     bias: float = 0.2,
     blur: float | Sequence[float] = 0.6,
     thickness: float | Sequence[float] = 1.0,
+    bodies: int = 0,
+    scans: str | None = None,
     keep: bool | str = False,
     threads: int = 1,
 ) -> None:
-    """Make simulated heads as NIfTI: ``output_dir/sub-001/sub-001_t1w.nii.gz``, ``..._t2w.nii.gz``, ``..._ct.nii.gz``.
+    """Make simulated subjects as NIfTI: ``output_dir/sub-001/sub-001_t1w.nii.gz``, ``..._t2w.nii.gz`` and so on.
 
     All contrasts of a subject lie on one grid (int16, RAS, mm, cropped to the head). "random1", "random2" and so on are
     scans whose contrast, texture, bias field, noise and masking are drawn at random, to train networks on. Subject i
     does not depend on the number of subjects. Without ``labels`` the anatomy is nilearn's packaged MNI152 tissue maps
     (extra ``demo``), with a different warp, folds, vessels and head layers for each subject. With ``labels`` it is
-    the label maps, unchanged.
+    the label maps, unchanged. ``bodies`` adds random shapes of all tissues, ``sub-body001`` and so on, to train
+    networks on edges of any organ. ``scans`` adds the anatomy of real volumes, ``sub-scan001`` and so on, whose
+    intensities become random tissues.
 
     Args:
         output_dir: folder for the subjects; made if missing. Files of the same name are replaced.
-        subjects: number of subjects, at least 1.
+        subjects: number of heads, at least 1.
         seed: the same seed gives the same voxels.
         contrasts: any of "t1w" (MPRAGE), "t2w" (TSE), "ct" (Hounsfield units), "random" with a number.
         spacing: voxel size in mm, in plane, 0.4 to 4; given two numbers, each subject's is drawn between them.
@@ -57,12 +65,15 @@ def simulate_heads(
             numbers, each subject's is drawn between them.
         thickness: with ``labels``, ratio of slice thickness to in-plane voxel size of axial slices, 1 to 6; given two
             numbers, about half of the subjects have the lower, and the others' are drawn between them.
+        bodies: number of random bodies.
+        scans: folder of real volumes, such as CT.
         keep: whether to keep existing files, to finish a run that was stopped.
         threads: subjects that are made at the same time, at least 1; each takes about 1 GiB at 1 mm.
 
     Raises:
-        ValueError: an argument out of range, fewer label maps than subjects, or a label map with unknown labels.
-        FileNotFoundError: no such ``labels`` folder.
+        ValueError: an argument out of range, fewer label maps than subjects, a label map with unknown labels, or an
+            empty folder.
+        FileNotFoundError: no such ``labels`` or ``scans`` folder.
         ModuleNotFoundError: nilearn is needed and not installed.
     """
     names = [str(n).strip().lower() for n in (contrasts.split(",") if isinstance(contrasts, str) else contrasts)]
@@ -71,7 +82,7 @@ def simulate_heads(
             f"simulate: --contrasts {','.join(names)}; expected some of {','.join(CONTRASTS)}, random1, random2, ..."
         )
     check_whole_numbers(subjects=subjects, threads=threads)
-    check_whole_numbers(0, seed=seed)
+    check_whole_numbers(0, seed=seed, bodies=bodies)
     ranges = {
         "spacing": _parse_range("spacing", spacing, 0.4, 4),
         "blur": _parse_range("blur", blur, 0.2, 2),
@@ -84,43 +95,74 @@ def simulate_heads(
         raise ValueError("simulate: --blur and --thickness are for label maps; give --labels, or leave them out.")
     if labels is None:
         anatomy.load_template()
-        files = None
-    else:
-        files = labelmap.find_label_maps(labels, subjects)
+    maps = None if labels is None else _find_volumes(labels, "labels")
+    if maps is not None and len(maps) < subjects:
+        raise ValueError(
+            f"simulate: --labels {labels} holds {len(maps)} label maps (.nii, .nii.gz), but --subjects is {subjects}, "
+            f"and each subject needs its own. Give --subjects {len(maps)} or fewer, or add label maps."
+        )
+    real = [] if scans is None else _find_volumes(scans, "scans")
+
+    # Each kind of subject has random streams of its own: a head does not depend on the number of bodies.
+    plans: list[tuple[str, int, Callable]] = [
+        *((f"sub-{i + 1:03d}", i, partial(_make_head, None if maps is None else maps[i])) for i in range(subjects)),
+        *((f"sub-body{i + 1:03d}", _BODIES + i, lambda rng, size, *_: make_body(size, rng)) for i in range(bodies)),
+        *((f"sub-scan{i + 1:03d}", _SCANS + i, partial(_make_from_scan, path)) for i, path in enumerate(real)),
+    ]
 
     root, keep = Path(output_dir), parse_bool(keep, "keep")
 
-    def simulate_subject(index: int) -> None:
-        subject = f"sub-{index + 1:03d}"
+    def simulate_subject(subject: str, number: int, make: Callable) -> None:
         files_of = {name: root / subject / f"{subject}_{name}.nii.gz" for name in names}
         if keep and all(path.is_file() for path in files_of.values()):
             return
-        draw = np.random.default_rng([seed, index, 0])
+        draw = np.random.default_rng([seed, number, 0])
         shares = [draw.random() for _ in ranges]
         shares[2] = max(0.0, 2 * shares[2] - 1)
         size, smoothing, times = (
             round(low + (high - low) * share, 4) for share, (low, high) in zip(shares, ranges.values(), strict=True)
         )
-        if files is None:
-            fractions, affine = anatomy.make_head_from_template(size, np.random.default_rng([seed, index]))
-        else:
-            fractions, affine = labelmap.make_head_from_labels(files[index], (size, size, times * size), smoothing)
-        fractions, affine = _crop_to_head(fractions, affine)
+        fractions, affine = make(np.random.default_rng([seed, number]), size, smoothing, times)
         (root / subject).mkdir(parents=True, exist_ok=True)
         for name, path in files_of.items():
             # One random stream for each contrast: the T2w is the same with and without a T1w.
             if name in CONTRASTS:
-                rng = np.random.default_rng([seed, index, 1 + CONTRASTS.index(name)])
+                rng = np.random.default_rng([seed, number, 1 + CONTRASTS.index(name)])
                 volume = simulate_acquisition(fractions, name, rng, noise, bias)
             else:
-                rng = np.random.default_rng([seed, index, len(CONTRASTS) + int(name.removeprefix("random"))])
+                rng = np.random.default_rng([seed, number, len(CONTRASTS) + int(name.removeprefix("random"))])
                 volume = simulate_random_acquisition(fractions, rng)
             _save_volume(volume, affine, path)
 
     with ThreadPoolExecutor(threads) as pool:
-        made = (map if threads == 1 else pool.map)(simulate_subject, range(subjects))
-        list(tqdm(made, "simulate", subjects, unit="subject"))
-    print(f"Wrote {subjects} simulated subjects ({', '.join(names)}) to {root}")
+        made = (map if threads == 1 else pool.map)(simulate_subject, *zip(*plans, strict=True))
+        list(tqdm(made, "simulate", len(plans), unit="subject"))
+    print(f"Wrote {len(plans)} simulated subjects ({', '.join(names)}) to {root}")
+
+
+def _find_volumes(folder: str, option: str) -> list[Path]:
+    """The .nii and .nii.gz files of a folder, sorted by name."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"simulate: --{option} {folder}: no such folder; expected one of .nii or .nii.gz files."
+        )
+    files = sorted(p for p in root.iterdir() if p.name.endswith((".nii", ".nii.gz")) and not p.name.startswith("."))
+    if not files:
+        raise ValueError(f"simulate: --{option} {folder} holds no .nii or .nii.gz file. Give another folder.")
+    return files
+
+
+def _make_head(
+    label_map: Path | None, rng: np.random.Generator, spacing: float, blur: float, thickness: float
+) -> tuple[np.ndarray, np.ndarray]:
+    if label_map is None:
+        return _crop_to_head(*anatomy.make_head_from_template(spacing, rng))
+    return _crop_to_head(*labelmap.make_head_from_labels(label_map, (spacing, spacing, thickness * spacing), blur))
+
+
+def _make_from_scan(path: Path, rng: np.random.Generator, spacing: float, *_) -> tuple[np.ndarray, np.ndarray]:
+    return make_anatomy_from_scan(path, spacing, rng)
 
 
 def _parse_range(name: str, value: float | Sequence[float], low: float, high: float) -> tuple[float, float]:

@@ -1,0 +1,183 @@
+"""Random bodies as tissue fractions: shapes of any kind and size, so that a network learns edges and not an organ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .shapes import TissueFractions, compute_inside_share, draw_band_fields, measure_distance_to_zero
+from .signal import TISSUES
+
+#: Tissues that fill regions; the others belong to bones, vessels and the air around.
+_SOFT = ("wm", "gm", "csf", "fat", "muscle")
+_SIZES = (96, 145)  # voxels along an axis, of which the upper limit is left out
+_Distance = np.ndarray  # signed, in mm, negative inside
+
+
+def make_body(spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One random body: regions, folds, membranes, vessels, bones, a spine and a lesion of random size and place.
+
+    A third of the bodies is surrounded by skin and air. In the others the field of view cuts through tissue.
+
+    Args:
+        spacing: isotropic voxel size in mm.
+        rng: the body's random generator.
+
+    Returns:
+        Tissue fractions of shape (len(TISSUES), X, Y, Z), 96 to 144 voxels along each axis, and the 4x4 RAS affine.
+    """
+    draw = _ShapeDrawer(tuple(int(n) for n in rng.integers(*_SIZES, 3)), spacing, rng)
+    tissues = TissueFractions(draw.shape, str(rng.choice(_SOFT)))
+    # From organs to details: what is painted later lies over what was painted before.
+    for kinds, least, most in (
+        ((_paint_region,), 3, 6),
+        ((_paint_folds, _paint_bone, _paint_spine, _paint_slab), 2, 5),
+        ((_paint_region, _paint_membrane, _paint_vessels), 3, 6),
+        ((_paint_lesion,), 1, 4),
+    ):
+        for _ in range(rng.integers(least, most)):
+            kinds[rng.integers(len(kinds))](tissues, draw)
+    if rng.random() < 1 / 3:
+        _paint_surroundings(tissues, draw)
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = -0.5 * spacing * (np.array(draw.shape) - 1)
+    return tissues.fractions, affine
+
+
+class _ShapeDrawer:
+    """Draws distances of random shapes in mm, and the share of voxels that is inside.
+
+    The ramp of partial volume is 1 to 2.5 voxels wide, the same in all of a body.
+    """
+
+    def __init__(self, shape: tuple[int, ...], spacing: float, rng: np.random.Generator) -> None:
+        self.shape, self.spacing, self.rng = shape, spacing, rng
+        self.softness = rng.uniform(0.6, 1.45)
+        # float32 coordinates in mm from the centre, which broadcast to the volume
+        self.axes = [
+            (spacing * (np.arange(n, dtype=np.float32) - n / 2)).reshape(np.roll((-1, 1, 1), i))
+            for i, n in enumerate(shape)
+        ]
+
+    def draw_number(self, low: float, high: float) -> float:
+        """A number with a uniform logarithm."""
+        return float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
+
+    def draw_surface(self, wavelength: float, level: float = 0.0) -> _Distance:
+        """Distance to a level of a random field, rough by a finer one; both in units of their deviation."""
+        coarse, fine = draw_band_fields(self.shape, self.spacing, (wavelength, wavelength / 2.7), self.rng)
+        field = coarse + np.float32(self.rng.uniform(0, 0.4)) * fine - np.float32(level)
+        return measure_distance_to_zero(field, self.spacing, 1.5 / wavelength)[0]
+
+    def draw_ellipsoid(self, low: float, high: float) -> _Distance:
+        """Distance to a turned ellipsoid anywhere, with half axes in mm in a range."""
+        turn = np.linalg.qr(self.rng.standard_normal((3, 3)))[0]
+        centre = [self.rng.uniform(axis.min(), axis.max()) for axis in self.axes]
+        radii = [self.draw_number(low, high) for _ in range(3)]
+        x, y, z = (axis - np.float32(place) for axis, place in zip(self.axes, centre, strict=True))
+        lines = [(row[0] * x + row[1] * y + row[2] * z).astype(np.float32) for row in turn]
+        r = np.sqrt(sum((line / np.float32(radius)) ** 2 for line, radius in zip(lines, radii, strict=True)))
+        return (r - 1) * np.float32(min(radii))
+
+    def draw_plane(self) -> _Distance:
+        """Distance to a plane in any direction, at most a third of the volume off its centre."""
+        normal = self.rng.standard_normal(3)
+        normal /= np.linalg.norm(normal)
+        away = self.rng.uniform(-1, 1) * min(axis.max() for axis in self.axes) * 2 / 3
+        return sum(axis * np.float32(n) for axis, n in zip(self.axes, normal, strict=True)) - np.float32(away)
+
+    def compute_share(self, distance: _Distance) -> np.ndarray:
+        """Share of each voxel on the negative side."""
+        return compute_inside_share(distance, self.softness * self.spacing)
+
+    def choose(self, tissues: tuple[str, ...]) -> str:
+        """One of some tissues."""
+        return str(self.rng.choice(tissues))
+
+
+def _paint_region(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+    distance = draw.draw_surface(draw.draw_number(12, 120), draw.rng.uniform(0, 1.3))
+    tissues.paint(draw.choose(_SOFT), draw.compute_share(distance))
+
+
+def _paint_folds(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+    """A cortex: a layer of one tissue with folds between two others, inside of a larger shape."""
+    inside = draw.draw_surface(draw.draw_number(50, 120), draw.rng.uniform(-0.5, 0.5))
+    sheet = draw.draw_surface(draw.draw_number(7, 18))
+    thick, gap = draw.rng.uniform(1.5, 4), draw.rng.uniform(0.4, 1.5)
+    white = np.maximum(inside + np.float32(thick), np.float32(gap + thick) - np.abs(sheet))
+    order = draw.rng.permutation(_SOFT)
+    tissues.paint(str(order[0]), draw.compute_share(inside))
+    tissues.paint(str(order[1]), draw.compute_share(np.maximum(inside, np.float32(gap) - np.abs(sheet))))
+    tissues.paint(str(order[2]), draw.compute_share(white))
+
+
+def _paint_membrane(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+    """Fascia, fat septa, dura: a surface of 0.4 to 3 mm, in a part of the volume."""
+    sheet = np.abs(draw.draw_surface(draw.draw_number(15, 80))) - np.float32(draw.draw_number(0.2, 1.5))
+    where = draw.draw_surface(60.0, draw.rng.uniform(-1, 0.5))
+    tissues.paint(draw.choose((*_SOFT, "bone")), draw.compute_share(np.maximum(sheet, where)))
+
+
+def _paint_vessels(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+    """Vessels, nerves and ducts: where two surfaces meet, with a radius of 0.5 to 3 mm."""
+    wavelength = draw.draw_number(15, 60)
+    a, b = draw.draw_surface(wavelength), draw.draw_surface(1.4 * wavelength)
+    tube = np.hypot(a, b) - np.float32(draw.draw_number(0.5, 3))
+    tissues.paint(draw.choose(("blood", "blood", "csf", "wm", "air")), draw.compute_share(tube))
+
+
+def _paint_cortical_bone(tissues: TissueFractions, draw: _ShapeDrawer, distance: _Distance) -> None:
+    """Cortical bone of 0.6 to 3 mm around marrow or fat."""
+    tissues.paint("bone", draw.compute_share(distance))
+    marrow = draw.compute_share(distance + np.float32(draw.draw_number(0.6, 3)))
+    tissues.paint(draw.choose(("marrow", "marrow", "fat")), marrow)
+
+
+def _paint_bone(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+    shape: Callable[[], _Distance] = (
+        (lambda: draw.draw_ellipsoid(5, 60))
+        if draw.rng.random() < 0.5
+        else (lambda: draw.draw_surface(draw.draw_number(30, 90), draw.rng.uniform(0.7, 1.3)))
+    )
+    _paint_cortical_bone(tissues, draw, shape())
+
+
+def _paint_spine(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+    """A bent column of bones with discs between them, and a canal with fluid and a cord behind it."""
+    along, side, front = (draw.axes[axis] for axis in draw.rng.permutation(3))
+    phase, bend = draw.rng.uniform(0, 2 * np.pi), draw.rng.uniform(0, 8)
+    front = front + np.float32(bend) * np.sin(along / np.float32(35) + np.float32(phase))
+    size, radius = draw.draw_number(10, 32), draw.draw_number(6, 22)
+    disc = draw.rng.uniform(0.12, 0.35) * size
+    place = np.abs(np.mod(along + np.float32(phase), np.float32(size)) - np.float32(size / 2))
+    round_off = np.hypot(side, front) - np.float32(radius)
+    tissues.paint(draw.choose(_SOFT), draw.compute_share(round_off))
+    _paint_cortical_bone(tissues, draw, np.maximum(round_off, place - np.float32((size - disc) / 2)))
+    canal = np.hypot(side, front - np.float32(1.5 * radius))
+    tissues.paint(draw.choose(("csf", "fat")), draw.compute_share(canal - np.float32(0.45 * radius) + 0 * along))
+    tissues.paint(draw.choose(("wm", "gm")), draw.compute_share(canal - np.float32(0.25 * radius) + 0 * along))
+
+
+def _paint_slab(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+    """A layer with flat sides: fat, cartilage, a muscle, an implant."""
+    layer = np.abs(draw.draw_plane()) - np.float32(draw.draw_number(1, 25))
+    tissues.paint(draw.choose((*_SOFT, "bone")), draw.compute_share(layer))
+
+
+def _paint_lesion(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+    """An ellipsoid of 1 to 8 mm, of any tissue, that may have only a part of its contrast."""
+    share = draw.compute_share(draw.draw_ellipsoid(1, 8))
+    tissues.paint(draw.choose(TISSUES), np.float32(draw.rng.uniform(0.3, 1)) * share)
+
+
+def _paint_surroundings(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+    """Fat, skin and air around the body."""
+    lengths = [np.float32(axis.max() * draw.rng.uniform(0.75, 1.3)) for axis in draw.axes]
+    r = np.sqrt(sum((axis / length) ** 2 for axis, length in zip(draw.axes, lengths, strict=True)))
+    outside = (1 - r) * min(lengths) + np.float32(0.1) * draw.draw_surface(60.0)
+    fat = draw.draw_number(1, 15)
+    tissues.paint("fat", draw.compute_share(outside - np.float32(2 + fat)))
+    tissues.paint("skin", draw.compute_share(outside - np.float32(2)))
+    tissues.paint("air", draw.compute_share(outside))
