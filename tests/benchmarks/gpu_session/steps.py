@@ -39,7 +39,9 @@ def cohort(bundle: str, folder: str, threads: int) -> None:
     if not LABELS.is_dir():
         override |= {"labels": None, "datalist#simulated#blur": 0.6}
     if not SCANS.is_dir():
-        override["scans"] = None
+        listed = runs.content(bundle, None, "train", "release")["datalist#simulated#datalist"]
+        kept = {key: [one for one in text.split(",") if "scan" not in one] for key, text in listed.items()}
+        override |= {"scans": None, "datalist#simulated#datalist": kept}
     if not GPU:
         patterns = {"source": "sub-001/*,sub-body001/*", "target": "sub-002/*", "validation": "sub-003/*"}
         override |= {f"datalist#simulated#{key}": n for key, n in {"subjects": 4, "bodies": 1, "spacing": 1.6}.items()}
