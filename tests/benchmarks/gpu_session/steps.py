@@ -59,9 +59,9 @@ def train(bundle: str, dataset_dir: str, folder: str, figures: str, seconds: flo
         dataset_dir: of the cohort.
         folder: for what training writes.
         figures: gpu.json, of which equality and speed of the bundle are read.
-        seconds: until the weights must be there; without a GPU half a minute is enough.
+        seconds: until the weights must be there; without a GPU a minute is enough.
     """
-    end = time.monotonic() + (seconds if GPU else min(seconds, 30))
+    end = time.monotonic() + (seconds if GPU else min(seconds, 60))
     captured, rate = choose(Path(figures), bundle)
     print(f"captured: {captured}; {rate:.1f} iterations a second were measured", flush=True)
     length = {"_target_": f"{__package__}.steps.epoch_length", "volumes": TRAINED[bundle]}
