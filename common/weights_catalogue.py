@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import voxel_sizes
 
@@ -20,6 +21,7 @@ from .export.modules import NAME, ROOT, map_strings, rename_package
 from .io.affines import ROUNDING, find_slice_permutation
 from .override_checks import find_unread
 from .physics.scale import choose_slice_axis
+from .runtime.distributed import choose_device
 from .transforms import CheckTrainingRanged
 from .values import parse_bool
 from .weights import read_overlay
@@ -27,6 +29,7 @@ from .weights import read_overlay
 BUNDLES = ROOT.parent / "bundles"
 _CONFIG = Path("configs", "inference.json")
 _NAMED = 3  # most bundles that a message names
+_LARGE = "_large"  # at the end of a file's name: the larger of two networks for a scale, as model.pt and model_large.pt
 WITHIN = 1 + ROUNDING  # excess up to this factor is rounding
 # Up to these factors outside of the range, weights are used with a warning. On a real head, made into a stack of thick
 # slices, they were still better than cubic there. The first limits the axis that is nearest to the range, the second
@@ -69,7 +72,19 @@ class Offer:
     @property
     def name(self) -> str:
         """Bundle and scale."""
-        return f"{self.bundle.name} {'x'.join(map(str, self.scale))}" + (", guided" if self.guided else "")
+        name = f"{self.bundle.name} {'x'.join(map(str, self.scale))}"
+        return name + ", guided" * self.guided + ", large" * self.is_large
+
+    @property
+    def is_large(self) -> bool:
+        """Whether these are the larger of two networks for a scale."""
+        return self.checkpoint is not None and self.checkpoint.stem.endswith(_LARGE)
+
+    @property
+    def suits_device(self) -> bool:
+        """Whether the network is large on a GPU, or is not on a CPU."""
+        device = torch.device(self.overrides.get("device") or choose_device())
+        return self.is_large == (device.type != "cpu")
 
     @property
     def checkpoint(self) -> Path | None:
@@ -183,6 +198,8 @@ def rank_choices(
 ) -> list[Choice]:
     """Rank the weights for a scan: first those trained for its spacing, then those that make its voxels cubic.
 
+    Of two sizes that are alike in this, the large one is first on a GPU, and the other on a CPU.
+
     Args:
         affine: 4x4, voxel to world of the scan, in mm.
         offers: the weights to choose from.
@@ -221,7 +238,8 @@ def rank_choices(
         # Among scales that give similar voxels the smallest: slices must not become finer than pixels.
         scale = math.prod(choice.offer.scale)
         missed = choice.anisotropy if wanted is None else max(WITHIN, max(choice.spacing[1]) / wanted)
-        return choice.excess > WITHIN, round(missed, 2), unknown, round(choice.excess, 2), scale
+        fits = choice.excess > WITHIN, round(missed, 2), unknown, round(choice.excess, 2), scale
+        return *fits, not choice.offer.suits_device
 
     return sorted(choices, key=compute_rank)
 

@@ -1,15 +1,20 @@
 import json
 import re
+import shutil
 from importlib import metadata
 from unittest.mock import Mock
 
+import nibabel as nib
+import numpy as np
 import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from common.weights_catalogue import list_offers
 from tests.benchmarks.gpu_session import __main__ as gpu_session
 from tests.benchmarks.gpu_session import session, steps, wheels
 
+from .bundles import runs
 from .refused import refused
 
 
@@ -43,22 +48,55 @@ def test_figures_are_written_when_they_exist_and_choose_the_training(tmp_path):
 
     def chosen_after(what, bundle, *found):
         rows[:] = [{"bundle": bundle, "training": "training", **row} for row in found]
-        gpu_session.Queue(Mock(step=step), tmp_path, tmp_path).measure(bundle, what, 1.0)
-        return steps.choose(figures)
+        gpu_session.Queue(Mock(step=step), tmp_path, tmp_path, "udean_window").measure(bundle, what, 1.0)
+        return steps.choose(figures, "udean_window")
 
     slow, fast = {"part": "speed", "iterations_a_second": 7.0}, "captured_iterations_a_second"
-    assert steps.choose(figures) == chosen_after("equality", "dasr") == (False, steps.LEAST)
-    assert chosen_after("speed", "ct_guided", slow) == (False, steps.LEAST)
-    assert chosen_after("speed", "udean", slow) == (False, 7.0)
+    assert steps.choose(figures, "udean_window") == chosen_after("equality", "dasr") == (False, steps.LEAST_RATE)
+    assert chosen_after("speed", "ct_guided", slow) == (False, steps.LEAST_RATE)
+    assert chosen_after("speed", "udean_window", slow) == (False, 7.0)
     equal = {"part": "equality", "recorded": True}
-    assert chosen_after("equality", "udean", equal) == (False, 7.0)  # its speed is not known
-    assert chosen_after("speed", "udean", slow, {"part": "speed, captured", fast: 6.0}) == (False, 7.0)
-    assert chosen_after("speed", "udean", slow, {"part": "speed, captured", fast: 30.0}) == (True, 30.0)
+    assert chosen_after("equality", "udean_window", equal) == (False, 7.0)  # its speed is not known
+    assert chosen_after("speed", "udean_window", slow, {"part": "speed, captured", fast: 6.0}) == (False, 7.0)
+    assert chosen_after("speed", "udean_window", slow, {"part": "speed, captured", fast: 30.0}) == (True, 30.0)
     found = json.loads(figures.read_text())
     assert {kind: len(record["parts"]) for kind, record in found.items()} == {"equality": 1, "speed": 3}
     assert all(record["machine"] == {"device": "GPU"} for record in found.values())
-    assert chosen_after("equality", "udean", {**equal, "recorded": False}) == (False, 7.0)
-    assert chosen_after("equality", "udean", {"part": "equality", "error": "not equal"}) == (False, 7.0)
+    assert chosen_after("equality", "udean_window", {**equal, "recorded": False}) == (False, 7.0)
+    assert chosen_after("equality", "udean_window", {"part": "equality", "error": "not equal"}) == (False, 7.0)
+
+
+def test_weights_that_are_kept_are_ready_for_the_bundle(tmp_path):
+    """In its folder they are found by themselves, and MONAI runs them by their overlay."""
+    models, trained = tmp_path / "udean_window" / "models", tmp_path / "trained"
+    shutil.copytree(runs.ROOT / "bundles" / "udean_window" / "configs", models.parent / "configs")
+    runs.save_weights("udean_window", trained / "models" / "model.pt")
+    models.mkdir()
+    gpu_session.Queue(Mock(), models, tmp_path, "udean_window").keep(trained)
+    assert {offer.name for offer in list_offers(str(models.parent), {}) if offer.is_available} == {
+        "udean_window 2x2x2, large"
+    }
+    files = "inference", str(models / "model_large")
+    network = runs.content("udean_window", "evaluator#network", *files, bundle_root=str(models.parent))
+    assert network.origin["path"] == str(models / "model_large.pt")
+
+
+def test_the_table_says_whether_large_weights_ship(tmp_path):
+    (folder := tmp_path / "evaluated").mkdir()
+    refused(lambda: steps.table(str(tmp_path), str(folder)), RuntimeError, "has not ended")
+    for gains, verdict in (((0.1, 0.6), "+0.35 dB, the mean of 2. They ship:"), ((0.1, 0.4), "They do not ship:")):
+        rows = []
+        for case, gain in enumerate(gains):
+            found = {"cubic": 20.0, "udean_window, shipped": 30.0 + case, "large": 30.0 + case + gain}
+            rows += [
+                {"case": f"scan {case}", "method": name, "psnr": psnr, "ssim": 0.9} for name, psnr in found.items()
+            ]
+        (folder / "table.json").write_text(json.dumps({"cases": rows}))
+        steps.table(str(tmp_path), str(folder))
+        assert verdict in (tmp_path / "table.md").read_text()
+    (folder / "table.json").write_text(json.dumps({"cases": [{"case": "a", "method": "large", "psnr": 30, "ssim": 1}]}))
+    steps.table(str(tmp_path), str(folder))
+    assert "nothing says" in (tmp_path / "table.md").read_text()
 
 
 def test_what_is_carried_needs_nothing_else():
@@ -74,6 +112,8 @@ def test_what_is_carried_needs_nothing_else():
 
 def test_a_wheel_that_is_missing_and_too_much_to_carry_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(wheels, "WHEELS", tmp_path)
+    for name in ("labels", "scans"):
+        monkeypatch.setattr(wheels, name.upper(), tmp_path / name)
     for pin in wheels.carried():
         refused(wheels.report, SystemExit, "no wheels of ", pin, "--fetch")
         (tmp_path / f"{pin.replace('-', '_').replace('==', '-')}-py3-none-any.whl").write_bytes(bytes(2**20))
@@ -81,6 +121,20 @@ def test_a_wheel_that_is_missing_and_too_much_to_carry_are_refused(tmp_path, mon
     wheels.report()
     rows = dict(line.split(" MiB  ")[::-1] for line in capsys.readouterr().out.splitlines())
     *parts, total = map(float, rows.values())
-    assert [*rows][-1] == "total" and abs(total - sum(parts)) < 0.1 and parts[:-1] == [1.0] * len(wheels.carried())
+    assert [*rows][-1] == "total" and abs(total - sum(parts)) < 0.1 and parts[:-3] == [1.0] * len(wheels.carried())
+    assert float(rows["labels"]) == float(rows["scans"]) == 0 and any(
+        pin.startswith("nilearn==") for pin in wheels.carried()
+    )
+    labels = np.random.default_rng(0).integers(0, 531, (64, 64, 64))
+    given = nib.load(runs.save(tmp_path / "maps" / "a.nii", labels, runs.OBLIQUE))
+    wheels.pack(tmp_path / "maps", wheels.LABELS)
+    (path,) = (tmp_path / "labels").iterdir()
+    packed = nib.load(path)
+    assert path.name == "a.nii.gz" and np.array_equal(packed.get_fdata(), labels)
+    np.testing.assert_array_equal(packed.affine, given.affine)
+    capsys.readouterr()
+    wheels.report()
+    assert float(re.search(r"([\d.]+) MiB  labels", capsys.readouterr().out)[1]) > 0.2
+    assert not any(pin.startswith("nilearn==") for pin in wheels.carried())
     monkeypatch.setattr(wheels, "MOST_MIB", int(total))
     refused(wheels.report, SystemExit, "more than ")

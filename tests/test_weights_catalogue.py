@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from common import weights_catalogue
 from common.weights import SavedWeights
@@ -165,9 +166,9 @@ def models(tmp_path, monkeypatch):
     return root / "models"
 
 
-def save(path, scale, **further):
-    network = runs.content("srcnn", "network_def", "inference", features=[4, 4], scale=scale)
-    sizes = {"scale": scale, "features": [4, 4], "training_range": {"in_plane_spacing": [1, 2]}, **further}
+def save(path, scale, features=(4, 4), **further):
+    network = runs.content("srcnn", "network_def", "inference", features=features, scale=scale)
+    sizes = {"scale": scale, "features": features, "training_range": {"in_plane_spacing": [1, 2]}, **further}
     SavedWeights(network, [path], sizes, bundle_root=path.parents[1]).save()
 
 
@@ -200,6 +201,26 @@ def test_overlays_say_which_weights_there_are(models):
     for file in moved.glob("*.json"):
         file.unlink()
     assert found(str(moved.parent), {}) == {"srcnn 2x2x1": (None, True)}
+
+
+def test_of_two_sizes_the_device_decides(models, monkeypatch):
+    """But a size that was trained for the scan's voxels goes first, and one that is named is used."""
+    save(models / "model_large.pt", [2, 2, 1], slice_axis="AP", features=[8, 4])
+
+    def choose(spacing=1.5, **given):
+        known = [offer for offer in list_offers("srcnn", given) if offer.is_available]
+        return rank_choices(np.diag([spacing, spacing, 4, 1]), known, False)[0].offer
+
+    for device, name in (("cpu", "srcnn 2x2x1"), ("cuda:1", "srcnn 2x2x1, large"), ("mps", "srcnn 2x2x1, large")):
+        assert choose(device=device).name == name
+        monkeypatch.setattr(weights_catalogue, "choose_device", partial(torch.device, device))
+        assert choose().name == name
+    assert choose(checkpoint=str(models / "model.pt")).name == "srcnn 2x2x1"
+    assert choose(device="cpu", checkpoint=str(models / "model_large.pt")).name == "srcnn 2x2x1, large"
+    network, _ = choose().load_network(device="cpu")
+    assert network.state_dict()["body.0.weight"].shape[0] == 8
+    save(models / "model_large.pt", [2, 2, 1], slice_axis="AP", training_range={"in_plane_spacing": [1, 1.4]})
+    assert choose().name == "srcnn 2x2x1"
 
 
 def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):

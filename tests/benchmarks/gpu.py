@@ -136,7 +136,7 @@ def measure(
         torch.cuda.set_device(device)  # which is waited for
 
     def prepare() -> dict[str, object]:
-        override.update({**settings(bundle, sizes, make_cohort(bundle, sizes, Path(folder) / "cohort")), **more})
+        override.update({**more, **settings(bundle, sizes, make_cohort(bundle, sizes, Path(folder) / "cohort"))})
         return {}
 
     def part(training: str, name: str, of: str, measured: Callable[[], dict[str, object]]) -> None:
@@ -169,7 +169,7 @@ def measure(
             part(own.training.name, "busy, captured", SPEED, partial(own.busy, True))
 
 
-def main(bundle=None, only=None, tiny=False, iterations=None, output=None, device=None) -> None:
+def main(bundle=None, only=None, tiny=False, iterations=None, output=None, device=None, overlay=None) -> None:
     """Measure, print a table, and say what is wrong; with any, end with 1.
 
     Args:
@@ -179,6 +179,7 @@ def main(bundle=None, only=None, tiny=False, iterations=None, output=None, devic
         iterations: of each training that are timed, at most; default 200, tiny 2.
         output: JSON file of the figures; what it holds of other bundles is kept.
         device: default the GPU where there is one, else the CPU.
+        overlay: name of a config of the bundle, whose values are laid over train.json, such as large.
     """
     for name, value, known in (("bundle", bundle, TRAININGS), ("only", only, (EQUALITY, SPEED))):
         if value not in (None, *known):
@@ -191,7 +192,8 @@ def main(bundle=None, only=None, tiny=False, iterations=None, output=None, devic
     check_whole_numbers(iterations=iterations)
     if where.type == "cpu":
         print("no GPU is measured; the same code runs at tiny sizes on the CPU, where figures mean nothing", flush=True)
-    bundles, run = ([bundle], measure) if bundle else ([*TRAININGS], partial(in_own_process, measure))
+    more = json.loads(Path(*runs.configs(bundle, overlay)).read_text()) if overlay else {}
+    bundles, run = ([bundle], partial(measure, **more)) if bundle else ([*TRAININGS], partial(in_own_process, measure))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(output or Path(folder) / "gpu.json")
         Record(path).begin(_machine(where, sizes), bundles)

@@ -149,18 +149,21 @@ def content(bundle: str, key: str | None, *names: str, **override: object) -> ob
     return parser if key is None else parser.get_parsed_content(key)
 
 
-def save_weights(bundle: str, path: Path) -> None:
-    """Write weights drawn at random, of the tiny sizes, with an overlay that a training might have written."""
+def save_weights(bundle: str, path: Path, **override: object) -> None:
+    """Write weights drawn at random, of the tiny or other sizes, with an overlay that a training might have written."""
     torch.manual_seed(0)
-    network = content(bundle, "network_def", "inference", **TINY[bundle].network)
+    sizes = {**TINY[bundle].network, **override}
+    network = content(bundle, "network_def", "inference", **sizes)
     with torch.no_grad():
         for parameter in network.parameters():  # many begin at 0, where the network would only interpolate
             parameter += 0.01 * torch.randn_like(parameter)
     known = content(bundle, None, "inference")
     # What was measured of shipped weights does not hold for these.
     measured = {"highest_consistency_error": None, "adapt_iterations": 0}
-    sizes = {**{key: value for key, value in measured.items() if key in known}, **TINY[bundle].network}
-    SavedWeights(network, [path], {**sizes, "scale": known["scale"]}, bundle_root=ROOT / "bundles" / bundle).save()
+    measured = {key: value for key, value in measured.items() if key in known}
+    SavedWeights(
+        network, [path], {**measured, **sizes, "scale": known["scale"]}, bundle_root=ROOT / "bundles" / bundle
+    ).save()
 
 
 # Each bundle's by its name.

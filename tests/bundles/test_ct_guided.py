@@ -14,6 +14,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from common.commands.export import LARGE
 from common.data.lists.assignment import write_datalist
 from common.degradations import GaussianProfile
 from common.weights import read_overlay
@@ -293,6 +294,11 @@ def test_each_stage_learns_not_to_sharpen_one_bright_slice():
         made = graph(batch, names)
         torch.testing.assert_close(made[names[0]], made[names[1]])
         assert (made[names[1]] - batch["hr_recoloured"]).abs().max() > 0.05
+
+
+def test_the_large_network_fits_into_a_file_that_can_be_exported():
+    network = content("network_def", "release", "large", scale=[1, 1, 6])
+    assert 2_000_000 < sum(p.numel() for p in network.parameters()) < LARGE / 4  # of 4 bytes
 
 
 def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):

@@ -305,25 +305,23 @@ def test_all_reasons_are_told_together(copied, tmp_path):
 
 @pytest.mark.slow
 def test_further_weights(copied, tmp_path):
-    """Weights beside model.pt go with the bundle, with their overlays; but not with those of another training."""
+    """Weights beside model.pt go with the bundle, of any size; but not with those of another training."""
     models = copied / "models"
-    for kind in ("pt", "json"):
-        shutil.copyfile(models / f"model.{kind}", models / f"model_more.{kind}")
-    change(models / "model_more.json", digest="0" * 64)
-    with pytest.raises(ValueError, match=r"model_more\.pt: these are not the weights that model_more\.json"):
+    runs.save_weights(ONE, models / "model_large.pt", features=16)
+    digest = read_overlay(models / "model_large.pt")["digest"]
+    change(models / "model_large.json", digest="0" * 64)
+    with pytest.raises(ValueError, match=r"model_large\.pt: these are not the weights that model_large\.json"):
         export(str(copied), str(tmp_path / "dist"))
-    change(
-        models / "model_more.json", digest=read_overlay(models / "model.pt")["digest"], data_consistency_iterations=3
-    )
+    change(models / "model_large.json", digest=digest, data_consistency_iterations=3)
     export(str(copied), str(tmp_path / "dist"))
     found = tmp_path / "dist" / ONE / "models"
-    assert (found / "model_more.pt").read_bytes() == (models / "model.pt").read_bytes()
-    overlay = read_overlay(found / "model_more.pt")
+    assert (found / "model_large.pt").read_bytes() == (models / "model_large.pt").read_bytes()
+    overlay = read_overlay(found / "model_large.pt")
     assert (overlay["checkpoint"], overlay["data_consistency_iterations"]) == (
-        "$@bundle_root + '/models/model_more.pt'",
+        "$@bundle_root + '/models/model_large.pt'",
         3,
     )
-    export(str(copied), str(tmp_path / "mine"), str(models / "model_more.pt"))
+    export(str(copied), str(tmp_path / "mine"), str(models / "model_large.pt"))
     found = tmp_path / "mine" / ONE
     assert not list(found.glob("models/model_*"))
     assert json.loads((found / "configs" / "inference.json").read_text())["data_consistency_iterations"] == 3

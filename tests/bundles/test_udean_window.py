@@ -59,7 +59,8 @@ def test_parameter_counts():
     for names, expected in (
         (["train"], 2_457_002 + 3 * 64),
         (["inference"], 672_081),  # of the shipped weights, which know no axes
-        (["train", "release"], 672_081 + 3 * 48),
+        (["train", "release"], 672_081),
+        (["train", "release", "large"], 2_457_002),
     ):
         assert sum(p.numel() for p in content("network_def", *names).parameters()) == expected
     assert content("slab_orientations", "train", **IN_PLANE) == 1

@@ -1,73 +1,80 @@
 """The steps of a queue that need the project: ``python -m tests.benchmarks.gpu_session.steps STEP ...``."""
 
 import json
-import multiprocessing
+import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from ignite.engine import Events
 
-from common.data import VolumeCache
-from common.data.lists.assignment import write_datalist
-from common.data.simulation.subjects import simulate_subjects
+from common.data import Datalist, VolumeCache
 from common.engines import AlternatingTrainer
 from tests.bundles import runs
 
 from .. import gpu
 from ..common_parts import command
 from ..gpu_parts import initialized, trainer_of
+from ..gpu_setup import TRAININGS
+from .wheels import LABELS, SCANS
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
-HEADS = 12 if GPU else 5
-SPACING = [0.9, 1.25] if GPU else 3.6  # mm; a slab of the paper's has 128 voxels
-CONTRASTS = 3  # of each head, which are random ones
+# What can be trained, and the volumes that its training learns from.
+TRAINED = {"udean_window": "@train#dataset", "ct_guided": "@train#source"}
 EPOCHS = 6
 HELD = 0.85  # share of the rate that was measured, which training holds with its validations
-UDEAN = ("udean", "training")  # bundle and training, in gpu.json
-LEAST = 5.0  # iterations a second where none were measured: what an H200 did that was not captured
+LEAST_RATE = 5.0  # iterations a second where none were measured: what an H200 did that was not captured
+LEAST_GAIN = 0.3  # dB, in the mean of the scans, with which large weights ship
+LARGE = "large"  # their name in the table
 
 
-def heads(folder: str, processes: int) -> None:
-    """Simulate heads of several spacings and contrasts, and write the datalist: source, target, validation, test."""
-    numbers = range(1, 1 + HEADS)
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(_head, [Path(folder, f"head{number:02d}") for number in numbers], numbers))
-    *trained, validation, test = (f"head{number:02d}/*/*" for number in numbers)
-    half = len(trained) // 2
-    groups = {"source": trained[:half], "target": trained[half:], "validation": validation, "test": test}
-    write_datalist(folder, hr="*/*/*.nii.gz", subject=r"head\d+", **groups)
+def cohort(bundle: str, folder: str, threads: int) -> None:
+    """Simulate the cohort of release.json in ``folder/data``; without label maps from nilearn's head.
+
+    Without a GPU it is four coarse heads, one for each group, and a body.
+    """
+    override = {"dataset_dir": None, "output_dir": folder, "datalist#simulated#threads": threads}
+    if not LABELS.is_dir():
+        override |= {"labels": None, "datalist#simulated#blur": 0.6}
+    if not SCANS.is_dir():
+        listed = runs.content(bundle, None, "train", "release")["datalist#simulated#datalist"]
+        kept = {key: [one for one in text.split(",") if "scan" not in one] for key, text in listed.items()}
+        override |= {"scans": None, "datalist#simulated#datalist": kept}
+    if not GPU:
+        patterns = {"source": "sub-001/*,sub-body001/*", "target": "sub-002/*", "validation": "sub-003/*"}
+        override |= {f"datalist#simulated#{key}": n for key, n in {"subjects": 4, "bodies": 1, "spacing": 1.6}.items()}
+        override["datalist#simulated#datalist"] = {"hr": "*/*.nii.gz", **patterns, "test": "sub-004/*"}
+    datalist: Datalist = runs.content(bundle, "datalist", "train", "release", **override)
+    there = " and ".join(data.name for data in (LABELS, SCANS) if data.is_dir())
+    print(f"{datalist.dataset_dir}, with {there or 'no label maps'}", flush=True)
 
 
-def _head(folder: Path, number: int) -> None:
-    """The contrasts of a head on one grid; their names differ from other heads', as cases' must."""
-    contrasts = [f"random{CONTRASTS * number + n}" for n in range(CONTRASTS)]
-    simulate_subjects(str(folder), subjects=1, seed=number, contrasts=contrasts, spacing=SPACING)
-
-
-def train(dataset_dir: str, folder: str, figures: str, seconds: float) -> None:
-    """Train UDEAN as published, at its own sizes, for so long; captured if that was found to be equal.
+def train(bundle: str, dataset_dir: str, folder: str, figures: str, seconds: float) -> None:
+    """Train the network of large.json as release.json says, for so long; captured if that was found to be equal.
 
     Args:
-        dataset_dir: of the heads.
+        bundle: its name.
+        dataset_dir: of the cohort.
         folder: for what training writes.
-        figures: gpu.json, of which equality and speed of udean are read.
-        seconds: until the weights must be there; without a GPU half a minute is enough.
+        figures: gpu.json, of which equality and speed of the bundle are read.
+        seconds: until the weights must be there; without a GPU a minute is enough.
     """
-    end = time.monotonic() + (seconds if GPU else min(seconds, 30))
-    captured, rate = choose(Path(figures))
+    end = time.monotonic() + (seconds if GPU else min(seconds, 60))
+    captured, rate = choose(Path(figures), bundle)
     print(f"captured: {captured}; {rate:.1f} iterations a second were measured", flush=True)
-    length = {"_target_": f"{__package__}.steps.epoch_length", "volumes": "@train#dataset", "rate": rate, "end": end}
+    length = {"_target_": f"{__package__}.steps.epoch_length", "volumes": TRAINED[bundle]}
+    length |= {"rate": rate, "end": end}
     workflow = initialized(
-        runs.configs("udean", "train", "paper", *([] if GPU else ["tiny"])),
+        runs.configs(bundle, "train", "release", "large", *([] if GPU else ["tiny"])),
         "train",
         DEVICE,
         dataset_dir=dataset_dir,
         output_dir=folder,
         max_epochs=EPOCHS,
         epoch_length=length,
+        val_interval=1,
         **{"train#trainer#cuda_graph": captured},
     )
     trainer = trainer_of(workflow)
@@ -81,12 +88,12 @@ def train(dataset_dir: str, folder: str, figures: str, seconds: float) -> None:
     print(f"{trainer.state.iteration} iterations; {end - time.monotonic():.0f} s are left", flush=True)
 
 
-def choose(figures: Path) -> tuple[bool, float]:
-    """Whether UDEAN's training is captured, if that was equal and faster, and iterations a second; of gpu.json."""
-    rows = {}
+def choose(figures: Path, bundle: str) -> tuple[bool, float]:
+    """Whether the bundle's training is captured, if that was equal and faster, and iterations a second; of gpu.json."""
+    rows, training = {}, (bundle, TRAININGS[bundle][0].name)
     for record in json.loads(figures.read_text()).values() if figures.is_file() else []:
-        rows |= {row["part"]: row for row in record["parts"] if (row["bundle"], row["training"]) == UDEAN}
-    equal, plain = rows.get("equality", {}), rows.get("speed", {}).get("iterations_a_second", LEAST)
+        rows |= {row["part"]: row for row in record["parts"] if (row["bundle"], row["training"]) == training}
+    equal, plain = rows.get("equality", {}), rows.get("speed", {}).get("iterations_a_second", LEAST_RATE)
     captured = rows.get("speed, captured", {}).get("captured_iterations_a_second", 0.0)
     chosen = equal.get("recorded", False) and "error" not in equal and captured > plain
     return chosen, captured if chosen else plain
@@ -102,29 +109,43 @@ def epoch_length(volumes: VolumeCache, rate: float, end: float) -> int:
     """
     left = end - time.monotonic()
     length = max(1, int(HELD * rate * left / EPOCHS))
-    source = f"{len(volumes)} volumes of the source on {volumes[0]['hr'].device}"
-    print(f"{source}; {left:.0f} s for {EPOCHS} epochs of {length} iterations", flush=True)
+    device = next(iter(volumes[0].values())).device
+    print(
+        f"{len(volumes)} volumes of the source on {device}; {left:.0f} s for {EPOCHS} epochs of {length} iterations",
+        flush=True,
+    )
     return length
 
 
-def table(output: str, *folders: str) -> None:
-    """Write table.md: PSNR in dB and SSIM of each held-out scan by each method; then what gpu.json has."""
-    found: dict[str, dict[str, str]] = {}
-    for path in [Path(folder, "table.json") for folder in folders]:
-        for row in json.loads(path.read_text())["cases"] if path.is_file() else []:
-            found.setdefault(row["case"], {})[row["method"]] = f"{row['psnr']:.2f}, {row['ssim']:.4f}"
+def table(output: str, folder: str) -> None:
+    """Write table.md: PSNR in dB and SSIM of each held-out scan, whether the weights ship; then what gpu.json has."""
+    path = Path(folder, "table.json")
+    found: dict[str, dict[str, dict]] = {}
+    for row in json.loads(path.read_text())["cases"] if path.is_file() else []:
+        found.setdefault(row["case"], {})[row["method"]] = row
     methods = [*dict.fromkeys(method for row in found.values() for method in row)]
     lines = [["scan", *methods], ["---"] * (1 + len(methods))]
-    lines += [[case, *(row.get(method, "-") for method in methods)] for case, row in found.items()]
-    texts = ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    for case, row in found.items():
+        lines.append([case, *(f"{row[m]['psnr']:.2f}, {row[m]['ssim']:.4f}" if m in row else "-" for m in methods)])
+    texts = ["\n".join(f"| {' | '.join(line)} |" for line in lines), judge(found)]
     figures = Path(output, "gpu.json")
     for name, record in (json.loads(figures.read_text()) if figures.is_file() else {}).items():
         texts.append(f"{name}, {record['machine']}:\n\n{gpu.table(record['parts'])}")
     text = "\n\n".join(texts)
     Path(output, "table.md").write_text(f"{text}\n")
     if not found:
-        raise RuntimeError("no evaluation has ended")
+        raise RuntimeError("the evaluation has not ended")
+
+
+def judge(found: Mapping[str, Mapping[str, Mapping]]) -> str:
+    """Whether large weights ship, by the PSNR of each scan by each method."""
+    pairs = [(row[LARGE], row[method]) for row in found.values() for method in row if method.endswith(", shipped")]
+    if not pairs:
+        return "No shipped weights fit these scans. So nothing says whether the large ones ship."
+    gain = statistics.fmean(large["psnr"] - shipped["psnr"] for large, shipped in pairs)
+    verdict = "They ship" if gain >= LEAST_GAIN else "They do not ship"
+    return f"Large against shipped: {gain:+.2f} dB, the mean of {len(pairs)}. {verdict}: +{LEAST_GAIN} dB is needed."
 
 
 if __name__ == "__main__":
-    command({"heads": heads, "train": train, "table": table})
+    command({"cohort": cohort, "train": train, "table": table})

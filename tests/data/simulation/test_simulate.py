@@ -58,13 +58,15 @@ def test_edges_of_contrasts_fit_better_where_they_are_than_one_voxel_off(cohort)
 
 
 def test_seed_decides_and_subjects_and_contrasts_stand_alone(cohort, tmp_path):
-    simulate_subjects(str(tmp_path / "a"), subjects=1, seed=3, spacing=SPACING, contrasts="t2w")
+    simulate_subjects(str(tmp_path / "a"), subjects=3, seed=3, spacing=SPACING, contrasts="t2w", threads=2)
     simulate_subjects(str(tmp_path / "b"), subjects=1, seed=4, spacing=SPACING, contrasts=("t2w",))
-    again, other = (nib.load(tmp_path / name / "sub-001" / "sub-001_t2w.nii.gz") for name in "ab")
-    assert [p.name for p in (tmp_path / "a").rglob("*.*")] == ["sub-001_t2w.nii.gz"]
-    reference = cohort["sub-001", "t2w"]
-    np.testing.assert_array_equal(voxels(again), voxels(reference))
-    np.testing.assert_array_equal(again.affine, reference.affine)
+    names = [f"sub-00{n}" for n in (1, 2, 3)]
+    assert {p.name for p in (tmp_path / "a").rglob("*.*")} == {f"{name}_t2w.nii.gz" for name in names}
+    for name in names[:2]:
+        again, reference = nib.load(tmp_path / "a" / name / f"{name}_t2w.nii.gz"), cohort[name, "t2w"]
+        np.testing.assert_array_equal(voxels(again), voxels(reference))
+        np.testing.assert_array_equal(again.affine, reference.affine)
+    other, reference = nib.load(tmp_path / "b" / "sub-001" / "sub-001_t2w.nii.gz"), cohort["sub-001", "t2w"]
     for image in (other, cohort["sub-002", "t2w"]):
         to_image = np.linalg.inv(image.affine) @ reference.affine
         moved = ndimage.affine_transform(voxels(image), to_image, output_shape=reference.shape, order=0)
@@ -242,6 +244,7 @@ def test_what_is_cut_off_is_air(labels, monkeypatch):
 
 def test_contrasts_and_masks_of_random_scans_and_grids_of_subjects_differ_by_the_seed(tmp_path, labels, monkeypatch):
     monkeypatch.setattr(randomised, "_LEAST_BRAIN", 0)  # that of the boxes is small
+
     def make(folder, contrasts, seed=0):
         simulate_subjects(str(tmp_path / folder), 2, seed, contrasts, [0.8, 1.4], copied(labels, 2), blur=[0.4, 0.7])
         return {path.name: nib.load(path) for path in sorted((tmp_path / folder).rglob("*.nii.gz"))}
