@@ -98,6 +98,35 @@ def write_weights(state: Mapping[str, torch.Tensor], path: Path, overlay: Mappin
             os.fsync(file.fileno())
 
 
+def average_weights(initial: str | os.PathLike, trained: str | os.PathLike) -> None:
+    """Replace trained weights by their mean with those that the training started from.
+
+    Their errors partly cancel, so the mean keeps what the start knew and gains most of what was learned.
+
+    Args:
+        initial: file of the weights that the training started from.
+        trained: file of the trained weights, with their overlay; both are replaced.
+
+    Raises:
+        FileNotFoundError: no overlay of the trained weights.
+        ValueError: the tensors of the two files differ in names or shapes.
+
+    Source:
+        Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", with a mixing coefficient of 1/2.
+    """
+    path, overlay = Path(trained), read_overlay(trained)
+    if overlay is None:
+        raise FileNotFoundError(explain_no_overlay(path))
+    start, end = load_state(Path(initial), "cpu"), load_state(path, "cpu")
+    if {name: tensor.shape for name, tensor in start.items()} != {name: tensor.shape for name, tensor in end.items()}:
+        raise ValueError(f"{initial}: these are not the weights that {path} were trained from: the networks differ.")
+    mean = {
+        name: torch.lerp(start[name], tensor, 0.5) if tensor.is_floating_point() else tensor
+        for name, tensor in end.items()
+    }
+    write_weights(mean, path, overlay | {"digest": compute_digest(mean)})
+
+
 def write_overlay(path: str | os.PathLike, overlay: Mapping[str, Any]) -> None:
     """Write the overlay of existing weights. The file is written whole, or stays as it was.
 

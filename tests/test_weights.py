@@ -13,7 +13,15 @@ from torch import nn
 
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.runtime.machine import name_machine
-from common.weights import STATE, SavedWeights, compute_digest, load_weights, read_overlay, write_overlay
+from common.weights import (
+    STATE,
+    SavedWeights,
+    average_weights,
+    compute_digest,
+    load_weights,
+    read_overlay,
+    write_overlay,
+)
 
 from .refused import refused
 
@@ -120,6 +128,22 @@ def test_what_does_not_belong_together_is_refused(path):
     bad = network_of()
     bad[0].bias.data[1] = torch.nan
     refused(lambda: load_weights(network_of(), saved(path, bad)), ValueError, path, "0.bias and 0 other", "NaN")
+
+
+def test_the_mean_of_the_start_and_the_trained_weights(path, tmp_path):
+    start, wider = tmp_path / "start.pt", tmp_path / "wider.pt"
+    first, last = network_of(seed=1).state_dict(), network_of().state_dict()
+    torch.save(first, start)
+    torch.save(network_of(features=4).state_dict(), wider)
+    refused(lambda: average_weights(wider, path), ValueError, "wider.pt", "not the weights", str(path))
+    known = read_overlay(path)
+    average_weights(start, path)
+    mean = load_weights(network_of(seed=2), path, digest=read_overlay(path)["digest"], degradation=PROFILE).state_dict()
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor.double(), (first[name].double() + last[name].double()) / 2)
+    assert read_overlay(path) == known | {"digest": compute_digest(mean)}
+    path.with_suffix(".json").unlink()
+    refused(lambda: average_weights(start, path), FileNotFoundError, "model.json")
 
 
 def test_an_overlay_that_people_edit(path):

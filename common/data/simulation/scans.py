@@ -38,7 +38,8 @@ def make_anatomy_from_scan(path: Path, spacing: float, rng: np.random.Generator)
     values = scan[0].numpy()
     dark, bright = np.quantile(values, [0, 0.999])
     body = values[values > dark + _AIR * (bright - dark)]
-    knots = [dark, *np.linspace(*np.quantile(body, [0.01, 0.99]), _LEVELS)]
+    low, high = np.quantile(body, [0.01, 0.99])
+    knots = [dark, *np.linspace(low, high, _LEVELS)]
     tissues = rng.choice(len(TISSUES), len(knots), replace=False)
     fractions = np.zeros((len(TISSUES), *values.shape), np.float32)
     for knot, tissue in enumerate(tissues):
