@@ -124,7 +124,8 @@ def average_weights(initial: str | os.PathLike, trained: str | os.PathLike) -> N
         name: torch.lerp(start[name], tensor, 0.5) if tensor.is_floating_point() else tensor
         for name, tensor in end.items()
     }
-    write_weights(mean, path, overlay | {"digest": compute_digest(mean)})
+    known = {"digest": compute_digest(mean), "trained": {**overlay["trained"], "averaged_with": compute_digest(start)}}
+    write_weights(mean, path, overlay | known)
 
 
 def write_overlay(path: str | os.PathLike, overlay: Mapping[str, Any]) -> None:
