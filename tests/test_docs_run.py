@@ -67,6 +67,8 @@ def provide_more(folder: Path, page: str) -> None:
         groups = ("source", "target", "validation", "test")
         hr = [reader.save_scan(folder / "D" / f"sub-{i}.nii.gz", reader.grid((2, 2, 2)), seed=i) for i in range(4)]
         runs.datalist(folder / "D", **{group: [{"hr": path}] for group, path in zip(groups, hr, strict=True)})
+    if page == "common/docs/simulation.md":
+        shutil.copy(ROOT / "bundles" / "ct_guided" / "models" / "model.pt", folder / "initial.pt")
     if page == "common/docs/daily_use.md":
         for scan, guide in (("t2", "t1"), ("FOLDER/sub-01/sub-01_t2w", "FOLDER/sub-01/sub-01_t1w")):
             reader.save_scan(folder / f"{scan}.nii.gz", np.eye(4), (2, 2, 4))
