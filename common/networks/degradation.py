@@ -29,7 +29,9 @@ class LinearDegradation(nn.Module):
     module cannot model the corners of an elliptical k-space, the phase of partial Fourier, or noise.
 
     The initial kernel is a generic Gaussian blur. Along a slice-selected axis its full width at half maximum is the LR
-    spacing. Along a Fourier-encoded axis it is half of that, because the end of k-space limits the resolution there.
+    spacing. Along a Fourier-encoded axis it is ``blur`` of that, because the end of k-space limits the resolution
+    there. Without blur the window is 1 up to its end: k-space truncation. It stays so, because the gradient of the
+    parameters is 0.
 
     Args:
         factors: factors ``(H, W, Z)`` by which each axis is sampled; an axis of factor 1 does not change.
@@ -38,6 +40,7 @@ class LinearDegradation(nn.Module):
         radius: of the kernel in HR voxels.
         margin: HR voxels that the input has around the slab on every side; at least the radius.
         nodes: number of learned values of the window, from frequency 0 to its end; it is linear between them.
+        blur: full width at half maximum of the initial kernel along Fourier-encoded axes, in LR voxels, at least 0.
 
     Raises:
         ValueError: if the margin is smaller than the radius.
@@ -51,6 +54,7 @@ class LinearDegradation(nn.Module):
         radius: int = 16,
         margin: int = 16,
         nodes: int = 9,
+        blur: float = 0.5,
     ) -> None:
         super().__init__()
         if margin < radius:
@@ -76,7 +80,7 @@ class LinearDegradation(nn.Module):
             transform[:, -1] += level
             self.register_buffer(f"transform_{axis}", transform.float(), persistent=False)
             self.register_buffer(f"frequencies_{axis}", frequencies.float(), persistent=False)
-            sigma = (0.5 if encoded else 1.0) * f / FWHM_PER_SIGMA
+            sigma = (blur if encoded else 1.0) * f / FWHM_PER_SIGMA
             self.decays.append(nn.Parameter((2 * (math.pi * sigma * frequencies) ** 2).diff().sqrt().float()))
 
     def compute_windows(self) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.degradations import BandLimit, KSpaceTruncation
 from common.networks import LinearDegradation, ReceiverNoise
 
 from ..refused import refused
@@ -96,3 +97,14 @@ def test_noise_is_that_of_the_magnitude_of_two_channels():
     same = ReceiverNoise()(ringing, torch.zeros(1, 2, 2, 2, 3))  # without noise
     torch.testing.assert_close(same, ringing, atol=2e-6, rtol=0)
     assert torch.autograd.grad(same.sum(), ringing)[0].isfinite().all()
+
+
+def test_without_blur_it_truncates_k_space_and_learns_nothing():
+    hr = torch.rand(1, 1, 24, 28, 32)
+    network = LinearDegradation((2, 2, 2), (0, 0, 0), blur=0)
+    truncation = KSpaceTruncation((2, 2, 2))
+    band = BandLimit((2, 2, 2))(hr)
+    lr = network(torch.nn.functional.pad(band, (network.margin,) * 6, mode="circular"))
+    torch.testing.assert_close(lr, truncation(hr), atol=1e-5, rtol=0)
+    lr.square().sum().backward()
+    assert all((decay.grad == 0).all() for decay in network.decays)
