@@ -15,6 +15,7 @@ from torch import nn
 from .cli_help import format_call
 from .degradations import Degradation
 from .io.files import format_json, load_state, read_json_object, write_atomically
+from .runtime.distributed import get_rank
 from .runtime.machine import name_machine
 from .runtime.memory import to_channels_last
 
@@ -98,13 +99,14 @@ def write_weights(state: Mapping[str, torch.Tensor], path: Path, overlay: Mappin
             os.fsync(file.fileno())
 
 
-def average_weights(initial: str | os.PathLike, trained: str | os.PathLike) -> None:
-    """Replace trained weights by their mean with those that the training started from.
+def average_weights(initial: str | os.PathLike | None, trained: str | os.PathLike) -> None:
+    """Replace trained weights by their mean with those that the training started from, once.
 
-    Their errors partly cancel, so the mean keeps what the start knew and gains most of what was learned.
+    Their errors partly cancel, so the mean keeps what the start knew and gains most of what was learned. The overlay
+    loses the validation metrics, which are of the trained weights. Of several processes, the first does it.
 
     Args:
-        initial: file of the weights that the training started from.
+        initial: file of the weights that the training started from; None does nothing.
         trained: file of the trained weights, with their overlay; both are replaced.
 
     Raises:
@@ -114,9 +116,13 @@ def average_weights(initial: str | os.PathLike, trained: str | os.PathLike) -> N
     Source:
         Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", with a mixing coefficient of 1/2.
     """
+    if initial is None or get_rank()[0]:
+        return
     path, overlay = Path(trained), read_overlay(trained)
     if overlay is None:
         raise FileNotFoundError(explain_no_overlay(path))
+    if "averaged_with" in overlay["trained"]:
+        return
     start, end = load_state(Path(initial), "cpu"), load_state(path, "cpu")
     if {name: tensor.shape for name, tensor in start.items()} != {name: tensor.shape for name, tensor in end.items()}:
         raise ValueError(f"{initial}: these are not the weights that {path} were trained from: the networks differ.")
@@ -124,8 +130,10 @@ def average_weights(initial: str | os.PathLike, trained: str | os.PathLike) -> N
         name: torch.lerp(start[name], tensor, 0.5) if tensor.is_floating_point() else tensor
         for name, tensor in end.items()
     }
-    known = {"digest": compute_digest(mean), "trained": {**overlay["trained"], "averaged_with": compute_digest(start)}}
-    write_weights(mean, path, overlay | known)
+    about = {name: value for name, value in overlay["trained"].items() if not isinstance(value, float)}
+    digest, about["averaged_with"] = compute_digest(mean), compute_digest(start)
+    write_weights(mean, path, overlay | {"digest": digest, "trained": about})
+    print(f"{path}: now the mean with {initial}, digest {digest}", flush=True)
 
 
 def write_overlay(path: str | os.PathLike, overlay: Mapping[str, Any]) -> None:

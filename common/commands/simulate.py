@@ -6,6 +6,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data.simulation.subjects import simulate_subjects
 from ..reports.volumes import draw_middle_slices
 
@@ -17,5 +19,6 @@ def simulate(output_dir: str, *args: Any, **settings: Any) -> None:
     simulate_subjects(output_dir, *args, **settings)
     files = sorted(Path(output_dir).glob("sub-*/*.nii.gz"))
     picture = Path(output_dir, "simulated.png")
-    draw_middle_slices(picture, files[:: max(1, len(files) // _DRAWN)][:_DRAWN])
+    drawn = dict.fromkeys(np.linspace(0, len(files) - 1, _DRAWN).round().astype(int))
+    draw_middle_slices(picture, [files[number] for number in drawn])
     print(f"{picture} shows them")
