@@ -141,7 +141,9 @@ WHOLE = rician(head(21), 0.01)
 CUT, SMALL = WHOLE[12:68, 12:76, 14:58], WHOLE[20:60, 20:68, 20:52]  # no air around them
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("bundles/*/models/model*.json")), ids=lambda path: "/".join(path.parts[-3::2]))
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("bundles/*/models/model*.json")), ids=lambda path: "/".join(path.parts[-3::2])
+)
 def test_shipped_weights_take_any_body_and_nothing_but_scans(path):
     """Fields of view that cut through tissue, a bright background, zero-filling of a plane that stays as it is."""
     overlay = json.loads(path.read_text())
