@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .shapes import TissueFractions, compute_inside_share, draw_band_fields, measure_distance_to_zero
@@ -16,7 +14,7 @@ _Distance = np.ndarray  # signed, in mm, negative inside
 
 
 def make_body(spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One random body: regions, folds, membranes, vessels, bones, a spine and a lesion of random size and place.
+    """One random body: regions and lesions, and some of folds, bones, a spine, flat layers, membranes and vessels.
 
     A third of the bodies is surrounded by skin and air. In the others the field of view cuts through tissue.
 
@@ -71,7 +69,7 @@ class _ShapeDrawer:
         return measure_distance_to_zero(field, self.spacing, 1.5 / wavelength)[0]
 
     def draw_ellipsoid(self, low: float, high: float) -> _Distance:
-        """Distance to a turned ellipsoid anywhere, with half axes in mm in a range."""
+        """Distance to a turned ellipsoid anywhere, with half axes in mm in a range; too small along the longer ones."""
         turn = np.linalg.qr(self.rng.standard_normal((3, 3)))[0]
         centre = [self.rng.uniform(axis.min(), axis.max()) for axis in self.axes]
         radii = [self.draw_number(low, high) for _ in range(3)]
@@ -129,19 +127,18 @@ def _paint_vessels(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
 
 
 def _paint_cortical_bone(tissues: TissueFractions, draw: _ShapeDrawer, distance: _Distance) -> None:
-    """Cortical bone of 0.6 to 3 mm around marrow or fat."""
+    """Cortical bone around marrow or fat: 0.6 to 3 mm, and more along the long axes of an ellipsoid."""
     tissues.paint("bone", draw.compute_share(distance))
     marrow = draw.compute_share(distance + np.float32(draw.draw_number(0.6, 3)))
     tissues.paint(draw.choose(("marrow", "marrow", "fat")), marrow)
 
 
 def _paint_bone(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
-    shape: Callable[[], _Distance] = (
-        (lambda: draw.draw_ellipsoid(5, 60))
-        if draw.rng.random() < 0.5
-        else (lambda: draw.draw_surface(draw.draw_number(30, 90), draw.rng.uniform(0.7, 1.3)))
-    )
-    _paint_cortical_bone(tissues, draw, shape())
+    if draw.rng.random() < 0.5:
+        distance = draw.draw_ellipsoid(5, 60)
+    else:
+        distance = draw.draw_surface(draw.draw_number(30, 90), draw.rng.uniform(0.7, 1.3))
+    _paint_cortical_bone(tissues, draw, distance)
 
 
 def _paint_spine(tissues: TissueFractions, draw: _ShapeDrawer) -> None:

@@ -43,7 +43,7 @@ def simulate_subjects(
 ) -> None:
     """Make simulated subjects as NIfTI: ``output_dir/sub-001/sub-001_t1w.nii.gz``, ``..._t2w.nii.gz`` and so on.
 
-    All contrasts of a subject lie on one grid (int16, RAS, mm, cropped to the head). "random1", "random2" and so on are
+    All contrasts of a subject lie on one grid (int16, RAS, mm; heads are cropped). "random1", "random2" and so on are
     scans whose contrast, texture, bias field, noise and masking are drawn at random, to train networks on. Subject i
     does not depend on the number of subjects. Without ``labels`` the anatomy is nilearn's packaged MNI152 tissue maps
     (extra ``demo``), with a different warp, folds, vessels and head layers for each subject. With ``labels`` it is
@@ -65,7 +65,7 @@ def simulate_subjects(
             numbers, each subject's is drawn between them.
         thickness: with ``labels``, ratio of slice thickness to in-plane voxel size of axial slices, 1 to 6; given two
             numbers, about half of the subjects have the lower, and the others' are drawn between them.
-        bodies: number of random bodies.
+        bodies: number of random bodies, at least 0.
         scans: folder of real volumes, such as CT.
         keep: whether to keep existing files, to finish a run that was stopped.
         threads: subjects that are made at the same time, at least 1; each takes about 1 GiB at 1 mm.
