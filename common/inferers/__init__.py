@@ -6,6 +6,7 @@ from .cascade import CascadeInferer, back_project
 from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import CheckedInferer, ConsistentInferer
 from .images import EnsembleInferer, InterpolatedInferer, OrthogonalInferer, SliceInsertionInferer, ZeroShotInferer
+from .joint_tv import JointTVInferer
 from .multi_contrast import ExamInferer
 from .multi_stack import StacksInferer
 from .slab import AxesInferer, SlabInferer
