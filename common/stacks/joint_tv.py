@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,10 +53,11 @@ def minimise_joint_tv(
     r"""Find the volumes of all contrasts at once that agree with their stacks and have few edges, in common places.
 
     .. math:: \min_{x_1 \dots x_C} \sum_c \sum_k \frac{\lVert y_{ck} - A_{ck} x_c \rVert^2}{2 \sigma_{ck}^2}
-        + \lambda h^3 \sum_v \sqrt{\epsilon^2 + \sum_c \lVert \nabla x_c(v) / \mu_c \rVert^2}
+        + \frac{\lambda}{s} h^3 \sum_v \sqrt{\epsilon^2 + \sum_c \lVert \nabla x_c(v) / \mu_c \rVert^2}
 
-    :math:`\mu_c` is the mean of tissue, so that units do not count. An edge of one contrast costs less where another
-    has one; sign and height are free. With one contrast this is total variation.
+    :math:`\mu_c` is the mean of tissue, so that units do not count, and :math:`s^2` is the mean of all
+    :math:`\sigma_{ck}^2 / \mu_c^2`. So a scan with twice the noise is smoothed twice as much. An edge of one contrast
+    costs less where another has one; sign and height are free. With one contrast this is total variation.
 
     Each round replaces the root by the quadratic form that touches it from above at the present volumes. Then the
     contrasts no longer share a term, and conjugate gradients solve for each. No round raises the sum.
@@ -63,7 +65,7 @@ def minimise_joint_tv(
     Args:
         volumes: start of each contrast :math:`x_c`, ``(X, Y, Z)``, all on one grid.
         measured: stacks :math:`y_{ck}`, operators :math:`A_{ck}` and variances :math:`\sigma_{ck}^2` of each.
-        weight: :math:`\lambda`, for each mm of slope and mm^3; above 0.
+        weight: :math:`\lambda`, above 0.
         voxel: edge h of a voxel in mm.
         guides: further contrasts on the grid, which are known and stay as they are.
         iterations: of the conjugate gradients in a round.
@@ -78,9 +80,11 @@ def minimise_joint_tv(
     volumes, scales = list(volumes), [1 / _average_tissue(volume) for volume in volumes]
     known = sum((_measure_slopes(guide, voxel) / _average_tissue(guide) ** 2 for guide in guides), torch.zeros(()))
     right = [each.compute_right_side() for each in measured]
+    ratios = [scale**2 * one for each, scale in zip(measured, scales, strict=True) for one in each.variances]
+    strength = weight / math.sqrt(sum(ratios) / len(ratios))
     for i in range(rounds):
         slopes = sum(scale**2 * _measure_slopes(x, voxel) for x, scale in zip(volumes, scales, strict=True))
-        form = weight * voxel / (known + slopes + _FLAT**2).sqrt()  # h^3, over h^2 of two slopes
+        form = strength * voxel / (known + slopes + _FLAT**2).sqrt()  # h^3, over h^2 of two slopes
         for c, (each, scale) in enumerate(zip(measured, scales, strict=True)):
 
             def apply_system(x: torch.Tensor, each: MeasuredContrast = each, scale: float = scale) -> torch.Tensor:
