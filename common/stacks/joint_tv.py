@@ -43,7 +43,7 @@ class MeasuredContrast:
         return sum(a.adjoint(a(volume)) / variance for a, variance in terms)  # type: ignore[return-value]
 
     def find_uncovered(self) -> torch.Tensor:
-        """1 in voxels of the volume that slices cover less than half as well as usual, such as at its border, else 0."""
+        """1 in voxels that slices cover less than half as well as usual, such as at the border, else 0."""
         covered = sum(a.adjoint(torch.ones_like(y)) for y, a in zip(self.stacks, self.operators, strict=True))
         return (covered < _HALF * covered.median()).to(covered.dtype)  # type: ignore[union-attr]
 
