@@ -85,7 +85,7 @@ def minimise_joint_tv(
         The volume of each contrast.
 
     Source:
-        Brudfors et al. 2018, eq. 5 and 6; the quadratic form in place of their ADMM.
+        Brudfors et al. 2018; the quadratic form in place of their ADMM.
     """
     volumes, scales = list(volumes), [1 / _average_tissue(volume) for volume in volumes]
     known = sum((_measure_slopes(guide, voxel) / _average_tissue(guide) ** 2 for guide in guides), torch.zeros(()))
