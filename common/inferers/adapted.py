@@ -134,7 +134,7 @@ class AdaptedInferer(Inferer):
         """Fine-tune, then run the inferer on ``(B, 1, X, Y, Z)``, slices along the last axis.
 
         The network is a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last
-        factor; it is not changed. Under autocast it is trained under autocast, with weights in float32.
+        factor, which need not be whole; it is not changed. Under autocast it is trained under autocast, with weights in float32.
         """
         self.chosen = network
         if not self.iterations:
@@ -285,12 +285,10 @@ class AdaptedInferer(Inferer):
                     network.train()
                 if i + 1 == _TIMED < self.iterations:
                     seconds = (time.perf_counter() - began) / _TIMED * (self.iterations - _TIMED)
-                    without = (
-                        ""
-                        if isinstance(self.degradation, DegradeAndInterpolate)
-                        else "; --adapt_iterations 0 goes without"
+                    tqdm.write(
+                        f"training on the scan: about {format_duration(seconds)} more; fewer --iterations "
+                        "(--adapt_iterations) take less"
                     )
-                    tqdm.write(f"training on the scan: about {format_duration(seconds)} more{without}")
         optimizer.zero_grad()
         network.eval()
         return i + 1, why
@@ -376,7 +374,8 @@ def _measure_overshoot(stacks: Sequence[torch.Tensor], results: Sequence[torch.T
     """Share of ordinary tissue (no dark or bright surroundings) brighter than all 5 x 3 LR pixels around it."""
     brighter = ordinary = torch.zeros((), dtype=torch.long, device=tissue.device)
     for lr, sr in zip(stacks, results, strict=True):
-        most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).repeat_interleave(sr.shape[3] // lr.shape[3], 3)
+        column = torch.arange(sr.shape[3], device=lr.device) * lr.shape[3] // sr.shape[3]
+        most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).index_select(3, column)
         counted = (most > _ORDINARY[0] * tissue) & (most < _ORDINARY[1] * tissue)
         brighter = brighter + (counted & (sr > most + _BRIGHTER * tissue)).sum()
         ordinary = ordinary + counted.sum()
