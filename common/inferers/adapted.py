@@ -24,7 +24,7 @@ from ..runtime.precision import unwrap_autocast
 from ..runtime.progress import begin_step, format_duration, listen, report_share
 from ..runtime.threads import use_one_thread
 from ..runtime.workers import run_in_parallel
-from ..values import check_whole_numbers
+from ..values import check_whole_numbers, parse_bool
 from .images import run_in_pieces
 
 _HELD_OUT = 8  # one of this number of planes is held out
@@ -81,6 +81,7 @@ class AdaptedInferer(Inferer):
         seed: of the drawn patches.
         gains: largest standard deviation of the logarithm of brightness between thick slices of a patch; with a slice
             profile only.
+        check_rims: whether a copy that draws rims is not used; with a slice profile only.
 
     Attributes:
         report: on the last volume, for the description of the result.
@@ -105,6 +106,7 @@ class AdaptedInferer(Inferer):
         scales: Sequence[float] | None = None,
         seed: int = 0,
         gains: float = 0.0,
+        check_rims: bool = True,
     ) -> None:
         super().__init__()
         check_whole_numbers(0, **{"iterations (adapt_iterations)": iterations})
@@ -122,6 +124,7 @@ class AdaptedInferer(Inferer):
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
         self.planes, self.scales, self.seed, self.gains = tuple(planes), tuple(scales), seed, gains
+        self.check_rims = parse_bool(check_rims, "check_rims")
         self.report: dict[str, Any] = {}
         self.chosen: Any = None
 
@@ -207,10 +210,10 @@ class AdaptedInferer(Inferer):
         after_interpolation = isinstance(degradation, DegradeAndInterpolate)
         starts: list[nn.Module] = [network, nn.Identity()] if after_interpolation else [network]
         uneven, across, early = None, [], self.iterations
-        if isinstance(degradation, GaussianProfile):
+        if isinstance(degradation, GaussianProfile) and self.check_rims:
             across, early = [_select_evenly(volume.movedim(axis, 1).flatten(0, 1)) for axis in (2, 3)], _EARLY
-            if self.gains:
-                uneven = SliceGains(degradation, dark=0.0).to(volume.device)
+        if isinstance(degradation, GaussianProfile) and self.gains:
+            uneven = SliceGains(degradation, dark=0.0).to(volume.device)
         check = _Check(held, across, starts)
         adapted = copy.deepcopy(network)
         done, why = self._train(trained_on, adapted, uneven, check, early)

@@ -203,7 +203,7 @@ EQUATIONS = {
     **{f.__name__: f for f in (udean, udean_window, cyclegan, blind_sr, pseudo_sr, dasr, ct_guided, mdcsrn_gan, tscn)},
     **{f.__name__: f for f in (dsn, guided_rdn, recnn, reconresnet)},
     **{"srcnn": supervised(mse, "srcnn"), "vdsr": supervised(mse, "vdsr"), "dcsrn": supervised(l1, "dcsrn")},
-    **{"zssr": supervised(l1, "cnn"), "smore": supervised(l1, "edsr")},
+    **{"zssr": supervised(l1, "cnn"), "smore": supervised(l1, "edsr"), "eclare": supervised(l1, "wdsr")},
 }
 # Terms that wait for others are trained at once; features that would have to be loaded are grey values.
 SETTINGS = {
