@@ -137,7 +137,8 @@ class AdaptedInferer(Inferer):
         """Fine-tune, then run the inferer on ``(B, 1, X, Y, Z)``, slices along the last axis.
 
         The network is a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last
-        factor, which need not be whole; it is not changed. Under autocast it is trained under autocast, with weights in float32.
+        factor, which need not be whole; it is not changed. Under autocast it is trained under autocast, with weights in
+        float32.
         """
         self.chosen = network
         if not self.iterations:

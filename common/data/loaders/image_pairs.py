@@ -59,9 +59,7 @@ class ImagePairs:
             # As many columns as the network makes of the whole LR columns.
             hr = images[..., : degradation.compute_hr_size((1, 1, int(images.shape[3] / degradation.factors[2])))[2]]
             margin = math.ceil(_MARGIN * degradation.fwhm * degradation.factors[2]) + _SPLINE
-            profile = GaussianProfile(
-                degradation.factors, degradation.fwhm, (0.0, 0.0, margin + degradation.offset[2])
-            )
+            profile = GaussianProfile(degradation.factors, degradation.fwhm, (0.0, 0.0, margin + degradation.offset[2]))
         else:
             raise ValueError(
                 f"{type(degradation).__name__} has the factors {degradation.factors}: by a factor that is not whole, "
