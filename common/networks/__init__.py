@@ -6,6 +6,7 @@ from .edsr import EDSR, DownsamplingNetwork, SliceBetween
 from .interpolated import DCSRN, MDCSRN, SRCNN, VDSR, InterpolatedNetwork, ReCNN, ReconResNet
 from .interpolation import (
     AxisInterpolation,
+    AxisResampling,
     SlabInterpolation,
     SliceGains,
     SplineInterpolation,
@@ -31,3 +32,4 @@ from .steps import (
 )
 from .ts_rcan import TSRCAN, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader
 from .vgg import VGG16Features
+from .wdsr import WDSR

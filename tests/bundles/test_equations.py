@@ -208,13 +208,14 @@ EQUATIONS = {
     **{f.__name__: f for f in (udean, udean_window, cyclegan, blind_sr, pseudo_sr, dasr, ct_guided, mdcsrn_gan, tscn)},
     **{f.__name__: f for f in (dsn, guided_rdn, recnn, reconresnet, smore)},
     **{"srcnn": supervised(mse, "srcnn"), "vdsr": supervised(mse, "vdsr"), "dcsrn": supervised(l1, "dcsrn")},
-    "zssr": supervised(l1, "cnn"),
+    **{"zssr": supervised(l1, "cnn"), "eclare": supervised(l1, "wdsr")},
 }
 # Terms that wait for others are trained at once; features that would have to be loaded are grey values.
 SETTINGS = {
     "ct_guided": {"lambda_3": 0.5, "perceptual": {"_target_": f"{__name__}.GreyValues"}},
     "dasr": {"dsn_iterations": 0}, "dsn": {"dsn_iterations": 0}, "mdcsrn_gan": {"pretraining": 0},
-    "smore": {"self_anti_aliasing": True}, "tscn": {"pretraining": 0}, "udean_window": {"ours#anchor": 10.0, "noise_levels": [0.02]},
+    "smore": {"self_anti_aliasing": True}, "tscn": {"pretraining": 0},
+    "udean_window": {"ours#anchor": 10.0, "noise_levels": [0.02]},
 }  # fmt: skip
 
 
