@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SimpleInferer
 
 from ..degradations import Degradation, interpolate
 from ..networks import ResidualShift
@@ -23,8 +23,8 @@ class ResidualShiftInferer(Inferer):
 
     The state is a volume. At each step the network predicts the HR volume from the images of the state across each axis
     whose images become finer. The mean over these directions is corrected to agree with the scan, and the state before
-    the step is drawn. Noise is a volume too. It is drawn on the CPU, so one seed gives one result on any device and
-    with any number of threads.
+    the step is drawn. Noise is a volume too. It is drawn on the CPU, so one seed gives one result, up to rounding, on
+    any device and with any number of threads.
 
     Args:
         shift: the diffusion.
@@ -51,7 +51,7 @@ class ResidualShiftInferer(Inferer):
         check_whole_numbers(samples=samples)
         self.shift, self.degradation, self.seed, self.samples = shift, degradation, seed, samples
         self.images = OrthogonalInferer(choose_zero_shot_images(list(degradation.factors))[0], keeps_size=True)
-        self.consistent = ConsistentInferer(_CallNetwork(), degradation, iterations)
+        self.consistent = ConsistentInferer(SimpleInferer(), degradation, iterations)
         self.spread: torch.Tensor | None = None
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -91,10 +91,3 @@ class ResidualShiftInferer(Inferer):
                 hr = self.consistent(lr, predict)
             state = shift.go_back(state, hr, step, draw_noise() if step else hr)
         return state
-
-
-class _CallNetwork(Inferer):
-    """Calls the network with the whole volume."""
-
-    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        return network(inputs)
