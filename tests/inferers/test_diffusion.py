@@ -52,7 +52,7 @@ def test_the_seed_decides_whatever_the_threads_and_samples_are_counted():
         torch.set_num_threads(threads)
     second = 2 * mean - first
     torch.testing.assert_close(spread, (second - first).abs() / 2**0.5, atol=1e-5, rtol=1e-4)
-    assert spread.mean() > 0.01
+    assert spread.mean() > 0.001
     # The mean of two that agree with the scan does so too, which no step without the correction does.
     errors = [(HALVED(sample(0, 2, n)[0]) - LR).abs().mean() for n in (0, 8)]
     assert errors[1] < 0.2 * errors[0]
