@@ -49,7 +49,9 @@ class SpreadMap:
 
     def _write(self, engine: Any) -> None:
         spread = self.inferer.spread
-        for output in () if spread is None else engine.state.output:
+        if spread is None:
+            return
+        for output in engine.state.output:
             entry: dict[Hashable, Any] = {"interval": _DEVIATIONS * spread[0], "image": output["image"]}
             entry = {**self.restore(entry), "name": engine.case.name}
             path = Path(self.save(entry)["saved_to"])
