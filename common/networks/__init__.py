@@ -1,6 +1,7 @@
 """Networks that the bundles share, one family per file."""
 
 from .degradation import LinearDegradation, ReceiverNoise
+from .diffusion import DrawNoise, DrawStep, ResidualDenoiser, ResidualShift, StepUNet
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR, DownsamplingNetwork, SliceBetween
 from .interpolated import DCSRN, MDCSRN, SRCNN, VDSR, InterpolatedNetwork, ReCNN, ReconResNet

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...degradations import Degradation, DegradeAndInterpolate, GaussianProfile
+from ...degradations import Degradation, DegradeAndInterpolate, GaussianProfile, interpolate
+from ...physics.scale import choose_zero_shot_images
 from ...values import parse_bool
 from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue
 from .volumes import VolumeCache
@@ -212,6 +213,52 @@ class ImagePairLoader(PatchLoader):
         stacks = self.pairs[int(rng.integers(len(self.pairs)))]
         hr, lr, *blurred = stacks[int(rng.integers(len(stacks)))].draw_patch(self.lr_patch, rng)
         return {"hr": hr, "lr": lr, **({"blurred": (*blurred, lr)[0]} if self.has_blurred else {})}
+
+
+class InterpolatedImageLoader(PatchLoader):
+    """Endless batches of patches of HR images, and of the same images of the interpolated LR volume.
+
+    A batch is ``{"hr": (B, 1, p, p), "lr": (B, 1, p, p)}``. Unlike those of :class:`ImagePairLoader`, images have lost
+    detail along all axes of the volume, as those of an interpolated scan. Patches that are mostly air are avoided.
+    Pairs are not mirrored: with k-space truncation LR voxel i lies on HR voxel s i.
+
+    Args:
+        volumes: with the keys "hr" and "lr", in [0, 1].
+        degradation: from HR to LR, of factors [n, n, n], [n, n, 1] or [1, 1, n]; gives the positions of LR voxels, and
+            the axes across which images are taken: those whose images are coarser in LR.
+        patch: edge p in HR pixels.
+        batch_size, seed, device: as for :class:`PatchLoader`.
+
+    Raises:
+        ValueError: when there are no such planes, or a volume is smaller than a patch.
+    """
+
+    def __init__(
+        self,
+        volumes: VolumeCache,
+        degradation: Degradation,
+        patch: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        super().__init__(batch_size, seed, device)
+        self.size, self.planes = (patch, patch, 1), choose_zero_shot_images(list(degradation.factors))[0]
+        for axis in self.planes:
+            size = [patch, patch]
+            size.insert(axis, 1)
+            check_volume_sizes(volumes, "hr", size, "source", option="patch")
+        self.pairs = [
+            {"hr": item["hr"], "lr": interpolate(item["lr"], degradation, item["hr"].shape[1:])}
+            for item in volumes.items
+        ]
+        self.tissue = find_tissue(volumes, "hr")
+
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        i, axis = int(rng.integers(len(self.pairs))), self.planes[int(rng.integers(len(self.planes)))]
+        start = draw_start(np.moveaxis(self.tissue[i], axis, -1), self.size, rng)
+        pair = {key: volume.movedim(axis + 1, -1) for key, volume in self.pairs[i].items()}
+        return {key: cut_patch(volume, start, self.size).squeeze(-1) for key, volume in pair.items()}
 
 
 class TripletLoader(PatchLoader):
