@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -67,7 +68,7 @@ class CoordinateNetwork(nn.Module):
         }
         widths = [2 * frequencies, *[features] * layers]
         shared: list[nn.Module] = [FourierFeatures(frequencies, bandwidth)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             shared += [nn.Linear(before, after), nn.ReLU()]
         self.shared = nn.Sequential(*shared)
         self.heads = nn.ModuleList(

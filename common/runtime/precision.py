@@ -84,8 +84,9 @@ def choose_autocast(
     """Decide whether networks run under autocast: by ``amp``; if that is None, on a GPU, or if it is faster on a CPU.
 
     On a CPU, the convolution with the most weights, or without convolutions the linear layer, is timed in float32 and
-    under autocast, for tens of milliseconds or a little longer for a wide layer. Autocast must be 1.3 times as fast. Of several connected processes, the first
-    decides. A line is printed if autocast was chosen. A warning says if a given ``amp`` is slower.
+    under autocast, for tens of milliseconds or a little longer for a wide layer. Autocast must be 1.3 times as fast. Of
+    several connected processes, the first decides. A line is printed if autocast was chosen. A warning says if a given
+    ``amp`` is slower.
 
     Args:
         amp: the setting, or None.

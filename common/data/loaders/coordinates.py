@@ -31,9 +31,9 @@ class MeasuredVoxels:
 class CoordinateLoader:
     """Endless batches of random voxels of each contrast, with points across the slice of each.
 
-    A batch is ``{"coordinates": (contrasts, B, points, 3), "values": (contrasts, B)}``. One point is the voxel's centre,
-    as in McGinnis et al. 2023. The mean over several is the mean over the slice profile: each is drawn from an equal
-    share of the Gaussian. Of voxels that count less, only a random share is used.
+    A batch is ``{"coordinates": (contrasts, B, points, 3), "values": (contrasts, B)}``. A single point is the centre of
+    the voxel, as in McGinnis et al. 2023. The mean over several is the mean over the slice profile: each is drawn from
+    an equal share of the Gaussian. Of voxels that count less, only a random share is used.
 
     Args:
         contrasts: the stacks of each contrast.
