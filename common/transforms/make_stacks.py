@@ -40,7 +40,7 @@ class MakeStacksd(MapTransform):
     def _make_stack(self, volume: Any, axis: str) -> Any:
         """The stack of a volume with slices across an axis; its file is named with this axis."""
         ordered = SliceAxisd("volume", axis)({"volume": volume})["volume"]
-        _, x, y, z = ordered.shape
+        z = ordered.shape[-1]
         whole = ordered.as_tensor()[..., : int(z // self.profile.factors[2] * self.profile.factors[2])]
         affine = np.asarray(self.profile.compute_lr_affine(ordered.affine), dtype=np.float64)
         meta = {**ordered.meta, "filename_or_obj": f"{volume.meta.get('filename_or_obj', '')} {axis}"}
