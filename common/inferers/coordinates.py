@@ -71,6 +71,7 @@ class CoordinateInferer(ExamInferer):
         self.trainer, self.graph, self.players = trainer, graph, players
         self.iterations, self.batch_size, self.points, self.seed = iterations, batch_size, points, seed
         self.agree = parse_bool(agree, "agree")
+        self._network: nn.Module = nn.Identity()
 
     def __call__(self, inputs: MetaTensor | Any, network: nn.Module | Any, *args: Any, **kwargs: Any) -> MetaTensor:
         """As for :class:`ExamInferer`; of ``network`` only the precision is used."""
