@@ -26,16 +26,17 @@ class LoadStacksd(Transform):
 
     Args:
         reader: function that reads an entry with one scan, "image".
+        fewest_stacks: scans that are needed, that one among them; a guide counts as a scan.
     """
 
-    def __init__(self, reader: Callable) -> None:
-        self.reader = reader
+    def __init__(self, reader: Callable, fewest_stacks: int = 2) -> None:
+        self.reader, self.fewest_stacks = reader, fewest_stacks
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         d["stacks"], *contrasts = (self._read_stacks(files) for files in (d.get("stacks", ()), *d.get("contrasts", ())))
         d["contrasts"] = [stacks for stacks in contrasts if stacks]
-        if not d["stacks"] and not d["contrasts"] and "guide" not in d:
+        if self.fewest_stacks > 1 and not d["stacks"] and not d["contrasts"] and "guide" not in d:
             raise ValueError(f"{d['image'].meta['filename_or_obj']}: no other stack to combine it with can be read.")
         return d
 
