@@ -60,12 +60,7 @@ class CoordinateNetwork(nn.Module):
         bandwidth: float = 0.03,
     ) -> None:
         super().__init__()
-        self.sizes: dict[str, Any] = {
-            "features": features,
-            "layers": layers,
-            "frequencies": frequencies,
-            "bandwidth": bandwidth,
-        }
+        self.sizes = dict[str, Any](features=features, layers=layers, frequencies=frequencies, bandwidth=bandwidth)
         widths = [2 * frequencies, *[features] * layers]
         shared: list[nn.Module] = [FourierFeatures(frequencies, bandwidth)]
         for before, after in itertools.pairwise(widths):
