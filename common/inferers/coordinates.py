@@ -16,6 +16,7 @@ from torch import nn
 
 from ..data.loaders.coordinates import CoordinateLoader, MeasuredVoxels
 from ..graph import TensorGraph
+from ..runtime.distributed import train_alone
 from ..runtime.precision import match_precision
 from ..runtime.progress import begin_part, report_share
 from ..stacks import FittedStack, StackOperator, reconstruct
@@ -120,7 +121,7 @@ class CoordinateInferer(ExamInferer):
         """A network that was trained on the contrasts, in the precision of its training."""
         device = contrasts[0][0].values.device
         # Draws here must not change later draws.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with train_alone(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             networks: dict[str, Any] = dict(self.graph.keywords["networks"])
             networks["network"] = networks["network"].renew(len(contrasts)).to(device)

@@ -126,11 +126,9 @@ def _name_dtype(dtype: torch.dtype) -> str:
 
 def _measure_gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
     """Speed under autocast over speed in float32 of the largest convolution or linear layer; 1 if all are small."""
-    large: list[Any] = [
-        layer for layer in network.modules() if getattr(layer, "weight", torch.ones(0)).numel() >= _LEAST
-    ]
-    known = [layer for layer in large if type(layer) in _DIMENSIONS]
-    known = known or [layer for layer in large if type(layer) is nn.Linear]
+    layers: Any = network.modules()
+    large = [each for each in layers if type(each) in (*_DIMENSIONS, nn.Linear) and each.weight.numel() >= _LEAST]
+    known = [layer for layer in large if type(layer) in _DIMENSIONS] or large
     if not known:
         return 1.0
     layer = max(known, key=lambda layer: layer.weight.numel())
