@@ -1,5 +1,6 @@
 """Networks that the bundles share, one family per file."""
 
+from .contrastive import PlaceFeatures, ProjectionHeads, RandomPlaces
 from .degradation import LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR, DownsamplingNetwork, SliceBetween
