@@ -29,7 +29,7 @@ class PatchContrastiveLoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """Features of one shape, ``(B, layers, places, width)``, of the generated image and of its input, to a scalar."""
+        """Features ``(B, layers, places, width)`` of the generated image, and of its input, to a scalar."""
         queries, keys = F.normalize(queries, dim=-1), F.normalize(keys.detach(), dim=-1)
         similarities = queries @ keys.transpose(-1, -2) / self.temperature
         return -similarities.log_softmax(dim=-1).diagonal(dim1=-2, dim2=-1).mean()

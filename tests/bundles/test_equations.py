@@ -86,6 +86,24 @@ def cyclegan(n, hr, lr):
     yield (real(d_hr(hr)) + fake(d_hr(up(lr))) + real(d_lr(lr)) + fake(d_lr(down(hr)))) / 2
 
 
+def cut(n, hr, lr):
+    """Park et al. 2020, eq. 1 to 5, with every pixel as a place; half of the discriminator's loss."""
+
+    def find_places(generated, given):
+        everywhere = torch.arange(given.shape[2] * given.shape[3])
+        queries, keys = (F.normalize(n.heads(n.features(slab, everywhere)), dim=-1) for slab in (generated, given))
+        pairs = zip(queries.flatten(0, 1), keys.flatten(0, 1).detach(), strict=True)
+        return torch.stack([F.cross_entropy(q @ k.T / 0.07, everywhere) for q, k in pairs]).mean()
+
+    hr_fake, hr_sampled = n.up(lr), n.sampling(hr)
+    yield (
+        find_places(n.sampling(hr_fake), lr)
+        + find_places(n.sampling(n.up(hr_sampled)), hr_sampled)
+        + real(n.hr_discriminator(hr_fake))
+    )
+    yield (real(n.hr_discriminator(hr)) + fake(n.hr_discriminator(hr_fake))) / 2
+
+
 def blind_sr(n, hr, lr, lr_source):
     """Style transfer of LR by a CycleGAN between source and target, and super-resolution of the source's."""
     to_source, to_target = n.transfer, n.transfer_back
@@ -200,13 +218,14 @@ def supervised(distance, network):
 
 
 EQUATIONS = {
-    **{f.__name__: f for f in (udean, udean_window, cyclegan, blind_sr, pseudo_sr, dasr, ct_guided, mdcsrn_gan, tscn)},
-    **{f.__name__: f for f in (dsn, guided_rdn, recnn, reconresnet)},
+    **{f.__name__: f for f in (udean, udean_window, cyclegan, cut, blind_sr, pseudo_sr, dasr, ct_guided, mdcsrn_gan)},
+    **{f.__name__: f for f in (tscn, dsn, guided_rdn, recnn, reconresnet)},
     **{"srcnn": supervised(mse, "srcnn"), "vdsr": supervised(mse, "vdsr"), "dcsrn": supervised(l1, "dcsrn")},
     **{"zssr": supervised(l1, "cnn"), "smore": supervised(l1, "edsr")},
 }
 # Terms that wait for others are trained at once; features that would have to be loaded are grey values.
 SETTINGS = {
+    "cut": {"places": 256},
     "ct_guided": {"lambda_3": 0.5, "perceptual": {"_target_": f"{__name__}.GreyValues"}},
     "dasr": {"dsn_iterations": 0}, "dsn": {"dsn_iterations": 0}, "mdcsrn_gan": {"pretraining": 0},
     "tscn": {"pretraining": 0}, "udean_window": {"ours#anchor": 10.0, "noise_levels": [0.02]},
