@@ -1,6 +1,6 @@
 """Networks that the bundles share, one family per file."""
 
-from .contrastive import PlaceFeatures, ProjectionHeads, RandomPlaces
+from .contrastive import PlaceFeatures, ProjectionHeads, RandomPlaces, RandomSubgrid
 from .degradation import LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR, DownsamplingNetwork, SliceBetween

@@ -27,12 +27,32 @@ class RandomPlaces(nn.Module):
         return torch.randperm(slab.shape[2] * slab.shape[3], device=slab.device)[: self.count]
 
 
+class RandomSubgrid(nn.Module):
+    """Draw one of the grids with LR spacing that HR voxels form, as a step of a graph.
+
+    Args:
+        factors: HR voxels per LR voxel along each axis.
+    """
+
+    def __init__(self, factors: Sequence[int]) -> None:
+        super().__init__()
+        self.factors = tuple(factors)
+
+    def forward(self, slab: torch.Tensor) -> torch.Tensor:
+        """A tensor on the device of the result to the subgrid's first HR voxel, ``(3,)``, each below its factor."""
+        return torch.cat([torch.randint(factor, (1,), device=slab.device) for factor in self.factors])
+
+
 class PlaceFeatures(nn.Module):
-    """Features that layers of a slab encoder compute at some places.
+    """Features that layers of an LR slab's encoder compute at some places of an HR slab.
+
+    The encoder sees the HR voxels of one subgrid, which has the spacing and size of an LR slab. So two HR slabs are
+    compared at the same positions, and all HR voxels have their turn.
 
     Args:
         encoder: whose layers are read; of one slab orientation and without stride, so that features are where pixels
             are.
+        factors: HR voxels per LR voxel along each axis.
         layers: 0 for the slab itself, n for the n-th convolution, with the activation that follows.
 
     Attributes:
@@ -42,17 +62,26 @@ class PlaceFeatures(nn.Module):
         ValueError: if a layer is not in the encoder.
     """
 
-    def __init__(self, encoder: SlabEncoder, layers: Sequence[int] = (0, 1, 2, 4, 6)) -> None:
+    def __init__(self, encoder: SlabEncoder, factors: Sequence[int], layers: Sequence[int] = (0, 1, 2, 4, 6)) -> None:
         super().__init__()
-        self.encoder, self.layers = encoder, tuple(layers)
+        self.encoder, self.factors, self.layers = encoder, tuple(factors), tuple(layers)
         body: Any = encoder.body
         last = (len(body) + 1) // 2
         if unknown := [layer for layer in self.layers if not 0 <= layer <= last]:
             raise ValueError(f"PlaceFeatures: layers has {unknown}, expected 0 for the slab to {last}, the last layer.")
         self.channels = [body[0].out_channels if layer else body[0].in_channels for layer in self.layers]
 
-    def forward(self, slab: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """A slab ``(B, 1, H, W, slices)`` and indices ``(S,)`` into its pixels to ``(B, S, sum of channels)``."""
+    def forward(self, slab: torch.Tensor, subgrid: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """An HR slab to features ``(B, S, sum of channels)``.
+
+        Args:
+            slab: ``(B, 1, sH, sW, sZ slices)``.
+            subgrid: its first HR voxel, ``(3,)``.
+            places: indices ``(S,)`` into its H W pixels.
+        """
+        for axis, (factor, first) in enumerate(zip(self.factors, subgrid, strict=True), start=2):
+            voxels = torch.arange(0, slab.shape[axis], factor, device=slab.device) + first
+            slab = slab.index_select(axis, voxels)
         features = [slab_to_channels(slab)]
         for layer in self.encoder.body:
             if isinstance(layer, nn.Conv2d):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from common.degradations import GaussianProfile
 from common.losses import PatchContrastiveLoss
@@ -38,19 +37,18 @@ def test_the_weights_of_dasr_s_error_learn_nothing():
 
 
 @pytest.mark.parametrize("settings", [{}, IN_PLANE])
-def test_cut_compares_places_of_the_scan_with_the_same_places_of_its_result(settings):
-    """Before training, the result is the interpolated slab, whose features are nearest to those of their own place."""
+def test_cut_compares_the_scan_and_its_result_at_the_same_positions(settings):
+    """Before training, the result is the interpolated scan, so their features are the same."""
     sizes = {"features": 16, "groups": 1, "blocks": 1, "reduction": 4, "places": 64}
     graph = runs.content("cut", "graph", "train", device="cpu", **sizes, **settings)
-    lr = torch.nn.functional.avg_pool3d(torch.rand(2, 1, 34, 34, 5), 3, stride=1)
+    lr = torch.rand(2, 1, 32, 32, 3)
     across = graph.networks["up"](lr).shape[-1]
     values = graph({"hr": torch.rand(2, 1, 64, 64, across), "lr": lr}, ["fake_projections", "lr_projections"])
-    queries, keys = (F.normalize(values[name], dim=-1) for name in ("fake_projections", "lr_projections"))
-    nearest = (queries @ keys.transpose(-1, -2)).argmax(dim=-1)
-    assert (nearest == torch.arange(64)).float().mean() > 0.9
+    queries, keys = values["fake_projections"], values["lr_projections"]
+    torch.testing.assert_close(queries, keys)
     PatchContrastiveLoss()(queries, keys).backward()
-    without = {name for name, network in graph.networks.items() if not any_gradient(network)}
-    assert without == {"sampling", "random_places", "hr_discriminator"} and any_gradient(graph.networks["up"].decoder)
+    trained = {name for name, network in graph.networks.items() if any_gradient(network)}
+    assert trained == {"up", "features", "heads"} and any_gradient(graph.networks["up"].decoder)
 
 
 def any_gradient(network):

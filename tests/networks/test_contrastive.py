@@ -1,9 +1,9 @@
-"""Places of a slab, the features there, and their heads."""
+"""Places and subgrids of a slab, the features there, and their heads."""
 
 import torch
 from torch import nn
 
-from common.networks import PlaceFeatures, ProjectionHeads, RandomPlaces, SlabEncoder
+from common.networks import PlaceFeatures, ProjectionHeads, RandomPlaces, RandomSubgrid, SlabEncoder
 
 from ..refused import refused
 
@@ -16,12 +16,19 @@ def test_places_are_pixels_of_the_slab_without_repetition():
     assert sorted(RandomPlaces(256)(slab).tolist()) == list(range(42))
 
 
-def test_features_are_those_of_the_encoder_at_the_places():
+def test_each_subgrid_is_drawn():
+    draw = RandomSubgrid((2, 3, 1))
+    drawn = {tuple(draw(torch.zeros(1)).tolist()) for _ in range(200)}
+    assert drawn == {(x, y, 0) for x in range(2) for y in range(3)}
+
+
+def test_features_are_those_of_the_encoder_on_the_subgrid_at_the_places():
     encoder = SlabEncoder(3, 4, layers=3)
-    features = PlaceFeatures(encoder, [0, 1, 2, 3])
-    slab, places = torch.rand(2, 1, 6, 7, 3), torch.tensor([40, 3, 8])
-    found = features(slab, places)
+    features = PlaceFeatures(encoder, (2, 3, 2), [0, 1, 2, 3])
+    hr, subgrid, places = torch.rand(2, 1, 12, 21, 6), torch.tensor([1, 2, 0]), torch.tensor([40, 3, 8])
+    found = features(hr, subgrid, places)
     assert features.channels == [3, 4, 4, 4] and found.shape == (2, 3, 15)
+    slab = hr[:, :, 1::2, 2::3, 0::2]
     first, activation, second, *_ = encoder.body
     activated = activation(first(slab[:, 0].permute(0, 3, 1, 2)))
     for s, place in enumerate(places.tolist()):
@@ -30,7 +37,7 @@ def test_features_are_those_of_the_encoder_at_the_places():
         torch.testing.assert_close(found[:, s, 3:7], activated[:, :, row, column])
         torch.testing.assert_close(found[:, s, 7:11], nn.LeakyReLU(0.2)(second(activated))[:, :, row, column])
         torch.testing.assert_close(found[:, s, 11:], encoder(slab)[:, :, row, column])
-    refused(lambda: PlaceFeatures(encoder, [0, 4]), ValueError, "[4]", "0 for the slab to 3")
+    refused(lambda: PlaceFeatures(encoder, (2, 2, 2), [0, 4]), ValueError, "[4]", "0 for the slab to 3")
 
 
 def test_each_layer_has_a_head_of_its_own():
