@@ -53,7 +53,8 @@ class PlaceFeatures(nn.Module):
         encoder: whose layers are read; of one slab orientation and without stride, so that features are where pixels
             are.
         factors: HR voxels per LR voxel along each axis.
-        layers: 0 for the slab itself, n for the n-th convolution, with the activation that follows.
+        layers: 0 for the slab itself, from -1 to 1, whose direction then tells its brightness; n for the n-th
+            convolution, with the activation that follows.
 
     Attributes:
         channels: of each layer.
@@ -82,12 +83,14 @@ class PlaceFeatures(nn.Module):
         for axis, (factor, first) in enumerate(zip(self.factors, subgrid, strict=True), start=2):
             voxels = torch.arange(0, slab.shape[axis], factor, device=slab.device) + first
             slab = slab.index_select(axis, voxels)
-        features = [slab_to_channels(slab)]
+        x = slab_to_channels(slab)
+        features = [2 * x - 1]
         for layer in self.encoder.body:
+            x = layer(x)
             if isinstance(layer, nn.Conv2d):
-                features.append(layer(features[-1]))
+                features.append(x)
             else:
-                features[-1] = layer(features[-1])
+                features[-1] = x
         at_places = [features[layer].flatten(2).index_select(2, places) for layer in self.layers]
         return torch.cat(at_places, dim=1).transpose(1, 2)
 

@@ -33,7 +33,7 @@ def test_features_are_those_of_the_encoder_on_the_subgrid_at_the_places():
     activated = activation(first(slab[:, 0].permute(0, 3, 1, 2)))
     for s, place in enumerate(places.tolist()):
         row, column = divmod(place, 7)
-        torch.testing.assert_close(found[:, s, :3], slab[:, 0, row, column])
+        torch.testing.assert_close(found[:, s, :3], 2 * slab[:, 0, row, column] - 1)
         torch.testing.assert_close(found[:, s, 3:7], activated[:, :, row, column])
         torch.testing.assert_close(found[:, s, 7:11], nn.LeakyReLU(0.2)(second(activated))[:, :, row, column])
         torch.testing.assert_close(found[:, s, 11:], encoder(slab)[:, :, row, column])
