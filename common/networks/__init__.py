@@ -1,5 +1,6 @@
 """Networks that the bundles share, one family per file."""
 
+from .contrastive import PlaceFeatures, ProjectionHeads, RandomPlaces, RandomSubgrid
 from .coordinates import AverageOverSlice, CoordinateNetwork
 from .degradation import LinearDegradation, ReceiverNoise
 from .diffusion import DrawNoise, DrawStep, ResidualDenoiser, ResidualShift, StepUNet
