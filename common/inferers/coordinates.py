@@ -35,7 +35,7 @@ class CoordinateInferer(ExamInferer):
     motion and weights of slices are those of :class:`ExamInferer` without networks. A guide is a further contrast.
 
     Args:
-        trainer: makes the trainer of the exam, a :class:`~common.engines.AlternatingTrainer`, from loader, graph and players.
+        trainer: makes the exam's :class:`~common.engines.AlternatingTrainer` from loader, graph and players.
         graph: makes the forward pass. Its batch keys are those of :class:`~common.data.CoordinateLoader`. Its network
             "network", a :class:`~common.networks.CoordinateNetwork`, is made anew for each exam.
         players: by name; each makes a player.
