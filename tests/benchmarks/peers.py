@@ -39,7 +39,7 @@ from common.metrics import compute_psnr, compute_ssim, measure_displacement, shi
 
 ROOT = Path(__file__).parents[2]
 TOGETHER = {"stacks": (), "joint_tv": ("--bundle", "joint_tv")}  # options of super-resolve
-SHORT = (10, 60)  # iterations of the two runs that measure the speed
+SHORT = (10, 40)  # iterations of the two runs that measure the speed
 METHODS = ("cubic", "ct_guided", "smore", "eclare", "eclare (PyPI)", "stacks", "joint_tv", "UniRes")
 # Small itself: a program begins with the peak memory of the one that starts it.
 OURS = """
