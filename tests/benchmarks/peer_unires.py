@@ -22,7 +22,7 @@ preproc(scans, chosen)
 """
 
 
-def run_unires(python: str, scans: Sequence[Path], output_dir: Path, spacing: float) -> list[Path] | str:
+def run_unires(python: str, scans: Sequence[Path | str], output_dir: Path | str, spacing: float) -> list[Path] | str:
     """Super-resolve the contrasts of one exam together.
 
     Args:
@@ -34,10 +34,12 @@ def run_unires(python: str, scans: Sequence[Path], output_dir: Path, spacing: fl
     Returns:
         The results in the order of the scans, or the reason why there are none.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
+    if subprocess.run([python, "-c", "import unires.run"], capture_output=True).returncode:
+        return f"{python} has no UniRes: install github.com/brudfors/UniRes and the nitorch that its setup.py names"
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
     told = json.dumps([[str(scan) for scan in scans], str(output_dir), spacing])
     done = subprocess.run([python, "-c", _DRIVER, told], capture_output=True, text=True)
-    results = [output_dir / f"u_{scan.name}" for scan in scans]
+    results = [Path(output_dir, f"u_{Path(scan).name}") for scan in scans]
     if done.returncode or not all(result.is_file() for result in results):
         return (done.stderr.strip().splitlines() or ["it wrote no result"])[-1]
     return results

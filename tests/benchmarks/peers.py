@@ -5,7 +5,7 @@
 The files are HR contrasts of one person on one grid, whose voxels are taken as cubes of 1 mm. Each contrast is cropped
 to its middle and thickened along another axis by a Gaussian profile, then each method makes it thin again:
 
-- cubic, smore, eclare, ct_guided: each contrast alone;
+- cubic, smore, eclare, ct_guided: each contrast alone, or with ``--alone`` only the first so many;
 - stacks, joint_tv and UniRes: all contrasts together, so their seconds and memory are those of the exam.
 
 ``--peers_python`` is a Python that has PyPI's eclare, or UniRes and nitorch. What it lacks is left out with the reason.
@@ -13,8 +13,8 @@ Methods that train on the scan do as many iterations as fit in ``--seconds``, by
 
 ``peers.csv`` has a line for each method and contrast. ``psnr_aligned`` is that of the result moved back by
 ``displacement``, which is measured against HR. ``seconds`` are those of one processor core, which do not depend on what
-else the machine does. ``memory_mb`` is the peak of the program and those that it started. Results that are there are
-used again.
+else the machine does; those of PyPI's eclare include its two short runs. ``memory_mb`` is the peak of the program and
+those that it started. Results that are there are used again.
 """
 
 from __future__ import annotations
@@ -59,10 +59,12 @@ json.dump({**found, "memory_mb": used.ru_maxrss / 1024}, open(sys.argv[1], "w"))
 CUBIC = """
 import json, sys
 import nibabel as nib
-import numpy as np
+from common.degradations import GaussianProfile
 from common.metrics import interpolate_cubic
-scan, result, factors, offset = json.loads(sys.argv[1])
-nib.save(nib.Nifti1Image(interpolate_cubic(nib.load(scan).get_fdata(), factors, offset), np.eye(4)), result)
+path, result, factor = json.loads(sys.argv[1])
+scan, thick = nib.load(path), GaussianProfile((1, 1, factor))
+volume = interpolate_cubic(scan.get_fdata(), thick.factors, thick.offset)
+nib.save(nib.Nifti1Image(volume, thick.compute_hr_affine(scan.affine)), result)
 """
 PEER = """
 import importlib, json, sys
@@ -85,6 +87,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--peers_python", default=sys.executable)
     parser.add_argument("--seconds", type=float, default=300, help="for a method that trains on the scan")
+    parser.add_argument("--alone", type=int, default=None, help="contrasts for methods that know one; default all")
     parser.add_argument("--scale", type=int, default=4, help="thickness of the slices in voxels")
     parser.add_argument("--crop", type=int, default=96, help="voxels along each axis, a multiple of the scale")
     options = parser.parse_args()
@@ -108,7 +111,7 @@ def main() -> None:
 
 
 class Case:
-    """A contrast: its HR crop, and the scan with thick slices, in [0, 1] by the 99.9th percentile of the crop."""
+    """A contrast: its HR crop, in [0, 1] by its 99.9th percentile, and the scan, whose slices are its last axis."""
 
     def __init__(self, file: Path, index: int, folder: Path, options: argparse.Namespace) -> None:
         self.name = file.name.removesuffix(".gz").removesuffix(".nii")
@@ -125,7 +128,9 @@ class Case:
         self.scan = folder / "scans" / f"{self.name}.nii.gz"
         self.scan.parent.mkdir(parents=True, exist_ok=True)
         lr = self.degradation(torch.from_numpy(self.hr)[None])[0].numpy()
-        nib.save(nib.Nifti1Image(1000 * lr, self.degradation.compute_lr_affine(np.eye(4))), self.scan)
+        order = sorted(range(3), key=lambda axis: self.factors[axis])
+        affine = self.degradation.compute_lr_affine(np.eye(4))[:, [*order, 3]]
+        nib.save(nib.Nifti1Image(1000 * lr.transpose(order), affine), self.scan)
 
     def score(self, result: Path) -> dict[str, object]:
         """PSNR and SSIM of a result, on the grid of the HR crop."""
@@ -155,7 +160,7 @@ def run_method(method: str, cases: Sequence[Case], folder: Path, options: argpar
         found, used = run_exam(method, [case.scan for case in cases], output, options)
         done = [(case, found[case.name], used) for case in cases]
     else:
-        done = [(case, *run_alone(method, case, output, options)) for case in cases]
+        done = [(case, *run_alone(method, case, output, options)) for case in cases[: options.alone]]
     rows = []
     for case, result, used in done:
         told = {key: round(used[key], 1) for key in ("seconds", "wall_seconds", "memory_mb")}
@@ -184,7 +189,7 @@ def run_alone(method: str, case: Case, output: Path, options: argparse.Namespace
     """The result of a method for one contrast, and what it used."""
     result, used = output / case.scan.name, output / f"{case.name}_used.json"
     if method == "cubic":
-        return result, launch(CUBIC, [str(case.scan), str(result), case.factors, case.degradation.offset], used)
+        return result, launch(CUBIC, [str(case.scan), str(result), options.scale], used)
     if method == "eclare (PyPI)":
         arguments = (options.peers_python, str(case.scan), str(result), options.seconds)
         return result, launch(PEER, ["peer_eclare", "run_eclare", arguments], used)
