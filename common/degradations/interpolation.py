@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ..physics.scale import choose_zero_shot_images
 from ..physics.spline import apply_along_axes, make_upsampling_matrix
 from .base import Degradation
+from .fitted_profile import FittedProfile
+from .profiles import GaussianProfile
 
 
 def interpolate(lr: Tensor, degradation: Degradation, size: Sequence[int] | None = None) -> Tensor:
@@ -33,18 +35,33 @@ class DegradeAndInterpolate(nn.Module):
     Networks that improve interpolated volumes are trained on this.
 
     Args:
-        degradation: from HR to LR; if a factor is not whole, LR sizes are rounded.
+        degradation: from HR to LR; if a factor is not whole, LR sizes are rounded. A
+            :class:`~common.degradations.FittedProfile` must be fitted to a scan first.
     """
 
     factors = (1, 1, 1)  # the grid does not change
+    degradation: Degradation
 
-    def __init__(self, degradation: Degradation) -> None:
+    def __init__(self, degradation: Degradation | FittedProfile) -> None:
         super().__init__()
-        self.degradation = degradation
+        self.degradation = degradation  # type: ignore[assignment]
 
     def forward(self, hr: Tensor) -> Tensor:
         """``(..., X, Y, Z)`` to the same size."""
         return interpolate(self.degradation(hr), self.degradation, hr.shape[-3:])
+
+    def blur(self, hr: Tensor) -> Tensor:
+        """Blur ``(..., X, Y, Z)`` as the degradation does, without its aliasing.
+
+        Raises:
+            TypeError: when the degradation is not a :class:`~common.degradations.GaussianProfile`.
+        """
+        if not isinstance(self.degradation, GaussianProfile):
+            raise TypeError(
+                f"self-anti-aliasing needs a blur without aliasing, which {type(self.degradation).__name__} does not "
+                "give; use GaussianProfile, or set self_anti_aliasing false."
+            )
+        return self.degradation.blur(hr)
 
 
 class DegradeImages(DegradeAndInterpolate):

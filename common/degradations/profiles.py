@@ -79,6 +79,12 @@ class GaussianProfile(Degradation):
         size = lr.shape[-SPATIAL_DIMS:]
         return apply_along_axes(lr, self._make_matrices(size, self.compute_hr_size(size)), transposed=True)
 
+    def blur(self, hr: Tensor) -> Tensor:
+        """Average with the profile at every HR voxel, so without aliasing: ``(..., X, Y, Z)`` to the same size."""
+        axes = zip(hr.shape[-SPATIAL_DIMS:], self.factors, strict=True)
+        matrices = [None if f == 1 else _make_profile_matrix(n, n, 1, self.fwhm * f, 0.0) for n, f in axes]
+        return self._apply_operator(lambda volume: apply_along_axes(volume, matrices), hr, lambda affine: affine)
+
     def _make_matrices(self, lr_size: Sequence[int], hr_size: Sequence[int]) -> list[Tensor | None]:
         axes = zip(lr_size, hr_size, self.factors, self.offset, strict=True)
         return [None if f == 1 else _make_profile_matrix(n, size, f, self.fwhm, o) for n, size, f, o in axes]

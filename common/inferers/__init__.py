@@ -6,7 +6,14 @@ from .cascade import CascadeInferer, back_project
 from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import CheckedInferer, ConsistentInferer
 from .coordinates import CoordinateInferer
-from .images import EnsembleInferer, InterpolatedInferer, OrthogonalInferer, SliceInsertionInferer, ZeroShotInferer
+from .images import (
+    AntiAliasingInferer,
+    EnsembleInferer,
+    InterpolatedInferer,
+    OrthogonalInferer,
+    SliceInsertionInferer,
+    ZeroShotInferer,
+)
 from .joint_tv import JointTVInferer
 from .multi_contrast import ExamInferer
 from .multi_stack import StacksInferer

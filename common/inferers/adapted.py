@@ -12,32 +12,26 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..data.loaders.image_pairs import ImagePairs, slice_images
-from ..data.loaders.slabs import AIR, draw_gains
+from ..data.loaders.slabs import draw_gains
 from ..degradations import Degradation, DegradeAndInterpolate, FittedProfile, GaussianProfile, read_profile_width
-from ..networks import SliceGains
+from ..networks import SelfAntiAliasing, SliceGains
 from ..runtime.memory import move_to_device
-from ..runtime.precision import unwrap_autocast
+from ..runtime.precision import match_precision, unwrap_autocast
 from ..runtime.progress import begin_step, format_duration, listen, report_share
 from ..runtime.threads import use_one_thread
 from ..runtime.workers import run_in_parallel
 from ..values import check_whole_numbers
-from .images import run_in_pieces
+from .held_out import HeldOutCheck, select_evenly
 
 _HELD_OUT = 8  # one of this number of planes is held out
 _TIMED = 20  # iterations
 _TRIED = (16, 64)  # voxels along X and Y on which the inferer is timed; the first is to warm up
 _EARLY = 100  # iterations before the check that stops a training in vain
-_LOOKED_AT = 2**18, 4  # most pixels of a stack that are checked, but at least so many images
 _PIXELS = 4096  # of the patches in one call of a thread: with fewer, the overhead of calls is above 10 %
 _PIXEL_BYTES = 32768  # of the activations that gradients need
-_ORDINARY = (0.5, 1.3)  # range of ordinary tissue, relative to its median
-_BRIGHTER = 0.1  # least overshoot that counts, relative to the same median
-_FEWEST = 0.005  # share of tissue; less overshoot is accepted
-_INVENTS = 2  # times the overshoot in planes that is accepted; real volumes that were thickened here had 0.6 to 1.6
 # Widths. Outside (for example thickness in cm) a network sharpens what is not blurred, or does not learn to sharpen.
 _BELIEVED = (0.5, 2.0)
 _SOURCES = {
@@ -64,6 +58,9 @@ class AdaptedInferer(Inferer):
     With a slice profile the copy is checked after 100 iterations too. If it would not be used then, the training stops.
     Of 22 copies, for real exams and public heads, 15 were used after 400 iterations; all of them would have been used
     after 100. The others drew rims; 6 of these 7 did so after 100.
+
+    The two parts of :class:`~common.networks.SelfAntiAliasing` are trained side by side: the first on degraded images
+    against blurred ones, the second on blurred images against the scan's own.
 
     Args:
         inferer: runs the network over a volume.
@@ -161,31 +158,14 @@ class AdaptedInferer(Inferer):
 
     def _choose_network(self, volume: torch.Tensor, network: Any) -> nn.Module:
         """The network or its trained copy, by images of the scan."""
-        self.report, degradation, bare = {}, self.degradation, unwrap_autocast(network)
+        self.report, bare = {}, unwrap_autocast(network)
         exported = isinstance(bare, torch.jit.ScriptModule)
         if exported or not isinstance(bare, nn.Module) or not any(True for _ in bare.parameters()):
             tqdm.write(f"no training on the scan: exported weights ({type(bare).__name__}) cannot be trained")
             return network
         began = time.perf_counter()
-        if isinstance(degradation, FittedProfile):
-            stated_width = read_profile_width(volume)
-            if stated_width is not None:
-                self.report["ProfileTold"] = round(stated_width, 3)
-                if not _BELIEVED[0] <= stated_width <= _BELIEVED[1]:
-                    tqdm.write(
-                        f"notice: by SliceThickness slices are {stated_width:.3g} times as thick as they are apart, "
-                        f"expected {_BELIEVED[0]} to {_BELIEVED[1]}: ignored, the scan is measured instead; to use it, "
-                        "set --adapt_profile"
-                    )
-                    stated_width = None
-            with use_one_thread():  # so that rounding does not depend on the number of threads
-                width = stated_width or degradation.estimate_width(volume)
-            source = "protocol" if stated_width else "scan" if width else "assumed"
-            degradation = degradation.make_profile(width)
-            tqdm.write(f"slices are {degradation.fwhm:.2f} times as thick as they are apart, {_SOURCES[source]}")
-            self.report["ProfileFrom"] = source
-        if isinstance(degradation, GaussianProfile):
-            self.report["Profile"] = round(degradation.fwhm, 2)
+        degradation = self._choose_degradation(volume)
+        anti_aliasing = isinstance(bare, SelfAntiAliasing) and bare.is_enabled
         volume = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
         trained_on, held = [], []
         for images in (images for axis in self.planes for images in slice_images(volume, axis)):
@@ -194,8 +174,8 @@ class AdaptedInferer(Inferer):
             index = torch.arange(len(images), device=images.device)
             apart = index % _HELD_OUT == len(images) // 2 % _HELD_OUT
             with use_one_thread():
-                held.append(ImagePairs.degrade_images(_select_evenly(images[apart]), degradation))
-                trained_on += ImagePairs.degrade_at_scales(images[~apart], degradation, self.scales)
+                held.append(ImagePairs.degrade_images(select_evenly(images[apart]), degradation))
+                trained_on += ImagePairs.degrade_at_scales(images[~apart], degradation, self.scales, anti_aliasing)
         if not trained_on:
             self.report = {}
             tqdm.write(
@@ -208,10 +188,10 @@ class AdaptedInferer(Inferer):
         starts: list[nn.Module] = [network, nn.Identity()] if after_interpolation else [network]
         uneven, across, early = None, [], self.iterations
         if isinstance(degradation, GaussianProfile):
-            across, early = [_select_evenly(volume.movedim(axis, 1).flatten(0, 1)) for axis in (2, 3)], _EARLY
+            across, early = [select_evenly(volume.movedim(axis, 1).flatten(0, 1)) for axis in (2, 3)], _EARLY
             if self.gains:
                 uneven = SliceGains(degradation, dark=0.0).to(volume.device)
-        check = _Check(held, across, starts)
+        check = HeldOutCheck(held, across, starts)
         adapted = copy.deepcopy(network)
         done, why = self._train(trained_on, adapted, uneven, check, early)
         self.report |= {"Iterations": done, **check.report, "Used": not why}
@@ -226,12 +206,43 @@ class AdaptedInferer(Inferer):
         tqdm.write(f"{took}{stopped} was not used: {why}; {fallback} the result")
         return starts[check.best]
 
+    def _choose_degradation(self, volume: torch.Tensor) -> Degradation | DegradeAndInterpolate:
+        """The degradation, with a profile that is fitted to the volume; its width is added to the report."""
+        degradation: Any = self.degradation
+        profile = degradation.degradation if isinstance(degradation, DegradeAndInterpolate) else degradation
+        if isinstance(profile, FittedProfile):
+            profile = self._fit_profile(profile, volume)
+            degradation = DegradeAndInterpolate(profile) if isinstance(degradation, DegradeAndInterpolate) else profile
+        if isinstance(profile, GaussianProfile):
+            self.report["Profile"] = round(profile.fwhm, 2)
+        return degradation
+
+    def _fit_profile(self, fitted: FittedProfile, volume: torch.Tensor) -> GaussianProfile:
+        """The profile of the volume's slices: by its protocol, else as the volume shows; added to the report."""
+        stated_width = read_profile_width(volume)
+        if stated_width is not None:
+            self.report["ProfileTold"] = round(stated_width, 3)
+            if not _BELIEVED[0] <= stated_width <= _BELIEVED[1]:
+                tqdm.write(
+                    f"notice: by SliceThickness slices are {stated_width:.3g} times as thick as they are apart, "
+                    f"expected {_BELIEVED[0]} to {_BELIEVED[1]}: ignored, the scan is measured instead; to use it, "
+                    "set --adapt_profile"
+                )
+                stated_width = None
+        with use_one_thread():  # so that rounding does not depend on the number of threads
+            width = stated_width or fitted.estimate_width(volume)
+        source = "protocol" if stated_width else "scan" if width else "assumed"
+        profile = fitted.make_profile(width)
+        tqdm.write(f"slices are {profile.fwhm:.2f} times as thick as they are apart, {_SOURCES[source]}")
+        self.report["ProfileFrom"] = source
+        return profile
+
     def _train(
         self,
         examples: Sequence[ImagePairs],
         network: nn.Module,
         uneven: SliceGains | None,
-        check: _Check,
+        check: HeldOutCheck,
         early: int,
     ) -> tuple[int, str]:
         """Train the network on patches; with ``uneven`` their slices differ in brightness.
@@ -248,6 +259,9 @@ class AdaptedInferer(Inferer):
         parts = max(2, self.batch_size * size // _PIXELS) if device.type == "cpu" else 1
         count = -(-self.batch_size // parts)
         parameters = list(network.requires_grad_().parameters())
+        if examples[0].blurred is not None:
+            anti_aliasing = match_precision(network, network.anti_aliasing)  # type: ignore[arg-type]
+            super_resolution = match_precision(network, network.super_resolution)  # type: ignore[arg-type]
         sums = [torch.zeros_like(parameter) for parameter in parameters]
         for parameter, total in zip(parameters, sums, strict=True):
             parameter.grad = total
@@ -255,10 +269,13 @@ class AdaptedInferer(Inferer):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
 
         def compute_gradients(patches: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor | None, ...]:
-            hr, lr, *gains = patches
+            hr, lr, *others = patches
             if uneven is not None:
-                hr, lr = (uneven(images, *gains) for images in (hr, lr))
-            loss = (network(lr) - hr).abs().mean(dim=(1, 2, 3)).sum()
+                hr, lr = (uneven(images, *others) for images in (hr, lr))
+            if examples[0].blurred is None:
+                loss = _compute_loss(network(lr), hr)
+            else:
+                loss = _compute_loss(anti_aliasing(lr), *others) + _compute_loss(super_resolution(*others), hr)
             return torch.autograd.grad(loss, parameters, allow_unused=True)
 
         network.train()
@@ -298,86 +315,14 @@ class AdaptedInferer(Inferer):
     def _draw_patches(
         self, images: ImagePairs, count: int, uneven: bool, rng: np.random.Generator
     ) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Yield patches in parts of ``count``: HR, LR, and with ``uneven`` the gains of slices."""
+        """Yield patches in parts of ``count``: HR, LR, blurred if there are any, and with ``uneven`` slices' gains."""
         for first in range(0, self.batch_size, count):
             pairs = [images.draw_patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
-            hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
+            hr, lr, *blurred = (torch.stack(images) for images in zip(*pairs, strict=True))
             gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs] if uneven else []
-            yield hr, lr, *([move_to_device(torch.stack(gains), lr.device)] if gains else [])
+            yield hr, lr, *blurred, *([move_to_device(torch.stack(gains), lr.device)] if gains else [])
 
 
-class _Check:
-    """Whether a trained copy of a network is better than what it would replace, by images that it was not trained on.
-
-    Args:
-        held: planes that are held out.
-        across: images of the scan across its slices, each stack ``(n, 1, H, Z)``, to look for rims; may be empty.
-        starts: networks that the copy would replace.
-
-    Attributes:
-        best: index of the start with the smallest error on ``held``.
-        report: figures of the last check.
-    """
-
-    def __init__(self, held: Sequence[ImagePairs], across: Sequence[torch.Tensor], starts: Sequence[nn.Module]) -> None:
-        self.held, self.across, self.stacks = held, across, [each.lr for each in held]
-        errors = [_compute_error(held, _apply_network(start, self.stacks)) for start in starts]
-        self.best = int(np.argmin(errors))
-        self.error = errors[self.best]
-        self.report: dict[str, float] = {}
-        if across:
-            self.tissue = torch.cat([images[images > AIR] for images in across]).median()
-            self.original = _measure_overshoot(across, _apply_network(starts[0], across), self.tissue)
-
-    def find_reason(self, network: nn.Module) -> str:
-        """Why the network should not be used; empty if it should."""
-        in_plane = _apply_network(network, self.stacks)
-        error = _compute_error(self.held, in_plane)
-        self.report = {"Psnr": _compute_psnr(self.error), "PsnrAdapted": _compute_psnr(error)}
-        if not error < self.error:
-            return "it did worse on planes of the scan that were held out"
-        if self.across:
-            overshoot_in_plane = _measure_overshoot(self.stacks, in_plane, self.tissue)
-            overshoot = _measure_overshoot(self.across, _apply_network(network, self.across), self.tissue)
-            self.report |= {"Overshoot": round(overshoot, 5), "OvershootInPlane": round(overshoot_in_plane, 5)}
-            self.report["OvershootOriginal"] = round(self.original, 5)
-            if overshoot > max(_INVENTS * overshoot_in_plane, _FEWEST, self.original):
-                return "it drew rims that the scan does not show"
-        return ""
-
-
-def _apply_network(network: nn.Module, stacks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """What a network makes of the images of each stack ``(n, 1, H, W)``."""
-    with listen(lambda share: None):  # not part of the training's progress
-        return [torch.cat([*run_in_pieces(network, stack.split(1))]) for stack in stacks]
-
-
-def _compute_error(examples: Sequence[ImagePairs], results: Sequence[torch.Tensor]) -> float:
-    """Mean square error of the SR images."""
-    with use_one_thread():
-        total = sum((sr - each.hr).square().sum().item() for sr, each in zip(results, examples, strict=True))
-    return total / sum(each.hr.numel() for each in examples)
-
-
-def _compute_psnr(error: float) -> float:
-    """PSNR in dB of a mean square error, of images in [0, 1], to two decimals."""
-    return round(float(-10 * np.log10(max(error, 1e-10))), 2)
-
-
-def _select_evenly(images: torch.Tensor) -> torch.Tensor:
-    """Evenly spaced images of a stack ``(n, 1, H, W)``, few enough to check them quickly."""
-    pixels, fewest = _LOOKED_AT
-    most = max(pixels // images[0].numel(), fewest)
-    step = -(-len(images) // most)
-    return images[step // 2 :: step]
-
-
-def _measure_overshoot(stacks: Sequence[torch.Tensor], results: Sequence[torch.Tensor], tissue: torch.Tensor) -> float:
-    """Share of ordinary tissue (no dark or bright surroundings) brighter than all 5 x 3 LR pixels around it."""
-    brighter = ordinary = torch.zeros((), dtype=torch.long, device=tissue.device)
-    for lr, sr in zip(stacks, results, strict=True):
-        most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).repeat_interleave(sr.shape[3] // lr.shape[3], 3)
-        counted = (most > _ORDINARY[0] * tissue) & (most < _ORDINARY[1] * tissue)
-        brighter = brighter + (counted & (sr > most + _BRIGHTER * tissue)).sum()
-        ordinary = ordinary + counted.sum()
-    return (brighter / ordinary.clamp_min(1)).item()
+def _compute_loss(result: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Sum over a batch of each patch's mean absolute difference."""
+    return (result - expected).abs().mean(dim=(1, 2, 3)).sum()

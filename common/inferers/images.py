@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from torch import nn
 
 from ..degradations import Degradation, interpolate
 from ..networks.slab import batch_to_slices, slices_to_batch
 from ..physics.scale import choose_zero_shot_images
 from ..physics.spline import apply_along_axes, make_spline_matrix
+from ..runtime.precision import match_precision
 from ..runtime.progress import begin_part, report_share
 from ..runtime.workers import run_in_parallel
 from ..values import parse_bool
@@ -113,6 +115,35 @@ class OrthogonalInferer(Inferer):
             out.movedim(axis + 1, 0)[done : done + len(result)] = result
             done += len(result)
         return out.unsqueeze(0)
+
+
+class AntiAliasingInferer(OrthogonalInferer):
+    """Removes aliasing in the images of one direction, then blur in those of the other, and averages both orders.
+
+    Images are taken across ``planes``, [0, 1], [0] or [1], to remove blur, and across the other axis in plane to remove
+    aliasing. A network without a part ``anti_aliasing``, such as an ONNX one, is applied as a whole across ``planes``.
+
+    Args:
+        planes, batch, power: as of :class:`OrthogonalInferer`.
+
+    Source:
+        Zhao et al. 2021, section II.
+    """
+
+    def __init__(self, planes: Sequence[int] = (0, 1), batch: int | None = None, power: float = 0.0) -> None:
+        super().__init__(planes, batch, power)
+
+    def _run_across(
+        self, axis: int, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        if not isinstance(network, nn.Module) or not hasattr(network, "anti_aliasing"):
+            return super()._run_across(axis, volume, network, *args, **kwargs)
+        for i, (name, across) in enumerate((("anti_aliasing", 1 - axis), ("super_resolution", axis))):
+            part = getattr(network, name)
+            if not isinstance(part, nn.Identity):
+                with begin_part(i, 2):
+                    volume = super()._run_across(across, volume, match_precision(network, part), *args, **kwargs)
+        return volume
 
 
 def _accumulate_fourier_bursts(results: Sequence[torch.Tensor], power: float) -> torch.Tensor:

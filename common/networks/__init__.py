@@ -27,6 +27,7 @@ from .steps import (
     ImageNetwork,
     ImagePool,
     SampleAtLRVoxels,
+    SelfAntiAliasing,
     SignedRange,
 )
 from .ts_rcan import TSRCAN, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..degradations import Degradation
+from ..values import parse_bool
 from .slab import channels_to_slab, slab_to_channels
 
 
@@ -35,6 +37,32 @@ class ImageNetwork(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to an image."""
         return self.network(image.unsqueeze(-1)).squeeze(-1)
+
+
+class SelfAntiAliasing(nn.Module):
+    """Two networks for interpolated images, one after the other: the first removes aliasing, the second blur.
+
+    Both keep the size of an image ``(B, 1, H, W)``. :class:`~common.inferers.AntiAliasingInferer` applies them to
+    different planes of a volume.
+
+    Args:
+        network: the second, ``super_resolution``. The first, ``anti_aliasing``, is a copy that learns for itself.
+        enabled: whether there is a first network; else ``anti_aliasing`` changes nothing.
+
+    Source:
+        Zhao et al. 2021, section II.
+    """
+
+    def __init__(self, network: nn.Module, enabled: bool | str = True) -> None:
+        super().__init__()
+        self.is_enabled = parse_bool(enabled, "self_anti_aliasing")
+        self.super_resolution = network
+        self.anti_aliasing = copy.deepcopy(network) if self.is_enabled else nn.Identity()
+        self.sizes = {**getattr(network, "sizes", {}), "self_anti_aliasing": self.is_enabled}
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to an image."""
+        return self.super_resolution(self.anti_aliasing(image))
 
 
 class Concatenate(nn.Module):

@@ -175,6 +175,11 @@ def tscn(n, first, second, third, above, slice, below):
     yield l1(between(first, third), second) + l1(between(between(above, slice), between(slice, below)), slice)
 
 
+def smore(n, hr, lr, blurred):
+    """Zhao et al. 2021: each network learns from the images that it is to see, side by side."""
+    yield l1(n.anti_aliasing(lr), blurred) + l1(n.edsr(blurred), hr)
+
+
 def dsn(n, hr, lr):
     yield l1(n.dsn(hr), lr)
     yield l1(n.edsr(n.dsn(hr)), hr)
@@ -201,15 +206,15 @@ def supervised(distance, network):
 
 EQUATIONS = {
     **{f.__name__: f for f in (udean, udean_window, cyclegan, blind_sr, pseudo_sr, dasr, ct_guided, mdcsrn_gan, tscn)},
-    **{f.__name__: f for f in (dsn, guided_rdn, recnn, reconresnet)},
+    **{f.__name__: f for f in (dsn, guided_rdn, recnn, reconresnet, smore)},
     **{"srcnn": supervised(mse, "srcnn"), "vdsr": supervised(mse, "vdsr"), "dcsrn": supervised(l1, "dcsrn")},
-    **{"zssr": supervised(l1, "cnn"), "smore": supervised(l1, "edsr")},
+    "zssr": supervised(l1, "cnn"),
 }
 # Terms that wait for others are trained at once; features that would have to be loaded are grey values.
 SETTINGS = {
     "ct_guided": {"lambda_3": 0.5, "perceptual": {"_target_": f"{__name__}.GreyValues"}},
     "dasr": {"dsn_iterations": 0}, "dsn": {"dsn_iterations": 0}, "mdcsrn_gan": {"pretraining": 0},
-    "tscn": {"pretraining": 0}, "udean_window": {"ours#anchor": 10.0, "noise_levels": [0.02]},
+    "smore": {"self_anti_aliasing": True}, "tscn": {"pretraining": 0}, "udean_window": {"ours#anchor": 10.0, "noise_levels": [0.02]},
 }  # fmt: skip
 
 

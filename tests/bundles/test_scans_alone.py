@@ -16,14 +16,16 @@ SMALL = {"iterations": 60, "features": 8, "blocks": 1, "lr_patch": [24, 24], "ch
 PLAIN = np.diag([1.0, 1.0, 1.0, 1.0])
 
 
-@pytest.mark.parametrize("factor", [4, 2.5])
-def test_thick_slices_alone(factor, tmp_path, capsys):
+@pytest.mark.parametrize(("factor", "fwhm", "anti_aliasing"), [(4, 1.0, False), (2.5, 0.8, True)])
+def test_thick_slices_alone(factor, fwhm, anti_aliasing, tmp_path, capsys):
     """Nothing but scans, by a factor that need not be whole; one without thick slices fails by itself."""
-    hr, operator = runs.phantom(0, (44, 48, 60)), GaussianProfile((1, 1, factor))
+    hr, operator = runs.phantom(0, (44, 48, 60)), GaussianProfile((1, 1, factor), fwhm=fwhm)
     files = {key: tmp_path / key / f"stack{post}.nii.gz" for key, post in (("lr", ""), ("sr", "_sr"))}
     runs.save(files["lr"], *runs.degrade(hr, PLAIN, operator))
+    files["lr"].with_name("stack.json").write_text(json.dumps({"SliceThickness": fwhm * factor}))
     runs.save(tmp_path / "lr" / "thin.nii.gz", hr, PLAIN)
     inference = {"dataset_dir": str(tmp_path / "lr"), "output_dir": str(tmp_path / "sr"), "report": True}
+    inference["self_anti_aliasing"] = anti_aliasing
     with pytest.raises(Exception) as caught:
         runs.run("smore", ["inference"], tmp_path, scale=[1, 1, factor], **inference, **SMALL)
     message = str(runs.first_cause(caught.value))
@@ -33,6 +35,7 @@ def test_thick_slices_alone(factor, tmp_path, capsys):
     np.testing.assert_allclose(sr.affine, PLAIN, atol=1e-3)
     about = json.loads((tmp_path / "sr" / "stack_sr.json").read_text())["SuperResolution"]
     assert about["Adapted"]["Used"] and about["Scale"] == [1, 1, factor] and "Weights" not in about
+    assert about["Adapted"]["ProfileFrom"] == "protocol" and about["Adapted"]["Profile"] == fwhm
     assert (tmp_path / "sr" / "stack_sr.html").is_file()
     compare(scan=str(files["lr"]), result=str(files["sr"]), output=str(tmp_path / "stack.png"))
     base = interpolate_cubic(lr.get_fdata(), operator.factors, operator.offset)

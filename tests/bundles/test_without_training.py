@@ -11,6 +11,7 @@ from common.commands.super_resolve import super_resolve
 from common.override_checks import check_overrides
 from common.start import read_arguments
 
+from .. import forked
 from ..refused import has
 from ..stacks.phantom import Phantom, grid
 from . import runs
@@ -34,9 +35,9 @@ def test_files(bundle):
 
 
 @pytest.mark.parametrize("bundle", EVALUATED)
-def test_overlays(bundle, tmp_path):
+def test_overlays(bundle):
     """The keys of the demo are keys of the configs, and the command line takes theirs."""
-    line = runs.words(bundle, CONFIGS, tmp_path, dataset_dir="data")[1:]
+    line = ["--config_file", str(runs.configs(bundle, *CONFIGS)), "--dataset_dir", "data"]
     check_overrides(read_arguments(line))
     with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean --dataset_dir"):
         check_overrides(read_arguments([*line, "--dataset_di", "data"]))
@@ -67,16 +68,13 @@ def _evaluate(folder, tmp_path, method):
     for key, contrast in (("hr", 1), ("guide", -1)):
         shape, affine = grid(2, size=32, thick=1)
         affine = np.diag([2.0, 2, 2, 1]) @ affine
-        entry[key] = str(
-            runs.save(tmp_path / "data" / f"sub-1_{key}.nii.gz", 1000 * Phantom(4, contrast).on(shape, affine), affine)
-        )
+        values = 1000 * Phantom(4, contrast).on(shape, affine)
+        entry[key] = str(runs.save(tmp_path / "data" / f"sub-1_{key}.nii.gz", values, affine))
     groups = {"source": [], "target": [], "validation": [], "test": [entry]}
     (tmp_path / "data" / "dataset.json").write_text(json.dumps(groups))
     files = [str(folder / "configs" / f"{name}.json") for name in CONFIGS]
     words = ["run", "--config_file", str(files), "--output_dir", tmp_path / "out", "--dataset_dir", tmp_path / "data"]
     words += ["--slice_axis", "SI", "--scale", [1, 1, 3], "--device", "cpu"]
-    from .. import forked
-
     done = forked.command(["monai.bundle", *words], runs.ROOT, tmp_path / "said")
     assert done.returncode == 0, done.stderr
     table = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]

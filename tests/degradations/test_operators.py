@@ -95,6 +95,18 @@ def test_slice_profile_has_its_width_and_its_centre(factor, fwhm):
     np.testing.assert_allclose(profile, gaussian / gaussian.sum(), atol=2e-2 if factor < 2 else 1e-3)
 
 
+@pytest.mark.parametrize("fwhm", [0.5, 1.2])
+def test_blurred_voxels_at_the_places_of_thick_slices_are_these_slices(fwhm):
+    profile, hr = GaussianProfile((1, 1, 3), fwhm=fwhm), torch.from_numpy(random(1, 5, 6, 12))
+    blurred = profile.blur(hr)
+    torch.testing.assert_close(blurred[..., 1::3], profile(hr))
+    torch.testing.assert_close(DegradeAndInterpolate(profile).blur(hr), blurred)
+    with pytest.raises(
+        TypeError, match="self-anti-aliasing needs a blur without aliasing, which KSpaceTruncation does"
+    ):
+        DegradeAndInterpolate(KSpaceTruncation((1, 1, 3))).blur(hr)
+
+
 def test_a_profile_leaves_other_axes_alone_and_a_block_average_is_the_mean_of_its_blocks():
     hr, profile = torch.rand(1, 4, 12, 8), GaussianProfile((1, 3, 1))
     lr = profile(hr)

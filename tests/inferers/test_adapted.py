@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from common.degradations import DegradeAndInterpolate, FittedProfile, GaussianProfile, interpolate
-from common.inferers import AdaptedInferer, InterpolatedInferer, OrthogonalInferer
-from common.networks import EDSR, RDN, ImageNetwork
+from common.inferers import AdaptedInferer, AntiAliasingInferer, InterpolatedInferer, OrthogonalInferer
+from common.networks import EDSR, RDN, ImageNetwork, SelfAntiAliasing
 from common.runtime.precision import apply_precision
 from tests.refused import refused
 
@@ -172,6 +172,29 @@ def test_a_network_that_begins_where_interpolation_ends(capsys):
     assert adapted.shape == hr.shape
     assert (adapted - hr).square().mean() < 0.9 * (base - hr).square().mean()
     assert "training on the scan: about" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_two_networks_learn_side_by_side_what_slices_with_gaps_lack(amp):
+    """By the protocol's thickness: the first removes the aliases of oblique waves, the second sharpens them."""
+    thicken = GaussianProfile((1, 1, 3), fwhm=0.6)
+    x, y, z = torch.meshgrid(3 * [2 * torch.pi / 4.5 * torch.arange(48.0)], indexing="ij")
+    hr = 0.5 + 0.15 * ((x + y).cos() + (y + z).cos() + (x + z).cos())[None, None]
+    lr = MetaTensor(thicken(hr), torch.diag(torch.tensor([1.0, 1, 3, 1])), {"SliceThickness": 1.8})
+    torch.manual_seed(0)
+    given = SelfAntiAliasing(ImageNetwork(EDSR(features=8, blocks=1))).eval()
+    inner, fitted = InterpolatedInferer(AntiAliasingInferer(), thicken), FittedProfile(thicken.factors)
+    inferer = adapting(DegradeAndInterpolate(fitted), 100, inner=inner, lr_patch=(24, 24))
+    result = inferer(lr, apply_precision(given, "cpu", amp, None))
+    assert inferer.report["Used"] and inferer.report["ProfileFrom"] == "protocol" and inferer.report["Profile"] == 0.6
+    given = interpolate(thicken(hr), thicken)
+    aliased, blurred, sharp = (volume[0].movedim(2, 0) for volume in (given, thicken.blur(hr), hr))
+    for better, seen, aim in (
+        (result, given, hr),
+        (inferer.chosen.anti_aliasing(aliased), aliased, blurred),
+        (inferer.chosen.super_resolution(blurred), blurred, sharp),
+    ):
+        assert (better - aim).square().mean() < 0.8 * (seen - aim).square().mean()
 
 
 def test_worse_weights_are_not_used(network, capsys):

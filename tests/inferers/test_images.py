@@ -7,9 +7,11 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
+from torch import nn
 
 from common.degradations import GaussianProfile, KSpaceTruncation, choose_degradation
 from common.inferers import (
+    AntiAliasingInferer,
     ConsistentInferer,
     EnsembleInferer,
     InterpolatedInferer,
@@ -17,7 +19,8 @@ from common.inferers import (
     SliceInsertionInferer,
     ZeroShotInferer,
 )
-from common.networks import RDN, SliceBetween
+from common.networks import RDN, SelfAntiAliasing, SliceBetween
+from common.runtime.precision import apply_precision
 from tests.refused import refused
 
 VOLUME = torch.rand(1, 1, 4, 5, 3, generator=torch.Generator().manual_seed(0))
@@ -53,6 +56,31 @@ def test_both_directions_are_the_default_and_the_network_gets_its_arguments(netw
     torch.testing.assert_close(OrthogonalInferer()(VOLUME, network), slow_loops(VOLUME, network, (0, 1)))
     result = OrthogonalInferer()(VOLUME, lambda x, shift, scale: scale * x + shift, 1.0, scale=2.0)
     torch.testing.assert_close(result, 2 * VOLUME + 1)
+
+
+class AlongRows(nn.Module):
+    """Cumulative sums along the axis in plane, or their squares: in another order, another result."""
+
+    def __init__(self, squared=False):
+        super().__init__()
+        self.squared = squared
+
+    def forward(self, images):
+        return images.cumsum(dim=2).square() if self.squared else images.cumsum(dim=2)
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_aliasing_is_removed_in_the_images_of_one_direction_and_blur_in_those_of_the_other(network, amp):
+    volume = VOLUME.bfloat16().float() / 64
+    both = SelfAntiAliasing(AlongRows(squared=True))
+    both.anti_aliasing = AlongRows()
+    both = apply_precision(both, "cpu", amp, None)
+    across_x, across_y = (volume.cumsum(first).cumsum(second).square() for first, second in ((2, 3), (3, 2)))
+    for planes, expected in (([0, 1], (across_x + across_y) / 2), ([0], across_x), ([1], across_y)):
+        torch.testing.assert_close(AntiAliasingInferer(planes)(volume, both), expected)
+    for plain in (SelfAntiAliasing(network, enabled=False), network, network.forward):
+        torch.testing.assert_close(AntiAliasingInferer()(volume, plain), OrthogonalInferer()(volume, network))
+    torch.testing.assert_close(AntiAliasingInferer()(volume, nn.Identity()), volume)
 
 
 @pytest.mark.parametrize("power", [1, 2.5, 60])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...degradations import Degradation, DegradeAndInterpolate, GaussianProfile
+from ...values import parse_bool
 from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue
 from .volumes import VolumeCache
 
@@ -23,15 +24,21 @@ class ImagePairs:
         hr: ``(n, 1, H, f W)``.
         lr: ``(n, 1, H, W)``.
         tissue: mask of ``lr`` without air, ``(H, W, n)``.
+        blurred: ``(n, 1, H, W)``, as coarse as ``lr`` but without its aliasing; None if no network needs it.
     """
 
     hr: torch.Tensor
     lr: torch.Tensor
     tissue: np.ndarray
+    blurred: torch.Tensor | None = None
 
     @classmethod
     def degrade_images(
-        cls, images: torch.Tensor, degradation: Degradation | DegradeAndInterpolate, scale: float = 1.0
+        cls,
+        images: torch.Tensor,
+        degradation: Degradation | DegradeAndInterpolate,
+        scale: float = 1.0,
+        with_blurred: bool = False,
     ) -> ImagePairs:
         """Degrade images ``(n, 1, H, W)``, whole, because a degraded patch depends on its surroundings.
 
@@ -39,6 +46,8 @@ class ImagePairs:
             images: of any size; they are cropped to a multiple of a whole factor.
             degradation: of ``(1, H, W)``, along the last axis only, or along both without a change of size.
             scale: factor, at most 1, by which the images are resized first, with a Gaussian mean.
+            with_blurred: whether to add the images that are blurred only, by
+                :meth:`~common.degradations.DegradeAndInterpolate.blur`.
         """
         if scale < 1:
             shrink = GaussianProfile((1, 1 / scale, 1 / scale))
@@ -47,26 +56,43 @@ class ImagePairs:
             images, degradation.degradation if isinstance(degradation, DegradeAndInterpolate) else degradation
         )
         lr = torch.cat([degradation(image.contiguous()) for image in hr.split(1)])
-        return cls(hr, lr, (lr[:, 0] > AIR).permute(1, 2, 0).cpu().numpy())
+        blurred = None
+        if with_blurred:
+            if not isinstance(degradation, DegradeAndInterpolate):
+                raise TypeError(
+                    f"self-anti-aliasing is for interpolated images; the degradation is {type(degradation).__name__}, "
+                    "expected DegradeAndInterpolate."
+                )
+            blurred = torch.cat([degradation.blur(image.contiguous()) for image in hr.split(1)])
+        return cls(hr, lr, (lr[:, 0] > AIR).permute(1, 2, 0).cpu().numpy(), blurred)
 
     @classmethod
     def degrade_at_scales(
-        cls, images: torch.Tensor, degradation: Degradation | DegradeAndInterpolate, scales: Sequence[float]
+        cls,
+        images: torch.Tensor,
+        degradation: Degradation | DegradeAndInterpolate,
+        scales: Sequence[float],
+        with_blurred: bool = False,
     ) -> list[ImagePairs]:
         """:meth:`degrade_images` at several scales, without those below 1 that leave fewer than 16 rows or columns."""
         smallest = min(images.shape[2:])
         fitting = [scale for scale in scales if scale == 1 or smallest * scale >= _SMALLEST]
-        return [cls.degrade_images(images, degradation, scale) for scale in fitting or [1.0]]
+        return [cls.degrade_images(images, degradation, scale, with_blurred) for scale in fitting or [1.0]]
 
-    def draw_patch(self, size: Sequence[int], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """A pair of patches, ``(1, p, f w)`` and ``(1, p, w)``, of at most this size, mirrored together at random."""
+    def draw_patch(self, size: Sequence[int], rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        """Patches of HR, LR and blurred images, mirrored together at random.
+
+        They have at most this size: ``(1, p, f w)``, ``(1, p, w)`` and, if there is one, ``(1, p, w)``.
+        """
         height, width = (min(n, most) for n, most in zip(size, self.lr.shape[2:], strict=True))
         x, y, n = draw_start(self.tissue, (height, width, 1), rng)
         factor = self.hr.shape[3] // self.lr.shape[3]
-        hr = self.hr[n, :, x : x + height, factor * y : factor * (y + width)]
-        lr = self.lr[n, :, x : x + height, y : y + width]
+        patches = [self.hr[n, :, x : x + height, factor * y : factor * (y + width)]]
+        for images in (self.lr, self.blurred):
+            if images is not None:
+                patches.append(images[n, :, x : x + height, y : y + width])
         mirrored = [axis for axis in (1, 2) if rng.random() < 0.5]
-        return hr.flip(mirrored), lr.flip(mirrored)
+        return tuple(patch.flip(mirrored) for patch in patches)
 
 
 def _crop_to_factors(images: torch.Tensor, degradation: Degradation) -> torch.Tensor:
@@ -85,8 +111,9 @@ def slice_images(volumes: torch.Tensor, axis: int) -> list[torch.Tensor]:
 class ImagePairLoader(PatchLoader):
     """Endless batches of patches of images of volumes, and of their degraded versions.
 
-    A batch is ``{"hr": (B, 1, p, f w), "lr": (B, 1, p, w)}``. Patches that are mostly air are avoided. Each pair is
-    mirrored at random along either axis, so the degradation must act alike on mirror images.
+    A batch is ``{"hr": (B, 1, p, f w), "lr": (B, 1, p, w)}``, and with ``anti_aliasing`` "blurred" as "lr". Patches
+    that are mostly air are avoided. Each pair is mirrored at random along either axis, so the degradation must act
+    alike on mirror images.
 
     Args:
         volumes: slices along the last axis, in [0, 1].
@@ -98,6 +125,8 @@ class ImagePairLoader(PatchLoader):
             a :class:`~common.degradations.DegradeImages`.
         scales: as of :meth:`ImagePairs.degrade_at_scales`; one is drawn for each patch; default as ``planes``, or the
             own size.
+        anti_aliasing: whether "blurred" is blurred only, by :meth:`~common.degradations.DegradeAndInterpolate.blur`;
+            if false, it is "lr" itself. By default a batch has no such images.
 
     Raises:
         ValueError: when there are no such planes, or all images of a volume are smaller than a patch.
@@ -114,8 +143,11 @@ class ImagePairLoader(PatchLoader):
         device: torch.device | str,
         planes: Sequence[int] | None = None,
         scales: Sequence[float] | None = None,
+        anti_aliasing: bool | str | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        self.has_blurred = anti_aliasing is not None
+        with_blurred = anti_aliasing is not None and parse_bool(anti_aliasing, "self_anti_aliasing")
         planes = getattr(degradation, "planes", ()) if planes is None else planes
         scales = getattr(degradation, "scales", (1.0,)) if scales is None else scales
         if not planes or not set(planes) <= {0, 1, 2}:
@@ -124,7 +156,11 @@ class ImagePairLoader(PatchLoader):
         self.pairs = []
         for item, entry in zip(volumes.items, volumes.data, strict=True):
             stacks = [images for axis in planes for images in slice_images(item[key][None], axis)]
-            pairs = [each for images in stacks for each in ImagePairs.degrade_at_scales(images, degradation, scales)]
+            pairs = [
+                each
+                for images in stacks
+                for each in ImagePairs.degrade_at_scales(images, degradation, scales, with_blurred)
+            ]
             large = [each for each in pairs if (np.array(each.lr.shape[2:]) >= self.lr_patch).all()]
             if not large:
                 sizes = sorted({tuple(each.lr.shape[2:]) for each in pairs})
@@ -137,8 +173,8 @@ class ImagePairLoader(PatchLoader):
 
     def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         stacks = self.pairs[int(rng.integers(len(self.pairs)))]
-        hr, lr = stacks[int(rng.integers(len(stacks)))].draw_patch(self.lr_patch, rng)
-        return {"hr": hr, "lr": lr}
+        hr, lr, *blurred = stacks[int(rng.integers(len(stacks)))].draw_patch(self.lr_patch, rng)
+        return {"hr": hr, "lr": lr, **({"blurred": (*blurred, lr)[0]} if self.has_blurred else {})}
 
 
 class TripletLoader(PatchLoader):
