@@ -6,6 +6,7 @@ from .cascade import CascadeInferer, back_project
 from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import CheckedInferer, ConsistentInferer
 from .coordinates import CoordinateInferer
+from .diffusion import ResidualShiftInferer
 from .images import (
     AntiAliasingInferer,
     EnsembleInferer,

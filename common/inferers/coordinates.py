@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,6 @@ from ..values import parse_bool
 from .images import run_in_pieces
 from .multi_contrast import ExamInferer
 
-if TYPE_CHECKING:
-    from ..engines import AlternatingTrainer, Player
-
 _PIECE = 65_536  # coordinates at once
 _TRAINING = 20  # times as long as asking the network for the result
 
@@ -38,7 +35,7 @@ class CoordinateInferer(ExamInferer):
     motion and weights of slices are those of :class:`ExamInferer` without networks. A guide is a further contrast.
 
     Args:
-        trainer: makes the trainer of the exam from loader, graph and players.
+        trainer: makes the exam's :class:`~common.engines.AlternatingTrainer` from loader, graph and players.
         graph: makes the forward pass. Its batch keys are those of :class:`~common.data.CoordinateLoader`. Its network
             "network", a :class:`~common.networks.CoordinateNetwork`, is made anew for each exam.
         players: by name; each makes a player.
@@ -56,9 +53,9 @@ class CoordinateInferer(ExamInferer):
 
     def __init__(
         self,
-        trainer: Callable[..., AlternatingTrainer],
+        trainer: Callable[..., Any],
         graph: partial[TensorGraph],
-        players: Mapping[str, Callable[[], Player]],
+        players: Mapping[str, Callable[[], Any]],
         iterations: int,
         batch_size: int,
         points: int = 1,
