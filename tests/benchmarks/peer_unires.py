@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import nibabel as nib
+
 # The scans are registered and their profile is known, so the peer is told both. Other settings are its defaults.
 _DRIVER = """
 import json, sys
@@ -25,6 +27,9 @@ preproc(scans, chosen)
 def run_unires(python: str, scans: Sequence[Path | str], output_dir: Path | str, spacing: float) -> list[Path] | str:
     """Super-resolve the contrasts of one exam together.
 
+    UniRes estimates noise and weights from the grey values of the scan. On small crops of a skull-stripped T2w head it
+    smoothed far too much; compare whole heads.
+
     Args:
         python: a Python that has UniRes and nitorch.
         scans: NIfTI files, one for each contrast, whose slices have a Gaussian profile.
@@ -37,7 +42,10 @@ def run_unires(python: str, scans: Sequence[Path | str], output_dir: Path | str,
     if subprocess.run([python, "-c", "import unires.run"], capture_output=True).returncode:
         return f"{python} has no UniRes: install github.com/brudfors/UniRes and the nitorch that its setup.py names"
     Path(output_dir).mkdir(parents=True, exist_ok=True)
-    told = json.dumps([[str(scan) for scan in scans], str(output_dir), spacing])
+    given = [Path(output_dir, Path(scan).name) for scan in scans]
+    for scan, file in zip(scans, given, strict=True):  # in the order of the world's axes
+        nib.save(nib.as_closest_canonical(nib.load(scan)), file)
+    told = json.dumps([[str(file) for file in given], str(output_dir), spacing])
     done = subprocess.run([python, "-c", _DRIVER, told], capture_output=True, text=True)
     results = [Path(output_dir, f"u_{Path(scan).name}") for scan in scans]
     if done.returncode or not all(result.is_file() for result in results):
