@@ -5,6 +5,8 @@ from .adapted import AdaptedInferer
 from .cascade import CascadeInferer, back_project
 from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import CheckedInferer, ConsistentInferer
+from .coordinates import CoordinateInferer
+from .diffusion import ResidualShiftInferer
 from .images import (
     AntiAliasingInferer,
     EnsembleInferer,

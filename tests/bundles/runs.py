@@ -54,7 +54,8 @@ class Tiny:
         folders: that a training leaves beside the weights.
         weights: files that it leaves there beside model.pt.
         optional: groups that may be empty.
-        like: the bundle of which it has data, inferer and degradation, so that what these do is tested there.
+        like: the bundle of which it has data, inferer and degradation, so that what these do is tested there; a
+            degradation or inferer of its own is tested in a file of its own.
         exact: whether a resumed run on a GPU gives the same numbers; in the backward passes of replication and
             reflection padding sums are taken in any order there.
         budgets: of each phase on a GPU, at most so many waits of the host, copies between it and the device among
@@ -130,7 +131,7 @@ def _tiny(name: str) -> Tiny:
     """Of a bundle, whose file names the keys of tiny.json, and of its own ``training``, that are of the network."""
     known = dict(importlib.import_module(f".tiny.{name}", __package__).TINY)
     if "like" in known:
-        known["degradation"] = _tiny(known["like"]).degradation
+        known.setdefault("degradation", _tiny(known["like"]).degradation)
     sizes = json.loads(Path(*configs(name, "tiny")).read_text()) | known.pop("training", {})
     network = {key: sizes.pop(key) for key in known.pop("network")}
     return Tiny(network=network, training=sizes, **known)

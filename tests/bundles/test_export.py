@@ -129,10 +129,9 @@ def test_forms(bundle, tiny, exported, tmp_path):
     assert {key: onnx.origin[key] for key in origin} == origin
     for batch, *plane in SHAPES:
         x = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
-        choices = tiny.network.get(
-            "cascade", tiny.network.get("slab_orientations", 0)
-        )  # the stage of a cascade, the axis of a slab
-        for choice in [(k,) for k in range(choices)] or [()]:
+        # The stage of a cascade, the axis of a slab, the step of a diffusion.
+        counts = [tiny.network[key] for key in ("cascade", "slab_orientations", "steps") if key in tiny.network]
+        for choice in [(k,) for n in counts for k in range(n)] or [()]:
             with torch.no_grad():
                 eager = network(x, *choice)
                 for other in (scripted, onnx):

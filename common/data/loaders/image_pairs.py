@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ...degradations import Degradation, DegradeAndInterpolate, GaussianProfile
+from ...degradations import Degradation, DegradeAndInterpolate, GaussianProfile, interpolate
+from ...physics.scale import choose_zero_shot_images
 from ...values import parse_bool
 from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue
 from .volumes import VolumeCache
 
 _SMALLEST = 16  # pixels of an image that was made smaller
+_MARGIN = 2  # widths of a Gaussian profile, on each side, beyond which it is 0
+_SPLINE = 8  # columns beyond which a spline does not change
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,15 @@ class ImagePairs:
         lr: ``(n, 1, H, W)``.
         tissue: mask of ``lr`` without air, ``(H, W, n)``.
         blurred: ``(n, 1, H, W)``, as coarse as ``lr`` but without its aliasing; None if no network needs it.
+        profile: of patches, which are degraded one by one; None if they are cut from ``lr``. With a factor that is not
+            whole, the LR columns of an image lie in other places between its HR columns than those of a patch.
     """
 
     hr: torch.Tensor
     lr: torch.Tensor
     tissue: np.ndarray
     blurred: torch.Tensor | None = None
+    profile: GaussianProfile | None = None
 
     @classmethod
     def degrade_images(
@@ -44,7 +51,8 @@ class ImagePairs:
 
         Args:
             images: of any size; they are cropped to a multiple of a whole factor.
-            degradation: of ``(1, H, W)``, along the last axis only, or along both without a change of size.
+            degradation: of ``(1, H, W)``, along the last axis only, or along both without a change of size. By a factor
+                that is not whole, a :class:`~common.degradations.GaussianProfile`.
             scale: factor, at most 1, by which the images are resized first, with a Gaussian mean.
             with_blurred: whether to add the images that are blurred only, by
                 :meth:`~common.degradations.DegradeAndInterpolate.blur`.
@@ -52,9 +60,21 @@ class ImagePairs:
         if scale < 1:
             shrink = GaussianProfile((1, 1 / scale, 1 / scale))
             images = shrink(_crop_to_factors(images, shrink))
-        hr = _crop_to_factors(
-            images, degradation.degradation if isinstance(degradation, DegradeAndInterpolate) else degradation
-        )
+        profile = None
+        if isinstance(degradation, DegradeAndInterpolate):
+            hr = _crop_to_factors(images, degradation.degradation)
+        elif isinstance(degradation.factors[2], int):
+            hr = _crop_to_factors(images, degradation)
+        elif isinstance(degradation, GaussianProfile):
+            # As many columns as the network makes of the whole LR columns.
+            hr = images[..., : degradation.compute_hr_size((1, 1, int(images.shape[3] / degradation.factors[2])))[2]]
+            margin = math.ceil(_MARGIN * degradation.fwhm * degradation.factors[2]) + _SPLINE
+            profile = GaussianProfile(degradation.factors, degradation.fwhm, (0.0, 0.0, margin + degradation.offset[2]))
+        else:
+            raise ValueError(
+                f"{type(degradation).__name__} has the factors {degradation.factors}: by a factor that is not whole, "
+                "only GaussianProfile can degrade patches."
+            )
         lr = torch.cat([degradation(image.contiguous()) for image in hr.split(1)])
         blurred = None
         if with_blurred:
@@ -64,7 +84,7 @@ class ImagePairs:
                     "expected DegradeAndInterpolate."
                 )
             blurred = torch.cat([degradation.blur(image.contiguous()) for image in hr.split(1)])
-        return cls(hr, lr, (lr[:, 0] > AIR).permute(1, 2, 0).cpu().numpy(), blurred)
+        return cls(hr, lr, (lr[:, 0] > AIR).permute(1, 2, 0).cpu().numpy(), blurred, profile)
 
     @classmethod
     def degrade_at_scales(
@@ -86,13 +106,31 @@ class ImagePairs:
         """
         height, width = (min(n, most) for n, most in zip(size, self.lr.shape[2:], strict=True))
         x, y, n = draw_start(self.tissue, (height, width, 1), rng)
+        mirrored = [axis for axis in (1, 2) if rng.random() < 0.5]
+        if self.profile is not None:
+            return self._degrade_patch(self.hr[n, :, x : x + height], y, width, mirrored, self.profile)
         factor = self.hr.shape[3] // self.lr.shape[3]
         patches = [self.hr[n, :, x : x + height, factor * y : factor * (y + width)]]
         for images in (self.lr, self.blurred):
             if images is not None:
                 patches.append(images[n, :, x : x + height, y : y + width])
-        mirrored = [axis for axis in (1, 2) if rng.random() < 0.5]
         return tuple(patch.flip(mirrored) for patch in patches)
+
+    @staticmethod
+    def _degrade_patch(
+        rows: torch.Tensor, y: int, width: int, mirrored: Sequence[int], profile: GaussianProfile
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Patches that begin at the HR column nearest to LR column ``y``, from rows ``(1, p, columns)``.
+
+        They are mirrored before they are degraded: LR columns begin with the patch, and do not end with it.
+        """
+        size, factor = rows.shape[2], profile.factors[2]
+        margin = round(profile.offset[2] - (factor - 1) / 2)
+        columns = profile.compute_hr_size((1, 1, width))[2]
+        first = min(round(factor * y), size - columns)
+        around = torch.arange(first - margin, first + columns + margin, device=rows.device).clamp(0, size - 1)
+        rows = rows[..., around].flip(mirrored)
+        return rows[..., margin : margin + columns], profile(rows)[..., :width]
 
 
 def _crop_to_factors(images: torch.Tensor, degradation: Degradation) -> torch.Tensor:
@@ -175,6 +213,52 @@ class ImagePairLoader(PatchLoader):
         stacks = self.pairs[int(rng.integers(len(self.pairs)))]
         hr, lr, *blurred = stacks[int(rng.integers(len(stacks)))].draw_patch(self.lr_patch, rng)
         return {"hr": hr, "lr": lr, **({"blurred": (*blurred, lr)[0]} if self.has_blurred else {})}
+
+
+class InterpolatedImageLoader(PatchLoader):
+    """Endless batches of patches of HR images, and of the same images of the interpolated LR volume.
+
+    A batch is ``{"hr": (B, 1, p, p), "lr": (B, 1, p, p)}``. Unlike those of :class:`ImagePairLoader`, images have lost
+    detail along all axes of the volume, as those of an interpolated scan. Patches that are mostly air are avoided.
+    Pairs are not mirrored: with k-space truncation LR voxel i lies on HR voxel s i.
+
+    Args:
+        volumes: with the keys "hr" and "lr", in [0, 1].
+        degradation: from HR to LR, of factors [n, n, n], [n, n, 1] or [1, 1, n]; gives the positions of LR voxels, and
+            the axes across which images are taken: those whose images are coarser in LR.
+        patch: edge p in HR pixels.
+        batch_size, seed, device: as for :class:`PatchLoader`.
+
+    Raises:
+        ValueError: when there are no such planes, or a volume is smaller than a patch.
+    """
+
+    def __init__(
+        self,
+        volumes: VolumeCache,
+        degradation: Degradation,
+        patch: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        super().__init__(batch_size, seed, device)
+        self.size, self.planes = (patch, patch, 1), choose_zero_shot_images(list(degradation.factors))[0]
+        for axis in self.planes:
+            size = [patch, patch]
+            size.insert(axis, 1)
+            check_volume_sizes(volumes, "hr", size, "source", option="patch")
+        self.pairs = [
+            {"hr": item["hr"], "lr": interpolate(item["lr"], degradation, item["hr"].shape[1:])}
+            for item in volumes.items
+        ]
+        self.tissue = find_tissue(volumes, "hr")
+
+    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        i, axis = int(rng.integers(len(self.pairs))), self.planes[int(rng.integers(len(self.planes)))]
+        start = draw_start(np.moveaxis(self.tissue[i], axis, -1), self.size, rng)
+        pair = {key: volume.movedim(axis + 1, -1) for key, volume in self.pairs[i].items()}
+        return {key: cut_patch(volume, start, self.size).squeeze(-1) for key, volume in pair.items()}
 
 
 class TripletLoader(PatchLoader):

@@ -1,0 +1,64 @@
+"""The spread of samples around each voxel of a result, written next to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine
+from monai.engines import IterationEvents
+
+from ..degradations import Degradation
+from ..inferers import ResidualShiftInferer
+from ..io.files import format_json, get_sidecar_path, write_atomically
+from ..transforms import RestoreVolumed, SaveVolumed
+
+_DEVIATIONS = 2
+
+
+class SpreadMap:
+    """Writes two standard deviations of the samples of each voxel, ``<name>_interval.nii.gz``, in the units of the
+    result, in the form of :class:`IntervalMap`.
+
+    Nothing is written for one sample. The interval is not calibrated: samples share the network's errors, so it holds
+    fewer errors than those of a normal distribution.
+
+    Args:
+        inferer: draws the samples.
+        degradation: from the result to the scan, for the affine.
+        output_dir: folder of the results.
+        bids: whether results are named as BIDS derivatives.
+    """
+
+    def __init__(
+        self,
+        inferer: ResidualShiftInferer,
+        degradation: Degradation,
+        output_dir: str | os.PathLike,
+        bids: bool | str = False,
+    ) -> None:
+        self.inferer = inferer
+        self.restore = RestoreVolumed("interval", degradation=degradation, deviations=True)
+        self.save = SaveVolumed("interval", output_dir, "interval", bids, "super-resolved, half width", window=False)
+
+    def attach(self, engine: Engine) -> None:
+        """Write when a result has been written."""
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
+
+    def _write(self, engine: Any) -> None:
+        spread = self.inferer.spread
+        if spread is None:
+            return
+        for output in engine.state.output:
+            entry: dict[Hashable, Any] = {"interval": _DEVIATIONS * spread[0], "image": output["image"]}
+            entry = {**self.restore(entry), "name": engine.case.name}
+            path = Path(self.save(entry)["saved_to"])
+            description = {
+                "Description": "Two standard deviations of the samples whose mean is the super-resolved volume, in its "
+                "units. It is not calibrated: an error that all samples share is not in it.",
+                "Samples": self.inferer.samples,
+            }
+            with write_atomically(get_sidecar_path(path)) as temporary:
+                temporary.write_text(format_json(description, indent=2) + "\n")
