@@ -52,6 +52,8 @@ class Offer:
         guided: whether it needs a guide.
         free: along which axes a method may act that needs neither weights nor a given scale: "across" the slices or
             "any"; None for other methods.
+        fewest_stacks: of a contrast that the bundle needs if it makes one volume of several scans; None for others.
+        is_self_trained: whether it learns from each scan first.
     """
 
     bundle: Path
@@ -62,6 +64,8 @@ class Offer:
     ranges: tuple[tuple[float, float] | None, ...]
     guided: bool
     free: str | None = None
+    fewest_stacks: int | None = None
+    is_self_trained: bool = False
 
     def apply_scale(self, scale: Sequence[Any]) -> Offer:
         """This offer with the given scale if it takes any scale; else unchanged."""
@@ -351,7 +355,9 @@ def _make_offer(folder: Path, checkpoint: Path | None, overlay: Path | None, ove
     except ValueError as error:
         raise ValueError(f"{overlay or folder / _CONFIG}: {error}") from None
     scale = tuple(scale)
-    if checkpoint is None and "scale" not in overrides:
+    content = parser.get()
+    stacks = content.get("fewest_stacks", 2) if content.get("on_request", False) else None
+    if checkpoint is None and "scale" not in overrides and stacks is None:
         free = "across" if scale[:2] == (1, 1) else "any"
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     axis, guided = (
@@ -359,7 +365,8 @@ def _make_offer(folder: Path, checkpoint: Path | None, overlay: Path | None, ove
         parse_bool(_get_content(parser, "guided", False), "guided"),
     )
     sizes = tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across))
-    return Offer(folder, overlay, overrides, scale, axis, sizes, guided, free)
+    trains = checkpoint is None and "iterations" in content
+    return Offer(folder, overlay, overrides, scale, axis, sizes, guided, free, stacks, trains)
 
 
 def _choose_scale(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:

@@ -44,7 +44,8 @@ def shorten(bundles: Path) -> None:
 
 def coarser(page: str) -> str:
     """How much coarser than HR the scans of a page are, along each axis."""
-    known = {"ct_guided": "114", "smore": "114", "tscn": "114", "guided_rdn": "221", "downsampling_gan": "221"}
+    known = {"guided_rdn": "221", "downsampling_gan": "221"}
+    known |= dict.fromkeys(("ct_guided", "eclare", "smore", "tscn"), "114")
     return next((factors for bundle, factors in known.items() if page.startswith(f"bundles/{bundle}/")), "222")
 
 

@@ -58,7 +58,7 @@ def test_what_is_chosen(order):
 def test_what_no_weights_are_for(spacing, why):
     affine = np.diag([*np.broadcast_to(spacing, 3), 1.0])
     others = [choice.offer.name for choice in rank_self_trained(affine, False)]
-    assert others == (["smore 1x1x5", "zssr 1x1x5"] if np.ndim(spacing) else ["zssr 2x2x2"])
+    assert others == (["eclare 1x1x5", "smore 1x1x5", "zssr 1x1x5"] if np.ndim(spacing) else ["zssr 2x2x2"])
     choices = rank_choices(affine, THERE, False)
     assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
 

@@ -19,7 +19,19 @@ from ..transforms.result_grid import choose_cubes
 from ..transforms.scan.acquired import compute_acquired_affine
 from ..weights_catalogue import Choice, Offer, format_spacing, list_offers, rank_choices, rank_self_trained
 
-STACKS = "stacks"  # the bundle that combines several
+_STACKS = "stacks"  # the bundle that makes one volume of several scans, where none is named
+
+
+def reads_exams(bundle: str | None) -> bool:
+    """Whether a bundle makes one volume of several scans.
+
+    Args:
+        bundle: its name or folder; None for any.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`common.weights_catalogue.list_offers`.
+    """
+    return bundle is not None and list_offers(bundle, {})[0].fewest_stacks is not None
 
 
 def find_offers(
@@ -50,16 +62,18 @@ def find_offers(
         raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
     if together:
         # The overlay of model.pt; the bundle finds the other weights itself.
-        stacks = list_offers(STACKS, override, options)[0]
-        # Keys that only this bundle has do not apply to single scans.
+        is_named = reads_exams(bundle)
+        stacks = list_offers(str(bundle) if is_named else _STACKS, override, options)[0]
+        bundle = None if is_named or together is True else bundle
+        # Keys that only such bundles have do not apply to single scans.
         override = {
             key: value
             for key, value in override.items()
-            if any(offer.bundle.name != STACKS for offer in list_offers(None, {key: value}))
+            if any(offer.fewest_stacks is None for offer in list_offers(None, {key: value}))
         }
-    known = list_offers(None if together is True else bundle, override, options)
-    if any(offer.bundle.name == STACKS for offer in known):
-        names = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
+    known = list_offers(bundle, override, options)
+    if any(offer.fewest_stacks is not None for offer in known):
+        names = " and ".join(f"--{name}" for name in (override if bundle is None else [f"bundle {bundle}"]))
         raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together or --exam.")
     return known if scale is None else _select_scale(known, scale), stacks
 

@@ -41,6 +41,7 @@ def discover_cases(
     label: str | None = None,
     together: bool | str = False,
     exam: bool = False,
+    fewest_stacks: int = 2,
 ) -> list[Case]:
     """Find the scans and DICOM series of files and folders. What cannot be done has a problem.
 
@@ -52,6 +53,7 @@ def discover_cases(
         label: pattern or file of label maps, likewise.
         together: True if all scans are stacks of one contrast; "auto" to group the scans by exam and contrast.
         exam: whether the scans are of one exam; those of a single folder are grouped as by "auto".
+        fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`common.data.find_scans`, where there is no DICOM series either.
@@ -68,7 +70,7 @@ def discover_cases(
         exams = [combine_stacks(cases)]
     else:
         groups = [cases] if exam and len(roots) > 1 else group_cases(cases, _identify_study)
-        exams = [each for group in groups for each in combine_contrasts(group, _identify_contrast)]
+        exams = [each for group in groups for each in combine_contrasts(group, _identify_contrast, fewest_stacks)]
     for each in exams:
         if "stacks" in each:
             each.sources = {image: image for image in each.images} | each.sources

@@ -148,7 +148,7 @@ def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
     offer = group[0].choice.offer
     if ignored := [f"--{option}" for option in options if option not in offer.overrides]:
         print(f"  {offer.bundle.name} does not know {', '.join(ignored)}, which changes nothing here", flush=True)
-    if offer.checkpoint is None:
+    if offer.is_self_trained:
         print(
             f"  {offer.bundle.name} learns from each scan first, which takes minutes; it says how many soon after it "
             "has begun",

@@ -15,28 +15,33 @@ _STYLE = "color:#111,stroke:#555"
 def draw_losses(bundle: str) -> None:
     """Print a diagram of what the losses need, one for each stage in a bundle's train.json.
 
+    A bundle that is trained on each exam has no train.json; its graph and players are those of the inferer.
+
     Neither data nor weights are read.
 
     Args:
         bundle: folder of the bundle, for example bundles/udean.
 
     Raises:
-        FileNotFoundError: when the folder has no configs/train.json.
-        ValueError: when the trainer, or a stage of it, has no players.
+        FileNotFoundError: when the folder has neither configs/train.json nor configs/inference.json.
+        ValueError: when the trainer, a stage of it or the inferer has no players.
     """
     file = Path(bundle) / "configs" / "train.json"
+    trains = file.is_file() or not file.with_name("inference.json").is_file()
+    file = file if trains else file.with_name("inference.json")
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file; --bundle names the folder of a bundle.")
     parser = ConfigParser()
     parser.read_config(str(file))
     parser.parse()
-    trainer = parser.get("train", {}).get("trainer", {})
+    trainer = parser.get("train", {}).get("trainer", {}) if trains else parser.get("inferer", {})
     # The stages of a cascade are alike, and have no list.
     stages = parser["stages"] if trainer.get("stages") == "@stages" else [{}]
     for number, stage in enumerate(stages, 1):
         keys = {**trainer, **stage}
         if not {"graph", "players"} <= keys.keys():
-            raise ValueError(f'{file}: expected "graph" and "players" in train#trainer or its stages, found {[*keys]}.')
+            place = "train#trainer or its stages" if trains else "inferer"
+            raise ValueError(f'{file}: expected "graph" and "players" in {place}, found {[*keys]}.')
         values = [keys[name] for name in ("graph", "players")]
         graph, players = (parser[value[1:]] if isinstance(value, str) else value for value in values)
         title = [f"---\ntitle: stage {number}\n---"] if len(stages) > 1 else []

@@ -33,6 +33,8 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     the bundle and its version (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` has that folder; the same input gives the same bytes.
 
+    A bundle whose inference.json has no key "checkpoint" has no weights; its network is not converted.
+
     Further weights of the bundle, models/model_*.pt, are exported with their overlays. With a ``checkpoint`` they are
     left out, because they are not of that training.
 
@@ -56,8 +58,9 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     if target.exists() and not (target / "configs" / "metadata.json").is_file():
         raise ValueError(f"{target} exists and is no exported bundle; remove it, or name another --output_dir.")
     check_writable(output_dir)
-    overlays, problems = _read_overlays(weights, only_weights=bool(checkpoint))
-    configs, unreadable = _read_configs(source, overlays.get("model", {}))
+    has_weights = checkpoint is not None or _has_weights(source)
+    overlays, problems = _read_overlays(weights, only_weights=bool(checkpoint)) if has_weights else ({}, [])
+    configs, unreadable = _read_configs(source, overlays.get("model", {}), has_weights)
     problems += unreadable + _find_problems(source, configs)
     meta = configs.get("metadata", {})
     version = str(meta.get("version", ""))
@@ -87,9 +90,10 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
             shutil.copyfile(weights.with_stem(stem) if stem != "model" else weights, folder / "models" / f"{stem}.pt")
             (folder / "models" / f"{stem}.json").write_text(format_config(overlay) + "\n")
         _check_large_files(source, folder)
-        print(f"{name} {version}: converting the network ...", flush=True)
         try:
-            for line in conversion.convert_weights(folder):
+            if has_weights:
+                print(f"{name} {version}: converting the network ...", flush=True)
+            for line in conversion.convert_weights(folder) if has_weights else ():
                 print(f"{name} {version}: {line}")
         except ValueError as error:
             _refuse(source, [str(error)])
@@ -106,6 +110,14 @@ def _refuse(source: Path, problems: list[str]) -> None:
     """Raise an error that lists all reasons, if there are any."""
     if problems:
         raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems])) from None
+
+
+def _has_weights(source: Path) -> bool:
+    """Whether a bundle's inference.json names weights; also true if it cannot be read, which is said later."""
+    try:
+        return "checkpoint" in json.loads((source / "configs" / "inference.json").read_text())
+    except (ValueError, OSError):
+        return True
 
 
 def _read_overlays(weights: Path, only_weights: bool) -> tuple[dict[str, dict], list[str]]:
@@ -131,7 +143,7 @@ def _read_overlays(weights: Path, only_weights: bool) -> tuple[dict[str, dict], 
     return overlays, problems
 
 
-def _read_configs(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[str]]:
+def _read_configs(source: Path, overlay: dict[str, Any], has_weights: bool) -> tuple[dict[str, dict], list[str]]:
     """Return the configs by name, with an overlay's values in inference, and what is wrong with them."""
     configs: dict[str, dict] = {}
     problems = []
@@ -152,7 +164,9 @@ def _read_configs(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict
         for key, value in overlay.items():
             if key in inference or ("#" in key and key.rpartition("#")[0] in inference):
                 inference[key] = value
-        configs |= {"inference": inference.get(), "inference_onnx": _make_onnx_overlay()}
+        configs["inference"] = inference.get()
+        if has_weights:
+            configs["inference_onnx"] = _make_onnx_overlay()
     return configs, problems
 
 
@@ -178,10 +192,11 @@ def _find_problems(source: Path, configs: dict[str, dict]) -> list[str]:
             problems.append(f"metadata.json: version is '{version}', expected three numbers such as 0.1.0.")
         elif version not in changes:
             problems.append(f"metadata.json: version {version} is not in changelog ({', '.join(changes) or 'empty'}).")
+    base = "train" if "train" in configs else "inference"
     for overlay in configs.keys() - {"metadata", "tables"}:
         # An overlay of train.json may also refer to keys of evaluate.json, which leaves train.json's keys unchanged.
-        below = ["inference"] if overlay.startswith("inference") else ["train", "evaluate"]
-        names = [name for name in below if name != overlay and overlay != "train"]
+        below = ["inference"] if overlay.startswith("inference") else [base, "evaluate"]
+        names = [name for name in below if name != overlay and overlay != base]
         if all(name in configs for name in names):
             problems += _find_missing_references(source, [*names, overlay], configs)
     return problems

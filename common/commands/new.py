@@ -29,10 +29,10 @@ All from the repository's root.
 
 ```bash
 # demo
-{run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']"
+{run} "['{configs}/{main}.json','{configs}/evaluate.json','{configs}/demo.json']"
 # your own scans
 {datalist}
-{run} {configs}/train.json --dataset_dir D --output_dir W
+{run} {configs}/{main}.json --dataset_dir D --output_dir W
 ```
 
 Evaluate, apply, shared options: [bundles/README.md](../../README.md). Figures: [results.md](results.md).
@@ -68,7 +68,7 @@ _RESULTS = """# {name}: results
 ## Demo
 
 ```bash
-{run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']"
+{run} "['{configs}/{main}.json','{configs}/evaluate.json','{configs}/demo.json']"
 ```
 
 FILL IN: data, length, machine, and the table with its CSV.
@@ -80,11 +80,19 @@ _NEXT = """next:
   {root}/docs and metadata.json: what is marked FILL IN; and a row in bundles/README.md
   see that it trains, in seconds:
     {run} "['{configs}/train.json','{configs}/tiny.json']" --output_dir W"""
+_NEXT_WITHOUT_TRAINING = """next:
+  common/inferers/{name}.py: your inferer; import it in common/inferers/__init__.py
+  {configs}/inference.json: inferer and its values
+  {root}/docs and metadata.json: what is marked FILL IN; and a row in bundles/README.md
+  see that it runs:
+    {run} "['{configs}/inference.json','{configs}/evaluate.json','{configs}/demo.json']" --output_dir W"""
 _TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles/test_export.py -k {name}"
 
 
 def create_bundle(bundle: str, template: str = "srcnn") -> None:
     """Write all files of a new bundle. It trains and passes the tests of all bundles before you change anything.
+
+    If the other bundle trains nothing, neither does the new one, and it gets the other's weights, if there are any.
 
     Args:
         bundle: the folder to make, for example bundles/mynet. Its last part is the method's name.
@@ -93,8 +101,7 @@ def create_bundle(bundle: str, template: str = "srcnn") -> None:
     Raises:
         FileExistsError: when the folder is there.
         FileNotFoundError: when there is no bundle to begin with.
-        ValueError: when the name has other characters than lower-case letters, digits and underscores, or the other
-            bundle trains nothing.
+        ValueError: when the name has other characters than lower-case letters, digits and underscores.
     """
     folder = Path(bundle)
     name, root = folder.name, folder.as_posix()
@@ -103,34 +110,44 @@ def create_bundle(bundle: str, template: str = "srcnn") -> None:
             f"--bundle {bundle}: a bundle's name has lower-case letters, digits and underscores, as mynet."
         )
     source = Path(template) if Path(template, "configs").is_dir() else folder.parent / template
-    if not (source / "configs" / "train.json").is_file():
-        known = ", ".join(sorted(path.parents[1].name for path in folder.parent.glob("*/configs/train.json")))
+    if not (source / "configs" / "inference.json").is_file():
+        known = ", ".join(sorted(path.parents[1].name for path in folder.parent.glob("*/configs/inference.json")))
         raise FileNotFoundError(
-            f"--template {template}: there is no {source}/configs/train.json; there are {known or 'none'}."
+            f"--template {template}: there is no {source}/configs/inference.json; there are {known or 'none'}."
         )
+    trains = (source / "configs" / "train.json").is_file()
     tests = folder.parent.parent / "tests" / "bundles" / "tiny"
     for path in (folder, tests / f"{name}.py"):
         if path.exists():
             raise FileExistsError(f"{path} is there already; choose another name, or remove it.")
-    with redirect_stdout(io.StringIO()):
-        draw_losses(str(source))  # fails, if it must, before anything is written
+    if trains:
+        with redirect_stdout(io.StringIO()):
+            draw_losses(str(source))  # fails, if it must, before anything is written
 
     configs = {
         config: _rename(json.loads(path.read_text()), source.name, name)
         for config in _CONFIGS
         if (path := source / "configs" / f"{config}.json").is_file()
     }
-    configs["train"] |= {"bundle_root": root, "method": name}
-    configs["inference"] |= {"bundle_root": root} | _reset_weight_values(source, configs)
+    configs["inference"] |= {"bundle_root": root}
+    if trains:
+        configs["train"] |= {"bundle_root": root, "method": name}
+        configs["inference"] |= _reset_weight_values(source, configs)
+    elif "evaluate" in configs:
+        configs["evaluate"] |= {"method": name}
     configs["metadata"] = _make_metadata(json.loads((source / "configs" / "metadata.json").read_text()), name)
     texts = {"name": name, "root": root, "run": _RUN, "configs": f"{root}/configs"}
+    texts["main"] = "train" if trains else "inference"
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir(parents=True)
     for config, content in configs.items():
         (folder / "configs" / f"{config}.json").write_text(format_config(content) + "\n")
     shutil.copyfile(source / "configs" / "logging.conf", folder / "configs" / "logging.conf")
     with redirect_stdout(io.StringIO()) as diagram:
-        draw_losses(root)
+        if trains:
+            draw_losses(root)
+        else:
+            print("FILL IN: a picture.")
     pages = {
         "README.md": _README.format(
             **texts, datalist=_find_datalist_command(source), diagram=diagram.getvalue().rstrip()
@@ -141,14 +158,16 @@ def create_bundle(bundle: str, template: str = "srcnn") -> None:
     for page, text in pages.items():
         (folder / "docs" / page).write_text(text, encoding="utf-8")
     (folder / "models" / ".gitkeep").touch()
+    for file in () if trains else source.glob("models/model*"):
+        shutil.copyfile(file, folder / "models" / file.name)
     print(f"{folder}: {', '.join(path.relative_to(folder).as_posix() for path in sorted(folder.rglob('*.*')))}")
     facts = tests / f"{source.name}.py"
     if facts.is_file():
         (tests / f"{name}.py").write_text(_write_tiny_config(facts.read_text(encoding="utf-8"), source.name, name))
         print(f"{tests / f'{name}.py'}: what the tests must know of it")
-    else:
+    elif trains:
         print(f"there is no {facts}, so nothing was written for the tests")
-    print(_NEXT.format(**texts))
+    print((_NEXT if trains else _NEXT_WITHOUT_TRAINING).format(**texts))
     if facts.is_file():
         print(_TEST.format(**texts))
 

@@ -78,7 +78,7 @@ def super_resolve(
             <name>_sr_label.nii.gz. Each voxel gets the most probable label by linear interpolation.
         subject: pattern of the part of a path that names the subject; default as in BIDS, sub-<label>.
         bundle: name or folder of the only bundle to use, also for scans unlike its training data. zssr and smore learn
-            from the scan itself and need no weights.
+            from the scan itself and need no weights. One for exams, such as joint_tv, does what --exam does.
         scale: for example 2x2x1, to use only weights of this scale, also for scans unlike their training data. 2 is
             any scale whose largest factor is 2.
         acquired_matrix: for scans that the scanner interpolated (zero-filled), the acquired matrix, which is restored
@@ -105,7 +105,7 @@ def super_resolve(
     from ..startup import import_monai
 
     import_monai()
-    from ..cases.choose import STACKS, choose_weights, find_offers
+    from ..cases.choose import choose_weights, find_offers, reads_exams
     from ..cases.discover import (
         convert_series,
         discover_cases,
@@ -128,10 +128,11 @@ def super_resolve(
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
         logging.getLogger(module).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    for_exams = reads_exams(bundle)
     given_options: dict[str, object] = {
         "scale": scale,
         "acquired_matrix": acquired_matrix,
-        "bundle": None if bundle == STACKS else bundle,
+        "bundle": None if for_exams else bundle,
     }
     if exam not in (True, False):
         raise ValueError(f"--exam is {exam!r}, expected nothing after it; name the scans before it.")
@@ -139,11 +140,13 @@ def super_resolve(
     option = "--exam" if exam else "--together"
     if (exam or together) and (names := [f"--{name}" for name, value in given_options.items() if value is not None]):
         raise ValueError(
-            f"{option} goes without {' and '.join(names)}: the bundle {STACKS} does it, for voxels of any size."
+            f"{option} goes without {' and '.join(names)}: the bundle stacks does it, for voxels of any size."
         )
     several = exam or together is True
+    exam = exam or (for_exams and not together)
     options = [*inspect.signature(super_resolve).parameters]
     known, stacks = find_offers(bundle, scale, override, "auto" if exam else together, options)
+    fewest = 2 if stacks is None else stacks.fewest_stacks
     if together not in (True, False, "auto"):
         raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
     if not paths:
@@ -166,7 +169,7 @@ def super_resolve(
         raise ValueError(f"{output}: expected a file .nii.gz or .nii for the result of a scan, or a folder.")
     started = time.perf_counter()
     with _silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam)
+        every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam, fewest)
         if is_file and len(every) > 1:
             raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")
         set_acquired_matrix(every, acquired_matrix)

@@ -7,6 +7,7 @@ from .lists.groups import Datalist, Group, find_slice_axis
 from .lists.scans import find_scans
 from .lists.spacing import check_scale, identify_slice_axis, measure_in_plane_spacing, measure_thin_slice_spacing
 from .loaders.cases import CaseLoader, prepare_lr_hr
+from .loaders.coordinates import CoordinateLoader, MeasuredVoxels
 from .loaders.image_pairs import ImagePairLoader, InterpolatedImageLoader, TripletLoader
 from .loaders.kernel_crops import KernelCropLoader, select_kernel_cases
 from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, check_any_axis

@@ -60,14 +60,16 @@ def find_exams(
     skip_existing: bool | str = False,
     shard: str | None = None,
     bids: bool | str = False,
+    fewest_stacks: int = 2,
 ) -> list[Case]:
     """Find scans with thick slices, grouped by exam and contrast: files in one folder, by their names.
 
-    A single scan is skipped with a printed line.
+    A single scan is skipped with a printed line, unless it is enough.
 
     Args:
         dataset_dir: folder; None for an exam that is simulated in ``output_dir/scan``.
         output_dir, skip_existing, shard, bids: as for :func:`find_cases`.
+        fewest_stacks: of an exam.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`common.data.find_scans`; or when there are no stacks to combine.
@@ -76,9 +78,15 @@ def find_exams(
     check_writable(output_dir)
     path = simulate_exam(f"{output_dir}/scan") if dataset_dir is None else dataset_dir
     groups = group_cases(find_scans(path), lambda case: identify_study(case["image"]))
-    every = [group for group in groups if len(group) > 1]
-    exams = [case for group in every for case in combine_contrasts(group, lambda c: identify_contrast(c["image"]))]
-    alone = {group[0]["image"]: "the folder has no other scan of its exam" for group in groups if len(group) == 1}
+    exams = [
+        case
+        for group in groups
+        if len(group) >= fewest_stacks
+        for case in combine_contrasts(group, lambda c: identify_contrast(c["image"]), fewest_stacks)
+    ]
+    alone = {
+        group[0]["image"]: "the folder has no other scan of its exam" for group in groups if len(group) < fewest_stacks
+    }
     if not exams:
         raise ValueError(
             f"{path}: found {', '.join(alone)}, expected scans of one exam in one folder, with names that "

@@ -115,7 +115,8 @@ class Player:
             graph.check_outputs(inputs, f"player '{name}', term '{term}'")
         self.losses.to(device)
         self.dependent = graph.find_dependent_steps(self.networks)
-        self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
+        trained = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
+        self.parameters = list(dict.fromkeys(trained))  # networks may share layers
         self.optimizer = self._optimizer(self.parameters, **self._choose_options(device, fp16, captured))
         self.scheduler: Any = None if self._scheduler is None else self._scheduler(self.optimizer)
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and not self._counts_epochs:

@@ -18,7 +18,7 @@ from ..data import VolumeCache
 from ..degradations import Degradation
 from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
-from ..runtime.distributed import average_gradients, average_tensor
+from ..runtime.distributed import average_gradients, average_tensor, check_connected, trains_alone
 from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.late_losses import LateLosses, LossEvents
 from ..runtime.memory import keep_freed_memory, to_channels_last
@@ -144,7 +144,7 @@ class AlternatingTrainer(Trainer):
             # Later stages continue from the weights of the first.
             folder.check_overwriting(writes_model=stage == 1 if isinstance(stage, int) else network is not None)
             amp = folder.read_amp() if amp is None else amp
-            if dist.is_initialized():
+            if not trains_alone():
                 dist.barrier()  # before any process begins to write
         if initial is not None and network is not None:
             load_weights(network, initial, device, degradation=degradation, option="initial")
@@ -226,14 +226,10 @@ class AlternatingTrainer(Trainer):
 
     def run(self) -> None:  # type: ignore[override]
         """Train from the first iteration, or from the restored one, to the last."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-            raise RuntimeError(
-                "several processes were started, but they are not connected: call common.start.prepare_run, with a "
-                "seed, in the config's initialize."
-            )
+        check_connected()
         if self.state.device.type == "cpu":
             keep_freed_memory()
-        if dist.is_initialized():
+        if not trains_alone():
             synchronise_batch_norm(self.graph)
             for tensor in [*self.graph.parameters(), *self.graph.buffers()]:
                 dist.broadcast(tensor.data, src=0)
@@ -253,7 +249,7 @@ class AlternatingTrainer(Trainer):
         with interrupt_after_iteration(self):
             # Not Trainer.run, which makes one CUDA scaler for the engine: here each player has its own.
             Workflow.run(self)
-        if dist.is_initialized():
+        if not trains_alone():
             # The other processes may next read a file that the first process saves at the end.
             dist.barrier()
 

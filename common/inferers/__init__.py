@@ -5,6 +5,7 @@ from .adapted import AdaptedInferer
 from .cascade import CascadeInferer, back_project
 from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import CheckedInferer, ConsistentInferer
+from .coordinates import CoordinateInferer
 from .diffusion import ResidualShiftInferer
 from .images import (
     AntiAliasingInferer,
@@ -14,6 +15,7 @@ from .images import (
     SliceInsertionInferer,
     ZeroShotInferer,
 )
+from .joint_tv import JointTVInferer
 from .multi_contrast import ExamInferer
 from .multi_stack import StacksInferer
 from .slab import AxesInferer, SlabInferer

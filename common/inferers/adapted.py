@@ -23,7 +23,7 @@ from ..runtime.precision import match_precision, unwrap_autocast
 from ..runtime.progress import begin_step, format_duration, listen, report_share
 from ..runtime.threads import use_one_thread
 from ..runtime.workers import run_in_parallel
-from ..values import check_whole_numbers
+from ..values import check_whole_numbers, parse_bool
 from .held_out import HeldOutCheck, select_evenly
 
 _HELD_OUT = 8  # one of this number of planes is held out
@@ -78,6 +78,7 @@ class AdaptedInferer(Inferer):
         seed: of the drawn patches.
         gains: largest standard deviation of the logarithm of brightness between thick slices of a patch; with a slice
             profile only.
+        check_rims: whether a copy that draws rims is not used; with a slice profile only.
 
     Attributes:
         report: on the last volume, for the description of the result.
@@ -102,6 +103,7 @@ class AdaptedInferer(Inferer):
         scales: Sequence[float] | None = None,
         seed: int = 0,
         gains: float = 0.0,
+        check_rims: bool = True,
     ) -> None:
         super().__init__()
         check_whole_numbers(0, **{"iterations (adapt_iterations)": iterations})
@@ -119,6 +121,7 @@ class AdaptedInferer(Inferer):
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
         self.planes, self.scales, self.seed, self.gains = tuple(planes), tuple(scales), seed, gains
+        self.check_rims = parse_bool(check_rims, "check_rims")
         self.report: dict[str, Any] = {}
         self.chosen: Any = None
 
@@ -131,7 +134,8 @@ class AdaptedInferer(Inferer):
         """Fine-tune, then run the inferer on ``(B, 1, X, Y, Z)``, slices along the last axis.
 
         The network is a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last
-        factor; it is not changed. Under autocast it is trained under autocast, with weights in float32.
+        factor, which need not be whole; it is not changed. Under autocast it is trained under autocast, with weights in
+        float32.
         """
         self.chosen = network
         if not self.iterations:
@@ -187,10 +191,10 @@ class AdaptedInferer(Inferer):
         after_interpolation = isinstance(degradation, DegradeAndInterpolate)
         starts: list[nn.Module] = [network, nn.Identity()] if after_interpolation else [network]
         uneven, across, early = None, [], self.iterations
-        if isinstance(degradation, GaussianProfile):
+        if isinstance(degradation, GaussianProfile) and self.check_rims:
             across, early = [select_evenly(volume.movedim(axis, 1).flatten(0, 1)) for axis in (2, 3)], _EARLY
-            if self.gains:
-                uneven = SliceGains(degradation, dark=0.0).to(volume.device)
+        if isinstance(degradation, GaussianProfile) and self.gains:
+            uneven = SliceGains(degradation, dark=0.0).to(volume.device)
         check = HeldOutCheck(held, across, starts)
         adapted = copy.deepcopy(network)
         done, why = self._train(trained_on, adapted, uneven, check, early)
@@ -302,12 +306,10 @@ class AdaptedInferer(Inferer):
                     network.train()
                 if i + 1 == _TIMED < self.iterations:
                     seconds = (time.perf_counter() - began) / _TIMED * (self.iterations - _TIMED)
-                    without = (
-                        ""
-                        if isinstance(self.degradation, DegradeAndInterpolate)
-                        else "; --adapt_iterations 0 goes without"
+                    tqdm.write(
+                        f"training on the scan: about {format_duration(seconds)} more; fewer --iterations "
+                        "(--adapt_iterations) take less"
                     )
-                    tqdm.write(f"training on the scan: about {format_duration(seconds)} more{without}")
         optimizer.zero_grad()
         network.eval()
         return i + 1, why

@@ -92,7 +92,8 @@ def _measure_overshoot(stacks: Sequence[torch.Tensor], results: Sequence[torch.T
     """Share of ordinary tissue (no dark or bright surroundings) brighter than all 5 x 3 LR pixels around it."""
     brighter = ordinary = torch.zeros((), dtype=torch.long, device=tissue.device)
     for lr, sr in zip(stacks, results, strict=True):
-        most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).repeat_interleave(sr.shape[3] // lr.shape[3], 3)
+        column = torch.arange(sr.shape[3], device=lr.device) * lr.shape[3] // sr.shape[3]
+        most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).index_select(3, column)
         counted = (most > _ORDINARY[0] * tissue) & (most < _ORDINARY[1] * tissue)
         brighter = brighter + (counted & (sr > most + _BRIGHTER * tissue)).sum()
         ordinary = ordinary + counted.sum()

@@ -21,7 +21,7 @@ from ..transforms.registration.placement import find_misplacement
 from ..transforms.registration.register import register_guide
 from ..transforms.scan.extremes import select_unmeasured
 from ..transforms.scan.volume import ORIENTATION, attach_meta, reorient_volume
-from .multi_stack import StacksInferer, check_copies, get_affine, get_file
+from .multi_stack import StacksInferer, check_copies, convert_range, get_affine, get_file
 
 # Likely slope that another contrast does not show. With thick slices in three planes, 0.1 gained 0.12 to 0.18 dB; with
 # all slices in one plane it lost at most 0.01 dB, and 0.05 lost 0.06 dB.
@@ -34,6 +34,7 @@ class _Result:
 
     reference: MetaTensor  # the scan whose field of view the grid has
     affine: np.ndarray  # of the grid
+    brightness: Any = None  # the stack of the contrast whose brightness the volume has
     report: dict[str, Any] = field(default_factory=dict)
     warnings: Any = ()
     error: Exception | None = None
@@ -88,7 +89,8 @@ class ExamInferer(StacksInferer):
             warnings.warn(warning.message, warning.category, stacklevel=2)
         if result.error is not None:
             raise result.error
-        values, place = _copy_axes(result.volume[None], result.affine, reference.meta, inputs.meta)
+        volume = convert_range(result.volume, result.brightness, inputs)
+        values, place = _copy_axes(volume[None], result.affine, reference.meta, inputs.meta)
         measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in result.start[2][1:]]
         if get_file(reference) != get_file(inputs):  # on another scan's axes its fill values have no place
             measured = [(np.ones(inputs.shape[2:], bool), get_affine(inputs))]
@@ -110,20 +112,34 @@ class ExamInferer(StacksInferer):
                 try:
                     images = {get_file(stack): stack for stack in stacks}
                     placed = self.place_stacks(images)
-                    move = _align_contrast(reference, images[placed[0].name])
+                    result.brightness = images[placed[0].name]
+                    move = _align_contrast(reference, result.brightness)
                     grid = np.linalg.inv(move) @ affine  # the stacks stay, and the grid moves to them
                     volume, fitted, variances = self.make_start(placed, images, size, grid, network)
                     result.start = volume, grid, fitted, variances
                     result.volume = reconstruct(volume, grid, fitted, variances)
                 except ValueError as error:
                     result.error = error
-        single = {name: result.volume for name, result in results.items() if result.error is None}
-        for i, name in enumerate(single):
-            others = [other for other in single if other != name]
-            results[name].report[name]["Edges"] = others
-            with begin_part(len(exam) + i, 2 * len(exam)):
-                guides = [single[other] for other in others]
-                results[name].volume = reconstruct(*results[name].start, guides, slope=_SLOPE, rounds=1)  # type: ignore
+        made = {name: result for name, result in results.items() if result.error is None}
+        for name, result in made.items():
+            result.report[name]["Edges"] = [other for other in made if other != name]
+        volumes = self.share_edges([each.volume for each in made.values()], [each.start for each in made.values()])
+        for result, volume in zip(made.values(), volumes, strict=True):
+            result.volume = volume
+        return results
+
+    def share_edges(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
+        """Make each contrast of an exam again, with the edges of the others.
+
+        Args:
+            volumes: each agrees with its own stacks; all on one grid.
+            starts: the arguments of :func:`~common.stacks.reconstruct` for each.
+        """
+        results = []
+        for i, start in enumerate(starts):
+            guides = [volume for j, volume in enumerate(volumes) if j != i]
+            with begin_part(len(starts) + i, 2 * len(starts)):
+                results.append(reconstruct(*start, guides, slope=_SLOPE, rounds=1))
         return results
 
 

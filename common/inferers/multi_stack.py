@@ -62,7 +62,7 @@ class StacksInferer(Inferer):
     voxels, and the field of view and brightness of the reference. One stack alone is made thin, and made to agree.
 
     Args:
-        networks: networks by the number of thin slices per thick slice.
+        networks: networks by the number of thin slices per thick slice; None to interpolate by cubic splines instead.
         thin: function that makes the inferer for thin slices, with the slice profile as ``degradation``.
         profile: slice thickness in distances of the slices' centres, or "auto": from the protocol, else from the other
             stacks, else from the stack itself.
@@ -78,8 +78,8 @@ class StacksInferer(Inferer):
 
     def __init__(
         self,
-        networks: ThinSliceNetworks,
-        thin: Callable[..., Inferer],
+        networks: ThinSliceNetworks | None = None,
+        thin: Callable[..., Inferer] | None = None,
         profile: float | str = "auto",
         spacing: float | None = None,
         region: str | os.PathLike | None = None,
@@ -126,13 +126,22 @@ class StacksInferer(Inferer):
             guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
         guides = [] if guide is None else [guide]
         with begin_part(len(stacks) + 1, len(stacks) + 2):
-            volume = reconstruct(volume, affine, fitted, variances, guides)
-        # The units are restored by the first stack's range, and the volume has those of the reference.
-        (low, high), (first, last) = get_intensity_range(reference), get_intensity_range(inputs)
-        volume = (volume * (high - low) + low - first) / (last - first)
+            volume = self.solve_alone(volume, affine, fitted, variances, guides)
+        volume = convert_range(volume, reference, inputs)
         measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
+
+    def solve_alone(
+        self,
+        volume: torch.Tensor,
+        affine: np.ndarray,
+        fitted: Sequence[FittedStack],
+        variances: Sequence[float],
+        guides: Sequence[torch.Tensor] = (),
+    ) -> torch.Tensor:
+        """Make the volume of one contrast agree with its stacks; the arguments are those of ``reconstruct``."""
+        return reconstruct(volume, affine, fitted, variances, guides)
 
     def place_stacks(self, images: Mapping[str, MetaTensor], first: bool = False) -> list[Stack]:
         """Register the stacks of one contrast to a reference, and leave out those that do not fit, with a warning.
@@ -225,7 +234,8 @@ class StacksInferer(Inferer):
         ]
         operators = [each.make_operator(size, affine) for each in fitted]
         volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
-        return volume, fitted, [(_NOISE * sigma) ** 2 + _MODEL**2 for sigma in noise]
+        factor = 1.0 if self.networks is None else _NOISE
+        return volume, fitted, [(factor * sigma) ** 2 + _MODEL**2 for sigma in noise]
 
     def _read_stack(self, image: MetaTensor) -> Stack:
         """A stack with the thickness that the protocol or the option says, else 1."""
@@ -291,7 +301,10 @@ class StacksInferer(Inferer):
         """Make a stack with corrected voxels thin by a network, to nearly the result's voxel size.
 
         The first stack of each factor fine-tunes the network, and ``tuned`` keeps it for the other stacks of the exam.
+        Without networks it stays as it is.
         """
+        if self.networks is None or self.thin is None:
+            return voxels
         factor, network = self.networks.select_network(stack.spacing[2] / voxel, network)
         CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": image[0]})
         inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
@@ -345,6 +358,12 @@ def _estimate_noise(voxels: torch.Tensor) -> float:
         return noise
     details, tissue = compute_tissue_details(voxels.double().cpu().numpy(), (0, 1))
     return float(np.median(np.abs(details[tissue]))) / _MEDIAN if tissue.any() else 0.0
+
+
+def convert_range(volume: torch.Tensor, source: MetaTensor, target: MetaTensor) -> torch.Tensor:
+    """Values in the normalised range of one stack, in that of another, by whose range the units are restored."""
+    (low, high), (first, last) = get_intensity_range(source), get_intensity_range(target)
+    return (volume * (high - low) + low - first) / (last - first)
 
 
 def check_copies(size: Sequence[int], voxel: float, stacks: int, guides: int, device: torch.device) -> None:

@@ -1,5 +1,7 @@
 """Networks that the bundles share, one family per file."""
 
+from .contrastive import PlaceFeatures, ProjectionHeads, RandomPlaces, RandomSubgrid
+from .coordinates import AverageOverSlice, CoordinateNetwork
 from .degradation import LinearDegradation, ReceiverNoise
 from .diffusion import DrawNoise, DrawStep, ResidualDenoiser, ResidualShift, StepUNet
 from .discriminators import PatchDiscriminator, VGGDiscriminator
@@ -7,6 +9,7 @@ from .edsr import EDSR, DownsamplingNetwork, SliceBetween
 from .interpolated import DCSRN, MDCSRN, SRCNN, VDSR, InterpolatedNetwork, ReCNN, ReconResNet
 from .interpolation import (
     AxisInterpolation,
+    AxisResampling,
     SlabInterpolation,
     SliceGains,
     SplineInterpolation,
@@ -32,3 +35,4 @@ from .steps import (
 )
 from .ts_rcan import TSRCAN, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader
 from .vgg import VGG16Features
+from .wdsr import WDSR

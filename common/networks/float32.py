@@ -30,6 +30,18 @@ class ToImage(nn.Conv2d):
                 return self._conv_forward(image, self.weight, self.bias)
 
 
+class ToValues(nn.Linear):
+    """A linear layer whose result is in float32, even under autocast."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """As ``nn.Linear``."""
+        if torch.jit.is_scripting():  # scripts support autocast of a constant device only
+            return F.linear(input, self.weight, self.bias)
+        else:
+            with torch.autocast(input.device.type, enabled=False):
+                return F.linear(input.to(self.weight.dtype), self.weight, self.bias)
+
+
 class FromImage(ToImage):
     """A convolution that reads an image in float32; the result has the type that autocast gives other layers."""
 

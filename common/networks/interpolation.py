@@ -112,6 +112,37 @@ class AxisInterpolation(_Interpolation):
         return columns.permute(0, 2, 3, 1).reshape(lr.shape[0], 1, lr.shape[2], -1)
 
 
+class AxisResampling(_Interpolation):
+    """Keys' cubic convolution (a = -1/2) of images along their last axis by any factor; no parameters.
+
+    HR column ``j`` lies at LR coordinate ``(j - offset) / factor``. Beyond the edges, the outermost columns are
+    repeated. :class:`AxisInterpolation` is the same for whole factors, and faster.
+
+    Args:
+        factor: HR columns per LR column, not necessarily whole.
+        offset: centre of LR column 0 in HR columns (``Degradation.offset`` of the axis).
+        columns: of the input per LR column, which they divide evenly, such as those of a pixel shuffle.
+    """
+
+    def __init__(self, factor: float, offset: float, columns: int = 1) -> None:
+        super().__init__()
+        self.factor, self.offset, self.columns = float(factor), float(offset), columns
+
+    def interpolate(self, lr: torch.Tensor) -> torch.Tensor:
+        """``(B, C, H, columns W)`` to ``(B, C, H, factor W)``, rounded as ``Degradation.compute_hr_size`` does."""
+        width = lr.shape[-1]
+        count = math.floor(width // self.columns * self.factor + 0.5)
+        # In float64: in float32 an error of 1e-5 columns would be seen at the end of long axes.
+        places = (torch.arange(count, device=lr.device, dtype=torch.float64) - self.offset) / self.factor
+        places = self.columns * places + (self.columns - 1) / 2
+        nearest = places.floor()
+        hr = torch.zeros(1, device=lr.device, dtype=lr.dtype)
+        for tap in range(-1, 3):
+            weight = evaluate_keys_cubic(places - nearest - tap).to(lr.dtype)
+            hr = hr + weight * lr.index_select(-1, (nearest + tap).clamp(0, width - 1).long())
+        return hr
+
+
 class SplineInterpolation(nn.Module):
     """Cubic spline interpolation of LR volumes or patches onto an HR grid, without a margin on every side.
 

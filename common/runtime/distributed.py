@@ -5,17 +5,44 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
 
 def get_rank() -> tuple[int, int]:
     """Number of this process, from 0, and number of processes on all nodes, from torchrun."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+@contextlib.contextmanager
+def train_alone() -> Iterator[None]:
+    """Let a training in the block be that of this process, as each process has other scans."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def trains_alone() -> bool:
+    """Whether a training is that of this process, because no others are connected, or in :func:`train_alone`."""
+    return _alone.get() or not dist.is_initialized()
+
+
+def check_connected() -> None:
+    """Raise a RuntimeError if torchrun started several processes that should train together and are not connected."""
+    if get_rank()[1] > 1 and not dist.is_initialized() and not _alone.get():
+        raise RuntimeError(
+            "several processes were started, but they are not connected: call common.start.prepare_run, with a seed, "
+            "in the config's initialize."
+        )
 
 
 def choose_device() -> torch.device:
@@ -84,8 +111,8 @@ def gather_items(items: Sequence[Any]) -> list[Any]:
 
 
 def average_tensor(value: torch.Tensor) -> torch.Tensor:
-    """The mean of a tensor over the processes, which must all take the same decisions."""
-    if dist.is_initialized():
+    """The mean of a tensor over the processes of a training, which must all take the same decisions."""
+    if not trains_alone():
         value = value.clone()
         dist.all_reduce(value)
         value /= dist.get_world_size()
@@ -93,8 +120,8 @@ def average_tensor(value: torch.Tensor) -> torch.Tensor:
 
 
 def average_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
-    """Average the gradients of parameters over the processes, in place."""
-    if not dist.is_initialized():
+    """Average the gradients of parameters over the processes of a training, in place."""
+    if trains_alone():
         return
     gradients: list[Any] = [p.grad for p in parameters if p.grad is not None]
     means = average_tensor(torch.cat([gradient.reshape(-1) for gradient in gradients]))

@@ -83,9 +83,10 @@ def choose_autocast(
 ) -> bool:
     """Decide whether networks run under autocast: by ``amp``; if that is None, on a GPU, or if it is faster on a CPU.
 
-    On a CPU, the convolution with the most weights is timed in float32 and under autocast, for tens of milliseconds or
-    a little longer for a wide layer. Autocast must be 1.3 times as fast. Of several connected processes, the first
-    decides. A line is printed if autocast was chosen. A warning says if a given ``amp`` is slower.
+    On a CPU, the convolution with the most weights, or without convolutions the linear layer, is timed in float32 and
+    under autocast, for tens of milliseconds or a little longer for a wide layer. Autocast must be 1.3 times as fast. Of
+    several connected processes, the first decides. A line is printed if autocast was chosen. A warning says if a given
+    ``amp`` is slower.
 
     Args:
         amp: the setting, or None.
@@ -124,28 +125,43 @@ def _name_dtype(dtype: torch.dtype) -> str:
 
 
 def _measure_gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
-    """Speed under autocast over speed in float32 of the largest convolution; 1 if all are small."""
+    """Speed under autocast over speed in float32 of the largest convolution or linear layer; 1 if all are small."""
     layers: Any = network.modules()
-    known = [layer for layer in layers if type(layer) in _DIMENSIONS and layer.weight.numel() >= _LEAST]
+    large = [each for each in layers if type(each) in (*_DIMENSIONS, nn.Linear) and each.weight.numel() >= _LEAST]
+    known = [layer for layer in large if type(layer) in _DIMENSIONS] or large
     if not known:
         return 1.0
     layer = max(known, key=lambda layer: layer.weight.numel())
-    layout = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.contiguous_format
     with torch.random.fork_rng(devices=[]):  # keep the random numbers of all other code
-        convolution = type(layer)(layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups)
-    convolution.requires_grad_(training).to(memory_format=layout)
-    dimensions = _DIMENSIONS[type(layer)]
-    edge = round(min(_PIXELS, _WORK / layer.weight.numel()) ** (1 / dimensions))
-    size = [max(edge, length) for length in layer.kernel_size]
-    image = torch.ones(1, layer.in_channels, *size).to(memory_format=layout).requires_grad_(training)
+        copy, image = _copy_linear(layer) if isinstance(layer, nn.Linear) else _copy_convolution(layer)
+    copy.requires_grad_(training)
+    image.requires_grad_(training)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     with use_one_thread(), torch.inference_mode(False), torch.set_grad_enabled(training):
         for _ in range(1 + _REPEATS):  # the first is a warm-up
             for reduced, taken in seconds.items():
                 start = time.perf_counter()
                 with torch.autocast("cpu", dtype, enabled=reduced, cache_enabled=False):
-                    result = convolution(image)
+                    result = copy(image)
                 if training:
                     result.sum().backward()
                 taken.append(time.perf_counter() - start)
     return min(seconds[False][1:]) / min(seconds[True][1:])
+
+
+def _copy_convolution(layer: Any) -> tuple[nn.Module, torch.Tensor]:
+    """A convolution with other weights, and an input for it."""
+    layout = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.contiguous_format
+    copy = type(layer)(layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups)
+    edge = round(_count_pixels(layer) ** (1 / _DIMENSIONS[type(layer)]))
+    size = [max(edge, length) for length in layer.kernel_size]
+    return copy.to(memory_format=layout), torch.ones(1, layer.in_channels, *size).to(memory_format=layout)
+
+
+def _copy_linear(layer: nn.Linear) -> tuple[nn.Module, torch.Tensor]:
+    """A linear layer with other weights, and an input for it."""
+    return nn.Linear(layer.in_features, layer.out_features), torch.ones(round(_count_pixels(layer)), layer.in_features)
+
+
+def _count_pixels(layer: Any) -> float:
+    return min(_PIXELS, _WORK / layer.weight.numel())

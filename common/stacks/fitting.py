@@ -82,12 +82,25 @@ def reconstruct(
         fitted: the stacks.
         variances, guides, options: as for :func:`enforce_data_consistency`.
     """
-    operators = [each.make_operator(volume.shape, affine) for each in fitted]
+    measured, operators = make_measurements(fitted, volume.shape, affine)
+    return enforce_data_consistency(volume, measured, operators, variances, guides=guides, **options)
+
+
+def make_measurements(
+    fitted: Sequence[FittedStack], size: Sequence[int], affine: np.ndarray
+) -> tuple[list[torch.Tensor], list[StackOperator]]:
+    """The stacks with the brightness of the reference, and their operators; both have the weights of the slices.
+
+    Args:
+        fitted: the stacks.
+        size, affine: of the volume, in mm.
+    """
+    operators = [each.make_operator(size, affine) for each in fitted]
     measured = []
     for operator, each in zip(operators, fitted, strict=True):
         operator.weights *= each.weights.sqrt()
         measured.append(each.correct(each.stack.voxels) * operator.weights)
-    return enforce_data_consistency(volume, measured, operators, variances, guides=guides, **options)
+    return measured, operators
 
 
 def fit_stacks(

@@ -27,7 +27,7 @@ class GuidingEdges:
     """
 
     def __init__(self, guide: torch.Tensor) -> None:
-        slopes = _compute_slopes(guide)
+        slopes = compute_slopes(guide)
         self.directions = slopes / (slopes.square().sum(dim=0) + _STEEP**2).sqrt()
 
     def linearise_around(self, volume: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -35,20 +35,20 @@ class GuidingEdges:
 
         The function is linear and symmetric. Applied to that volume, it gives half the gradient of R.
         """
-        steep = 0.5 / (self._project_across(_compute_slopes(volume)).square().sum(dim=0) + _SMOOTH**2).sqrt()
-        return lambda x: _apply_transpose(self._project_across(steep * self._project_across(_compute_slopes(x))))
+        steep = 0.5 / (self._project_across(compute_slopes(volume)).square().sum(dim=0) + _SMOOTH**2).sqrt()
+        return lambda x: apply_transposed_slopes(self._project_across(steep * self._project_across(compute_slopes(x))))
 
     def _project_across(self, slopes: torch.Tensor) -> torch.Tensor:
         """The part of slopes that is not parallel to the guide's slopes."""
         return slopes - self.directions * (self.directions * slopes).sum(dim=0)
 
 
-def _compute_slopes(volume: torch.Tensor) -> torch.Tensor:
+def compute_slopes(volume: torch.Tensor) -> torch.Tensor:
     """Differences ``(3, X, Y, Z)`` from each voxel to the next along each axis, 0 at the last."""
     return torch.stack([torch.diff(volume, dim=a, append=volume.narrow(a, -1, 1)) for a in range(3)])
 
 
-def _apply_transpose(slopes: torch.Tensor) -> torch.Tensor:
+def apply_transposed_slopes(slopes: torch.Tensor) -> torch.Tensor:
     """The transpose of the differences."""
     total = torch.zeros_like(slopes[0])
     for axis, along in enumerate(slopes):

@@ -63,11 +63,11 @@ def enforce_data_consistency(
             return total
 
         with begin_part(i, rounds):
-            volume = _solve_conjugate_gradients(apply_system, right, volume, iterations)
+            volume = solve_conjugate_gradients(apply_system, right, volume, iterations)
     return volume
 
 
-def _solve_conjugate_gradients(
+def solve_conjugate_gradients(
     operator: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor, start: torch.Tensor, iterations: int
 ) -> torch.Tensor:
     """Solve ``image(x) = right`` approximately for a symmetric linear function, from a start."""

@@ -163,6 +163,10 @@ class SplineResampling:
         """
         return torch.cat([inside for *_, inside in self._list_parts(device, margin)]).reshape(self.new_size) > 0
 
+    def find_positions(self, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Returns where in the volume the voxels of the other grid lie, ``(3, N)`` in voxels of the volume."""
+        return torch.cat([at for _, at, _ in self._list_parts(device)], dim=1)
+
     def _list_parts(
         self, device: torch.device | str, margin: float | Sequence[float] = 0.5
     ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:

@@ -6,7 +6,8 @@ from .denoise import DenoiseSlicesd, estimate_noise
 from .flips import RandFlipHRd
 from .insert_lesions import InsertLesionsd, Lesion
 from .labels import CheckLabelsd, SaveLabelsd
-from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled
+from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled, ResampleToReferenced
+from .make_stacks import MakeStacksd
 from .measure_consistency import MeasureDataConsistencyd
 from .registration.guide import ResampleGuided, ShiftGuided
 from .registration.misalignment import RandMisalignd

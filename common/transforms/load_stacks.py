@@ -26,16 +26,17 @@ class LoadStacksd(Transform):
 
     Args:
         reader: function that reads an entry with one scan, "image".
+        fewest_stacks: scans that are needed, that one among them; a guide counts as a scan.
     """
 
-    def __init__(self, reader: Callable) -> None:
-        self.reader = reader
+    def __init__(self, reader: Callable, fewest_stacks: int = 2) -> None:
+        self.reader, self.fewest_stacks = reader, fewest_stacks
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         d["stacks"], *contrasts = (self._read_stacks(files) for files in (d.get("stacks", ()), *d.get("contrasts", ())))
         d["contrasts"] = [stacks for stacks in contrasts if stacks]
-        if not d["stacks"] and not d["contrasts"] and "guide" not in d:
+        if self.fewest_stacks > 1 and not d["stacks"] and not d["contrasts"] and "guide" not in d:
             raise ValueError(f"{d['image'].meta['filename_or_obj']}: no other stack to combine it with can be read.")
         return d
 
@@ -98,17 +99,44 @@ class ResampleToFiled(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d) if self.grid_file is not None else ():
-            volume = d[key].as_tensor()
-            places = np.linalg.inv(np.asarray(d[key].affine, dtype=np.float64)) @ self.affine
-            resampling = SplineResampling(volume.shape[1:], self.shape, places)
-            if not resampling.find_inside().any():
-                raise ValueError(
-                    f"--grid_file {self.grid_file}: its grid lies outside of the result; name a file that overlaps."
-                )
-            resampled = resampling(volume[0].float())
-            low, high = float(volume.min()), float(volume.max())
-            resampled = resampled.clamp(min(low, 0.0), high)
-            if not volume.is_floating_point():
-                resampled = resampled.round()
-            d[key] = attach_meta(resampled.to(volume.dtype)[None], torch.from_numpy(self.affine), d[key].meta)
+            d[key] = _resample_to_grid(d[key], self.shape, self.affine, f"--grid_file {self.grid_file}")
         return d
+
+
+class ResampleToReferenced(MapTransform):
+    """Resample volumes to the grid of another volume of the entry, by cubic splines, to compare the two.
+
+    Args:
+        keys: of volumes ``(1, X, Y, Z)`` with an affine.
+        reference: key of the other volume.
+
+    Raises:
+        ValueError: when no voxel of the reference lies in the volume.
+    """
+
+    def __init__(self, keys: KeysCollection, reference: str) -> None:
+        super().__init__(keys)
+        self.reference = reference
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        reference = d[self.reference]
+        affine = np.asarray(reference.affine, dtype=np.float64)
+        for key in self.key_iterator(d):
+            d[key] = _resample_to_grid(d[key], reference.shape[1:], affine, str(self.reference))
+        return d
+
+
+def _resample_to_grid(result: Any, shape: Sequence[int], affine: np.ndarray, name: str) -> Any:
+    """A volume ``(1, X, Y, Z)`` on a grid that messages call ``name``; 0 outside of its field of view."""
+    volume = result.as_tensor()
+    places = np.linalg.inv(np.asarray(result.affine, dtype=np.float64)) @ affine
+    resampling = SplineResampling(volume.shape[1:], shape, places)
+    if not resampling.find_inside().any():
+        raise ValueError(f"{name}: its grid lies outside of the result; name a file that overlaps.")
+    resampled = resampling(volume[0].float())
+    low, high = float(volume.min()), float(volume.max())
+    resampled = resampled.clamp(min(low, 0.0), high)
+    if not volume.is_floating_point():
+        resampled = resampled.round()
+    return attach_meta(resampled.to(volume.dtype)[None], torch.from_numpy(affine), result.meta)

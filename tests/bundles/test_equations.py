@@ -86,6 +86,20 @@ def cyclegan(n, hr, lr):
     yield (real(d_hr(hr)) + fake(d_hr(up(lr))) + real(d_lr(lr)) + fake(d_lr(down(hr)))) / 2
 
 
+def cut(n, hr, lr):
+    """Park et al. 2020, eq. 1 to 5, with every pixel of a subgrid as a place; half of the discriminator's loss."""
+    everywhere = torch.arange(lr.shape[2] * lr.shape[3])
+
+    def find_places(generated, given):
+        projected = [n.heads(n.features(slab, SUBGRID, everywhere)) for slab in (generated, given)]
+        queries, keys = (F.normalize(features, dim=-1).flatten(0, 1) for features in projected)
+        return sum(F.cross_entropy(q @ k.T / 0.07, everywhere) for q, k in zip(queries, keys, strict=True)) / len(keys)
+
+    hr_fake, hr_self = n.up(lr), n.up(n.sampling(hr))
+    yield find_places(hr_fake, n.interpolation(lr)) + find_places(hr_self, hr) + real(n.hr_discriminator(hr_fake))
+    yield (real(n.hr_discriminator(hr)) + fake(n.hr_discriminator(hr_fake))) / 2
+
+
 def blind_sr(n, hr, lr, lr_source):
     """Style transfer of LR by a CycleGAN between source and target, and super-resolution of the source's."""
     to_source, to_target = n.transfer, n.transfer_back
@@ -213,13 +227,15 @@ def supervised(distance, network):
 
 
 EQUATIONS = {
-    **{f.__name__: f for f in (udean, udean_window, cyclegan, blind_sr, pseudo_sr, dasr, ct_guided, mdcsrn_gan, tscn)},
-    **{f.__name__: f for f in (dsn, guided_rdn, recnn, reconresnet, res_srdiff, smore)},
+    **{f.__name__: f for f in (udean, udean_window, cyclegan, cut, blind_sr, pseudo_sr, dasr, ct_guided, mdcsrn_gan)},
+    **{f.__name__: f for f in (tscn, dsn, guided_rdn, recnn, reconresnet, res_srdiff, smore)},
     **{"srcnn": supervised(mse, "srcnn"), "vdsr": supervised(mse, "vdsr"), "dcsrn": supervised(l1, "dcsrn")},
-    "zssr": supervised(l1, "cnn"),
+    **{"zssr": supervised(l1, "cnn"), "eclare": supervised(l1, "wdsr")},
 }
+SUBGRID = torch.tensor([1, 0, 1])
 # Terms that wait for others are trained at once; features that would have to be loaded are grey values.
 SETTINGS = {
+    "cut": {"places": 256, "graph#networks#random_subgrid": {"_target_": f"{__name__}.OneSubgrid"}},
     "ct_guided": {"lambda_3": 0.5, "perceptual": {"_target_": f"{__name__}.GreyValues"}},
     "dasr": {"dsn_iterations": 0}, "dsn": {"dsn_iterations": 0}, "mdcsrn_gan": {"pretraining": 0},
     "smore": {"self_anti_aliasing": True}, "tscn": {"pretraining": 0},
@@ -229,6 +245,11 @@ SETTINGS = {
 
 class GreyValues(torch.nn.L1Loss):
     has_weights = True
+
+
+class OneSubgrid(torch.nn.Module):
+    def forward(self, slab):
+        return SUBGRID
 
 
 @pytest.mark.parametrize("bundle", EQUATIONS, indirect=True, scope="session")

@@ -1,4 +1,4 @@
-"""SMORE and ZSSR: a scan alone is enough, and what that gives is nearer to HR than interpolation."""
+"""ECLARE, SMORE and ZSSR: a scan alone is enough, and what that gives is nearer to HR than interpolation."""
 
 import json
 
@@ -16,8 +16,11 @@ SMALL = {"iterations": 60, "features": 8, "blocks": 1, "lr_patch": [24, 24], "ch
 PLAIN = np.diag([1.0, 1.0, 1.0, 1.0])
 
 
-@pytest.mark.parametrize(("factor", "fwhm", "anti_aliasing"), [(4, 1.0, False), (2.5, 0.8, True)])
-def test_thick_slices_alone(factor, fwhm, anti_aliasing, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("bundle", "factor", "fwhm", "anti_aliasing"),
+    [("smore", 4, 1.0, False), ("smore", 2.5, 0.8, True), ("eclare", 2.5, 0.8, None)],
+)
+def test_thick_slices_alone(bundle, factor, fwhm, anti_aliasing, tmp_path, capsys):
     """Nothing but scans, by a factor that need not be whole; one without thick slices fails by itself."""
     hr, operator = runs.phantom(0, (44, 48, 60)), GaussianProfile((1, 1, factor), fwhm=fwhm)
     files = {key: tmp_path / key / f"stack{post}.nii.gz" for key, post in (("lr", ""), ("sr", "_sr"))}
@@ -25,9 +28,10 @@ def test_thick_slices_alone(factor, fwhm, anti_aliasing, tmp_path, capsys):
     files["lr"].with_name("stack.json").write_text(json.dumps({"SliceThickness": fwhm * factor}))
     runs.save(tmp_path / "lr" / "thin.nii.gz", hr, PLAIN)
     inference = {"dataset_dir": str(tmp_path / "lr"), "output_dir": str(tmp_path / "sr"), "report": True}
-    inference["self_anti_aliasing"] = anti_aliasing
+    if anti_aliasing is not None:
+        inference["self_anti_aliasing"] = anti_aliasing
     with pytest.raises(Exception) as caught:
-        runs.run("smore", ["inference"], tmp_path, scale=[1, 1, factor], **inference, **SMALL)
+        runs.run(bundle, ["inference"], tmp_path, scale=[1, 1, factor], **inference, **SMALL)
     message = str(runs.first_cause(caught.value))
     assert "thin.nii.gz" in message and "does not show which axis" in message and "stack" not in message
     assert "training on the scan (" in capsys.readouterr().out
@@ -53,7 +57,7 @@ def test_what_is_refused(tmp_path):
         runs.fails("smore", ["inference"], tmp_path, said, dataset_dir=str(scan), **SMALL | change)
 
 
-@pytest.mark.parametrize("bundle", ["smore", "zssr", "tscn"])
+@pytest.mark.parametrize("bundle", ["eclare", "smore", "zssr", "tscn"])
 def test_one_network_for_many_scans(bundle, tmp_path):
     """None of them with known HR: the last weights are kept, and serve."""
     tiny = runs.TINY[bundle]
@@ -88,7 +92,7 @@ def test_a_scan_alone(tmp_path, operator):
     assert np.square(sr.get_fdata() - hr).mean() < 0.95 * np.square(base - hr).mean()
 
 
-@pytest.mark.parametrize("bundle", ["zssr", "smore"], indirect=True, scope="session")
+@pytest.mark.parametrize("bundle", ["eclare", "zssr", "smore"], indirect=True, scope="session")
 def test_measured_on_scans_alone(bundle, tiny, cohort, tmp_path, capsys):
     """As a row of a table is: nothing is trained before, no weights are asked for, each test scan teaches itself."""
     for configs in (["train", "scan_alone"], ["train", "scan_alone", "evaluate"]):

@@ -371,3 +371,10 @@ def test_refused():
     refused(lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "give folder")
     refused(lambda: trainer_of(players_of(), initial="a.pt"), ValueError, "initial is a.pt", "no network")
     refused(trainer_of(players_of(), batches=[{"hr": torch.rand(1, 2, 6, 5)}]).run, ValueError, "['lr']", "['hr']")
+
+
+def test_layers_that_two_networks_of_a_player_share_are_trained_once():
+    networks = networks_of()
+    player = Player(["up", "alias"], sgd, {"cycle": [1.0, l1, "back", "hr"]})
+    trainer_of({"generator": player}, networks | {"alias": nn.Sequential(networks["up"])})
+    assert [*map(id, player.parameters)] == [*map(id, networks["up"].parameters())]

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from common.degradations import DegradeAndInterpolate, FittedProfile, GaussianProfile, interpolate
 from common.inferers import AdaptedInferer, AntiAliasingInferer, InterpolatedInferer, OrthogonalInferer
-from common.networks import EDSR, RDN, ImageNetwork, SelfAntiAliasing
+from common.networks import EDSR, RDN, WDSR, ImageNetwork, SelfAntiAliasing
 from common.runtime.precision import apply_precision
 from tests.refused import refused
 
@@ -120,6 +120,8 @@ def test_rims_that_no_slice_has_are_not_taken(network, true, told, used, capsys)
     assert torch.equal(result, PLAIN(lr, network)) != used
     assert (gain in out) == used
     assert said["Iterations"] == (110 if used else 100), "a training in vain stops early"
+    unchecked = adapting(GaussianProfile((1, 1, FACTOR), fwhm=told), 110, check_rims=False)
+    assert not torch.equal(unchecked(lr, network), PLAIN(lr, network)) and "Overshoot" not in unchecked.report
     if not used:
         why = "it drew rims that the scan does not show"
         assert said["NotUsed"] == why and f"stopped after 100 of 110 iterations, was not used: {why}; the orig" in out
@@ -195,6 +197,28 @@ def test_two_networks_learn_side_by_side_what_slices_with_gaps_lack(amp):
         (inferer.chosen.super_resolution(blurred), blurred, sharp),
     ):
         assert (better - aim).square().mean() < 0.8 * (seen - aim).square().mean()
+
+
+def train_from_nothing(hr, true, told, learning_rate):
+    """Mean square errors of a WDSR that learns from the scan of a profile by a told one, and of interpolation."""
+    torch.manual_seed(0)
+    network, lr = WDSR(told, features=8, blocks=1).eval(), true(hr)
+    inferer = adapting(told, 100, learning_rate, lr_patch=(24, 10), check_rims=False)
+    return [float((result - hr).square().mean()) for result in (inferer(lr, network), PLAIN(lr, network))]
+
+
+def test_a_network_learns_from_nothing_by_a_factor_that_is_not_whole():
+    thicken = GaussianProfile((1, 1, 2.5))
+    error, interpolated = train_from_nothing((blobs(texture=0)[..., :70] - 0.4) / 0.4, thicken, thicken, 5e-3)
+    assert error < 0.9 * interpolated
+
+
+def test_gaps_between_slices_are_simulated():
+    """A network is worse, even than interpolation, if it takes slices with gaps between them for thicker ones."""
+    hr, true = (blobs(texture=0) - 0.4) / 0.4, GaussianProfile((1, 1, FACTOR), fwhm=0.7)
+    error, interpolated = train_from_nothing(hr, true, true, 3e-3)
+    without_gaps, _ = train_from_nothing(hr, true, GaussianProfile((1, 1, FACTOR), fwhm=1.2), 3e-3)
+    assert error < interpolated < without_gaps
 
 
 def test_worse_weights_are_not_used(network, capsys):

@@ -65,13 +65,16 @@ def test_who_says_bf16_where_it_is_slower_is_told(monkeypatch):
 @pytest.mark.parametrize("training", [False, True])
 def test_the_convolution_of_most_weights_is_timed_and_leaves_no_trace(monkeypatch, training):
     """On the clock of this test float32 takes 3 s and bfloat16 1 s, if that layer computes, else the same time."""
-    large = [nn.Conv2d(8, 48, 3), nn.Conv3d(8, 48, 3), nn.Conv1d(8, 48, 3)]
-    for layer in large:
-        real, now, network = type(layer).forward, [0.0], nn.Sequential(nn.Conv2d(4, 8, 1), layer, nn.Linear(2, 2))
+    convolutions = [nn.Conv2d(8, 48, 3), nn.Conv3d(8, 48, 3), nn.Conv1d(8, 48, 3)]
+    networks = [(layer, nn.Sequential(nn.Conv2d(4, 8, 1), layer, nn.Linear(99, 99))) for layer in convolutions]
+    linear = nn.Linear(99, 48)
+    networks.append((linear, nn.Sequential(linear, nn.Linear(48, 47))))  # without convolutions
+    for layer, network in networks:
+        real, now = type(layer).forward, [0.0]
 
         def forward(self, image, real=real, now=now):
             result = real(self, image)
-            right = self.out_channels == 48 and result.requires_grad is training
+            right = self.weight.shape[0] == 48 and result.requires_grad is training
             now[0] += 3.0 if result.dtype == torch.float32 or not right else 1.0
             return result
 
@@ -82,5 +85,5 @@ def test_the_convolution_of_most_weights_is_timed_and_leaves_no_trace(monkeypatc
             assert precision._measure_gain(network, torch.bfloat16, training) == pytest.approx(3.0)
         assert torch.equal(torch.get_rng_state(), before) and all(p.grad is None for p in network.parameters())
         monkeypatch.undo()
-    for network in (nn.Linear(99, 99), nn.Conv2d(4, 8, 3)):
+    for network in (nn.Linear(9, 99), nn.Conv2d(4, 8, 3)):
         assert precision._measure_gain(network, torch.bfloat16, training) == 1

@@ -53,21 +53,23 @@ def group_cases(cases: Sequence[Case], key: Callable[[Case], Hashable]) -> list[
     return list(groups.values())
 
 
-def combine_contrasts(scans: Sequence[Case], identify: Callable[[Case], Hashable]) -> list[Case]:
+def combine_contrasts(scans: Sequence[Case], identify: Callable[[Case], Hashable], fewest: int = 2) -> list[Case]:
     """Make a case of each contrast of an exam, with the files of the others as "contrasts".
 
     Args:
         scans: of one exam, with "image" and "name".
         identify: a key that the stacks of one contrast share.
+        fewest: scans that an exam needs.
 
     Returns:
-        The cases; those with a problem are no part of the exam. A scan that has no other is returned as it is.
+        The cases; those with a problem are no part of the exam. A scan that has no other is returned as it is, if one
+        is too few.
     """
     groups = group_cases(scans, identify)
     exam = [combine_stacks(group, fewest=1) for group in groups]
     good = [case for case in exam if case.problem is None]
     if len(good) < 2:
-        return [group[0] if len(group) == 1 else combine_stacks(group) for group in groups]
+        return [group[0] if len(group) == 1 < fewest else combine_stacks(group, fewest) for group in groups]
     series, sources = ({k: v for case in good for k, v in getattr(case, of).items()} for of in ("series", "sources"))
     inputs: dict = {}  # shared, so that a DICOM series is converted once
     files = {id(case): [case["image"], *case["stacks"]] for case in good}

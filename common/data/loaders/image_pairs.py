@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, 
 from .volumes import VolumeCache
 
 _SMALLEST = 16  # pixels of an image that was made smaller
+_MARGIN = 2  # widths of a Gaussian profile, on each side, beyond which it is 0
+_SPLINE = 8  # columns beyond which a spline does not change
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,15 @@ class ImagePairs:
         lr: ``(n, 1, H, W)``.
         tissue: mask of ``lr`` without air, ``(H, W, n)``.
         blurred: ``(n, 1, H, W)``, as coarse as ``lr`` but without its aliasing; None if no network needs it.
+        profile: of patches, which are degraded one by one; None if they are cut from ``lr``. With a factor that is not
+            whole, the LR columns of an image lie in other places between its HR columns than those of a patch.
     """
 
     hr: torch.Tensor
     lr: torch.Tensor
     tissue: np.ndarray
     blurred: torch.Tensor | None = None
+    profile: GaussianProfile | None = None
 
     @classmethod
     def degrade_images(
@@ -45,7 +51,8 @@ class ImagePairs:
 
         Args:
             images: of any size; they are cropped to a multiple of a whole factor.
-            degradation: of ``(1, H, W)``, along the last axis only, or along both without a change of size.
+            degradation: of ``(1, H, W)``, along the last axis only, or along both without a change of size. By a factor
+                that is not whole, a :class:`~common.degradations.GaussianProfile`.
             scale: factor, at most 1, by which the images are resized first, with a Gaussian mean.
             with_blurred: whether to add the images that are blurred only, by
                 :meth:`~common.degradations.DegradeAndInterpolate.blur`.
@@ -53,9 +60,21 @@ class ImagePairs:
         if scale < 1:
             shrink = GaussianProfile((1, 1 / scale, 1 / scale))
             images = shrink(_crop_to_factors(images, shrink))
-        hr = _crop_to_factors(
-            images, degradation.degradation if isinstance(degradation, DegradeAndInterpolate) else degradation
-        )
+        profile = None
+        if isinstance(degradation, DegradeAndInterpolate):
+            hr = _crop_to_factors(images, degradation.degradation)
+        elif isinstance(degradation.factors[2], int):
+            hr = _crop_to_factors(images, degradation)
+        elif isinstance(degradation, GaussianProfile):
+            # As many columns as the network makes of the whole LR columns.
+            hr = images[..., : degradation.compute_hr_size((1, 1, int(images.shape[3] / degradation.factors[2])))[2]]
+            margin = math.ceil(_MARGIN * degradation.fwhm * degradation.factors[2]) + _SPLINE
+            profile = GaussianProfile(degradation.factors, degradation.fwhm, (0.0, 0.0, margin + degradation.offset[2]))
+        else:
+            raise ValueError(
+                f"{type(degradation).__name__} has the factors {degradation.factors}: by a factor that is not whole, "
+                "only GaussianProfile can degrade patches."
+            )
         lr = torch.cat([degradation(image.contiguous()) for image in hr.split(1)])
         blurred = None
         if with_blurred:
@@ -65,7 +84,7 @@ class ImagePairs:
                     "expected DegradeAndInterpolate."
                 )
             blurred = torch.cat([degradation.blur(image.contiguous()) for image in hr.split(1)])
-        return cls(hr, lr, (lr[:, 0] > AIR).permute(1, 2, 0).cpu().numpy(), blurred)
+        return cls(hr, lr, (lr[:, 0] > AIR).permute(1, 2, 0).cpu().numpy(), blurred, profile)
 
     @classmethod
     def degrade_at_scales(
@@ -87,13 +106,31 @@ class ImagePairs:
         """
         height, width = (min(n, most) for n, most in zip(size, self.lr.shape[2:], strict=True))
         x, y, n = draw_start(self.tissue, (height, width, 1), rng)
+        mirrored = [axis for axis in (1, 2) if rng.random() < 0.5]
+        if self.profile is not None:
+            return self._degrade_patch(self.hr[n, :, x : x + height], y, width, mirrored, self.profile)
         factor = self.hr.shape[3] // self.lr.shape[3]
         patches = [self.hr[n, :, x : x + height, factor * y : factor * (y + width)]]
         for images in (self.lr, self.blurred):
             if images is not None:
                 patches.append(images[n, :, x : x + height, y : y + width])
-        mirrored = [axis for axis in (1, 2) if rng.random() < 0.5]
         return tuple(patch.flip(mirrored) for patch in patches)
+
+    @staticmethod
+    def _degrade_patch(
+        rows: torch.Tensor, y: int, width: int, mirrored: Sequence[int], profile: GaussianProfile
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Patches that begin at the HR column nearest to LR column ``y``, from rows ``(1, p, columns)``.
+
+        They are mirrored before they are degraded: LR columns begin with the patch, and do not end with it.
+        """
+        size, factor = rows.shape[2], profile.factors[2]
+        margin = round(profile.offset[2] - (factor - 1) / 2)
+        columns = profile.compute_hr_size((1, 1, width))[2]
+        first = min(round(factor * y), size - columns)
+        around = torch.arange(first - margin, first + columns + margin, device=rows.device).clamp(0, size - 1)
+        rows = rows[..., around].flip(mirrored)
+        return rows[..., margin : margin + columns], profile(rows)[..., :width]
 
 
 def _crop_to_factors(images: torch.Tensor, degradation: Degradation) -> torch.Tensor:

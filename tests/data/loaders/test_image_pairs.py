@@ -1,8 +1,10 @@
 """Pairs of images: each is what a whole image and its degradation have at one place."""
 
+import math
 from functools import partial
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +44,30 @@ def test_pairs_are_of_one_place(planes, degradation):
             assert torch.equal(batch["lr"][n, 0], expected.flip(mirrored))
             seen.add((which, mirrored))
     assert len(seen) > 3 * len(pairs)
+
+
+@pytest.mark.parametrize("fwhm", [1.0, 0.6])
+@pytest.mark.parametrize("factor", [2.5, 3.3])
+def test_by_a_factor_that_is_not_whole_patches_are_degraded_where_they_begin(factor, fwhm):
+    """One row holds positions, which stay. The other holds their squares, to which the profile adds its variance."""
+    position = torch.arange(120, dtype=torch.float64)
+    images = torch.stack([1000 + position, position**2 / 100]).expand(3, 1, 2, 120)
+    degradation, rng = GaussianProfile((1, 1, factor), fwhm=fwhm), np.random.default_rng(0)
+    pairs = ImagePairs.degrade_images(images, degradation)
+    assert pairs.hr.shape[3] == degradation.compute_hr_size((1, 1, pairs.lr.shape[3]))[2]
+    torch.testing.assert_close(pairs.lr[0], degradation(pairs.hr[0]))
+    variance, seen = (fwhm * factor) ** 2 / (8 * np.log(2)), set()
+    for _ in range(60):
+        hr, lr = (patch[0] for patch in pairs.draw_patch((2, 7), rng))
+        assert hr.shape == (2, math.floor(7 * factor + 0.5)) and lr.shape == (2, 7)
+        row = int(hr[0, 0] < hr[1, 0])
+        first, second = hr[row, :2] - 1000
+        centres = first + (second - first) * (factor * position[:7] + (factor - 1) / 2)
+        if centres.min() > 20 and centres.max() < 100:  # beyond the borders, the outermost columns are repeated
+            torch.testing.assert_close(lr[row], 1000 + centres)
+            torch.testing.assert_close(lr[1 - row], (centres**2 + variance) / 100, rtol=1e-4, atol=0)
+            seen.add((row, float(second - first), round(float(first) % factor, 3)))
+    assert len(seen) > 8
 
 
 def test_images_are_cut_across_an_axis_and_degraded_whole():

@@ -6,7 +6,6 @@ import torch
 
 from common.data import InterpolatedImageLoader, VolumeCache
 from common.degradations import GaussianProfile, KSpaceTruncation, interpolate
-
 from tests.refused import refused
 
 SHAPE = (16, 12, 20)
@@ -21,7 +20,11 @@ def make_volumes(degradation):
 
 @pytest.mark.parametrize(
     ("degradation", "planes"),
-    [(KSpaceTruncation((2, 2, 2)), {0, 1, 2}), (KSpaceTruncation((2, 2, 1)), {2}), (GaussianProfile((1, 1, 4)), {0, 1})],
+    [
+        (KSpaceTruncation((2, 2, 2)), {0, 1, 2}),
+        (KSpaceTruncation((2, 2, 1)), {2}),
+        (GaussianProfile((1, 1, 4)), {0, 1}),
+    ],
     ids=str,
 )
 def test_both_are_of_one_place_across_each_axis_whose_images_become_finer(degradation, planes):

@@ -1,0 +1,68 @@
+"""Super-resolve all contrasts of one exam at once by joint total variation, without a network."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..runtime.progress import begin_part
+from ..stacks import FittedStack, MeasuredContrast, make_measurements, minimise_joint_tv, reconstruct
+from .multi_contrast import ExamInferer
+
+
+class JointTVInferer(ExamInferer):
+    """As :class:`ExamInferer` without networks; joint total variation decides what the stacks leave open.
+
+    The start is the mean of the interpolated stacks, made to agree with them. A guide is a contrast that is known.
+
+    Args:
+        weight: of joint total variation, see :func:`~common.stacks.minimise_joint_tv`; 0 for the start alone.
+        profile, spacing, region: as for :class:`~common.inferers.StacksInferer`.
+    """
+
+    def __init__(
+        self,
+        weight: float,
+        profile: float | str = "auto",
+        spacing: float | None = None,
+        region: str | os.PathLike | None = None,
+    ) -> None:
+        super().__init__(profile=profile, spacing=spacing, region=region)
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weight is {weight!r}, expected a number of at least 0.")
+        self.weight = weight
+
+    def solve_alone(
+        self,
+        volume: torch.Tensor,
+        affine: np.ndarray,
+        fitted: Sequence[FittedStack],
+        variances: Sequence[float],
+        guides: Sequence[torch.Tensor] = (),
+    ) -> torch.Tensor:
+        """The volume of a single contrast; the arguments are those of ``reconstruct``."""
+        with begin_part(0, 2):
+            agreed = reconstruct(volume, affine, fitted, variances)
+        with begin_part(1, 2):
+            return self._minimise([agreed], [(agreed, affine, fitted, variances)], guides)[0]
+
+    def share_edges(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
+        """The volumes of all contrasts; the arguments are those of :class:`ExamInferer`."""
+        with begin_part(1, 2):
+            return self._minimise(volumes, starts)
+
+    def _minimise(
+        self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple], guides: Sequence[torch.Tensor] = ()
+    ) -> list[torch.Tensor]:
+        if self.weight == 0 or not volumes:
+            return list(volumes)
+        measured = [
+            MeasuredContrast(*make_measurements(fitted, volume.shape, grid), variances)
+            for volume, grid, fitted, variances in starts
+        ]
+        voxel = float(np.linalg.norm(starts[0][1][:3, 0]))
+        return minimise_joint_tv(volumes, measured, self.weight, voxel, guides)

@@ -1,0 +1,4 @@
+TINY = dict(
+    network=("features", "groups", "blocks", "reduction"),
+    like="udean",
+)
