@@ -228,5 +228,5 @@ def _write_tiny_config(code: str, old: str, name: str) -> str:
 
     known = dict(list_arguments())
     values = {key: _rename(value, old, name) for key, value in known.items() if key not in _TESTED_THERE}
-    values["like"] = known.get("like", f'"{old}"')
+    values["like"] = f'"{old}"' if "degradation" in known else known.get("like", f'"{old}"')
     return "TINY = dict(\n" + "".join(f"    {key}={value},\n" for key, value in values.items()) + ")\n"
