@@ -356,7 +356,7 @@ def _make_offer(folder: Path, checkpoint: Path | None, overlay: Path | None, ove
         raise ValueError(f"{overlay or folder / _CONFIG}: {error}") from None
     scale = tuple(scale)
     content = parser.get()
-    stacks = content.get("fewest_stacks", 2) if content.get("on_request", False) else None
+    stacks = content.get("fewest_stacks")
     if checkpoint is None and "scale" not in overrides and stacks is None:
         free = "across" if scale[:2] == (1, 1) else "any"
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))

@@ -192,7 +192,7 @@ def _find_problems(source: Path, configs: dict[str, dict]) -> list[str]:
             problems.append(f"metadata.json: version is '{version}', expected three numbers such as 0.1.0.")
         elif version not in changes:
             problems.append(f"metadata.json: version {version} is not in changelog ({', '.join(changes) or 'empty'}).")
-    base = "train" if "train" in configs else "inference"
+    base = "train" if (source / "configs" / "train.json").is_file() else "inference"
     for overlay in configs.keys() - {"metadata", "tables"}:
         # An overlay of train.json may also refer to keys of evaluate.json, which leaves train.json's keys unchanged.
         below = ["inference"] if overlay.startswith("inference") else [base, "evaluate"]

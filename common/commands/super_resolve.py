@@ -172,6 +172,12 @@ def super_resolve(
         every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam, fewest)
         if is_file and len(every) > 1:
             raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")
+        for case in every:
+            if for_exams and "stacks" not in case and case.problem is None:
+                case.problem = (
+                    f"{case.source}: --bundle {bundle} makes one volume of several scans of an exam, found one; name "
+                    "them all, with --together or --exam."
+                )
         set_acquired_matrix(every, acquired_matrix)
         asked = bundle is not None or scale is not None or "checkpoint" in override
         choose_weights(every, known, stacks, guide is not None, asked)

@@ -30,7 +30,7 @@ def test_monai_finds_its_properties(bundle, tmp_path):
     workflow.initialize()
     assert workflow.check_properties() == []
     # Stacks of an exam have no common degradation to measure by.
-    missing = {"key_metric"} if "on_request" in config else set()
+    missing = {"key_metric"} if "fewest_stacks" in config else set()
     for name, known in InferProperties.items():
         key, place = known["id"], known.get("refer_id")
         assert (key in workflow.parser) == (name not in missing), name

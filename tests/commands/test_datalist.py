@@ -74,8 +74,9 @@ def test_the_patterns_of_the_configs_divide_the_subjects_of_their_simulated_coho
             )
             _bids(folder, simulated["subjects"], simulated["contrasts"].split(","), others)
             groups = _written(folder, **simulated["datalist"])[1]
-            assert groups["validation"] and sum(map(len, groups.values())) == len(set().union(*groups.values())), path
-    assert len([*tmp_path.iterdir()]) == len([*ROOT.glob("bundles/*/configs/train.json")])
+            needed = "test" if path.stem == "evaluate" else "validation"
+            assert groups[needed] and sum(map(len, groups.values())) == len(set().union(*groups.values())), path
+    assert len([*tmp_path.iterdir()]) == len([*ROOT.glob("bundles/*/configs/evaluate.json")])
 
 
 def test_authentic_lr(tmp_path):

@@ -202,7 +202,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch):
     bad = str(tmp_path / "bad.nii.gz")
     refused(lambda: together(ax, bad, **out), RunsFailedError, "found 1 stack that can be read", "bad.nii.gz")
     assert not [*tmp_path.glob("out/*.nii.gz")]
-    refused(lambda: super_resolve(ax, bundle="stacks", **out), ValueError, "--bundle stacks", "--together")
+    refused(lambda: super_resolve(ax, bundle="stacks", **out), RunsFailedError, "--bundle stacks", "--together")
     refused(lambda: together(ax, other, scale=[1, 1, 4], bundle="smore", **out), ValueError, "--scale and --bundle")
     refused(lambda: together(ax, other, spacing="fine", **out), ValueError, "--spacing is 'fine'")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e18))
