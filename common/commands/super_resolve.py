@@ -77,7 +77,7 @@ def super_resolve(
             those of many scans, which are paired by subject. It is written on the result's grid, as
             <name>_sr_label.nii.gz. Each voxel gets the most probable label by linear interpolation.
         subject: pattern of the part of a path that names the subject; default as in BIDS, sub-<label>.
-        bundle: name or folder of the only bundle to use, also for scans unlike its training data. zssr and smore learn
+        bundle: name or folder of the only bundle to use, also for scans unlike its training data. zssr, smore and eclare learn
             from the scan itself and need no weights. One for exams, such as joint_tv, does what --exam does.
         scale: for example 2x2x1, to use only weights of this scale, also for scans unlike their training data. 2 is
             any scale whose largest factor is 2.
@@ -146,7 +146,7 @@ def super_resolve(
     exam = exam or (for_exams and not together)
     options = [*inspect.signature(super_resolve).parameters]
     known, stacks = find_offers(bundle, scale, override, "auto" if exam else together, options)
-    fewest = 2 if stacks is None else stacks.fewest_stacks
+    fewest = (stacks and stacks.fewest_stacks) or 2
     if together not in (True, False, "auto"):
         raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
     if not paths:

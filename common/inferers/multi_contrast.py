@@ -139,7 +139,7 @@ class ExamInferer(StacksInferer):
         for i, start in enumerate(starts):
             guides = [volume for j, volume in enumerate(volumes) if j != i]
             with begin_part(len(starts) + i, 2 * len(starts)):
-                results.append(reconstruct(*start, guides, slope=_SLOPE, rounds=1))
+                results.append(reconstruct(*start, guides=guides, slope=_SLOPE, rounds=1))
         return results
 
 

@@ -129,7 +129,7 @@ class ImagePairs:
         columns = profile.compute_hr_size((1, 1, width))[2]
         first = min(round(factor * y), size - columns)
         around = torch.arange(first - margin, first + columns + margin, device=rows.device).clamp(0, size - 1)
-        rows = rows[..., around].flip(mirrored)
+        rows = rows[..., around].flip(tuple(mirrored))
         return rows[..., margin : margin + columns], profile(rows)[..., :width]
 
 
