@@ -77,8 +77,9 @@ def super_resolve(
             those of many scans, which are paired by subject. It is written on the result's grid, as
             <name>_sr_label.nii.gz. Each voxel gets the most probable label by linear interpolation.
         subject: pattern of the part of a path that names the subject; default as in BIDS, sub-<label>.
-        bundle: name or folder of the only bundle to use, also for scans unlike its training data. zssr, smore and eclare learn
-            from the scan itself and need no weights. One for exams, such as joint_tv, does what --exam does.
+        bundle: name or folder of the only bundle to use, also for scans unlike its training data. zssr, smore and
+            eclare learn from the scan itself and need no weights. One for exams, such as joint_tv, does what --exam
+            does.
         scale: for example 2x2x1, to use only weights of this scale, also for scans unlike their training data. 2 is
             any scale whose largest factor is 2.
         acquired_matrix: for scans that the scanner interpolated (zero-filled), the acquired matrix, which is restored

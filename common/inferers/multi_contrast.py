@@ -136,10 +136,10 @@ class ExamInferer(StacksInferer):
             starts: the arguments of :func:`~common.stacks.reconstruct` for each.
         """
         results = []
-        for i, start in enumerate(starts):
+        for i, (start, affine, fitted, variances) in enumerate(starts):
             guides = [volume for j, volume in enumerate(volumes) if j != i]
             with begin_part(len(starts) + i, 2 * len(starts)):
-                results.append(reconstruct(*start, guides=guides, slope=_SLOPE, rounds=1))
+                results.append(reconstruct(start, affine, fitted, variances, guides, slope=_SLOPE, rounds=1))
         return results
 
 
