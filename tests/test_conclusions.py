@@ -109,8 +109,12 @@ def test_what_follows_is_what_was_found(title, family):
         unsure = [f"{line[1]}: {line[3]} dB, p {line[7]}" for line in lines if line[1] not in sure]
         assert unsure and all(each in text for each in unsure)
     else:
-        named = [f"{row} ({gain})" for row, gain in sorted(sure.items(), key=lambda item: -float(item[1]))]
-        assert f": {', '.join(named)}." in text.replace(" dB)", ")")
+        column = int(family == "rivals")
+        lower = {line[column].removesuffix(DC) for line in lines if line[3].startswith("-") != bool(column)}
+        ordered = sorted(sure.items(), key=lambda item: -float(item[1]))
+        above, below = ([f"{row} ({gain})" for row, gain in ordered if (row in lower) == at] for at in (False, True))
+        named = ", ".join(above) + ("; surely below: " + ", ".join(below) if below else "")
+        assert f": {named}." in text.replace(" dB)", ")")
     assert {*re.findall(r"\d+\.\d+", text)} <= {cell.lstrip("-") for line in lines for cell in line}
 
 
