@@ -32,7 +32,7 @@ class JointTVInferer(ExamInferer):
         region: str | os.PathLike | None = None,
     ) -> None:
         super().__init__(profile=profile, spacing=spacing, region=region)
-        if not 0 <= weight < math.inf:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
             raise ValueError(f"weight is {weight!r}, expected a number of at least 0.")
         self.weight = weight
 

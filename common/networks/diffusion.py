@@ -188,8 +188,7 @@ class ResidualDenoiser(nn.Module):
     The network u so reads and writes numbers near 1, and at first the result is the interpolation.
 
     Args:
-        unet: u, from images ``(B, 2, H, W)`` and steps ``(B,)`` to ``(B, 1, H, W)``; H and W are multiples of 8. A
-            ``DiffusionModelUNet`` of MONAI fits; TorchScript does not read it, so it cannot be exported.
+        unet: u, from images ``(B, 2, H, W)`` and steps ``(B,)`` to ``(B, 1, H, W)``; H and W are multiples of 8.
         shift: the diffusion, with kappa and the number of steps.
     """
 

@@ -13,6 +13,7 @@ from .guide import apply_transposed_slopes, compute_slopes
 from .least_squares import solve_conjugate_gradients
 from .operator import StackOperator
 
+_REACHED = 0.01  # of the most coverage; what has less was not reached at all
 _HALF = 0.5  # of the usual coverage by slices; where there is less, the start counts too
 _ERROR = 0.03  # standard deviation of the start's error there, in units of the mean of tissue
 _FLAT = 0.01  # slopes per mm, in units of the mean of tissue: well below, a region is flat
@@ -45,7 +46,8 @@ class MeasuredContrast:
     def find_uncovered(self) -> torch.Tensor:
         """1 in voxels that slices cover less than half as well as usual, such as at the border, else 0."""
         covered = sum(a.adjoint(torch.ones_like(y)) for y, a in zip(self.stacks, self.operators, strict=True))
-        return (covered < _HALF * covered.median()).to(covered.dtype)  # type: ignore[union-attr]
+        reached = covered > _REACHED * covered.max()  # type: ignore[union-attr, operator]
+        return (covered < _HALF * covered[reached].median()).to(covered.dtype)  # type: ignore[union-attr, index, operator]
 
 
 def minimise_joint_tv(

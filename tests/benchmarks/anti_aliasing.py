@@ -25,7 +25,21 @@ from common.metrics import compute_psnr, compute_ssim
 from common.networks import EDSR, ImageNetwork, SelfAntiAliasing
 from common.runtime.precision import apply_precision, choose_autocast
 
-FIELDS = ("head", "width", "two", "iterations", "psnr", "ssim", "cubic_psnr", "cubic_ssim", "gain", "used", "seconds")
+FIELDS = (
+    "head",
+    "crop",
+    "scale",
+    "width",
+    "two",
+    "iterations",
+    "psnr",
+    "ssim",
+    "cubic_psnr",
+    "cubic_ssim",
+    "gain",
+    "used",
+    "seconds",
+)
 
 
 def main() -> None:
@@ -44,7 +58,8 @@ def main() -> None:
             hr = read_crop(head, options.crop)
             for width in map(float, options.widths.split(",")):
                 for two in (False, True):
-                    case = {"head": Path(head).name.split(".")[0], "width": width, "two": two}
+                    case = {"head": Path(head).name.split(".")[0], "crop": options.crop, "scale": options.scale}
+                    case |= {"width": width, "two": two}
                     case["iterations"] = options.iterations
                     if not is_done(file, case):
                         add_line(file, {**case, **measure(hr, width, two, options)})

@@ -69,10 +69,9 @@ nib.save(nib.Nifti1Image(volume, thick.compute_hr_affine(scan.affine)), result)
 """
 PEER = """
 import importlib, json, sys
-from pathlib import Path
 module, function, arguments = json.loads(sys.argv[1])
 found = getattr(importlib.import_module(f"tests.benchmarks.{module}"), function)(*arguments)
-if isinstance(found, str) and not Path(found).exists():
+if isinstance(found, str):
     sys.exit(found)
 """
 
@@ -98,6 +97,7 @@ def main() -> None:
     if options.crop % options.scale:
         parser.error(f"--crop is {options.crop}, expected a multiple of --scale {options.scale}")
     folder = Path(options.output_dir).resolve()
+    check_options(folder / "options.json", {"scale": options.scale, "crop": options.crop, "seconds": options.seconds})
     cases = [Case(Path(file), i, folder, options) for i, file in enumerate(options.hr.split(","))]
     rows: list[dict] = []
     for method in methods:
@@ -105,10 +105,20 @@ def main() -> None:
             rows += run_method(method, cases, folder, options)
         except Failure as reason:
             print(f"{method}: left out: {reason}", flush=True)
+    if not rows:
+        sys.exit("no method has a result")
     with (folder / "peers.csv").open("w", newline="") as out:
         writer = csv.DictWriter(out, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def check_options(file: Path, options: dict[str, float]) -> None:
+    """Keep the options of a folder's results, which are used again, and stop if they were others."""
+    if file.is_file() and json.loads(file.read_text()) != options:
+        sys.exit(f"{file.parent} has results of {file.read_text()}, expected {options}; give another --output_dir.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(options))
 
 
 class Case:

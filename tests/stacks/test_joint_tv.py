@@ -37,7 +37,10 @@ def compute_sum(volumes, measured, means, weight, start):
     for volume, each, mean, first in zip(volumes, measured, means, start, strict=True):
         reached = each.operators[0].adjoint(torch.ones_like(each.stacks[0]))
         left = volume - first
-        total = total + ((left / (0.03 * mean)) ** 2)[reached < 0.5 * reached.median()].sum() / 2
+        total = (
+            total
+            + ((left / (0.03 * mean)) ** 2)[reached < 0.5 * reached[reached > 0.01 * reached.max()].median()].sum() / 2
+        )
         for stack, operator, variance in zip(each.stacks, each.operators, each.variances, strict=True):
             total = total + (stack - operator(volume)).square().sum() / (2 * variance)
         for axis in range(3):
@@ -116,3 +119,13 @@ def test_units_do_not_count():
     second = minimise_joint_tv([start[0], 1000 * start[1]], [measured[0], scaled], **run)
     torch.testing.assert_close(second[0], first[0], atol=1e-3, rtol=0)
     torch.testing.assert_close(second[1] / 1000, first[1], atol=1e-3, rtol=0)
+
+
+def test_what_no_slice_reaches_keeps_the_start():
+    """Also where slices cover less than half of the volume."""
+    shape, affine = grid(2, size=24, thick=1)
+    stack_shape, stack_affine = grid(2, size=24)
+    operator = StackOperator(shape, affine, (*stack_shape[:2], 2), stack_affine)
+    measured = MeasuredContrast([operator(torch.ones(shape))], [operator], [VARIANCE])
+    uncovered = measured.find_uncovered()[12, 12]
+    assert uncovered[12:].all() and not uncovered[3:6].any()

@@ -42,7 +42,7 @@ class CoordinateLoader:
         seed: of the draws.
 
     Raises:
-        ValueError: when ``batch_size`` or ``points`` is no whole number above 0.
+        ValueError: when ``batch_size`` or ``points`` is no whole number above 0, or no voxel of a contrast counts.
     """
 
     def __init__(
@@ -62,6 +62,8 @@ class CoordinateLoader:
             used = move_to_device(chance, each.values.device) < each.weights
             parts.append((each.coordinates[used], each.values[used], torch.full_like(each.values[used], i).long()))
         coordinates, values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
+        if not len(values):
+            raise ValueError("a contrast has no voxel that counts, expected at least one; leave the contrast out.")
         return coordinates, values, indices, torch.stack([each.across for each in stacks])
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
