@@ -14,6 +14,7 @@ from common.degradations import (
     DegradeAndInterpolate,
     EllipticalKSpace,
     GaussianProfile,
+    HammingFilter,
     InPlaneKernel,
     KSpaceTruncation,
     PartialFourier,
@@ -63,6 +64,17 @@ def test_ellipse_removes_the_corners_and_keeps_the_axes(axes):
     inside = sum(frequencies[axis] ** 2 for axis in (axes[0] if axes else (0, 1))) <= 1 + 1e-9
     assert 0.4 < inside.mean() < 0.9
     np.testing.assert_allclose(after, np.fft.fftn(hr) * inside, atol=1e-9)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1,)], ids=str)
+def test_hamming_filter_is_scipys_window(axes):
+    hr = random(16, 12, 10)
+    expected = np.fft.fftn(hr)
+    for axis in axes:
+        window = np.fft.ifftshift(scipy.signal.windows.hamming(hr.shape[axis], sym=False))
+        expected = np.moveaxis(np.moveaxis(expected, axis, -1) * window, -1, axis)
+    after = HammingFilter(axes)(torch.from_numpy(hr)).numpy()
+    np.testing.assert_allclose(np.fft.fftn(after), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [16, 15])
