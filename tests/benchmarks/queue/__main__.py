@@ -1,0 +1,369 @@
+"""Train and evaluate the rows of the papers' tables, one after another, beside other work.
+
+    python -m tests.benchmarks.queue --volumes FOLDER [FOLDER ...]    # starts, or goes on
+    python -m tests.benchmarks.queue --look
+
+``rows.json`` lists the rows in order of worth. Each names rows of a bundle's ``tables.json``, or has their keys itself.
+They are trained together, and evaluated with and without data consistency. A row with ``choose`` first has a trial for
+each value of a key. The value with the highest PSNR on the person of ``tried_on`` is taken. ``like`` takes the value of
+an earlier row, and ``best`` the n-th best row of the trials.
+
+A row runs with one thread at the lowest priority, in a clone of a commit, so changes of the work tree do not reach it.
+If the queue is stopped, also by kill -9, the row goes on from its state in --folder, at the commit that began it.
+``results.csv`` gets a line for each row, seed, set and person, ``curves.csv`` the PSNR of each validation.
+
+A row without its volumes is left out, and listed. A failed row does not stop the others; then the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from .child import run_program
+
+ROOT, HERE = Path(__file__).parents[3], Path(__file__).parent
+RESULTS, CURVES = HERE / "results.csv", HERE / "curves.csv"
+CONSISTENT = ", with data consistency"
+SCORES = ("psnr", "ssim", "psnr_registered", "shift")
+OF_TRAINING = ("iterations", "seconds", "machine", "precision")
+ROW = ("paper", "table", "row", "seed", "choice")
+COLUMNS = (*ROW, "set", "person", *SCORES, *(f"{score}_dc" for score in SCORES), *OF_TRAINING, "commit")
+LAST_WORDS = 20  # seconds for a training to save its state
+
+
+class Unit(NamedTuple):
+    """What is trained and evaluated as a whole: a row with a seed, or a trial.
+
+    Attributes:
+        row: of ``rows.json``.
+        seed: of the training.
+        choice: the chosen or tried ``key=value``, or "".
+        trial: whether it is a trial.
+    """
+
+    row: Mapping[str, Any]
+    seed: int
+    choice: str
+    trial: bool
+
+    @property
+    def label(self) -> str:
+        """The name of its row without data consistency."""
+        first = self.row["rows"][0]
+        return (first if isinstance(first, str) else first["name"]).removesuffix(CONSISTENT)
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        kind = f"trial of {self.choice}" if self.trial else f"seed {self.seed}"
+        return f"{self.row['paper']}, {self.row['table']}: {self.label}, {kind}"
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """The datalist of each set of people that it is evaluated on."""
+        return {"tried": self.row["tried_on"]} if self.trial else self.row["sets"]
+
+    @property
+    def minutes(self) -> float:
+        """How long it takes on one core of an AMD EPYC with AVX2."""
+        return self.row["minutes"] * (self.row["trial_share"] if self.trial else 1)
+
+    def is_done(self, results: Iterable[Mapping[str, str]]) -> bool:
+        """Whether ``results.csv`` has its lines."""
+        return bool(find_lines(results, self.row, self.label, self.trial, seed=str(self.seed), choice=self.choice))
+
+
+def find_lines(
+    results: Iterable[Mapping[str, str]], row: Mapping[str, Any], label: str, trial: bool, **values: str
+) -> list[Mapping[str, str]]:
+    """The lines of ``results.csv`` of a row, or of its trials, with these values."""
+    wanted = {"paper": row["paper"], "table": row["table"], "row": label, **values}
+    return [
+        line
+        for line in results
+        if (line["set"] == "tried") == trial and all(line[key] == value for key, value in wanted.items())
+    ]
+
+
+def list_units(rows: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, str]]) -> Iterator[Unit]:
+    """All units that can be known from the results so far, in the order of the rows."""
+    for row in rows:
+        if "best" in row:
+            of = {name: find_lines(results, row["like"], name, True) for name in row["best"]["of"]}
+            if not all(of.values()):
+                continue
+            ranked = sorted(of, key=lambda name: -max(float(line["psnr"]) for line in of[name]))
+            row = {**row, "rows": [ranked[row["best"]["rank"] - 1]]}
+        label, choices, choice = Unit(row, 0, "", False).label, [], ""
+        if "choose" in row:
+            ((key, values),) = row["choose"].items()
+            choices = [f"{key}={value}" for value in values]
+            yield from (Unit(row, 0, each, True) for each in choices)
+        if choices or "like" in row:
+            tried = find_lines(results, row.get("like", row), row.get("like", {}).get("row", label), True)
+            if len(tried) < max(len(choices), 1):
+                continue
+            choice = max(tried, key=lambda line: float(line["psnr"]))["choice"]
+        yield from (Unit(row, seed, choice, False) for seed in row.get("seeds", [0]))
+
+
+class Queue:
+    """Runs the units that are not done.
+
+    Args:
+        book: content of ``rows.json``.
+        options: of the command line.
+    """
+
+    def __init__(self, book: Mapping[str, Any], options: argparse.Namespace) -> None:
+        self.book, self.folder = book, options.folder.resolve()
+        self.deadline = time.monotonic() + options.seconds
+        self.commit = git(ROOT, "rev-parse", "--short=12", f"{options.commit}^{{commit}}")
+        files = [path for folder in options.volumes for path in sorted(folder.rglob("*.nii.gz"))]
+        self.volumes = {path.name: path.resolve() for path in files}
+        self.failed: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
+
+    def run(self) -> int:
+        """Run units until none is left that fits. Returns the exit code."""
+        while unit := self.take_unit():
+            began = time.monotonic()
+            print(f"{time.strftime('%H:%M')} {unit.name}: {unit.minutes:.0f} minutes are expected", flush=True)
+            if failure := self.run_unit(unit):
+                self.failed[unit.name] = failure
+            minutes = (time.monotonic() - began) / 60
+            print(f"{time.strftime('%H:%M')} {unit.name}: {failure or 'done'} after {minutes:.1f} minutes", flush=True)
+        for name, reason in {**self.left_out, **self.failed}.items():
+            print(f"not done: {name}: {reason}")
+        return 1 if self.failed else 0
+
+    def take_unit(self) -> Unit | None:
+        """The next unit that fits into the time left; first one that was stopped."""
+        results = read_lines(RESULTS)
+        units = [unit for unit in list_units(self.book["rows"], results) if not unit.is_done(results)]
+        units = [unit for unit in units if unit.name not in self.failed]
+        begun = [unit for unit in units if (self.find_state(unit) / "commit").is_file()]
+        self.left_out = {}
+        for unit in [*begun, *units]:
+            left = self.deadline - time.monotonic() - LAST_WORDS
+            if missing := self.list_missing(unit):
+                self.left_out[unit.name] = f"no volume {', '.join(missing)}"
+            elif left <= (0 if unit in begun else 60 * unit.minutes):
+                self.left_out[unit.name] = f"takes {unit.minutes:.0f} minutes"
+            else:
+                return unit
+        return None
+
+    def find_state(self, unit: Unit) -> Path:
+        """The folder of a unit's state."""
+        return self.folder / "rows" / re.sub(r"[^\w.=-]+", "_", unit.name)
+
+    def list_missing(self, unit: Unit) -> list[str]:
+        """The patterns of a unit's datalists that match no volume."""
+        names = {*unit.sets.values(), unit.row.get("train")} - {None}
+        patterns = [self.book["datalists"][name].get(kind) for name in names for kind in ("hr", "guide", "ct")]
+        each = {part for pattern in patterns if pattern for part in pattern.split(",")}
+        return sorted(part for part in each if not any(Path(name).match(part) for name in self.volumes))
+
+    def run_unit(self, unit: Unit) -> str | None:
+        """Train and evaluate a unit, and append its lines. Returns what went wrong, or None."""
+        state = self.find_state(unit)
+        state.mkdir(parents=True, exist_ok=True)
+        if not (state / "commit").is_file():
+            (state / "commit").write_text(self.commit)
+        commit = (state / "commit").read_text()
+        tree = self.make_clone(commit)
+        (state / "table.json").write_text(json.dumps({"queue": make_table(unit, tree)}, indent=2) + "\n")
+        keys = {**self.book["keys"], **unit.row.get("keys", {}), "seed": unit.seed}
+        keys |= {**unit.row["trial_keys"]} if unit.trial else {}
+        keys |= dict([unit.choice.split("=")]) if unit.choice else {}
+        words = [f"--{key}={format_value(value)}" for key, value in keys.items() if value is not None]
+        trained = unit.row.get("train")
+        for datalist in dict.fromkeys([trained, *unit.sets.values()] if trained else unit.sets.values()):
+            line = ["ablate", f"--table={state / 'table.json'}", f"--output_dir={state / datalist}", "--resume=True"]
+            line += [f"--dataset_dir={self.make_datalist(datalist, tree)}", *words]
+            if trained not in (None, datalist):
+                line.append(f"--trained={state / trained}")
+            if failure := self.run_program(tree, line, state / "log.txt"):
+                return failure
+        lines = [each for name, of in unit.sets.items() for each in read_table(unit, state / of, name, commit)]
+        if trained:
+            curve = read_curve(unit, state / trained)
+            append_lines(CURVES, (*ROW, "trial", "iteration", "psnr"), curve)
+        append_lines(RESULTS, COLUMNS, lines)
+        for volume in state.rglob("*_sr.nii.gz"):
+            volume.unlink()
+        return None
+
+    def make_clone(self, commit: str) -> Path:
+        """A clone of the repository at a commit."""
+        tree = self.folder / "clones" / commit
+        if not tree.is_dir():
+            part = tree.with_name(f"{commit}.part")
+            subprocess.run(["rm", "-rf", part], check=True)
+            git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(part))
+            git(part, "checkout", "--quiet", "--detach", commit)
+            part.rename(tree)
+        return tree
+
+    def make_datalist(self, name: str, tree: Path) -> Path:
+        """The folder of a datalist, with links to the volumes."""
+        folder = self.folder / "data" / name
+        if not (folder / "dataset.json").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            for file, path in self.volumes.items():
+                (folder / file).unlink(missing_ok=True)
+                (folder / file).symlink_to(path)
+            words = [f"--{key}={format_value(value)}" for key, value in self.book["datalists"][name].items()]
+            if failure := self.run_program(tree, ["datalist", f"--dataset_dir={folder}", *words], folder / "log.txt"):
+                raise SystemExit(f"datalist {name}: {failure}")
+        return folder
+
+    def run_program(self, tree: Path, words: Sequence[str], log: Path) -> str | None:
+        """Run ``python -m common`` in a clone. Returns how it failed, or None."""
+        seconds = max(0.0, self.deadline - time.monotonic() - LAST_WORDS)
+        with log.open("a") as file:
+            status = run_program([sys.executable, "-m", "common", *words], tree, file, seconds, LAST_WORDS / 2)
+        if status is None:
+            raise SystemExit("the time is over; the same command goes on")
+        last = [line for line in log.read_text().splitlines() if line.strip()][-1:]
+        return f"exit status {status}: {''.join(last)} ({log})" if status else None
+
+
+def make_table(unit: Unit, tree: Path) -> list[dict[str, Any]]:
+    """The rows for ``ablate``: those of the unit, each also with data consistency."""
+    bundle = unit.row["bundle"]
+    tables = json.loads((tree / bundle / "configs" / "tables.json").read_text())
+    known = {row["name"]: row for row in tables.get(unit.row.get("of"), [])}
+    rows = []
+    for name in unit.row["rows"]:
+        row = {"bundle": bundle, **(known[name] if isinstance(name, str) else name)}
+        row.pop("start", None)  # the untrained network is a row of its own
+        rows.append(row)
+        if not row["name"].endswith(CONSISTENT):
+            rows.append({"name": row["name"] + CONSISTENT, "weights": row["name"], "data_consistency": True})
+    return rows
+
+
+def read_table(unit: Unit, folder: Path, name: str, commit: str) -> list[dict[str, Any]]:
+    """The lines of ``results.csv`` from a table of ``ablate``."""
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
+        cases = {(line["method"], line["person"], line["case"]): line for line in csv.DictReader(file)}
+    wanted = [row["name"] for row in json.loads((folder.parent / "table.json").read_text())["queue"]]
+    lines = []
+    for (method, person, case), line in cases.items():
+        if not method.endswith(CONSISTENT) and (method in wanted or method + CONSISTENT in wanted):
+            consistent = cases[method + CONSISTENT, person, case]
+            label = dict(zip(ROW, (unit.row["paper"], unit.row["table"], method, unit.seed, unit.choice), strict=True))
+            scores = {key: read_score(line, key) for key in SCORES}
+            scores |= {f"{key}_dc": read_score(consistent, key) for key in SCORES}
+            facts = {key: line[key] for key in OF_TRAINING}
+            lines.append({**label, "set": name, "person": person, **scores, **facts, "commit": commit})
+    return lines
+
+
+def read_score(line: Mapping[str, str], key: str) -> str:
+    """A score of a line of ``table.csv``; the shift is the largest along an axis, in voxels."""
+    value = float(line[key]) if key != "shift" else max(abs(float(line[f"displacement_{axis}"])) for axis in "xyz")
+    return f"{value:.4f}"
+
+
+def read_curve(unit: Unit, folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``curves.csv`` of a unit's training."""
+    label = dict(zip(ROW, (unit.row["paper"], unit.row["table"], unit.label, unit.seed, unit.choice), strict=True))
+    entries = [json.loads(line) for path in sorted(folder.rglob("history*.jsonl")) for line in path.open()]
+    scores = [(entry["iteration"], entry["validation/psnr"]) for entry in entries if "validation/psnr" in entry]
+    return [{**label, "trial": unit.trial, "iteration": i, "psnr": f"{psnr:.4f}"} for i, psnr in scores]
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV; none if it does not exist."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def append_lines(path: Path, columns: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> None:
+    """Append lines to a CSV."""
+    begins = not path.is_file()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if begins:
+            writer.writeheader()
+        writer.writerows(lines)
+
+
+def format_value(value: Any) -> str:
+    """A value as ``ablate`` and ``datalist`` read it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def git(folder: Path, *words: str) -> str:
+    """The output of a git command in a folder."""
+    done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"git {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def look(book: Mapping[str, Any], folder: Path) -> None:
+    """Print the units that are known, and their mean PSNR by set."""
+    results, left = read_lines(RESULTS), 0.0
+    for unit in list_units(book["rows"], results):
+        sets = {}
+        for name in unit.sets:
+            lines = find_lines(results, unit.row, unit.label, unit.trial, seed=str(unit.seed), set=name)
+            lines = [line for line in lines if line["choice"] == unit.choice]
+            if lines:
+                psnr, consistent = (mean(float(line[key]) for line in lines) for key in ("psnr", "psnr_dc"))
+                sets[name] = f"{name} ({len(lines)}) {psnr:.2f} dB, with data consistency {consistent:.2f}"
+        state = folder / "rows" / re.sub(r"[^\w.=-]+", "_", unit.name)
+        left += 0 if sets else unit.minutes
+        begun = "begun" if state.is_dir() else "left"
+        print(f"{unit.name}: {'; '.join(sets.values()) or f'{begun}, {unit.minutes:.0f} minutes'}")
+    print(f"{left / 60:.0f} hours are left, and rows that are not known yet")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--volumes", nargs="+", type=Path, metavar="FOLDER", help="of the people's volumes, *.nii.gz")
+    parser.add_argument("--folder", type=Path, default=Path.home() / ".cache" / "mri-sr-queue", help="of the states")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="a row that does not fit is not begun")
+    parser.add_argument("--commit", default="HEAD", help="that new rows run at")
+    parser.add_argument("--look", action="store_true", help="print what is done and what is left")
+    options = parser.parse_args()
+    book = json.loads((HERE / "rows.json").read_text())
+    for row in book["rows"]:
+        for key, value in book["defaults"].items():
+            row.setdefault(key, value)
+    if options.look:
+        return look(book, options.folder)
+    for folder in options.volumes or parser.error("--volumes is missing: name the folders of the people's volumes"):
+        if not folder.is_dir():
+            parser.error(f"--volumes {folder}: there is no such folder")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
+    try:
+        with FileLock(options.folder / "lock", timeout=0):
+            sys.exit(Queue(book, options).run())
+    except Timeout:
+        parser.error(f"--folder {options.folder}: a queue runs here already")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Programs that run beside other work, and end with this one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+
+def run_program(command: Sequence[str], folder: Path, log: TextIO, seconds: float, last_words: float) -> int | None:
+    """Run a program with one thread at the lowest priority.
+
+    Args:
+        command: program and arguments.
+        folder: where it runs.
+        log: file for its output.
+        seconds: after which it is asked to end.
+        last_words: seconds that it then gets, before it is killed.
+
+    Returns:
+        Its exit status; None if it was asked to end.
+    """
+    program = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **QUIET},
+        start_new_session=True,  # Ctrl-C would reach it twice
+        preexec_fn=_obey,
+    )
+    try:
+        return program.wait(None if seconds == float("inf") else seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if program.poll() is None:
+            program.terminate()
+            try:
+                program.wait(last_words)
+            except subprocess.TimeoutExpired:
+                program.kill()
+
+
+def _obey() -> None:
+    os.nice(19)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: if this program is killed, the other one is too
