@@ -77,15 +77,16 @@ def test_without_a_supervised_network_that_learned_there_is_no_family(tmp_path):
     assert "isotropic/real/raw" in recompute(tmp_path)
 
 
-def test_gains_are_truncated_and_shifts_shown(tmp_path):
+def test_gains_are_rounded_to_the_nearest_and_shifts_shown(tmp_path):
     registered, moved = {"cubic": 30.0, "A": 31.239}, {"cubic": 0.0, "A": -0.259}
     facts = {
         method: {"psnr_registered": registered[method]}
         | {"displacement_x": 0.1, "displacement_y": moved[method], "displacement_z": 0.0}
         for method in registered
     }
+    facts["A"]["ssim"] = 0.4999  # -0.000 is no loss
     (_, line) = conclude(tmp_path, {"A": (-0.519, -0.519, -0.519, -0.518)}, **facts)["isotropic"]
-    assert line == ["A", "-0.51/+0.000", "+1.23 (0.25)"]
+    assert line == ["A", "-0.52/+0.000", "+1.24 (0.26)"]
 
 
 def test_written_tables_are_those_of_the_script():
