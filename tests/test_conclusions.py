@@ -3,9 +3,10 @@
 import csv
 import re
 
+import numpy as np
 import pytest
 
-from tests.benchmarks.conclusions import FOLDER, UDEAN, recompute
+from tests.benchmarks.conclusions import FOLDER, UDEAN, read_rows, recompute
 
 PAGE = (FOLDER / "results.md").read_text(encoding="utf-8")
 FOUND = recompute(FOLDER)
@@ -94,6 +95,26 @@ def test_written_tables_are_those_of_the_script():
         for name in (title for title in found if "/" not in title):
             with (folder / f"{name}_table.csv").open(newline="", encoding="utf-8") as file:
                 assert list(csv.reader(file)) == found[name], name
+
+
+def test_the_means_of_the_trial_are_those_of_its_volumes():
+    """Each row of ``trial_mean.csv`` is of the method of ``trial.csv`` that it names."""
+    names = {
+        "paper.json": "the paper to the letter",
+        "train.json": "with the residual",
+        "anchored.json": "with residual and anchor",
+        "udean_window": "window",
+    }
+    scores = {
+        (row["scanner"], row["method"], row["case"]): (float(row["psnr"]), float(row["ssim"]))
+        for row in read_rows(UDEAN / "trial.csv")
+    }
+    for line in read_rows(UDEAN / "trial_mean.csv"):
+        for column, scanner in (("truncation", "truncation"), ("partial Fourier 5/8", "partial fourier")):
+            cubic = {case: each for (*at, case), each in scores.items() if at == [scanner, "cubic"]}
+            method = names.get(line["method"], line["method"])
+            psnr, ssim = np.mean([np.subtract(scores[scanner, method, case], cubic[case]) for case in cubic], axis=0)
+            assert line[column].rstrip("†") == f"{psnr:+.2f}, {ssim:+.3f}", (line["method"], column)
 
 
 @pytest.mark.parametrize("title", ["isotropic", "in_plane"])
