@@ -3,9 +3,10 @@
 import csv
 import re
 
+import numpy as np
 import pytest
 
-from tests.benchmarks.conclusions import FOLDER, UDEAN, recompute
+from tests.benchmarks.conclusions import FOLDER, UDEAN, read_rows, recompute
 
 PAGE = (FOLDER / "results.md").read_text(encoding="utf-8")
 FOUND = recompute(FOLDER)
@@ -77,15 +78,16 @@ def test_without_a_supervised_network_that_learned_there_is_no_family(tmp_path):
     assert "isotropic/real/raw" in recompute(tmp_path)
 
 
-def test_gains_are_truncated_and_shifts_shown(tmp_path):
+def test_gains_are_rounded_to_the_nearest_and_shifts_shown(tmp_path):
     registered, moved = {"cubic": 30.0, "A": 31.239}, {"cubic": 0.0, "A": -0.259}
     facts = {
         method: {"psnr_registered": registered[method]}
         | {"displacement_x": 0.1, "displacement_y": moved[method], "displacement_z": 0.0}
         for method in registered
     }
+    facts["A"]["ssim"] = 0.4999  # -0.000 is no loss
     (_, line) = conclude(tmp_path, {"A": (-0.519, -0.519, -0.519, -0.518)}, **facts)["isotropic"]
-    assert line == ["A", "-0.51/+0.000", "+1.23 (0.25)"]
+    assert line == ["A", "-0.52/+0.000", "+1.24 (0.26)"]
 
 
 def test_written_tables_are_those_of_the_script():
@@ -93,6 +95,26 @@ def test_written_tables_are_those_of_the_script():
         for name in (title for title in found if "/" not in title):
             with (folder / f"{name}_table.csv").open(newline="", encoding="utf-8") as file:
                 assert list(csv.reader(file)) == found[name], name
+
+
+def test_the_means_of_the_trial_are_those_of_its_volumes():
+    """Each row of ``trial_mean.csv`` is of the method of ``trial.csv`` that it names."""
+    names = {
+        "paper.json": "the paper to the letter",
+        "train.json": "with the residual",
+        "anchored.json": "with residual and anchor",
+        "udean_window": "window",
+    }
+    scores = {
+        (row["scanner"], row["method"], row["case"]): (float(row["psnr"]), float(row["ssim"]))
+        for row in read_rows(UDEAN / "trial.csv")
+    }
+    for line in read_rows(UDEAN / "trial_mean.csv"):
+        for column, scanner in (("truncation", "truncation"), ("partial Fourier 5/8", "partial fourier")):
+            cubic = {case: each for (*at, case), each in scores.items() if at == [scanner, "cubic"]}
+            method = names.get(line["method"], line["method"])
+            psnr, ssim = np.mean([np.subtract(scores[scanner, method, case], cubic[case]) for case in cubic], axis=0)
+            assert line[column].rstrip("†") == f"{psnr:+.2f}, {ssim:+.3f}", (line["method"], column)
 
 
 @pytest.mark.parametrize("title", ["isotropic", "in_plane"])

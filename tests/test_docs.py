@@ -68,7 +68,7 @@ def test_tables_are_those_of_their_csv(name):
 
 
 @pytest.mark.parametrize("bundle", ["udean_window", "ct_guided"])
-def test_gains_are_over_people_and_none_is_rounded_up(bundle):
+def test_gains_are_over_people(bundle):
     """The last line of ``people.csv`` is mean and deviation; README has the number of people and the ranges."""
     with (ROOT / "bundles" / bundle / "docs" / "people.csv").open(encoding="utf-8") as source:
         *people, last = csv.DictReader(source)
@@ -77,8 +77,8 @@ def test_gains_are_over_people_and_none_is_rounded_up(bundle):
     for name in columns:
         gains = [float(person[name]) for person in people]
         mean, deviation = map(float, last[name].split("±"))
-        # All are truncated: a mean of truncated gains is at most 0.01 below the mean.
-        assert -0.01 < mean - np.mean(gains) < 0.01 and deviation == pytest.approx(np.std(gains, ddof=1), abs=0.011)
+        # Gains and mean were truncated, and more digits not kept. So the mean may differ; the deviation is rounded.
+        assert -0.01 < mean - np.mean(gains) < 0.01 and deviation == round(np.std(gains, ddof=1), 2)
         if name in columns[:2]:
             assert f"{min(gains):.2f} to {max(gains):.2f} dB" in row
 

@@ -113,8 +113,8 @@ def draw_validation_curves(path: str | os.PathLike, histories: Mapping[str, Sequ
 
 
 def format_noise_range(levels: Sequence[float]) -> str:
-    """Return the lowest and the highest level of noise in per cent, rounded down to hundredths."""
-    low, high = (f"{math.floor(1e4 * level) / 100:.2f}" for level in (min(levels), max(levels)))
+    """Return the lowest and the highest level of noise in per cent, rounded to hundredths."""
+    low, high = (f"{100 * level:.2f}" for level in (min(levels), max(levels)))
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 

@@ -17,7 +17,7 @@ the first tables had been seen and before others:
 - A CSV that does not say which rows learned has no family. Nor has a table whose supervised network is in no group of
   people 0.5 dB above cubic; another group may be of misaligned training data, which it cannot learn from.
 
-Gains are truncated, p is rounded up.
+Figures are rounded to the nearest, but p is rounded up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ def run_tests(psnr: Mapping[str, Mapping[str, float]], pairs: Sequence[tuple[str
     for method, other in pairs:
         ours, theirs = ([psnr[name][person] for person in psnr[method]] for name in (method, other))
         gains = np.subtract(ours, theirs)
-        lines.append([method, other, str(len(gains)), *map(_truncate, (gains.mean(), gains.min(), gains.max()))])
+        lines.append([method, other, str(len(gains)), *map(_round, (gains.mean(), gains.min(), gains.max()))])
         tests.append(float(ttest_rel(ours, theirs).pvalue) if len(gains) >= _FEWEST else np.nan)
     for line, *p in zip(lines[1:], tests, correct_by_holm(tests), correct_by_holm([*tests, 1.0]), strict=False):
         line += [
@@ -176,7 +176,7 @@ def make_table(groups: Mapping[str, Rows]) -> list[list[str]]:
             cells = _describe_gains(rows, {"psnr_registered": 2})
             shifts = [{**row, "shift": max(abs(float(row[f"displacement_{axis}"])) for axis in "xyz")} for row in rows]
             for method, people in average_people(shifts, "shift").items():
-                cells[method] += f" ({_truncate(_average(people))})"
+                cells[method] += f" ({_round(_average(people))})"
             columns[f"{group}, registered"] = [cells.get(method, "-") for method in methods]
         if "published" in rows[0]:
             stated = {row["method"]: row["published"] or "-" for row in rows}
@@ -193,7 +193,7 @@ def _describe_gains(rows: Rows, decimals: Mapping[str, int]) -> dict[str, str]:
         means = {method: _average(people) for method, people in average_people(rows, score).items()}
         for method, mean in means.items():
             gain = mean if method == "cubic" else mean - means["cubic"]
-            cells.setdefault(method, []).append(_truncate(gain, digits, "" if method == "cubic" else "+"))
+            cells.setdefault(method, []).append(_round(gain, digits, "" if method == "cubic" else "+"))
     return {method: "/".join(each) for method, each in cells.items()}
 
 
@@ -201,9 +201,9 @@ def _average(people: Mapping[str, float]) -> float:
     return float(np.mean(list(people.values())))
 
 
-def _truncate(value: float, digits: int = 2, sign: str = "") -> str:
-    # Plus zero, because -0.000 is no loss.
-    return f"{Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_DOWN) + 0:{sign}}"
+def _round(value: float, digits: int = 2, sign: str = "") -> str:
+    text = f"{value:{sign}.{digits}f}"
+    return text if float(text) else text.replace("-", sign)  # -0.000 is no loss
 
 
 def main() -> None:
