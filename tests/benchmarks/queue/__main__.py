@@ -271,7 +271,7 @@ def read_table(unit: Unit, folder: Path, name: str, commit: str) -> list[dict[st
             label = dict(zip(ROW, (unit.row["paper"], unit.row["table"], method, unit.seed, unit.choice), strict=True))
             scores = {key: read_score(line, key) for key in SCORES}
             scores |= {f"{key}_dc": read_score(consistent, key) for key in SCORES}
-            facts = {key: line[key] for key in OF_TRAINING}
+            facts = {key: line.get(key, "") for key in OF_TRAINING}
             lines.append({**label, "set": name, "person": person, **scores, **facts, "commit": commit})
     return lines
 
