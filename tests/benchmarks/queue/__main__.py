@@ -31,7 +31,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
+import torch
 from filelock import FileLock, Timeout
+
+from common.runtime.machine import name_machine
 
 from .child import run_program
 
@@ -42,7 +45,19 @@ SCORES = ("psnr", "ssim", "psnr_registered", "shift")
 OF_TRAINING = ("iterations", "seconds", "machine", "precision")
 ROW = ("paper", "table", "row", "seed", "choice")
 COLUMNS = (*ROW, "set", "person", *SCORES, *(f"{score}_dc" for score in SCORES), *OF_TRAINING, "commit")
+SUBJECT = r"person_\d+|[^/.]+"  # in a file's name
 LAST_WORDS = 20  # seconds for a training to save its state
+
+
+def read_book() -> dict[str, Any]:
+    """The content of ``rows.json``, with ``rows`` that have the values of their group and the defaults."""
+    book = json.loads((HERE / "rows.json").read_text())
+    book["rows"] = []
+    for group in book["groups"]:
+        for row in group.pop("rows"):
+            keys = {**book["keys"], **group.get("keys", {}), **row.get("keys", {})}
+            book["rows"].append({**book["defaults"], **group, **row, "keys": keys})
+    return book
 
 
 class Unit(NamedTuple):
@@ -188,8 +203,8 @@ class Queue:
         commit = (state / "commit").read_text()
         tree = self.make_clone(commit)
         (state / "table.json").write_text(json.dumps({"queue": make_table(unit, tree)}, indent=2) + "\n")
-        keys = {**self.book["keys"], **unit.row.get("keys", {}), "seed": unit.seed}
-        keys |= {**unit.row["trial_keys"]} if unit.trial else {}
+        keys = {**unit.row["keys"], "seed": unit.seed}
+        keys |= unit.row["trial_keys"] if unit.trial else {}
         keys |= dict([unit.choice.split("=")]) if unit.choice else {}
         words = [f"--{key}={format_value(value)}" for key, value in keys.items() if value is not None]
         trained = unit.row.get("train")
@@ -228,7 +243,8 @@ class Queue:
             for file, path in self.volumes.items():
                 (folder / file).unlink(missing_ok=True)
                 (folder / file).symlink_to(path)
-            words = [f"--{key}={format_value(value)}" for key, value in self.book["datalists"][name].items()]
+            keys = {"subject": SUBJECT, **self.book["datalists"][name]}
+            words = [f"--{key}={format_value(value)}" for key, value in keys.items()]
             if failure := self.run_program(tree, ["datalist", f"--dataset_dir={folder}", *words], folder / "log.txt"):
                 raise SystemExit(f"datalist {name}: {failure}")
         return folder
@@ -248,7 +264,7 @@ def make_table(unit: Unit, tree: Path) -> list[dict[str, Any]]:
     """The rows for ``ablate``: those of the unit, each also with data consistency."""
     bundle = unit.row["bundle"]
     tables = json.loads((tree / bundle / "configs" / "tables.json").read_text())
-    known = {row["name"]: row for row in tables.get(unit.row.get("of"), [])}
+    known = {row["name"]: row for name in reversed(unit.row["of"]) for row in tables[name]}
     rows = []
     for name in unit.row["rows"]:
         row = {"bundle": bundle, **(known[name] if isinstance(name, str) else name)}
@@ -271,7 +287,8 @@ def read_table(unit: Unit, folder: Path, name: str, commit: str) -> list[dict[st
             label = dict(zip(ROW, (unit.row["paper"], unit.row["table"], method, unit.seed, unit.choice), strict=True))
             scores = {key: read_score(line, key) for key in SCORES}
             scores |= {f"{key}_dc": read_score(consistent, key) for key in SCORES}
-            facts = {key: line.get(key, "") for key in OF_TRAINING}
+            facts = {key: line.get(key) or "" for key in OF_TRAINING}
+            facts["machine"] = facts["machine"] or name_machine(torch.device("cpu"))  # of what trains nothing
             lines.append({**label, "set": name, "person": person, **scores, **facts, "commit": commit})
     return lines
 
@@ -347,10 +364,7 @@ def main() -> None:
     parser.add_argument("--commit", default="HEAD", help="that new rows run at")
     parser.add_argument("--look", action="store_true", help="print what is done and what is left")
     options = parser.parse_args()
-    book = json.loads((HERE / "rows.json").read_text())
-    for row in book["rows"]:
-        for key, value in book["defaults"].items():
-            row.setdefault(key, value)
+    book = read_book()
     if options.look:
         return look(book, options.folder)
     for folder in options.volumes or parser.error("--volumes is missing: name the folders of the people's volumes"):
