@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import re
 import signal
 import subprocess
@@ -205,7 +204,6 @@ class Queue:
         (state / "table.json").write_text(json.dumps({"queue": make_table(unit, tree)}, indent=2) + "\n")
         keys = {**unit.row["keys"], "seed": unit.seed}
         keys |= unit.row["trial_keys"] if unit.trial else {}
-        keys |= dict([unit.choice.split("=")]) if unit.choice else {}
         words = [f"--{key}={format_value(value)}" for key, value in keys.items() if value is not None]
         trained = unit.row.get("train")
         for datalist in dict.fromkeys([trained, *unit.sets.values()] if trained else unit.sets.values()):
@@ -269,6 +267,11 @@ def make_table(unit: Unit, tree: Path) -> list[dict[str, Any]]:
     for name in unit.row["rows"]:
         row = {"bundle": bundle, **(known[name] if isinstance(name, str) else name)}
         row.pop("start", None)  # the untrained network is a row of its own
+        if unit.choice and "weights" not in row:
+            override, (key, value) = row.get("override", {}), unit.choice.split("=")
+            head, _, last = key.rpartition("#")
+            chosen = {head: {**override[head], last: float(value)}} if head in override else {key: float(value)}
+            row["override"] = {**override, **chosen}
         rows.append(row)
         if not row["name"].endswith(CONSISTENT):
             rows.append({"name": row["name"] + CONSISTENT, "weights": row["name"], "data_consistency": True})
