@@ -9,6 +9,7 @@ each value of a key. The value with the highest PSNR on the person of ``tried_on
 an earlier row, and ``best`` the n-th best row of the trials.
 
 A row runs with one thread at the lowest priority, in a clone of a commit, so changes of the work tree do not reach it.
+Several queues may run at once, also on several machines with the same files: each takes the next free row.
 If the queue is stopped, also by kill -9, the row goes on from its state in --folder, at the commit that began it.
 ``results.csv`` gets a line for each row, seed, set and person, ``curves.csv`` the PSNR of each validation.
 
@@ -154,10 +155,15 @@ class Queue:
 
     def run(self) -> int:
         """Run units until none is left that fits. Returns the exit code."""
-        while unit := self.take_unit():
+        while taken := self.take_unit():
+            unit, lock = taken
             began = time.monotonic()
             print(f"{time.strftime('%H:%M')} {unit.name}: {unit.minutes:.0f} minutes are expected", flush=True)
-            if failure := self.run_unit(unit):
+            try:
+                failure = self.run_unit(unit)
+            finally:
+                lock.release()
+            if failure:
                 self.failed[unit.name] = failure
             minutes = (time.monotonic() - began) / 60
             print(f"{time.strftime('%H:%M')} {unit.name}: {failure or 'done'} after {minutes:.1f} minutes", flush=True)
@@ -165,8 +171,8 @@ class Queue:
             print(f"not done: {name}: {reason}")
         return 1 if self.failed else 0
 
-    def take_unit(self) -> Unit | None:
-        """The next unit that fits into the time left; first one that was stopped."""
+    def take_unit(self) -> tuple[Unit, FileLock] | None:
+        """The next unit that fits into the time left, locked against other queues; first one that was stopped."""
         results = read_lines(RESULTS)
         units = [unit for unit in list_units(self.book["rows"], results) if not unit.is_done(results)]
         units = [unit for unit in units if unit.name not in self.failed]
@@ -179,7 +185,15 @@ class Queue:
             elif left <= (0 if unit in begun else 60 * unit.minutes):
                 self.left_out[unit.name] = f"takes {unit.minutes:.0f} minutes"
             else:
-                return unit
+                self.find_state(unit).mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self.find_state(unit) / "lock", timeout=0)
+                try:
+                    lock.acquire()
+                except Timeout:
+                    continue
+                if not unit.is_done(read_lines(RESULTS)):
+                    return unit, lock
+                lock.release()
         return None
 
     def find_state(self, unit: Unit) -> Path:
@@ -188,7 +202,7 @@ class Queue:
 
     def list_missing(self, unit: Unit) -> list[str]:
         """The patterns of a unit's datalists that match no volume."""
-        names = {*unit.sets.values(), unit.row.get("train")} - {None}
+        names = {*unit.sets.values(), unit.row["train"]} - {None}
         patterns = [self.book["datalists"][name].get(kind) for name in names for kind in ("hr", "guide", "ct")]
         each = {part for pattern in patterns if pattern for part in pattern.split(",")}
         return sorted(part for part in each if not any(Path(name).match(part) for name in self.volumes))
@@ -196,19 +210,22 @@ class Queue:
     def run_unit(self, unit: Unit) -> str | None:
         """Train and evaluate a unit, and append its lines. Returns what went wrong, or None."""
         state = self.find_state(unit)
-        state.mkdir(parents=True, exist_ok=True)
         if not (state / "commit").is_file():
             (state / "commit").write_text(self.commit)
         commit = (state / "commit").read_text()
-        tree = self.make_clone(commit)
+        with FileLock(self.folder / "lock"):  # of the clones and datalists
+            tree = self.make_clone(commit)
+            folders = {
+                name: self.make_datalist(name, tree) for name in {*unit.sets.values(), unit.row["train"]} - {None}
+            }
         (state / "table.json").write_text(json.dumps({"queue": make_table(unit, tree)}, indent=2) + "\n")
         keys = {**unit.row["keys"], "seed": unit.seed}
         keys |= unit.row["trial_keys"] if unit.trial else {}
         words = [f"--{key}={format_value(value)}" for key, value in keys.items() if value is not None]
-        trained = unit.row.get("train")
+        trained = unit.row["train"]
         for datalist in dict.fromkeys([trained, *unit.sets.values()] if trained else unit.sets.values()):
             line = ["ablate", f"--table={state / 'table.json'}", f"--output_dir={state / datalist}", "--resume=True"]
-            line += [f"--dataset_dir={self.make_datalist(datalist, tree)}", *words]
+            line += [f"--dataset_dir={folders[datalist]}", *words]
             if trained not in (None, datalist):
                 line.append(f"--trained={state / trained}")
             if failure := self.run_program(tree, line, state / "log.txt"):
@@ -375,11 +392,7 @@ def main() -> None:
             parser.error(f"--volumes {folder}: there is no such folder")
     options.folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
-    try:
-        with FileLock(options.folder / "lock", timeout=0):
-            sys.exit(Queue(book, options).run())
-    except Timeout:
-        parser.error(f"--folder {options.folder}: a queue runs here already")
+    sys.exit(Queue(book, options).run())
 
 
 if __name__ == "__main__":
