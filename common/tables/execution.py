@@ -42,11 +42,6 @@ def execute_runs(runs: Sequence[Run], resume: bool) -> list[tuple[Run, str]]:
         if resume and (run.folder / "table.json").is_file():
             print(f"{name}: done before", flush=True)
             continue
-        awaited = [other.title for other, _ in failures if other.folder == run.awaited_folder]
-        if awaited:
-            failures.append((run, f"{awaited[0]}, whose weights it takes, failed."))
-            print(f"{name}: failed: {failures[-1][1]}", flush=True)
-            continue
         print(f"{name}, in {run.folder}", flush=True)
         start = time.monotonic()
         failure = _execute_run(run, resume)
@@ -64,10 +59,10 @@ def is_trained(folder: Path) -> bool:
 
 def _execute_run(run: Run, resume: bool) -> str | None:
     """Train and evaluate. Returns what went wrong, or None."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    path, table = run.folder / "log.txt", run.folder / "table.json"
     if run.awaited_folder and not (run.awaited_folder / "table.json").is_file():
         return f"{run.awaited_folder}, whose weights it takes, has no table.json: that run is not done."
+    run.folder.mkdir(parents=True, exist_ok=True)
+    path, table = run.folder / "log.txt", run.folder / "table.json"
     if resume:
         _add_training_time(run.folder, path)
     with path.open("a" if resume else "w") as log:

@@ -244,7 +244,7 @@ def test_seeds(run, out, commands, capsys):
     # weights.
     commands.clear()
     (out / "b" / "seed_1" / "2" / "table.json").unlink()
-    taking = "\n  b, seed 4, 2 of 2: a, seed 4, 2 of 2, whose weights it takes, failed.\n"
+    taking = f"\n  b, seed 4, 2 of 2: {out}/a/seed_4/2, whose weights it takes, has no table.json"
     refused(lambda: run(seeds=5, resume=True), RunsFailedError, "4 of 30 runs failed", taking)
     assert not (out / "b" / "seed_4").exists() and len(commands) == 1 + 2 * 2 + 2 + 2 + 4 * 2
     assert methods(out) == ["cubic", "c"]
