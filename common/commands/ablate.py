@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
-from ..cli_help import format_call
 from ..data.lists.datalist import check_misaligned
 from ..data.lists.datalist import find_data_folder as check_folder
 from ..errors import RunsFailedError
-from ..io.files import check_writable
+from ..io.files import check_writable, write_atomically
 from ..override_checks import check_overrides
 from ..start import read_arguments
 from ..tables.execution import TRAINING_SECONDS, execute_runs
-from ..tables.merged import (
-    check_comparison_row,
-    check_same_commands,
-    describe_runs,
-    merge_finished_rows,
-    remove_merged,
-    write_rows,
-)
+from ..tables.merged import ROWS, check_same_commands, describe_runs, merge_finished_rows, remove_merged
 from ..tables.rows import apply_size_overlay, expand_folds, read_table_rows
 from ..tables.runs import list_runs, make_command_words
 from ..values import check_whole_numbers, parse_bool
@@ -33,10 +26,8 @@ def ablate(
     bundle: str | None = None,
     folds: int = 1,
     seeds: int = 1,
-    jobs: int = 1,
     size: str | None = None,
     against: str | None = None,
-    row: int | None = None,
     trained: str | None = None,
     resume: bool | str = False,
     overwrite: bool | str = False,
@@ -85,9 +76,7 @@ def ablate(
     With ``--trained DIR``, the output_dir of an earlier ablate of this table, nothing is trained. The weights of that
     table are evaluated, for example on other data or with another degradation.
 
-    With ``--jobs 4`` four runs are executed in parallel, each with a quarter of the CPU's threads. They need four times
-    the memory of one run. A row with ``weights`` waits for the row that trains them. Ctrl-C stops all runs; --resume
-    True continues them.
+    Ctrl-C and SIGTERM let the present training save its state. --resume True continues it.
 
     Args:
         table: a table's name in the bundle's configs/tables.json, or a .json file with one table.
@@ -97,7 +86,6 @@ def ablate(
         folds: number of folds of a cross-validation. With more than 1, each row is run on each fold (its key ``fold``),
             and its test cases are pooled.
         seeds: number of seeds for each row; with 1 the key ``seed`` keeps its value in the configs.
-        jobs: number of runs in parallel.
         size: an overlay of each row's bundle that is laid over the row's own overlays. With ``tiny`` each run takes 20
             to 70 s on a core, as a check of the set-up and the data.
         against: a row, or cubic. Each other row is compared with it by a paired t-test over people, whose cases and
@@ -105,13 +93,9 @@ def ablate(
             a family (column ``family``): trained rows with data consistency, and those without. What needs no training,
             such as interpolation or an untrained network, is not tested, nor is a row that is *not trained* or *below
             start*. A test needs three people.
-        row: number of one row, from 1, to run it alone. When all rows are done, on any machine, ``merge`` makes the
-            table. All rows' commands are the same except for this number. A row with ``weights`` comes after the row
-            that trains them.
         trained: folder of the table whose weights are evaluated; None trains.
         resume: whether to skip runs with a table.json and to continue interrupted trainings. The rows and the datalist
-            must not have changed. A changed row needs another name, or its folder removed. A run fails if an earlier
-            process of it is still running, for example after its ablate was killed.
+            must not have changed. A changed row needs another name, or its folder removed.
         overwrite: whether to replace earlier runs in ``output_dir``.
         override: keys of the configs to set in all rows, for example --max_epochs 10; no key that a row itself sets.
 
@@ -122,24 +106,19 @@ def ablate(
         ValueError: before anything runs, when an option or a row is wrong, or the folder's runs were made by another
             command.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
-        KeyboardInterrupt: when it was interrupted, after the runs have ended.
+        KeyboardInterrupt: when it was interrupted, after the run has ended.
     """
     resume, overwrite = parse_bool(resume, "resume"), parse_bool(overwrite, "overwrite")
     if resume and overwrite:
         raise ValueError("resume and overwrite are both true; a table is continued or begun anew, so give one of them.")
-    check_whole_numbers(folds=folds, seeds=seeds, jobs=jobs)
+    check_whole_numbers(folds=folds, seeds=seeds)
     check_folder(dataset_dir)
     rows = read_table_rows(bundle, table)
-    check_comparison_row(against, [row["name"] for row in rows])
+    names = [row["name"] for row in rows]
+    if against not in (None, "cubic", *names):
+        raise ValueError(f"--against {against}: there is no such row, only cubic; {'; '.join(names)}.")
     if trained is not None and Path(trained).resolve() == Path(output_dir).resolve():
         raise ValueError(f"--trained is the same as --output_dir, {output_dir}; use another --output_dir.")
-    if row is not None:
-        check_whole_numbers(row=row)
-        if row > len(rows):
-            listing = ", ".join(f"{number} {known['name']}" for number, known in enumerate(rows, start=1))
-            raise ValueError(f"--row {row}: the table has the rows {listing}.")
-        if against is not None:
-            raise ValueError("--against needs the whole table: give it to merge when all rows are done.")
     if folds > 1:
         rows = [expand_folds(row, folds) for row in rows]
     if size is not None:
@@ -163,45 +142,33 @@ def ablate(
             "ablate of this table with the same --seeds and --folds."
         )
     check_writable(output_dir)
-    described_rows, all_runs = describe_runs(output_dir, runs), runs
-    if row is not None:
-        runs = [run for run in runs if run.row == rows[row - 1]["name"]]
-        for run in runs:
-            if run.awaited_folder and not (run.awaited_folder / "table.json").is_file():
-                raise FileNotFoundError(
-                    f"--row {row}: {run.awaited_folder} has no table.json; first run the row that trains these weights."
-                )
-    if resume or row is not None:
-        check_same_commands(output_dir, described_rows, all_rows=row is not None)
-    trainings = [run for run in runs if run.is_training]
+    described_rows = describe_runs(output_dir, runs)
+    if resume:
+        check_same_commands(output_dir, described_rows)
     for run in runs:
         held = [run.folder / "table.json", *run.folder.glob("history*.jsonl"), *run.folder.glob("models/*.pt")]
-        if names := [path.name for path in held if path.is_file() and not resume and not overwrite]:
+        if files := [path.name for path in held if path.is_file() and not resume and not overwrite]:
             raise FileExistsError(
-                f"{run.folder} holds an earlier run ({', '.join(names)}); --resume True keeps it and goes on, "
+                f"{run.folder} holds an earlier run ({', '.join(files)}); --resume True keeps it and goes on, "
                 "--overwrite True replaces it."
             )
-    write_rows(output_dir, described_rows)
+    with write_atomically(Path(output_dir) / ROWS) as path:
+        path.write_text(json.dumps(described_rows, indent=2) + "\n")
     if not resume:
         # Otherwise a later --resume would use the tables and weights of an earlier ablation.
-        folders = {run.folder for run in runs}
-        for run in all_runs:
-            if folders & {run.folder, run.trained}:
-                (run.folder / "table.json").unlink(missing_ok=True)
         remove_merged(output_dir)
-        for run in trainings:
-            shutil.rmtree(run.folder / "models", ignore_errors=True)
-            for past in (*run.folder.glob("history*.jsonl"), run.folder / TRAINING_SECONDS):
-                past.unlink(missing_ok=True)
+        for run in runs:
+            (run.folder / "table.json").unlink(missing_ok=True)
+            if run.is_training:
+                shutil.rmtree(run.folder / "models", ignore_errors=True)
+                for past in (*run.folder.glob("history*.jsonl"), run.folder / TRAINING_SECONDS):
+                    past.unlink(missing_ok=True)
     try:
-        failures = execute_runs(runs, jobs, resume)
+        failures = execute_runs(runs, resume)
     except KeyboardInterrupt:
         print("the same command with --resume True goes on with what is left", flush=True)
         raise
-    if row is None:
-        merge_finished_rows(output_dir, against)
-    elif not failures:
-        print(f"row {row} is done; {format_call('merge')} --output_dir {output_dir} makes the table")
+    merge_finished_rows(output_dir, described_rows, against)
     if failures:
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(

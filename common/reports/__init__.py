@@ -1,7 +1,7 @@
 """Pictures and tables of training and evaluation, as PNG, CSV and JSON files."""
 
 from .case import compute_error_panel, draw_case, draw_panels
-from .cohort import MEASURED, describe_gain_over_start, describe_measurement, draw_box_plots, write_table
+from .cohort import MEASURED, draw_box_plots, write_table
 from .comparison import PLANES_FILE, RESERVED, merge_pictures, merge_tables
 from .curves import draw_degradation, draw_loss_curves, draw_validation_curves, format_noise_range
 from .features import draw_feature_maps, draw_feature_tsne, draw_translation

@@ -47,8 +47,8 @@ def merge_tables(
             :func:`write_table`, of one method and interpolation. The seed is None for a single training; else all
             entries have the same seeds.
         against: as for :func:`write_table`.
-        descriptions: of entries, as of :func:`common.tables.merged.describe_row`. The mean PSNR of ``weights`` and
-            ``start`` decides whether the entry learned anything. If not, or without a training, it is in no family.
+        descriptions: of entries, as ``common.tables.merged`` makes them. The mean PSNR of ``weights`` and ``start``
+            decides whether the entry learned anything. If not, or without a training, it is in no family.
 
     Returns:
         The table of :func:`write_table`, and which methods are not compared on equal terms.

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from common.runtime.parallel_runs import ProgramRunner
+from common.tables import execution
 from tests.bundles.runs import ROOT
 
 
@@ -18,7 +18,7 @@ def commands(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     made = []
 
-    def run(programs, command, log):
+    def run(command, log):
         assert command[:4] == [sys.executable, "-m", "monai.bundle", "run"]
         made.append(command[4:])
         monkeypatch.setattr(sys, "argv", ["monai.bundle", *command[3:]])
@@ -32,5 +32,5 @@ def commands(monkeypatch):
                 return 1
         return 0
 
-    monkeypatch.setattr(ProgramRunner, "run", run)
+    monkeypatch.setattr(execution, "run_program", run)
     return made

@@ -33,6 +33,7 @@ from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport, evaluation
 from common.inferers import ConsistentInferer
 from common.metrics import Brisque, compute_psnr, interpolate_bicubic, interpolate_cubic
+from common.reports.cohort import describe_gain_over_start
 from common.reports.planes import View, find_foreground, load_panels, save_panels
 from common.reports.t_tests import run_paired_t_tests
 
@@ -589,6 +590,11 @@ def _table_of_run(folder, psnr_by_case, base=30.0):
 def _once(**folders):
     """Entries of a single training each."""
     return {name: {None: pool} for name, pool in folders.items()}
+
+
+@pytest.mark.parametrize(("psnr", "said"), [(30.06, "yes"), (30.04, "not trained"), (29.94, "below start")])
+def test_a_row_and_its_start(psnr, said):
+    assert describe_gain_over_start(psnr, 30.0) == said
 
 
 def test_runs_are_joined_and_stand_below_the_interpolation_of_their_own_input(tmp_path):

@@ -48,12 +48,11 @@ class Table:
             (folder / "training_seconds.txt").write_text("10.0\n5.5\n")  # killed and resumed
             for stage, last in (1, 3), (2, 5):
                 (folder / f"history_{stage}.jsonl").write_text(json.dumps({"iteration": last}) + "\n")
-        run = {"seed": None, "folder": name, "trained": weights, "weights": weights, "command": [], **keys}
-        self.rows[name] = [run]
+        run = {"seed": None, "folder": name, "trained": weights, "weights": weights, "command": []}
+        self.rows[name] = [run | dict.fromkeys(("start", "knows", "published")) | keys]
 
     def merge(self, against=None):
-        (self.folder / "rows.json").write_text(json.dumps(self.rows))
-        assert merge_finished_rows(self.folder, against) == []
+        merge_finished_rows(self.folder, self.rows, against)
         with (self.folder / "table.csv").open() as file:
             return list(csv.DictReader(file))
 
@@ -87,6 +86,13 @@ def test_a_row_says_who_how_long_and_where_and_its_family(table, capsys):
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("from the scan"))
     gain = np.mean([float(row["psnr"]) - 30 for row in table.merge() if row["method"] == "from the scan"])
     assert line.split()[-2:] == ["+1.43/+0.001", f"{gain:+.2f}/+0.000"]
+
+
+def test_a_row_that_is_not_done_is_left_out(table, capsys):
+    table.add("late", 1)
+    (table.folder / "late" / "table.json").unlink()
+    assert "late" not in {row["method"] for row in table.merge("late")}
+    assert "no paired t-test: the row late is not done" in capsys.readouterr().out
 
 
 def test_people_are_compared_within_families(table, capsys):
