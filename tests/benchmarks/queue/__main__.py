@@ -97,6 +97,10 @@ class Unit(NamedTuple):
         """How long it takes on one core of an AMD EPYC with AVX2."""
         return self.row["minutes"] * (self.row["trial_share"] if self.trial else 1)
 
+    def find_state(self, folder: Path) -> Path:
+        """The folder of its state."""
+        return folder / "rows" / re.sub(r"[^\w.=-]+", "_", self.name)
+
     def is_done(self, results: Iterable[Mapping[str, str]]) -> bool:
         """Whether ``results.csv`` has its lines."""
         return bool(find_lines(results, self.row, self.label, self.trial, seed=str(self.seed), choice=self.choice))
@@ -176,7 +180,7 @@ class Queue:
         results = read_lines(RESULTS)
         units = [unit for unit in list_units(self.book["rows"], results) if not unit.is_done(results)]
         units = [unit for unit in units if unit.name not in self.failed]
-        begun = [unit for unit in units if (self.find_state(unit) / "commit").is_file()]
+        begun = [unit for unit in units if (unit.find_state(self.folder) / "commit").is_file()]
         self.left_out = {}
         for unit in [*begun, *units]:
             left = self.deadline - time.monotonic() - LAST_WORDS
@@ -185,20 +189,16 @@ class Queue:
             elif left <= (0 if unit in begun else 60 * unit.minutes):
                 self.left_out[unit.name] = f"takes {unit.minutes:.0f} minutes"
             else:
-                self.find_state(unit).mkdir(parents=True, exist_ok=True)
-                lock = FileLock(self.find_state(unit) / "lock", timeout=0)
+                unit.find_state(self.folder).mkdir(parents=True, exist_ok=True)
+                lock = FileLock(unit.find_state(self.folder) / "lock", timeout=0)
                 try:
                     lock.acquire()
-                except Timeout:
+                except Timeout:  # another queue runs it
                     continue
                 if not unit.is_done(read_lines(RESULTS)):
                     return unit, lock
                 lock.release()
         return None
-
-    def find_state(self, unit: Unit) -> Path:
-        """The folder of a unit's state."""
-        return self.folder / "rows" / re.sub(r"[^\w.=-]+", "_", unit.name)
 
     def list_missing(self, unit: Unit) -> list[str]:
         """The patterns of a unit's datalists that match no volume."""
@@ -209,7 +209,7 @@ class Queue:
 
     def run_unit(self, unit: Unit) -> str | None:
         """Train and evaluate a unit, and append its lines. Returns what went wrong, or None."""
-        state = self.find_state(unit)
+        state = unit.find_state(self.folder)
         if not (state / "commit").is_file():
             (state / "commit").write_text(self.commit)
         commit = (state / "commit").read_text()
@@ -369,9 +369,8 @@ def look(book: Mapping[str, Any], folder: Path) -> None:
             if lines:
                 psnr, consistent = (mean(float(line[key]) for line in lines) for key in ("psnr", "psnr_dc"))
                 sets[name] = f"{name} ({len(lines)}) {psnr:.2f} dB, with data consistency {consistent:.2f}"
-        state = folder / "rows" / re.sub(r"[^\w.=-]+", "_", unit.name)
         left += 0 if sets else unit.minutes
-        begun = "begun" if state.is_dir() else "left"
+        begun = "begun" if (unit.find_state(folder) / "commit").is_file() else "left"
         print(f"{unit.name}: {'; '.join(sets.values()) or f'{begun}, {unit.minutes:.0f} minutes'}")
     print(f"{left / 60:.0f} hours are left, and rows that are not known yet")
 
