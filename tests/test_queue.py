@@ -33,9 +33,9 @@ def line(row, set_name, psnr, choice="", seed="0", table="T"):
     }
 
 
-def listed(rows, results):
+def listed(rows, results, curves=()):
     rows = [{"paper": "P", "table": "T", **row} for row in rows]
-    units = [unit for unit in queue.list_units(rows, results) if not unit.is_done(results)]
+    units = [unit for unit in queue.list_units(rows, results, curves) if not unit.is_done(results)]
     return [(unit.row["table"], unit.label, unit.seed, unit.choice, unit.trial) for unit in units]
 
 
@@ -51,19 +51,26 @@ def test_what_comes_next():
     ]
     trials = [("T", name, 0, f"rate={rate}", True) for name in "bc" for rate in (1, 2)]
     assert listed(rows, []) == [("T", "a", 0, "", False), *trials]
-    # A value is chosen when all its trials are done, the best row when all rows were tried.
+    # A value is chosen when all its trials are done, the best row when all rows are trained.
     results = [line("a", "same scanner", 30), line("b", "tried", 29, "rate=1"), line("b", "tried", 30.5, "rate=2")]
+    results.append(line("c", "tried", 31, "rate=1"))
     chosen = [("T", "b", seed, "rate=2", False) for seed in (0, 1, 2)]
-    assert listed(rows, results) == [chosen[0], *trials[2:], *chosen[1:], ("U", "d", 0, "rate=2", False)]
-    results += [line("c", "tried", 31, "rate=1"), line("c", "tried", 9, "rate=2")]
-    results += [line("b", "same scanner", 30, "rate=2"), line("b", "same scanner", 30, "rate=2", "1")]
+    d = ("U", "d", 0, "rate=2", False)
+    assert listed(rows, results) == [chosen[0], trials[3], *chosen[1:], d]
+    results += [line("c", "tried", 9, "rate=2"), line("b", "same scanner", 30, "rate=2")]
+    results.append(line("b", "same scanner", 30, "rate=2", "1"))
     c = [("T", "c", seed, "rate=1", False) for seed in (0, 1)]
-    assert listed(rows, results) == [c[0], chosen[2], c[1], ("U", "d", 0, "rate=2", False)]
+    best = [{**line("b", "", 30), "trial": "False"}, {**line("c", "", 40), "trial": "True"}]
+    assert listed(rows, results, best) == [c[0], chosen[2], d]
+    best += [{**line("c", "", psnr), "trial": "False"} for psnr in (31, 29)]
+    assert listed(rows, results, best) == [c[0], chosen[2], c[1], d]
 
 
 def test_each_row_is_one_that_ablate_can_run(tmp_path):
-    book, results, units = queue.read_book(), [], {}
-    while new := [unit for unit in queue.list_units(book["rows"], results) if unit.name not in units]:
+    book, results, units = queue.read_book((queue.HERE / "rows.json").read_text()), [], {}
+    rivals = ("CycleGAN", "Pseudo SR", "DASR", "Blind-SR")
+    curves = [{**line(name, "", 30, table="III"), "paper": "Liu et al. 2023", "trial": "False"} for name in rivals]
+    while new := [unit for unit in queue.list_units(book["rows"], results, curves) if unit.name not in units]:
         units |= {unit.name: unit for unit in new}
         for unit in new:
             labels = {"paper": unit.row["paper"], "table": unit.row["table"], "row": unit.label, "choice": unit.choice}
@@ -94,8 +101,9 @@ def test_a_row_that_was_killed_gives_the_same_figures(tmp_path):
     row = {"paper": "P", "table": "T", "bundle": "bundles/srcnn", "of": [], "rows": [{"name": "SRCNN"}], "minutes": 1}
     row |= {"train": "people", "sets": {"same": "people"}, "choose": {"learning_rate": [1e-3]}}
     row |= {"tried_on": "tried", "trial_keys": {"max_epochs": 1}, "trial_share": 0.1}
-    keys = {"size": "tiny", "slice_axis": "SI", "max_epochs": 50, "epoch_length": 50, "val_interval": 25}
-    datalists = {"people": people, "tried": {"hr": "*_03_*", "test": "*_03_*"}}
+    keys = {"size": "tiny", "slice_axis": "SI", "max_epochs": 20, "epoch_length": 50, "val_interval": 10}
+    people["volumes"] = {"hr": 5}
+    datalists = {"people": people, "tried": {"volumes": {"hr": 1}, "hr": "*_03_*", "test": "*_03_*"}}
     book = {"keys": keys, "defaults": {}, "datalists": datalists, "groups": [{"rows": [row]}]}
     (tree / "tests/benchmarks/queue/rows.json").write_text(json.dumps(book))
     for words in ("init -q", "add -A", "-c user.name=n -c user.email=e commit -qm m"):
@@ -106,13 +114,20 @@ def test_a_row_that_was_killed_gives_the_same_figures(tmp_path):
     def read_figures():
         return [{key: value for key, value in each.items() if key != "seconds"} for each in queue.read_lines(results)]
 
-    done = subprocess.run(
-        [*command, tmp_path / "a", "--seconds=0"], cwd=tree, capture_output=True, text=True, check=True
+    def run(*words):
+        return subprocess.run([*command, *words], cwd=tree, capture_output=True, text=True)
+
+    done = run(tmp_path / "a", "--seconds=0")
+    assert done.returncode == 0 and "trial of learning_rate=0.001: takes 0 minutes" in done.stdout
+    (volumes / "person_04_t1w.nii.gz").rename(tmp_path / "left.nii.gz")
+    done = run(tmp_path / "a")
+    assert (
+        done.returncode == 1 and "4 instead of 5 volumes *.nii.gz in --volumes" in done.stdout and not results.exists()
     )
-    assert "trial of learning_rate=0.001: takes 0 minutes" in done.stdout and not results.exists()
-    subprocess.run([*command, tmp_path / "a"], cwd=tree, check=True)
+    (tmp_path / "left.nii.gz").rename(volumes / "person_04_t1w.nii.gz")
+    assert run(tmp_path / "a").returncode == 0
     expected = read_figures()
-    assert [each["set"] for each in expected] == ["tried", "same"] and expected[1]["iterations"] == "2500"
+    assert [each["set"] for each in expected] == ["tried", "same"] and expected[1]["iterations"] == "1000"
     assert {each["choice"] for each in expected} == {"learning_rate=0.001"} and float(expected[1]["psnr_dc"]) > 20
     results.unlink()
     with subprocess.Popen([*command, tmp_path / "b"], cwd=tree) as begun:
@@ -122,5 +137,5 @@ def test_a_row_that_was_killed_gives_the_same_figures(tmp_path):
         begun.kill()
     assert len(read_figures()) == 1
     (tree / "common" / "graph.py").write_text("the work tree does not matter")
-    subprocess.run([*command, tmp_path / "b"], cwd=tree, check=True)
+    assert run(tmp_path / "b").returncode == 0
     assert read_figures() == expected

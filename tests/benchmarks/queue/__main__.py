@@ -3,17 +3,19 @@
     python -m tests.benchmarks.queue --volumes FOLDER [FOLDER ...]    # starts, or goes on
     python -m tests.benchmarks.queue --look
 
-``rows.json`` lists the rows in order of worth. Each names rows of a bundle's ``tables.json``, or has their keys itself.
-They are trained together, and evaluated with and without data consistency. A row with ``choose`` first has a trial for
-each value of a key. The value with the highest PSNR on the person of ``tried_on`` is taken. ``like`` takes the value of
-an earlier row, and ``best`` the n-th best row of the trials.
+``rows.json`` lists the rows in order of worth, and is read at the commit. Each row names rows of a bundle's
+``tables.json``, or has their keys itself. They are trained together, and evaluated with and without data consistency. A
+row with ``choose`` first has a trial for each value of a key. The value with the highest PSNR on the person of
+``tried_on`` is taken. ``like`` takes the value of an earlier row, and ``best`` the rival whose training with the first
+seed had the n-th best validation.
 
-A row runs with one thread at the lowest priority, in a clone of a commit, so changes of the work tree do not reach it.
-Several queues may run at once, also on several machines with the same files: each takes the next free row.
-If the queue is stopped, also by kill -9, the row goes on from its state in --folder, at the commit that began it.
-``results.csv`` gets a line for each row, seed, set and person, ``curves.csv`` the PSNR of each validation.
+A row runs with one thread at the lowest priority, in a clone of the commit, so changes of the work tree do not reach
+it. If the queue is stopped, also by kill -9, the row goes on from its state in --folder, at the commit that began it.
+If its definition has changed since, it begins again. Several queues may run at once in one work tree: each takes the
+next free row. ``results.csv`` gets a line for each row, seed, set and person, ``curves.csv`` the PSNR of validations.
 
-A row without its volumes is left out, and listed. A failed row does not stop the others; then the exit code is 1.
+A row without its volumes is left out. A failed row does not stop the others, and begins again at the next start. Both
+are listed at the end, and then the exit code is 1.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ import argparse
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -46,12 +49,15 @@ OF_TRAINING = ("iterations", "seconds", "machine", "precision")
 ROW = ("paper", "table", "row", "seed", "choice")
 COLUMNS = (*ROW, "set", "person", *SCORES, *(f"{score}_dc" for score in SCORES), *OF_TRAINING, "commit")
 SUBJECT = r"person_\d+|[^/.]+"  # in a file's name
+CURVE_COLUMNS = (*ROW, "trial", "iteration", "psnr")
 LAST_WORDS = 20  # seconds for a training to save its state
 
+Lines = Sequence[Mapping[str, str]]
 
-def read_book() -> dict[str, Any]:
+
+def read_book(text: str) -> dict[str, Any]:
     """The content of ``rows.json``, with ``rows`` that have the values of their group and the defaults."""
-    book = json.loads((HERE / "rows.json").read_text())
+    book = json.loads(text)
     book["rows"] = []
     for group in book["groups"]:
         for row in group.pop("rows"):
@@ -101,13 +107,13 @@ class Unit(NamedTuple):
         """The folder of its state."""
         return folder / "rows" / re.sub(r"[^\w.=-]+", "_", self.name)
 
-    def is_done(self, results: Iterable[Mapping[str, str]]) -> bool:
+    def is_done(self, results: Lines) -> bool:
         """Whether ``results.csv`` has its lines."""
         return bool(find_lines(results, self.row, self.label, self.trial, seed=str(self.seed), choice=self.choice))
 
 
 def find_lines(
-    results: Iterable[Mapping[str, str]], row: Mapping[str, Any], label: str, trial: bool, **values: str
+    results: Lines, row: Mapping[str, Any], label: str, trial: bool, **values: str
 ) -> list[Mapping[str, str]]:
     """The lines of ``results.csv`` of a row, or of its trials, with these values."""
     wanted = {"paper": row["paper"], "table": row["table"], "row": label, **values}
@@ -118,44 +124,57 @@ def find_lines(
     ]
 
 
-def list_units(rows: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, str]]) -> Iterator[Unit]:
-    """All units that can be known from the results so far, in the order of the rows."""
+def list_units(rows: Sequence[Mapping[str, Any]], results: Lines, curves: Lines) -> Iterator[Unit]:
+    """All units that can be known from ``results.csv`` and ``curves.csv``, in the order of the rows."""
+    trials: dict[tuple[str, str, str], set[str]] = {}  # what each row tries, by paper, table and name
     for row in rows:
         if "best" in row:
-            of = {name: find_lines(results, row["like"], name, True) for name in row["best"]["of"]}
-            if not all(of.values()):
+            ranked = rank_rows(row["like"], row["best"]["of"], curves)
+            if not ranked:
                 continue
-            ranked = sorted(of, key=lambda name: -max(float(line["psnr"]) for line in of[name]))
             row = {**row, "rows": [ranked[row["best"]["rank"] - 1]]}
-        label, choices, choice = Unit(row, 0, "", False).label, [], ""
+        choice, like = "", {**row, "row": Unit(row, 0, "", False).label, **row.get("like", {})}
+        own = (like["paper"], like["table"], like["row"])
         if "choose" in row:
             ((key, values),) = row["choose"].items()
-            choices = [f"{key}={value}" for value in values]
-            yield from (Unit(row, 0, each, True) for each in choices)
-        if choices or "like" in row:
-            tried = find_lines(results, row.get("like", row), row.get("like", {}).get("row", label), True)
-            if len(tried) < max(len(choices), 1):
+            yield from (Unit(row, 0, f"{key}={value}", True) for value in values)
+            trials[own] = {f"{key}={value}" for value in values}
+        if "choose" in row or "like" in row:
+            tried = find_lines(results, like, like["row"], True)
+            if not trials[own] <= {line["choice"] for line in tried}:
                 continue
             choice = max(tried, key=lambda line: float(line["psnr"]))["choice"]
         yield from (Unit(row, seed, choice, False) for seed in row.get("seeds", [0]))
+
+
+def rank_rows(like: Mapping[str, Any], names: Sequence[str], curves: Lines) -> list[str]:
+    """Names of rows by their best validation, the best first; none if one of them is not trained."""
+    best: dict[str, float] = {}
+    for line in curves:
+        if (line["paper"], line["table"], line["seed"], line["trial"]) == (like["paper"], like["table"], "0", "False"):
+            best[line["row"]] = max(float(line["psnr"]), best.get(line["row"], 0.0))
+    return sorted(names, key=lambda name: -best[name]) if best.keys() >= set(names) else []
 
 
 class Queue:
     """Runs the units that are not done.
 
     Args:
-        book: content of ``rows.json``.
         options: of the command line.
     """
 
-    def __init__(self, book: Mapping[str, Any], options: argparse.Namespace) -> None:
-        self.book, self.folder = book, options.folder.resolve()
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.folder = options.folder.resolve()
         self.deadline = time.monotonic() + options.seconds
-        self.commit = git(ROOT, "rev-parse", "--short=12", f"{options.commit}^{{commit}}")
-        files = [path for folder in options.volumes for path in sorted(folder.rglob("*.nii.gz"))]
-        self.volumes = {path.name: path.resolve() for path in files}
+        self.commit = git(ROOT, "rev-parse", "--short=12", "--verify", f"{options.commit}^{{commit}}")
+        self.book = read_book(git(ROOT, "show", f"{self.commit}:{(HERE / 'rows.json').relative_to(ROOT).as_posix()}"))
+        self.volumes: dict[str, Path] = {}
+        for path in sorted(path for folder in options.volumes for path in folder.rglob("*.nii.gz")):
+            if self.volumes.setdefault(path.name, path.resolve()) != path.resolve():
+                raise SystemExit(f"--volumes: {path} and {self.volumes[path.name]} have the same name; leave out one")
         self.failed: dict[str, str] = {}
-        self.left_out: dict[str, str] = {}
+        self.lacking: dict[str, str] = {}
+        self.too_long: dict[str, str] = {}
 
     def run(self) -> int:
         """Run units until none is left that fits. Returns the exit code."""
@@ -167,33 +186,40 @@ class Queue:
                 failure = self.run_unit(unit)
             finally:
                 lock.release()
+            if time.monotonic() > self.deadline - LAST_WORDS and failure:
+                print("the time is over; the same command goes on")
+                break
             if failure:
                 self.failed[unit.name] = failure
+                (unit.find_state(self.folder) / "unit.json").unlink()  # so that it begins again
             minutes = (time.monotonic() - began) / 60
             print(f"{time.strftime('%H:%M')} {unit.name}: {failure or 'done'} after {minutes:.1f} minutes", flush=True)
-        for name, reason in {**self.left_out, **self.failed}.items():
+        for name, reason in {**self.too_long, **self.lacking, **self.failed}.items():
             print(f"not done: {name}: {reason}")
-        return 1 if self.failed else 0
+        return 1 if self.failed or self.lacking else 0
 
     def take_unit(self) -> tuple[Unit, FileLock] | None:
         """The next unit that fits into the time left, locked against other queues; first one that was stopped."""
         results = read_lines(RESULTS)
-        units = [unit for unit in list_units(self.book["rows"], results) if not unit.is_done(results)]
+        units = [
+            unit for unit in list_units(self.book["rows"], results, read_lines(CURVES)) if not unit.is_done(results)
+        ]
         units = [unit for unit in units if unit.name not in self.failed]
-        begun = [unit for unit in units if (unit.find_state(self.folder) / "commit").is_file()]
-        self.left_out = {}
+        begun = [unit for unit in units if (unit.find_state(self.folder) / "unit.json").is_file()]
+        self.lacking, self.too_long = {}, {}
         for unit in [*begun, *units]:
             left = self.deadline - time.monotonic() - LAST_WORDS
             if missing := self.list_missing(unit):
-                self.left_out[unit.name] = f"no volume {', '.join(missing)}"
+                self.lacking[unit.name] = f"{', '.join(missing)} in --volumes"
             elif left <= (0 if unit in begun else 60 * unit.minutes):
-                self.left_out[unit.name] = f"takes {unit.minutes:.0f} minutes"
+                self.too_long[unit.name] = f"takes {unit.minutes:.0f} minutes"
             else:
-                unit.find_state(self.folder).mkdir(parents=True, exist_ok=True)
-                lock = FileLock(unit.find_state(self.folder) / "lock", timeout=0)
-                try:
-                    lock.acquire()
-                except Timeout:  # another queue runs it
+                state = unit.find_state(self.folder)
+                state.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(state.with_name(f"{state.name}.lock"))
+                try:  # a queue that was just stopped gives its row free
+                    lock.acquire(timeout=LAST_WORDS if unit in begun else 0)
+                except Timeout:
                     continue
                 if not unit.is_done(read_lines(RESULTS)):
                     return unit, lock
@@ -201,68 +227,91 @@ class Queue:
         return None
 
     def list_missing(self, unit: Unit) -> list[str]:
-        """The patterns of a unit's datalists that match no volume."""
-        names = {*unit.sets.values(), unit.row["train"]} - {None}
-        patterns = [self.book["datalists"][name].get(kind) for name in names for kind in ("hr", "guide", "ct")]
-        each = {part for pattern in patterns if pattern for part in pattern.split(",")}
-        return sorted(part for part in each if not any(Path(name).match(part) for name in self.volumes))
+        """What is missing of the volumes of a unit's datalists."""
+        missing = []
+        for name in {*unit.sets.values(), unit.row["train"]} - {None}:
+            for kind, count in self.book["datalists"][name]["volumes"].items():
+                if (found := len(self.find_volumes(name, kind))) != count:
+                    pattern = self.book["datalists"][name][kind]
+                    missing.append(f"{found} instead of {count} volumes {pattern}")
+        return sorted(set(missing))
+
+    def find_volumes(self, datalist: str, kind: str) -> dict[str, Path]:
+        """The volumes of a kind, such as ``hr``, of a datalist, by name."""
+        patterns = self.book["datalists"][datalist][kind].split(",")
+        return {name: path for name, path in self.volumes.items() if any(Path(name).match(each) for each in patterns)}
 
     def run_unit(self, unit: Unit) -> str | None:
         """Train and evaluate a unit, and append its lines. Returns what went wrong, or None."""
-        state = unit.find_state(self.folder)
-        if not (state / "commit").is_file():
-            (state / "commit").write_text(self.commit)
-        commit = (state / "commit").read_text()
+        state, trained = unit.find_state(self.folder), unit.row["train"]
+        datalists = dict.fromkeys([trained, *unit.sets.values()] if trained else unit.sets.values())
+        definition = {"unit": unit, "datalists": {name: self.book["datalists"][name] for name in datalists}}
+        commit = self.begin(state, json.loads(json.dumps(definition)))
         with FileLock(self.folder / "lock"):  # of the clones and datalists
             tree = self.make_clone(commit)
-            folders = {
-                name: self.make_datalist(name, tree) for name in {*unit.sets.values(), unit.row["train"]} - {None}
-            }
+            for name in datalists:
+                if failure := self.make_datalist(name, tree):
+                    return failure
         (state / "table.json").write_text(json.dumps({"queue": make_table(unit, tree)}, indent=2) + "\n")
-        keys = {**unit.row["keys"], "seed": unit.seed}
-        keys |= unit.row["trial_keys"] if unit.trial else {}
+        keys = {**unit.row["keys"], "seed": unit.seed, **(unit.row["trial_keys"] if unit.trial else {})}
         words = [f"--{key}={format_value(value)}" for key, value in keys.items() if value is not None]
-        trained = unit.row["train"]
-        for datalist in dict.fromkeys([trained, *unit.sets.values()] if trained else unit.sets.values()):
-            line = ["ablate", f"--table={state / 'table.json'}", f"--output_dir={state / datalist}", "--resume=True"]
-            line += [f"--dataset_dir={folders[datalist]}", *words]
-            if trained not in (None, datalist):
+        for name in datalists:
+            line = ["ablate", f"--table={state / 'table.json'}", f"--output_dir={state / name}", "--resume=True"]
+            line += [f"--dataset_dir={self.folder / 'data' / name}", *words]
+            if trained not in (None, name):
                 line.append(f"--trained={state / trained}")
             if failure := self.run_program(tree, line, state / "log.txt"):
                 return failure
         lines = [each for name, of in unit.sets.items() for each in read_table(unit, state / of, name, commit)]
-        if trained:
-            curve = read_curve(unit, state / trained)
-            append_lines(CURVES, (*ROW, "trial", "iteration", "psnr"), curve)
-        append_lines(RESULTS, COLUMNS, lines)
+        curve = read_curve(unit, state / trained) if trained else []
+        with FileLock(self.folder / "lock"):
+            append_lines(CURVES, CURVE_COLUMNS, curve)
+            append_lines(RESULTS, COLUMNS, lines)
         for volume in state.rglob("*_sr.nii.gz"):
             volume.unlink()
         return None
+
+    def begin(self, state: Path, definition: Mapping[str, Any]) -> str:
+        """Begin a unit, or go on with its state. Returns the commit that runs it."""
+        path = state / "unit.json"
+        if path.is_file():
+            known = json.loads(path.read_text())
+            if known["definition"] == definition:
+                return known["commit"]
+            print(f"{state.name}: it has changed since {known['commit']}, and begins again", flush=True)
+        shutil.rmtree(state)
+        state.mkdir()
+        path.write_text(json.dumps({"commit": self.commit, "definition": definition}, indent=2) + "\n")
+        return self.commit
 
     def make_clone(self, commit: str) -> Path:
         """A clone of the repository at a commit."""
         tree = self.folder / "clones" / commit
         if not tree.is_dir():
             part = tree.with_name(f"{commit}.part")
-            subprocess.run(["rm", "-rf", part], check=True)
+            shutil.rmtree(part, ignore_errors=True)
             git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(part))
             git(part, "checkout", "--quiet", "--detach", commit)
             part.rename(tree)
         return tree
 
-    def make_datalist(self, name: str, tree: Path) -> Path:
-        """The folder of a datalist, with links to the volumes."""
+    def make_datalist(self, name: str, tree: Path) -> str | None:
+        """Make the folder of a datalist, with links to its volumes. Returns what went wrong, or None."""
         folder = self.folder / "data" / name
-        if not (folder / "dataset.json").is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            for file, path in self.volumes.items():
-                (folder / file).unlink(missing_ok=True)
-                (folder / file).symlink_to(path)
-            keys = {"subject": SUBJECT, **self.book["datalists"][name]}
-            words = [f"--{key}={format_value(value)}" for key, value in keys.items()]
-            if failure := self.run_program(tree, ["datalist", f"--dataset_dir={folder}", *words], folder / "log.txt"):
-                raise SystemExit(f"datalist {name}: {failure}")
-        return folder
+        keys = {"subject": SUBJECT, **self.book["datalists"][name]}
+        files = {file: path for kind in keys.pop("volumes") for file, path in self.find_volumes(name, kind).items()}
+        definition = json.dumps([keys, {file: str(path) for file, path in files.items()}])
+        if (folder / "definition.json").is_file() and (folder / "definition.json").read_text() == definition:
+            return None
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for file, path in files.items():
+            (folder / file).symlink_to(path)
+        words = [f"--{key}={format_value(value)}" for key, value in keys.items()]
+        failure = self.run_program(tree, ["datalist", f"--dataset_dir={folder}", *words], folder / "log.txt")
+        if not failure:
+            (folder / "definition.json").write_text(definition)
+        return failure
 
     def run_program(self, tree: Path, words: Sequence[str], log: Path) -> str | None:
         """Run ``python -m common`` in a clone. Returns how it failed, or None."""
@@ -270,7 +319,7 @@ class Queue:
         with log.open("a") as file:
             status = run_program([sys.executable, "-m", "common", *words], tree, file, seconds, LAST_WORDS / 2)
         if status is None:
-            raise SystemExit("the time is over; the same command goes on")
+            return "the time is over"
         last = [line for line in log.read_text().splitlines() if line.strip()][-1:]
         return f"exit status {status}: {''.join(last)} ({log})" if status else None
 
@@ -361,7 +410,7 @@ def git(folder: Path, *words: str) -> str:
 def look(book: Mapping[str, Any], folder: Path) -> None:
     """Print the units that are known, and their mean PSNR by set."""
     results, left = read_lines(RESULTS), 0.0
-    for unit in list_units(book["rows"], results):
+    for unit in list_units(book["rows"], results, read_lines(CURVES)):
         sets = {}
         for name in unit.sets:
             lines = find_lines(results, unit.row, unit.label, unit.trial, seed=str(unit.seed), set=name)
@@ -370,9 +419,9 @@ def look(book: Mapping[str, Any], folder: Path) -> None:
                 psnr, consistent = (mean(float(line[key]) for line in lines) for key in ("psnr", "psnr_dc"))
                 sets[name] = f"{name} ({len(lines)}) {psnr:.2f} dB, with data consistency {consistent:.2f}"
         left += 0 if sets else unit.minutes
-        begun = "begun" if (unit.find_state(folder) / "commit").is_file() else "left"
+        begun = "begun" if (unit.find_state(folder) / "unit.json").is_file() else "left"
         print(f"{unit.name}: {'; '.join(sets.values()) or f'{begun}, {unit.minutes:.0f} minutes'}")
-    print(f"{left / 60:.0f} hours are left, and rows that are not known yet")
+    print(f"{left / 60:.1f} hours are left, and rows that are not known yet")
 
 
 def main() -> None:
@@ -383,15 +432,14 @@ def main() -> None:
     parser.add_argument("--commit", default="HEAD", help="that new rows run at")
     parser.add_argument("--look", action="store_true", help="print what is done and what is left")
     options = parser.parse_args()
-    book = read_book()
     if options.look:
-        return look(book, options.folder)
+        return look(read_book((HERE / "rows.json").read_text()), options.folder)
     for folder in options.volumes or parser.error("--volumes is missing: name the folders of the people's volumes"):
         if not folder.is_dir():
             parser.error(f"--volumes {folder}: there is no such folder")
     options.folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
-    sys.exit(Queue(book, options).run())
+    sys.exit(Queue(options).run())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,14 @@ def run_program(command: Sequence[str], folder: Path, log: TextIO, seconds: floa
     Returns:
         Its exit status; None if it was asked to end.
     """
+    parent = os.getpid()
+
+    def obey() -> None:
+        os.nice(19)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: if this program is killed, the other one is too
+        if os.getppid() != parent:  # which died before that
+            os._exit(1)
+
     program = subprocess.Popen(
         command,
         cwd=folder,
@@ -34,7 +42,7 @@ def run_program(command: Sequence[str], folder: Path, log: TextIO, seconds: floa
         stderr=subprocess.STDOUT,
         env={**os.environ, **QUIET},
         start_new_session=True,  # Ctrl-C would reach it twice
-        preexec_fn=_obey,
+        preexec_fn=obey,
     )
     try:
         return program.wait(None if seconds == float("inf") else seconds)
@@ -47,8 +55,4 @@ def run_program(command: Sequence[str], folder: Path, log: TextIO, seconds: floa
                 program.wait(last_words)
             except subprocess.TimeoutExpired:
                 program.kill()
-
-
-def _obey() -> None:
-    os.nice(19)
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: if this program is killed, the other one is too
+                program.wait()
