@@ -95,7 +95,8 @@ def ablate(
             start*. A test needs three people.
         trained: folder of the table whose weights are evaluated; None trains.
         resume: whether to skip runs with a table.json and to continue interrupted trainings. The rows and the datalist
-            must not have changed. A changed row needs another name, or its folder removed.
+            must not have changed. A changed row needs another name, or its folder removed. Do not start
+            two commands in one folder at the same time.
         overwrite: whether to replace earlier runs in ``output_dir``.
         override: keys of the configs to set in all rows, for example --max_epochs 10; no key that a row itself sets.
 
