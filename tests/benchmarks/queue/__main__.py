@@ -6,8 +6,8 @@
 ``rows.json`` lists the rows in order of worth, and is read at the commit. Each row names rows of a bundle's
 ``tables.json``, or has their keys itself. They are trained together, and evaluated with and without data consistency. A
 row with ``choose`` first has a trial for each value of a key. The value with the highest PSNR on the person of
-``tried_on`` is taken. ``like`` takes the value of an earlier row, and ``best`` the rival whose training with the first
-seed had the n-th best validation.
+``tried_on`` is taken; a value whose training diverges is not. ``like`` takes the value of an earlier row. ``best`` is
+the rival whose training with the first seed had the n-th best validation.
 
 A row runs with one thread at the lowest priority, in a clone of the commit, so changes of the work tree do not reach
 it. If the queue is stopped, also by kill -9, the row goes on from its state in --folder, at the commit that began it.
@@ -23,16 +23,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -40,120 +39,16 @@ from filelock import FileLock, Timeout
 from common.runtime.machine import name_machine
 
 from .child import run_program
+from .units import CONSISTENT, ROW, Unit, find_lines, list_units, make_table, read_book
 
 ROOT, HERE = Path(__file__).parents[3], Path(__file__).parent
 RESULTS, CURVES = HERE / "results.csv", HERE / "curves.csv"
-CONSISTENT = ", with data consistency"
 SCORES = ("psnr", "ssim", "psnr_registered", "shift")
 OF_TRAINING = ("iterations", "seconds", "machine", "precision")
-ROW = ("paper", "table", "row", "seed", "choice")
 COLUMNS = (*ROW, "set", "person", *SCORES, *(f"{score}_dc" for score in SCORES), *OF_TRAINING, "commit")
 SUBJECT = r"person_\d+|[^/.]+"  # in a file's name
 CURVE_COLUMNS = (*ROW, "trial", "iteration", "psnr")
 LAST_WORDS = 20  # seconds for a training to save its state
-
-Lines = Sequence[Mapping[str, str]]
-
-
-def read_book(text: str) -> dict[str, Any]:
-    """The content of ``rows.json``, with ``rows`` that have the values of their group and the defaults."""
-    book = json.loads(text)
-    book["rows"] = []
-    for group in book["groups"]:
-        for row in group.pop("rows"):
-            keys = {**book["keys"], **group.get("keys", {}), **row.get("keys", {})}
-            book["rows"].append({**book["defaults"], **group, **row, "keys": keys})
-    return book
-
-
-class Unit(NamedTuple):
-    """What is trained and evaluated as a whole: a row with a seed, or a trial.
-
-    Attributes:
-        row: of ``rows.json``.
-        seed: of the training.
-        choice: the chosen or tried ``key=value``, or "".
-        trial: whether it is a trial.
-    """
-
-    row: Mapping[str, Any]
-    seed: int
-    choice: str
-    trial: bool
-
-    @property
-    def label(self) -> str:
-        """The name of its row without data consistency."""
-        first = self.row["rows"][0]
-        return (first if isinstance(first, str) else first["name"]).removesuffix(CONSISTENT)
-
-    @property
-    def name(self) -> str:
-        """Its name in messages."""
-        kind = f"trial of {self.choice}" if self.trial else f"seed {self.seed}"
-        return f"{self.row['paper']}, {self.row['table']}: {self.label}, {kind}"
-
-    @property
-    def sets(self) -> dict[str, str]:
-        """The datalist of each set of people that it is evaluated on."""
-        return {"tried": self.row["tried_on"]} if self.trial else self.row["sets"]
-
-    @property
-    def minutes(self) -> float:
-        """How long it takes on one core of an AMD EPYC with AVX2."""
-        return self.row["minutes"] * (self.row["trial_share"] if self.trial else 1)
-
-    def find_state(self, folder: Path) -> Path:
-        """The folder of its state."""
-        return folder / "rows" / re.sub(r"[^\w.=-]+", "_", self.name)
-
-    def is_done(self, results: Lines) -> bool:
-        """Whether ``results.csv`` has its lines."""
-        return bool(find_lines(results, self.row, self.label, self.trial, seed=str(self.seed), choice=self.choice))
-
-
-def find_lines(
-    results: Lines, row: Mapping[str, Any], label: str, trial: bool, **values: str
-) -> list[Mapping[str, str]]:
-    """The lines of ``results.csv`` of a row, or of its trials, with these values."""
-    wanted = {"paper": row["paper"], "table": row["table"], "row": label, **values}
-    return [
-        line
-        for line in results
-        if (line["set"] == "tried") == trial and all(line[key] == value for key, value in wanted.items())
-    ]
-
-
-def list_units(rows: Sequence[Mapping[str, Any]], results: Lines, curves: Lines) -> Iterator[Unit]:
-    """All units that can be known from ``results.csv`` and ``curves.csv``, in the order of the rows."""
-    trials: dict[tuple[str, str, str], set[str]] = {}  # what each row tries, by paper, table and name
-    for row in rows:
-        if "best" in row:
-            ranked = rank_rows(row["like"], row["best"]["of"], curves)
-            if not ranked:
-                continue
-            row = {**row, "rows": [ranked[row["best"]["rank"] - 1]]}
-        choice, like = "", {**row, "row": Unit(row, 0, "", False).label, **row.get("like", {})}
-        own = (like["paper"], like["table"], like["row"])
-        if "choose" in row:
-            ((key, values),) = row["choose"].items()
-            yield from (Unit(row, 0, f"{key}={value}", True) for value in values)
-            trials[own] = {f"{key}={value}" for value in values}
-        if "choose" in row or "like" in row:
-            tried = find_lines(results, like, like["row"], True)
-            if not trials[own] <= {line["choice"] for line in tried}:
-                continue
-            choice = max(tried, key=lambda line: float(line["psnr"]))["choice"]
-        yield from (Unit(row, seed, choice, False) for seed in row.get("seeds", [0]))
-
-
-def rank_rows(like: Mapping[str, Any], names: Sequence[str], curves: Lines) -> list[str]:
-    """Names of rows by their best validation, the best first; none if one of them is not trained."""
-    best: dict[str, float] = {}
-    for line in curves:
-        if (line["paper"], line["table"], line["seed"], line["trial"]) == (like["paper"], like["table"], "0", "False"):
-            best[line["row"]] = max(float(line["psnr"]), best.get(line["row"], 0.0))
-    return sorted(names, key=lambda name: -best[name]) if best.keys() >= set(names) else []
 
 
 class Queue:
@@ -260,7 +155,18 @@ class Queue:
             line += [f"--dataset_dir={self.folder / 'data' / name}", *words]
             if trained not in (None, name):
                 line.append(f"--trained={state / trained}")
-            if failure := self.run_program(tree, line, state / "log.txt"):
+            failure = self.run_program(tree, line, state / "log.txt")
+            if failure and unit.trial and ": not finite: " in failure:  # its value is not taken
+                bad = {
+                    **unit.make_label(unit.label),
+                    "set": "tried",
+                    "psnr": "-inf",
+                    "psnr_dc": "-inf",
+                    "commit": commit,
+                }
+                append_lines(RESULTS, COLUMNS, [bad])
+                return None
+            if failure:
                 return failure
         lines = [each for name, of in unit.sets.items() for each in read_table(unit, state / of, name, commit)]
         curve = read_curve(unit, state / trained) if trained else []
@@ -320,28 +226,8 @@ class Queue:
             status = run_program([sys.executable, "-m", "common", *words], tree, file, seconds, LAST_WORDS / 2)
         if status is None:
             return "the time is over"
-        last = [line for line in log.read_text().splitlines() if line.strip()][-1:]
-        return f"exit status {status}: {''.join(last)} ({log})" if status else None
-
-
-def make_table(unit: Unit, tree: Path) -> list[dict[str, Any]]:
-    """The rows for ``ablate``: those of the unit, each also with data consistency."""
-    bundle = unit.row["bundle"]
-    tables = json.loads((tree / bundle / "configs" / "tables.json").read_text())
-    known = {row["name"]: row for name in reversed(unit.row["of"]) for row in tables[name]}
-    rows = []
-    for name in unit.row["rows"]:
-        row = {"bundle": bundle, **(known[name] if isinstance(name, str) else name)}
-        row.pop("start", None)  # the untrained network is a row of its own
-        if unit.choice and "weights" not in row:
-            override, (key, value) = row.get("override", {}), unit.choice.split("=")
-            head, _, last = key.rpartition("#")
-            chosen = {head: {**override[head], last: float(value)}} if head in override else {key: float(value)}
-            row["override"] = {**override, **chosen}
-        rows.append(row)
-        if not row["name"].endswith(CONSISTENT):
-            rows.append({"name": row["name"] + CONSISTENT, "weights": row["name"], "data_consistency": True})
-    return rows
+        said = " ".join(log.read_text().rpartition("error: ")[2].split())
+        return f"exit status {status}: {said[-600:]} ({log})" if status else None
 
 
 def read_table(unit: Unit, folder: Path, name: str, commit: str) -> list[dict[str, Any]]:
@@ -353,7 +239,7 @@ def read_table(unit: Unit, folder: Path, name: str, commit: str) -> list[dict[st
     for (method, person, case), line in cases.items():
         if not method.endswith(CONSISTENT) and (method in wanted or method + CONSISTENT in wanted):
             consistent = cases[method + CONSISTENT, person, case]
-            label = dict(zip(ROW, (unit.row["paper"], unit.row["table"], method, unit.seed, unit.choice), strict=True))
+            label = unit.make_label(method)
             scores = {key: read_score(line, key) for key in SCORES}
             scores |= {f"{key}_dc": read_score(consistent, key) for key in SCORES}
             facts = {key: line.get(key) or "" for key in OF_TRAINING}
@@ -370,7 +256,7 @@ def read_score(line: Mapping[str, str], key: str) -> str:
 
 def read_curve(unit: Unit, folder: Path) -> list[dict[str, Any]]:
     """The lines of ``curves.csv`` of a unit's training."""
-    label = dict(zip(ROW, (unit.row["paper"], unit.row["table"], unit.label, unit.seed, unit.choice), strict=True))
+    label = unit.make_label(unit.label)
     entries = [json.loads(line) for path in sorted(folder.rglob("history*.jsonl")) for line in path.open()]
     scores = [(entry["iteration"], entry["validation/psnr"]) for entry in entries if "validation/psnr" in entry]
     return [{**label, "trial": unit.trial, "iteration": i, "psnr": f"{psnr:.4f}"} for i, psnr in scores]
