@@ -164,7 +164,8 @@ class Queue:
                     "psnr_dc": "-inf",
                     "commit": commit,
                 }
-                append_lines(RESULTS, COLUMNS, [bad])
+                with FileLock(self.folder / "lock"):
+                    append_lines(RESULTS, COLUMNS, [bad])
                 return None
             if failure:
                 return failure

@@ -59,7 +59,7 @@ class Unit(NamedTuple):
 
     @property
     def minutes(self) -> float:
-        """How long it takes on one core of an AMD EPYC with AVX2."""
+        """An estimate for one core of an AMD EPYC with AVX2; few rows were measured."""
         return self.row["minutes"] * (self.row["trial_share"] if self.trial else 1)
 
     def make_label(self, method: str) -> dict[str, Any]:
