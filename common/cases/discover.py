@@ -6,7 +6,7 @@ import functools
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.case import Case
 from ..data.inputs import describe_series
-from ..data.lists.exams import (
-    combine_contrasts,
-    combine_stacks,
-    find_contrast_words,
-    group_cases,
-    identify_contrast,
-    identify_study,
-)
+from ..data.lists.exams import combine_exam, group_exams
+from ..data.lists.owners import explain_strangers, identify_owner, make_owner, warn_of_another_visit
 from ..data.lists.scan_kinds import print_skipped
 from ..data.lists.scans import explain_skipping, find_scans, is_result, name_results
 from ..io.files import list_files, read_sidecar
@@ -41,6 +35,7 @@ def discover_cases(
     label: str | None = None,
     together: bool | str = False,
     exam: bool = False,
+    visits: bool = False,
     fewest_stacks: int = 2,
 ) -> list[Case]:
     """Find the scans and DICOM series of files and folders. What cannot be done has a problem.
@@ -53,6 +48,7 @@ def discover_cases(
         label: pattern or file of label maps, likewise.
         together: True if all scans are stacks of one contrast; "auto" to group the scans by exam and contrast.
         exam: whether the scans are of one exam; those of a single folder are grouped as by "auto".
+        visits: whether an exam that is named may have scans of several visits.
         fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
 
     Raises:
@@ -66,11 +62,11 @@ def discover_cases(
         cases = _find_scattered(dict(zip(roots, found, strict=True)))
     if not together and not exam:
         return cases
-    if together is True:
-        exams = [combine_stacks(cases)]
-    else:
-        groups = [cases] if exam and len(roots) > 1 else group_cases(cases, _identify_study)
-        exams = [each for group in groups for each in combine_contrasts(group, _identify_contrast, fewest_stacks)]
+    is_named = together is True or (exam and len(roots) > 1)
+    if is_named and (problem := explain_strangers(cases, visits)) is not None:
+        return [replace(cases[0], problem=problem)]
+    groups = [cases] if is_named else group_exams(cases)
+    exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)]
     for each in exams:
         if "stacks" in each:
             each.sources = {image: image for image in each.images} | each.sources
@@ -231,6 +227,8 @@ def _find_cases(
             case.entry["label_map"] = label
             if len(cases) > 1 or not Path(label).expanduser().is_file():
                 reason = "with --label, name this series alone and the file of its label map."
+            else:
+                warn_of_another_visit(case, identify_owner(case), make_owner(label, None, f"the label map {label}"))
         if case.problem is None and reason is not None:
             case.problem = f"{each.description}: {reason}"
     return cases
@@ -263,15 +261,3 @@ def _find_series(root: Path, read_series: Callable[[Path], list[Series]]) -> lis
             return [replace(each, problem=each.exclusion) for each in scans]
     print_skipped({each.description: each.exclusion for each in scans if each.exclusion})
     return [each for each in scans if not each.exclusion]
-
-
-def _identify_study(case: Case) -> Hashable:
-    """What all scans of one exam have in common."""
-    series = case.series.get(case["image"])
-    return identify_study(case["image"]) if series is None else series.study
-
-
-def _identify_contrast(case: Case) -> Hashable:
-    """What the stacks of one contrast of an exam have in common."""
-    series = case.series.get(case["image"])
-    return identify_contrast(case["image"]) if series is None else (find_contrast_words(series.stem), series.contrast)

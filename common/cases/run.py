@@ -194,7 +194,8 @@ def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output
     digest = getattr(network, "origin", {}).get("file_sha256", "unknown")
     bundle = {**meta, **provenance.describe_bundle(case.choice.offer.bundle), "sha256": digest}
     result = make_result_path(output, case.name, bids=bids)
-    folder = write_derived_series(case.series[case["image"]], result, make_series_path(output, case.name), bundle)
+    series, *others = (case.series[file] for file in dict.fromkeys(case.images) if file in case.series)
+    folder = write_derived_series(series, result, make_series_path(output, case.name), bundle, others)
     print(f"{case.name} -> {folder}", flush=True)
 
 

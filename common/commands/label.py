@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 
+from ..data.case import Case
+from ..data.lists.owners import identify_owner, make_owner, warn_of_another_visit
 from ..io.files import check_writable
 from ..io.images import open_image
 from ..io.read import check_affine
@@ -25,8 +28,8 @@ def transfer_labels(label_map: str, reference: str, output: str) -> None:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when a file cannot be read, the label map holds other values than labels or lies elsewhere, or
-            output would be written over an input or does not end so.
+        ValueError: when a file cannot be read, the label map is of another person, holds other values than labels or
+            lies elsewhere, or output would be written over an input or does not end so.
     """
     path = Path(output).expanduser()
     if not path.name.endswith((".nii.gz", ".nii")):
@@ -34,6 +37,12 @@ def transfer_labels(label_map: str, reference: str, output: str) -> None:
     if os.path.realpath(path) in map(os.path.realpath, (label_map, reference)):
         raise ValueError(f"--output {output}: that would be written over an input; name another file.")
     check_writable(path.parent)
+    case = Case({"image": reference})
+    warn_of_another_visit(case, identify_owner(case), make_owner(label_map, None, f"the label map {label_map}"))
+    if case.problem is not None:
+        raise ValueError(case.problem)
+    for warning in case.warnings:
+        warnings.warn(warning, stacklevel=2)
     grid = open_image(reference)
     check_affine(reference, grid.affine)
     labels = read_labels(label_map)

@@ -21,7 +21,7 @@ def super_resolve(
     *paths: str,
     output_dir: str | None = None,
     together: bool | str = False,
-    exam: bool = False,
+    exam: bool | str = False,
     guide: str | None = None,
     label: str | None = None,
     subject: str | None = None,
@@ -68,8 +68,10 @@ def super_resolve(
             folder super_resolved next to the scans, or in the folder that holds all of them.
         together: whether the scans are stacks of one contrast. auto finds the exams in a folder, by DICOM study, or by
             subject and session in the names, and does each as --exam does. Other scans are super-resolved alone.
-        exam: whether the scans are of one exam; those of a single folder are grouped as by --together auto. Contrasts
-            are told apart by names and DICOM headers, and stacks of one contrast are combined.
+            Scans of several people are refused, by headers, sidecar JSON and names. So are visits; visits allows them.
+        exam: whether the scans are of one exam, or visits for several of one person; those of a single folder are
+            grouped as by --together auto. Contrasts, and scans with and without contrast agent, are told apart by
+            names and headers, and stacks of one contrast are combined.
         guide: a finer scan of another contrast of the same person: its file, or a pattern, such as
             ``"**/*_t1w.nii.gz"``, for the guides of many scans, which are paired by subject. With --together it may be
             any scan of another contrast, and one stack is enough; only its edges are used.
@@ -135,8 +137,10 @@ def super_resolve(
         "acquired_matrix": acquired_matrix,
         "bundle": None if for_exams else bundle,
     }
+    visits = "visits" in (together, exam)
+    together, exam = together == "visits" or together, exam == "visits" or exam
     if exam not in (True, False):
-        raise ValueError(f"--exam is {exam!r}, expected nothing after it; name the scans before it.")
+        raise ValueError(f"--exam is {exam!r}, expected nothing after it, or visits; name the scans before it.")
     given_options |= {"together": together or None, "guide": guide} if exam else {}
     option = "--exam" if exam else "--together"
     if (exam or together) and (names := [f"--{name}" for name, value in given_options.items() if value is not None]):
@@ -149,7 +153,9 @@ def super_resolve(
     known, stacks = find_offers(bundle, scale, override, "auto" if exam else together, options)
     fewest = (stacks and stacks.fewest_stacks) or 2
     if together not in (True, False, "auto"):
-        raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
+        raise ValueError(
+            f"--together is {together!r}, expected nothing after it, or auto or visits; name the scans before it."
+        )
     if not paths:
         raise ValueError("no scan is named; give scans, DICOM files of series, or folders. --help lists the options.")
     if "device" in override:
@@ -170,7 +176,7 @@ def super_resolve(
         raise ValueError(f"{output}: expected a file .nii.gz or .nii for the result of a scan, or a folder.")
     started = time.perf_counter()
     with _silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam, fewest)
+        every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam, visits, fewest)
         if is_file and len(every) > 1:
             raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")
         for case in every:

@@ -9,7 +9,7 @@ from ..io.files import check_writable
 from ..runtime.distributed import connect_processes
 from ..values import parse_bool
 from .case import Case
-from .lists.exams import combine_contrasts, group_cases, identify_contrast, identify_study
+from .lists.exams import combine_exam, group_exams
 from .lists.scan_kinds import print_skipped
 from .lists.scans import find_scans
 from .lists.sharding import select_cases
@@ -77,13 +77,8 @@ def find_exams(
     """
     check_writable(output_dir)
     path = simulate_exam(f"{output_dir}/scan") if dataset_dir is None else dataset_dir
-    groups = group_cases(find_scans(path), lambda case: identify_study(case["image"]))
-    exams = [
-        case
-        for group in groups
-        if len(group) >= fewest_stacks
-        for case in combine_contrasts(group, lambda c: identify_contrast(c["image"]), fewest_stacks)
-    ]
+    groups = group_exams(find_scans(path))
+    exams = [case for group in groups if len(group) >= fewest_stacks for case in combine_exam(group, fewest_stacks)]
     alone = {
         group[0]["image"]: "the folder has no other scan of its exam" for group in groups if len(group) < fewest_stacks
     }

@@ -250,19 +250,22 @@ def get_contrast_properties(header: Dataset) -> tuple[bool, ...]:
     """The properties of an image's contrast in which stacks of one exam must agree.
 
     Returns:
-        Whether the echo time is above 30 ms, the repetition time above 1500 ms, the inversion time above 1500 ms, the
-        sequence a gradient echo, and whether a contrast agent was used. False for what the header lacks.
+        Whether the echo time is above 30 ms, the repetition time above 1500 ms, the inversion time above 1500 ms, and
+        the sequence a gradient echo. False for what the header lacks.
     """
     times = ("EchoTime", 30), ("RepetitionTime", 1500), ("InversionTime", 1500)
     return (
         *((get_number(header, key) or 0) > limit for key, limit in times),
         "GR" in get_words(header, "ScanningSequence"),
-        bool(get_words(header, "ContrastBolusAgent")),
     )
 
 
 def write_derived_series(
-    series: Series, result: str | os.PathLike, folder: str | os.PathLike, bundle: Mapping[str, Any]
+    series: Series,
+    result: str | os.PathLike,
+    folder: str | os.PathLike,
+    bundle: Mapping[str, Any],
+    others: Sequence[Series] = (),
 ) -> Path:
     """Write a result of :func:`write_nifti`'s file as a derived series, either completely or not at all.
 
@@ -272,6 +275,7 @@ def write_derived_series(
         folder: created if it is missing. The series becomes a folder in it, named by the new SeriesInstanceUID. Older
             derived series of some of these images in it are then removed.
         bundle: as for :func:`~common.io.dicom_series.write.write_series`.
+        others: further sources of the result.
 
     Returns:
         The folder of the new series.
@@ -289,7 +293,15 @@ def write_derived_series(
             series_folder = Path(part) / "series"
             series_folder.mkdir()
             uid = write_series(
-                series_folder, voxels, affine, factors, series.headers, bundle, series.part, series.number
+                series_folder,
+                voxels,
+                affine,
+                factors,
+                series.headers,
+                bundle,
+                series.part,
+                series.number,
+                [other.headers for other in others],
             )
             new = series_folder.rename(Path(folder) / uid)
     except ValueError as error:

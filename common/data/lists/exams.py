@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ...io.naming import make_case_stem
 from ..case import Case
+from .contrast_agent import has_agent, is_agent_word
+from .owners import describe_unknown, read_metadata, split_by_owner
 
 # Words of a file's name, or of a series' description, that say in which plane a stack is. Numbers do not: they may be
 # those of patients.
@@ -19,30 +21,45 @@ _WHICH = re.compile(
 _WORD = re.compile(r"[^\s_.]+")
 # Words that say what contrast a scan has; further ones that say how it was made. BIDS's other entities say it too.
 _CONTRAST = re.compile(
-    r"s?((t1|t2|pd|t2star|t2flair|t1flair)(w|wi)?(c|ce|gd|km|fs|post|pre|star)?|flair|stir|tirm|swi|mprage|spgr|gd|post|pre)"
+    r"(s?(?:t1|t2|pd|t2star|t2flair|t1flair)(?:w|wi)?(?:fs|star)?|flair|stir|tirm|swi|mprage|spgr)(?:c|ce|gd|km|post)?"
 )
 _SEQUENCE = re.compile(r"tse|fse|se|tfe|ffe|gre|tir|space|cube|vista|2d|3d|(?!sub|ses)[a-z]+-.*")
 
 
-def identify_study(path: str) -> Hashable:
-    """A key that all scans of one exam share: the folder, and the name without plane, contrast and sequence."""
-    words = _split_entities(path)
-    return str(Path(path).parent), tuple(w for w in words if not (_CONTRAST.fullmatch(w) or _SEQUENCE.fullmatch(w)))
+def group_exams(cases: Sequence[Case]) -> list[list[Case]]:
+    """Group scans by exam: by DICOM study, or by folder and name; then by person and visit."""
+    return [exam for group in group_cases(cases, identify_study) for exam in split_by_owner(group)]
 
 
-def identify_contrast(path: str) -> Hashable:
-    """A key that the stacks of one contrast share: the words for contrasts in their names, or all words but the plane.
+def identify_study(case: Case) -> Hashable:
+    """A key that all scans of an exam share: the study, or the folder and the name without plane and contrast."""
+    series = case.series.get(case["image"])
+    if series is not None:
+        return series.study
+    words = [word for word in _split_entities(case["image"]) if not _says_how(word)]
+    return str(Path(case["image"]).parent), tuple(words)
 
-    A stack that its name puts into a wrong contrast is left out later, because the images differ.
+
+def identify_contrast(case: Case) -> Hashable:
+    """A key that the stacks of one contrast share: words for contrasts, what a DICOM header says, a contrast agent.
+
+    Without such a word it is the name without plane. A stack that its name puts into a wrong contrast is left out
+    later, because the images differ.
     """
-    return find_contrast_words(path) or _split_entities(path)
+    series = case.series.get(case["image"])
+    words = _split_entities(case["image"] if series is None else series.stem)
+    named = frozenset(
+        match[1].removesuffix("i").removesuffix("w") for word in words if (match := _CONTRAST.fullmatch(word))
+    ) | {word for word in words if word.startswith("ce-")}
+    agent = is_enhanced(case)
+    if series is not None:
+        return named, series.contrast, agent
+    return named or tuple(word for word in words if not is_agent_word(word)), agent
 
 
-def find_contrast_words(path: str) -> frozenset[str]:
-    """The words for contrasts in a name."""
-    words = _split_entities(path)
-    named = {w.removesuffix("i").removesuffix("w") for w in words if _CONTRAST.fullmatch(w)}
-    return frozenset(named | {w for w in words if w.startswith("ce-")})
+def is_enhanced(case: Case) -> bool:
+    """Whether a scan was made with a contrast agent, see :func:`~common.data.lists.contrast_agent.has_agent`."""
+    return has_agent(read_metadata(case), "" if case.series else make_case_stem(case["image"]))
 
 
 def group_cases(cases: Sequence[Case], key: Callable[[Case], Hashable]) -> list[list[Case]]:
@@ -53,19 +70,32 @@ def group_cases(cases: Sequence[Case], key: Callable[[Case], Hashable]) -> list[
     return list(groups.values())
 
 
-def combine_contrasts(scans: Sequence[Case], identify: Callable[[Case], Hashable], fewest: int = 2) -> list[Case]:
+def combine_exam(scans: Sequence[Case], fewest: int = 2, one_contrast: bool = False) -> list[Case]:
+    """Make a case of each contrast of an exam, with a notice if nothing says that its scans are of one person.
+
+    Args:
+        scans, fewest: as for :func:`combine_contrasts`.
+        one_contrast: whether all are stacks of one contrast.
+    """
+    exam = [combine_stacks(scans)] if one_contrast else combine_contrasts(scans, fewest)
+    if unknown := describe_unknown(scans):
+        for case in exam:
+            case.notices = [*case.notices, *([unknown] if "stacks" in case else [])]
+    return exam
+
+
+def combine_contrasts(scans: Sequence[Case], fewest: int = 2) -> list[Case]:
     """Make a case of each contrast of an exam, with the files of the others as "contrasts".
 
     Args:
         scans: of one exam, with "image" and "name".
-        identify: a key that the stacks of one contrast share.
         fewest: scans that an exam needs.
 
     Returns:
         The cases; those with a problem are no part of the exam. A scan that has no other is returned as it is, if one
         is too few.
     """
-    groups = group_cases(scans, identify)
+    groups = group_cases(scans, identify_contrast)
     exam = [combine_stacks(group, fewest=1) for group in groups]
     good = [case for case in exam if case.problem is None]
     if len(good) < 2:
@@ -89,7 +119,7 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
     Returns:
         The case of the first stack that can be read, with the other files as "stacks", and all cases as its parts. Its
         name has the words that all names share, or all names if they share none. Stacks that are left out are warnings.
-        It has a problem if a stack is there twice, or there is nothing to combine.
+        It has a problem if a stack is there twice, only some have a contrast agent, or there is nothing to combine.
     """
     for case in stacks:
         if case.problem is None:
@@ -100,6 +130,10 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
     files = [os.path.realpath(case["image"]) for case in good]
     if twice := [case.source for i, case in enumerate(good) if files[i] in files[:i]]:
         return replace(stacks[0], problem=f"{twice[0]}: named twice; name each stack once.")
+    enhanced = {is_enhanced(case): case.source for case in good}
+    if len(enhanced) > 1:
+        text = f"{enhanced[True]} was made with a contrast agent, and {enhanced[False]} without, by name or header"
+        return replace(stacks[0], problem=f"{text}; name stacks of one kind, or say --exam, which makes one of each.")
     if len(good) < fewest and not (good and "guide" in good[0]):
         summary = f"found {len(good)} stack{'s' * (len(good) != 1)} that can be read"
         summary += ", expected at least two to combine, or one with --guide"
@@ -125,6 +159,10 @@ def _split_entities(path: str) -> tuple[str, ...]:
     if any(word.startswith("sub-") for word in words):
         return words
     return _split_words(make_case_stem(path).replace("-", "_"))
+
+
+def _says_how(word: str) -> bool:
+    return bool(_CONTRAST.fullmatch(word) or _SEQUENCE.fullmatch(word)) or is_agent_word(word)
 
 
 def _split_words(name: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ from ...io.naming import make_case_stem
 from ...runtime.distributed import print_once
 from ...transforms.scan.check import describe_labels
 from ..case import Case
-from .datalist import SUBJECT, check_no_duplicates, identify_subject
+from .datalist import check_no_duplicates, identify_subject
+from .owners import explain_difference, make_owner, warn_of_another_visit
 from .scan_kinds import (
     explain_exclusion,
     explain_unreadable,
@@ -55,9 +57,9 @@ def find_scans(
     magnitude MR images (:func:`explain_skipping`) are skipped, with a printed line.
     Guides and label maps are no scans.
 
-    A single scan and a single guide are a pair, unless their names have different labels ``sub-<label>``. Scans of one
-    subject share its guide. A scan with no guide or several guides gets a problem. Guides without a scan are named in a
-    printed line. So it is with label maps.
+    A single scan and a single guide are a pair, unless sidecar JSON or names say that they are of different people or
+    visits. Scans of one subject and visit share its guide; of several, that whose name agrees best. A scan with no
+    guide or several guides gets a problem. Guides without a scan are named in a printed line. So it is with label maps.
 
     Args:
         path: a folder, searched with its subfolders, linked ones too, and base of the patterns; or a file.
@@ -274,39 +276,55 @@ def _explain_refusal(path: Path, option: str) -> str | None:
 
 
 def _add_partners(cases: Sequence[Case], root: Path, partners: Sequence[str], subject: str | None, option: str) -> None:
-    """Give each case the guide or label map of its subject, or a problem."""
+    """Give each case the guide or label map of its person and visit, or a problem.
+
+    Of several, the one whose name agrees best is taken. One that was named is used for another visit too, with a
+    warning.
+    """
     kind = _KINDS[option]
-    key = kind.replace(" ", "_")
     scans = [os.path.relpath(case["image"], root) for case in cases]
-    if len(scans) == len(partners) == 1:
-        labels = [match[0] for name in (*scans, *partners) if (match := SUBJECT.search(name))]
-        if len(set(labels)) > 1:
-            cases[0].problem = (
-                f"{scans[0]} is of {labels[0]} and the {kind} {partners[0]} of {labels[1]}, expected the same person; "
-                f"name the {kind} of this scan."
-            )
-        else:
-            cases[0].entry[key] = str(root / partners[0])
-        return
-    partners_by_subject: dict[str, list[str]] = {}
-    for path in partners:
-        partners_by_subject.setdefault(identify_subject(path, subject), []).append(path)
-    subjects = [identify_subject(path, subject) for path in scans]
-    unused = [path for name, paths in partners_by_subject.items() if name not in subjects for path in paths]
+    only = len(scans) == len(partners) == 1
+    subjects = {path: "" if only else identify_subject(path, subject) for path in (*scans, *partners)}
+    owners = {path: make_owner(root / path, None, path, subject is None) for path in scans}
+    owners |= {path: make_owner(root / path, None, f"the {kind} {path}", subject is None) for path in partners}
+    unused = [path for path in partners if subjects[path] not in {subjects[scan] for scan in scans}]
     if unused:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
         print_once(
             f"{len(unused)} of {len(partners)} {kind}s have no scan and are not used: {', '.join(unused[:3])}{more}"
         )
     advice = "give a regular expression for the subject in a path, --subject."
-    for case, path, name in zip(cases, scans, subjects, strict=True):
-        subject_partners = partners_by_subject.get(name, [])
-        if len(subject_partners) == 1:
-            case.entry[key] = str(root / subject_partners[0])
-        elif subject_partners:
-            case.problem = (
-                f"{path}: {name} has several {kind}s ({', '.join(subject_partners)}); narrow --{option}, or {advice}"
-            )
+    for case, path in zip(cases, scans, strict=True):
+        same = [partner for partner in partners if subjects[partner] == subjects[path]]
+        reasons = [explain_difference(owners[path], owners[partner]) for partner in same]
+        fit = [partner for partner, reason in zip(same, reasons, strict=True) if reason is None]
+        if not fit and len(same) == 1 and Path(same[0]).is_absolute():
+            warn_of_another_visit(case, owners[path], owners[same[0]])
+            fit = same
+        best = _choose_alike(path, fit)
+        name = subjects[path]
+        if case.problem is not None:
+            continue
+        if len(best) == 1:
+            case.entry[kind.replace(" ", "_")] = str(root / best[0])
+        elif best:
+            case.problem = f"{path}: {name} has several {kind}s ({', '.join(best)}); narrow --{option}, or {advice}"
+        elif same:
+            case.problem = f"{reasons[0]}, expected the same person and visit; name the {kind} of this scan."
         else:
             without = "use --guided false" if option == "guide" else "leave --label out"
             case.problem = f"{path}: {name} has no {kind}; add it, {without}, or {advice}"
+
+
+def _choose_alike(path: str, partners: Sequence[str]) -> list[str]:
+    """The partners whose labels of BIDS, such as ses-2 and run-1, agree best with those of a scan."""
+
+    def read_labels(name: str) -> dict[str, str]:
+        return dict(re.findall(r"(?<![a-z0-9])([a-z]+)-([a-z0-9+]+)", make_case_stem(name).casefold()))
+
+    own = read_labels(path)
+    scores = [
+        sum(1 if own[key] == value else -1 for key, value in read_labels(partner).items() if key in own)
+        for partner in partners
+    ]
+    return [partner for partner, score in zip(partners, scores, strict=True) if score == max(scores)]

@@ -74,6 +74,7 @@ def write_series(
     bundle: Mapping[str, Any],
     part: str = "",
     number: int = 0,
+    others: Sequence[Sequence[Dataset]] = (),
 ) -> str:
     """Write a volume as a series of MR images, one file a slice.
 
@@ -87,6 +88,7 @@ def write_series(
             "intended_use".
         part: name of the source's part, such as "echo 2, TE 90 ms"; empty for a whole series.
         number: of the part, from 0, so that the parts of a series get different series numbers.
+        others: headers of further series that the volume was made of; they are named as sources.
 
     Returns:
         The new SeriesInstanceUID.
@@ -98,7 +100,7 @@ def write_series(
     dtype, slope, intercept = choose_encoding(voxels, *choose_rescale(headers))
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = voxel_sizes(lps)
-    template = _Template(headers, bundle, factors, spacing, part, number)
+    template = _Template(headers, bundle, factors, spacing, part, number, others)
     template.PixelSpacing = _format_positions([spacing[1], spacing[0]])
     template.ImageOrientationPatient = _format_positions((lps[:3, :2] / spacing[:2]).T.ravel())
     template.SpacingBetweenSlices = _format_positions([spacing[2]])[0]
@@ -144,6 +146,7 @@ class _Template(SOPClass):
         spacing: Sequence[float],
         part: str,
         number: int,
+        others: Sequence[Sequence[Dataset]],
     ) -> None:
         first, now, change = headers[0], datetime.datetime.now(), _describe_change(factors, spacing)
         name, version = bundle["name"], bundle.get("version", "unknown")
@@ -192,9 +195,11 @@ class _Template(SOPClass):
         self.SeriesDescription = _describe_result(f"SR {change.split(maxsplit=1)[1]}", description, part)
         self.ContentQualification = "RESEARCH"
         self.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+        further = ", ".join(f"{each[0].get('SeriesNumber', '')} ({each[0].SeriesInstanceUID})" for each in others)
         self.DerivationDescription = (
             f"Super-resolution {change} (columns x rows x slices) of the series {was} ({first.SeriesInstanceUID}) "
             f"with the MONAI bundle {name}, version {version}, SHA-256 of its weights {bundle['sha256']}."
+            f"{' Also made of the series ' * bool(others)}{further}"
         )[:1024]
         self.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.SpatialResampling)]
         self.ImageComments = str(bundle.get("intended_use", ""))[:1024]
@@ -202,15 +207,16 @@ class _Template(SOPClass):
         self._mark_lossy(headers)
 
         purpose = CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
-        self.SourceImageSequence = _make_references(headers)
+        every = [header for each in (headers, *others) for header in each]
+        self.SourceImageSequence = _make_references(every)
         for item in self.SourceImageSequence:
             item.PurposeOfReferenceCodeSequence = [purpose]
-        series = Dataset()
-        series.SeriesInstanceUID = first.SeriesInstanceUID
-        series.ReferencedInstanceSequence = [
-            _make_reference(h) for h in {h.SOPInstanceUID: h for h in headers}.values()
-        ]
-        self.ReferencedSeriesSequence = [series]
+        series: dict[str, Dataset] = {}
+        for header in {header.SOPInstanceUID: header for header in every}.values():
+            item = series.setdefault(header.SeriesInstanceUID, Dataset())
+            item.SeriesInstanceUID = header.SeriesInstanceUID
+            item.ReferencedInstanceSequence = [*item.get("ReferencedInstanceSequence", []), _make_reference(header)]
+        self.ReferencedSeriesSequence = [*series.values()]
         self.ContributingEquipmentSequence = [
             *first.get("ContributingEquipmentSequence", []),
             *(

@@ -169,7 +169,7 @@ def test_scans_without_one_guide_have_a_problem_and_the_others_are_paired(tmp_pa
     assert "1 of 4 guides" in said and "c_t1.nii" in said
     touch(tmp_path, "p/sub-01_t2w.nii.gz", "p/sub-02_t1w.nii.gz")
     (entry,) = pairs(tmp_path / "p", "*_t2w*", "*_t1w*")
-    assert "sub-01_t2w.nii.gz is of sub-01 and the guide sub-02_t1w.nii.gz of sub-02" in entry["problem"]
+    assert "sub-01_t2w.nii.gz: it is of sub-01, and the guide sub-02_t1w.nii.gz of sub-02" in entry["problem"]
 
 
 def test_refused(tmp_path):

@@ -1,0 +1,72 @@
+"""Whether a scan was made with a contrast agent, by its header, its sidecar JSON, or the words that describe it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_AGENT = (
+    r"(gd|gad|gado[a-z]*|dotarem|clariscan|magnevist|multihance|prohance|omniscan|primovist|eovist|vueway|elucirem|"
+    r"feraheme|ferumoxytol|ce|km|kontrast[a-z]*|contraste?|contrasted|mdc|civ|ivkm|inj[a-z]*)"
+)
+_AFTER = r"(post?|nach|mit|dopo|con|com|avec|apr[eè]s|after|with|met|na|po|med|efter|plus|w|iv|i\.v\.)"
+_BEFORE = (
+    r"(pre|pr[aä]e?|vor|ohne|nativ[a-z]*|without|w[/_]?o|non?|not|un|sans|avant|senza|prima|sin|antes|sem|before|zonder|"
+    r"voor|bez|przed|utan|uden|före|minus|phase|magnetization[ _-]?transfer|mt)"
+)
+_SEQUENCE = r"([a-z]*?(t[12](w|wi)?|pdw?|flair|mprage|spgr|bravo|vibe|space|tse|fse|se|gre))"
+_OTHERWISE = "(op|proc|surg|rt|chemo|treat|ther|fossa|mortem)"  # what else may follow "post"
+_GAP = r"[ _./-]*"
+_NOT = re.compile(
+    rf"(?<![a-z0-9]){_BEFORE}{_GAP}({_AFTER}{_GAP})?{_AGENT}(?![a-z0-9])|(?<![a-z0-9+])(-c|c-)(?![a-z0-9])"
+)
+_WITH = re.compile(
+    rf"""(?<![a-z0-9]) {_SEQUENCE}? {_AFTER}? {_GAP} {_AGENT} \d* (?![a-z0-9])
+        | (?<![a-z0-9]) {_SEQUENCE}? (post|p[oó]s)(con)? \d* (?![a-z0-9]) (?! {_GAP} {_OTHERWISE})
+        | \+ [ _]? ({_AGENT}|c|k) (?![a-z0-9])
+        | (?<![a-z]) [ck] [ ]? \+
+        | (?<![a-z0-9]) [a-z]*? t[12](w|wi)? c (?![a-z0-9])""",
+    re.VERBOSE,
+)
+_NONE = re.compile(r"(none?|no|n|nil|null|ohne.*|without.*|nativ|0|-|n/?a|not applicable|keine?s?)?", re.IGNORECASE)
+_TAGS = ("ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusAgentSequence")
+_AMOUNTS = ("ContrastBolusVolume", "ContrastBolusTotalDose")
+_DESCRIPTIONS = ("SeriesDescription", "ProtocolName")
+_WORD = re.compile(f"{_AGENT}|{_AFTER}|{_BEFORE}|[+-]?c|c[+-]?")
+
+
+def mentions_agent(text: str) -> bool | None:
+    """Whether words say that a contrast agent was given (T1 KM, T1_+C, ce-gd) or not (T1 pre Gd); None if nothing does.
+
+    Args:
+        text: a file's name without folders, or a description.
+    """
+    text = re.sub(r"(?<![a-z0-9])(sub|ses)-[a-z0-9]+", "", text.casefold())
+    rest = _NOT.sub(" ", text)
+    if _WITH.search(rest):
+        return True
+    return False if rest != text else None
+
+
+def is_agent_word(word: str) -> bool:
+    """Whether a word of a name, in lower case, only says something about a contrast agent."""
+    return bool(_WORD.fullmatch(word)) or (mentions_agent(word) is not None and not re.search("t[12]|pd|flair", word))
+
+
+def has_agent(metadata: Any, name: str = "") -> bool:
+    """Whether a scan was made with a contrast agent: what words say, else what the header says.
+
+    Args:
+        metadata: with ``get``: a DICOM header, or a sidecar JSON.
+        name: of the file, without folders.
+    """
+    said = [mentions_agent(str(text)) for text in (name, *(metadata.get(key) or "" for key in _DESCRIPTIONS))]
+    known = [answer for answer in said if answer is not None]
+    if known:
+        return known[0]
+    amounts = [str(metadata.get(key) or 0) for key in _AMOUNTS]
+    return any(not _says_none(metadata.get(key)) for key in _TAGS) or any(re.search("[1-9]", text) for text in amounts)
+
+
+def _says_none(value: Any) -> bool:
+    return value is None or bool(_NONE.fullmatch(str(value).strip())) or (not isinstance(value, str) and not len(value))
