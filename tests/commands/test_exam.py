@@ -5,11 +5,9 @@ from functools import partial
 
 import nibabel as nib
 import numpy as np
-import pytest
 
 from common.commands.super_resolve import super_resolve
 from common.data import find_exams
-from common.data.lists.exams import identify_contrast, identify_study
 from common.errors import RunsFailedError
 from common.inferers import multi_contrast
 
@@ -72,27 +70,6 @@ def test_edges_are_shared_and_grey_values_are_not(tmp_path, monkeypatch):
     true = Phantom(3).on(result.shape, result.affine)
     assert np.abs(made["unit"] - made["other"]).max() < 2
     assert psnr(made["unit"] / 1000, true) > psnr(made["apart"] / 1000, true) + 0.1
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        "study1_T1W study1_T2W study1_FLAIR | study2_T1W study2_ax_FLAIR=study2_cor_FLAIR",
-        "sub-1/ses-1/anat/sub-1_ses-1_acq-ax_run-2_T2w=sub-1/ses-1/anat/sub-1_ses-1_acq-cor_T2w "
-        "sub-1/ses-1/anat/sub-1_ses-1_ce-gd_T1w sub-1/ses-1/anat/sub-1_ses-1_T1w | sub-1/ses-2/anat/sub-1_ses-2_T1w",
-        "IXI002-Guys-0828-T1 IXI002-Guys-0828-PD | IXI012-HH-1211-T1",
-        "a/t1_tse_sag a/t2_flair_tra a/t2_tse_tra=a/t2_tse_cor | b/t1_tse_sag",
-        "ax=cor | 001 | 002",
-    ],
-)
-def test_exams_and_contrasts_by_their_names(names):
-    """Exams between bars; stacks of one contrast have = between."""
-    wanted = [[contrast.split("=") for contrast in part.split()] for part in names.split("|")]
-    studies = [{identify_study(name) for contrast in part for name in contrast} for part in wanted]
-    assert all(len(keys) == 1 for keys in studies) and len(set.union(*studies)) == len(wanted)
-    for part in wanted:
-        contrasts = [{identify_contrast(name) for name in contrast} for contrast in part]
-        assert all(len(keys) == 1 for keys in contrasts) and len(set.union(*contrasts)) == len(part)
 
 
 def test_a_folder_of_exams(tmp_path, capsys):

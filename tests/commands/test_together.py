@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from common.__main__ import main
 from common.commands.super_resolve import super_resolve
@@ -165,6 +166,8 @@ def test_the_dicom_series_of_an_exam(tmp_path, capsys):
     result = nib.load(path)
     assert psnr(result.get_fdata() / 1000, Phantom(5).on(result.shape, result.affine)) > 30
     (folder,) = (tmp_path / "out").glob("*_dicom/*")
+    header = dcmread(next(folder.iterdir()))
+    assert len(header.ReferencedSeriesSequence) == 2 and len(header.SourceImageSequence) == 24
     derived, affine = dicom.read_by_itk(folder)
     assert np.allclose(affine, result.affine, atol=1e-3) and np.abs(derived - result.get_fdata()).max() < 1
     told = json.loads(path.with_name("t2_tse_sr.json").read_text())
@@ -208,6 +211,13 @@ def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e18))
     refused(lambda: together(ax, other, spacing=0.01, **out), RunsFailedError, "GiB of memory", "give --spacing 0.")
     refused(lambda: together(ax, ax, **out), RunsFailedError, "ax.nii.gz: named twice")
+    km = stack(tmp_path / "cor_KM.nii.gz", phantom, 1)
+    refused(lambda: together(ax, km, **out), RunsFailedError, "cor_KM.nii.gz was made with a contrast agent", "--exam")
+    for one, two, words in (("sub-1", "sub-2", "same person"), ("ses-1", "ses-2", "say visits")):
+        pair = [stack(tmp_path / name / f"{n}.nii.gz", phantom, n) for n, name in enumerate((one, two))]
+        for run in (together, partial(super_resolve, exam=True), partial(super_resolve, bundle="joint_tv", exam=True)):
+            refused(partial(run, *pair, **out), RunsFailedError, one, two, words)
+    super_resolve(*pair, together="visits", dry_run=True, **out)
     refused(lambda: together(str(tmp_path), "gone", **out), FileNotFoundError, "--output_dir")
     refused(lambda: super_resolve(ax, together="yes", **out), ValueError, "--together is 'yes'")
 
