@@ -23,9 +23,9 @@ from .datalist import (
     GROUPS,
     KINDS,
     SCANS,
+    check_groups,
     check_no_duplicates,
     check_partners,
-    check_subjects,
     count_volumes,
     find_data_folder,
     identify_subject,
@@ -136,7 +136,7 @@ def write_datalist(
             "a pair if a subject has one volume of each. Narrow --lr or --hr, or give the groups by hand and move "
             "these subjects to target."
         )
-    check_subjects(groups, misaligned, "datalist")
+    check_groups(root, groups, misaligned, "datalist")
     if ct and not any("ct" in entry for entry in groups["source"]):
         raise ValueError(
             "datalist: source gets none of the CT that --ct matches: all of it is of subjects in validation or test, "
