@@ -37,8 +37,9 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
     ``<output_dir>/<name>/`` has the configs, which find their folder, and inference_onnx.json for onnxruntime;
     models/model.pt, model.ts and model.onnx, with their overlay model.json, whose values are also in inference.json and
-    train.json; the docs and the licence. It also has the modules of this package that the configs need. Their package is named by
-    the bundle and its version (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
+    train.json; the docs and the licence. It also has the modules of this package that the configs need. Their package
+    is named by the bundle and its version (``udean_v1_2_0``), so that two bundles or versions in one process never
+    share a module.
     ``<output_dir>/<name>_v<version>.zip`` has that folder; the same input gives the same bytes.
 
     A bundle whose inference.json has no key "checkpoint" has no weights; its network is not converted.

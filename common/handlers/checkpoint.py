@@ -93,8 +93,9 @@ class ResumableState:
 
     The state is networks, players, epoch, iteration and the evaluator's best metric; the number of threads and the
     precision, which affect rounding; and the random states of Python, NumPy and torch. A run may continue with more or
-    fewer GPUs, and with other learning rates, schedulers, losses and data. The state is saved at the end of each epoch, by the clock within an epoch, and when the run is
-    interrupted. Place this handler after the validation, so that a saved epoch has been validated.
+    fewer GPUs, and with other data, losses, learning rates and schedulers. The state is saved at the end of each epoch,
+    by the clock within an epoch, and when the run is interrupted. Place this handler after the validation, so that a
+    saved epoch has been validated.
 
     With each state the current weights are written to a separate file. When the run ends, also by Ctrl-C, a message
     says what that file and the ``model.pt`` next to it contain. A larger ``max_epochs`` prolongs a run. From there on

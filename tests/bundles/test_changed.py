@@ -1,11 +1,17 @@
 """What a user of MONAI changes in a training, by the real command line: overrides, and overlays of a few lines."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Events
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
 
+from ..refused import refused
 from . import runs
 
 HANDLER = {
@@ -70,3 +76,66 @@ def test_a_training_takes_what_a_user_changes(bundle, tiny, cohort, tmp_path):
     evaluated = runs.command(bundle, ["train", path, "evaluate"], tmp_path / "run", dataset_dir=cohort)
     assert evaluated.returncode == 0, evaluated.stderr
     assert {method for method, _ in runs.table(tmp_path / "run")} > {"cubic"}
+
+
+@pytest.mark.slow
+@runs.of("udean_window", "srcnn", "cut")
+def test_what_differs_in_a_resumed_training_is_used_or_refused_by_name(bundle, tiny, cohort, trained):
+    """Keys of a drawn player and of the networks, and the fold."""
+    config = runs.content(bundle, None, "train").get()
+    name = random.choice([*config["players"]])
+    player = f"players#{name}"
+    row = random.choice([*config["players"][name]["losses"]])
+
+    def restore(**override):
+        options = runs.overrides(bundle, ["train"], trained, dataset_dir=str(cohort), **override)
+        trainer = runs.content(bundle, "train#trainer", "train", **options)
+        trainer.fire_event(Events.STARTED)
+        return trainer
+
+    def describe(trainer):
+        (group,) = trainer.players[name].optimizer.param_groups
+        options = {k: v for k, v in group.items() if k != "params" and (k != "lr" or "initial_lr" not in group)}
+        weights = {term: weight for term, (weight, *_) in trainer.players[name].losses.terms.items()}
+        return options, weights, trainer.players[name].clip_norm
+
+    as_it_was = describe(restore(resume=True))
+    used = {
+        f"{player}#optimizer#lr": random.uniform(1e-6, 1e-3),
+        f"{player}#optimizer#weight_decay": random.uniform(0, 0.1),
+        f"{player}#clip_norm": random.uniform(0.5, 2),
+        f"{player}#losses#{row}#0": random.uniform(0.1, 2),
+    }
+    for key, value in used.items():
+        expected = describe(restore(ckpt_dir=str(trained / "new"), output_dir=str(trained / "new"), **{key: value}))
+        assert describe(restore(resume=True, **{key: value})) == expected != as_it_was, key
+    size, value = next(iter(tiny.network.items()))
+    other = {size: 2 * value, f"{player}#optimizer#amsgrad": True, "fold": 1}
+    for key, value in other.items():
+        if key in runs.content(bundle, None, "train") or "#" in key:
+            (state,) = (trained / "models").glob("training_state*.pt")
+            refused(lambda k=key, v=value: restore(resume=True, **{k: v}), ValueError, state, key.rpartition("#")[2])
+
+
+@pytest.mark.slow
+@runs.of("udean_window")
+def test_two_sites_of_a_federation_train_in_rounds(bundle, tiny, cohort, tmp_path):
+    """By MONAI's client: the mean of the sites' weights is given back to both, and trained on."""
+    sites = []
+    for name in "ab":
+        options = runs.overrides(bundle, ["train"], tmp_path / name, dataset_dir=str(cohort), seed=ord(name))
+        root = str(runs.ROOT / "bundles" / bundle)
+        sites.append(MonaiAlgo(root, 1, False, train_kwargs=options, config_evaluate_filename=None))
+        sites[-1].initialize({ExtraItems.CLIENT_NAME: name})
+    _, length = tiny.length("")
+    for number in (1, 2):
+        weights = [site.get_weights().weights for site in sites]
+        mean = {key: sum(w[key] for w in weights) / 2 for key in weights[0]}
+        for site in sites:
+            site.train(ExchangeObject(weights={key: value.clone() for key, value in mean.items()}))
+            assert site.trainer.state.iteration == number * length
+            trained = site.get_weights().weights
+            assert 0 < max((trained[key] - mean[key]).abs().max() for key in mean) < 0.1
+    for site, name in zip(sites, "ab", strict=True):
+        site.finalize()
+        assert len({line["iteration"] for line in runs.history(tmp_path / name)} - {0}) == 2 * length
