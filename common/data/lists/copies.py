@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations, product
 from typing import Any
@@ -69,7 +70,7 @@ def _print_other_sizes(files: Sequence[tuple[str, str, str]], images: Mapping[st
                 for path, mm in sizes.items()
                 if np.abs(np.log(mm / median)).max() > np.log(_OTHER_SIZE)
             ]
-        if others:
+        if others and os.environ.get("RANK", "0") == "0":
             print(
                 f"warning: {where}: the {kind} volumes have a median voxel size of {np.round(median, 3).tolist()} mm, "
                 f"but these have another:\n  {_list(others)}\n"
@@ -102,5 +103,5 @@ def _are_copies(a: tuple[np.ndarray, np.ndarray] | None, b: tuple[np.ndarray, np
         return False
     axes = range(3)
     turned = (b[0].transpose(order) for order in permutations(axes))
-    flipped = (np.flip(v, [*np.flatnonzero(on)]) for v in turned for on in product((False, True), repeat=3))
+    flipped = (np.flip(v, tuple(axis for axis in axes if on[axis])) for v in turned for on in product((False, True), repeat=3))
     return any(1 - np.vdot(a[0], each) < _COPY for each in flipped)

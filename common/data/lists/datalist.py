@@ -49,8 +49,8 @@ def load_datalist(
     Raises:
         FileNotFoundError: when the folder, ``dataset.json`` or a listed file does not exist.
         ValueError: for an empty folder name, bad JSON, an unknown group or setting, an empty group that is not
-            optional, an entry without a volume or without the needed kind, a file of an unknown format, or subjects in
-            two groups, see :func:`check_subjects`.
+            optional, an entry without a volume or without the needed kind, a file of an unknown format, or subjects or
+            the same voxels in two groups, see :func:`check_groups`.
     """
     if group not in GROUPS:
         raise ValueError(f"group is {group!r}; expected one of {', '.join(GROUPS)}.")
