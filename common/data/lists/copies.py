@@ -103,5 +103,6 @@ def _are_copies(a: tuple[np.ndarray, np.ndarray] | None, b: tuple[np.ndarray, np
         return False
     axes = range(3)
     turned = (b[0].transpose(order) for order in permutations(axes))
-    flipped = (np.flip(v, tuple(axis for axis in axes if on[axis])) for v in turned for on in product((False, True), repeat=3))
+    flips = [tuple(axis for axis in axes if on[axis]) for on in product((False, True), repeat=3)]
+    flipped = (np.flip(volume, flip) for volume in turned for flip in flips)
     return any(1 - np.vdot(a[0], each) < _COPY for each in flipped)
