@@ -33,13 +33,13 @@ class RunsFailedError(RuntimeError):
 
 
 def get_message(error: BaseException) -> str:
-    """The message of an error's first cause.
+    """The message of an error's first cause, or of this package's error that names the cause.
 
     MONAI wraps errors in a config in errors of its own. Messages from other libraries do not mention the config. The
     component or expression that MONAI was evaluating is added to them.
     """
     around = None
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not _is_user_error(error):
         around, error = error, error.__cause__
     text = str(error).strip()
     if _is_user_error(error):
@@ -54,8 +54,8 @@ def get_message(error: BaseException) -> str:
 
 
 def find_first_cause(error: BaseException) -> BaseException:
-    """The first error of a chain: MONAI and others wrap it in errors of their own."""
-    while error.__cause__ is not None:
+    """The error that MONAI and others wrap in errors of their own: this package's, or else the first of the chain."""
+    while error.__cause__ is not None and not _is_user_error(error):
         error = error.__cause__
     return error
 
@@ -104,7 +104,7 @@ def format_error(error: BaseException, with_traceback: bool) -> str:
     text = f"error: {get_message(error)}"
     if with_traceback:
         traceback.print_exception(error)
-    elif not _is_user_error(error):
+    elif not _is_user_error(find_first_cause(error)):
         with tempfile.NamedTemporaryFile(
             "w", prefix="traceback-", suffix=".log", delete=False, encoding="utf-8"
         ) as log:
@@ -148,8 +148,7 @@ def _close_stdout() -> NoReturn:
 
 
 def _is_user_error(error: BaseException) -> bool:
-    """Whether this package raised the first cause, with a message for its users."""
-    error = find_first_cause(error)
+    """Whether this package raised an error, with a message for its users."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

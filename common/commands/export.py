@@ -21,16 +21,25 @@ from ..weights import explain_no_overlay, read_overlay
 
 ROOT = modules.ROOT.parent
 LARGE = 25 * 10**6  # bytes: the largest file that the model zoo accepts
+# MONAI puts a bundle's folder on the path after "initialize", and never for monai.bundle.load. Only MONAI's workflow
+# knows where the config lies; for other programs it is the working directory.
+IMPORTS = ["$import inspect", "$import sys"]
+BUNDLE_ROOT = (
+    "$next((str(f.frame.f_locals['self'].config_root_path.parent) for f in inspect.stack(0) "
+    "if isinstance(f.frame.f_locals.get('self'), monai.bundle.ConfigWorkflow)), '.')"
+)
+ON_PATH = "$sys.path.insert(1, @bundle_root)"
 PINNED = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
 
 
 def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None) -> None:
     """Write a bundle as a folder and a zip with all that it needs, and print the zip's SHA-256.
 
-    ``<output_dir>/<name>/`` has the configs with ``bundle_root`` ".", and inference_onnx.json for onnxruntime;
-    models/model.pt, model.ts and model.onnx, with their overlay model.json, whose values are also in inference.json;
-    the docs and the licence. It also has the modules of this package that the configs need. Their package is named by
-    the bundle and its version (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
+    ``<output_dir>/<name>/`` has the configs, which find their folder, and inference_onnx.json for onnxruntime;
+    models/model.pt, model.ts and model.onnx, with their overlay model.json, whose values are also in inference.json and
+    train.json; the docs and the licence. It also has the modules of this package that the configs need. Their package
+    is named by the bundle and its version (``udean_v1_2_0``), so that two bundles or versions in one process never
+    share a module.
     ``<output_dir>/<name>_v<version>.zip`` has that folder; the same input gives the same bytes.
 
     A bundle whose inference.json has no key "checkpoint" has no weights; its network is not converted.
@@ -144,7 +153,7 @@ def _read_overlays(weights: Path, only_weights: bool) -> tuple[dict[str, dict], 
 
 
 def _read_configs(source: Path, overlay: dict[str, Any], has_weights: bool) -> tuple[dict[str, dict], list[str]]:
-    """Return the configs by name, with an overlay's values in inference, and what is wrong with them."""
+    """Return the configs by name, with an overlay's values in inference and train, and what is wrong with them."""
     configs: dict[str, dict] = {}
     problems = []
     for path in sorted((source / "configs").glob("*.json")):
@@ -158,13 +167,18 @@ def _read_configs(source: Path, overlay: dict[str, Any], has_weights: bool) -> t
             configs[path.stem] = content
     for name in ("inference", "train"):
         if name in configs:
-            configs[name]["bundle_root"] = "."
+            configs[name]["bundle_root"] = BUNDLE_ROOT
+            configs[name]["imports"] = [*IMPORTS, *configs[name].get("imports", [])]
+            first = configs[name].get("initialize", [])
+            configs[name]["initialize"] = [ON_PATH, *(first if isinstance(first, list) else [first])]
+            parser = ConfigParser(configs[name])
+            for key, value in overlay.items():
+                # What a component of train.json finds in the data, it finds in other data too.
+                kept = name == "train" and isinstance(parser.get().get(key), dict)
+                if not kept and (key in parser or ("#" in key and key.rpartition("#")[0] in parser)):
+                    parser[key] = value
+            configs[name] = parser.get()
     if "inference" in configs:
-        inference = ConfigParser(configs["inference"])
-        for key, value in overlay.items():
-            if key in inference or ("#" in key and key.rpartition("#")[0] in inference):
-                inference[key] = value
-        configs["inference"] = inference.get()
         if has_weights:
             configs["inference_onnx"] = _make_onnx_overlay()
     return configs, problems

@@ -76,7 +76,8 @@ class KernelEstimation:
         self.invalidates = [Path(file) for file in invalidates]
         self.device, self.train_handlers = torch.device(blur.device), train_handlers
         self.as_trained = parse_bool(as_trained, "as_trained")
-        folder = RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, overwrite=not folder.resume)
+        new = not folder.resume
+        folder = RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, new, settings=folder.settings)
         self.options = {**options, "device": self.device, "folder": folder, "amp": False}
 
     def run(self) -> None:

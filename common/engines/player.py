@@ -14,7 +14,9 @@ from ..graph import TensorGraph
 from ..losses import LossTable
 from ..losses.table import ChangingWeight
 
-_OF_DEVICE = {"fused", "capturable"}  # options of an optimizer that change its speed, but not what it computes
+# Options of an optimizer that need no state of their own, so a resumed run may switch them on.
+_STATELESS = {"lr", "initial_lr", "weight_decay", "fused", "capturable", "foreach", "maximize", "differentiable"}
+_SEEN = {"best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr"}  # by a ReduceLROnPlateau
 
 
 class Schedule(Protocol):
@@ -118,6 +120,7 @@ class Player:
         trained = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
         self.parameters = list(dict.fromkeys(trained))  # networks may share layers
         self.optimizer = self._optimizer(self.parameters, **self._choose_options(device, fp16, captured))
+        self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.scheduler: Any = None if self._scheduler is None else self._scheduler(self.optimizer)
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and not self._counts_epochs:
             raise ValueError(f"player '{name}': ReduceLROnPlateau compares epochs; give it as epoch_scheduler.")
@@ -154,8 +157,9 @@ class Player:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """States of the optimizer, the schedules and the gradient scaler."""
+        """States of the optimizer, the schedules and the gradient scaler, and what they belong to."""
         state: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        state["made_of"] = self._describe()
         if self.scheduler is not None:
             state["scheduler"] = self.scheduler.state_dict()
             state["epoch"] = (self._epoch_total, self._epoch_iterations)
@@ -163,40 +167,62 @@ class Player:
             state["schedule"] = self.schedule.state_dict()
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any], prolonged: bool = False) -> None:
-        """Restore what :meth:`state_dict` gave.
+    def load_state_dict(self, state: Mapping[str, Any], iterations: int, epochs: int) -> None:
+        """Restore what :meth:`state_dict` gave; learning rates and other options are those of this player.
+
+        They are as if the run had had this player from the start. So a longer run, or another learning rate or
+        scheduler, has its own rates from here on.
 
         Args:
             state: of the player.
-            prolonged: whether the run is longer than the run of the state, and the scheduler continues as if it had
-                been made for the longer run from the start; else it continues as in the state.
+            iterations: that the run has done.
+            epochs: that the run has completed.
+
+        Raises:
+            ValueError: if the state is of another optimizer, of other networks, or of an optimizer that lacks what an
+                option needs.
         """
-        # The state may be that of a run in another precision, or on another device.
-        current = [{name: group[name] for name in _OF_DEVICE & group.keys()} for group in self.optimizer.param_groups]
-        groups = [
-            group | device_values
-            for group, device_values in zip(state["optimizer"]["param_groups"], current, strict=True)
-        ]
-        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        begun, now = state.get("made_of", {}), self._describe()
+        for key in begun.keys() & now.keys() - {"rates"}:
+            if begun[key] != now[key]:
+                raise ValueError(f"its {key} was {begun[key]}, now it is {now[key]}")
+        for group, saved in zip(options, state["optimizer"]["param_groups"], strict=True):
+            for key in self.optimizer.defaults.keys() - _STATELESS:
+                if group[key] and not saved.get(key):
+                    raise ValueError(f"its optimizer had {key} {saved.get(key)}, now it is {group[key]}")
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, saved in zip(self.optimizer.param_groups, options, strict=True):
+            group.update(saved)
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        if self.scheduler is not None:
-            if prolonged and not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                self._replay_scheduler(state["scheduler"])
-            else:
-                self.scheduler.load_state_dict(state["scheduler"])
-            self._epoch_total, self._epoch_iterations = state["epoch"]
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self._restore_plateau(state, begun.get("rates", now["rates"]))
+        elif self.scheduler is not None:
+            self._replay_scheduler(epochs if self._counts_epochs else iterations)
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
 
-    def _replay_scheduler(self, state: Mapping[str, Any]) -> None:
-        """Step the scheduler from the first iteration to the state's: many schedulers depend on each earlier step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
-        self.scheduler.base_lrs = state["base_lrs"]
+    def _describe(self) -> dict[str, Any]:
+        """What a state must have in common with a player; the learning rates as they were at the start."""
+        kinds = {"optimizer": type(self.optimizer).__name__, "schedule": type(self.schedule).__name__}
+        return {"networks": list(self.networks), **kinds, "rates": self._rates}
+
+    def _restore_plateau(self, state: Mapping[str, Any], begun: Sequence[float]) -> None:
+        """Restore what the scheduler has seen, and lower the learning rates as often as they were lowered."""
+        seen = state.get("scheduler", {})
+        if "best" in seen:
+            self.scheduler.load_state_dict({key: seen[key] for key in _SEEN & seen.keys()})
+            self._epoch_total, self._epoch_iterations = state["epoch"]
+            groups = zip(self.optimizer.param_groups, state["optimizer"]["param_groups"], begun, strict=True)
+            for group, saved, first in groups:
+                group["lr"] = saved["lr"] if group["lr"] == first else group["lr"] * saved["lr"] / first
+
+    def _replay_scheduler(self, steps: int) -> None:
+        """Step the scheduler from the start: many schedulers depend on each earlier step."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-            for _ in range(state["last_epoch"]):
+            for _ in range(steps):
                 self.scheduler.step()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..io.files import check_writable, load_state
 from ..values import parse_bool
@@ -18,6 +20,7 @@ class RunFolder:
         resume: whether to continue the run from its state, or begin a new run if there is none.
         overwrite: whether to replace an existing run.
         stage: number from 1, or name, of a stage; None for a training with one stage; or a pattern of names.
+        settings: further values, by their keys, with which alone a run is resumed, such as the fold that is held out.
 
     Raises:
         ValueError: if both ``resume`` and ``overwrite`` are true.
@@ -30,11 +33,12 @@ class RunFolder:
         resume: bool | str = False,
         overwrite: bool | str = False,
         stage: int | str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.ckpt_dir = Path(ckpt_dir) if ckpt_dir else self.output_dir / "models"
         self.resume, self.overwrite = parse_bool(resume, "resume"), parse_bool(overwrite, "overwrite")
-        self.stage = stage
+        self.stage, self.settings = stage, dict(settings or {})
         if self.resume and self.overwrite:
             raise ValueError(
                 "resume and overwrite are both true; give one: resume continues a run, overwrite replaces it."
@@ -42,7 +46,7 @@ class RunFolder:
 
     def select_stage(self, stage: int | str | None) -> RunFolder:
         """The same folder for a stage."""
-        return RunFolder(self.output_dir, self.ckpt_dir, self.resume, self.overwrite, stage)
+        return RunFolder(self.output_dir, self.ckpt_dir, self.resume, self.overwrite, stage, self.settings)
 
     @property
     def suffix(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from ignite.engine import Events
-from monai.engines import Trainer
+from monai.engines import SupervisedTrainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
@@ -33,7 +33,7 @@ from .training_handlers import make_training_handlers
 from .validation import Validation
 
 
-class AlternatingTrainer(Trainer):
+class AlternatingTrainer(SupervisedTrainer):
     """Train players in turn on one forward pass of a graph per iteration.
 
     In a player's turn, the steps that depend on its networks keep their autograd graph, and all other tensors are
@@ -152,7 +152,10 @@ class AlternatingTrainer(Trainer):
         super().__init__(
             device=device,
             max_epochs=max_epochs,
-            data_loader=train_data_loader() if callable(train_data_loader) else train_data_loader,
+            train_data_loader=train_data_loader() if callable(train_data_loader) else train_data_loader,
+            network=graph if network is None else network,
+            optimizer=None,  # type: ignore[arg-type]  # each player has its own
+            loss_function=None,  # type: ignore[arg-type]
             epoch_length=epoch_length,
             amp=amp,
             amp_kwargs={"dtype": torch.bfloat16} if amp_kwargs is None else amp_kwargs,
@@ -225,7 +228,7 @@ class AlternatingTrainer(Trainer):
         return training_range
 
     def run(self) -> None:  # type: ignore[override]
-        """Train from the first iteration, or from the restored one, to the last."""
+        """Train from the first iteration, the restored one, or that of the last call, to the last."""
         check_connected()
         if self.state.device.type == "cpu":
             keep_freed_memory()
@@ -233,6 +236,19 @@ class AlternatingTrainer(Trainer):
             synchronise_batch_norm(self.graph)
             for tensor in [*self.graph.parameters(), *self.graph.buffers()]:
                 dist.broadcast(tensor.data, src=0)
+        if self.validator is not None:
+            self.validator.load_volumes()  # before anything is written, because data may be refused
+        if self.state.iteration == 0:
+            self._begin()
+        with interrupt_after_iteration(self):
+            # Not Trainer.run, which makes one CUDA scaler for the engine: here each player has its own.
+            Workflow.run(self)
+        if not trains_alone():
+            # The other processes may next read a file that the first process saves at the end.
+            dist.barrier()
+
+    def _begin(self) -> None:
+        """Prepare the first run of this process; later ones continue it."""
         if hasattr(self.data_loader, "set_iteration"):
             self.add_event_handler(
                 Events.EPOCH_STARTED, lambda engine: self.data_loader.set_iteration(engine.state.iteration)
@@ -242,16 +258,8 @@ class AlternatingTrainer(Trainer):
         self.add_event_handler(Events.STARTED, self._end_if_finished)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
-        if self.validator is not None:
-            self.validator.load_volumes()  # before anything is written, because data may be refused
         # Draws must not depend on the draws for the first weights, nor on an earlier stage.
         torch.manual_seed(torch.initial_seed())
-        with interrupt_after_iteration(self):
-            # Not Trainer.run, which makes one CUDA scaler for the engine: here each player has its own.
-            Workflow.run(self)
-        if not trains_alone():
-            # The other processes may next read a file that the first process saves at the end.
-            dist.barrier()
 
     def _end_if_interrupted(self, engine: AlternatingTrainer) -> None:
         # After the last iteration of an epoch, wait for the end of the epoch and its validation.

@@ -83,7 +83,7 @@ def make_training_handlers(
             minutes,
             validator,
             invalidates=[*folder.list_later_files(), *invalidates],
-            settings=None if saved is None else saved().sizes,
+            settings=folder.settings | ({} if saved is None else saved().sizes),
             last=None if saved is None else saved("model_last.pt"),
         ),
         *tensorboard,

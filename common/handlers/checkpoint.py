@@ -93,12 +93,13 @@ class ResumableState:
 
     The state is networks, players, epoch, iteration and the evaluator's best metric; the number of threads and the
     precision, which affect rounding; and the random states of Python, NumPy and torch. A run may continue with more or
-    fewer GPUs. The state is saved at the end of each epoch, by the clock within an epoch, and when the run is
-    interrupted. Place this handler after the validation, so that a saved epoch has been validated.
+    fewer GPUs, and with other data, losses, learning rates and schedulers. The state is saved at the end of each epoch,
+    by the clock within an epoch, and when the run is interrupted. Place this handler after the validation, so that a
+    saved epoch has been validated.
 
     With each state the current weights are written to a separate file. When the run ends, also by Ctrl-C, a message
     says what that file and the ``model.pt`` next to it contain. A larger ``max_epochs`` prolongs a run. From there on
-    the learning rates are those of a run that had this length from the start.
+    the learning rates are those of a run that had this length, and these rates, from the start.
 
     Args:
         path: of the file.
@@ -106,7 +107,7 @@ class ResumableState:
         minutes: between saves within an epoch, 0 or more; 0 saves each iteration, None does not save by the clock.
         evaluator: whose best metric is saved too, or None.
         invalidates: states of stages that build on this one. They are removed when a run begins anew or is prolonged.
-        settings: of the networks' weights; a run continues only with the same settings.
+        settings: of the networks' weights and the folder; a run continues only with the same settings.
         last: of the network whose weights are written with each state, or None; its one path is next to ``model.pt``.
 
     Raises:
@@ -206,6 +207,8 @@ class ResumableState:
 
     def _restore(self, engine: Any) -> None:
         self.saved = time.monotonic()
+        if engine.state.iteration:
+            return  # this process goes on, as in federated learning
         if not self.resume or not self.path.is_file():
             # Otherwise a later --resume would use the state of an earlier run.
             self._remove(self.path, *self.invalidates)
@@ -220,36 +223,35 @@ class ResumableState:
             if begun.get(key) != now.get(key):
                 raise ValueError(
                     f"{self.path}: the run was started with {key} {begun.get(key, 'unknown to it')}, now it is "
-                    f"{now.get(key, 'unknown')}. Continue with the same settings, or start anew with --overwrite True."
+                    f"{now.get(key, 'unknown')}. {self._advise()}"
                 )
         prolonged = engine.state.max_epochs > state["max_epochs"]
         for key in ("epoch_length", "max_epochs"):
             if state[key] != getattr(engine.state, key) and not (prolonged and key == "max_epochs"):
-                initial = "" if self.last is None else f" --initial {self.last.paths[0]} and"
                 raise ValueError(
                     f"{self.path}: the run was started with {key} {state[key]}, now it is "
                     f"{getattr(engine.state, key)}. A run that goes on may have more max_epochs, and another "
-                    f"val_interval and save_minutes. For another {key} begin a run with{initial} another "
-                    "--output_dir, or start anew with --overwrite True."
+                    f"learning rate, losses, val_interval and save_minutes. {self._advise()}"
                 )
+        epoch, what = state["iteration"] // engine.state.epoch_length, "the graph"
         try:
             if list(state["players"]) != list(engine.players):
                 raise ValueError(f"players {list(state['players'])} instead of {list(engine.players)}")
             engine.graph.load_state_dict(state["graph"])
             for name, player in engine.players.items():
-                player.load_state_dict(state["players"][name], prolonged)
+                what = f"player {name}"
+                player.load_state_dict(state["players"][name], state["iteration"], epoch)
         except (KeyError, RuntimeError, ValueError) as error:
             # torch's message has the module in its first line, and the reason after it.
             reason = next(line.strip() for line in str(error).splitlines() if not line.endswith(":"))
             raise ValueError(
-                f"{self.path}: the run was started with other networks or players ({reason}). "
-                "Continue with the same settings, or start anew with --overwrite True."
+                f"{self.path}: the run was started with other networks or players ({what}: {reason}). {self._advise()}"
             ) from None
         if prolonged and not all(player.is_finished for player in engine.players.values()):
             # A run whose players have finished ends at once when it is prolonged. Stages that build on it stay valid.
             self._remove(*self.invalidates)
         engine.state.iteration = state["iteration"]
-        engine.state.epoch = state["iteration"] // engine.state.epoch_length
+        engine.state.epoch = epoch
         if self.evaluator is not None:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
         threads.restore_threads(state["threads"])
@@ -264,6 +266,13 @@ class ResumableState:
             index = (engine.state.device.index or 0) % len(saved["cuda"])
             torch.cuda.set_rng_state(saved["cuda"][index], engine.state.device)
         engine.logger.info(f"continuing after iteration {engine.state.iteration} of {self.path}")
+
+    def _advise(self) -> str:
+        initial = "" if self.last is None else f"--initial {self.last.paths[0]} and "
+        return (
+            f"Continue with the same settings, begin a run with {initial}another --output_dir, or start anew with "
+            "--overwrite True."
+        )
 
     @staticmethod
     def _remove(*files: Path) -> None:

@@ -115,6 +115,7 @@ class KernelSchedule:
         if unknown:
             raise ValueError(f"KernelSchedule: {', '.join(unknown)} not among the first weights, {', '.join(first)}.")
         self.weights = {name: torch.full((kernels,), float(weight)) for name, weight in first.items()}
+        self.first = {name: float(weight) for name, weight in first.items()}
         self.begun = self.weights["bicubic"].clone()
         self.late = dict(late)
         self.threshold, self.interval, self.decay = threshold, interval, decay
@@ -145,10 +146,13 @@ class KernelSchedule:
 
     def state_dict(self) -> dict[str, Any]:
         """The weights and the iteration."""
-        return {"iteration": self.iteration, "weights": {name: weight.clone() for name, weight in self.weights.items()}}
+        weights = {name: weight.clone() for name, weight in self.weights.items()}
+        return {"iteration": self.iteration, "weights": weights, "first": self.first}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
+        if (first := state.get("first", self.first)) != self.first:
+            raise ValueError(f"its first weights were {first}, now they are {self.first}")
         self.iteration = state["iteration"]
         for name, weight in state["weights"].items():
             if weight.shape != self.weights[name].shape:

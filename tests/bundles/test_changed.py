@@ -1,11 +1,17 @@
 """What a user of MONAI changes in a training, by the real command line: overrides, and overlays of a few lines."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Events
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
 
+from ..refused import refused
 from . import runs
 
 HANDLER = {
@@ -70,3 +76,65 @@ def test_a_training_takes_what_a_user_changes(bundle, tiny, cohort, tmp_path):
     evaluated = runs.command(bundle, ["train", path, "evaluate"], tmp_path / "run", dataset_dir=cohort)
     assert evaluated.returncode == 0, evaluated.stderr
     assert {method for method, _ in runs.table(tmp_path / "run")} > {"cubic"}
+
+
+@pytest.mark.slow
+@runs.of("udean_window", "vdsr", "cut")
+def test_what_differs_in_a_resumed_training_is_used_or_refused_by_name(bundle, tiny, cohort, trained):
+    """Keys of a drawn player and of the networks, and the fold."""
+    config = runs.content(bundle, None, "train").get()
+    name = random.choice([*config["players"]])
+    row = random.choice([*config["players"][name]["losses"]])
+    optimizer = config["players"][name]["optimizer"]
+    adam = optimizer[1:] if isinstance(optimizer, str) else f"players#{name}#optimizer"
+
+    def restore(**override):
+        """What the player of a restored training has."""
+        options = runs.overrides(bundle, ["train"], trained, dataset_dir=str(cohort), **override)
+        trainer = runs.content(bundle, "train#trainer", "train", **options)
+        trainer.fire_event(Events.STARTED)
+        player = trainer.players[name]
+        (group,) = player.optimizer.param_groups
+        rate = group.get("initial_lr", group["lr"])
+        return (
+            rate,
+            group["weight_decay"],
+            player.clip_norm,
+            {k: weight for k, (weight, *_) in player.losses.terms.items()},
+        )
+
+    drawn = {f"{adam}#lr": 1e-3, f"{adam}#weight_decay": 0.1}
+    drawn |= {f"players#{name}#clip_norm": 2, f"players#{name}#losses#{row}#0": 2}
+    for key, most in drawn.items():
+        used = {key: random.uniform(0.1, 1) * most}
+        expected = restore(ckpt_dir=str(trained / "new"), output_dir=str(trained / "new"), **used)
+        assert restore(resume=True) != restore(resume=True, **used) == expected, key
+    size, value = next(iter(tiny.network.items()))
+    other = {size: 2 * value, f"{adam}#amsgrad": True} | ({"fold": 1} if "fold" in config else {})
+    for key, value in other.items():
+        words = trained / "models" / "training_state.pt", key.rpartition("#")[2]
+        refused(lambda key=key, value=value: restore(resume=True, **{key: value}), ValueError, *words)
+
+
+@pytest.mark.slow
+@runs.of("udean_window")
+def test_two_sites_of_a_federation_train_in_rounds(bundle, tiny, cohort, tmp_path):
+    """By MONAI's client: the mean of the sites' weights is given back to both, and trained on."""
+    sites = []
+    for name in "ab":
+        options = runs.overrides(bundle, ["train"], tmp_path / name, dataset_dir=str(cohort), seed=ord(name))
+        root = str(runs.ROOT / "bundles" / bundle)
+        sites.append(MonaiAlgo(root, 1, False, train_kwargs=options, config_evaluate_filename=None))
+        sites[-1].initialize({ExtraItems.CLIENT_NAME: name})
+    _, length = tiny.length("")
+    for number in (1, 2):
+        weights = [site.get_weights().weights for site in sites]
+        mean = {key: sum(w[key] for w in weights) / 2 for key in weights[0]}
+        for site in sites:
+            site.train(ExchangeObject(weights={key: value.clone() for key, value in mean.items()}))
+            assert site.trainer.state.iteration == number * length
+            trained = site.get_weights().weights
+            assert 0 < max((trained[key] - mean[key]).abs().max() for key in mean) < 0.1
+    for site, name in zip(sites, "ab", strict=True):
+        site.finalize()
+        assert len({line["iteration"] for line in runs.history(tmp_path / name)} - {0}) == 2 * length

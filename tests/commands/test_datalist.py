@@ -275,7 +275,8 @@ def _asked(root, capsys, names, grids):
     for name, grid in zip(names, grids, strict=True):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         affine = nib.affines.from_matvec(np.eye(3), (grid, 0, 0))
-        nib.save(nib.Nifti1Image(np.arange(27, dtype=np.int16).reshape(3, 3, 3), affine), root / name)
+        voxels = np.random.default_rng([*name.encode()]).integers(0, 1000, (3, 3, 3), np.int16)
+        nib.save(nib.Nifti1Image(voxels, affine), root / name)
     try:
         _written(root, hr="**/*.nii")
     except ValueError as error:

@@ -24,14 +24,7 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
-from common.handlers import (
-    BestModel,
-    LastModel,
-    LossHistory,
-    ResumableState,
-    ValidationWithInitial,
-    checkpoint,
-)
+from common.handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial, checkpoint
 from common.io.files import write_atomically
 from common.weights import SavedWeights, read_overlay
 from common.weights import load_weights as load_weights
@@ -73,13 +66,14 @@ def run_of(folder, resume=False, seed=0, minutes=0, at=lambda *_: None, device="
     sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy}
     cosine = partial(lr_scheduler.CosineAnnealingLR, T_max=EPOCHS * LENGTH)
     sizes |= {"iteration_scheduler": cosine, "epoch_scheduler": None, "stop_below": None}
-    sizes |= {"initial": None, "better": operator.gt, "settings": SETTINGS} | changes
+    sizes |= {"initial": None, "better": operator.gt, "settings": SETTINGS, "lr": 0.01, "rows": {}} | changes
+    sizes = {"optimizer": partial(torch.optim.Adam, lr=sizes["lr"])} | sizes
     networks = {"up": sizes["networks"](), "judge": sizes["networks"]()}
     graph = TensorGraph(networks, {"sr": ["up", "lr"], "verdict": ["judge", "sr"], "real": ["judge", "hr"]})
-    rows = {"l1": [1.0, nn.L1Loss(), "sr", "hr"], "fool": [1.0, close_to(1), "verdict"]}
+    rows = {"l1": [1.0, nn.L1Loss(), "sr", "hr"], "fool": [1.0, close_to(1), "verdict"]} | sizes["rows"]
     verdicts = {"real": [1.0, close_to(1), "real"], "fake": [1.0, close_to(0), "verdict"]}
     options = {name: sizes[name] for name in ("iteration_scheduler", "epoch_scheduler", "stop_below")}
-    players = {"generator": Player(["up"], partial(torch.optim.Adam, lr=0.01), rows, **options)}
+    players = {"generator": Player(["up"], sizes["optimizer"], rows, **options)}
     players |= {"judge": Player(["judge"], partial(torch.optim.SGD, lr=0.05, momentum=0.9), verdicts)}
     players = {name: players[name] for name in sizes["players"]}
     evaluator = evaluator_of(networks["up"], folder / "model.pt", device, sizes["better"])
@@ -240,6 +234,7 @@ def test_a_run_that_is_interrupted_twice_ends_at_once(tmp_path):
     assert not (tmp_path / "state.pt").exists()
 
 
+@pytest.mark.parametrize("lr", [0.01, 0.003])
 @pytest.mark.parametrize(
     ("scheduler", "length", "options", "done"),
     [
@@ -249,8 +244,8 @@ def test_a_run_that_is_interrupted_twice_ends_at_once(tmp_path):
         ("ReduceLROnPlateau", None, {"factor": 0.1, "patience": 0}, 8),
     ],
 )
-def test_a_prolonged_run_goes_on_as_the_longer_one(tmp_path, scheduler, length, options, done):
-    """From where it is: its rates are those that a run of that length had; and where they do not differ, all is."""
+def test_a_prolonged_run_goes_on_as_the_longer_one(tmp_path, scheduler, length, options, done, lr):
+    """From where it is: its rates are those of a run of that length and rate; where they do not differ, all is."""
 
     def run(name, epochs, resume=False):
         rates = {}
@@ -266,17 +261,22 @@ def test_a_prolonged_run_goes_on_as_the_longer_one(tmp_path, scheduler, length, 
         schedulers = {"iteration_scheduler": rate}
         if scheduler == "ReduceLROnPlateau":
             schedulers = {"iteration_scheduler": None, "epoch_scheduler": rate}
+        schedulers["lr"] = 0.01 if name == "short" else lr
         trainer, evaluator = run_of(tmp_path / name, resume, at=at, epochs=epochs, **schedulers)
         trainer.run()
         return rates, result_of(trainer, evaluator, tmp_path / name)
 
     expected, long = run("long", 4)
     run("short", 2)
+    (saved,) = load(tmp_path / "then" / "state.pt")["players"]["generator"]["optimizer"]["param_groups"]
     rates, prolonged = run("then", 4, resume=True)
     assert not (tmp_path / "then" / "later.pt").exists(), "it builds on the shorter run"
-    assert rates == {i: expected[i] for i in range(done + 1, 4 * LENGTH + 1)}
     assert len(prolonged["history"].splitlines()) == 4 * (LENGTH + 1)
-    if length is None:
+    if scheduler == "ReduceLROnPlateau" and lr != 0.01:  # its rates depend on the losses that it has seen
+        assert rates[done + 1][0] == pytest.approx(saved["lr"] * lr / 0.01)
+        return
+    assert rates == {i: expected[i] for i in range(done + 1, 4 * LENGTH + 1)}
+    if length is None and lr == 0.01:
         assert_same(prolonged, long)
 
 
@@ -345,6 +345,9 @@ def test_a_state_of_another_run_or_no_state_and_minutes_that_are_none_are_refuse
     refuse("epoch_length 4", "5", epochs=4, length=5)
     refuse("other networks", networks=partial(nn.Conv2d, 1, 1, 5, padding=2))
     refuse("['generator', 'judge']", "['judge', 'generator']", players=("judge", "generator"))
+    refuse("player generator", "amsgrad False", "True", optimizer=partial(torch.optim.Adam, lr=0.01, amsgrad=True))
+    refuse("player generator", "optimizer was Adam", "RMSprop", optimizer=partial(torch.optim.RMSprop, lr=0.01))
+    refuse("fold unknown", "1", settings=SETTINGS | {"fold": 1})
     refuse("slice_axis SI", "AP", settings=SETTINGS | {"slice_axis": "AP"})
     refuse("offset [0.5, 0.5, 0.0]", "unknown", settings={"slice_axis": "SI"})
     refuse("residual unknown", "True", settings=SETTINGS | {"residual": True})

@@ -23,9 +23,9 @@ from .datalist import (
     GROUPS,
     KINDS,
     SCANS,
+    check_groups,
     check_no_duplicates,
     check_partners,
-    check_subjects,
     count_volumes,
     find_data_folder,
     identify_subject,
@@ -69,7 +69,7 @@ def write_datalist(
 
     Each file is read and checked as in training. Files that match a pattern but are no scans by their names or headers,
     such as masks, are skipped with a line. Files that describe scans, such as sidecar JSON, are skipped without one. A
-    warning lists files of different groups if their paths look like one person's.
+    warning lists files of different groups if their paths look like one person's, and volumes with other voxel sizes.
 
     Args:
         dataset_dir: folder of the data; patterns and the paths in ``dataset.json`` are relative to it.
@@ -94,9 +94,9 @@ def write_datalist(
 
     Raises:
         FileNotFoundError: no such folder, or a pattern without files.
-        ValueError: a matching file that training would refuse, too few subjects, a bad split or subject, a subject in
-            two groups, with guides a subject with two volumes of a kind or with a scan or guide alone, no CT for
-            training, or an LR volume in test without known HR.
+        ValueError: a matching file that training would refuse, too few subjects, a bad split or subject, a subject or
+            the same voxels in two groups, with guides a subject with two volumes of a kind or with a scan or guide
+            alone, no CT for training, or an LR volume in test without known HR.
     """
     root = find_data_folder(dataset_dir)
     misaligned, paired = parse_bool(misaligned, "misaligned"), parse_bool(paired, "paired")
@@ -136,7 +136,7 @@ def write_datalist(
             "a pair if a subject has one volume of each. Narrow --lr or --hr, or give the groups by hand and move "
             "these subjects to target."
         )
-    check_subjects(groups, misaligned, "datalist")
+    check_groups(root, groups, misaligned, "datalist")
     if ct and not any("ct" in entry for entry in groups["source"]):
         raise ValueError(
             "datalist: source gets none of the CT that --ct matches: all of it is of subjects in validation or test, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -13,8 +12,10 @@ from typing import Any
 from monai.data import partition_dataset
 
 from ...cli_help import format_call
+from ...io.files import read_json_object
 from ...io.images import EXTENSIONS, explain_missing_content, get_extension
 from ...io.naming import make_case_stem
+from .copies import check_volumes
 
 FILE = "dataset.json"
 GROUPS = ("source", "target", "validation", "test")
@@ -48,12 +49,12 @@ def load_datalist(
     Raises:
         FileNotFoundError: when the folder, ``dataset.json`` or a listed file does not exist.
         ValueError: for an empty folder name, bad JSON, an unknown group or setting, an empty group that is not
-            optional, an entry without a volume or without the needed kind, a file of an unknown format, or subjects in
-            two groups, see :func:`check_subjects`.
+            optional, an entry without a volume or without the needed kind, a file of an unknown format, or subjects or
+            the same voxels in two groups, see :func:`check_groups`.
     """
     if group not in GROUPS:
         raise ValueError(f"group is {group!r}; expected one of {', '.join(GROUPS)}.")
-    path, groups = _read_datalist(dataset_dir)
+    path, groups, _ = _read_datalist(dataset_dir)
     return _select_usable(path, groups, groups[group], f"group {group!r}", kinds, needs, optional)
 
 
@@ -92,7 +93,7 @@ def load_fold(
         raise ValueError(f"cross-validation: {folds} folds; expected 2 or more.")
     if fold not in range(folds):
         raise ValueError(f"cross-validation: fold {fold} of {folds}; expected 0 to {folds - 1}.")
-    path, groups = _read_datalist(dataset_dir)
+    path, groups, _ = _read_datalist(dataset_dir)
     scans, ct = [], []
     for group in ("source", "target", "test"):
         for entry in groups[group]:
@@ -109,13 +110,15 @@ def load_fold(
             f"({', '.join(subjects) or 'none'}) for {folds} folds; add subjects, or use fewer folds."
         )
     held = partition_dataset(subjects, num_partitions=folds, shuffle=True, seed=0)[fold]
-    scans, ct = (
-        [e for e in entries if (str(e["subject"]) in held) == held_out] for entries in (_join_pairs(scans), ct)
-    )
-    where = f"the {'held-out' if held_out else 'training'} part of fold {fold}"
+    parts: dict[bool, list[dict]] = {True: [], False: []}
+    for entry in [*_join_pairs(scans), *ct]:
+        parts[str(entry["subject"]) in held].append(entry)
+    names = {part: f"the {'held-out' if part else 'training'} part of fold {fold}" for part in parts}
+    check_volumes(_list_files(path.parent, {names[part]: parts[part] for part in parts}), str(path))
+    where = names[held_out]
     if held_out:
-        _require_volumes(path, groups, scans, where, "hr")
-    return _select_usable(path, groups, scans + ct, where, kinds, needs)
+        _require_volumes(path, groups, [entry for entry in parts[True] if "ct" not in entry], where, "hr")
+    return _select_usable(path, groups, parts[held_out], where, kinds, needs)
 
 
 def _join_pairs(entries: list[dict]) -> list[dict]:
@@ -141,9 +144,8 @@ def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
         FileNotFoundError, ValueError: as :func:`load_datalist`.
         ValueError: when ``misaligned`` is true but the datalist does not say so.
     """
-    path, _ = _read_datalist(dataset_dir)
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if misaligned and not (data.get("misaligned") is True or data.get("setting") == "misaligned"):
+    path, _, may_move = _read_datalist(dataset_dir)
+    if misaligned and not may_move:
         raise ValueError(
             f"misaligned is true, but {path} is not of a misaligned cohort, whose source and target have the same "
             "subjects. Leave --misaligned out, or make the file with: "
@@ -151,20 +153,15 @@ def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
         )
 
 
-def _read_datalist(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
-    """The path of ``dataset.json``, and the entries of its groups."""
+def _read_datalist(dataset_dir: str) -> tuple[Path, dict[str, list[dict]], bool]:
+    """The path of ``dataset.json``, the entries of its groups, and whether the cohort is misaligned."""
     root = find_data_folder(dataset_dir)
     path = root / FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist. Make it with: {_suggest_command(root, ['hr'])}")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is not valid JSON: {error}. Repair it or make it anew with: {_suggest_command(root, ['hr'])}"
-        ) from error
-    if not isinstance(data, dict):
-        raise ValueError(f'{path}: expected an object, {{"source": [...], ...}}, found a {type(data).__name__}.')
+    data, problem = read_json_object(path)
+    if problem is not None:
+        raise ValueError(f"{path}: {problem}. Repair it or make it anew with: {_suggest_command(root, ['hr'])}")
     # Older files have a "setting". Two settings used other names.
     setting = data.get("setting", "unpaired")
     if setting not in ("unpaired", "misaligned", "guided", "cross_modality"):
@@ -188,8 +185,9 @@ def _read_datalist(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
             entry.setdefault("subject", identify_subject(volumes[0], None))
             if setting == "cross_modality" and name == "source" and "hr" in entry:
                 entry["ct"] = entry.pop("hr")
-    check_subjects(groups, setting == "misaligned" or data.get("misaligned") is True, str(path))
-    return path, groups
+    misaligned = setting == "misaligned" or data.get("misaligned") is True
+    check_groups(root, groups, misaligned, str(path))
+    return path, groups, misaligned
 
 
 def _select_usable(
@@ -318,6 +316,20 @@ def check_partners(scans: Collection[str], guides: Collection[str]) -> None:
             f"{counts}; {'; '.join(listing)}. Each scan needs the guide of its subject: add the missing files or leave "
             "these out, or give a regular expression for the subject in a path, --subject."
         )
+
+
+def check_groups(root: Path, groups: Mapping[str, Sequence[Mapping]], misaligned: bool, where: str) -> None:
+    """Refuse subjects or copies of a volume in two groups, see :func:`check_subjects` and :func:`check_volumes`."""
+    check_subjects(groups, misaligned, where)
+    # In a misaligned file, source and target may list the same scan.
+    parts = {**groups, **({"source": [*groups["source"], *groups["target"]], "target": []} if misaligned else {})}
+    check_volumes(_list_files(root, parts), where)
+
+
+def _list_files(root: Path, parts: Mapping[str, Sequence[Mapping]]) -> tuple[tuple[str, str, str], ...]:
+    """Part, kind and path of each volume."""
+    listed = ((p, kind, entry.get(kind)) for p, entries in parts.items() for entry in entries for kind in KINDS)
+    return tuple((part, kind, str(root / path)) for part, kind, path in listed if path)
 
 
 def check_subjects(groups: Mapping[str, Sequence[Mapping]], misaligned: bool, where: str) -> None:

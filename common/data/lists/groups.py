@@ -37,6 +37,9 @@ class Datalist:
             of all groups except validation are divided.
         folds: number of folds.
         misaligned: whether HR of the source is moved at random; source and target must then have the same subjects.
+
+    Attributes:
+        held_out: the fold, such as "0 of 4", or None; a resumed training must hold out the same.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Datalist:
     ) -> None:
         self._dataset_dir, self.output_dir, self.simulated = dataset_dir, output_dir, simulated
         self.fold, self.folds, self.misaligned = fold, folds, parse_bool(misaligned, "misaligned")
+        self.held_out = None if fold is None else f"{fold} of {folds}"
 
     @cached_property
     def dataset_dir(self) -> str:

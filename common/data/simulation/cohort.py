@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from ...cli_help import format_call
 from ...degradations import Degradation, GaussianProfile
-from ...io.files import write_atomically
+from ...io.files import read_json_object, write_atomically
 
 _SETTINGS = "simulated.json"
 _SCAN_SEED = 1000  # of the head for inference, which is in no cohort
@@ -159,7 +159,7 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
     with FileLock(folder.with_name(f".lock-{folder.name}")):
         if folder.exists():
             known = folder / _SETTINGS
-            stored = json.loads(known.read_text()) if known.is_file() else None
+            stored = read_json_object(known)[0] if known.is_file() else None
             if stored != settings:
                 raise FileExistsError(
                     f"{folder} is in the way of simulated scans: it holds "

@@ -71,9 +71,8 @@ def test_bad_folders_and_files(tmp_path):
         refused(lambda call=call: call("nowhere", "source"), FileNotFoundError, "dataset_dir", "nowhere")
     for change, group, kind, words in (
         ("", "source", FileNotFoundError, ["dataset.json", COMMAND]),
-        ("{", "source", ValueError, ["dataset.json", "JSON", COMMAND]),
         ("{}", "source", ValueError, ["'source'", "hr or lr", "no volumes at all"]),
-        ("[]", "source", ValueError, ["dataset.json", "a list"]),
+        ("[]", "source", ValueError, ["dataset.json", "a list", COMMAND]),
         ({"target": {"hr": "b.nii"}}, "source", ValueError, ["dataset.json", "target is {'hr'", "a list"]),
         ({"target": [{"hr": ["b.nii"]}]}, "source", ValueError, ["dataset.json", "target[0], hr is ['b.nii']", "path"]),
         ({}, "train", ValueError, ["'train'", "source, target, validation, test"]),

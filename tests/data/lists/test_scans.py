@@ -9,14 +9,16 @@ import numpy as np
 from common.data import find_scans
 from tests.refused import refused
 
-SCAN = nib.Nifti1Image(np.arange(27, dtype=np.int16).reshape(3, 3, 3), np.eye(4)).to_bytes()
-CONTENT = {".nii": SCAN, ".gz": gzip.compress(SCAN)}
+PACKED = {".nii": bytes, ".gz": gzip.compress}
 
 
 def touch(root, *names):
+    """Write files, of which no two scans have the same voxels."""
     for name in names:
+        voxels = np.random.default_rng([*name.encode()]).integers(0, 1000, (3, 3, 3), np.int16)
+        scan = nib.Nifti1Image(voxels, np.eye(4)).to_bytes()
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(CONTENT.get((root / name).suffix, b""))
+        (root / name).write_bytes(PACKED.get((root / name).suffix, lambda scan: b"")(scan))
 
 
 def images(root):
