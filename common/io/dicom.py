@@ -7,9 +7,10 @@ import json
 import os
 import re
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ from .nifti_affines import Encoding, make_image
 try:
     from pydicom import Dataset
 
+    from .dicom_series.completeness import check_concatenations, find_missing_slices
     from .dicom_series.copies import remove_copies
-    from .dicom_series.enhanced import check_concatenations
     from .dicom_series.files import read_header, read_images
     from .dicom_series.geometry import sort_into_stack
     from .dicom_series.kinds import explain_exclusion, is_slice
@@ -59,6 +60,7 @@ class Series:
         exclusion: why it is not for super-resolution (phase images, a map, a localizer, another modality), or None.
         part: name of the part, such as "echo 2, TE 90 ms"; empty for a whole series.
         number: of the part, from 0.
+        warnings: warnings about slices that may be missing; :meth:`open` gives them.
     """
 
     description: str
@@ -68,6 +70,7 @@ class Series:
     exclusion: str | None = None
     part: str = ""
     number: int = 0
+    warnings: list[UserWarning] = field(default_factory=list)
 
     @property
     def files(self) -> list[Path]:
@@ -108,6 +111,8 @@ class Series:
 
     def open(self) -> SpatialImage:
         """Open a series without a problem as an image with axes (column, row, slice), without reading its pixels."""
+        for warning in self.warnings:
+            warnings.warn(warning, stacklevel=2)
         shape = self.headers[0].Columns, self.headers[0].Rows, len(self.headers)
         voxels: Any = LazyVoxels(lambda: read_voxels(self.headers).T, shape, np.float32)
         return SpatialImage(voxels, self.affine)
@@ -153,8 +158,10 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
                 header
             )
     _merge_single_slices(headers_by_series)
+    uids = {(each.SeriesInstanceUID, each.SOPInstanceUID) for headers in headers_by_series.values() for each in headers}
+    counts = Counter(uid for uid, _ in uids)
     damage = {parent: _describe_damage(faults) for parent, faults in damaged.items()}
-    series = [each for headers in headers_by_series.values() for each in _split_into_series(headers, damage)]
+    series = [each for headers in headers_by_series.values() for each in _split_into_series(headers, damage, counts)]
     alone = damage.keys() - {path.parent for each in series if each.exclusion is None for path in each.files}
     return series + [Series(f"a damaged file in {parent}", [], problem=damage[parent]) for parent in sorted(alone)]
 
@@ -384,8 +391,14 @@ def _merge_single_slices(headers_by_series: dict[tuple[str, str, bool], list[Dat
         headers_by_series[first] += [header for uids in others for header in headers_by_series.pop(uids)]
 
 
-def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Series]:
-    """Split the images of one SeriesInstanceUID into series, and these into their stacks."""
+def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], counts: Mapping[str, int]) -> list[Series]:
+    """Split the images of one SeriesInstanceUID into series, and these into their stacks.
+
+    Args:
+        headers: of the images.
+        damaged: what is wrong with the damaged files of each folder.
+        counts: numbers of the different files of each SeriesInstanceUID, also of those that are no images.
+    """
     series_list = []
     own_uids = [
         k for k in ("StudyInstanceUID", "SeriesInstanceUID") if len({header[k].value for header in headers}) > 1
@@ -402,19 +415,23 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str]) -> l
     for images in split_series(headers):
         line = _describe(images[0], len(images))
         try:
-            images, copies = remove_copies(images)
             check_concatenations(images)
+            images, copies = remove_copies(images)
         except ValueError as error:
             series_list.append(Series(line, images, problem=str(error), exclusion=explain_exclusion(images)))
             continue
         if copies:
             print_once(f"{line}: passed over, copies of its other files: {format_some(copies)}")
-        exclusion = explain_exclusion(images)
-        series_list += (
-            [Series(line, images, exclusion=exclusion)]
-            if exclusion
-            else [_make_series(part, number, damaged) for number, part in enumerate(split_parts(images))]
-        )
+        if exclusion := explain_exclusion(images):
+            series_list.append(Series(line, images, exclusion=exclusion))
+            continue
+        parts = [_make_series(part, number, damaged) for number, part in enumerate(split_parts(images))]
+        found = find_missing_slices([part.headers for part in parts], counts[images[0].SeriesInstanceUID])
+        for part, faults in zip(parts, found, strict=True):
+            if part.problem is None and part.exclusion is None:
+                part.problem = next((str(fault) for fault in faults if isinstance(fault, ValueError)), None)
+                part.warnings = [fault for fault in faults if isinstance(fault, UserWarning)]
+        series_list += parts
     return series_list
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -59,26 +59,6 @@ def split_frames(header: Dataset) -> list[Dataset]:
         frame.filename, frame.file_meta, frame.frame = header.filename, header.file_meta, index
         frames.append(frame)
     return frames
-
-
-def check_concatenations(headers: Sequence[Dataset]) -> None:
-    """Refuse a concatenation of which files are missing, which may be the last slices.
-
-    Args:
-        headers: headers of all images of a series.
-
-    Raises:
-        ValueError: when there are fewer files than a concatenation says; the message names one of them.
-    """
-    last = {(h.get("ConcatenationUID"), h.get("InConcatenationNumber")): h for h in headers}
-    for header in last.values():
-        total = header.get("InConcatenationTotalNumber")
-        here = sum(uid == header.get("ConcatenationUID") for uid, _ in last)
-        if isinstance(total, int) and here < total:
-            raise ValueError(
-                f"{header.filename}: one of {total} files of a concatenation (InConcatenationTotalNumber), but only "
-                f"{here} are here; export the whole series."
-            )
 
 
 def _add_groups(frame: Dataset, groups: Dataset) -> None:

@@ -81,8 +81,8 @@ def classify_image(header: Dataset) -> str:
 def is_mosaic(header: Dataset) -> bool:
     """Whether an image holds all slices of a volume next to each other, as Siemens and United Imaging store them."""
     counts = [
-        _read_private_number(header, 0x0019, 0x0A, "SIEMENS MR HEADER"),
-        _read_private_number(header, 0x0065, 0x50, "Image Private Header"),
+        read_private_number(header, 0x0019, 0x0A, "SIEMENS MR HEADER"),
+        read_private_number(header, 0x0065, 0x50, "Image Private Header"),
     ]
     return bool({"MOSAIC", "VFRAME"} & set(get_words(header, "ImageType"))) or max(count or 0 for count in counts) > 1
 
@@ -124,7 +124,7 @@ def _find_localizer_sign(headers: Sequence[Dataset]) -> str | None:
             doubtful = key == keys[0] and (few or across) and _contains_words(name.upper(), _PERHAPS)
             if doubtful or _contains_words(name.upper(), _LOCALIZERS):
                 return f"{key} '{name}'"
-    if any(_read_private_number(header, 0x0019, 0x17, "GEMS_ACQU_01") == 256 for header in headers):
+    if any(read_private_number(header, 0x0019, 0x17, "GEMS_ACQU_01") == 256 for header in headers):
         return "GE's (0019,1017) is 256, three planes"
     # A stray slice in the series of a stack makes no localizer.
     even = few and max(planes.values()) <= _UNEVEN * min(planes.values())
@@ -150,7 +150,7 @@ def _classify(header: Dataset) -> tuple[str, str]:
     component, image_type = get_words(header, "ComplexImageComponent"), get_words(header, "ImageType")
     if (kind := classify_type(component)) is not None:
         return kind, f"Complex Image Component {component[0]}"
-    code = _read_private_number(header, 0x0043, 0x2F, "GEMS_PARM_01")
+    code = read_private_number(header, 0x0043, 0x2F, "GEMS_PARM_01")
     if code in _GE:
         return _GE[code], f"GE's (0043,102F) is {code}"
     if (kind := classify_type(image_type)) is not None:
@@ -176,7 +176,7 @@ def _contains_words(name: str, pattern: str) -> bool:
     return re.search(rf"(?<![A-Z0-9])({pattern})(?![A-Z0-9])", name) is not None
 
 
-def _read_private_number(header: Dataset, group: int, element: int, creator: str) -> int | None:
+def read_private_number(header: Dataset, group: int, element: int, creator: str) -> int | None:
     """A whole number in a private block, also if its bytes were not decoded."""
     value = _read_private(header, group, element, creator)
     try:

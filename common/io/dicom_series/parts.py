@@ -175,12 +175,16 @@ def _number_places(headers: Sequence[Dataset]) -> list[int]:
         positions = np.array([get_numbers(header, "ImagePositionPatient", 3) for header in headers])
     except ValueError:
         return list(range(len(headers)))
-    along = positions @ np.cross(row, column)
+    return number_alike(positions @ np.cross(row, column))
+
+
+def number_alike(positions: Sequence[float] | np.ndarray) -> list[int]:
+    """A number for each position in mm along a line, equal for those that differ by rounding."""
+    along = np.asarray(positions)
     order = np.argsort(along, kind="stable")
-    apart = np.concatenate([[0], np.cumsum(np.diff(along[order]) > 0.02)])  # mm
-    places = np.empty(len(headers), dtype=int)
-    places[order] = apart
-    return places.tolist()
+    numbers = np.empty(len(along), dtype=int)
+    numbers[order] = np.concatenate([[0], np.cumsum(np.diff(along[order]) > 0.02)])
+    return numbers.tolist()
 
 
 def _format_value(header: Dataset, tag: str) -> str:
