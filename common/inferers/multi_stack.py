@@ -111,7 +111,8 @@ class StacksInferer(Inferer):
             Volume ``(1, 1, X', Y', Z')`` with its affine.
 
         Raises:
-            FileNotFoundError, ValueError: when the region cannot be read, or does not lie on the first stack.
+            FileNotFoundError, ValueError: when the region cannot be read, or does not lie on the first stack; when stacks
+                are mirrored and none says which.
         """
         self.report = {}
         images = {get_file(image): image for image in (inputs, *others)}
@@ -152,6 +153,9 @@ class StacksInferer(Inferer):
 
         Returns:
             The reference, and the stacks that fit, where they lie on it.
+
+        Raises:
+            ValueError: when at least as many stacks are mirrored against the reference as agree with it.
         """
         stacks = [self._read_stack(image) for image in images.values()]
         region = self._read_region(stacks[0])
@@ -169,11 +173,10 @@ class StacksInferer(Inferer):
                 found = register(i, j)
                 support[[i, j]] += found.volume * max(0.0, found.correlation[1]) * (found.reason is None)
             main = int(support.argmax())
-        accepted = [stacks[main]]
-        for j, stack in enumerate(stacks):
-            if j == main:
-                continue
-            found = register(main, j)
+        accepted, mirrored = [stacks[main]], []
+        registered = {j: register(main, j) for j in range(len(stacks)) if j != main}
+        for j, found in registered.items():
+            stack = stacks[j]
             self.report[stack.name] |= {
                 "Moved": np.round(found.motion, 3).tolist(),
                 "Correlation": [round(each, 4) for each in found.correlation],
@@ -183,12 +186,20 @@ class StacksInferer(Inferer):
             if found.deformation is not None:
                 longest = found.deformation.displacements.norm(dim=0).max()
                 self.report[stack.name]["Deformed"] = round(float(longest), 2)
-            if found.reason is None:
+            others = [each for k, each in registered.items() if k != j and each.reason is None]
+            reason = found.reason or found.compare(others)
+            if reason is None:
                 place = found.matrix @ stack.affine
                 accepted.append(replace(stack, affine=place, deformation=found.deformation))
             else:
-                self.report[stack.name]["LeftOut"] = found.reason
-                warnings.warn(f"{stack.name}: left out; {found.reason}.", stacklevel=2)
+                mirrored += [stack.name] if found.mirrored else []
+                self.report[stack.name]["LeftOut"] = reason
+                warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
+        if mirrored and len(mirrored) >= len(accepted):
+            raise ValueError(
+                f"{stacks[main].name} and {', '.join(mirrored)}: left and right, or two other sides, are exchanged in one "
+                "of the two, and no other stack says in which. Correct its header, or leave it out."
+            )
         self.report[stacks[main].name]["Reference"] = True
         return [self._estimate_thickness(stack, accepted, images[stack.name]) for stack in accepted]
 

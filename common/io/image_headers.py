@@ -25,6 +25,8 @@ _OFFSET = "qoffset_x", "qoffset_y", "qoffset_z"
 _ROWS = "srow_x", "srow_y", "srow_z"
 _ENDS = {"R": "left to right", "L": "right to left", "A": "posterior to anterior", "P": "anterior to posterior"}
 _ENDS |= {"S": "inferior to superior", "I": "superior to inferior"}
+# After describe_assumed_orientation, where NIfTI can say the same.
+KEPT = " The result has codes 0 and 0; viewers may show it up to half a voxel of the scan beside it."
 
 
 class UnfitError(ValueError):
@@ -223,7 +225,7 @@ def describe_analyze(image: nib.AnalyzeImage, header: AnalyzeHeader) -> list[str
     notes = remove_negative_signs(header)
     if fault := explain_wrong_sizes(header):
         raise UnfitError(f"{fault}. Write the sizes in mm into its header, or convert the scan again, to NIfTI.")
-    return [*notes, describe_assumed_orientation(image.affine, "Analyze has none")]
+    return [*notes, describe_assumed_orientation(image.affine, "Analyze has none") + KEPT]
 
 
 def _find_sform_fault(header: nib.Nifti1Header) -> str:

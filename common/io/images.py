@@ -19,7 +19,7 @@ from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
 from .dicom_series.signature import is_dicom
-from .image_headers import UnfitError, describe_analyze, describe_assumed_orientation, read_header, repair_nifti
+from .image_headers import KEPT, UnfitError, describe_analyze, describe_assumed_orientation, read_header, repair_nifti
 from .itk_images import open_itk
 
 # Endings that open_image reads, the longest first. Of a pair of files, open the one with the header.
@@ -60,6 +60,7 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
 
     Returns:
         The image; its affine is in mm. ``extra["notes"]`` has a sentence for each repair and each assumption.
+        ``extra["has_orientation"]`` is false where NIfTI or Analyze gives none, and the affine is assumed.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -173,14 +174,19 @@ def _open_nibabel(path: Path) -> SpatialImage:
     header, notes = read_header(kind, files.get("header", files["image"]))
     if not issubclass(kind, nib.Nifti1Pair):
         image = nib.load(path)
-        image.extra["notes"] = describe_analyze(image, header)
+        notes = describe_analyze(image, header)
+        image.extra |= {"notes": notes, "has_orientation": not notes}
         return image
     notes += repair_nifti(header)
     affine = header.get_best_affine()
-    if not header["sform_code"] and not header["qform_code"]:
-        notes.append(describe_assumed_orientation(affine, "sform and qform codes are 0"))
+    has_orientation = bool(header["sform_code"] or header["qform_code"])
+    if not has_orientation:
+        sform = header.get_sform()
+        if np.allclose(sform[:3, :3], affine[:3, :3], rtol=1e-4):  # of a result: where it lies on its scan
+            affine = sform
+        notes.append(describe_assumed_orientation(affine, "sform and qform codes are 0") + KEPT)
     voxels = kind.ImageArrayProxy(files["image"].filename, header.copy())
-    return kind(voxels, affine, header, file_map=files, extra={"notes": notes})
+    return kind(voxels, affine, header, file_map=files, extra={"notes": notes, "has_orientation": has_orientation})
 
 
 def _open_mgh(path: Path) -> nib.MGHImage:

@@ -82,8 +82,9 @@ def make_image(
 
     Each form is carried separately and keeps its code. The header keeps its units and the fields that are true on any
     grid: display window, intent, frequency and phase axes, repetition time, name of an auxiliary file, and extensions
-    that do not describe a grid. If the source has no form, the affine is written to both forms. If the affine has
-    shear, which a qform cannot hold, it is written to the sform only.
+    that do not describe a grid. The result of a scan without orientation has the codes 0 and 0, and the affine that was
+    assumed as an sform that programs ignore. Otherwise the affine is written to both forms. If it has shear, which a
+    qform cannot hold, it is written to the sform only.
 
     Args:
         array: voxels ``(X, Y, Z)``, their axes as in ``source``.
@@ -109,9 +110,13 @@ def make_image(
         image.header.set_slope_inter(slope, intercept)
     if source_header is not None:
         _copy_fields(source_header, image.header)
-    has_form = source_header is not None and (source_header["sform_code"] or source_header["qform_code"])
-    to_source: Any = np.linalg.solve(source.affine, affine) if has_form and source is not None else None
-    if has_form and _is_scaling(to_source):
+    to_source: Any = None if source is None else np.linalg.solve(source.affine, affine)
+    if to_source is None or not is_scaling(to_source):
+        _write_affine(affine, image)
+    elif not source.extra.get("has_orientation", True):  # type: ignore[union-attr]
+        image.header["pixdim"][1:4] = voxel_sizes(affine)
+        image.header.set_sform(affine, 0)
+    elif source_header is not None:
         _copy_forms(source_header, to_source, image.header)
     else:
         _write_affine(affine, image)
@@ -125,7 +130,7 @@ def _measure_corner_distances(first: np.ndarray, second: np.ndarray, shape: tupl
     return shift[:3, :3] @ corners + shift[:3, 3:]
 
 
-def _is_scaling(to_source: np.ndarray) -> bool:
+def is_scaling(to_source: np.ndarray) -> bool:
     """Whether voxels lie along the source's axes, in the same directions."""
     steps = np.diag(to_source)[:3]
     return steps.min() > 0 and np.abs(to_source[:3, :3] - np.diag(steps)).max() < 1e-4 * steps.min()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +32,7 @@ _FEWEST = 200  # voxels
 # Measured on pairs of real stacks; two persons' heads had the same centre.
 _MOST_REVERSED = 0.035  # of the common tissue
 _ALIKE = 0.57  # least correlation of the standardised stacks: one person 0.66 and more, two at most 0.49
+_WORSE, _GOOD = 3.0, 0.75  # a stack that misses so many times as much as the others; with this correlation none does
 _OVERLAP = 0.1  # least share of the smaller stack's tissue that both show
 _GAIN, _LEFT = 0.01, 0.85  # least gain in correlation, and most of what was missing to 1, with a deformation
 
@@ -64,6 +66,7 @@ class Registration:
         volume: that both show, in ml.
         reversal: share of the common tissue in which bright and dark are reversed, 0 to 1; NaN for fewer than 200
             voxels of 1.5 mm.
+        mirrored: correlation of the moving stack, mirrored, where that is higher; else None.
     """
 
     motion: np.ndarray
@@ -73,12 +76,18 @@ class Registration:
     overlap: float
     volume: float
     reversal: float
+    mirrored: float | None
 
     @property
     def reason(self) -> str | None:
         """Why the two do not fit, or None."""
         if self.overlap < _OVERLAP:
             return f"{self.overlap:.0%} of the smaller one's tissue lies in both, expected at least {_OVERLAP:.0%}"
+        if self.mirrored is not None:
+            return (
+                "one of the two is mirrored, in its voxels or its header: after registration the correlation is "
+                f"{self.correlation[1]:.2f}, and {self.mirrored:.2f} with the other one mirrored"
+            )
         if math.isnan(self.reversal):
             return f"the two have too little tissue in common to compare, {self.volume:.1f} ml"
         if self.reversal > _MOST_REVERSED:
@@ -92,6 +101,15 @@ class Registration:
                 f"least {_ALIKE}"
             )
         return None
+
+    def compare(self, others: Sequence[Registration]) -> str | None:
+        """Why this fit is much worse than those of other stacks on the same one, or None."""
+        if not others:
+            return None
+        usual = float(np.median([each.correlation[1] for each in others]))
+        if self.correlation[1] >= min(_GOOD, 1 - _WORSE * (1 - usual)):
+            return None
+        return f"it fits much worse than the others: the correlation is {self.correlation[1]:.2f}, theirs {usual:.2f}"
 
 
 def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, is_rigid: bool = False) -> Registration:
@@ -107,6 +125,9 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, i
 
     Whether the two are of one contrast is judged after registration: in windows of 3 mm in tissue, the two have a
     correlation. In stacks of one contrast it is hardly anywhere below -0.3.
+
+    The moving stack, mirrored along each of its axes, is registered too, at 4 mm. Where it fits better there, it is
+    compared at 1.5 mm. On 14 heads a stack mirrored left to right had 0.10 less than as it should be, at least.
 
     Args:
         fixed, moving: the stacks.
@@ -136,6 +157,8 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, i
         scores = [float(c) * math.sqrt(float(s)) for c, s in (fit.compare(motion[None]) for motion in fitted)]
         order = sorted(range(len(fitted)), key=lambda i: -scores[i])
         motions = [fitted[i].cpu() for i in order[: _KEPT if voxel == _LEVELS[0][0] else 1]]
+        if not is_placed:
+            coarse = fit
     correlation, share = (float(v) for v in fit.compare(fitted[order[0]][None]))
     motion = motions[0].numpy()
     matrix = make_rigid_matrix(motion, centre)
@@ -150,7 +173,35 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, i
         min(1.0, seen / max(smaller, 1.0)),
         seen * _LEVELS[-1][0] ** 3 / 1000,
         _measure_reversal(views[0], views[1], matrix, weights),
+        _find_mirrored(moving, coarse, fit, fitted[order[0]], correlation),
     )
+
+
+def _find_mirrored(
+    stack: Stack, coarse: RigidFit, fine: RigidFit, motion: torch.Tensor, correlation: float
+) -> float | None:
+    """The correlation of a stack that is mirrored along one of its axes, if that is higher than as it is; else None."""
+    placed, best = coarse.move_points(motion[None])[0].mean(0), float(coarse.compare(motion[None])[0])
+    found = None
+    for axis, count in enumerate(stack.voxels.shape):
+        flip = np.eye(4)
+        flip[axis, axis], flip[axis, 3] = -1, count - 1
+        flip = stack.affine @ flip @ np.linalg.inv(stack.affine)
+        mirrored = coarse.mirror(flip)
+        # Where its header puts it, and where it lies now.
+        there = motion.clone()
+        there[:3] += placed - mirrored.move_points(motion[None])[0].mean(0)
+        for start in (torch.zeros_like(motion), there):
+            fitted = mirrored.fit(start[None])
+            agreement = float(mirrored.compare(fitted)[0])
+            if agreement > best:
+                best, found = agreement, (flip, fitted)
+    if found is None:
+        return None
+    flip, fitted = found
+    mirrored = fine.mirror(flip)
+    agreement = float(mirrored.compare(mirrored.fit(fitted))[0])
+    return agreement if agreement > correlation else None
 
 
 def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:

@@ -112,6 +112,13 @@ class RigidFit:
         other.values, other.counts, other.arms = self.values[:, which], self.counts[:, which], self.arms[:, which]
         return other
 
+    def mirror(self, matrix: np.ndarray) -> RigidFit:
+        """The same fit with the points mirrored by a matrix (4, 4) in mm, about the same centres of rotation."""
+        other, into = copy.copy(self), move_to_device(torch.from_numpy(matrix), self.arms.device)
+        points = self.arms + self.centres[:, None]
+        other.arms = points @ into[:3, :3].T + into[:3, 3] - self.centres[:, None]
+        return other
+
     def move_points(self, motions: torch.Tensor) -> torch.Tensor:
         """The points after motions, ``(G, N, 3)`` in mm, without the deformation."""
         return self._turn(motions) + (self.centres + motions[:, :3])[:, None]

@@ -18,6 +18,7 @@ from ..io.images import open_image
 from ..io.naming import find_root_cause
 from ..stacks import SplineResampling
 from .registration.guide import ResampleGuided
+from .result_grid import check_axes
 from .scan.volume import attach_meta
 
 
@@ -99,6 +100,7 @@ class ResampleToFiled(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d) if self.grid_file is not None else ():
+            check_axes(d[key].meta.get("filename_or_obj", key), self.grid_file)
             d[key] = _resample_to_grid(d[key], self.shape, self.affine, f"--grid_file {self.grid_file}")
         return d
 

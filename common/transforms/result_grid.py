@@ -15,7 +15,8 @@ from nibabel.affines import voxel_sizes
 from scipy.ndimage import gaussian_filter
 
 from ..degradations import Degradation, GaussianProfile, read_profile_width
-from ..io.images import open_image
+from ..io.images import open_image, open_image_or_none
+from ..io.nifti_affines import is_scaling
 from ..metrics.data_consistency import measure_scan_difference
 from ..physics.gaussian import FWHM_PER_SIGMA
 from ..physics.noise import estimate_noise_in_air
@@ -56,6 +57,25 @@ def choose_cubes(
     if not SplineResampling(file.shape[:3], size, np.linalg.inv(grid) @ affine).find_inside().any():
         raise ValueError(f"--grid_file {grid_file}: its grid lies outside of the scan; name a file that overlaps.")
     return make_cubic_grid(file.shape[:3], grid, float(spacing or voxel_sizes(grid).min()))
+
+
+def check_axes(file: Any, grid_file: str | os.PathLike) -> None:
+    """Raise a ValueError for a grid of other axes than a scan's, if the scan's are only assumed.
+
+    The result has no orientation either, so a reader would assume the scan's axes for it.
+
+    Args:
+        file: of the scan.
+        grid_file: file of the grid.
+    """
+    scan = open_image_or_none(file)
+    if scan is None or scan.extra.get("has_orientation", True):
+        return
+    if not is_scaling(np.linalg.solve(scan.affine, open_image(grid_file).affine)):
+        raise ValueError(
+            f"{file}: its header gives no orientation, and the axes of --grid_file {grid_file} are not those that are "
+            "assumed for it. Write the orientation into the scan, or leave --grid_file out."
+        )
 
 
 class ResampleResultd(MapTransform):

@@ -21,7 +21,7 @@ from ...degradations import Degradation
 from ...errors import Notice
 from ...io.read import check_header
 from ...runtime.memory import check_memory
-from ..result_grid import choose_cubes
+from ..result_grid import check_axes, choose_cubes
 from .extremes import find_extremes
 
 _COPIES = 17.0  # measured copies of the cubes of a wanted grid in float32, held at once, or of a larger network's grid
@@ -261,6 +261,8 @@ class CheckMemoryd(MapTransform):
     def _check_grid(self, scan: Any, file: Any, made_size: Sequence[int]) -> None:
         """Refuse a wanted grid, or warn that it is finer than the network's, which has ``made_size`` voxels."""
         affine = np.asarray(scan.affine, dtype=np.float64)
+        if self.grid_file is not None:
+            check_axes(file, self.grid_file)
         try:
             size, grid = choose_cubes(scan.shape[1:], affine, self.spacing, self.grid_file)
         except ValueError as error:
