@@ -232,4 +232,4 @@ def _summarise(counts: Mapping[str, int], dry_run: bool, seconds: float, output:
     if dry_run:
         return text + f"; results would go to {output}" * bool(counts["done"])
     text += f", in {format_duration(seconds)}" + f"; results in {output}" * bool(counts["done"] + counts["skipped"])
-    return text + (f", log in {log}" if log and log.exists() else "")
+    return text + (f", log in {log}" if log and os.access(log, os.W_OK) else "")
