@@ -32,6 +32,7 @@ def judge(
     key: str | None = None,
     cases: str | None = None,
     calibrate: str | None = None,
+    device: str | None = None,
     report: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -71,6 +72,7 @@ def judge(
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
         calibrate: overlay of weights, WEIGHTS.json, that gets the interval for --uncertainty. Give --cases with the
             columns person, results, scan and hr. Nothing else is judged.
+        device: where the network of --insert_lesions runs, for example cpu; default the first GPU, if there is one.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
 
@@ -87,6 +89,7 @@ def judge(
     from ..evidence.segmentation import check_labels_option
     from ..io.files import check_writable
     from ..runtime.progress import begin_part, show_progress
+    from ..start import check_device
     from ..transforms.segment_brain import check_segmentation
 
     given: dict[str, Any] = {
@@ -105,7 +108,10 @@ def judge(
         "bundle": bundle,
         "noise": noise,
         "region": region,
+        "device": device,
     }
+    if device is not None:
+        check_device(device)
     output = Path(output_dir)
     if calibrate is None and output.exists() and any(output.iterdir()) and not overwrite:
         raise FileExistsError(

@@ -384,7 +384,7 @@ def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank, ex
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "state.nii.gz"
     with write_atomically(path) as temporary:
-        assert temporary.parent == path.parent and temporary.name.endswith(".nii.gz")
+        assert temporary.parent.parent == path.parent and temporary.name.endswith(".nii.gz")
         temporary.write_text("first")
         assert not path.exists()
     with pytest.raises(RuntimeError), write_atomically(path) as temporary:
