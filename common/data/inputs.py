@@ -116,9 +116,8 @@ def compare_inputs(result: Path, describe: Callable[[], list[dict[str, Any]]]) -
     first, new = hide_folder(known[0]), hide_folder(inputs[0])
     if all(first.get(key) == new.get(key) for key in ("File", "Folder", "SeriesInstanceUID", "Part")):
         return "changed"
-    elsewhere = " of another folder" if known[0].get("File", "") == new.get("File") else ""
     return (
-        f"{result} was made of {_name_input(known[0])}{elsewhere}, expected {_name_input(inputs[0])}; name another "
+        f"{result} was made of {_name_input(known[0], inputs[0])}, expected {_name_input(inputs[0])}; name another "
         "output, or rename the scan."
     )
 
@@ -156,10 +155,10 @@ def check_unchanged(result: Path, seen: State, described: Path) -> None:
     contents = [[*map(_get_content, each)] if isinstance(each, list) else None for each in inputs]
     if now[1] != seen[1] and contents[0] == contents[1] and all(theirs.get(key) == own.get(key) for key in _SAME):
         return
-    whose = f" of {_name_input(inputs[0][0])}" if inputs[0] else ""
+    whose = f" of {_name_input(inputs[0][0], inputs[1][0])}" if all(inputs) else ""
     raise ValueError(
-        f"{result} was written{whose} by another run after this one had begun; it stays, and nothing is written. Name "
-        "another output, or repeat this run alone."
+        f"{result} was made{whose} by another run after this one had begun; it stays, and nothing is written here. "
+        "Name another output, or repeat this run alone."
     )
 
 
@@ -174,9 +173,10 @@ def _get_content(described: Mapping[str, Any]) -> tuple[Any, Any]:
     return described.get("Sha256"), described.get("Sidecars")
 
 
-def _name_input(described: Mapping[str, Any]) -> str:
-    """A file, or a series and its part."""
+def _name_input(described: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:
+    """A file, or a series and its part; of the same name as another input, where folders are hidden."""
     if "File" in described:
-        return str(described["File"])
+        elsewhere = other is not None and described["File"] == hide_folder(other).get("File")
+        return f"{described['File']}{' of another folder' * elsewhere}"
     part = described.get("Part")
     return f"DICOM series {described.get('SeriesInstanceUID')}" + (f", {part}" if part else "")

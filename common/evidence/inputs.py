@@ -53,9 +53,8 @@ def _read_insertion(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: when they are out of their ranges, or options are given that do not go together.
     """
-    given = {
-        key: options[key] for key in options if key not in ("person", "results", "device") and options[key] is not None
-    }
+    of_no_part = ("person", "results", "device")
+    given = {key: options[key] for key in options if key not in of_no_part and options[key] is not None}
     if "insert_lesions" not in given:
         if wrong := [f"--{key}" for key in _INSERTION if key in given]:
             raise ValueError(f"judge: {' and '.join(wrong)}: that is for --insert_lesions HR; name it too.")

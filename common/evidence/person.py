@@ -86,8 +86,9 @@ class Person:
         """Check that the files belong together.
 
         Raises:
-            ValueError: a result was not made of the scan, or does not lie on it; tissue is not finite; HR or an
-                interval lies on another grid; HR shows another person, or is the result or the scan; a challenge is not known; or a challenge or an interval has no HR.
+            ValueError: a result was not made of the scan, or does not lie on it; a volume is not finite in tissue, or
+                named in two roles; HR or an interval lies on another grid; HR shows another person; a challenge is not
+                known; or a challenge or an interval has no HR.
         """
         if self.score is not None and self.score not in CHALLENGES:
             raise ValueError(f"judge: --score {self.score} is not known; expected {' or '.join(CHALLENGES)}.")

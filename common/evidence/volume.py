@@ -57,18 +57,12 @@ class Volume:
             stored = np.asarray(image.dataobj, dtype=np.float32)
         except Exception as error:  # nibabel has own errors for each format
             raise ValueError(f"{place}: its voxels cannot be read ({error}); get a whole copy of it.") from None
-        voxels, missing = np.nan_to_num(stored, posinf=0.0, neginf=0.0), ~np.isfinite(stored)
+        voxels, lost = np.nan_to_num(stored, posinf=0.0, neginf=0.0), ~np.isfinite(stored)
         if not np.ptp(voxels):
             raise ValueError(f"{place} is empty: all voxels are {voxels.flat[0]:g}; name another file.")
         label = str(image.extra.get("SeriesName", ""))
-        return cls(
-            name,
-            voxels,
-            np.asarray(image.affine, dtype=np.float64),
-            image.extra,
-            label,
-            missing if missing.any() else None,
-        )
+        affine = np.asarray(image.affine, dtype=np.float64)
+        return cls(name, voxels, affine, image.extra, label, lost if lost.any() else None)
 
     @cached_property
     def spacing(self) -> np.ndarray:
