@@ -278,7 +278,7 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
         names = [volume.name for volume in volumes]
         with case.files.hold():
             result = join_results(results, names, case["image"], output, case.name, bids)
-        case.move_files()
+            case.move_files()
         case.result = str(result)
         print(f"{case.name} -> {case.result}, {len(volumes)} volumes", flush=True)
     _collect_warnings(case, volumes)

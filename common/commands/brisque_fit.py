@@ -93,7 +93,9 @@ def fit_brisque(csv: str, output: str) -> None:
     # Random folds, because rows are often sorted by quality.
     folds = dict(zip(images, np.random.default_rng(0).permutation(len(images)) % _FOLDS, strict=True))
     fold = np.array([folds[row["path"]] for row in rows])
-    with tqdm(total=len(_GRID) * (_FOLDS + 1), desc="brisque-fit: hyperparameters", unit="setting") as bar:
+    with tqdm(
+        total=len(_GRID) * (_FOLDS + 1), desc="brisque-fit: hyperparameters", unit="setting", disable=is_hidden()
+    ) as bar:
         predicted = _predict_unseen(features, scores, fold, partial(_choose_setting, bar=bar))
         setting = _choose_setting(features, scores, fold, bar)
     brisque.Brisque(

@@ -110,7 +110,6 @@ class Case(Mapping[str, Any]):
         try:
             yield
         except Exception as error:
-            self.files.discard()
             self.problem = self.hide_temporary_files(find_root_cause(error))
 
     def move_files(self) -> None:

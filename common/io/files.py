@@ -103,10 +103,16 @@ class HeldFiles:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Hold back what :func:`write_atomically` writes in the block, and what :func:`remove_file` removes."""
+        """Hold back what :func:`write_atomically` writes in the block, and what :func:`remove_file` removes.
+
+        An error in it discards all.
+        """
         token = _held.set(self)
         try:
             yield
+        except BaseException:
+            self.discard()
+            raise
         finally:
             _held.reset(token)
 
