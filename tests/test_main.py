@@ -1,9 +1,11 @@
 """``python -m common``: what it lists, what of a command line it refuses before anything runs, and how it ends."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -153,13 +155,36 @@ def test_commands_are_listed_without_being_imported():
 
 
 @pytest.mark.parametrize("name", sorted(__main__.read_summaries()))
-def test_every_command_has_help_for_each_argument(name, capsys):
+def test_every_command_has_help_for_each_argument_and_the_same_options(name, capsys, monkeypatch):
+    """-o names the output, --quiet prints nothing but warnings, --device is known where a network runs."""
     __main__.main([name, "--help"])
     text = capsys.readouterr().out
     assert not re.search(r"``|:\w+:`|^ *\.\. ", text, re.MULTILINE), "markup"
     lines = text.splitlines()
     options = [i for i, line in enumerate(lines) if line.startswith("  --")]
     assert options and all(lines[i + 1].startswith("      ") for i in options), lines
+    function = __main__.get_command(name)
+    taken = inspect.signature(function).parameters
+    outputs = [key for key in taken if key in ("output", "output_dir")]
+    assert re.findall(r"--(\w+), -o\b", text) == outputs and "\n  --quiet, -q  (false)\n" in text
+    assert order_words(function, ["-o", "x"] * len(outputs)) == [word for key in outputs for word in (f"--{key}", "x")]
+    known = name in ("ablate", "demo", "judge", "profile", "super-resolve")
+    assert ("device" in taken, "\n  --device" in text) == (known, known)
+    if name not in ("ablate", "profile", "super-resolve"):  # which take keys of configs
+        refused(lambda: __main__.main([name, "--deviec", "cpu"]), SystemExit, "--deviec: there is no such option", name)
+    named = [each for each in taken.values() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    given = [f"--{each.name}=x" for each in named if each.default is each.empty]
+
+    def speak(*args, **options):
+        print("done")
+        warnings.warn("look", UserWarning, stacklevel=1)
+
+    speak.__signature__, speak.__annotations__ = inspect.signature(function), function.__annotations__
+    if "quiet" not in taken:
+        monkeypatch.setattr(__main__, "get_command", lambda name: speak)
+        for words, said in (([], "done\n"), (["--quiet"], ""), (["-q"], ""), (["--quiet", "false"], "done\n")):
+            __main__.main([name, *words, *given])
+            assert capsys.readouterr() == (said, "warning: look\n")
 
 
 def test_nothing_is_done_where_an_option_is_wrong(tmp_path, monkeypatch):

@@ -212,12 +212,14 @@ def check_overlap(
         )
     points = np.stack(np.meshgrid(*(np.linspace(0, n - 1, min(n, _POINTS)) for n in size), indexing="ij"), axis=-1)
     at = apply_affine(np.linalg.inv(to_grid), points)
-    # A voxel more, because grids of one field of view may differ in where it ends.
-    share = ((at > -1.5) & (at < np.array(labels.shape) + 0.5)).all(axis=-1).mean()
-    if share < _WHOLE:
+    # With a voxel more, because grids of one field of view may differ in where it ends.
+    share, wide = (
+        ((at > -0.5 - more) & (at < np.array(labels.shape) - 0.5 + more)).all(axis=-1).mean() for more in (0, 1)
+    )
+    if wide < _WHOLE:
         warnings.warn(
-            f"{path}: covers {share:.0%} of the field of view that it is brought to; the rest gets no labels. Name a "
-            "label map of all of it, if there is one.",
+            f"the label map {path} covers {share:.0%} of the field of view that it is brought to; the rest gets no "
+            "labels. Name a label map of all of it, if there is one.",
             stacklevel=2,
         )
 
