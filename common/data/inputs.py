@@ -176,7 +176,8 @@ def _get_content(described: Mapping[str, Any]) -> tuple[Any, Any]:
 def _name_input(described: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:
     """A file, or a series and its part; of the same name as another input, where folders are hidden."""
     if "File" in described:
-        elsewhere = other is not None and described["File"] == hide_folder(other).get("File")
-        return f"{described['File']}{' of another folder' * elsewhere}"
+        hidden = {} if other is None else hide_folder(other)
+        is_other = described["File"] == hidden.get("File") and described.get("Folder") != hidden.get("Folder")
+        return f"{described['File']}{' of another folder' * is_other}"
     part = described.get("Part")
     return f"DICOM series {described.get('SeriesInstanceUID')}" + (f", {part}" if part else "")
