@@ -151,8 +151,8 @@ def check_unchanged(result: Path, seen: State, described: Path) -> None:
     if now == seen or not any(now):
         return
     theirs, own = _read_record(get_sidecar_path(result)), _read_record(described)
-    inputs = [each.get("Inputs") for each in (theirs, own)]
-    contents = [[*map(_get_content, each)] if isinstance(each, list) else None for each in inputs]
+    inputs = [each.get("Inputs") or [] for each in (theirs, own)]
+    contents = [[*map(_get_content, each)] for each in inputs]
     if now[1] != seen[1] and contents[0] == contents[1] and all(theirs.get(key) == own.get(key) for key in _SAME):
         return
     whose = f" of {_name_input(inputs[0][0], inputs[1][0])}" if all(inputs) else ""

@@ -110,9 +110,6 @@ def test_folders_are_kept_only_if_asked(bundle, tmp_path, keep_paths):
     assert bool(keep_paths) or not any(word in written for word in ("Anna", "M\u00fcller", "Schmidt"))
     log = (tmp_path / "out" / "log.jsonl").read_text()
     assert json.loads(log)["image"] == str(paths[0])
-    first, other = ([describe_file(str(path))] for path in paths)
-    assert compare_inputs(result, lambda: first) == "same"
-    assert f"expected {paths[1]}" in compare_inputs(result, lambda: other)
     nib.save(changed, paths[0])
     assert compare_inputs(result, lambda: [describe_file(str(paths[0]))]) == "changed"
 

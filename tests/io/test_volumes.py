@@ -55,27 +55,25 @@ def test_volumes_are_split_and_joined_without_a_change(form, tmp_path):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["scan_sr.nii.gz"]
 
 
-@pytest.mark.parametrize(("values", "directions"), [(3, 3), (2, 3), (3, 4), (1, 0), (4, 2), (0, 3)])
+@pytest.mark.parametrize("values", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("directions", [2, 3, 4])
 def test_only_gradients_that_fit_the_volumes_are_kept(tmp_path, values, directions):
     """In rows or columns; what does not fit is said, and none is left of an earlier result."""
     save(tmp_path / "dwi.nii", "nii")
-    fits = {"bval": values == 3, "bvec": directions == 3}
-    tables = {"bval": np.arange(values)[None] * 1000.0, "bvec": np.ones((3, directions))}
-    for turned in (False, True):
-        for end, table in tables.items():
-            np.savetxt(tmp_path / f"dwi.{end}", table.T if turned else table)
-        (tmp_path / "out").mkdir(exist_ok=True)
-        (tmp_path / "out" / "dwi_sr.bval").write_text("0 0")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            for i, file in enumerate(split_volumes(tmp_path / "dwi.nii", tmp_path / f"split{turned}")):
-                file.rename(tmp_path / f"{i}_sr.nii.gz")
-        said = [str(each.message) for each in caught if "expected" in str(each.message)]
-        for end, text in zip([end for end in fits if not fits[end]], said, strict=True):
-            assert f"dwi.{end}: " in text and "for each of 3 volumes" in text
-        join_results(tmp_path, ["0", "1", "2"], tmp_path / "dwi.nii", tmp_path / "out", "dwi")
-        kept = {path.suffix[1:]: path.read_text() for path in (tmp_path / "out").glob("*.bv*")}
-        assert kept == {end: (tmp_path / f"dwi.{end}").read_text() for end in fits if fits[end]}
+    tables = {"bval": np.arange(values)[:, None] * 1000, "bvec": np.ones((directions, 3))}
+    for end, table in tables.items():
+        np.savetxt(tmp_path / f"dwi.{end}", table if values % 2 else table.T)
+        (tmp_path / f"dwi_sr.{end}").write_text("0 0")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for i, file in enumerate(split_volumes(tmp_path / "dwi.nii", tmp_path / "split")):
+            file.rename(tmp_path / f"{i}_sr.nii.gz")
+    said = [str(each.message) for each in caught]
+    join_results(tmp_path, ["0", "1", "2"], tmp_path / "dwi.nii", tmp_path, "dwi")
+    for end, table in tables.items():
+        kept, fits = tmp_path / f"dwi_sr.{end}", len(table) == 3
+        assert fits != any(f"dwi.{end}: found" in text and "for each of 3 volumes" in text for text in said)
+        assert kept.read_text() == (tmp_path / f"dwi.{end}").read_text() if fits else not kept.exists()
 
 
 def test_volumes_that_are_scaled_differently_are_joined_as_floats(tmp_path):
