@@ -384,18 +384,6 @@ def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank, ex
     assert kept == expected
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "state.nii.gz"
-    with write_atomically(path) as temporary:
-        assert temporary.parent == path.parent and temporary.name.endswith(".nii.gz")
-        temporary.write_text("first")
-        assert not path.exists()
-    with pytest.raises(RuntimeError), write_atomically(path) as temporary:
-        temporary.write_text("half of the sec")
-        raise RuntimeError("killed")
-    assert path.read_text() == "first" and os.listdir(path.parent) == ["state.nii.gz"]
-
-
 def play_on_gpus(device, folder):
     """In a process with a simulated device: a run on a machine with two GPUs that goes on, on one, bit for bit."""
     device.gpus.append(simulated_cuda.Generator())
