@@ -25,7 +25,6 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
 from common.handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial, checkpoint
-from common.io.files import write_atomically
 from common.weights import SavedWeights, read_overlay
 from common.weights import load_weights as load_weights
 from tests import simulated_cuda
