@@ -21,7 +21,7 @@ _OTHER_SIZE = 1.25  # ratio of voxel sizes; scanners and protocols of one cohort
 
 
 @functools.cache
-def check_volumes(files: tuple[tuple[str, str, str], ...], where: str) -> None:
+def check_volumes(files: tuple[tuple[str, str, str, float], ...], where: str) -> None:
     """Refuse copies of a volume in two groups, and print volumes whose voxels have another size than most.
 
     A copy has the same voxels. Its name, format, data type, intensity scale, affine and order of axes may differ.
@@ -29,19 +29,19 @@ def check_volumes(files: tuple[tuple[str, str, str], ...], where: str) -> None:
     reported when the volumes are loaded. A process checks the same files once.
 
     Args:
-        files: group, kind and path of each.
+        files: group, kind, path, and time of the last change of each.
         where: the start of a message.
 
     Raises:
         ValueError: lists the copies.
     """
-    images = {path: image for _, _, path in files if (image := open_image_or_none(path)) is not None}
+    images = {path: image for _, _, path, _ in files if (image := open_image_or_none(path)) is not None}
     _print_other_sizes([file for file in files if file[2] in images], images, where)
     shapes = {path: tuple(sorted(size for size in image.shape if size > 1)) for path, image in images.items()}
     groups_by_shape: dict[tuple, set[str]] = {}
-    for group, _, path in files:
+    for group, _, path, _ in files:
         groups_by_shape.setdefault(shapes.get(path, ()), set()).add(group)
-    alike = {path: group for group, _, path in files if path in shapes and len(groups_by_shape[shapes[path]]) > 1}
+    alike = {path: group for group, _, path, _ in files if path in shapes and len(groups_by_shape[shapes[path]]) > 1}
     samples = {}
     for path in tqdm(alike, "comparing volumes", delay=3, leave=False, disable=None):
         samples[path] = _sample_voxels(images[path])
@@ -57,12 +57,12 @@ def check_volumes(files: tuple[tuple[str, str, str], ...], where: str) -> None:
         )
 
 
-def _print_other_sizes(files: Sequence[tuple[str, str, str]], images: Mapping[str, Any], where: str) -> None:
+def _print_other_sizes(files: Sequence[tuple[str, str, str, float]], images: Mapping[str, Any], where: str) -> None:
     """Print the files of each kind whose voxels differ from the median size."""
-    for kind in dict.fromkeys(kind for _, kind, _ in files):
+    for kind in dict.fromkeys(kind for _, kind, *_ in files):
         # In the order of their sizes, because axes may be stored in any order.
-        sizes = {path: np.sort(voxel_sizes(images[path].affine)) for _, other, path in files if other == kind}
-        groups = {path: group for group, _, path in files}
+        sizes = {path: np.sort(voxel_sizes(images[path].affine)) for _, other, path, _ in files if other == kind}
+        groups = {path: group for group, _, path, _ in files}
         median = np.median([*sizes.values()], axis=0)
         with np.errstate(all="ignore"):
             others = [

@@ -326,10 +326,11 @@ def check_groups(root: Path, groups: Mapping[str, Sequence[Mapping]], misaligned
     check_volumes(_list_files(root, parts), where)
 
 
-def _list_files(root: Path, parts: Mapping[str, Sequence[Mapping]]) -> tuple[tuple[str, str, str], ...]:
-    """Part, kind and path of each volume."""
+def _list_files(root: Path, parts: Mapping[str, Sequence[Mapping]]) -> tuple[tuple[str, str, str, float], ...]:
+    """Part, kind, path and time of each volume."""
     listed = ((p, kind, entry.get(kind)) for p, entries in parts.items() for entry in entries for kind in KINDS)
-    return tuple((part, kind, str(root / path)) for part, kind, path in listed if path)
+    files = [(part, kind, root / path) for part, kind, path in listed if path]
+    return tuple((part, kind, str(f), f.stat().st_mtime_ns if f.exists() else 0) for part, kind, f in files)
 
 
 def check_subjects(groups: Mapping[str, Sequence[Mapping]], misaligned: bool, where: str) -> None:
