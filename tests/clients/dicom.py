@@ -156,7 +156,7 @@ def enhanced(images: Sequence[Dataset], files: int = 1) -> list[Dataset]:
         image.NumberOfFrames, image.InstanceNumber = len(own), number
         if files > 1:
             image.ConcatenationUID, image.InConcatenationNumber = concatenation, number
-            image.InConcatenationTotalNumber = files
+            image.InConcatenationTotalNumber, image.ConcatenationFrameOffsetNumber = files, int(part[0])
         image.EchoPulseSequence = {"SE": "SPIN", "GR": "GRADIENT"}[image.ScanningSequence]
         del image.ScanningSequence
         image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [Dataset()], []

@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 from scipy.ndimage import zoom
 
+from common.errors import Notice
 from common.io.dicom import find_series, is_derived, write_derived_series, write_nifti
 from common.io.dicom_series.signature import is_dicom
 from common.io.images import EXTENSIONS
@@ -260,6 +261,42 @@ def test_the_stacks_of_one_series_are_told_apart_by_their_tags(values, names, al
     assert [each.part for each in find_series(tmp_path / "between")] == (names if always else [""])
 
 
+PRIVATE = {"Philips": (0x2001, "Philips Imaging DD 001", 0x18, "SL"), "GE": (0x21, "GEMS_RELA_01", 0x4F, "SS")}
+VOLUMES = ("EchoTime", "DiffusionBValue", "FlipAngle", "TemporalPositionIdentifier", "TemporalPositionIndex")
+CLASSIC = (*PRIVATE, *VOLUMES[:4], "ImagesInAcquisition", "NumberOfSeriesRelatedInstances", "InstanceNumber")
+ENHANCED = (*PRIVATE, *VOLUMES[:3], VOLUMES[4], "ImagesInAcquisition", "InStackPositionNumber", "files", "frames")
+
+
+@pytest.mark.parametrize(("form", "way"), [*(("classic", w) for w in CLASSIC), *(("enhanced", w) for w in ENHANCED)])
+def test_missing_slices_are_said_however_headers_count_them(form, way, tmp_path):
+    """A complete volume is read without a word, also next to an incomplete one."""
+    rng, is_number = np.random.default_rng(len(form + way)), way in ("InstanceNumber", "InStackPositionNumber")
+    for gap in ["none", "first", "middle", "last"][: 2 if is_number else 3 if way == "frames" else 4]:
+        count, lost = rng.integers((8, 1), (15, 4)).tolist()
+        own = {} if way in (*PRIVATE, "files", "frames") else {way: 1 if way in VOLUMES else count}
+        phantom = dicom.Series(shape=(16, 14, count), attributes={"InstanceNumber": 1} | own)
+        images = again(phantom.images(), **{way: 20}) if way in VOLUMES else phantom.images()
+        for k, image in enumerate(images):
+            if is_number:
+                setattr(image, way, k + 1)
+            if way in PRIVATE:
+                image.private_block(*PRIVATE[way][:2], create=True).add_new(*PRIVATE[way][2:], count)
+        if way in ("files", "frames"):
+            absent = {"first": 0, "middle": 2, "last": 4}.get(gap)
+            files = [file for i, file in enumerate(dicom.enhanced(images, 5)) if i != absent]
+            for file in files if way == "frames" else ():
+                del file.InConcatenationNumber, file.InConcatenationTotalNumber
+        else:
+            start = len(images) - count + {"none": count, "first": 0, "middle": 3, "last": count - lost}[gap]
+            images[start : start + lost] = []
+            files = dicom.enhanced(images) if form == "enhanced" else images
+        dicom.save(files, tmp_path / gap)
+        for each in find_series(tmp_path / gap):
+            said = [each.problem] if each.problem else [w for w in each.warnings if not isinstance(w, Notice)]
+            assert bool(said) == (len(each.headers) < count), gap
+            assert said or np.array_equal(np.asanyarray(each.open().dataobj), phantom.values), gap
+
+
 def typed(*words):
     return {"ImageType": ["ORIGINAL", "PRIMARY", *words]}
 
@@ -268,6 +305,7 @@ def described(text, protocol="", **values):
     return {"SeriesDescription": text, "ProtocolName": protocol, **values}
 
 
+DERIVED = {"ImageType": ["DERIVED", "SECONDARY"]}
 GE, XA = (0x43, "GEMS_PARM_01", 0x2F, "SS"), (0x21, "SIEMENS MR SDI 02", 0x75, "CS")
 PHILIPS = (0x2005, "Philips MR Imaging DD 001", 0x11, "CS")
 UIH, PLANE = (0x65, "Image Private Header", 0x50, "DS"), (0x19, "GEMS_ACQU_01", 0x17, "SS")
@@ -281,32 +319,21 @@ KINDS = {
     "an imaginary part": [typed("I_FFE", "I", "FFE"), typed("T1", "NONE", "IMAGINARY"), {GE: 3}, {PHILIPS: "I"}],
     "a map": [
         *({"ImageType": ["DERIVED", "PRIMARY", word]} for word in ("ADC", "FA", "T2_STAR MAP", "RELCBF")),
-        {"ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "ep2d_ADC"},
+        *(
+            DERIVED | described(name)
+            for name in ("ep2d_ADC", "ADC: Ax", "FatFrac: Ax IDEAL", "R2*: Ax", "dyn SUB", "T1 Map")
+        ),
     ],
     "a localizer": [
-        *(
-            typed("LOCALIZER"),
-            {PLANE: 256},
-            described("t2 tse", "localizer"),
-            described("", "3-plane loc"),
-            described("topogram"),
-        ),
-        *map(
-            described,
-            (
-                "Localiser",
-                "Repérage",
-                "AAHead_Scout",
-                "AAHScout_32ch",
-                "Survey",
-                "3Plane_Loc_SSFSE",
-                "SAG LOC",
-                "plan scan",
-            ),
-        ),
+        *(typed("LOCALIZER"), {PLANE: 256}, described("t2 tse", "localizer"), described("", "3-plane loc")),
+        *map(described, "topogram;Localiser;Repérage;AAHead_Scout;AAHScout_32ch;Survey;SAG LOC;plan scan".split(";")),
+        described("3Plane_Loc_SSFSE"),
     ],
     "a colour image": [{"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}],
-    "a projection": [{"ImageType": ["DERIVED", "PRIMARY", "PROJECTION IMAGE", "MIP"]}],
+    "a projection": [
+        {"ImageType": ["DERIVED", "PRIMARY", "PROJECTION IMAGE", "MIP"]},
+        DERIVED | described("MIP tra 3D"),
+    ],
     "Modality is PT": [{"Modality": "PT"}],
     "a mosaic": [typed("M", "MOSAIC"), typed("M", "VFRAME"), {UIH: 27}],
     "None": [
@@ -318,16 +345,10 @@ KINDS = {
             {XA: ["ORIGINAL", "PRIMARY", "M"]},
             {PLANE: 2},
         ),
-        *(
-            {"ComplexImageComponent": "MIXED"},
-            described("t2 Pha_Images"),
-            *(typed("OTHER") | described(name) for name in ("portal phase", "GRE in phase", "GRE T1 opp phase")),
-        ),
-        *(
-            described("allocated local"),
-            described("T1", "brain survey"),
-            described("task-localizer", ScanningSequence="EP"),
-        ),
+        *(typed("OTHER") | described(name) for name in ("portal phase", "GRE in phase", "GRE T1 opp phase")),
+        *({"ComplexImageComponent": "MIXED"}, described("t2 Pha_Images"), described("allocated local")),
+        *(described("T1", "brain survey"), described("task-localizer", ScanningSequence="EP")),
+        *(DERIVED | described(name) for name in ("sub 1 t1 FA 15", "t1 water", "t1 mpr")),
     ],
 }
 
@@ -358,18 +379,18 @@ def under_one_uid(*series):
         (("axial", "sagittal", "coronal"), (0,), 25, "problem"),  # stacks of scans
         (("axial",), (0, 15, -15), 4, "problem"),  # along the discs of a spine
         (("axial",), tuple(range(0, 180, 20)), 2, "problem"),  # radial
+        (("axial", "sagittal"), (0,), (9, 1), "problem"),  # a stray slice
         (("axial",), (0,), 25, "affine"),
     ],
 )
 def test_few_slices_across_each_other_are_a_localizer(planes, angles, slices, kind, tmp_path):
     """A stack of many slices is a scan, though its name is that of a localizer's."""
+    name = described("Survey", "Survey")
     dicom.save(
         under_one_uid(
             *(
-                dicom.Series(plane, (angle, 0, 0), shape=(16, 16, slices), attributes=described("Survey", "Survey"))
-                if kind == "affine"
-                else dicom.Series(plane, (angle, 0, 0), shape=(16, 16, slices))
-                for plane in planes
+                dicom.Series(plane, (angle, 0, 0), shape=(16, 16, number), attributes=name if kind == "affine" else {})
+                for plane, number in zip(planes, np.broadcast_to(slices, len(planes)).tolist(), strict=True)
                 for angle in angles
             )
         ),
@@ -379,14 +400,6 @@ def test_few_slices_across_each_other_are_a_localizer(planes, angles, slices, ki
     assert [name for name in ("affine", "exclusion", "problem") if getattr(series, name) is not None] == [kind]
     assert kind != "exclusion" or "a localizer (3 planes of at most 3 slices)" in series.exclusion
     assert kind != "problem" or "ImageOrientationPatient" in series.problem
-
-
-def test_a_stray_slice_makes_no_localizer(tmp_path):
-    """A stack with a slice across it is refused by name, and not passed over."""
-    stacks = dicom.Series(shape=(16, 16, 9)), dicom.Series("sagittal", shape=(16, 16, 1))
-    dicom.save(under_one_uid(*stacks), tmp_path)
-    (series,) = find_series(tmp_path)
-    assert series.exclusion is None and "ImageOrientationPatient" in series.problem
 
 
 @pytest.mark.parametrize("shift", [0, 2, 1.3])
@@ -515,10 +528,22 @@ def test_declared_padding_is_no_signal(minimum, bits, stored, tags, expected, tm
     assert ("lie scattered" in said) == (stored == TISSUE)
 
 
-@pytest.mark.filterwarnings("error", "ignore:series .* PixelPaddingValue")
-def test_malformed(tmp_path):
+def damaged_frames(folder):
+    dicom.save(dicom.enhanced(dicom.Series(shape=(16, 14, 6)).images()), folder)
+    rng, whole = np.random.default_rng(0), (folder / "0000.dcm").read_bytes()
+    for how in range(40):
+        data = bytearray(whole)
+        for offset in rng.integers(132, len(data) - 2 * 16 * 14 * 6, size=rng.integers(1, 30)):
+            data[offset] = rng.integers(256)
+        (folder / "0000.dcm").write_bytes(data[: None if rng.integers(3) else rng.integers(len(data))])
+        yield how, folder
+
+
+@pytest.mark.filterwarnings("error", "ignore:series ")
+@pytest.mark.parametrize("spoil", [partial(malformed.dicom_series, dicom.Series().images), damaged_frames])
+def test_malformed(spoil, tmp_path):
     """Damaged series have a reason in words, or are volumes of numbers; pydicom's warnings do not reach the user."""
-    for how, folder in malformed.dicom_series(dicom.Series().images, tmp_path / "in"):
+    for how, folder in spoil(tmp_path / "in"):
         for series in find_series(folder):
             reason = series.problem or series.exclusion
             try:

@@ -12,7 +12,7 @@ import nibabel as nib
 from nibabel.nifti1 import intent_codes
 from nibabel.spatialimages import SpatialImage
 
-from ...io.dicom_series.image_types import NO_PHASE, classify_type, identify_part
+from ...io.dicom_series.image_types import NO_PHASE, NUMBER, classify_name, classify_type, identify_part
 from ...io.dicom_series.signature import is_dicom
 from ...io.files import read_sidecar
 from ...io.images import explain_missing_content, get_extension, is_named_as_dicom, may_be_dicom, open_image_or_none
@@ -79,7 +79,6 @@ _WORDS = {
 }
 # Only at the end of another name, where programs put them. Elsewhere they may be initials.
 _LAST = {
-    **dict.fromkeys("adc fa gfa qsm mtr mtsat cbf cbv rcbf rcbv mtt ttp tmax ktrans ndi odi isovf tsnr".split(), _MAP),
     "ct": _CT,
     **dict.fromkeys("pet suv".split(), _PET),
     **dict.fromkeys("label labels ribbon parc wmh".split(), _LABELS),
@@ -108,7 +107,6 @@ _OUTPUTS = {
         r"^(beta|con|ess|resi)_\d{4}$|^(resms|rpv|sigmasquareds|(var)?cope\d+|pe\d+)$|.*corrp.*": _TEST,
     }.items()
 }
-_NUMBER = re.compile(r"\d+((p\d+)?mm)?|[bv]\d+|e(cho)?\d+")  # with a voxel size, b-value, version or echo
 _AFNI_VIEW = r"(\..*)?\+(orig|acpc|tlrc)$"  # with the subject before it
 _FLIP_ANGLE = r"(?<![a-z0-9])fa[^a-z0-9]+\d+"
 _TESTS = re.compile(r"z?[ztf]stat\d*|spm[tf]|[ztp]map")
@@ -291,7 +289,7 @@ def _belongs_to_scan(path: Path, start: int) -> bool:
 def _classify_by_words(stem: str) -> str | None:
     """By a name that is not a BIDS name, in lower case."""
     parts = [word for word in re.split("[^a-z0-9]+", stem) if word]
-    words = [word for word in parts if not re.fullmatch(_NUMBER, word)]
+    words = [word for word in parts if not re.fullmatch(NUMBER, word.upper())]
     if not words or _DENIED & set(words):
         return None
     capitals = [word.upper() for word in words]
@@ -310,7 +308,7 @@ def _classify_by_words(stem: str) -> str | None:
     joined = "_".join(parts)
     kinds = [_WORDS[word] for word in words if word in _WORDS]
     kinds += [kind for pattern, kind in _OUTPUTS.items() if pattern.search(joined)]
-    kinds += [_IMAGE_TYPES[part]] if part in _IMAGE_TYPES else []
+    kinds += [_IMAGE_TYPES[kind] for kind in (part, classify_name(joined.upper())) if kind is not None]
     kinds += [_LAST[words[-1]]] if words[-1] in _LAST else []
     return next(iter(kinds), _MAP if _MAPS.fullmatch(words[-1]) else None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 
 from pydicom import Dataset
 
@@ -22,6 +22,7 @@ _EXPORT = "export the whole series. If slices were left out on purpose, convert 
 
 Place = tuple[object, ...]
 Finding = ValueError | UserWarning
+Fault = tuple[type[Finding], str]
 
 
 def check_concatenations(headers: Sequence[Dataset]) -> None:
@@ -72,36 +73,40 @@ def find_missing_slices(parts: Sequence[Sequence[Dataset]], files: int) -> list[
         For each part an error if slices are certainly missing. Else warnings, or notices where complete series may
         look so: a number may count several volumes, or be that of the images' source.
     """
+
+    def make(fault: Fault) -> Finding:
+        kind, text = fault
+        advice = "" if kind is ValueError else "if images are missing, "
+        return kind(f"series {parts[0][0].SeriesInstanceUID}: {text}; {advice}{_EXPORT}")
+
     places = _list_places(parts)
     examples = {place: header for own in places for place, header in own.items()}
     counts = Counter(map(frozenset, places))
     lacking = {own: _compare(own, counts) for own in counts}
     images = sum(map(len, parts)) + sum(len(lacking[own][0]) * number for own, number in counts.items())
+    lowest = min(_get_count(header, "InstanceNumber") for part in parts for header in part)
     found: list[list[Finding]] = []
     for part, own in zip(parts, map(frozenset, places), strict=True):
         missing, is_certain = lacking[own]
-        if missing:
-            text = (
-                f"{len(missing)} of {len(own | missing)} slices are missing, which other volumes of the series have, "
-                f"such as {name_image(examples[min(missing)])}; {_EXPORT}"
-            )
-            faults = [(ValueError if is_certain else UserWarning, text)]
-        else:
-            faults = [*_check_numbers(part, parts, len(examples) or len(part), images)]
-        found.append([kind(f"series {part[0].SeriesInstanceUID}: {text}") for kind, text in faults])
+        kind = ValueError if is_certain else UserWarning
+        text = f"{len(missing)} of {len(own | missing)} slices are missing, which other volumes of the series have"
+        faults = [(kind, f"{text}, such as {name_image(examples[min(missing)])}")] if missing else []
+        found.append(
+            [*map(make, faults or _check_numbers(part, len(parts) == 1, len(examples) or len(part), images, lowest))]
+        )
     complete = [i for i, own in enumerate(places) if not lacking[frozenset(own)][0]] or [len(parts) - 1]
-    series = _check_series(parts, files, images)
-    found[complete[-1]] += [kind(f"series {parts[0][0].SeriesInstanceUID}: {text}") for kind, text in series]
+    found[complete[-1]] += map(make, _check_series(parts, files, images))
     return found
 
 
 def _list_places(parts: Sequence[Sequence[Dataset]]) -> list[dict[Place, Dataset]]:
     """The images of each part whose place is known, by numbers that are equal for images at one place."""
-    known = [(i, header) for i, part in enumerate(parts) for header in part if _get_position(header)]
-    axes = [number_alike(axis) for axis in zip(*(_get_position(header) for _, header in known), strict=True)]
+    known = [(i, header, at) for i, part in enumerate(parts) for header in part if (at := _get_position(header))]
+    axes = [number_alike(axis) for axis in zip(*(at for *_, at in known), strict=True)]
     places: list[dict[Place, Dataset]] = [{} for _ in parts]
-    for (i, header), place in zip(known, zip(*axes, strict=True), strict=True):
-        places[i][(format_values(header, "StackID"), *place)] = header
+    for (i, header, _), place in zip(known, zip(*axes, strict=True), strict=True):
+        key = (format_values(header, "StackID"), *place)
+        places[i][key] = header
     return places
 
 
@@ -124,16 +129,15 @@ def _compare(own: frozenset[Place], counts: Mapping[frozenset[Place], int]) -> t
     return missing, any(2 * votes[place] >= volumes for place in missing)
 
 
-def _check_numbers(
-    part: Sequence[Dataset], parts: Sequence[Sequence[Dataset]], slices: int, images: int
-) -> Iterator[tuple[type[Finding], str]]:
+def _check_numbers(part: Sequence[Dataset], is_only: bool, slices: int, images: int, lowest: float) -> Iterator[Fault]:
     """Compare the images of a part with the numbers in its headers.
 
     Args:
         part: headers of its images.
-        parts: likewise of all parts of the series.
+        is_only: whether it is the only part of the series.
         slices: number of different places in the series.
         images: number of images in the series, with those that a part lacks beside others.
+        lowest: InstanceNumber in the series.
     """
     header, number = part[0], len(part)
     # Reformatted and resampled images often keep the numbers of their source.
@@ -145,48 +149,44 @@ def _check_numbers(
     for name, count in stated.items():
         if count > slices:
             kind = UserWarning if certain is ValueError and name.startswith("GE") else certain
-            yield kind, f"{slices} slices are here, but {name} says {count:g}; {_EXPORT}"
+            yield kind, f"{slices} slices are here, but {name} says {count:g}"
             return
     # It counts the images of a volume, of some of its echoes or time points, or of the series.
     count = _get_count(header, "ImagesInAcquisition")
-    text = f"are here, but ImagesInAcquisition says {count:g}; {_EXPORT}"
+    text = f"are here, but ImagesInAcquisition says {count:g}"
     if count > images:
         unsure = Notice if count % number == 0 else UserWarning
-        yield (certain if count % number and len(parts) == 1 else unsure), f"{images} images {text}"
+        yield (certain if count % number and is_only else unsure), f"{images} images {text}"
     elif images > count > number and count % number and count % slices:
         yield UserWarning, f"{number} slices of the volume {text}"
     if count >= number:
         return
     # Numbers begin at 0 or 1 in each series or stack, or a little further on if images of several volumes alternate.
     numbers = sorted({_get_count(image, "InstanceNumber") for image in part})
-    among = part if hasattr(header, "frame") else chain(*parts)
-    is_first = len(numbers) == number and numbers[0] <= min(_get_count(image, "InstanceNumber") for image in among)
-    if is_first and numbers[0] > max(1, min((after - before for before, after in pairwise(numbers)), default=1)):
+    first, step = numbers[0], min((after - before for before, after in pairwise(numbers)), default=1)
+    is_frame = hasattr(header, "frame")  # each stack of frames has numbers of its own
+    if len(numbers) == number and first > max(1, step) and (is_frame or first == lowest):
         # They may go on from an earlier volume.
-        kind = Notice if numbers[0] % number in (0, 1) else UserWarning
-        text = f"the first slices may be missing, because InstanceNumber begins at {numbers[0]:g} and not at 1; if so, "
-        yield kind, text + "export the whole series."
+        kind = Notice if first % number in (0, 1) else UserWarning
+        tag = "InStackPositionNumber" if is_frame else "InstanceNumber"
+        yield kind, f"{tag} begins at {first:g} and not at 1, so the first slices may be missing"
 
 
-def _check_series(parts: Sequence[Sequence[Dataset]], files: int, images: int) -> Iterator[tuple[type[Finding], str]]:
+def _check_series(parts: Sequence[Sequence[Dataset]], files: int, images: int) -> Iterator[Fault]:
     """Compare the whole series with the numbers in its headers."""
     header = parts[-1][-1]
     lacks = images - sum(map(len, parts))
     expected = {"NumberOfSeriesRelatedInstances": files + lacks, "ImagesInSeries": max(files + lacks, images)}
     for tag, here in expected.items():
         if (count := _get_count(header, tag)) > here:
-            yield UserWarning, f"{files} files are here, but {tag} says {count:g}; if slices are missing, {_EXPORT}"
+            yield UserWarning, f"{files} files are here, but {tag} says {count:g}"
     if get_values(header, "ConcatenationUID") and not _get_count(header, "InConcatenationTotalNumber"):
-        yield (
-            Notice,
-            "the last files may be missing, because the concatenation lacks InConcatenationTotalNumber; if so, export "
-            "the whole series.",
-        )
+        yield Notice, "the concatenation has no InConcatenationTotalNumber, so its last files may be missing"
     times = {format_values(image, "TemporalPositionIdentifier") for part in parts for image in part}
     here = len(times) if len(times) > 1 else len(parts)
     count = _get_count(header, "NumberOfTemporalPositions")
     if 1 < here < count:
-        yield Notice, f"{here} time points are here, but NumberOfTemporalPositions says {count:g}; {_EXPORT}"
+        yield Notice, f"{here} time points are here, but NumberOfTemporalPositions says {count:g}"
 
 
 def _get_count(header: Dataset, keyword: str) -> float:

@@ -22,15 +22,34 @@ _WORDS = {
         "imaginary part": rf"IMAG(INARY)?{_IMAGE}",
     }.items()
 }
+# Whole words for computed images, in tags and names.
+_COMPUTED = {
+    "map": (
+        r"(FAT|WATER)_?FRAC(TION)?|PDFF|R2STAR|[TR][12](STAR|RHO)?_?MAPS?|B[01]_?MAP|R?(REL)?(C?CBV|CBF)|KTRANS|COL(OR_)?FA|"
+        r"APPARENT_DIFFUSION_COEFFICIENT|FRACTIONAL_ANISOTROPY|ELASTOGRAM|SUBTRACT(ION|ED)S?|(?<=_)SUB$"
+    ),
+    "projection": r"M(I?N|AX)_?M?IP|M(AX|IN)(IMUM)?_(INTENSITY_)?PROJECTIONS?",
+}
+# These may also be initials.
+_SHORT = {
+    "map": r"E?ADC|G?FA(?!_\d)|FF|QSM|MTR|MTSAT|(R|REL)?(MTT|TTP)|TMAX|PBP|KEP|R2S|NDI|ODI|ISOVF|TSNR",
+    "projection": r"[TC]?MIPS?|VRT|SSD",
+}
+# Words of a voxel size, b-value, version or echo.
+NUMBER = r"\d+((P\d+)?MM)?|[BV]\d+|E(CHO)?\d+"
+# Words that may follow the name of a projection.
+_VIEW = (
+    r"IMAGES?|RANGES?|COR(ONAL)?|SAG(ITTAL)?|TRA(NS(VERSE)?)?|AX(IAL)?|OBL(IQUE)?|AP|LR|RL|HF|FH|SI|LEFT|RIGHT|SWI?|SWAN|"
+    r"TOF|3D|MR[AV]|MRCP|ANGIO|DCE|COW|CE|GD|KM|THI(CK|N)|ROT(ATED|ATION)?|RAD(IAL)?|VIEWS?"
+)
 _TYPES = {
     **{kind: rf"(SW_)?{_LETTERS[kind]}(_[A-Z0-9_]+)?|{words}" for kind, words in _WORDS.items()},
     "map": (
-        r"E?ADC|E?ADC_.*|(COL|COLOR_)?FA|TENSOR|(.*_)?MAP|FIELDMAP|R?(REL)?(C?CBV|CBF|MTT|TTP)|PBP|KTRANS|T_?TEST|R2\*?|"
-        r"FAT_FRACTION|FF|TEMPERATURE|STIFFNESS|ELASTOGRAM"
+        rf"{_COMPUTED['map']}|{_SHORT['map']}|E?ADC_.*|TENSOR|(.*_)?MAP|FIELDMAP|T_?TEST|R2\*?|TEMPERATURE|STIFFNESS"
     ),
     "mask": r"MASK|SEGMENTATION|LABEL_?MAP",
     "localizer": r"LOCALIZER|SCOUT|SURVEY",
-    "projection": r"MIP|MINIP|MNIP|MAX_IP|MIN_IP|PROJECTION_IMAGE|VRT|SSD|VOLREN|VOLUME_RENDERING",
+    "projection": rf"{_COMPUTED['projection']}|{_SHORT['projection']}|PROJECTION_IMAGE|VOLREN|VOLUME_RENDERING",
 }
 _MAGNITUDE = r"(SW_)?M(_[A-Z0-9_]+)?|MAG(NITUDE)?(_.*)?"
 
@@ -58,6 +77,24 @@ def identify_part(words: Sequence[str]) -> str | None:
         "phase image", "real part" or "imaginary part"; None if no word says one of these.
     """
     return _match_first(_WORDS, words)
+
+
+def classify_name(name: str, is_derived: bool = False) -> str | None:
+    """The kind of a computed image by words in its name.
+
+    Args:
+        name: words in capitals, joined by "_".
+        is_derived: whether the image is known to be derived. If not, short words count only at the end, before numbers.
+
+    Returns:
+        "map" or "projection"; None if no word says one of these.
+    """
+    further = {"map": NUMBER, "projection": f"{NUMBER}|{_VIEW}"}
+    for kind, words in _COMPUTED.items():
+        end = "(?![A-Z0-9])" if is_derived else rf"(_({further[kind]}))*$"
+        if re.search(rf"(?<![A-Z0-9])(({words})(?![A-Z0-9])|({_SHORT[kind]}){end})", name):
+            return kind
+    return None
 
 
 def is_magnitude(words: Sequence[str]) -> bool:

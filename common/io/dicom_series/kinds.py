@@ -17,7 +17,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from .image_types import NO_PHASE, classify_type, is_magnitude
+from .image_types import NO_PHASE, classify_name, classify_type, is_magnitude
 from .tags import format_values, get_numbers, get_values, get_words
 
 ENHANCED = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, EnhancedMRColorImageStorage)
@@ -27,8 +27,6 @@ _MODALITIES = set(
     "BI CR CT DX ES IO IVUS KO MG NM OCT OP OPT PR PT PX REG RF RG RTDOSE RTIMAGE RTPLAN RTSTRUCT "
     "SEG SM SR US XA XC".split()
 )
-# In the SeriesDescription of a derived image whose ImageType does not show its kind.
-_NAMES = r"E?ADC|APPARENT DIFFUSION COEFFICIENT|FRACTIONAL ANISOTROPY|COLFA|T[12]\*?[ _]MAP|R?CB[VF]|MTT|TTP|KTRANS"
 # In the SeriesDescription of an image whose ImageType does not say "magnitude".
 _PHASES = (
     r"PHA|PHASE[ _]?(MAP|IMAGES?|DIFF(ERENCE)?)|"
@@ -164,8 +162,9 @@ def _classify(header: Dataset) -> tuple[str, str]:
     name = format_values(header, "SeriesDescription").upper()
     says_nothing = image_type[:1] == ["DERIVED"] and set(image_type[2:]) <= {"OTHER"}
     described = f"ImageType {format_values(header, 'ImageType')}, SeriesDescription '{header.get('SeriesDescription')}'"
-    if says_nothing and _contains_words(name, _NAMES):
-        return "map", described
+    words = re.sub("[^A-Z0-9]+", "_", name.replace("*", "STAR"))
+    if says_nothing and (kind := classify_name(words, is_derived=True)) is not None:
+        return kind, described
     if not is_magnitude(image_type) and _contains_words(name, _PHASES):
         return "phase image", described
     return "magnitude", ""
