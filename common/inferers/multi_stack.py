@@ -41,7 +41,7 @@ from ..stacks import (
 from ..transforms.labels import sample_nearest
 from ..transforms.scan.extremes import locate_extremes, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
-from ..transforms.scan.volume import get_intensity_range
+from ..transforms.scan.volume import attach_meta, get_intensity_range
 
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
 _BELIEVED, _ORDINARY = (0.5, 2.0), (0.7, 1.2)  # range of a protocol's thickness, and of an estimated one
@@ -111,8 +111,8 @@ class StacksInferer(Inferer):
             Volume ``(1, 1, X', Y', Z')`` with its affine.
 
         Raises:
-            FileNotFoundError, ValueError: when the region cannot be read, or does not lie on the first stack; when stacks
-                are mirrored and none says which.
+            FileNotFoundError, ValueError: when the region cannot be read, or does not lie on the first stack; when one
+                of two stacks is mirrored.
         """
         self.report = {}
         images = {get_file(image): image for image in (inputs, *others)}
@@ -157,7 +157,12 @@ class StacksInferer(Inferer):
         Raises:
             ValueError: when at least as many stacks are mirrored against the reference as agree with it.
         """
-        stacks = [self._read_stack(image) for image in images.values()]
+        stacks: list[Stack] = []
+        for stack in map(self._read_stack, images.values()):
+            if (same := next((each for each in stacks if torch.equal(each.voxels, stack.voxels)), None)) is None:
+                stacks.append(stack)
+            else:
+                self._leave_out(stack, f"its voxels are those of {same.name}, so it shows nothing more")
         region = self._read_region(stacks[0])
         registrations: dict[tuple[int, int], Registration] = {}
 
@@ -193,15 +198,18 @@ class StacksInferer(Inferer):
                 accepted.append(replace(stack, affine=place, deformation=found.deformation))
             else:
                 mirrored += [stack.name] if found.mirrored else []
-                self.report[stack.name]["LeftOut"] = reason
-                warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
+                self._leave_out(stack, reason)
         if mirrored and len(mirrored) >= len(accepted):
             raise ValueError(
-                f"{stacks[main].name} and {', '.join(mirrored)}: left and right, or two other sides, are exchanged in one "
-                "of the two, and no other stack says in which. Correct its header, or leave it out."
+                f"{stacks[main].name} and {', '.join(mirrored)}: one is mirrored, so that left and right or two other "
+                "sides are exchanged, and no other stack says which. Correct its header, or leave it out."
             )
         self.report[stacks[main].name]["Reference"] = True
         return [self._estimate_thickness(stack, accepted, images[stack.name]) for stack in accepted]
+
+    def _leave_out(self, stack: Stack, reason: str) -> None:
+        self.report[stack.name]["LeftOut"] = reason
+        warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=3)
 
     def make_start(
         self,
@@ -317,7 +325,8 @@ class StacksInferer(Inferer):
         if self.networks is None or self.thin is None:
             return voxels
         factor, network = self.networks.select_network(stack.spacing[2] / voxel, network)
-        CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": image[0]})
+        given = attach_meta(voxels[None], image[0].affine, image[0].meta)  # without the slices that do not count
+        CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": given})
         inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
         self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name}
         if factor in tuned:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 from nibabel import imageglobals
 from nibabel.fileholders import FileHolder
 from nibabel.imageclasses import all_image_classes

@@ -179,12 +179,16 @@ def _find_counts(each: FittedStack, operator: StackOperator, region: Region | No
 def _fit_brightness(
     each: FittedStack, volume: torch.Tensor, affine: np.ndarray, has_field: bool, region: Region | None
 ) -> FittedStack:
-    """Fit a stack's field to a volume; ``has_field`` is false for the reference."""
+    """Fit a stack's field and slices' weights to a volume; ``has_field`` is false for the reference."""
     if not has_field:
         return each
     operator = each.make_operator(volume.shape, affine)
-    counts = _find_counts(each, operator, region)
-    return replace(each, brightness=BrightnessField(each.stack.voxels, operator(volume), counts, each.stack.spacing))
+    counts, simulated, voxels = _find_counts(each, operator, region), operator(volume), each.stack.voxels
+    for _ in range(2):  # again without slices that show something else
+        field = BrightnessField(voxels, simulated, counts * each.weights, each.stack.spacing)
+        each = replace(each, brightness=field)
+        each = replace(each, weights=weigh_slices(measure_residuals(each.correct(voxels), simulated, counts)))
+    return each
 
 
 def _refit(
@@ -210,7 +214,10 @@ def _refit(
     robust = counts * each.weights / (1 + (missed / scale).square())
     field = BrightnessField(voxels / each.gains, simulated, robust, each.stack.spacing) if has_field else None
     flat = voxels if field is None else voxels / field.evaluate(voxels.shape)
-    each = replace(each, brightness=field, gains=estimate_slice_gains(flat, simulated, robust))
+    gains = estimate_slice_gains(flat, simulated, robust)
+    if field is None:  # the brightness of the result is that of the reference, whatever the other stacks show
+        gains = gains / gains.median()
+    each = replace(each, brightness=field, gains=gains)
     residuals = measure_residuals(each.correct(voxels), simulated, counts)
     weights = weigh_slices(residuals)
     weighed = counts * weights

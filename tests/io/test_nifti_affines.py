@@ -10,7 +10,8 @@ from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.quaternions import mat2quat
 from scipy.spatial.transform import Rotation
 
-from common.degradations import BlockAverage
+from common.degradations import BlockAverage, KSpaceTruncation
+from common.io.images import open_image
 from tests import malformed
 from tests.transforms.grids import ORIENTATIONS, affine_of, super_resolve
 
@@ -59,13 +60,14 @@ def drawn(index, folder):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("part", range(4))
 def test_voxels_stay_where_the_header_has_them(tmp_path, part):
-    """Each form of the result puts a voxel in the middle of the eight made from it; or the file is refused by name."""
+    """Each form of the result puts voxels where those they are made from lie; or the file is refused by name."""
     refused, indices = 0, range(part, HEADERS, 4)
     corners = np.array(list(itertools.product((0, 255), repeat=3)))  # of a larger volume of this header
     for index in indices:
         path = drawn(index, tmp_path)
+        degradation = (BlockAverage, KSpaceTruncation)[index % 2]((2, 2, 2))
         try:
-            result = super_resolve(path, tmp_path, BlockAverage((2, 2, 2)))
+            result = super_resolve(path, tmp_path, degradation)
         except ValueError as error:
             assert malformed.unclear(str(error), path.name) is None
             with pytest.raises((ValueError, np.linalg.LinAlgError)):
@@ -76,7 +78,12 @@ def test_voxels_stay_where_the_header_has_them(tmp_path, part):
         np.testing.assert_array_equal(np.asarray(result.dataobj), VOXELS.repeat(2, 0).repeat(2, 1).repeat(2, 2))
         coded = any(int(source.header.get(code, 0)) for code in ("sform_code", "qform_code"))
         zero = coded and not source.get_sform()[0].any()  # then its qform is right, or it would be refused
-        forms = [(source.get_qform() if zero and source.header["sform_code"] else source.affine, result.affine)]
+        forms = [tuple(open_image(image.get_filename()).affine for image in (source, result))]
+        # The first voxel of axes to the right, anterior and superior is that of the network.
+        first = 0.5 + nib.io_orientation(forms[0][0])[:, 1] * (degradation.offset[0] - 0.5)
+        if isinstance(source, nib.AnalyzeImage) and not coded:  # viewers see the same field of view
+            assert int(result.header["sform_code"]) == int(result.header["qform_code"]) == 0
+            np.testing.assert_allclose(np.diag(result.affine), np.diag(source.affine) / [2, 2, 2, 1])
         if coded:
             assert result.header["sform_code"] == (0 if zero else source.header["sform_code"])
             assert result.header["qform_code"] in (source.header["qform_code"], 0)
@@ -91,6 +98,6 @@ def test_voxels_stay_where_the_header_has_them(tmp_path, part):
                 sizes, forms = of_sform, forms[:2]  # a qform without a code says nothing
             np.testing.assert_allclose(result.header.get_zooms(), sizes / 2, rtol=1e-6)
         for before, after in forms:
-            expected, found = apply_affine(before, corners), apply_affine(after, 2 * corners + 0.5)
+            expected, found = apply_affine(before, corners), apply_affine(after, 2 * corners + first)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4, err_msg=path.name)
     assert len(indices) > 5 * refused

@@ -2,13 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.stacks import (
-    GuidingEdges,
-    SplineResampling,
-    StackOperator,
-    combine_in_k_space,
-    enforce_data_consistency,
-)
+from common.stacks import GuidingEdges, SplineResampling, StackOperator, combine_in_k_space, enforce_data_consistency
 
 from .phantom import Phantom, grid
 

@@ -1,6 +1,5 @@
 """Several stacks into one volume, with interpolation in the place of the network."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from common.inferers import ExamInferer, SplineInferer, StacksInferer
 from common.transforms import LoadScand, RestoreVolumed
 
 from ..refused import has, refused
+from ..transforms.grids import warned
 from .phantom import Phantom, acquire, grid, moved, save
 
 
@@ -59,37 +59,53 @@ def test_noise_is_known_where_the_air_is_masked():
 TURN = 4 * np.array([0.6, 0.48, 0.64])  # degrees
 
 
-@pytest.mark.parametrize(
-    ("fault", "least"), [("black", 38), ("doubled", 45), ("odd slices turned", 45), ("elsewhere", 45)]
-)
-def test_a_faulty_stack_is_said_and_does_not_spoil_the_result(fault, least):
+SLICE = "ax.nii.gz: slices left out, counted from 0, with residuals: 8 ("
+FAULTS = {"black": SLICE, "doubled": SLICE, "odd slices turned": "", "elsewhere": "ax.nii.gz: left out; "}
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "copied"])
+def test_a_faulty_stack_is_said_and_does_not_spoil_the_result(fault):
     phantom = Phantom(6)
     stacks = [acquire(phantom, across, name=name) for across, name in ((2, "ax"), (0, "sag"), (1, "cor"))]
     voxels = stacks[0].voxels  # the first is not special
-    if fault == "black":
-        voxels[..., 8] = 0
-    elif fault == "doubled":
-        voxels[..., 8] = voxels[..., 9]
+    if fault in ("black", "doubled"):
+        voxels[..., 8] = voxels[..., 9] * (fault == "doubled")
     elif fault == "odd slices turned":
         voxels[..., 1::2] = acquire(phantom, 2, motion=moved(np.array([0, 0, 0, *TURN]))).voxels[..., 1::2]
-    else:
+    elif fault == "elsewhere":
         stacks[0].affine[0, 3] += 200
-    combining = inferer(spacing=2.0)
     images = [given(each.voxels.numpy(), each.affine, each.name) for each in stacks]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        result = combining(images[0], torch.nn.Identity(), images[1:])
-    said = " ".join(str(warning.message) for warning in caught)
-    assert psnr(result, phantom.on(result.shape[2:], np.asarray(result.affine)[0])) > least
+    images += [given(voxels.numpy(), stacks[0].affine, "again")] * (fault == "copied")
+    combining = inferer(spacing=2.0)
+    result, messages = warned(lambda: combining(images[0], torch.nn.Identity(), images[1:]))
+    said = has(" ".join(messages), FAULTS.get(fault, "again.nii.gz: left out; its voxels"))
+    assert psnr(result, phantom.on(result.shape[2:], np.asarray(result.affine)[0])) > 45
     reports = {name.removesuffix(".nii.gz"): report for name, report in combining.report.items()}
-    if fault in ("black", "doubled"):
-        has(said, "ax.nii.gz: slices left out, counted from 0, with residuals: 8 (")
-        assert reports["ax"]["Slices"]["Weight"][8] == 0
-    elif fault == "odd slices turned":
-        assert np.mean(reports["ax"]["Slices"]["Moved"]) > 0
-    else:
-        has(said, "ax.nii.gz: left out")
-        assert "Reference" not in reports["ax"] and "LeftOut" in reports["ax"]
+    assert all(abs(report.get("Brightness", 1) - 1) < 0.01 for report in reports.values())
+    assert [f"{name}.nii.gz: left out" in said for name in reports] == ["LeftOut" in each for each in reports.values()]
+    if "LeftOut" not in reports["ax"]:
+        assert (reports["ax"]["Slices"]["Weight"][8] == 0) == (fault in ("black", "doubled"))
+        assert ("Moved" in reports["ax"]["Slices"]) == (fault == "odd slices turned")
+
+
+class NearlySymmetric(Phantom):
+    def at(self, points):
+        return 0.65 * super().at(points) + 0.35 * super().at(points * [-1, 1, 1])
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 9))])
+def test_a_mirrored_stack_is_never_combined(seed):
+    """Along any axis of any stack, with motion and noise; of two stacks none says which of them it is."""
+    rng, phantom, images = np.random.default_rng(seed), NearlySymmetric(seed, (1, -1)[seed % 2]), {}
+    for across in range(3):
+        stack = acquire(phantom, across, rng.uniform(-8, 8, 3), moved(rng.uniform(-4, 4, 6) * (across > 0)))
+        voxels = np.abs(stack.voxels.numpy() + 0.02 * rng.normal(size=stack.voxels.shape))
+        voxels = np.flip(voxels, seed // 3).copy() if across == seed % 3 else voxels
+        images[f"{across}.nii.gz"] = given(voxels, stack.affine, str(across))
+    with pytest.warns(UserWarning, match="left out; one of the two is mirrored"):
+        assert {each.name for each in inferer().place_stacks(images)} == {*images} - {f"{seed % 3}.nii.gz"}
+        images.pop(f"{(seed + 1) % 3}.nii.gz")
+        refused(lambda: inferer().place_stacks(images), ValueError, "no other stack says which")
 
 
 def test_one_stack_alone():

@@ -13,9 +13,9 @@ from .phantom import RADII, Phantom, acquire, grid, moved, shade
 LANDMARKS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * 0.6 * RADII
 
 
-def measure_offset(true: np.ndarray, found: np.ndarray) -> float:
+def measure_offset(true: np.ndarray, found: np.ndarray, near: float = 1.0) -> float:
     """The largest distance in mm between landmarks after two motions."""
-    off = LANDMARKS @ (true - found)[:3, :3].T + (true - found)[:3, 3]
+    off = near * LANDMARKS @ (true - found)[:3, :3].T + (true - found)[:3, 3]
     return float(np.linalg.norm(off, axis=1).max())
 
 
@@ -40,13 +40,6 @@ def test_a_large_motion_is_found_under_any_brightness(seed):
     assert found.correlation[1] > 0.98 and found.deformation is None and found.reversal < 0.005
 
 
-def test_a_slice_without_signal_has_no_influence():
-    fixed, moving = acquire(Phantom(6), 2), acquire(Phantom(6), 0)
-    moving.voxels[..., 8] = 0
-    found = register_stacks(fixed, moving)
-    assert measure_offset(np.eye(4), found.matrix) < 0.5 and found.deformation is None
-
-
 def test_a_region_moves_by_itself():
     """A ball turns in a head that stays, as a fetal brain does: the region says which of the two is followed."""
     true = moved(np.array([2.0, -1, 2, 6, -8, 4]))
@@ -63,10 +56,7 @@ def test_a_region_moves_by_itself():
     shape, affine = grid(1, (10, 0, 0), size=48, thick=2)  # on a grid of its own
     places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1) @ affine[:3, :3].T + affine[:3, 3]
     mask = torch.from_numpy(np.linalg.norm(places, axis=-1) < 14).float()
-    ball = LANDMARKS * 0.4
-    found = register_stacks(fixed, moving, Region(mask, affine)).matrix
-    off = ball @ (true - found)[:3, :3].T + (true - found)[:3, 3]
-    assert np.linalg.norm(off, axis=1).max() < 1.0
+    assert measure_offset(true, register_stacks(fixed, moving, Region(mask, affine)).matrix, near=0.4) < 1.0
     assert measure_offset(np.eye(4), register_stacks(fixed, moving).matrix) < 1.5
 
 

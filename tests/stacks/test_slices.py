@@ -2,16 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.stacks import StackOperator, estimate_motions, make_rigid_matrix, measure_residuals, weigh_slices
+from common.stacks import StackOperator, estimate_motions, measure_residuals, weigh_slices
 
 from .phantom import Phantom, acquire, grid, moved
-
-
-def test_rigid_turns_about_its_centre():
-    centre = np.array([10.0, -20, 30])
-    matrix = make_rigid_matrix(np.array([1.0, 2, 3, 10, 20, 30]), centre)
-    assert np.allclose((matrix @ [*centre, 1])[:3], centre + np.array([1, 2, 3]))
-    assert np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3))
 
 
 @pytest.mark.parametrize("packages", [True, False])
