@@ -10,15 +10,18 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import fire
 
 from .cli_help import PROGRAM, find_usage_problems, format_call, format_help, order_words, quote_values, split_arguments
-from .errors import INTERRUPTED, Output, format_error
+from .errors import INTERRUPTED, Notice, Output, format_error
+from .runtime.progress import silence
 from .version import __version__
 
 # OpenMP's threads spin while they wait. This is slow next to other work. OpenMP reads this when torch is imported.
@@ -100,9 +103,10 @@ def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
     Raises:
         SystemExit: with the message of an error; with status 130 when the command was interrupted.
     """
-    words, with_traceback = _split_traceback_option(sys.argv[1:] if words is None else words)
+    words, with_traceback = _take_switch(sys.argv[1:] if words is None else words, "--traceback")
     try:
-        with redirect_stdout(Output(sys.stdout)):
+        with redirect_stdout(Output(sys.stdout)), warnings.catch_warnings():
+            warnings.showwarning = partial(_show_warning, warnings.showwarning)
             _run_command(words, title)
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -130,6 +134,9 @@ def _run_command(words: list[str], title: str | None) -> None:
             f"{title} reads the repository's configs, and there is no common/__main__.py in {Path.cwd()}; run it in "
             "the folder of the repository's README.md."
         )
+    quiet = False
+    if "quiet" not in inspect.signature(function).parameters:
+        words, quiet = _take_switch(words, "--quiet", "-q")
     words = order_words(function, words)
     if problems := find_usage_problems(function, words):
         raise ValueError("\n".join([*problems, f"{title} --help lists the options."]))
@@ -137,7 +144,8 @@ def _run_command(words: list[str], title: str | None) -> None:
     texts = {
         p.name: str for p in inspect.signature(function).parameters.values() if p.annotation in ("str", "str | None")
     }
-    fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=quote_values(function, words), name=title)
+    with silence(quiet):
+        fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=quote_values(function, words), name=title)
 
 
 def _list_versions() -> list[str]:
@@ -145,13 +153,21 @@ def _list_versions() -> list[str]:
     return [f"mri-sr-bundles {__version__}", *(f"{name} {metadata.version(name)}" for name in ("torch", "monai"))]
 
 
-def _split_traceback_option(words: Sequence[str]) -> tuple[list[str], bool]:
-    """Take --traceback out of a command line; return the rest and whether it is set."""
+def _show_warning(others: Callable, message: Warning | str, category: type[Warning], *args: object) -> None:
+    """Print a warning to a user as one line, others as they were printed before."""
+    if issubclass(category, UserWarning):
+        print(f"{'notice' if issubclass(category, Notice) else 'warning'}: {message}", file=sys.stderr)
+    else:
+        others(message, category, *args)
+
+
+def _take_switch(words: Sequence[str], *names: str) -> tuple[list[str], bool]:
+    """Take a switch that all commands have out of a command line; return the rest and whether it is set."""
     before, _ = split_arguments(words)
-    left = [part for word in before for part in (word.split("=", 1) if word.startswith("--traceback=") else [word])]
+    left = [part for word in before for part in (word.split("=", 1) if word.split("=")[0] in names else [word])]
     value = "false"
-    if "--traceback" in left:
-        at = left.index("--traceback")
+    while found := [word for word in left if word in names]:
+        at = left.index(found[0])
         has_value = left[at + 1 : at + 2] and left[at + 1].lower() in ("true", "false")
         value = left.pop(at + 1) if has_value else "true"
         del left[at]

@@ -29,8 +29,8 @@ def format_call(command: str) -> str:
 def order_words(function: Callable, words: Sequence[str]) -> list[str]:
     """Write a command line's options in full, and before them the paths of a function that takes any number of words.
 
-    One letter is short for the only option that begins with it. A path may follow a switch, or an option whose value is
-    no file. After a file it may be of a pattern that was not quoted.
+    One letter is short for the only option that begins with it, and -o for the output. A path may follow a switch, or
+    an option whose value is no file. After a file it may be of a pattern that was not quoted.
     """
     options, several, _ = _read_options(function)
     letters = _find_letters(options)
@@ -127,6 +127,8 @@ def format_help(function: Callable, name: str) -> str:
         entries[letters[f"--{key}"] + (f"  ({default})" if default else "")] = arguments.pop(key, "")
     if takes_any:
         entries["--<any key>"] = next(iter(arguments.values()), "")
+    if "quiet" not in options:
+        entries["--quiet, -q  (false)"] = "true to print only warnings and failures."
     entries["--traceback  (false)"] = "true to print where in the code an error was raised."
     for title, text in entries.items():
         lines += [f"  {title}"]
@@ -163,9 +165,9 @@ def split_arguments(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]
 
 
 def _find_letters(options: Mapping[str, Parameter]) -> dict[str, str]:
-    """The short forms of options, such as -o, and the options: those that alone begin with their letter."""
+    """The short forms of options, and the options: those that alone begin with their letter, and always -o."""
     letters = Counter(key[0] for key in ["help", *options])
-    return {f"-{key[0]}": f"--{key}" for key in options if letters[key[0]] == 1}
+    return {f"-{key[0]}": f"--{key}" for key in options if letters[key[0]] == 1 or key in ("output", "output_dir")}
 
 
 def _read_name(word: str) -> str:

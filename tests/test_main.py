@@ -1,9 +1,11 @@
 """``python -m common``: what it lists, what of a command line it refuses before anything runs, and how it ends."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -153,21 +155,40 @@ def test_commands_are_listed_without_being_imported():
 
 
 @pytest.mark.parametrize("name", sorted(__main__.read_summaries()))
-def test_every_command_has_help_for_each_argument(name, capsys):
+def test_every_command_has_help_for_each_argument_and_the_same_options(name, capsys, monkeypatch):
+    """-o names the output, --quiet prints nothing but warnings, --device is known where a network runs."""
     __main__.main([name, "--help"])
     text = capsys.readouterr().out
     assert not re.search(r"``|:\w+:`|^ *\.\. ", text, re.MULTILINE), "markup"
     lines = text.splitlines()
     options = [i for i, line in enumerate(lines) if line.startswith("  --")]
     assert options and all(lines[i + 1].startswith("      ") for i in options), lines
+    function = __main__.get_command(name)
+    taken = inspect.signature(function).parameters
+    outputs = [f"--{key}" for key in taken if key in ("output", "output_dir")]
+    assert [line.split(",")[0].strip() for line in lines if re.match(r"  --\w+, -o\b", line)] == outputs
+    assert order_words(function, ["-o", "x"]) == [*(outputs or ["-o"]), "x"] or name == "bundle"
+    known = name in ("ablate", "demo", "judge", "profile", "super-resolve")
+    assert ("device" in taken, "\n  --device" in text) == (known, known) and "\n  --quiet, -q  (false)\n" in text
+    if not any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+        refused(lambda: __main__.main([name, "--deviec", "x"]), SystemExit, "--deviec: there is no such option", name)
+    named = [each for each in taken.values() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    given = [f"--{each.name}=x" for each in named if each.default is each.empty]
+
+    def speak(*args, **options):
+        print("done")
+        warnings.warn("look", UserWarning, stacklevel=1)
+
+    speak.__signature__, speak.__annotations__ = inspect.signature(function), function.__annotations__
+    monkeypatch.setattr(__main__, "get_command", lambda name: speak)
+    for words, said in (([], "done\n"), (["--quiet"], ""), (["-q"], ""), (["--quiet", "false"], "done\n")):
+        if "quiet" not in taken:  # which does it itself
+            __main__.main([name, *words, *given])
+            assert capsys.readouterr() == (said, "warning: look\n")
 
 
-def test_nothing_is_done_where_an_option_is_wrong(tmp_path, monkeypatch):
-    """Text that looks like a number stays text: the folder 2024 is found."""
+def test_text_that_looks_like_a_number_stays_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for line, meant in (("simulate --output_dir o --subject 1", "--subjects"), ("simulat --output_dir o", "simulate")):
-        refused(lambda line=line: __main__.main(line.split()), SystemExit, f"did you mean {meant}?")
-    assert not list(tmp_path.iterdir())
     (tmp_path / "2024").mkdir()
     refused(lambda: __main__.main(["datalist", "2024"]), SystemExit, "no --hr and no --lr pattern")
 

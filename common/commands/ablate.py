@@ -11,7 +11,7 @@ from ..data.lists.datalist import find_data_folder as check_folder
 from ..errors import RunsFailedError
 from ..io.files import check_writable, write_atomically
 from ..override_checks import check_overrides
-from ..start import read_arguments
+from ..start import check_device, read_arguments
 from ..tables.execution import TRAINING_SECONDS, execute_runs
 from ..tables.merged import ROWS, check_same_commands, describe_runs, merge_finished_rows, remove_merged
 from ..tables.rows import apply_size_overlay, expand_folds, read_table_rows
@@ -31,6 +31,7 @@ def ablate(
     trained: str | None = None,
     resume: bool | str = False,
     overwrite: bool | str = False,
+    device: str | None = None,
     **override,
 ) -> None:
     """Train and evaluate every row of a table on one datalist. Write and print the table as mean +- sd.
@@ -98,6 +99,7 @@ def ablate(
             must not have changed. A changed row needs another name, or its folder removed. Do not start
             two commands in one folder at the same time.
         overwrite: whether to replace earlier runs in ``output_dir``.
+        device: where the networks run, for example cpu; default the first GPU, if there is one.
         override: keys of the configs to set in all rows, for example --max_epochs 10; no key that a row itself sets.
 
     Raises:
@@ -113,6 +115,9 @@ def ablate(
     if resume and overwrite:
         raise ValueError("resume and overwrite are both true; a table is continued or begun anew, so give one of them.")
     check_whole_numbers(folds=folds, seeds=seeds)
+    if device is not None:
+        check_device(device)
+        override["device"] = device
     check_folder(dataset_dir)
     rows = read_table_rows(bundle, table)
     names = [row["name"] for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from csv import DictReader
 from csv import Error as CSVError
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from ..io.files import check_writable
 from ..io.images import EXTENSIONS, open_image
 from ..metrics import brisque
+from ..runtime.progress import is_hidden
 from ..transforms import NormaliseVolumed
 
 _GRID = [
@@ -67,7 +69,7 @@ def fit_brisque(csv: str, output: str) -> None:
     images: dict[Path, list[dict]] = {}
     for row in rows:
         images.setdefault(row["path"], []).append(row)
-    for path, image_rows in tqdm(images.items(), desc="brisque-fit: features", unit="image"):
+    for path, image_rows in tqdm(images.items(), desc="brisque-fit: features", unit="image", disable=is_hidden()):
         try:
             volume = _read_scored_image(path)
         # Each format's reader has errors of its own.
@@ -91,7 +93,9 @@ def fit_brisque(csv: str, output: str) -> None:
     # Random folds, because rows are often sorted by quality.
     folds = dict(zip(images, np.random.default_rng(0).permutation(len(images)) % _FOLDS, strict=True))
     fold = np.array([folds[row["path"]] for row in rows])
-    with tqdm(total=len(_GRID) * (_FOLDS + 1), desc="brisque-fit: hyperparameters", unit="setting") as bar:
+    with tqdm(
+        total=len(_GRID) * (_FOLDS + 1), desc="brisque-fit: hyperparameters", unit="setting", disable=is_hidden()
+    ) as bar:
         predicted = _predict_unseen(features, scores, fold, partial(_choose_setting, bar=bar))
         setting = _choose_setting(features, scores, fold, bar)
     brisque.Brisque(
@@ -111,10 +115,12 @@ def fit_brisque(csv: str, output: str) -> None:
     if not rank >= _POOR:
         print(
             f"warning: it does not predict these scores well (Spearman below {_POOR}). Do not compare images by it. "
-            "Score more images, of the kind and range of quality that it will be used on."
+            "Score more images, of the kind and range of quality that it will be used on.",
+            file=sys.stderr,
         )
     if len(images) < _FEW:
-        print(f"warning: {len(images)} images are few (below {_FEW}), so the figures above are rough; score more.")
+        few = f"warning: {len(images)} images are few (below {_FEW}), so the figures above are rough; score more."
+        print(few, file=sys.stderr)
 
 
 def _read_rows(csv: Path) -> tuple[list[dict], list[tuple[int, str]]]:

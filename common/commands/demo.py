@@ -8,7 +8,7 @@ from pathlib import Path
 _THICKNESS, _SPACING = 4, 1.2  # voxels of HR a slice, and HR's voxels in mm; a head that takes seconds
 
 
-def demo(output_dir: str = "mri_sr_demo") -> None:
+def demo(output_dir: str = "mri_sr_demo", device: str | None = None) -> None:
     """Simulate a T1w head with thick slices, super-resolve it as any other scan, and compare it with the known HR.
 
     It shows that an installation works, and what a result looks like. The head is simulated, so its gain says little
@@ -17,6 +17,7 @@ def demo(output_dir: str = "mri_sr_demo") -> None:
 
     Args:
         output_dir: folder to write to; made if missing.
+        device: where the network runs, for example cpu; default the first GPU, if there is one.
 
     Raises:
         PermissionError, NotADirectoryError: the folder is not writable.
@@ -37,7 +38,7 @@ def demo(output_dir: str = "mri_sr_demo") -> None:
     print("2 of 3: super-resolving it, to be quick without training on the scan", flush=True)
     from .super_resolve import super_resolve
 
-    super_resolve(str(scan), output_dir=str(folder), adapt_iterations=0)
+    super_resolve(str(scan), output_dir=str(folder), device=device, adapt_iterations=0)
     print("3 of 3: comparing cubic interpolation and the result (SR) with the known HR", flush=True)
     from .compare import compare
 

@@ -14,11 +14,17 @@ from ..override_checks import get_top_key
 from ..reports import align_columns
 from ..runtime import progress
 from ..runtime.memory import to_channels_last
+from ..start import check_device
 from ..values import check_whole_numbers, parse_bool
 
 
 def profile_bundle(
-    bundle: str, slab: int = 64, volume: tuple[int, int, int] = (160, 160, 128), repeats: int = 1, **override
+    bundle: str,
+    slab: int = 64,
+    volume: tuple[int, int, int] = (160, 160, 128),
+    repeats: int = 1,
+    device: str | None = None,
+    **override,
 ) -> None:
     """Print parameters, multiply-adds on the network's input and seconds for a volume (Liu et al. 2023, table II).
 
@@ -30,6 +36,7 @@ def profile_bundle(
         slab: edge in pixels of the input on which multiply-adds are counted.
         volume: LR voxels of the timed volume, (H, W, D).
         repeats: number of timed runs; with 2 or more the seconds are mean +- standard deviation.
+        device: where they run, for example cpu; default the first GPU, if there is one.
         override: keys of train.json to set, for example --features 32; a bundle without this key ignores it.
 
     Raises:
@@ -40,6 +47,8 @@ def profile_bundle(
     if len(sizes) != 3:
         raise ValueError(f"--volume is {volume}, expected three sizes such as 160,160,128.")
     check_whole_numbers(slab=slab, repeats=repeats)
+    if device is not None:
+        check_device(device)
     folders = [Path(folder.strip()) for folder in (bundle.split(",") if isinstance(bundle, str) else bundle)]
     parsers = [_load_config(folder) for folder in folders]
     unknown = [key for key in override if not any(get_top_key(key) in parser for parser in parsers)]
@@ -49,11 +58,13 @@ def profile_bundle(
     lines = [head]
     with progress.show_progress("measuring"):
         for number, parser in enumerate(parsers):
+            if device is not None:
+                parser["device"] = torch.device(device)
             parser.update({key: value for key, value in override.items() if get_top_key(key) in parser})
             with progress.begin_part(number, len(parsers)):
                 lines.append(_measure_bundle(parser, slab, sizes, repeats))
-    device = parsers[0].get_parsed_content("device")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    used = parsers[0].get_parsed_content("device")
+    name = torch.cuda.get_device_name(used) if used.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(align_columns(lines))
     print(f"{name}, torch {torch.__version__}")
 

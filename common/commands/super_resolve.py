@@ -5,12 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _RESULTS = "super_resolved"  # folder of results where none is named
@@ -35,6 +33,7 @@ def super_resolve(
     keep_paths: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    device: str | None = None,
     **override,
 ) -> None:
     """Super-resolve scans in files and DICOM series, each with the weights that suit its voxel sizes.
@@ -93,9 +92,9 @@ def super_resolve(
             patients. log.jsonl always has paths, as they were given.
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
         quiet: whether to print only warnings, failures and the number of scans at the end.
-        override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True.
-            A bundle without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used
-            too.
+        device: where the networks run, for example cpu or cuda:1; default the first GPU, if there is one.
+        override: keys of a bundle's inference.json, for example --slice_axis SI or --evaluator#amp True. A bundle
+            without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used too.
 
     Raises:
         FileNotFoundError: when there is no such path, or no scan in it.
@@ -123,6 +122,7 @@ def super_resolve(
     from ..io.files import check_writable
     from ..io.naming import get_output_folder
     from ..runtime.distributed import connect_processes, gather_items, get_rank, print_once
+    from ..runtime.progress import silence
     from ..start import check_device
 
     # MONAI's messages about its set-up, and about a decoder for CUDA, say nothing about a scan.
@@ -152,8 +152,9 @@ def super_resolve(
         raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
     if not paths:
         raise ValueError("no scan is named; give scans, DICOM files of series, or folders. --help lists the options.")
-    if "device" in override:
-        check_device(override["device"])
+    if device is not None:
+        check_device(device)
+        override["device"] = device
     roots = [Path(path).expanduser() for path in paths]
     for root in roots if several else ():
         if not root.exists() and not root.is_symlink():
@@ -169,7 +170,7 @@ def super_resolve(
     if names_file and not is_file and not output.is_dir():
         raise ValueError(f"{output}: expected a file .nii.gz or .nii for the result of a scan, or a folder.")
     started = time.perf_counter()
-    with _silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
+    with silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam, fewest)
         if is_file and len(every) > 1:
             raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")
@@ -212,15 +213,6 @@ def super_resolve(
         raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(ended)} scans {cannot}:", *failures]))
 
 
-@contextmanager
-def _silence(quiet: bool) -> Iterator[None]:
-    """Let the block print nothing, and show no progress, if ``quiet``."""
-    from ..runtime.progress import hide_progress
-
-    with hide_progress(quiet), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if quiet else sys.stdout):
-        yield
-
-
 def _summarise(counts: Mapping[str, int], dry_run: bool, seconds: float, output: Path, log: Path | None) -> str:
     """The last line: how many scans ended in which way, and where the results are."""
     from ..runtime.progress import format_duration
@@ -232,4 +224,4 @@ def _summarise(counts: Mapping[str, int], dry_run: bool, seconds: float, output:
     if dry_run:
         return text + f"; results would go to {output}" * bool(counts["done"])
     text += f", in {format_duration(seconds)}" + f"; results in {output}" * bool(counts["done"] + counts["skipped"])
-    return text + (f", log in {log}" if log and log.exists() else "")
+    return text + (f", log in {log}" if log and os.access(log, os.W_OK) else "")

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +96,18 @@ def hide_progress(hidden: bool = True) -> Iterator[None]:
         yield
     finally:
         _hidden.reset(token)
+
+
+@contextmanager
+def silence(quiet: bool) -> Iterator[None]:
+    """Let the block print nothing but warnings, and show no progress, if ``quiet``."""
+    with hide_progress(quiet), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if quiet else sys.stdout):
+        yield
+
+
+def is_hidden() -> bool:
+    """Whether progress is hidden here."""
+    return _hidden.get()
 
 
 class ProgressBar:

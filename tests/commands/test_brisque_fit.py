@@ -71,7 +71,7 @@ def test_the_command_fits_and_says_how_well(tmp_path):
     words = ["-m", "common", "brisque-fit", "--csv", str(tmp_path / "scores.csv"), "--output", str(output)]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "13 scores of 12 images, 20 slices" in done.stdout
-    assert "warning: 12 images are few" in done.stdout and "does not predict" not in done.stdout
+    assert "warning: 12 images are few" in done.stderr and "does not predict" not in done.stderr
     assert 0.7 < float(done.stdout.split("Spearman ")[1].split(",")[0]) <= 1
     # It stands behind volumes in [0, 1] as the command made them of the scans.
     scores = [
@@ -96,7 +96,7 @@ def test_scores_that_mean_nothing_are_not_said_to_be_predicted(tmp_path, capsys,
     monkeypatch.setattr(fit, "_choose_setting", choose)
     order = rng.permutation(14)
     _fit(tmp_path, [f"scan{i}.nii.gz,{score},{z}" for i, score in zip(order, scores, strict=True) for z in (1, 2)])
-    assert "warning: it does not predict these scores well" in capsys.readouterr().out
+    assert "warning: it does not predict these scores well" in capsys.readouterr().err
     # No image has one slice in a fit and the other in what it is tried on.
     volumes = [fit._read_scored_image(tmp_path / f"scan{i}.nii.gz") for i in range(14)]
     image_of = {compute_brisque_features(v[..., z]).tobytes(): i for i, v in enumerate(volumes) for z in (1, 2)}

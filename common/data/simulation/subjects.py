@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...io.files import write_atomically
+from ...runtime.progress import is_hidden
 from ...values import check_whole_numbers, parse_bool
 from . import anatomy, labelmap
 from .bodies import make_body
@@ -136,7 +137,7 @@ def simulate_subjects(
 
     with ThreadPoolExecutor(threads) as pool:
         made = (map if threads == 1 else pool.map)(simulate_subject, *zip(*plans, strict=True))
-        list(tqdm(made, "simulate", len(plans), unit="subject"))
+        list(tqdm(made, "simulate", len(plans), unit="subject", disable=is_hidden()))
     print(f"Wrote {len(plans)} simulated subjects ({', '.join(names)}) to {root}")
 
 
