@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def judge(
     key: str | None = None,
     cases: str | None = None,
     calibrate: str | None = None,
+    device: str | None = None,
     report: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -71,6 +73,7 @@ def judge(
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
         calibrate: overlay of weights, WEIGHTS.json, that gets the interval for --uncertainty. Give --cases with the
             columns person, results, scan and hr. Nothing else is judged.
+        device: where the network of --insert_lesions runs, for example cpu; default the first GPU, if there is one.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
 
@@ -87,6 +90,7 @@ def judge(
     from ..evidence.segmentation import check_labels_option
     from ..io.files import check_writable
     from ..runtime.progress import begin_part, show_progress
+    from ..start import check_device
     from ..transforms.segment_brain import check_segmentation
 
     given: dict[str, Any] = {
@@ -105,17 +109,19 @@ def judge(
         "bundle": bundle,
         "noise": noise,
         "region": region,
+        "device": device,
     }
+    if device is not None:
+        check_device(device)
     output = Path(output_dir)
-    if calibrate is None and output.exists() and any(output.iterdir()) and not overwrite:
-        raise FileExistsError(
-            f"judge: --output_dir {output_dir} is not empty; name another folder, or write into it by --overwrite true."
-        )
+    if calibrate is None and not overwrite:
+        _check_empty(output)
     check_writable(output)
     if ratings is not None or key is not None:
         if ratings is None or key is None or results or cases is not None:
             raise ValueError("judge: --ratings FILE,FILE goes with --key FILE, and with no results.")
-        return judge_ratings(split_names(ratings), key, output, report)
+        with _hold_files(output, overwrite):
+            return judge_ratings(split_names(ratings), key, output, report)
     if cases is None:
         persons: list[dict[str, Any]] = [{**given, "person": None, "results": list(results)}]
     else:
@@ -138,15 +144,38 @@ def judge(
         return
     writer = ReaderPageWriter(output) if readers else JudgementWriter(output, report)
     failures = []
-    with show_progress("judging"):
-        for number, options in enumerate(persons):
-            with begin_part(number, len(persons)):
-                try:
-                    writer.add(read_person(options.get("results", ()), options, options["person"]))
-                except (OSError, ValueError, ImportError) as error:
-                    if cases is None:
-                        raise
-                    failures.append(f"{options['person']}: {get_message(error)}")
-    writer.write()
+    with _hold_files(output, overwrite):
+        with show_progress("judging"):
+            for number, options in enumerate(persons):
+                with begin_part(number, len(persons)):
+                    try:
+                        writer.add(read_person(options.get("results", ()), options, options["person"]))
+                    except (OSError, ValueError, ImportError) as error:
+                        if cases is None:
+                            raise
+                        failures.append(f"{options['person']}: {get_message(error)}")
+        writer.write()
     if failures:
         raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(persons)} persons failed:", *failures]))
+
+
+@contextmanager
+def _hold_files(output: Path, overwrite: bool) -> Iterator[None]:
+    """Hold back what the block writes, and move it to a folder that is still empty, or may be overwritten."""
+    from ..io.files import HeldFiles, lock_path
+
+    files = HeldFiles()
+    with files.hold():
+        yield
+        with lock_path(output / "judge"):
+            if not overwrite:
+                _check_empty(output)
+            files.move()
+
+
+def _check_empty(output: Path) -> None:
+    """Refuse a folder with files, other than hidden ones."""
+    if output.exists() and any(path.name[0] != "." for path in output.iterdir()):
+        raise FileExistsError(
+            f"judge: --output_dir {output} is not empty; name another folder, or write into it by --overwrite true."
+        )

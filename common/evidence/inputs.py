@@ -38,7 +38,7 @@ def read_person(results: Sequence[str], options: Mapping[str, Any], name: str | 
     }
     read = [Volume.read(result, "the result") for result in results]
     repeated = [Volume.read(scan, "--repeated") for scan in split_names(options.get("repeated"))]
-    names = ("labels", "anatomy", "score", "lpips", "bundle")
+    names = ("labels", "anatomy", "score", "lpips", "bundle", "device")
     others = {key: options[key] for key in names if options.get(key) is not None}
     others |= _read_insertion(options)
     stem = make_case_stem((volumes["insert_lesions"] if inserting else read[0]).label)
@@ -53,7 +53,8 @@ def _read_insertion(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: when they are out of their ranges, or options are given that do not go together.
     """
-    given = {key: options[key] for key in options if key not in ("person", "results") and options[key] is not None}
+    of_no_part = ("person", "results", "device")
+    given = {key: options[key] for key in options if key not in of_no_part and options[key] is not None}
     if "insert_lesions" not in given:
         if wrong := [f"--{key}" for key in _INSERTION if key in given]:
             raise ValueError(f"judge: {' and '.join(wrong)}: that is for --insert_lesions HR; name it too.")

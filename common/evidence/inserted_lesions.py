@@ -73,7 +73,7 @@ def judge_inserted_lesions(person: Person) -> Judgement:
         if person.results:
             pairs |= _read_pairs(person.results, hr)
         elif person.bundle != CUBIC:
-            restored = restore_scans(list(images.values()), person.bundle, scale)
+            restored = restore_scans(list(images.values()), person.bundle, scale, person.device)
             pairs |= _read_pairs(restored, hr)
             images |= {f"{k}_sr": make_image(v.voxels, hr.affine, None) for k, v in zip(names, restored, strict=True)}
     with begin_part(2, 3):
@@ -103,13 +103,16 @@ def make_degradation(scale: Sequence[int]) -> Degradation:
     return KSpaceTruncation(scale)
 
 
-def restore_scans(scans: Sequence[Any], bundle: str | None, scale: Sequence[int]) -> list[Volume]:
+def restore_scans(
+    scans: Sequence[Any], bundle: str | None, scale: Sequence[int], device: str | None = None
+) -> list[Volume]:
     """Super-resolve scans by the weights that ``mri-sr`` chooses of those of a scale.
 
     Args:
         scans: NIfTI images with one grid.
         bundle: the only one; None for any.
         scale: voxels of a result for one of a scan, along the axes of the scan.
+        device: where the network runs; None for the first GPU, if there is one.
 
     Returns:
         The results, with the name of the weights.
@@ -120,7 +123,7 @@ def restore_scans(scans: Sequence[Any], bundle: str | None, scale: Sequence[int]
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # about its set-up
     # The last axis of weights is across the slices: the only one that is refined, or the only one that is not.
     ordered = sorted(scale, reverse=sum(factor > 1 for factor in scale) == 2)
-    offers, _ = find_offers(bundle, ordered, {}, False, [])
+    offers, _ = find_offers(bundle, ordered, {} if device is None else {"device": device}, False, [])
     with tempfile.TemporaryDirectory(prefix="judge-") as folder, contextlib.redirect_stdout(io.StringIO()):
         files = [Path(folder, "scans", f"scan{n}.nii.gz") for n in range(len(scans))]
         files[0].parent.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,13 +22,14 @@ from ..metrics.brightness_classes import divide_by_brightness
 from ..metrics.challenges import CHALLENGES
 from ..physics.gaussian import FWHM_PER_SIGMA
 from ..reports import read_result_record
-from ..transforms.labels import resample_labels
+from ..transforms.labels import resample_labels, sample_nearest
 from .segmentation import Segmenter
 from .volume import Volume
 
 #: Least local correlation of two volumes of one person in one place; of two persons at most 0.49.
 ONE_PERSON = 0.6
 _COARSE, _WINDOW = 2.0, 8.0  # mm of sampling, and standard deviation of the window, of local correlation
+_EQUAL = 1e-3  # of the range: copies of one volume differ less, in rounding
 _FLAT = 0.03  # of the brightest: windows with a smaller standard deviation show nothing
 
 
@@ -53,6 +55,7 @@ class Person:
         scale: voxels of this HR for one of its scan, along its axes.
         bundle: the only one that may restore its scan; None for any.
         noise: standard deviation in parts of the tissue's median.
+        device: where the network that restores it runs; None for the first GPU, if there is one.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Person:
     scale: tuple[int, ...] = (2, 2, 2)
     bundle: str | None = None
     noise: float = 0.02
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if len({result.label for result in self.results}) < len(self.results):
@@ -82,8 +86,9 @@ class Person:
         """Check that the files belong together.
 
         Raises:
-            ValueError: a result was not made of the scan, or does not lie on it; HR or an interval lies on another
-                grid; HR shows another person; a challenge is not known; or a challenge or an interval has no HR.
+            ValueError: a result was not made of the scan, or does not lie on it; a volume is not finite in tissue, or
+                named in two roles; HR or an interval lies on another grid; HR shows another person; a challenge is not
+                known; or a challenge or an interval has no HR.
         """
         if self.score is not None and self.score not in CHALLENGES:
             raise ValueError(f"judge: --score {self.score} is not known; expected {' or '.join(CHALLENGES)}.")
@@ -92,6 +97,7 @@ class Person:
         if self.interval is not None and self.hr is None:
             raise ValueError(f"judge: --interval {self.interval.name} is compared with errors; give --hr FILE with it.")
         self._check_repetition()
+        self._check_finite()
         if self.lpips is not None and self.hr is None:
             raise ValueError(f"judge: --lpips {self.lpips} compares with HR; give --hr FILE with it.")
         if self.region is not None and self.hr is None and self.left_out is None:
@@ -249,15 +255,51 @@ class Person:
     def _check_repetition(self) -> None:
         """Refuse a volume that is named in two roles, also under another name. Two results may be equal."""
         given = [("the result", each) for each in self.results] + [("--repeated", each) for each in self.repeated]
-        single = {"--scan": self.scan, "--interval": self.interval}
-        given += [(option, each) for option, each in single.items() if each is not None]
+        given += [(option, each) for option, each in self._single.items() if each is not None]
         for (one, first), (other, second) in itertools.combinations(given, 2):
             if one == other == "the result" and not self.repeated:
                 continue
-            if first.is_on_grid_of(second) and np.array_equal(first.voxels, second.voxels):
+            if first.is_on_grid_of(second) and np.abs(first.voxels - second.voxels).max() <= _EQUAL * np.ptp(
+                first.voxels
+            ):
                 raise ValueError(
                     f"judge: {one} {first.name} and {other} {second.name} are the same volume; check which is which."
                 )
+
+    @property
+    def _single(self) -> dict[str, Volume | None]:
+        """The volumes that a result is compared with, by the options that name them."""
+        return {
+            "--hr": self.hr,
+            "--scan": self.scan,
+            "--left_out": self.left_out,
+            "--insert_lesions": self.insert_lesions,
+            "--interval": self.interval,
+        }
+
+    def _check_finite(self) -> None:
+        """Refuse volumes that are not finite in tissue, and warn of others."""
+        given = [("the result", each) for each in self.results]
+        given += [(option, each) for option, each in self._single.items() if each is not None]
+        for option, volume in given:
+            if volume.missing is None:
+                continue
+            # Another volume says where tissue is.
+            others = [each for _, each in (given[len(self.results) :] + given) if each is not volume]
+            inside, where = 0, ""
+            if others:
+                tissue = (~divide_by_brightness(others[0].voxels)["air"]).astype(np.uint8)
+                tissue = sample_nearest(tissue, others[0].affine, volume.voxels.shape, volume.affine)
+                inside, where = int(tissue[volume.missing].sum()), f" of {others[0].name}"
+            found = (
+                f"{option} {volume.name}: {volume.missing.sum()} of {volume.missing.size} voxels are NaN or infinite"
+            )
+            if inside:
+                raise ValueError(
+                    f"judge: {found}, {inside} of them in the tissue{where}; expected numbers. Fill them, or crop all "
+                    "files to the rest."
+                )
+            warnings.warn(f"{found}, outside of tissue; they count as 0.", stacklevel=2)
 
     def _check_repeated(self) -> None:
         if not len(self.repeated) == len(self.results) == 2:

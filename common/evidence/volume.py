@@ -25,6 +25,7 @@ class Volume:
     Attributes:
         name: as the user wrote it.
         label: in tables and pictures: the name of the file or series.
+        missing: where its file holds NaN or infinity, which are 0 in ``voxels``; None for nowhere.
         metadata: keys of the sidecar, such as ``SliceThickness`` in mm.
     """
 
@@ -33,6 +34,7 @@ class Volume:
     affine: np.ndarray
     metadata: Mapping[str, Any]
     label: str = ""
+    missing: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.label = self.label or Path(self.name).name
@@ -52,13 +54,15 @@ class Volume:
         place = f"judge: {option} {name}"
         image: SpatialImage = open_volume(name, place)
         try:
-            voxels = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
+            stored = np.asarray(image.dataobj, dtype=np.float32)
         except Exception as error:  # nibabel has own errors for each format
             raise ValueError(f"{place}: its voxels cannot be read ({error}); get a whole copy of it.") from None
+        voxels, lost = np.nan_to_num(stored, posinf=0.0, neginf=0.0), ~np.isfinite(stored)
         if not np.ptp(voxels):
             raise ValueError(f"{place} is empty: all voxels are {voxels.flat[0]:g}; name another file.")
         label = str(image.extra.get("SeriesName", ""))
-        return cls(name, voxels, np.asarray(image.affine, dtype=np.float64), image.extra, label)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        return cls(name, voxels, affine, image.extra, label, lost if lost.any() else None)
 
     @cached_property
     def spacing(self) -> np.ndarray:

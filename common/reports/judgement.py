@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..io.files import write_atomically
+from ..io.files import find_written, write_atomically
 
 _STYLE = (
     "body{font:15px sans-serif;max-width:75em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
@@ -40,7 +40,7 @@ def write_page(path: str | os.PathLike, sections: Iterable[Section]) -> None:
         )
         images = "".join(
             f'<h3>{html.escape(name)}</h3><img alt="{html.escape(name)}" '
-            f'src="data:image/png;base64,{base64.b64encode(file.read_bytes()).decode("ascii")}">'
+            f'src="data:image/png;base64,{base64.b64encode(find_written(file).read_bytes()).decode("ascii")}">'
             for name, file in pictures.items()
         )
         parts.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from nibabel.affines import voxel_sizes
+from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
@@ -29,6 +30,7 @@ _LEFT, _RIGHT = (-1, -1, -1), (1, -1, -1)
 _NEAR = 0.01  # relative difference of voxel sizes that are the same
 _MANY = 50  # labels; only more are compared with their neighbours
 _STRAIGHT = 1e-6  # voxels; axes that turn less are parallel
+_POINTS, _WHOLE = 64, 0.99  # along each axis, and the share of them that a label map of the whole scan covers
 
 
 def read_labels(path: str | os.PathLike) -> np.ndarray:
@@ -191,6 +193,8 @@ def check_overlap(
 ) -> None:
     """Raise a ValueError for a label map if no label, or without labels no voxel, lies on another grid.
 
+    A label map that covers less of the grid's field of view causes a warning.
+
     Args:
         path: of the label map, for the message.
         labels, affine, size, target_affine: as for :func:`resample_labels`.
@@ -205,6 +209,18 @@ def check_overlap(
         raise ValueError(
             f"{path}: none of its labels lies in the field of view of the scan; expected a label map in the same "
             "space. Register it to the scan first, or name the label map of this scan."
+        )
+    points = np.stack(np.meshgrid(*(np.linspace(0, n - 1, min(n, _POINTS)) for n in size), indexing="ij"), axis=-1)
+    at = apply_affine(np.linalg.inv(to_grid), points)
+    # With a voxel more, because grids of one field of view may differ in where it ends.
+    share, wide = (
+        ((at > -0.5 - more) & (at < np.array(labels.shape) - 0.5 + more)).all(axis=-1).mean() for more in (0, 1)
+    )
+    if wide < _WHOLE:
+        warnings.warn(
+            f"the label map {path} covers {share:.0%} of the field of view that it is brought to; the rest gets no "
+            "labels. Name a label map of all of it, if there is one.",
+            stacklevel=2,
         )
 
 

@@ -1,6 +1,7 @@
 """``python -m common judge``: what it refuses, several persons, and that nothing partial is left."""
 
 import csv
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -28,13 +29,13 @@ def make_head(seed: int) -> np.ndarray:
 
 
 def write_person(folder, seed: int) -> dict[str, str]:
-    """HR, its truncated scan, and HR as a result."""
+    """HR, its truncated scan, and nearly HR as a result."""
     folder.mkdir()
     hr = make_head(seed)
     return {
         "hr": str(save(folder / "hr.nii.gz", hr, OBLIQUE)),
         "scan": str(save(folder / "scan.nii.gz", *degrade(hr, OBLIQUE, KSpaceTruncation((2, 2, 2))))),
-        "result": str(save(folder / "scan_sr.nii.gz", hr, OBLIQUE)),
+        "result": str(save(folder / "scan_sr.nii.gz", hr + np.random.default_rng(9).normal(0, 2, SHAPE), OBLIQUE)),
     }
 
 
@@ -56,6 +57,8 @@ def test_files_that_do_not_belong_together_are_refused_by_name(persons, tmp_path
         ({"hr": empty}, ("--hr", empty, "empty")),
         ({}, ("--scan", "--hr")),
         ({"scan": own["result"]}, ("--scan", "the same volume")),
+        ({"hr": own["result"]}, ("--hr", "the same volume")),
+        ({"left_out": own["result"]}, ("--left_out", "the same volume")),
         ({"hr": own["hr"], "interval": own["result"]}, ("--interval", "the same volume")),
         ({"repeated": f"{own['scan']},{own['scan']}"}, ("--repeated",)),
         ({"scan": own["scan"], "region": own["hr"]}, ("--region", "--hr")),
@@ -66,6 +69,25 @@ def test_files_that_do_not_belong_together_are_refused_by_name(persons, tmp_path
     refused(lambda: judge(hr=own["hr"], output_dir=out), ValueError, "no result")
     refused(lambda: judge(own["result"], hr=own["hr"], output_dir=str(tmp_path)), FileExistsError, "--overwrite")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("role", ["result", "hr", "scan"])
+def test_what_is_not_finite_is_counted_and_refused_in_tissue(persons, tmp_path, role):
+    own, value = persons[0], {"result": np.nan, "hr": np.inf, "scan": -np.inf}[role]
+    image = nib.load(own[role])
+    for corner, n in ((0, 2), (10, 3)):  # in air, and in the head
+        voxels = np.asarray(image.dataobj).astype(np.float32)
+        voxels[(slice(corner, corner + n),) * 3] = value
+        given = own | {role: str(save(tmp_path / "lost.nii.gz", voxels, image.affine))}
+        words = [given[role], f"{n**3} of {voxels.size} voxels are NaN or infinite"]
+        out = str(tmp_path / f"out{corner}")
+        run = partial(judge, given["result"], hr=given["hr"], scan=given["scan"], output_dir=out)
+        if corner:
+            refused(run, ValueError, *words, "in the tissue of")
+        else:
+            with pytest.warns(UserWarning) as caught:
+                run()
+            assert any(all(word in str(each.message) for word in [*words, "count as 0"]) for each in caught)
 
 
 def test_a_result_of_another_scan_is_refused_by_its_json(persons, tmp_path):
@@ -111,7 +133,9 @@ def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, capsy
 def test_a_dicom_series_is_named_as_its_files_would_be(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Series().save(tmp_path / "1.2.3")
-    write_nifti(find_series(tmp_path / "1.2.3")[0], tmp_path / "hr.nii.gz")
+    write_nifti(find_series(tmp_path / "1.2.3")[0], tmp_path / "copy.nii.gz")
+    image = nib.load("copy.nii.gz")
+    save(tmp_path / "hr.nii.gz", np.asarray(image.dataobj) * np.linspace(0.98, 1.02, image.shape[2]), image.affine)
     judge("1.2.3", hr="hr.nii.gz", output_dir="out")
     (name,) = {find_series(tmp_path / "1.2.3")[0].stem}
     with (tmp_path / "out" / "scores.csv").open(newline="") as file:

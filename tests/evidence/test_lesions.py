@@ -25,7 +25,7 @@ def make_exam(folder):
     mask = np.any(balls, axis=0)[::-1, :, ::2].astype(np.uint8)
     mask_affine = np.diag([-1.0, 1, 2, 1])
     mask_affine[0, 3] = 39
-    volumes = {"hr": hr, "kept_sr": hr, "lost_sr": lost, "halved_sr": halved}
+    volumes = {"hr": hr, "kept_sr": hr + random.normal(0, 0.3, hr.shape), "lost_sr": lost, "halved_sr": halved}
     for name, voxels in volumes.items():
         nib.save(nib.Nifti1Image(voxels.astype(np.float32), affine), folder / f"{name}.nii.gz")
     nib.save(nib.Nifti1Image(hr[:, :, ::2].astype(np.float32), np.diag([1.0, 1, 2, 1])), folder / "scan.nii.gz")

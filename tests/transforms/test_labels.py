@@ -1,5 +1,7 @@
 """Label maps: brought to a finer grid and back, wherever the grids lie in the world."""
 
+import warnings
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -114,6 +116,15 @@ def test_command(tmp_path):
         np.testing.assert_array_equal(np.asanyarray(back.dataobj) - offset, NOISE)
         np.testing.assert_allclose(back.affine, nib.load(scan).affine, atol=1e-6)
         assert back.get_data_dtype() == files[name][2] and back.header["intent_code"] == 1002
+    for share in np.random.default_rng(1).integers(3, 12, 3).tolist():  # of the twelve rows of a map, from either end
+        for part in (slice(share), slice(12 - share, None)):
+            nib.save(nib.Nifti1Image(thick, finer).slicer[:, part], tmp_path / "part.nii.gz")
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                transfer_labels(str(tmp_path / "part.nii.gz"), str(scan), str(output))
+            words = f"part.nii.gz covers {share / 12:.0%} of the field of view"
+            said = [words in str(each.message) for each in caught]
+            assert said == [True] * (share < 11)
     (tmp_path / "seg.dcm").write_bytes(bytes(128) + b"DICM")
     output.unlink()
     for name, words in (
