@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.brikhead import AFNIImage
 
-from .files import format_json, get_sidecar_path, read_sidecar, write_atomically
+from .files import format_json, get_sidecar_path, read_sidecar, remove_file, write_atomically
 from .images import open_image, open_image_or_none
 from .naming import make_case_stem, make_label_path, make_result_path
 from .nifti_affines import make_image, read_encoding
 
 _TIMES = {nib.MGHImage: "msec", AFNIImage: "sec"}  # units of the fourth voxel size
-_GRADIENTS = (".bval", ".bvec", ".bvals", ".bvecs")
+_GRADIENTS = {".bval": 1, ".bvec": 3, ".bvals": 1, ".bvecs": 3}  # numbers a volume
 
 
 def count_volumes(path: str | os.PathLike) -> int:
@@ -33,6 +34,7 @@ def count_volumes(path: str | os.PathLike) -> int:
 def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Path]:
     """Write each volume of a 4-D image as NIfTI, with the type of its voxels, and its sidecar JSON next to it.
 
+    B-values or directions next to the image that do not fit its volumes cause a warning.
     Only one volume is in memory, except of NRRD and MetaImage, which are read as a whole.
 
     Args:
@@ -46,6 +48,9 @@ def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Pa
         ValueError: when a volume is no magnitude image by its values, such as a component of vectors.
     """
     image = open_image(path)
+    for table, problem in _check_gradients(path, image.shape[3]).items():
+        if problem is not None:
+            warnings.warn(f"{table}: {problem}; the result gets none. Correct it, or remove it.", stacklevel=2)
     voxels: Any = image.dataobj if isinstance(image.dataobj, ArrayProxy) else np.asanyarray(image.dataobj)
     files = [Path(folder, f"{number:04d}", f"{make_case_stem(path)}.nii.gz") for number in range(1, image.shape[3] + 1)]
     for number, file in enumerate(files):
@@ -79,7 +84,7 @@ def join_results(
     Args:
         folder: with the results.
         names: of the volumes' results, in the order of the volumes.
-        source: the 4-D image. Files of b-values and directions next to it, named like it, are copied.
+        source: the 4-D image. B-values and directions next to it, named like it, are copied if they fit the volumes.
         output_dir: folder of the joined results, or the file of the image.
         name: of the joined results.
         bids: whether they are named as BIDS derivatives.
@@ -107,10 +112,35 @@ def join_results(
                 temporary.write_text(format_json(_join_descriptions(descriptions), indent=2) + "\n", encoding="utf-8")
             else:
                 shutil.copyfile(first, temporary)
+    tables = _check_gradients(source, len(names))
     for end in _GRADIENTS:
-        if (table := get_sidecar_path(source).with_suffix(end)).is_file():
-            shutil.copyfile(table, get_sidecar_path(path).with_suffix(end))
+        target, table = (get_sidecar_path(each).with_suffix(end) for each in (path, source))
+        if table in tables and tables[table] is None:
+            with write_atomically(target) as temporary:
+                shutil.copyfile(table, temporary)
+        else:
+            remove_file(target)  # of an earlier result
     return path
+
+
+def _check_gradients(path: str | os.PathLike, count: int) -> dict[Path, str | None]:
+    """The tables of b-values and directions next to a 4-D image, and why one does not fit its volumes."""
+    problems: dict[Path, str | None] = {}
+    for end, numbers in _GRADIENTS.items():
+        if not (table := get_sidecar_path(path).with_suffix(end)).is_file():
+            continue
+        try:
+            rows = [
+                line.split() for line in table.read_text("utf-8-sig").replace(",", " ").splitlines() if line.strip()
+            ]
+            widths = [len([*map(float, row)]) for row in rows]
+        except (OSError, ValueError) as error:
+            problems[table] = f"it cannot be read ({error}), expected {numbers} numbers for each of {count} volumes"
+            continue
+        fits = widths in ([count] * numbers, [numbers] * count)
+        found = f"found {len(widths)} rows of {' or '.join(map(str, sorted(set(widths)))) or 0} numbers"
+        problems[table] = None if fits else f"{found}, expected {numbers} for each of {count} volumes"
+    return problems
 
 
 def _join_images(files: Sequence[Path], source: Any, path: Path) -> None:

@@ -1,3 +1,5 @@
+import warnings
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -51,6 +53,27 @@ def test_volumes_are_split_and_joined_without_a_change(form, tmp_path):
         step = (2500, "msec") if form == "mgz" else (2.5, "sec")
         assert (joined.header["pixdim"][4], joined.header.get_xyzt_units()[1]) == step
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["scan_sr.nii.gz"]
+
+
+@pytest.mark.parametrize("values", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("directions", [2, 3, 4])
+def test_only_gradients_that_fit_the_volumes_are_kept(tmp_path, values, directions):
+    """In rows or columns; what does not fit is said, and none is left of an earlier result."""
+    save(tmp_path / "dwi.nii", "nii")
+    tables = {"bval": np.arange(values)[:, None] * 1000, "bvec": np.ones((directions, 3))}
+    for end, table in tables.items():
+        np.savetxt(tmp_path / f"dwi.{end}", table if values % 2 else table.T)
+        (tmp_path / f"dwi_sr.{end}").write_text("0 0")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for i, file in enumerate(split_volumes(tmp_path / "dwi.nii", tmp_path / "split")):
+            file.rename(tmp_path / f"{i}_sr.nii.gz")
+    said = [str(each.message) for each in caught]
+    join_results(tmp_path, ["0", "1", "2"], tmp_path / "dwi.nii", tmp_path, "dwi")
+    for end, table in tables.items():
+        kept, fits = tmp_path / f"dwi_sr.{end}", len(table) == 3
+        assert fits != any(f"dwi.{end}: found" in text and "for each of 3 volumes" in text for text in said)
+        assert kept.read_text() == (tmp_path / f"dwi.{end}").read_text() if fits else not kept.exists()
 
 
 def test_volumes_that_are_scaled_differently_are_joined_as_floats(tmp_path):
