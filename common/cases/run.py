@@ -22,7 +22,7 @@ from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
 from ..errors import find_first_cause
 from ..handlers.results import get_log_path, log_case
-from ..io.files import check_room, read_sidecar
+from ..io.files import check_room, open_part_folder, read_sidecar
 from ..io.images import open_image
 from ..io.naming import find_root_cause, get_output_folder, make_label_path, make_result_path, make_series_path
 from ..io.read import check_header
@@ -264,13 +264,11 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
     """Super-resolve each volume of the only case, a 4-D scan, and join the results if none failed."""
     (case,), volumes = cases, list[Case]()
     case.started = time.perf_counter()
-    folder = get_output_folder(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part, case.catch_problem():
-        results = Path(part) / "results"
+    with open_part_folder(get_output_folder(output)) as part, case.catch_problem():
+        results = part / "results"
         if bids:
             provenance.describe_dataset(output, provenance.describe_bundle(case.choice.offer.bundle), [case["image"]])
-        volumes = _split_case(case, Path(part))
+        volumes = _split_case(case, part)
         for volume in volumes:
             with volume.catch_problem():
                 check_volume(volume["image"])
@@ -278,7 +276,10 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
         _run_group(volumes, results, bids=False, **settings)
         _raise_first_problem(case, volumes)
         names = [volume.name for volume in volumes]
-        case.result = str(join_results(results, names, case["image"], output, case.name, bids))
+        with case.files.hold():
+            result = join_results(results, names, case["image"], output, case.name, bids)
+            case.move_files()
+        case.result = str(result)
         print(f"{case.name} -> {case.result}, {len(volumes)} volumes", flush=True)
     _collect_warnings(case, volumes)
     log_case(get_log_path(output, settings["shard"]), case)

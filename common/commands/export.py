@@ -6,7 +6,6 @@ import copy
 import json
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
 from ..export import archive, conversion, modules
-from ..io.files import check_writable, format_config, load_state
+from ..io.files import check_writable, format_config, load_state, open_part_folder
 from ..weights import explain_no_overlay, read_overlay
 
 ROOT = modules.ROOT.parent
@@ -79,9 +78,8 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
             )
     _refuse(source, problems)
 
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".part-") as temporary:
-        folder = Path(temporary) / name
+    with open_part_folder(output) as temporary:
+        folder = temporary / name
         _copy_files(source, folder, configs, package)
         modules.copy_modules(needed, folder, package)
         for page in (folder / "docs").glob("*.md"):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import shutil
 import stat
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from ..export.archive import compute_sha256
-from ..io.files import check_writable
+from ..io.files import check_writable, open_part_folder
 
 LIMIT = 4 * 2**30  # bytes: the largest size of an unpacked bundle
 
@@ -64,13 +63,13 @@ def unpack_bundle(zip_file: str, output_dir: str, sha256: str | None = None) -> 
         raise FileExistsError(f"{output / name} is there already; remove it, or name another --output_dir.")
     is_new = not output.exists()
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(dir=output, prefix=".part-") as temporary:
+        with zipfile.ZipFile(path) as archive, open_part_folder(output) as temporary:
             archive.extractall(temporary)
-            shutil.move(Path(temporary) / name, output / name)
+            (temporary / name).rename(output / name)  # fails if another process has made it by now
     except OSError as error:
         if is_new:
-            shutil.rmtree(output, ignore_errors=True)
+            with contextlib.suppress(OSError):  # it is not empty
+                output.rmdir()
         raise OSError(f"cannot unpack to {output / name}: {error}; make room, or name another --output_dir.") from None
     print(f"{output / name}: SHA-256 {digest}{'' if sha256 else ', not verified: give --sha256'}")
 

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import Notice
+from ..io.files import HeldFiles, get_sidecar_path, lock_path
 from ..io.images import open_image
 from ..io.naming import find_root_cause, format_case, make_case_stem
 from ..io.read import check_affine
-from .inputs import describe_file
+from .inputs import State, check_unchanged, describe_file, read_state
 
 
 @dataclass(eq=False)
@@ -44,6 +45,8 @@ class Case(Mapping[str, Any]):
         started: when its turn began, by ``time.perf_counter``; it may have been loaded ahead.
         inferred: end of the network's work, or None.
         ended: end of its handlers' work; 0 before.
+        files: of its result, held back until all are written.
+        existing: the path of its result, and what was there at the start; None where anything may be replaced.
     """
 
     entry: dict[str, Any]
@@ -60,6 +63,8 @@ class Case(Mapping[str, Any]):
     started: float = 0.0
     inferred: float | Any = None
     ended: float = 0.0
+    files: HeldFiles = field(default_factory=HeldFiles, init=False)
+    existing: tuple[Path, State] | None = field(default=None, init=False)
 
     def __getitem__(self, key: str) -> Any:
         return self.entry[key]
@@ -106,6 +111,20 @@ class Case(Mapping[str, Any]):
             yield
         except Exception as error:
             self.problem = self.hide_temporary_files(find_root_cause(error))
+
+    def move_files(self) -> None:
+        """Move the files of its result to where they belong, all or none.
+
+        Raises:
+            ValueError: when another run has written this result since the start.
+        """
+        if self.existing is None:
+            return self.files.move()
+        path, seen = self.existing
+        with lock_path(path):
+            check_unchanged(path, seen, self.files.files.get(get_sidecar_path(path)) or path)
+            self.files.move()
+            self.existing = path, read_state(path)
 
     def hide_temporary_files(self, message: str) -> str:
         """Replace temporary files in a warning or reason: by the case's name, or in an exam by what they were made of.

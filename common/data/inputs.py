@@ -15,6 +15,9 @@ from ..io.files import get_sidecar_path, read_json_object
 from ..io.images import open_image
 
 _SIDECARS = (".json", ".bval", ".bvec")
+# Keys of SuperResolution in which two runs of one scan agree if their results are the same.
+_SAME = ("Bundle", "BundleVersion", "Weights", "Scale", "Degradation", "SpacingAfter", "DifferenceFromScan")
+State = tuple[tuple[int, ...] | None, ...]  # of a result and its JSON; None for one that is not there
 
 
 def describe_file(path: str) -> dict[str, Any]:
@@ -98,9 +101,7 @@ def compare_inputs(result: Path, describe: Callable[[], list[dict[str, Any]]]) -
     described = get_sidecar_path(result)
     if not result.exists() and not described.exists():
         return "nobody"
-    content, _ = read_json_object(described) if described.is_file() else ({}, None)
-    record = content.get("SuperResolution")
-    known = record.get("Inputs") if isinstance(record, dict) else None
+    known = _read_record(described).get("Inputs")
     if not isinstance(known, list) or not known or not all(isinstance(each, dict) for each in known):
         return (
             f"{result} or its JSON is there, and does not say which scan it was made of; remove both, or name another "
@@ -115,20 +116,68 @@ def compare_inputs(result: Path, describe: Callable[[], list[dict[str, Any]]]) -
     first, new = hide_folder(known[0]), hide_folder(inputs[0])
     if all(first.get(key) == new.get(key) for key in ("File", "Folder", "SeriesInstanceUID", "Part")):
         return "changed"
-    elsewhere = " of another folder" if known[0].get("File", "") == new.get("File") else ""
     return (
-        f"{result} was made of {_name_input(known[0])}{elsewhere}, expected {_name_input(inputs[0])}; name another "
+        f"{result} was made of {_name_input(known[0], inputs[0])}, expected {_name_input(inputs[0])}; name another "
         "output, or rename the scan."
     )
+
+
+def read_state(result: Path) -> State:
+    """Read what tells a result and its JSON from those that later replace them."""
+    state: list[tuple[int, ...] | None] = []
+    for path in (result, get_sidecar_path(result)):
+        try:
+            status = path.stat()
+            state.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        except FileNotFoundError:
+            state.append(None)
+    return tuple(state)
+
+
+def check_unchanged(result: Path, seen: State, described: Path) -> None:
+    """Refuse to replace a result that another run has written since this one began.
+
+    One that the other made alike, of the same inputs, may be replaced.
+
+    Args:
+        result: its path.
+        seen: from :func:`read_state`, when this run began.
+        described: JSON of the new result.
+
+    Raises:
+        ValueError: when it must not be replaced.
+    """
+    now = read_state(result)
+    if now == seen or not any(now):
+        return
+    theirs, own = _read_record(get_sidecar_path(result)), _read_record(described)
+    inputs = [each.get("Inputs") or [] for each in (theirs, own)]
+    contents = [[*map(_get_content, each)] for each in inputs]
+    if now[1] != seen[1] and contents[0] == contents[1] and all(theirs.get(key) == own.get(key) for key in _SAME):
+        return
+    whose = f" of {_name_input(inputs[0][0], inputs[1][0])}" if all(inputs) else ""
+    raise ValueError(
+        f"{result} was made{whose} by another run after this one had begun; it stays, and nothing is written here. "
+        "Name another output, or repeat this run alone."
+    )
+
+
+def _read_record(described: Path) -> dict[str, Any]:
+    """What a result's JSON says about how it was made; empty if that is not known."""
+    content, _ = read_json_object(described) if described.is_file() else ({}, None)
+    record = content.get("SuperResolution")
+    return record if isinstance(record, dict) else {}
 
 
 def _get_content(described: Mapping[str, Any]) -> tuple[Any, Any]:
     return described.get("Sha256"), described.get("Sidecars")
 
 
-def _name_input(described: Mapping[str, Any]) -> str:
-    """A file, or a series and its part."""
+def _name_input(described: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:
+    """A file, or a series and its part; of the same name as another input, where folders are hidden."""
     if "File" in described:
-        return str(described["File"])
+        hidden = {} if other is None else hide_folder(other)
+        is_other = described["File"] == hidden.get("File") and described.get("Folder") != hidden.get("Folder")
+        return f"{described['File']}{' of another folder' * is_other}"
     part = described.get("Part")
     return f"DICOM series {described.get('SeriesInstanceUID')}" + (f", {part}" if part else "")

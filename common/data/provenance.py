@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 
 from ..degradations import Degradation
-from ..io.files import read_json_object, read_sidecar
+from ..io.files import lock_path, read_json_object, read_sidecar, write_atomically
 
 BIDS_VERSION = "1.11.0"
 DESCRIPTION = "dataset_description.json"
@@ -167,6 +166,15 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
     roots = sorted({root for source in folders.values() if (root := find_dataset(source)) is not None})
     if path.parent in roots:
         raise ValueError(f"{path.parent} is the scans' own dataset; name another folder for the derivatives.")
+    with lock_path(path):  # several processes may add to it at once
+        _add_to_description(path, bundle, roots)
+    ignored = path.with_name(".bidsignore")
+    if not ignored.is_file():
+        ignored.write_text("log*.jsonl\n*_registration.json\n*.html\n")
+
+
+def _add_to_description(path: Path, bundle: Mapping[str, str], roots: Iterable[Path]) -> None:
+    """Add a bundle and datasets to the description of a derivative dataset, or begin one."""
     description, problem = read_json_object(path) if path.is_file() else ({}, None)
     if problem is None and not isinstance(description.get("GeneratedBy", []), list):
         problem = "GeneratedBy is not a list"
@@ -197,16 +205,9 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
             )
     if not described["DatasetLinks"]:
         del described["DatasetLinks"]
-    path.parent.mkdir(parents=True, exist_ok=True)
     if described != description:
-        # Several processes may write it at once, so each first writes a file of its own.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
-            file = Path(folder, DESCRIPTION)
-            file.write_text(json.dumps(described, indent=2) + "\n")
-            file.replace(path)
-    ignored = path.with_name(".bidsignore")
-    if not ignored.is_file():
-        ignored.write_text("log*.jsonl\n*_registration.json\n*.html\n")
+        with write_atomically(path) as temporary:
+            temporary.write_text(json.dumps(described, indent=2) + "\n")
 
 
 def describe_generator(bundle: Mapping[str, str]) -> dict[str, str]:

@@ -153,9 +153,10 @@ class CaseEvaluator(SupervisedEvaluator):
         self.loading = False
         output: Any = []
         if self.case.problem is None:
-            with self.case.catch_problem(), progress.begin_step():
-                output = super()._iteration(engine, batchdata)
-                self.case.result = output[0].get("saved_to") if isinstance(output, list) else None
+            with self.case.catch_problem(), progress.begin_step(), self.case.files.hold():
+                done = super()._iteration(engine, batchdata)
+                self.case.move_files()
+                output, self.case.result = done, done[0].get("saved_to") if isinstance(done, list) else None
         return output
 
     def _show_time_left(self, left: float = math.nan) -> None:

@@ -22,7 +22,7 @@ from ..data.case import Case
 from ..data.inputs import hide_folder
 from ..data.lists.sharding import parse_shard
 from ..degradations import Degradation
-from ..io.files import format_json, get_sidecar_path, write_atomically
+from ..io.files import find_written, format_json, get_sidecar_path, remove_file, write_atomically
 from ..io.images import open_image_or_none
 from ..io.naming import get_output_folder, make_label_path
 from ..runtime.distributed import get_rank
@@ -100,7 +100,7 @@ class InferenceResults:
             labels = make_label_path(self.output_dir, case.name, self.bids)
             if "label_map" not in case and labels.exists():
                 warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
-        before, after = _read_spacing(files[0]), _read_spacing(path)
+        before, after = _read_spacing(files[0]), _read_spacing(find_written(path))
         bids_metadata = {
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
@@ -137,7 +137,7 @@ class InferenceResults:
         sidecar = get_sidecar_path(path)
         with write_atomically(sidecar) as temporary:
             temporary.write_text(format_json(description, indent=2) + "\n")
-        sidecar.with_suffix(".html").unlink(missing_ok=True)  # of an earlier result; that of this one comes later
+        remove_file(sidecar.with_suffix(".html"))  # of an earlier result; that of this one comes later
 
     def _log(self, engine: Any) -> None:
         log_case(self.log, engine.case)
@@ -147,7 +147,7 @@ class InferenceResults:
             return
         if any(case.result for case in engine.cases):
             print(f"results, each with a .json next to it, are in {get_output_folder(self.output_dir)}")
-        if self.log is not None:
+        if self.log is not None and os.access(self.log, os.W_OK):
             print(f"the log is {self.log}")
 
 
@@ -211,9 +211,13 @@ def log_case(log: Path | None, case: Case) -> None:
         "notices": case.notices,
         "seconds": round(case.seconds, 3),
     }
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        file.write(format_json(record) + "\n")
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            file.write(format_json(record) + "\n")
+    except OSError as error:
+        text = f"{log}: the log cannot be written ({error.strerror}); results are not affected. Make it writable."
+        case.add_warning(text, UserWarning)
 
 
 def _round_share(share: Any) -> float | None:

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 
 from ..degradations import Degradation
-from ..io.files import format_json, get_sidecar_path, read_json_object, write_atomically
+from ..io.files import find_written, format_json, get_sidecar_path, read_json_object, remove_file, write_atomically
 from ..io.naming import rename_result
 from ..metrics import divide_by_brightness, interpolate_cubic, measure_added_share
 from ..transforms import RestoreVolumed, SplitMeasuredd
@@ -71,14 +71,13 @@ class ResultViewer:
         for output in engine.state.output:
             path = Path(output["saved_to"])
             page = get_sidecar_path(path).with_suffix(".html")
-            page.unlink(missing_ok=True)
             with contextlib.suppress(ValueError):  # a name that is too long has none
-                rename_result(path, "added").unlink(missing_ok=True)
+                remove_file(rename_result(path, "added"))
             if self.report:
                 self._report(engine.case, output, page)
 
     def _report(self, case: Any, output: Any, page: Path) -> None:
-        from ..reports import read_result_record, write_viewer
+        from ..reports import write_viewer
 
         scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
         lr, affine = convert_to_units(scan, scan), np.asarray(scan.affine, dtype=np.float64)
@@ -98,9 +97,8 @@ class ResultViewer:
                 save_volume(added, rename_result(path, "added"), "super-resolved, added detail", window=False)
             except ValueError as error:
                 added, about = None, {"Unknown": str(error)}
-        _describe(path, about)
+        record = _describe(path, about)
         volumes["SR"] = nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine))
-        record = {**(read_result_record(path) or {}), "Added": about}
         # Without the scan's name, which is the page's title.
         title = Path(str(scan.meta["filename_or_obj"])).name
         record |= {
@@ -126,11 +124,12 @@ def _is_on_grid(volume: MetaTensor, other: MetaTensor) -> bool:
     return volume.shape == other.shape and np.allclose(volume.affine, other.affine, atol=1e-3)
 
 
-def _describe(path: Path, shares: dict[str, Any]) -> None:
-    """Add what is known of the added part to the JSON of a result."""
+def _describe(path: Path, shares: dict[str, Any]) -> dict[str, Any]:
+    """Add what is known of the added part to the JSON of a result; returns what that says of how it was made."""
     file = get_sidecar_path(path)
-    metadata, _ = read_json_object(file)
-    if isinstance(record := metadata.get("SuperResolution"), dict):
-        record["Added"] = shares
-        with write_atomically(file) as temporary:
-            temporary.write_text(format_json(metadata, indent=2) + "\n")
+    metadata, _ = read_json_object(find_written(file))
+    record = metadata.setdefault("SuperResolution", {})
+    record["Added"] = shares
+    with write_atomically(file) as temporary:
+        temporary.write_text(format_json(metadata, indent=2) + "\n")
+    return record

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from ..runtime.distributed import print_once
-from .files import get_sidecar_path, list_files
+from .files import get_sidecar_path, list_files, open_part_folder
 from .images import find_absent_images
 from .lazy_voxels import LazyVoxels
 from .nifti_affines import Encoding, make_image
@@ -284,9 +283,8 @@ def write_derived_series(
         affine = _restore_affine(image.affine, series.affine)
         factors = np.round(voxel_sizes(series.affine) / voxel_sizes(affine), 6)
         voxels = np.asanyarray(image.dataobj).T
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
-            series_folder = Path(part) / "series"
+        with open_part_folder(folder) as part:
+            series_folder = part / "series"
             series_folder.mkdir()
             uid = write_series(
                 series_folder, voxels, affine, factors, series.headers, bundle, series.part, series.number

@@ -32,7 +32,6 @@ from common.handlers import (
     ValidationWithInitial,
     checkpoint,
 )
-from common.io.files import write_atomically
 from common.weights import SavedWeights, read_overlay
 from common.weights import load_weights as load_weights
 from tests import simulated_cuda
@@ -379,18 +378,6 @@ def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank, ex
     engine.on(Events.EPOCH_COMPLETED)(lambda: kept.append([load(p)["weight"].item() for p in paths if p.exists()]))
     engine.run(range(2), max_epochs=3)
     assert kept == expected
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "state.nii.gz"
-    with write_atomically(path) as temporary:
-        assert temporary.parent == path.parent and temporary.name.endswith(".nii.gz")
-        temporary.write_text("first")
-        assert not path.exists()
-    with pytest.raises(RuntimeError), write_atomically(path) as temporary:
-        temporary.write_text("half of the sec")
-        raise RuntimeError("killed")
-    assert path.read_text() == "first" and os.listdir(path.parent) == ["state.nii.gz"]
 
 
 def play_on_gpus(device, folder):

@@ -1,6 +1,8 @@
 """What stands beside results, and what is logged of each scan."""
 
 import json
+import os
+import platform
 import shutil
 import warnings
 from functools import partial
@@ -14,11 +16,13 @@ from monai.transforms import Compose
 
 from common.data import CaseLoader, find_scans
 from common.data.inputs import compare_inputs, describe_file, digest_voxels, hide_folder
+from common.data.lists.sharding import select_cases
 from common.data.provenance import describe_result, describe_settings, hide_folders
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.handlers import InferenceResults, MeanDataConsistency, get_log_path
+from common.io import files
 from common.transforms import LoadScand, RestoreVolumed, SaveVolumed
 from tests.refused import refused
 
@@ -34,9 +38,9 @@ def bundle(tmp_path):
     return root
 
 
-def scan(path):
+def scan(path, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    volume = np.random.default_rng(0).integers(1, 1000, (6, 7, 8)).astype(np.int16)
+    volume = np.random.default_rng(seed).integers(1, 1000, (6, 7, 8)).astype(np.int16)
     nib.save(nib.Nifti1Image(volume, np.diag([-1, 1.5, 3, 1])), path)
     return path
 
@@ -50,11 +54,13 @@ def warned(data, agreement=0.25):
     return {**data, "scan_difference": 0.5, "consistency_error": torch.tensor(agreement)}
 
 
-def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned, keep_paths=False):
+def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned, keep_paths=False, meet=dict):
     """Scans through nearest-neighbour interpolation, as inference.json would run them."""
-    dataset = Dataset(find_scans(str(scans)), LoadScand("image", slice_axis="SI"))
+    dataset = Dataset(select_cases(find_scans(str(scans)), output_dir, bids=bids), LoadScand("image", slice_axis="SI"))
+    meet(moment="chosen")
     save = SaveVolumed("pred", output_dir, bids=bids, description=describe_result(bundle, DEGRADATION))
-    options = {"postprocessing": Compose([RestoreVolumed("pred", "image", DEGRADATION), warned, save])}
+    steps = [RestoreVolumed("pred", "image", DEGRADATION), warned, partial(meet, moment="inferred"), save]
+    options = {"postprocessing": Compose([*steps, partial(meet, moment="saved")])}
     options |= {"val_handlers": [InferenceResults(output_dir, bundle, DEGRADATION, bids, shard, keep_paths)]}
     options |= {"inferer": lambda volume, _: torch.as_tensor(volume).repeat_interleave(2, 2).repeat_interleave(2, 3)}
     options |= {"key_val_metric": {"consistency_error": MeanDataConsistency()}}
@@ -104,9 +110,6 @@ def test_folders_are_kept_only_if_asked(bundle, tmp_path, keep_paths):
     assert bool(keep_paths) or not any(word in written for word in ("Anna", "M\u00fcller", "Schmidt"))
     log = (tmp_path / "out" / "log.jsonl").read_text()
     assert json.loads(log)["image"] == str(paths[0])
-    first, other = ([describe_file(str(path))] for path in paths)
-    assert compare_inputs(result, lambda: first) == "same"
-    assert f"expected {paths[1]}" in compare_inputs(result, lambda: other)
     nib.save(changed, paths[0])
     assert compare_inputs(result, lambda: [describe_file(str(paths[0]))]) == "changed"
 
@@ -166,6 +169,59 @@ def test_every_scan_is_logged_run_after_run(bundle, tmp_path):
     assert lines[0]["warnings"] == [f"{scans / 'a.nii'}: strange; look at it."]
     assert lines[1]["result"] is None and "not a readable image" in lines[1]["error"] and lines[1]["warnings"] == []
     assert not (out / "b_sr.json").exists()
+
+
+@pytest.mark.parametrize("moment", ["before", "chosen", "inferred", "saved"])
+@pytest.mark.parametrize("other", ["scan", "weights", "nothing"])
+def test_what_another_run_writes_meanwhile_stays(bundle, tmp_path, other, moment):
+    """Of a run that begins and ends at a moment of this one. What this one has seen may be replaced."""
+    first, second = scan(tmp_path / "a" / "t1.nii"), scan(tmp_path / "b" / "t1.nii", seed=int(other == "scan"))
+    out, left, network = tmp_path / "out", {}, torch.nn.Identity()
+    network.origin = {"path": "best.pt", "file_sha256": "ff", "sha256": "ee", "bundle": "method"}
+
+    def read_all():
+        return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.suffix != ".jsonl"}
+
+    def meet(data=(), moment="before", now=moment):
+        if moment == now:
+            infer(bundle, first, out, network if other == "weights" else None)
+            left.update(read_all())
+        return data
+
+    meet()
+    run = partial(infer, bundle, second, out, meet=meet)
+    if other == "scan" or (other == "weights" and moment != "before"):
+        said = refused(run, CasesFailedError, out / "t1_sr.nii.gz", "t1.nii of another folder", "another output")
+        assert read_all() == left and ("another run after this one had begun" in said) == (moment != "before")
+    else:
+        run()
+    assert sorted(os.listdir(out)) == ["log.jsonl", "t1_sr.json", "t1_sr.nii.gz"]
+
+
+def test_what_a_killed_run_leaves_stops_no_other(bundle, tmp_path, monkeypatch):
+    """Neither its lock, nor its temporary files, nor a part of its result, whose owner is known."""
+    monkeypatch.setattr(files, "_PATIENCE", 0)
+    path, other, out = scan(tmp_path / "a" / "t1.nii"), scan(tmp_path / "b" / "t1.nii", seed=1), tmp_path / "out"
+    swap = os.replace
+    for moment in (".json", ".nii.gz"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+            def end(source, target, moment=moment):
+                if str(target).endswith(moment):
+                    raise KeyboardInterrupt
+                swap(source, target)
+
+            patch.setattr(os, "replace", end)
+            infer(bundle, path, out)
+        (out / f".part-999999999-{platform.node()}-x").mkdir()
+        (out / ".lock-t1_sr.nii.gz").mkdir()
+        assert (out / "t1_sr.json").exists() == (moment == ".nii.gz")
+    refused(lambda: infer(bundle, other, out), CasesFailedError, "was made of t1.nii of another folder")
+    (out / "log.jsonl").unlink()
+    (out / "log.jsonl").mkdir()  # which cannot be written
+    (case,) = infer(bundle, path, out).cases
+    assert case.result and "the log cannot be written" in case.warnings[-1]
+    assert sorted(each.name for each in out.iterdir()) == ["log.jsonl", "t1_sr.json", "t1_sr.nii.gz"]
 
 
 def test_no_process_writes_into_the_log_of_another(bundle, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from ...io.naming import make_label_path, make_result_path, make_series_path
 from ...runtime.distributed import get_rank
 from ...values import parse_bool
 from ..case import Case
-from ..inputs import compare_inputs
+from ..inputs import compare_inputs, read_state
 from ..provenance import is_made_by
 
 
@@ -60,6 +60,7 @@ def select_cases(
     left, replaced = [], 0
     for case, path in share:
         if case.problem is None and path is not None:
+            case.existing = path, read_state(path)
             owner = compare_inputs(path, partial(_describe_inputs, case, prepare))
             if owner == "same" and skip and _is_done(case, path, Path(output_dir), bids):
                 case.result = str(path)

@@ -53,7 +53,7 @@ class CaseLoader:
                 yield batch
 
     def _load_case(self, i: int) -> Any:
-        with begin_step():
+        with begin_step(), self.cases[i].files.hold():
             return list_data_collate([self.dataset[i]])
 
     def _load_ahead(self, i: int) -> Any:
