@@ -197,7 +197,7 @@ class StacksInferer(Inferer):
                 place = found.matrix @ stack.affine
                 accepted.append(replace(stack, affine=place, deformation=found.deformation))
             else:
-                mirrored += [stack.name] if found.mirrored else []
+                mirrored += [stack.name] if found.is_mirrored else []
                 self._leave_out(stack, reason)
         if mirrored and len(mirrored) >= len(accepted):
             raise ValueError(

@@ -79,21 +79,26 @@ class Registration:
     mirrored: float | None
 
     @property
+    def is_mirrored(self) -> bool:
+        """Whether one of the two is mirrored; another contrast may fit a mirror image better by chance."""
+        return self.mirrored is not None and not self.reversal > _MOST_REVERSED
+
+    @property
     def reason(self) -> str | None:
         """Why the two do not fit, or None."""
         if self.overlap < _OVERLAP:
             return f"{self.overlap:.0%} of the smaller one's tissue lies in both, expected at least {_OVERLAP:.0%}"
-        if self.mirrored is not None:
-            return (
-                "one of the two is mirrored, in its voxels or its header: after registration the correlation is "
-                f"{self.correlation[1]:.2f}, and {self.mirrored:.2f} with the other one mirrored"
-            )
         if math.isnan(self.reversal):
             return f"the two have too little tissue in common to compare, {self.volume:.1f} ml"
         if self.reversal > _MOST_REVERSED:
             return (
                 "its contrast differs, or it is of another person: bright and dark are reversed in "
                 f"{self.reversal:.1%} of the common tissue, expected at most {_MOST_REVERSED:.1%}"
+            )
+        if self.is_mirrored:
+            return (
+                "one of the two is mirrored, in its voxels or its header: after registration the correlation is "
+                f"{self.correlation[1]:.2f}, and {self.mirrored:.2f} with the other one mirrored"
             )
         if self.correlation[1] < _ALIKE:
             return (
