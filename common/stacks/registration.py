@@ -85,8 +85,8 @@ class Registration:
             return f"{self.overlap:.0%} of the smaller one's tissue lies in both, expected at least {_OVERLAP:.0%}"
         if self.mirrored is not None:
             return (
-                "one of the two is mirrored, in its voxels or its header: after registration the correlation is "
-                f"{self.correlation[1]:.2f}, and {self.mirrored:.2f} with the other one mirrored"
+                "it fits better mirrored, so its header is wrong or that of the other: after registration the "
+                f"correlation is {self.correlation[1]:.2f} as it is, and {self.mirrored:.2f} mirrored"
             )
         if math.isnan(self.reversal):
             return f"the two have too little tissue in common to compare, {self.volume:.1f} ml"
