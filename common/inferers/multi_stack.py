@@ -162,7 +162,8 @@ class StacksInferer(Inferer):
             if (same := next((each for each in stacks if torch.equal(each.voxels, stack.voxels)), None)) is None:
                 stacks.append(stack)
             else:
-                self._leave_out(stack, f"its voxels are those of {same.name}, so it shows nothing more")
+                self.report[stack.name]["CopyOf"] = same.name
+                warnings.warn(f"{stack.name}: left out; it is a copy of {same.name}.", stacklevel=2)
         region = self._read_region(stacks[0])
         registrations: dict[tuple[int, int], Registration] = {}
 
@@ -197,8 +198,9 @@ class StacksInferer(Inferer):
                 place = found.matrix @ stack.affine
                 accepted.append(replace(stack, affine=place, deformation=found.deformation))
             else:
-                mirrored += [stack.name] if found.is_mirrored else []
-                self._leave_out(stack, reason)
+                mirrored += [stack.name] if found.mirrored else []
+                self.report[stack.name]["LeftOut"] = reason
+                warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
         if mirrored and len(mirrored) >= len(accepted):
             raise ValueError(
                 f"{stacks[main].name} and {', '.join(mirrored)}: one is mirrored, so that left and right or two other "
@@ -206,10 +208,6 @@ class StacksInferer(Inferer):
             )
         self.report[stacks[main].name]["Reference"] = True
         return [self._estimate_thickness(stack, accepted, images[stack.name]) for stack in accepted]
-
-    def _leave_out(self, stack: Stack, reason: str) -> None:
-        self.report[stack.name]["LeftOut"] = reason
-        warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=3)
 
     def make_start(
         self,
@@ -325,8 +323,9 @@ class StacksInferer(Inferer):
         if self.networks is None or self.thin is None:
             return voxels
         factor, network = self.networks.select_network(stack.spacing[2] / voxel, network)
-        given = attach_meta(voxels[None], image[0].affine, image[0].meta)  # without the slices that do not count
-        CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": given})
+        seen: Any = image[0]
+        seen = attach_meta(voxels[None], seen.affine, seen.meta)  # without the slices that do not count
+        CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": seen})
         inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
         self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name}
         if factor in tuned:

@@ -33,6 +33,7 @@ _FEWEST = 200  # voxels
 _MOST_REVERSED = 0.035  # of the common tissue
 _ALIKE = 0.57  # least correlation of the standardised stacks: one person 0.66 and more, two at most 0.49
 _WORSE, _GOOD = 3.0, 0.75  # a stack that misses so many times as much as the others; with this correlation none does
+_MIRRORED = 0.05  # gain in correlation; another contrast may gain less by chance, mirrored heads 0.10 and more
 _OVERLAP = 0.1  # least share of the smaller stack's tissue that both show
 _GAIN, _LEFT = 0.01, 0.85  # least gain in correlation, and most of what was missing to 1, with a deformation
 
@@ -66,7 +67,7 @@ class Registration:
         volume: that both show, in ml.
         reversal: share of the common tissue in which bright and dark are reversed, 0 to 1; NaN for fewer than 200
             voxels of 1.5 mm.
-        mirrored: correlation of the moving stack, mirrored, where that is higher; else None.
+        mirrored: correlation of the moving stack, mirrored, where that is higher by 0.05; else None.
     """
 
     motion: np.ndarray
@@ -79,26 +80,21 @@ class Registration:
     mirrored: float | None
 
     @property
-    def is_mirrored(self) -> bool:
-        """Whether one of the two is mirrored; another contrast may fit a mirror image better by chance."""
-        return self.mirrored is not None and not self.reversal > _MOST_REVERSED
-
-    @property
     def reason(self) -> str | None:
         """Why the two do not fit, or None."""
         if self.overlap < _OVERLAP:
             return f"{self.overlap:.0%} of the smaller one's tissue lies in both, expected at least {_OVERLAP:.0%}"
+        if self.mirrored is not None:
+            return (
+                "it fits better mirrored, so its header is wrong or that of the other: after registration the "
+                f"correlation is {self.correlation[1]:.2f} as it is, and {self.mirrored:.2f} mirrored"
+            )
         if math.isnan(self.reversal):
             return f"the two have too little tissue in common to compare, {self.volume:.1f} ml"
         if self.reversal > _MOST_REVERSED:
             return (
                 "its contrast differs, or it is of another person: bright and dark are reversed in "
                 f"{self.reversal:.1%} of the common tissue, expected at most {_MOST_REVERSED:.1%}"
-            )
-        if self.is_mirrored:
-            return (
-                "one of the two is mirrored, in its voxels or its header: after registration the correlation is "
-                f"{self.correlation[1]:.2f}, and {self.mirrored:.2f} with the other one mirrored"
             )
         if self.correlation[1] < _ALIKE:
             return (
@@ -185,7 +181,7 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, i
 def _find_mirrored(
     stack: Stack, coarse: RigidFit, fine: RigidFit, motion: torch.Tensor, correlation: float
 ) -> float | None:
-    """The correlation of a stack that is mirrored along one of its axes, if that is higher than as it is; else None."""
+    """The correlation of a stack that is mirrored along one of its axes, if that is clearly higher; else None."""
     placed, best = coarse.move_points(motion[None])[0].mean(0), float(coarse.compare(motion[None])[0])
     found = None
     for axis, count in enumerate(stack.voxels.shape):
@@ -206,7 +202,7 @@ def _find_mirrored(
     flip, fitted = found
     mirrored = fine.mirror(flip)
     agreement = float(mirrored.compare(mirrored.fit(fitted))[0])
-    return agreement if agreement > correlation else None
+    return agreement if agreement > correlation + _MIRRORED else None
 
 
 def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:

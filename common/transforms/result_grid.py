@@ -59,17 +59,17 @@ def choose_cubes(
     return make_cubic_grid(file.shape[:3], grid, float(spacing or voxel_sizes(grid).min()))
 
 
-def check_axes(file: Any, grid_file: str | os.PathLike) -> None:
+def check_axes(file: Any, grid_file: str | os.PathLike | None) -> None:
     """Raise a ValueError for a grid of other axes than a scan's, if the scan's are only assumed.
 
     The result has no orientation either, so a reader would assume the scan's axes for it.
 
     Args:
         file: of the scan.
-        grid_file: file of the grid.
+        grid_file: file of the grid; None for none.
     """
     scan = open_image_or_none(file)
-    if scan is None or scan.extra.get("has_orientation", True):
+    if grid_file is None or scan is None or scan.extra.get("has_orientation", True):
         return
     if not is_scaling(np.linalg.solve(scan.affine, open_image(grid_file).affine)):
         raise ValueError(

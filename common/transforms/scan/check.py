@@ -261,8 +261,7 @@ class CheckMemoryd(MapTransform):
     def _check_grid(self, scan: Any, file: Any, made_size: Sequence[int]) -> None:
         """Refuse a wanted grid, or warn that it is finer than the network's, which has ``made_size`` voxels."""
         affine = np.asarray(scan.affine, dtype=np.float64)
-        if self.grid_file is not None:
-            check_axes(file, self.grid_file)
+        check_axes(file, self.grid_file)
         try:
             size, grid = choose_cubes(scan.shape[1:], affine, self.spacing, self.grid_file)
         except ValueError as error:
