@@ -67,7 +67,7 @@ def super_resolve(
             folder super_resolved next to the scans, or in the folder that holds all of them.
         together: whether the scans are stacks of one contrast. auto finds the exams in a folder, by DICOM study, or by
             subject and session in the names, and does each as --exam does. Other scans are super-resolved alone.
-            Scans of several people are refused, by headers, sidecar JSON and names. So are visits; visits allows them.
+            Scans of several people or visits are refused, by headers, sidecar JSON and names; "visits" allows visits.
         exam: whether the scans are of one exam, or visits for several of one person; those of a single folder are
             grouped as by --together auto. Contrasts, and scans with and without contrast agent, are told apart by
             names and headers, and stacks of one contrast are combined.
@@ -150,6 +150,9 @@ def super_resolve(
     several = exam or together is True
     exam = exam or (for_exams and not together)
     options = [*inspect.signature(super_resolve).parameters]
+    if device is not None:
+        check_device(device)
+        override["device"] = device
     known, stacks = find_offers(bundle, scale, override, "auto" if exam else together, options)
     fewest = (stacks and stacks.fewest_stacks) or 2
     if together not in (True, False, "auto"):
@@ -158,9 +161,6 @@ def super_resolve(
         )
     if not paths:
         raise ValueError("no scan is named; give scans, DICOM files of series, or folders. --help lists the options.")
-    if device is not None:
-        check_device(device)
-        override["device"] = device
     roots = [Path(path).expanduser() for path in paths]
     for root in roots if several else ():
         if not root.exists() and not root.is_symlink():

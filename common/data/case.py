@@ -113,7 +113,7 @@ class Case(Mapping[str, Any]):
             self.problem = self.hide_temporary_files(find_root_cause(error))
 
     def move_files(self) -> None:
-        """Move the files of its result to where they belong, all or none.
+        """Move the files of its result to where they belong, unless another run has written there.
 
         Raises:
             ValueError: when another run has written this result since the start.

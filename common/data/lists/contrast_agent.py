@@ -6,32 +6,33 @@ import re
 from typing import Any
 
 _AGENT = (
-    r"(gd|gad|gado[a-z]*|dotarem|clariscan|magnevist|multihance|prohance|omniscan|primovist|eovist|vueway|elucirem|"
-    r"feraheme|ferumoxytol|ce|km|kontrast[a-z]*|contraste?|contrasted|mdc|civ|ivkm|inj[a-z]*)"
+    r"(gd|gad|gad[ao][a-z]*|dotarem|clariscan|magnevist|multihance|prohance|omniscan|primovist|eovist|vueway|elucirem|"
+    r"feraheme|ferumoxytol|ce|dce|n?km|enhanced|kontrast[a-z]*|contraste?|contrasted|mdc|civ|ivkm|inj|injection|inject[eé]e?)"
 )
 _AFTER = r"(post?|nach|mit|dopo|con|com|avec|apr[eè]s|after|with|met|na|po|med|efter|plus|w|iv|i\.v\.)"
 _BEFORE = (
     r"(pre|pr[aä]e?|vor|ohne|nativ[a-z]*|without|w[/_]?o|non?|not|un|sans|avant|senza|prima|sin|antes|sem|before|zonder|"
-    r"voor|bez|przed|utan|uden|före|minus|phase|magnetization[ _-]?transfer|mt)"
+    r"voor|bez|przed|utan|uden|före|minus|phase|high|low|soft|dual|multi|mp2rage|magnetization[ _-]?transfer|mt)"
 )
 _SEQUENCE = r"([a-z]*?(t[12](w|wi)?|pdw?|flair|mprage|spgr|bravo|vibe|space|tse|fse|se|gre))"
-_OTHERWISE = "(op|proc|surg|rt|chemo|treat|ther|fossa|mortem)"  # what else may follow "post"
+_OTHERWISE = "(op|proc|surg|ict|rt|chemo|treat|ther|fossa|mortem)"  # what else may follow "post"
 _GAP = r"[ _./-]*"
 _NOT = re.compile(
     rf"(?<![a-z0-9]){_BEFORE}{_GAP}({_AFTER}{_GAP})?{_AGENT}(?![a-z0-9])|(?<![a-z0-9+])(-c|c-)(?![a-z0-9])"
 )
 _WITH = re.compile(
-    rf"""(?<![a-z0-9]) {_SEQUENCE}? {_AFTER}? {_GAP} {_AGENT} \d* (?![a-z0-9])
-        | (?<![a-z0-9]) {_SEQUENCE}? (post|p[oó]s)(con)? \d* (?![a-z0-9]) (?! {_GAP} {_OTHERWISE})
+    rf"""(?<![a-z0-9]) {_SEQUENCE}? {_AFTER}? {_GAP} {_AGENT} (t[12]w?|\d*) (?![a-z0-9])
+        | (?<![a-z0-9]) {_SEQUENCE}? post(con)? \d* (?![a-z0-9]) (?! {_GAP} {_OTHERWISE})
         | \+ [ _]? ({_AGENT}|c|k) (?![a-z0-9])
         | (?<![a-z]) [ck] [ ]? \+
         | (?<![a-z0-9]) [a-z]*? t[12](w|wi)? c (?![a-z0-9])""",
     re.VERBOSE,
 )
+_PLAIN = re.compile(r"(?<![a-z0-9])(pre|nativ[a-z]*|plain)(?![a-z0-9])")
+_BOTH = re.compile(r"(?<![a-z0-9])w(ith)?[ /&+_-]*(and|or)?[ _]*(w/?o|without)(?![a-z])")  # of a protocol that has both
 _NONE = re.compile(r"(none?|no|n|nil|null|ohne.*|without.*|nativ|0|-|n/?a|not applicable|keine?s?)?", re.IGNORECASE)
 _TAGS = ("ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusAgentSequence")
 _AMOUNTS = ("ContrastBolusVolume", "ContrastBolusTotalDose")
-_DESCRIPTIONS = ("SeriesDescription", "ProtocolName")
 _WORD = re.compile(f"{_AGENT}|{_AFTER}|{_BEFORE}|[+-]?c|c[+-]?")
 
 
@@ -42,10 +43,12 @@ def mentions_agent(text: str) -> bool | None:
         text: a file's name without folders, or a description.
     """
     text = re.sub(r"(?<![a-z0-9])(sub|ses)-[a-z0-9]+", "", text.casefold())
+    if _BOTH.search(text):
+        return None
     rest = _NOT.sub(" ", text)
     if _WITH.search(rest):
         return True
-    return False if rest != text else None
+    return False if rest != text or _PLAIN.search(text) else None
 
 
 def is_agent_word(word: str) -> bool:
@@ -54,19 +57,23 @@ def is_agent_word(word: str) -> bool:
 
 
 def has_agent(metadata: Any, name: str = "") -> bool:
-    """Whether a scan was made with a contrast agent: what words say, else what the header says.
+    """Whether a scan was made with a contrast agent: by name or SeriesDescription, else tags, else ProtocolName.
 
     Args:
         metadata: with ``get``: a DICOM header, or a sidecar JSON.
         name: of the file, without folders.
     """
-    said = [mentions_agent(str(text)) for text in (name, *(metadata.get(key) or "" for key in _DESCRIPTIONS))]
-    known = [answer for answer in said if answer is not None]
-    if known:
-        return known[0]
+    for text in (name, metadata.get("SeriesDescription")):
+        if (said := mentions_agent(str(text or ""))) is not None:
+            return said
     amounts = [str(metadata.get(key) or 0) for key in _AMOUNTS]
-    return any(not _says_none(metadata.get(key)) for key in _TAGS) or any(re.search("[1-9]", text) for text in amounts)
+    if any(not _says_none(metadata.get(key)) for key in _TAGS) or any(re.search("[1-9]", text) for text in amounts):
+        return True
+    return bool(mentions_agent(str(metadata.get("ProtocolName") or "")))
 
 
 def _says_none(value: Any) -> bool:
-    return value is None or bool(_NONE.fullmatch(str(value).strip())) or (not isinstance(value, str) and not len(value))
+    text = "" if value is None else str(value).strip()
+    if _NONE.fullmatch(text) or mentions_agent(text) is False:
+        return True
+    return not isinstance(value, str) and not len(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations, product
 from typing import Any
@@ -75,6 +76,7 @@ def _print_other_sizes(files: Sequence[tuple[str, str, str, float]], images: Map
                 f"warning: {where}: the {kind} volumes have a median voxel size of {np.round(median, 3).tolist()} mm, "
                 f"but these have another:\n  {_list(others)}\n"
                 "Correct the header if it is wrong; else resample these volumes, or leave them out.",
+                file=sys.stderr,
                 flush=True,
             )
 

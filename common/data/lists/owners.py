@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,13 +13,15 @@ from itertools import combinations
 from typing import Any
 
 from ...io.files import read_sidecar
+from ...runtime.distributed import print_once
 from ..case import Case
 
 # Values that anonymisers write for every patient.
 _BLANK = re.compile(
-    r"(anon(ymi[sz]ed|ymous)?|de-?identified|redacted|removed|unknown|none|null|n/?a|no ?name|name|patient|id|x+|0+)?",
+    r"(anon(ymi[sz]ed|ymous)?|de-?identified|redacted|removed|unknown|none|null|n/?a|no|name|patient|id|x+|0+)?",
     re.IGNORECASE,
 )
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 _LABELS = {kind: re.compile(rf"(?<![a-z0-9]){kind}-[a-z0-9]+", re.IGNORECASE) for kind in ("sub", "ses")}
 _SURE = ("PatientID", "PatientName", "sub")  # many people share the other properties
 _SHOWN = {"PatientID": "PatientID ", "sub": "", "ses": "", "StudyInstanceUID": "the study ", "date": "the day "}
@@ -67,7 +70,8 @@ def make_owner(path: str | os.PathLike, metadata: Any = None, name: str | None =
         labelled: whether BIDS's ``sub-`` says who it is.
     """
     metadata = read_sidecar(path)[0] if metadata is None else metadata
-    labels = {kind: found[-1] for kind, label in _LABELS.items() if (found := label.findall(str(path)))}
+    text = os.path.abspath(path)
+    labels = {kind: found[-1] for kind, label in _LABELS.items() if (found := label.findall(text))}
     sex, birth = _read(metadata, "PatientSex").upper(), re.sub(r"\D", "", _read(metadata, "PatientBirthDate"))
     person = {
         "PatientID": _read(metadata, "PatientID"),
@@ -159,6 +163,8 @@ def split_by_owner(cases: Sequence[Case]) -> list[list[Case]]:
     unlike = {
         (i, j) for i, one in enumerate(owners) for j, other in enumerate(owners) if explain_difference(one, other)
     }
+    for i, j in sorted(unlike)[:1]:
+        print_once(f"not combined: {explain_difference(owners[i], owners[j])}")
     groups: list[list[int]] = []
     for i in sorted(range(len(cases)), key=lambda i: not any(first == i for first, _ in unlike)):
         fits = [group for group in groups if not any((i, j) in unlike for j in group)]
@@ -175,8 +181,8 @@ def split_by_owner(cases: Sequence[Case]) -> list[list[Case]]:
 def _read(metadata: Any, key: str) -> str:
     """A text; empty if it is missing, or says nothing."""
     value = metadata.get(key)
-    text = str(value).strip() if isinstance(value, str | int) or hasattr(value, "components") else ""
-    return "" if _BLANK.fullmatch(text.replace("^", " ").strip()) else text
+    text = str(value).strip() if isinstance(value, str | int | float) or hasattr(value, "components") else ""
+    return "" if all(map(_BLANK.fullmatch, re.split(r"[\s^]+", text))) else text
 
 
 def _differ(key: str, first: Mapping[str, str], second: Mapping[str, str]) -> bool:
@@ -185,11 +191,12 @@ def _differ(key: str, first: Mapping[str, str], second: Mapping[str, str]) -> bo
         return False
     one, other = first[key].casefold(), second[key].casefold()
     if key == "PatientName":  # "DOE^JOHN^M" and "John Doe" are one
-        words, others = set(one.split()), set(other.split())
+        words, others = (set(unicodedata.normalize("NFKD", name.translate(_UMLAUTS)).split()) for name in (one, other))
+        words, others = ({re.sub("[\u0300-\u036f]", "", word) for word in each} for each in (words, others))
         return not (("PatientID" in first and "PatientID" in second) or words <= others or others <= words)
     if key == "date":  # a visit may last until after midnight
         with contextlib.suppress(ValueError):
             days = [datetime.strptime(text, "%Y%m%d") for text in (one, other)]
             return abs((days[0] - days[1]).days) > 1
         return False
-    return one != other
+    return one.replace(" ", "") != other.replace(" ", "")

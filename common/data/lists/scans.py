@@ -306,6 +306,9 @@ def _add_partners(cases: Sequence[Case], root: Path, partners: Sequence[str], su
         if case.problem is not None:
             continue
         if len(best) == 1:
+            runs = [re.findall(r"(?<![a-z0-9])run-\w+?(?=_|$)", make_case_stem(each)) for each in (path, best[0])]
+            if option == "label" and all(runs) and runs[0] != runs[1]:
+                case.add_warning(f"{path}: the {kind} {best[0]} is of {runs[1][0]}; check that it fits.", UserWarning)
             case.entry[kind.replace(" ", "_")] = str(root / best[0])
         elif best:
             case.problem = f"{path}: {name} has several {kind}s ({', '.join(best)}); narrow --{option}, or {advice}"

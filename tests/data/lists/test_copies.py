@@ -49,7 +49,7 @@ def test_repeated_scans_are_no_copies_and_other_voxel_sizes_and_cut_lists_are_sa
     runs.save(tmp_path / f"{other}.nii.gz", volume(other), runs.AFFINE @ np.diag([3, 3, 3, 1]))
     for call in (write, lambda: load_datalist(str(tmp_path), "source")):
         call()
-        said = capsys.readouterr().out.partition("warning: ")[2]
+        said = capsys.readouterr().err.partition("warning: ")[2]
         has(said, "[1.0, 1.1, 1.2] mm", f"{other}.nii.gz ({other[:-1]}): [3.0, 3.3, 3.6] mm")
         assert said.count(".nii.gz") == 1
     text = (tmp_path / "dataset.json").read_text()
