@@ -101,7 +101,7 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     total = (0.1 * 0.3 + 0.7) / 2
     assert trainer.state.output == [pytest.approx({"p/bicubic": 0.5, "p/total": total, "loss": total})]
     other.join_graph("p", graph, torch.device("cpu"), False, False)
-    other.load_state_dict(player.state_dict())
+    other.load_state_dict(player.state_dict(), 0, 0)
     for schedule in (player.schedule, other.schedule):
         assert schedule.iteration == 5 and schedule.weights["bicubic"].tolist() == pytest.approx([0.1, 1.0])
 

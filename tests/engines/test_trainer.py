@@ -332,7 +332,7 @@ def test_a_state_goes_on_in_another_precision(first, second, fused):
     before, after = (trainer_of(players_of(optimizer=ADAM), **precision) for precision in (first, second))
     before.run()
     for name, player in after.players.items():
-        player.load_state_dict(copy.deepcopy(before.players[name].state_dict()))
+        player.load_state_dict(copy.deepcopy(before.players[name].state_dict()), 0, 0)
     after.run()
     for name, player in after.players.items():
         assert player.optimizer.param_groups[0]["fused"] == fused
