@@ -47,7 +47,7 @@ def test_bad_volumes_in_a_batch(bundle, tiny, trained, tmp_path):
 @runs.each_form
 def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
     """Training names every bad volume of a group before it trains; evaluation does the good ones and names the bad."""
-    patterns = spoilt.spoil(tmp_path / "scans", runs.phantom(0), tiny.contrast)
+    patterns = spoilt.spoil(tmp_path / "scans", runs.phantom(9), tiny.contrast)
     entries, first = runs.listed(cohort, tiny), next(iter(tiny.groups))
 
     def with_bad(group):
