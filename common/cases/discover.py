@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from ..data.case import Case
 from ..data.inputs import describe_series
 from ..data.lists.exams import combine_exam, group_exams
-from ..data.lists.owners import explain_strangers, identify_owner, make_owner, warn_of_another_visit
+from ..data.lists.owners import identify_owner, warn_of_another_visit
 from ..data.lists.scan_kinds import print_skipped
 from ..data.lists.scans import explain_skipping, find_scans, is_result, name_results
 from ..io.files import list_files, read_sidecar
 from ..io.images import explain_missing_content, find_absent_images, get_extension, is_named_as_dicom, may_be_dicom
+from ..io.owners import explain_strangers, make_owner
 from ..runtime.distributed import print_once
 from ..transforms.scan.acquired import read_acquired_matrix
 
@@ -63,7 +64,7 @@ def discover_cases(
     if not together and not exam:
         return cases
     is_named = together is True or (exam and len(roots) > 1)
-    if is_named and (problem := explain_strangers(cases, visits)) is not None:
+    if is_named and (problem := explain_strangers([*map(identify_owner, cases)], visits)) is not None:
         return [replace(cases[0], problem=problem)]
     groups = [cases] if is_named else group_exams(cases)
     exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)]

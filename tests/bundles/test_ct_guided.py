@@ -222,7 +222,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     """MR given as CT and CT as MR, isotropic MR, a contradicting scale, and weights that are missing."""
     entries, isotropic = runs.listed(cohort, TINY), np.diag([1.0, 1.0, 1.2, 1.0])
     mr, ct = entries["target"][0]["hr"], clinic / "ct" / "sub-a_ct.nii.gz"
-    lr = runs.save(tmp_path / "lr" / "sub-x_t1w.nii.gz", runs.phantom(0), isotropic)
+    lr = runs.save(tmp_path / "lr" / "sub-x_t1w.nii.gz", runs.phantom(10), isotropic)
     mr_as_ct, ct_as_mr, no_slices = (
         {"dataset_dir": str(runs.datalist(tmp_path / name, **{**entries, **group}))}
         for name, group in (

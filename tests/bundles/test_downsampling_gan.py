@@ -373,8 +373,8 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
 def test_what_cannot_be_trained(cohort, tmp_path):
     """It is said before stage 1 trains, with the file and what to do."""
     entries = runs.listed(cohort, TINY)
-    fine = {"lr": runs.save(tmp_path / "sub-fine_lr.nii.gz", runs.phantom(0))}
-    coarse = TINY.save_lr(tmp_path, "coarse", runs.phantom(1, (80, 88, 36)))
+    fine = {"lr": runs.save(tmp_path / "sub-fine_lr.nii.gz", runs.phantom(10))}
+    coarse = TINY.save_lr(tmp_path, "coarse", runs.phantom(11, (80, 88, 36)))
     small = runs.degrade(runs.phantom(2, (20, 44, 36)), runs.AFFINE, TINY.degradation)
     small = {"lr": runs.save(tmp_path / "sub-small_lr.nii.gz", *small)}
     spacing = ["sub-fine_lr.nii.gz: its pixels are [1.0, 1.1] mm"]

@@ -26,13 +26,12 @@ from monai.deploy.operators import (
 from monai.deploy.operators.monai_bundle_inference_operator import get_bundle_config
 from nibabel.affines import voxel_sizes
 
-from common.data.case import Case
-from common.data.lists.owners import explain_strangers
 from common.io.dicom import Series, choose_stack, find_series
 from common.io.dicom_series.pixels import read_voxels
 from common.io.dicom_series.tags import format_some
 from common.io.dicom_series.write import get_slice_thickness, write_series
 from common.io.files import list_files
+from common.io.owners import explain_strangers, make_owner
 
 RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
 
@@ -152,8 +151,8 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
             choice = selected.selected_series[0]
             series = choice.series
             volumes[choice.selection_name] = choose_stack(series.stacks, f"the series {series.SeriesInstanceUID}")
-        cases = [Case({"image": name}, series={name: volume}) for name, volume in volumes.items()]
-        if (reason := explain_strangers(cases, visits=True)) is not None:
+        owners = [make_owner(name, volume.headers[0], labelled=False) for name, volume in volumes.items()]
+        if (reason := explain_strangers(owners, visits=True)) is not None:
             raise ValueError(reason)
         frames = {volume.headers[0].get("FrameOfReferenceUID") for volume in volumes.values()}
         if self.single_frame and len(frames) > 1:

@@ -24,11 +24,12 @@ from ...io.images import (
     open_image_or_none,
 )
 from ...io.naming import make_case_stem
+from ...io.owners import explain_difference, make_owner
 from ...runtime.distributed import print_once
 from ...transforms.scan.check import describe_labels
 from ..case import Case
 from .datalist import check_no_duplicates, identify_subject
-from .owners import explain_difference, make_owner, warn_of_another_visit
+from .owners import warn_of_another_visit
 from .scan_kinds import (
     explain_exclusion,
     explain_unreadable,

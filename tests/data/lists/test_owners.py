@@ -11,7 +11,8 @@ from common.cases.discover import discover_cases
 from common.data.case import Case
 from common.data.lists.contrast_agent import mentions_agent
 from common.data.lists.exams import identify_contrast, identify_study, is_enhanced
-from common.data.lists.owners import describe_unknown, explain_strangers, split_by_owner
+from common.data.lists.owners import describe_unknown, identify_owner, split_by_owner
+from common.io.owners import explain_strangers
 from tests.bundles import runs
 
 # By kind: two values that differ, others that are equal to the first, and whether such a one tells a person.
@@ -44,6 +45,10 @@ def scan(folder, number, form="sidecar", **known):
     return Case({"image": str(path), "name": path.stem})
 
 
+def strangers(*cases, **options):
+    return explain_strangers([*map(identify_owner, cases)], **options)
+
+
 @pytest.mark.parametrize("kind", [*PERSON, *VISIT])
 def test_each_kind_of_evidence_parts_people_and_visits(kind, tmp_path):
     one, other, equal, tells = (PERSON | VISIT)[kind]
@@ -51,12 +56,12 @@ def test_each_kind_of_evidence_parts_people_and_visits(kind, tmp_path):
         first = scan(tmp_path, number, form, **{kind: one})
         for value in [one, *equal, *BLANK * (kind not in ("sub", "ses"))]:
             same = scan(tmp_path / "other", 2, **{kind: value})
-            assert explain_strangers([first, same]) is None, value
+            assert strangers(first, same) is None, value
             assert bool(describe_unknown([first, same])) == (not tells or value in BLANK), value
         stranger = scan(tmp_path / "other", 3, "header", **{kind: other})
-        problem = explain_strangers([first, same, stranger])
+        problem = strangers(first, same, stranger)
         assert ("the same person" if kind in PERSON else "say visits after --together") in problem
-        assert (explain_strangers([first, stranger], visits=True) is None) == (kind in VISIT)
+        assert (strangers(first, stranger, visits=True) is None) == (kind in VISIT)
         assert all(word not in problem for word in ("JOHN", "1970"))
 
 
