@@ -13,7 +13,7 @@ from nibabel.affines import voxel_sizes
 
 from .data.case import Case
 from .degradations import Degradation
-from .io.affines import find_slice_permutation
+from .geometry.affines import find_slice_permutation
 from .weights import read_overlay
 
 
@@ -34,7 +34,7 @@ def load_shipped_weights(
     Args:
         data: entries of the evaluation, with "hr" and possibly "lr" and "guide".
         degradation: from HR to LR.
-        slice_axis: as for :func:`common.io.affines.find_slice_permutation`.
+        slice_axis: as for :func:`common.geometry.affines.find_slice_permutation`.
         checkpoint: the evaluated weights; those that ship are not compared with others, and None is no training.
         dataset_dir: folder of the scans; None for simulated heads, for which nothing is loaded.
         device: of the network.

@@ -15,7 +15,8 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
 from ..export import archive, conversion, modules
-from ..io.files import check_writable, format_config, load_state, open_part_folder
+from ..io.files import format_config, load_state
+from ..io.writing import check_writable, open_part_folder
 from ..weights import explain_no_overlay, read_overlay
 
 ROOT = modules.ROOT.parent

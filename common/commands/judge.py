@@ -88,7 +88,7 @@ def judge(
     from ..evidence.ratings import judge_ratings
     from ..evidence.readers import ReaderPageWriter
     from ..evidence.segmentation import check_labels_option
-    from ..io.files import check_writable
+    from ..io.writing import check_writable
     from ..runtime.progress import begin_part, show_progress
     from ..start import check_device
     from ..transforms.segment_brain import check_segmentation
@@ -162,7 +162,7 @@ def judge(
 @contextmanager
 def _hold_files(output: Path, overwrite: bool) -> Iterator[None]:
     """Hold back what the block writes, and move it to a folder that is still empty, or may be overwritten."""
-    from ..io.files import HeldFiles, lock_path
+    from ..io.writing import HeldFiles, lock_path
 
     files = HeldFiles()
     with files.hold():

@@ -121,8 +121,8 @@ def super_resolve(
     from ..engines.evaluator import describe_warnings
     from ..errors import RunsFailedError
     from ..handlers.results import get_log_path
-    from ..io.files import check_writable
     from ..io.naming import get_output_folder
+    from ..io.writing import check_writable
     from ..runtime.distributed import connect_processes, gather_items, get_rank, print_once
     from ..runtime.progress import silence
     from ..start import check_device

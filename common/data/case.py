@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import Notice
-from ..io.files import HeldFiles, get_sidecar_path, lock_path
+from ..io.files import get_sidecar_path
 from ..io.images import open_image
 from ..io.naming import find_root_cause, format_case, make_case_stem
 from ..io.read import check_affine
+from ..io.writing import HeldFiles, lock_path
 from .inputs import State, check_unchanged, describe_file, read_state
 
 

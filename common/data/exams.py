@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..io.files import check_writable
+from ..io.writing import check_writable
 from .case import Case
 from .lists.exams import combine_exam, group_exams
 from .lists.scan_kinds import print_skipped

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..degradations import Degradation
-from ..io.files import check_writable
+from ..io.writing import check_writable
 from ..runtime.distributed import connect_processes
 from ..values import parse_bool
 from .case import Case

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-SETTINGS = "simulated.json"  # in the folder of simulated scans
+from ..io.naming import SIMULATED
 
 
 def import_simulation() -> ModuleType:
@@ -28,4 +28,4 @@ def import_simulation() -> ModuleType:
 
 def is_simulated(dataset_dir: str) -> bool:
     """Whether a folder holds a simulated cohort."""
-    return Path(dataset_dir, SETTINGS).is_file()
+    return Path(dataset_dir, SIMULATED).is_file()

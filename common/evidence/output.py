@@ -11,7 +11,7 @@ from typing import Any
 import nibabel as nib
 from matplotlib.figure import Figure
 
-from ..io.files import write_atomically
+from ..io.writing import write_atomically
 from ..reports.files import align_columns, save_figure
 from ..reports.judgement import write_page
 from ..runtime.progress import begin_part

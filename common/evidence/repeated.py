@@ -11,12 +11,12 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from ..geometry.resampling import SplineResampling, sample_nearest
 from ..metrics import correlate_within, measure_difference, select_band
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
 from ..runtime.progress import begin_part
-from ..stacks import BrightnessField, SplineResampling, find_half_way, register_stacks
-from ..transforms.labels import sample_nearest
+from ..stacks import BrightnessField, find_half_way, register_stacks
 from .judgement import Judgement, Part, Rows
 from .left_out import cut_to_data, make_stack, read_thickness
 from .person import Person

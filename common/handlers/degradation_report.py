@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from ..io.files import write_atomically
+from ..io.writing import write_atomically
 
 
 class DegradationReport:

@@ -24,8 +24,9 @@ from .. import metrics
 from ..data import provenance
 from ..degradations import Degradation
 from ..inferers import ConsistentInferer
-from ..io.files import check_writable, read_json_object, write_atomically
+from ..io.files import read_json_object
 from ..io.naming import make_case_stem
+from ..io.writing import check_writable, write_atomically
 from ..metrics.lpips import Lpips
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast

@@ -15,7 +15,8 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..io.files import format_json, write_atomically
+from ..io.files import format_json
+from ..io.writing import write_atomically
 from ..runtime.late_losses import LossEvents
 from ..runtime.progress import ProgressBar, format_duration
 

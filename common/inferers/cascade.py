@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..degradations import Degradation, GaussianProfile
-from ..physics.spline import apply_along_axes, make_upsampling_matrix
+from ..geometry.spline import apply_along_axes, make_upsampling_matrix
 from ..runtime.progress import begin_part
 from .images import run_in_pieces
 

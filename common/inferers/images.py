@@ -13,9 +13,9 @@ from monai.inferers import Inferer
 from torch import nn
 
 from ..degradations import Degradation, interpolate
+from ..geometry.spline import apply_along_axes, make_spline_matrix
 from ..networks.slab import batch_to_slices, slices_to_batch
 from ..physics.scale import choose_zero_shot_images
-from ..physics.spline import apply_along_axes, make_spline_matrix
 from ..runtime.precision import match_precision
 from ..runtime.progress import begin_part, report_share
 from ..runtime.workers import run_in_parallel

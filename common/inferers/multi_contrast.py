@@ -15,8 +15,9 @@ from nibabel.orientations import ornt_transform
 from torch import nn
 
 from ..errors import Notice
+from ..geometry.resampling import make_cubic_grid
 from ..runtime.progress import begin_part
-from ..stacks import make_cubic_grid, reconstruct
+from ..stacks import reconstruct
 from ..transforms.registration.placement import find_misplacement
 from ..transforms.registration.register import register_guide
 from ..transforms.scan.extremes import select_unmeasured

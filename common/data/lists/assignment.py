@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ...io.files import find_files, write_atomically
-from ...io.images import EXTENSIONS, get_extension
+from ...io.files import find_files
+from ...io.formats import EXTENSIONS, get_extension
 from ...io.read import read_volume
+from ...io.writing import write_atomically
 from ...runtime.progress import is_hidden
 from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ...values import parse_bool

@@ -11,7 +11,7 @@ from monai.data import partition_dataset
 
 from ...errors import format_call
 from ...io.files import read_json_object
-from ...io.images import EXTENSIONS, explain_missing_content, get_extension
+from ...io.formats import EXTENSIONS, explain_missing_content, get_extension
 from .copies import check_volumes
 from .subjects import identify_subject
 

@@ -15,7 +15,8 @@ from nibabel.spatialimages import SpatialImage
 from ...io.dicom_series.image_types import NO_PHASE, NUMBER, classify_name, classify_type, identify_part
 from ...io.dicom_series.signature import is_dicom
 from ...io.files import read_sidecar
-from ...io.images import explain_missing_content, get_extension, is_named_as_dicom, may_be_dicom, open_image_or_none
+from ...io.formats import explain_missing_content, get_extension, is_named_as_dicom, may_be_dicom
+from ...io.images import open_image_or_none
 from ...runtime.distributed import print_once
 
 # Formats of scans that open_image does not read, and programs that convert them.

@@ -14,15 +14,15 @@ import nibabel as nib
 import numpy as np
 
 from ...io.files import find_files, list_files
-from ...io.images import (
+from ...io.formats import (
     EXTENSIONS,
     explain_missing_content,
     find_absent_images,
     get_extension,
     is_named_as_dicom,
     may_be_dicom,
-    open_image_or_none,
 )
+from ...io.images import open_image_or_none
 from ...io.naming import make_case_stem
 from ...io.owners import explain_difference, make_owner
 from ...runtime.distributed import print_once

@@ -18,8 +18,9 @@ from filelock import FileLock
 
 from ...degradations import Degradation, GaussianProfile
 from ...errors import format_call
-from ...io.files import read_json_object, write_atomically
-from ..simulated import SETTINGS
+from ...io.files import read_json_object
+from ...io.naming import SIMULATED
+from ...io.writing import write_atomically
 
 _SCAN_SEED = 1000  # of the head for inference, which is in no cohort
 _printed: set[str] = set()
@@ -153,7 +154,7 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".lock-{folder.name}")):
         if folder.exists():
-            known = folder / SETTINGS
+            known = folder / SIMULATED
             stored = read_json_object(known)[0] if known.is_file() else None
             if stored != settings:
                 raise FileExistsError(
@@ -164,7 +165,7 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
             return
         temporary = folder.with_name(f".part-{folder.name}")
         description = json.dumps(settings, indent=2) + "\n"
-        begun = temporary / SETTINGS
+        begun = temporary / SIMULATED
         if not begun.is_file() or begun.read_text(encoding="utf-8") != description:
             shutil.rmtree(temporary, ignore_errors=True)
             with write_atomically(begun) as new:

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from ...io.files import write_atomically
+from ...io.writing import write_atomically
 from ...runtime.progress import is_hidden
 from ...values import check_whole_numbers, parse_bool
 from . import anatomy, labelmap
