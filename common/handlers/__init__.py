@@ -2,7 +2,7 @@
 
 from .checkpoint import BestModel, LastModel, ResumableState
 from .evaluation import EvaluationReport, check_table_scans
-from .history import Forecast, LossHistory
+from .history import LossHistory
 from .interval import IntervalMap
 from .results import InferenceResults, MeanDataConsistency, get_log_path
 from .spread import SpreadMap
