@@ -15,7 +15,6 @@ from .data.case import Case
 from .degradations import Degradation
 from .io.affines import find_slice_permutation
 from .weights import read_overlay
-from .weights_catalogue import BUNDLES, WITHIN, list_offers
 
 
 def load_shipped_weights(
@@ -44,7 +43,11 @@ def load_shipped_weights(
     Returns:
         Network and inferer by the name of the row, for :class:`common.handlers.EvaluationReport`; empty if none fit.
     """
-    if dataset_dir is None or checkpoint is None or not BUNDLES.is_dir():  # an exported bundle is alone
+    if dataset_dir is None or checkpoint is None:
+        return {}
+    try:
+        from .weights_catalogue import WITHIN, list_offers
+    except ModuleNotFoundError:  # an exported bundle is alone
         return {}
     own = read_overlay(checkpoint) or {"digest": None, "trained": {}}
     offers = sorted(list_offers(None, {}), key=lambda offer: offer.bundle.name != own["trained"].get("bundle"))

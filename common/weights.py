@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from .cli_help import format_call
 from .degradations import Degradation
+from .errors import format_call
 from .io.files import format_json, load_state, read_json_object, write_atomically
 from .runtime.distributed import get_rank
 from .runtime.machine import name_machine

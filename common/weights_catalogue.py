@@ -15,8 +15,8 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import voxel_sizes
 
-from .cli_help import format_call
 from .data.lists.spacing import compute_cubic_scale
+from .errors import format_call
 from .export.modules import NAME, ROOT, map_strings, rename_package
 from .io.affines import ROUNDING, find_slice_permutation
 from .override_checks import find_unread

@@ -12,7 +12,7 @@ import torch
 from scipy import ndimage
 from scipy.special import gamma as gamma_function
 
-from ..cli_help import format_call
+from ..errors import format_call
 from ..io.files import write_atomically
 from .volume import Volume, to_array
 
