@@ -42,9 +42,7 @@ class Case(Mapping[str, Any]):
         warnings: texts of the warnings about it, each once.
         notices: likewise, of each :class:`common.errors.Notice`.
         result: path of the file from ``SaveVolumed``, or None.
-        voxels: number of voxels of the scan.
         started: when its turn began, by ``time.perf_counter``; it may have been loaded ahead.
-        inferred: end of the network's work, or None.
         ended: end of its handlers' work; 0 before.
         files: of its result, held back until all are written.
         existing: the path of its result, and what was there at the start; None where anything may be replaced.
@@ -60,9 +58,7 @@ class Case(Mapping[str, Any]):
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     result: str | None = None
-    voxels: float = 1.0
     started: float = 0.0
-    inferred: float | Any = None
     ended: float = 0.0
     files: HeldFiles = field(default_factory=HeldFiles, init=False)
     existing: tuple[Path, State] | None = field(default=None, init=False)

@@ -4,7 +4,7 @@ from .checkpoint import BestModel, LastModel, ResumableState
 from .degradation_report import DegradationReport
 from .evaluation import EvaluationReport, check_table_scans
 from .feature_report import FeatureReport
-from .history import Forecast, LossHistory
+from .history import LossHistory
 from .interval import IntervalMap
 from .kernel_report import KernelReport
 from .results import InferenceResults, MeanDataConsistency, get_log_path

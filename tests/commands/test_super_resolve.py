@@ -46,7 +46,7 @@ def test_a_folder(tmp_path, capsys):
     scan(data / "fine.nii", (0.3, 0.3, 0.3))
     (data / "bad.nii").write_bytes(b"no image")
     (data / "closed.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
-    scan(data / "t1_mask.nii", (1.5, 1.5, 1.5))
+    scan(data / "sub-1_mask.nii", (1.5, 1.5, 1.5))
     for name, labels in (("brain.nii.gz", {0: 1}), ("regions.nii", {0: 3, 1: 7})):
         voxels_of = np.zeros((22, 20, 18), np.float32)
         for i, value in labels.items():
@@ -58,7 +58,7 @@ def test_a_folder(tmp_path, capsys):
     refused(lambda: begin(dry_run=True), RunsFailedError, "3 of 5 scans could not be done", *why)
     said = capsys.readouterr().out
     # By their names or their voxels.
-    has(said, *(f"passed over: {data / name}: a " for name in ("t1_mask.nii", "brain.nii.gz", "regions.nii")))
+    has(said, *(f"passed over: {data / name}: a " for name in ("sub-1_mask.nii", "brain.nii.gz", "regions.nii")))
     has(said, f"would write {output / 'x_t1_sr.nii.gz'}\n", f"warning: x_t1: {data / 'x' / 't1.json'}: not valid JSON")
     has(said, f"\n5 scans: 2 to do, 3 cannot be done; results would go to {output}\n")
     assert not output.exists()

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ...io.files import find_files
 from ...io.formats import EXTENSIONS, get_extension
 from ...io.read import read_volume
 from ...io.writing import write_atomically
-from ...runtime.progress import is_hidden
+from ...runtime.progress import make_bar
 from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ...values import parse_bool
 from ..case import Case
@@ -173,7 +172,7 @@ def _select_volumes(root: Path, matches: Sequence[str], kind: str) -> list[str]:
     if matches and not paths:
         raise ValueError(f"datalist: --{kind} matches no scan, only files such as {matches[0]}; name scans.")
     cases, others = [Case({kind: path}) for path in paths], {}
-    for case in tqdm(cases, f"checking {kind}", delay=3, leave=False, disable=is_hidden() or None):
+    for case in make_bar(cases, f"checking {kind}", delay=3):
         path = root / case[kind]
         case.problem = explain_unreadable(path)
         if case.problem is None and get_extension(path) is None:
