@@ -260,4 +260,4 @@ def _resample_guide(guide: torch.Tensor, affine: np.ndarray, grid: np.ndarray, s
         padded = functional.pad(guide[None, None], padding, mode="replicate")[0, 0]
         inner = tuple(slice(m, m + n) for m, n in zip(margin, guide.shape, strict=True))
         blurred = average_gaussian(padded, covariance)[inner]
-    return resample_volume(blurred, affine, size, grid).clamp(guide.min(), guide.max())
+    return resample_volume(blurred, affine, size, grid).clamp(min(float(guide.min()), 0.0), float(guide.max()))
