@@ -15,7 +15,6 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import voxel_sizes
 
-from .cli_help import format_call
 from .data.lists.spacing import compute_cubic_scale
 from .export.modules import NAME, ROOT, map_strings, rename_package
 from .io.affines import ROUNDING, find_slice_permutation
@@ -274,8 +273,7 @@ def _identify_bundle(checkpoint: Path, bundle: str | None) -> str:
     if overlay is None:
         raise FileNotFoundError(
             f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json, which describes them, in its folder; "
-            f"copy it there. For weights of an earlier version, {format_call('overlay')} --checkpoint {checkpoint} "
-            "makes it."
+            "copy it there."
         )
     bundle_name = overlay["trained"].get("bundle")
     if bundle is None and bundle_name is None:
