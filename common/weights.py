@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from .degradations import Degradation
-from .errors import format_call
 from .io.files import format_json, load_state, read_json_object
 from .io.writing import write_atomically
 from .runtime.distributed import get_rank
@@ -165,10 +164,7 @@ def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
 
 def explain_no_overlay(path: Path) -> str:
     """Message that says what to do if weights have no overlay."""
-    return (
-        f"There is no {path.stem}.json next to the weights; copy it there. For weights of an earlier version, "
-        f"{format_call('overlay')} --checkpoint {path} makes it."
-    )
+    return f"There is no {path.stem}.json next to the weights; copy it there, like that of other weights."
 
 
 def find_moved(file: str, overlay: Mapping[str, Any]) -> str | None:
@@ -259,12 +255,12 @@ def load_weights(
             f"the bundle {trained.get('bundle')}; name a file of this bundle with --{option} PATH."
         )
     if degradation is not None:
-        check_grid(path, overlay, degradation)
+        _check_grid(path, overlay, degradation)
     _check_sizes(path, overlay, getattr(network, "sizes", {}))
     state = load_state(path, device)
     _check_tensors(path, state, network, option, has_overlay=bool(overlay))
     computed = compute_digest(state)
-    check_digest(path, computed, overlay, digest)
+    _check_digest(path, computed, overlay, digest)
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise ValueError(
@@ -279,12 +275,12 @@ def load_weights(
     return to_channels_last(network, device).eval()
 
 
-def check_digest(path: str | os.PathLike, computed: str | None, overlay: Mapping[str, Any], digest: str | None) -> None:
+def _check_digest(path: str | os.PathLike, computed: str, overlay: Mapping[str, Any], digest: str | None) -> None:
     """Refuse weights whose digest is not that of their overlay or of the config.
 
     Args:
         path: file of the weights.
-        computed: digest of their tensors; None if it is unknown.
+        computed: digest of their tensors.
         overlay: overlay of the weights; empty if there is none.
         digest: digest in the config; None if the config has none.
     """
@@ -301,7 +297,7 @@ def check_digest(path: str | os.PathLike, computed: str | None, overlay: Mapping
         )
 
 
-def check_grid(path: str | os.PathLike, overlay: Mapping[str, Any], degradation: Degradation) -> None:
+def _check_grid(path: str | os.PathLike, overlay: Mapping[str, Any], degradation: Degradation) -> None:
     """Refuse weights that were trained for another scale or another offset of LR voxels."""
     offset = overlay.get("trained", {}).get("offset")
     # The degradation is not part of an overlay.

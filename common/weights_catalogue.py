@@ -16,7 +16,6 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import voxel_sizes
 
 from .data.lists.spacing import compute_cubic_scale
-from .errors import format_call
 from .export.modules import NAME, ROOT, map_strings, rename_package
 from .geometry.affines import ROUNDING, find_slice_permutation
 from .override_checks import find_unread
@@ -274,8 +273,7 @@ def _identify_bundle(checkpoint: Path, bundle: str | None) -> str:
     if overlay is None:
         raise FileNotFoundError(
             f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json, which describes them, in its folder; "
-            f"copy it there. For weights of an earlier version, {format_call('overlay')} --checkpoint {checkpoint} "
-            "makes it."
+            "copy it there."
         )
     bundle_name = overlay["trained"].get("bundle")
     if bundle is None and bundle_name is None:

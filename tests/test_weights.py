@@ -122,9 +122,7 @@ def test_what_does_not_belong_together_is_refused(path):
     refused(lambda: load_weights(nn.Conv2d(1, 3, 3), path, option="initial"), ValueError, "--initial PATH")
     path.with_suffix(".json").unlink()
     load_weights(network_of(), path, degradation=GaussianProfile((3, 3, 1)))  # they say nothing, and fit
-    refused(
-        lambda: load_weights(network_of(4), path), ValueError, "no model.json", "copy it there", "overlay --checkpoint"
-    )
+    refused(lambda: load_weights(network_of(4), path), ValueError, "no model.json", "copy it there")
     bad = network_of()
     bad[0].bias.data[1] = torch.nan
     refused(lambda: load_weights(network_of(), saved(path, bad)), ValueError, path, "0.bias and 0 other", "NaN")

@@ -243,7 +243,7 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
     refused(lambda: list_offers(None, {"checkpoint": str(own)}), ValueError, own, "give --bundle")
     assert len(list_offers("srcnn", {"checkpoint": str(own)})) == 1
     own.with_suffix(".json").unlink()
-    words = own, "no own.json, which", "overlay --checkpoint"
+    words = own, "no own.json, which", "copy it there"
     refused(lambda: list_offers("srcnn", {"checkpoint": str(own)}), FileNotFoundError, *words)
     refused(lambda: list_offers(None, {"checkpoint": "none.pt"}), FileNotFoundError, "--checkpoint none.pt")
 

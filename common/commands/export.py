@@ -35,11 +35,10 @@ PINNED = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_
 def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None) -> None:
     """Write a bundle as a folder and a zip with all that it needs, and print the zip's SHA-256.
 
-    ``<output_dir>/<name>/`` has the configs, which find their folder, and inference_onnx.json for onnxruntime;
-    models/model.pt, model.ts and model.onnx, with their overlay model.json, whose values are also in inference.json and
-    train.json; the docs and the licence. It also has the modules of this package that the configs need. Their package
-    is named by the bundle and its version (``udean_v1_2_0``), so that two bundles or versions in one process never
-    share a module.
+    ``<output_dir>/<name>/`` has the configs, which find their folder; models/model.pt and model.ts, with their overlay
+    model.json, whose values are also in inference.json and train.json; the docs and the licence. It also has the
+    modules of this package that the configs need. Their package is named by the bundle and its version
+    (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` has that folder; the same input gives the same bytes.
 
     A bundle whose inference.json has no key "checkpoint" has no weights; its network is not converted.
@@ -55,7 +54,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     Raises:
         FileNotFoundError: when there is no such bundle.
         ValueError: with every reason why the bundle cannot be exported, in its weights, configs, metadata or files, or
-            because a network's TorchScript or ONNX form differs from it.
+            because a network's TorchScript form differs from it.
         PermissionError, NotADirectoryError: when output_dir cannot be written to.
     """
     source = Path(bundle)
@@ -100,8 +99,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
         try:
             if has_weights:
                 print(f"{name} {version}: converting the network ...", flush=True)
-            for line in conversion.convert_weights(folder) if has_weights else ():
-                print(f"{name} {version}: {line}")
+                print(f"{name} {version}: {conversion.convert_weights(folder)}")
         except ValueError as error:
             _refuse(source, [str(error)])
         _check_large_files(source, folder)
@@ -176,21 +174,7 @@ def _read_configs(source: Path, overlay: dict[str, Any], has_weights: bool) -> t
                 if not kept and (key in parser or ("#" in key and key.rpartition("#")[0] in parser)):
                     parser[key] = value
             configs[name] = parser.get()
-    if "inference" in configs:
-        if has_weights:
-            configs["inference_onnx"] = _make_onnx_overlay()
     return configs, problems
-
-
-def _make_onnx_overlay() -> dict[str, Any]:
-    """The overlay of inference.json by which onnxruntime computes."""
-    network = {
-        "_target_": "common.networks.OnnxNetwork",
-        "path": "$@bundle_root + '/models/model.onnx'",
-        "digest": "@digest",
-        "degradation": "@degradation",
-    }
-    return {"checkpoint": None, "evaluator#network": network}
 
 
 def _find_problems(source: Path, configs: dict[str, dict]) -> list[str]:
@@ -281,7 +265,7 @@ def _check_large_files(source: Path, folder: Path) -> None:
                     f"{name} does not have the hash_val that large_files.yml gives; publish it anew and correct it."
                 )
         elif name not in named and size > LARGE:
-            also = ", and model.ts and model.onnx, which will be as large," if name == "models/model.pt" else ""
+            also = ", and model.ts, which will be as large," if name == "models/model.pt" else ""
             problems.append(
                 f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it{also} where "
                 "it can be fetched from, and name it in large_files.yml next to configs, with path and url."

@@ -21,16 +21,12 @@ def judge(
     labels: str | None = None,
     lesions: str | None = None,
     interval: str | None = None,
-    score: str | None = None,
     lpips: str | None = None,
     insert_lesions: str | None = None,
     scale: Sequence[int] | None = None,
     bundle: str | None = None,
     noise: float | None = None,
     region: str | None = None,
-    readers: bool = False,
-    ratings: str | None = None,
-    key: str | None = None,
     cases: str | None = None,
     calibrate: str | None = None,
     device: str | None = None,
@@ -56,13 +52,8 @@ def judge(
         lesions: a mask of lesions: their contrast and volume in scan, interpolation and result.
         interval: half widths of the error bar of the result, as --uncertainty writes them; with --hr, how often they
             hold.
-        score: a challenge, whose score is computed against HR: ulf-enc or mrixfields.
         lpips: AlexNet's weights (alexnet-owt-7be5be79.pth), for LPIPS against HR; needs the package lpips.
         region: a mask of what is compared with a stack that was left out, or counts in scores that are masked.
-        readers: whether to write a page, readers.html, in place of tables: people rate pairs of results, and of the
-            scan's interpolation if there is a scan, and do not know which is which. Its key is readers_key.csv.
-        ratings: files that readers saved, "a.csv,b.csv". With --key and no results: who preferred what, and kappa.
-        key: the key of the page that was rated.
         insert_lesions: HR without results: balls of 2 to 8 mm are put into its tissue, it is degraded with and without
             them, both are super-resolved, and an observer looks for them. The scans are written to output_dir; of other
             methods name the two results, that with lesions first.
@@ -83,10 +74,8 @@ def judge(
         RunsFailedError: with --cases, when persons failed; the others are done.
     """
     from ..errors import RunsFailedError, get_message
-    from ..evidence.inputs import read_person, read_table, resolve_paths, split_names
+    from ..evidence.inputs import read_person, read_table, resolve_paths
     from ..evidence.output import JudgementWriter
-    from ..evidence.ratings import judge_ratings
-    from ..evidence.readers import ReaderPageWriter
     from ..evidence.segmentation import check_labels_option
     from ..io.writing import check_writable
     from ..runtime.progress import fill_bar, make_bar
@@ -102,7 +91,6 @@ def judge(
         "labels": labels,
         "lesions": lesions,
         "interval": interval,
-        "score": score,
         "lpips": lpips,
         "insert_lesions": insert_lesions,
         "scale": scale,
@@ -117,11 +105,6 @@ def judge(
     if calibrate is None and not overwrite:
         _check_empty(output)
     check_writable(output)
-    if ratings is not None or key is not None:
-        if ratings is None or key is None or results or cases is not None:
-            raise ValueError("judge: --ratings FILE,FILE goes with --key FILE, and with no results.")
-        with _hold_files(output, overwrite):
-            return judge_ratings(split_names(ratings), key, output, report)
     if cases is None:
         persons: list[dict[str, Any]] = [{**given, "person": None, "results": list(results)}]
     else:
@@ -141,7 +124,7 @@ def judge(
         people = (read_person(each["results"], each, each["person"]) for each in bar)
         print(calibrate_weights(people, calibrate))
         return
-    writer = ReaderPageWriter(output) if readers else JudgementWriter(output, report)
+    writer = JudgementWriter(output, report)
     failures = []
     with _hold_files(output, overwrite):
         with make_bar(what="judging", total=len(persons), unit="person", unit_scale=True) as bar:

@@ -15,6 +15,6 @@ from .compose import (
 from .fitted_profile import FittedProfile, make_slice_profile, read_profile_width
 from .interpolation import DegradeAndInterpolate, DegradeImages, interpolate
 from .k_space import BandLimit, EllipticalKSpace, HammingFilter, KSpaceFilter, KSpaceTruncation, PartialFourier
-from .profiles import BlockAverage, GaussianProfile, InPlaneKernel
+from .profiles import GaussianProfile, InPlaneKernel
 from .rician_noise import RicianNoise
 from .turned import TurnedDegradation

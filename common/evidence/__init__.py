@@ -9,7 +9,7 @@ from .left_out import LEFT_OUT
 from .lesions import LESIONS
 from .person import Person, correlate_locally
 from .repeated import REPEATED
-from .scores import CHALLENGE, SCORES
+from .scores import SCORES
 from .volume import Volume
 
 #: The questions, in the order of the page.
@@ -22,5 +22,4 @@ PARTS: tuple[Part, ...] = (
     ADDED,
     INTERVAL,
     SCORES,
-    CHALLENGE,
 )

@@ -37,8 +37,8 @@ def read_person(results: Sequence[str], options: Mapping[str, Any], name: str | 
         for option in _VOLUMES
     }
     read = [Volume.read(result, "the result") for result in results]
-    repeated = [Volume.read(scan, "--repeated") for scan in split_names(options.get("repeated"))]
-    names = ("labels", "anatomy", "score", "lpips", "bundle", "device")
+    repeated = [Volume.read(scan, "--repeated") for scan in _split_names(options.get("repeated"))]
+    names = ("labels", "anatomy", "lpips", "bundle", "device")
     others = {key: options[key] for key in names if options.get(key) is not None}
     others |= _read_insertion(options)
     stem = make_case_stem((volumes["insert_lesions"] if inserting else read[0]).label)
@@ -79,7 +79,7 @@ def _read_insertion(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"scale": tuple(scale), "noise": noise}
 
 
-def split_names(value: str | Sequence[str] | None) -> list[str]:
+def _split_names(value: str | Sequence[str] | None) -> list[str]:
     """Names from a list, or from a text with commas between them."""
     if value is None:
         return []
@@ -122,7 +122,7 @@ def resolve_paths(row: Mapping[str, str], folder: Path) -> dict[str, Any]:
         if key == "results":
             resolved[key] = [str(folder / each.strip()) for each in value.split(";")]
         elif key == "repeated":
-            resolved[key] = [str(folder / each) for each in split_names(value)]
+            resolved[key] = [str(folder / each) for each in _split_names(value)]
         elif key in (*_VOLUMES, "lpips") or (key == "labels" and is_pattern(value)):
             resolved[key] = str(folder / value)
         elif key == "anatomy":

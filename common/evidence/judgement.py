@@ -43,7 +43,6 @@ class Part:
         draw: pictures over all persons, from all rows; None for none.
         by: columns that divide a person's rows, such as ``region``; means over persons are for each value. None
             for no means.
-        finish: adds columns to the means; None for none.
     """
 
     name: str
@@ -53,4 +52,3 @@ class Part:
     judge: Callable[[Person], Judgement]
     draw: Callable[[Sequence[Mapping[str, Any]]], dict[str, Figure]] | None = None
     by: Sequence[str] | None = ()
-    finish: Callable[[Rows], None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from .averages import average_over_persons
 from .judgement import Judgement, Part
 from .person import Person
 
-Lines = Sequence[Mapping[str, Any]]
 _FIRST = {
     "person": "of whom a line is; mean and SD (standard deviation) are over persons, each of whom counts once",
     "result": "the file, or what it is compared with",
@@ -72,50 +71,33 @@ class JudgementWriter:
 
     def write(self) -> None:
         """Write and print the tables, draw what is drawn over all persons, and write the page."""
-        tables = []
+        sections = []
         for part in PARTS:
-            if rows := self.rows.get(part.name):
-                for name, figure in (part.draw(rows) if part.draw else {}).items():
-                    self._save(part, name, figure)
-                averages = [] if part.by is None else average_over_persons(rows, part.by)
-                if part.finish is not None:
-                    part.finish(averages)
-                tables.append((part.name, part.question, part.columns, rows, averages, self.pictures[part.name]))
-        write_tables(self.output_dir, tables, self.report)
+            if not (rows := self.rows.get(part.name)):
+                continue
+            for name, figure in (part.draw(rows) if part.draw else {}).items():
+                self._save(part, name, figure)
+            averages = [] if part.by is None else average_over_persons(rows, part.by)
+            meanings = {**_FIRST, **part.columns}
+            columns = [name for name in meanings if any(name in row for row in rows)]
+            own, means = (
+                [[_format_cell(row.get(name)) for name in columns] for row in each] for each in (rows, averages)
+            )
+            lines = [columns, *own, *means]
+            file = self.output_dir / f"{part.name}.csv"
+            with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
+                csv.writer(text).writerows(lines)
+            print(f"\n{part.question}\n{align_columns(lines)}\nWrote {file}", flush=True)
+            sections.append((part.question, meanings, columns, own, means, self.pictures[part.name]))
+        if self.report and sections:
+            write_page(self.output_dir / "judge.html", sections)
+            print(f"Wrote {self.output_dir / 'judge.html'}")
 
     def _save(self, part: Part, name: str, figure: Figure) -> None:
         path = self.output_dir / f"{name}.png"
         save_figure(figure, path)
         self.pictures[part.name][name] = path
         print(f"Wrote {path}", flush=True)
-
-
-def write_tables(
-    output_dir: Path,
-    tables: Iterable[tuple[str, str, Mapping[str, str], Lines, Lines, Mapping[str, Path]]],
-    report: bool,
-) -> None:
-    """Write and print tables, and a page of them.
-
-    Args:
-        output_dir: folder of the files.
-        tables: of each its name, its question, what its columns mean, its lines, those of means over persons, and
-            pictures by name.
-        report: whether to write the page.
-    """
-    sections = []
-    for table, question, meanings, rows, averages, pictures in tables:
-        columns = [name for name in (*_FIRST, *meanings) if any(name in row for row in rows)]
-        own, means = ([[_format_cell(row.get(name)) for name in columns] for row in each] for each in (rows, averages))
-        lines = [*own, *means]
-        file = output_dir / f"{table}.csv"
-        with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
-            csv.writer(text).writerows([columns, *lines])
-        print(f"\n{question}\n{align_columns([columns, *lines])}\nWrote {file}", flush=True)
-        sections.append((question, {**_FIRST, **meanings}, columns, own, means, pictures))
-    if report and sections:
-        write_page(output_dir / "judge.html", sections)
-        print(f"Wrote {output_dir / 'judge.html'}")
 
 
 def _format_cell(value: Any) -> str:

@@ -22,7 +22,6 @@ from ..geometry.resampling import sample_nearest
 from ..io.formats import get_extension
 from ..metrics import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
-from ..metrics.challenges import CHALLENGES
 from ..reports import read_result_record
 from ..transforms.labels import resample_labels
 from .segmentation import Segmenter
@@ -51,7 +50,6 @@ class Person:
         interval: half widths of the interval of the first result.
         labels: the user's own segmentation: a pattern of files, or a command.
         anatomy: whether the volumes show a brain that is to be segmented.
-        score: name of a challenge.
         lpips: file of AlexNet's weights.
         insert_lesions: HR into which lesions are put; the results are then pairs, of the scans with and without them.
         scale: voxels of this HR for one of its scan, along its axes.
@@ -71,7 +69,6 @@ class Person:
     interval: Volume | None = None
     labels: str | None = None
     anatomy: bool = False
-    score: str | None = None
     lpips: str | None = None
     insert_lesions: Volume | None = None
     scale: tuple[int, ...] = (2, 2, 2)
@@ -89,13 +86,9 @@ class Person:
 
         Raises:
             ValueError: a result was not made of the scan, or does not lie on it; a volume is not finite in tissue, or
-                named in two roles; HR or an interval lies on another grid; HR shows another person; a challenge is not
-                known; or a challenge or an interval has no HR.
+                named in two roles; HR or an interval lies on another grid; HR shows another person; or an interval
+                has no HR.
         """
-        if self.score is not None and self.score not in CHALLENGES:
-            raise ValueError(f"judge: --score {self.score} is not known; expected {' or '.join(CHALLENGES)}.")
-        if self.score is not None and self.hr is None:
-            raise ValueError(f"judge: --score {self.score} compares with HR; give --hr FILE with it.")
         if self.interval is not None and self.hr is None:
             raise ValueError(f"judge: --interval {self.interval.name} is compared with errors; give --hr FILE with it.")
         self._check_repetition()

@@ -25,16 +25,7 @@ def write_zip(folder: Path, path: Path) -> str:
                 info.create_system = 3
                 info.external_attr = (stat.S_IFREG | 0o644) << 16
                 archive.writestr(info, file.read_bytes())
-        digest = compute_sha256(temporary)
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
     with write_atomically(path.with_name(f"{path.name}.sha256")) as temporary:
         temporary.write_text(f"{digest}  {path.name}\n")
     return digest
-
-
-def compute_sha256(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

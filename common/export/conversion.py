@@ -1,8 +1,7 @@
-"""The network of an exported bundle as TorchScript and as ONNX, compared with eager mode."""
+"""The network of an exported bundle as TorchScript, compared with eager mode."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import re
@@ -21,28 +20,26 @@ from monai.bundle import ConfigParser, ckpt_export
 from torch import nn
 
 from ..io.writing import write_atomically
-from ..networks import OnnxNetwork
-from ..networks.onnx import NO_SEAL, seal_model
 from ..weights import load_weights
 
 TOLERANCE = 1e-4  # of values in [0, 1]
 SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
 
 
-def convert_weights(bundle: Path) -> list[str]:
-    """Convert models/model.pt of a bundle to models/model.ts and models/model.onnx, in a new process.
+def convert_weights(bundle: Path) -> str:
+    """Convert models/model.pt of a bundle to models/model.ts, in a new process.
 
-    The overlay models/model.json describes all three files. Further weights in models are loaded once with their
+    The overlay models/model.json describes both files. Further weights in models are loaded once with their
     overlays, as a check. The process runs in the bundle's folder, so the bundle's own code is converted. TorchScript
     depends on earlier compilations in a process and on the hash seed, which is fixed: the same network gives the same
     bytes.
 
     Returns:
-        One line per file, with the largest difference from eager mode.
+        A line with the largest difference from eager mode.
 
     Raises:
-        ValueError: if the weights do not fit, the network's output is not as in metadata.json, or a file differs from
-            eager mode by more than 1e-4 on one of three shapes.
+        ValueError: if the weights do not fit, the network's output is not as in metadata.json, or TorchScript differs
+            from eager mode by more than 1e-4 on one of three shapes.
     """
     path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -56,18 +53,17 @@ def convert_weights(bundle: Path) -> list[str]:
     if done.returncode != 0:
         error = re.split(r"^(?=\S*Error: )", done.stderr.strip(), flags=re.MULTILINE)[-1]
         raise ValueError(error.removeprefix("ValueError: ") or f"exit status {done.returncode}")
-    return done.stdout.splitlines()[-2:]
+    return done.stdout.splitlines()[-1]
 
 
 def _run_conversion() -> None:
     sys.path.insert(0, "")  # the bundle's folder, for the modules in its configs
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    # MONAI prints to stdout too; only the last two lines are read.
-    print("\n".join(["", *_convert_files()]))
+    print(_convert_files())  # MONAI prints to stdout too; only the last line is read
 
 
-def _convert_files() -> list[str]:
+def _convert_files() -> str:
     """Do the work of :func:`convert_weights` in the bundle's folder."""
     config, meta, weights = "configs/inference.json", "configs/metadata.json", Path("models/model.pt")
     for overlay in sorted(Path("models").glob("model_*.json")):
@@ -83,16 +79,12 @@ def _convert_files() -> list[str]:
 
     ckpt_export("network_def", "models/model.ts", ckpt_file=str(weights), meta_file=meta, config_file=[config])
     _strip_torchscript(Path("models/model.ts"))
-    _export_onnx(network, parser, Path("models/model.onnx"))
-    others = {"model.ts": torch.jit.load("models/model.ts").eval(), "model.onnx": OnnxNetwork("models/model.onnx")}
-    lines = []
-    for name, other in others.items():
-        with torch.no_grad():
-            difference = max((other(x, *choice) - result).abs().max().item() for x, choice, result in eager)
-        if not difference <= TOLERANCE:
-            raise ValueError(f"{name} differs from eager mode by {difference:.2g}, more than {TOLERANCE}.")
-        lines.append(f"{name} differs from eager mode by {difference:.2g} at most, on {len(inputs)} shapes")
-    return lines
+    scripted = torch.jit.load("models/model.ts").eval()
+    with torch.no_grad():
+        difference = max((scripted(x, *choice) - result).abs().max().item() for x, choice, result in eager)
+    if not difference <= TOLERANCE:
+        raise ValueError(f"model.ts differs from eager mode by {difference:.2g}, more than {TOLERANCE}.")
+    return f"model.ts differs from eager mode by {difference:.2g} at most, on {len(inputs)} shapes"
 
 
 def _load_network(configs: Sequence[str], weights: Path) -> tuple[ConfigParser, nn.Module]:
@@ -137,34 +129,6 @@ def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor
         )
 
 
-def _export_onnx(network: Any, parser: ConfigParser, path: Path) -> None:
-    """Export to ONNX. Free sizes are the batch and every "n" of metadata.json."""
-    import onnx
-
-    _, spatial = _read_format(parser, "inputs#image")
-    free = {0: torch.export.Dim.DYNAMIC} | {
-        axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(spatial, start=2) if size == "n"
-    }
-    digest = network.origin["sha256"]
-    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    further = _list_further_inputs(network)
-    if hasattr(network, "convert_for_onnx"):
-        network = network.convert_for_onnx().eval()
-    program: Any = torch.onnx.export(
-        network,
-        (torch.rand(_list_shapes(parser)[1]), *(torch.tensor(values[0]) for values in further.values())),
-        dynamo=True,
-        dynamic_shapes=(free, *(None for _ in further)),
-        input_names=["image", *further],
-        output_names=["pred"],
-        verbose=False,
-    )
-    model = program.model_proto
-    _strip_onnx(model.graph)
-    onnx.helper.set_model_props(model, {"seal": NO_SEAL.decode(), "digest": digest})
-    path.write_bytes(seal_model(model.SerializeToString(deterministic=True)))
-
-
 def _strip_torchscript(path: Path) -> None:
     """Remove source paths of the exporting machine, and the serialization id."""
     with write_atomically(path) as temporary:
@@ -177,17 +141,3 @@ def _strip_torchscript(path: Path) -> None:
                 padding = -(target.fp.tell() + 30 + len(member.filename.encode()) + 4) % 64  # type: ignore[union-attr]
                 info.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)
                 target.writestr(info, source.read(member))
-
-
-def _strip_onnx(graph) -> None:
-    """Remove the traces of each node, which hold paths of the exporting machine."""
-    del graph.metadata_props[:]
-    for node in graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _strip_onnx(attribute.g)
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.doc_string = ""
-        del value.metadata_props[:]

@@ -50,9 +50,8 @@ class EvaluationReport:
     has NaN. ``person`` is the subject in the datalist. If the network learns from the scan, the method's rows
     have ``seed``, ``iterations``, ``seconds`` for the case, ``machine`` and ``precision``. ``output_dir`` gets
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and ``<case>_planes.npz``, the
-    columns of its picture for one with other runs
-    (:func:`common.reports.merge_pictures`). With a regressor the table also has the BRISQUE of each volume, and with
-    ``lpips`` the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
+    columns of its picture for one with other runs (:func:`common.reports.merge_pictures`). With ``lpips`` the table
+    also has the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
     interpolation, the method and HR (:func:`common.reports.viewer`). ``cost.json`` has the network's number of
     parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include moving the case to
     the device, the HR files, and whether the inferer corrects results by data consistency.
@@ -80,7 +79,6 @@ class EvaluationReport:
             weights for ``network``, or a network with its weights loaded, which runs in the evaluator's inferer with
             the same inputs, or ``{"network": <network>, "inferer": <inferer>}`` with an inferer of its own.
         shipped: such entries of weights that ship, as from :func:`common.shipped_weights.load_shipped_weights`.
-        brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
@@ -104,7 +102,6 @@ class EvaluationReport:
         prepare: Callable[[nn.Module], nn.Module] = lambda network: network,
         compare_with: Mapping[str, str | os.PathLike | nn.Module | Mapping] | None = None,
         shipped: Mapping[str, Mapping] | None = None,
-        brisque: str | os.PathLike | None = None,
         lpips: str | os.PathLike | bool | None = None,
         data_range: str = "percentile",
         score_over: str = "volume",
@@ -123,7 +120,6 @@ class EvaluationReport:
         for name, entry in (compare_with or {}).items():
             other, inferer = _load_compared_method(name, entry, network, degradation)
             self.compare_with[name] = prepare(other), inferer
-        self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
         self.measured = {"data_range": data_range, "score_over": score_over}
         for name, value in self.measured.items():
@@ -203,8 +199,6 @@ class EvaluationReport:
             }
             scores = self._compute_scores(volumes, shifts, lr, hr)
             for method, volume in clipped.items():
-                if self.brisque is not None:
-                    scores[method]["brisque"] = self.brisque.compute_score(volume)
                 if self.lpips is not None:
                     scores[method]["lpips"] = self.lpips.compute_score(volume, truth, engine.state.device)
                 row = {"case": name, "method": method, "person": batch.get("subject"), **self.measured}

@@ -120,7 +120,7 @@ class AntiAliasingInferer(OrthogonalInferer):
     """Removes aliasing in the images of one direction, then blur in those of the other, and averages both orders.
 
     Images are taken across ``planes``, [0, 1], [0] or [1], to remove blur, and across the other axis in plane to remove
-    aliasing. A network without a part ``anti_aliasing``, such as an ONNX one, is applied as a whole across ``planes``.
+    aliasing. A network without a part ``anti_aliasing`` is applied as a whole across ``planes``.
 
     Args:
         planes, batch, power: as of :class:`OrthogonalInferer`.

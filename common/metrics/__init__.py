@@ -3,7 +3,6 @@
 from .added_detail import measure_added_share, split_measured
 from .baseline import interpolate_bicubic, interpolate_cubic
 from .brightness_classes import divide_by_brightness
-from .brisque import Brisque, compute_brisque_features, compute_mscn, select_slices
 from .data_consistency import measure_consistency_error, measure_scan_difference
 from .fourier_ring import find_agreeing_frequencies
 from .hotelling import ChannelisedHotelling, bootstrap_auc, compute_auc
@@ -16,6 +15,7 @@ from .interval import (
     measure_sparsification,
 )
 from .lesion import LesionMeasure, measure_lesions
+from .mscn import compute_mscn, select_slices
 from .repeatability import correlate_within, measure_difference, select_band
 from .volume import (
     compute_nrmse,

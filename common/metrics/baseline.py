@@ -73,8 +73,8 @@ def interpolate_bicubic(lr: torch.Tensor, factors: Sequence[int], offset: Sequen
     if factors[2] != 1 or any(abs(o - (f - 1) / 2) > 1e-6 for f, o in zip(factors, offset, strict=True)):
         raise ValueError(
             f"bicubic interpolates slices whose LR pixels are centred on blocks of HR pixels; found the factors "
-            f"{list(factors)} and the offset {list(offset)}, expected 1 for Z and the offset (factor - 1) / 2, as in "
-            "GaussianProfile or BlockAverage."
+            f"{list(factors)} and the offset {list(offset)}, expected 1 for Z and the offset (factor - 1) / 2, as of "
+            "GaussianProfile."
         )
     slices = lr.movedim(-1, 0)
     size = [n * int(f) for n, f in zip(lr.shape[-3:-1], factors, strict=False)]

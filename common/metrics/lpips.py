@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -57,31 +56,27 @@ class Lpips:
         self.network.eval()
 
     @torch.no_grad()
-    def compute_score(
-        self, sr: Volume, hr: Volume, device: torch.device | str = "cpu", axes: Sequence[int] = (0, 1)
-    ) -> float:
-        """The mean LPIPS of all slices, shown to the network as grey images in [-1, 1].
+    def compute_score(self, sr: Volume, hr: Volume, device: torch.device | str = "cpu") -> float:
+        """The mean LPIPS of all slices along X and Y, shown to the network as grey images in [-1, 1].
 
         Args:
-            sr: floats of shape (X, Y, Z) in [0, 1]; each axis of a slice at least 31 long.
+            sr: floats of shape (X, Y, Z) in [0, 1]; each axis at least 31 long.
             hr: ground truth of the same shape and range.
             device: where to compute.
-            axes: along which slices are taken.
 
         Raises:
             ValueError: when the shapes differ or are not those of one volume, or an axis is too short.
         """
         volumes = [torch.as_tensor(volume).float() for volume in (sr, hr)]
         shapes = [tuple(volume.shape) for volume in volumes]
-        within = {i for i in range(3) for axis in axes if i != axis}
-        if shapes[0] != shapes[1] or len(shapes[0]) != 3 or min(shapes[0][i] for i in within) < SHORTEST:
+        if shapes[0] != shapes[1] or len(shapes[0]) != 3 or min(shapes[0]) < SHORTEST:
             raise ValueError(
                 f"LPIPS compares two volumes of one shape (X, Y, Z), expected with at least {SHORTEST} voxels on each "
-                f"axis of a slice, found {shapes[0]} and {shapes[1]}; leave out --lpips."
+                f"axis, found {shapes[0]} and {shapes[1]}; leave out --lpips."
             )
         self.network.to(device)
         values = []
-        for axis in axes:
+        for axis in (0, 1):
             for parts in zip(*(volume.movedim(axis, 0).split(BATCH) for volume in volumes), strict=True):
                 images = [2 * part[:, None].expand(-1, 3, -1, -1).to(device) - 1 for part in parts]
                 values.append(self.network(*images).flatten().cpu())

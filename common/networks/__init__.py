@@ -17,7 +17,6 @@ from .interpolation import (
 )
 from .kernel_gan import KernelDiscriminator, KernelGenerator, KernelSampling
 from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScaleDiscriminator
-from .onnx import OnnxNetwork
 from .rdn import RDN, Cascade, GuidedRDN, make_cascade, prepare_for_inference
 from .slab import SlabEncoder, SlabSuperResolver
 from .steps import (

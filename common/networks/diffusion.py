@@ -209,18 +209,3 @@ class ResidualDenoiser(nn.Module):
     def list_further_inputs(self) -> dict[str, range]:
         """Inputs of an exported network besides the images: the step."""
         return {"step": range(self.steps)}
-
-    def convert_for_onnx(self) -> nn.Module:
-        """The same weights with the step as a tensor, as ONNX has it."""
-        return _ChosenStep(self)
-
-
-class _ChosenStep(nn.Module):
-    """A denoiser whose step is a tensor without axes."""
-
-    def __init__(self, network: ResidualDenoiser) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        return self.network(images, step.reshape(1))

@@ -194,10 +194,6 @@ class Cascade(nn.Module):
         """Further inputs of an exported network besides the image: the stage, if there are several."""
         return {"stage": range(len(self.stages))} if len(self.stages) > 1 else {}
 
-    def convert_for_onnx(self) -> nn.Module:
-        """The same weights in a form that ONNX supports: the stage is a tensor, chosen when the network runs."""
-        return _ChosenStage(self.stages) if len(self.stages) > 1 else self.stages[0]
-
 
 def make_cascade(network: Callable[[], nn.Module], scale: Sequence[int], stages: int = 1) -> Cascade:
     """A cascade of networks of one architecture.
@@ -210,23 +206,6 @@ def make_cascade(network: Callable[[], nn.Module], scale: Sequence[int], stages:
     check_whole_numbers(cascade=stages)
     factor = get_in_plane_number(scale=scale) ** (1 / stages)
     return Cascade([network() for _ in range(stages)], factor)
-
-
-class _ChosenStage(nn.Module):
-    """A cascade whose stage is a tensor."""
-
-    def __init__(self, stages: nn.ModuleList) -> None:
-        super().__init__()
-        self.stages = stages
-
-    def forward(self, image: torch.Tensor, stage: torch.Tensor) -> torch.Tensor:
-        return self._run_stage(0, stage, image)
-
-    def _run_stage(self, i: int, stage: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        network = self.stages[i]
-        if i == len(self.stages) - 1:
-            return network(image)
-        return torch.cond(stage == i, lambda x: network(x), lambda x: self._run_stage(i + 1, stage, x), (image,))
 
 
 class _SplitBlock(nn.Module):

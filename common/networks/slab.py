@@ -108,18 +108,3 @@ class SlabSuperResolver(nn.Module):
     def list_further_inputs(self) -> dict[str, range]:
         """Inputs of an exported network besides the slab: the axis, if the encoder has several orientations."""
         return {"axis": range(self.encoder.slab_orientations)} if self.encoder.slab_orientations > 1 else {}
-
-    def convert_for_onnx(self) -> nn.Module:
-        """The same weights in a form that ONNX supports: the axis is a tensor."""
-        return _ChosenAxis(self) if self.encoder.slab_orientations > 1 else self
-
-
-class _ChosenAxis(nn.Module):
-    """A super-resolver whose axis is a tensor."""
-
-    def __init__(self, network: SlabSuperResolver) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, lr: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
-        return self.network.decoder(self.network.encoder(lr, axis.expand(1, 3)), lr)

@@ -22,7 +22,7 @@ METRICS |= {f"displacement_{axis}": (f"shift {axis} (voxel)", 2) for axis in "xy
 """The columns of a table after ``case`` and ``method``: their titles and decimals."""
 MEASURED = {"data_range": ("percentile", "maximum"), "score_over": ("volume", "slices", "centre_slice")}
 """Options of how PSNR and SSIM are taken, as :class:`common.handlers.EvaluationReport` explains; defaults first."""
-OPTIONAL = {"psnr_registered": ("registered PSNR (dB)", 2), "brisque": ("BRISQUE", 1), "lpips": ("LPIPS", 4)}
+OPTIONAL = {"psnr_registered": ("registered PSNR (dB)", 2), "lpips": ("LPIPS", 4)}
 """Optional columns of a table."""
 
 KEYS = ("person", "input", "seed")
@@ -96,7 +96,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     Args:
         output_dir: the folder to write to.
         rows: for each case and method, ``case``, ``method``, ``psnr`` (dB), ``ssim``, ``displacement_x``, ``_y`` and
-            ``_z`` (HR voxels); ``psnr_registered``, ``brisque`` and ``lpips`` each in all or in none. Optional:
+            ``_z`` (HR voxels); ``psnr_registered`` and ``lpips`` each in all or in none. Optional:
             ``data_range`` and ``score_over``, of which the table has what is not the default; ``person``, whose cases
             count as one in tests; ``input``, the number of the case's LR scan; ``seed`` of the training, None for rows
             that do not depend on it; ``iterations``, ``seconds``, ``machine`` and ``precision`` of the training,

@@ -15,7 +15,7 @@ from .files import save_figure
 def _compute_samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the coefficients of images and their products with the upper left neighbour, without air."""
     # Here, because metrics load MONAI, and with it pyplot, which reports do without.
-    from ..metrics.brisque import compute_mscn, find_tissue
+    from ..metrics.mscn import compute_mscn, find_tissue
 
     coefficients, products = [], []
     for image in images:
@@ -54,7 +54,7 @@ def compute_mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarr
 def draw_mscn(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Draw the distributions of MSCN coefficients and of products of neighbouring ones, a curve for each group.
 
-    Air is left out (:func:`common.metrics.brisque.find_tissue`). The legend has the distances to the first group.
+    Air is left out (:func:`common.metrics.mscn.find_tissue`). The legend has the distances to the first group.
 
     Args:
         path: the PNG to write.

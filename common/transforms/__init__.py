@@ -21,5 +21,4 @@ from .scan.load import LoadScand
 from .scan.save import SaveVolumed
 from .scan.scan_statistics import CheckTrainingRanged, compute_scan_statistics, widen_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
-from .segment_brain import SegmentBraind, SegmentTissuesd
 from .split_measured import SplitMeasuredd

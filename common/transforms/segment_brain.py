@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
@@ -135,41 +131,3 @@ def name_tissues(classes: np.ndarray, order: Sequence[int]) -> np.ndarray:
     of_class = np.zeros(len(TISSUES) + 1, np.uint8)
     of_class[list(order)] = list(TISSUES)
     return of_class[classes]
-
-
-class SegmentBraind(MapTransform):
-    """Add the mask of the brain as ``<key>_brain``: :func:`segment_brain`.
-
-    Args:
-        keys: of heads ``(1, X, Y, Z)`` with an affine.
-        allow_missing_keys: whether an entry may lack a key.
-    """
-
-    _POSTFIX = "brain"
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            volume: MetaTensor = d[key]
-            found = self._segment(volume[0].cpu().numpy(), np.asarray(volume.affine, dtype=np.float64))
-            d[f"{key}_{self._POSTFIX}"] = MetaTensor(torch.from_numpy(found)[None], affine=volume.affine)
-        return d
-
-    @staticmethod
-    def _segment(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        return segment_brain(voxels, affine)
-
-
-class SegmentTissuesd(SegmentBraind):
-    """Add the labels of the brain's tissues as ``<key>_tissues``, see :data:`TISSUES` and :func:`classify_brightness`.
-
-    Args:
-        keys, allow_missing_keys: as for :class:`SegmentBraind`.
-    """
-
-    _POSTFIX = "tissues"
-
-    @staticmethod
-    def _segment(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        classes, _ = classify_brightness(voxels, segment_brain(voxels, affine))
-        return name_tissues(classes, order_tissues(classes, affine))

@@ -18,7 +18,7 @@ from common.__main__ import main
 from common.commands import compare as module
 from common.commands.compare import compare
 from common.data.inputs import describe_file
-from common.degradations import BlockAverage, KSpaceTruncation
+from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport
 from common.io.dicom import find_series, write_derived_series, write_nifti
 from common.metrics import interpolate_cubic
@@ -42,7 +42,7 @@ def case(tmp_path):
     hr = 600.0 * (np.linalg.norm(grid - [20, 18, 16], axis=-1) < 12) + 300 * (np.linalg.norm(grid - SPOT, axis=-1) < 3)
     return {
         "hr": str(save(tmp_path / "hr.nii.gz", hr, AFFINE)),
-        "scan": str(save(tmp_path / "lr.nii.gz", *degrade(hr, AFFINE, BlockAverage((2, 2, 1))))),
+        "scan": str(save(tmp_path / "lr.nii.gz", *degrade(hr, AFFINE, GaussianProfile((2, 2, 1))))),
         "result": str(save(tmp_path / "sr.nii.gz", hr + 20, AFFINE)),
     }
 
@@ -101,7 +101,7 @@ def test_what_is_drawn(case, tmp_path, monkeypatch):
 def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys):
     """For LR that is made of HR, whose 99.9th percentile is not that of LR, and a result in HR's units."""
     hr = 900 * np.random.default_rng(0).random((24, 24, 24)) ** 4
-    path, degradation = save(tmp_path / "a.nii.gz", hr, OBLIQUE), BlockAverage((2, 2, 2))
+    path, degradation = save(tmp_path / "a.nii.gz", hr, OBLIQUE), GaussianProfile((2, 2, 2))
     volume = NormaliseVolumed("hr")({"hr": MetaTensor(hr[None], affine=OBLIQUE, meta={"filename_or_obj": str(path)})})
     lr = MakeLRd("hr", degradation)(volume)["lr"]
     data = DataLoader([{"lr": lr, "hr": volume["hr"]}], batch_size=1)

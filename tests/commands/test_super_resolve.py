@@ -227,7 +227,7 @@ def test_own_weights_and_what_a_dry_run_finds(tmp_path, capsys):
     own(even, slice_axis="SI", device="cpu")
     assert "does not know" not in capsys.readouterr().out
     (tmp_path / "own.json").unlink()
-    refused(lambda: own(even), FileNotFoundError, "no own.json", "overlay --checkpoint")
+    refused(lambda: own(even), FileNotFoundError, "no own.json", "copy it there")
 
 
 def test_methods_that_learn_from_the_scan(tmp_path, capsys):

@@ -14,7 +14,6 @@ from scipy.spatial.transform import Rotation
 
 import common.degradations
 from common.degradations import (
-    BlockAverage,
     ComposeDegradations,
     Degradation,
     EllipticalKSpace,
@@ -41,13 +40,13 @@ OPERATORS = [
     GaussianProfile((1.5, 1.5, 1), fwhm=0.7),
     GaussianProfile((2, 2, 3), offset=(0, 0.5, -0.3)),
     ComposeDegradations([GaussianProfile((1.5, 1.5, 1)), GaussianProfile((2, 2, 1))]),
-    BlockAverage((2, 3, 4)),
+    GaussianProfile((2, 3, 4)),
     InPlaneKernel(make_bicubic_kernel(3, 17, 1.0), 3, 1.0),
     InPlaneKernel(make_zero_filling_kernel(2, 33, 0.5), 2, 0.5),  # larger than the plane
     ComposeDegradations(  # as a clinical scan
         [GaussianProfile((1, 1, 2)), KSpaceTruncation((3, 2, 1)), EllipticalKSpace(), PartialFourier(0.75, 1)]
     ),
-    ComposeDegradations([BlockAverage((2, 1, 3)), BlockAverage((2, 2, 2))]),
+    ComposeDegradations([GaussianProfile((2, 1, 3)), GaussianProfile((2, 2, 2))]),
     TurnedDegradation(KSpaceTruncation((2, 4, 3)), (2, 0, 1), (True, False, True)),
 ]
 every_operator = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: type(operator).__name__)
@@ -126,7 +125,7 @@ def test_float32_agrees_with_float64_on_each_device_and_half_precision_is_comput
 
 
 def test_meta_tensors_in_a_batch():
-    operator, affines = BlockAverage((2, 2, 2)), [np.diag([0.7, 0.9, 2.5, 1]), AFFINE]
+    operator, affines = GaussianProfile((2, 2, 2)), [np.diag([0.7, 0.9, 2.5, 1]), AFFINE]
     batch = next(iter(DataLoader([MetaTensor(torch.rand(1, 4, 4, 4), affine=a) for a in affines], batch_size=2)))
     np.testing.assert_allclose(operator(batch).affine, np.stack([operator.compute_lr_affine(a) for a in affines]))
 
@@ -145,10 +144,10 @@ def test_refused():
     refused(lambda: PartialFourier(0.75, axis=3), ValueError, "axes", "(3,)")
     refused(lambda: RicianNoise(-0.1), ValueError, "sigma", -0.1)
     refused(lambda: ComposeDegradations([]), ValueError, "at least one")
-    for others, word in (([BlockAverage((2, 2, 2))], 0.5), ([KSpaceTruncation((2, 2, 1))], "(2, 2, 1)")):
+    for others, word in (([GaussianProfile((2, 2, 2))], 0.5), ([KSpaceTruncation((2, 2, 1))], "(2, 2, 1)")):
         refused(lambda others=others: RandomDegradation([HALVED, *others]), ValueError, "same factors and offset", word)
     refused(lambda: RandomDegradation([]), ValueError, "same factors and offset", "none")
-    six = ComposeDegradations([KSpaceTruncation((1, 2, 1)), BlockAverage((1, 3, 1))])
+    six = ComposeDegradations([KSpaceTruncation((1, 2, 1)), GaussianProfile((1, 3, 1))])
     pad = "DivisiblePad(k=(1, 6, 1), method='end')"
     refused(lambda: six(torch.rand(1, 12, 15, 12)), ValueError, "axis 1 has 15 voxels", "factor 6", pad)
     refused(lambda: six(torch.rand(12, 12)), ValueError, "(..., X, Y, Z)", "(12, 12)")
@@ -213,7 +212,7 @@ def test_docstring_examples(module):
 
 
 def test_what_treats_mirrored_and_turned_volumes_alike():
-    alike = [GaussianProfile((2, 2, 1)), BlockAverage((4, 4, 1))]
+    alike = [GaussianProfile((2, 2, 1)), GaussianProfile((4, 4, 1))]
     others = [ComposeDegradations([alike[0], other]) for other in (PartialFourier(0.625, 1), RicianNoise(0.02, seed=0))]
     others += [InPlaneKernel(make_gaussian_kernel((2.0, 1.0), 30, offset=0.5), 2, 0.5), GaussianProfile((2, 1, 1))]
     others += [KSpaceTruncation((2, 2, 1))]  # LR voxel i lies on HR voxel s i

@@ -1,4 +1,4 @@
-"""Scores against HR and of challenges, through the command, on volumes whose errors are known."""
+"""Scores against HR, through the command, on volumes whose errors are known."""
 
 import csv
 from pathlib import Path
@@ -11,8 +11,6 @@ from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, struct
 
 from common.__main__ import main
 from common.evidence.volume import Volume
-
-from ..refused import refused
 
 AFFINE = np.array([[0, 0.9, 0.1, 3], [-1, 0, 0, 5], [0, -0.1, 1, 7], [0, 0, 0, 1.0]])
 
@@ -90,55 +88,17 @@ def test_scores_of_one_person(tmp_path, capsys):
     assert row["psnr"] == twice["psnr"]
 
 
-def test_a_challenge_over_people(tmp_path):
+def test_scores_over_people(tmp_path):
     people = [make_person(tmp_path, seed) for seed in (0, 1)]
     lines = [",".join(person[key] for key in ("result", "scan", "hr", "region")) for person in people]
     table = tmp_path / "cases.csv"
     table.write_text("person,results,scan,hr,region\n" + "".join(f"p{i},{line}\n" for i, line in enumerate(lines)))
-    main(["judge", "--cases", str(table), "--score", "ulf-enc", "--output_dir", str(tmp_path / "o")])
-    rows = read(tmp_path / "o" / "challenge.csv")
+    main(["judge", "--cases", str(table), "--output_dir", str(tmp_path / "o")])
+    rows = read(tmp_path / "o" / "scores.csv")
     assert [row["person"] for row in rows] == ["p0", "p0", "p1", "p1", *2 * ["mean of 2", "SD of 2"]]
     for method in ("cubic", "result 1"):
-        first, second, both, _ = (float(row["score"]) for row in rows if row["method"] == method)
+        first, second, both, _ = (float(row["psnr"]) for row in rows if row["method"] == method)
         assert both == pytest.approx((first + second) / 2, rel=1e-3)
-    means = [float(row["psnr"]) for row in read(tmp_path / "o" / "scores.csv") if row["method"] == "cubic"]
-    assert len(means) == 4 and means[2] == pytest.approx(np.mean(means[:2]), rel=1e-3)
-
-
-def test_what_a_challenge_needs(tmp_path):
-    files = make_person(tmp_path, 0)
-    words = ["judge", files["result"], "--output_dir", str(tmp_path / "o"), "--score"]
-    for more, expected in (
-        (["ulf-enc"], "--hr"),
-        (["ixi", "--hr", files["hr"]], "ulf-enc or mrixfields"),
-        (["ulf-enc", "--hr", files["hr"]], "--region MASK"),
-        (["mrixfields", "--hr", files["hr"]], "--lpips FILE"),
-    ):
-        refused(lambda more=more: main([*words, *more]), SystemExit, expected)
-    assert not (tmp_path / "o").exists()
-
-
-def test_labels_and_ranks_of_a_challenge(tmp_path, monkeypatch):
-    """Volumes are turned to R, A, S; label maps are found by names; cubic, which has none, has no rank."""
-    from common.evidence import scores
-
-    class Network:
-        def compute_score(self, sr, hr, axes=(0, 1)):
-            assert axes != (2,) or sr.shape == (22, 20, 24)
-            return 0.5
-
-    monkeypatch.setattr(scores, "_load_lpips", lambda weights: Network())
-    files = make_person(tmp_path, 0)
-    labels = np.zeros((20, 22, 24))
-    labels[5:12, 6:12, 5:12] = 17
-    for name in ("a0_sr", "hr0"):
-        save(tmp_path / f"{name}_seg.nii.gz", labels)
-    words = ["judge", files["result"], "--hr", files["hr"], "--scan", files["scan"], "--lpips", "alexnet.pth"]
-    pattern = str(tmp_path / "{name}_seg.nii.gz")
-    main([*words, "--score", "mrixfields", "--labels", pattern, "--output_dir", str(tmp_path / "o")])
-    cubic, row = read(tmp_path / "o" / "challenge.csv")
-    assert numbers(row, "LPIPS", "Dice", "Volume", "rank_sum") == [0.5, 1, 1, 5]
-    assert cubic["Dice"] == cubic["rank_sum"] == "" and cubic["SSIM"]
 
 
 def test_a_mask_on_the_same_grid_keeps_its_borders(tmp_path):

@@ -72,7 +72,7 @@ def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warne
 def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     path, out = scan(tmp_path / "in" / "ä scan.nii.gz"), tmp_path / "out"
     network = torch.nn.Identity()
-    network.origin = {"path": "/other/best.onnx", "file_sha256": "ff", "sha256": "ee", "bundle": "method"}
+    network.origin = {"path": "/other/best.ts", "file_sha256": "ff", "sha256": "ee", "bundle": "method"}
     assert infer(bundle, path, out, network).state.metrics == {"consistency_error": 0.25}
     assert f"are in {out}\nthe log is {out / 'log.jsonl'}\n" in capsys.readouterr().out
     said = read(out / "ä scan_sr.json")
@@ -86,7 +86,7 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
         {**hide_folder({"File": str(path)}), "Bytes": path.stat().st_size, "Sha256": digest_voxels(path)},
     ]
     assert own.pop("Versions").keys() >= {"python", "monai", "torch", "nibabel"}
-    weights = {"File": "best.onnx", "FileSha256": "ff", "Sha256": "ee"}
+    weights = {"File": "best.ts", "FileSha256": "ff", "Sha256": "ee"}
     expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1]}
     expected |= {"DifferenceFromScan": 0.5, "DifferenceBeyondNoise": 0.25}
     expected |= {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 1]}, "SpacingBefore": [1, 1.5, 3]}

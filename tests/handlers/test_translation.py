@@ -11,7 +11,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from torch import nn
 
 from common.data import VolumeCache
-from common.degradations import BlockAverage
+from common.degradations import GaussianProfile
 from common.graph import TensorGraph
 from common.handlers import TranslationReport
 from common.handlers import translation_report as handler
@@ -54,7 +54,7 @@ def train(path):
     engine.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "device", torch.device("cpu")))
     torch.manual_seed(5)
     source, target = caches
-    TranslationReport(path, source, target, BlockAverage((1, 1, 2))).attach(engine)
+    TranslationReport(path, source, target, GaussianProfile((1, 1, 2))).attach(engine)
     engine.run(range(1), max_epochs=2)
     return engine.graph, volumes, torch.get_rng_state()
 

@@ -253,7 +253,7 @@ def test_refused(network, capsys):
             refused(lambda wrong=wrong: AdaptedInferer(PLAIN, THICKEN, **wrong), ValueError, name, wrong[name], *words)
     lr = torch.rand(1, 1, 12, 12, 4)
     scripted = torch.jit.trace(network, lr[:, :, 0])
-    without_weights = torch.nn.Upsample(scale_factor=(1, FACTOR))  # as an OnnxNetwork
+    without_weights = torch.nn.Upsample(scale_factor=(1, FACTOR))
     for each in (scripted, without_weights, apply_precision(scripted, "cpu", True, None)):
         assert torch.equal(AdaptedInferer(PLAIN, THICKEN, 2)(lr, each), PLAIN(lr, each))
         assert "cannot be trained" in capsys.readouterr().out

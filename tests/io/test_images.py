@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Extension
 
 from common.data.lists.scan_kinds import explain_exclusion
-from common.degradations import BlockAverage
+from common.degradations import GaussianProfile
 from common.io.formats import EXTENSIONS, get_extension
 from common.io.images import open_image
 from common.io.naming import make_case_stem
@@ -23,7 +23,7 @@ from common.transforms import CheckHeaderd, LoadScand, SaveVolumed
 from tests.refused import has, refused
 from tests.transforms.grids import affine_of, super_resolve, told, warned
 
-BLOCKS = BlockAverage((2, 2, 2))
+BLOCKS = GaussianProfile((2, 2, 2))
 AFFINE = affine_of("PIR", (0.9, 1.1, 2.0), (12, -8, 5), (-31.5, 17.25, -60.125))
 VOXELS = np.random.default_rng(0).integers(-300, 3000, (6, 7, 8)).astype(np.int16)
 LPS = np.diag([-1, -1, 1, 1])

@@ -10,7 +10,7 @@ from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.quaternions import mat2quat
 from scipy.spatial.transform import Rotation
 
-from common.degradations import BlockAverage, KSpaceTruncation
+from common.degradations import GaussianProfile, KSpaceTruncation
 from common.io.images import open_image
 from tests import malformed
 from tests.transforms.grids import ORIENTATIONS, affine_of, super_resolve
@@ -65,7 +65,7 @@ def test_voxels_stay_where_the_header_has_them(tmp_path, part):
     corners = np.array(list(itertools.product((0, 255), repeat=3)))  # of a larger volume of this header
     for index in indices:
         path = drawn(index, tmp_path)
-        degradation = (BlockAverage, KSpaceTruncation)[index % 2]((2, 2, 2))
+        degradation = (GaussianProfile, KSpaceTruncation)[index % 2]((2, 2, 2))
         try:
             result = super_resolve(path, tmp_path, degradation)
         except ValueError as error:

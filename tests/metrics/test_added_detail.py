@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from common.degradations import (
-    BlockAverage,
     ComposeDegradations,
     EllipticalKSpace,
     GaussianProfile,
@@ -22,7 +21,7 @@ SCANS = [
     (KSpaceTruncation((2, 2, 3)), (20, 18, 24)),
     (GaussianProfile((1, 1, 4)), (8, 9, 40)),
     (SLICES, (8, 9, 50)),
-    (BlockAverage((1, 4, 1)), (6, 36, 5)),
+    (GaussianProfile((1, 4, 1)), (6, 36, 5)),
     (ComposeDegradations([GaussianProfile((1, 1, 3)), KSpaceTruncation((2, 2, 1))]), (20, 18, 45)),
 ]
 

@@ -8,13 +8,13 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
 
-from common.degradations import BlockAverage, KSpaceTruncation, RicianNoise
+from common.degradations import GaussianProfile, KSpaceTruncation, RicianNoise
 from common.inferers import CheckedInferer
 from common.metrics import measure_consistency_error, measure_scan_difference
 from common.transforms import MeasureDataConsistencyd
 from tests.bundles.runs import phantom
 
-TRUNCATION, AVERAGE = KSpaceTruncation((2, 2, 1)), BlockAverage((2, 2, 1))
+TRUNCATION, AVERAGE = KSpaceTruncation((2, 2, 1)), GaussianProfile((2, 2, 1))
 
 
 def pair(*size):

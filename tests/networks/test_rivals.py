@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.degradations import BlockAverage, GaussianProfile, KSpaceTruncation
+from common.degradations import GaussianProfile, KSpaceTruncation
 from common.networks import (
     EDSR,
     SRCNN,
@@ -42,7 +42,7 @@ def test_it_is_head_blocks_and_tail_as_the_paper_draws_them(factor):
         torch.testing.assert_close(sr[..., 0], last(shuffled))
 
 
-@pytest.mark.parametrize("degradation", [KSpaceTruncation((2, 2, 1)), BlockAverage((2, 2, 1)), None], ids=str)
+@pytest.mark.parametrize("degradation", [KSpaceTruncation((2, 2, 1)), GaussianProfile((2, 2, 1)), None], ids=str)
 def test_it_learns_what_the_base_misses(degradation):
     """Which is the interpolation, or the slice itself where that is as fine as the result."""
     base = torch.nn.Identity() if degradation is None else SlabInterpolation(1, (2, 2, 1), degradation.offset)

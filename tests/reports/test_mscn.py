@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
 from common.metrics import compute_mscn
-from common.metrics.brisque import find_tissue
+from common.metrics.mscn import find_tissue
 from common.reports import compute_mscn_distance, draw_mscn
 from common.reports import mscn as report
 

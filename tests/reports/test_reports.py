@@ -32,7 +32,7 @@ from common import reports
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport, evaluation
 from common.inferers import ConsistentInferer
-from common.metrics import Brisque, compute_psnr, interpolate_bicubic, interpolate_cubic
+from common.metrics import compute_psnr, interpolate_bicubic, interpolate_cubic
 from common.reports.cohort import describe_gain_over_start
 from common.reports.planes import View, find_foreground, load_panels, save_panels
 from common.reports.t_tests import run_paired_t_tests
@@ -134,9 +134,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
         assert device == torch.device("cpu") and volume.shape == truth.shape == (24, 28, 32)
         return float(abs(volume - truth).max())
 
-    scores = {"bright.npz": lambda volume: float((volume > 0.3).sum()), "difference.pth": largest_difference}
-    for owner, name in ((Brisque, "load"), (evaluation, "Lpips")):
-        monkeypatch.setattr(owner, name, lambda path: SimpleNamespace(compute_score=scores[path]))
+    monkeypatch.setattr(evaluation, "Lpips", lambda path: SimpleNamespace(compute_score=largest_difference))
     hr = torch.tensor(_ball())[None] + 0.1
     lr = hr[:, ::2, ::2, ::2]
     repeated = lr.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -148,12 +146,10 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     network, degradation = Guided(0.5), KSpaceTruncation((2, 2, 2))
     options = {"network": network, "degradation": degradation, "compare_with": others, "report": "true"}
     readied: list = []
-    options |= {"brisque": "bright.npz", "lpips": "difference.pth", "prepare": lambda net: readied.append(net) or net}
+    options |= {"lpips": "difference.pth", "prepare": lambda net: readied.append(net) or net}
     rows = _evaluated_rows(tmp_path, {"lr": lr, "hr": hr, "guide": guide}, network, **options)
     assert list(rows) == ["cubic", *others, "half"]
     assert [sum(p.item() for p in each.parameters()) for each in readied] == [1, 0.25, 0]  # with its weights
-    assert rows["perfect"]["brisque"] == (hr > 0.3).sum() != rows["half"]["brisque"]
-    assert rows["cubic"]["brisque"] not in (rows["perfect"]["brisque"], 0)
     cost = json.loads((tmp_path / "out" / "cost.json").read_text())
     assert cost["parameters"] == 1 and list(cost["seconds"]) == [rows["half"]["case"]]
     assert cost["seconds"][rows["half"]["case"]] > 0
@@ -269,7 +265,7 @@ def test_psnr_without_the_shift(tmp_path, over, scale):
 @pytest.mark.parametrize("lpips", [None, False, "false", "False"])
 def test_a_score_that_is_not_asked_for_needs_no_package(tmp_path, lpips):
     report = EvaluationReport(tmp_path, KSpaceTruncation((2, 2, 2)), "sr", Guided(0.5), lpips=lpips)
-    assert report.lpips is None and report.brisque is None
+    assert report.lpips is None
 
 
 @pytest.mark.parametrize("codes", ["RAS", "PIL", "ASR", "LPS"])
@@ -521,18 +517,16 @@ def test_the_spread_of_a_table_with_seeds_is_that_of_their_means(tmp_path, figur
     np.testing.assert_allclose(_drawn_points(figures[0].axes[0]), [[10, 30], [21, 121 / 3]])
 
 
-def test_a_table_has_brisque_and_lpips_where_its_rows_have_them(tmp_path, figures):
-    rows = [{**row, "brisque": 10.0 + 2 * i, "lpips": 0.1 * i} for i, row in enumerate(_rows())]
-    cells = [re.split("  +", line.strip())[-2:] for line in reports.write_table(tmp_path, rows).splitlines()]
-    assert cells[0] == ["BRISQUE", "LPIPS"]
-    assert cells[2:] == [["12.0 +- 2.0", "0.1000 +- 0.1000"], ["18.0 +- 2.0", "0.4000 +- 0.1000"]]
-    assert _saved(tmp_path)["summary"]["sr"]["brisque"] == {"mean": 18.0, "sd": 2.0, "n": 3}
-    assert next(csv.reader((tmp_path / "table.csv").open()))[-2:] == ["brisque", "lpips"]
+def test_a_table_has_lpips_where_its_rows_have_it(tmp_path, figures):
+    rows = [{**row, "lpips": 10.0 + 2 * i} for i, row in enumerate(_rows())]
+    cells = [re.split("  +", line.strip())[-1] for line in reports.write_table(tmp_path, rows).splitlines()]
+    assert (cells[0], *cells[2:]) == ("LPIPS", "12.0000 +- 2.0000", "18.0000 +- 2.0000")
+    assert _saved(tmp_path)["summary"]["sr"]["lpips"] == {"mean": 18.0, "sd": 2.0, "n": 3}
+    assert next(csv.reader((tmp_path / "table.csv").open()))[-1] == "lpips"
     reports.draw_box_plots(tmp_path / "box.png", rows)
     panels = {panel.get_title(): panel for panel in figures[0].axes}
-    assert list(panels)[-2:] == ["BRISQUE", "LPIPS"]
-    np.testing.assert_array_equal(_drawn_points(panels["BRISQUE"]), [[10, 12, 14], [16, 18, 20]])
-    assert panels["shift x (voxel)"].get_ylim()[1] < 1 < 10 < panels["BRISQUE"].get_ylim()[1], "shifts share a scale"
+    np.testing.assert_array_equal(_drawn_points(panels["LPIPS"]), [[10, 12, 14], [16, 18, 20]])
+    assert panels["shift x (voxel)"].get_ylim()[1] < 1 < 10 < panels["LPIPS"].get_ylim()[1], "shifts share a scale"
 
 
 def test_a_table_says_how_psnr_and_ssim_are_taken_where_that_is_not_by_default(tmp_path):
@@ -736,7 +730,7 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
     one, again = _table_of_run(tmp_path / "1", {"a": 31.0, "b": 32.0}), _table_of_run(tmp_path / "2", {"b": 32.0})
     reports.write_table(tmp_path / "3", _rows() + [{**row, "method": "more"} for row in _rows()[:3]])
     lacking = [{key: value for key, value in row.items() if key != "ssim" or i != 1} for i, row in enumerate(_rows())]
-    brisque = [{**row, **({"brisque": 1.0} if i != 1 else {})} for i, row in enumerate(_rows())]
+    partial = [{**row, **({"lpips": 1.0} if i != 1 else {})} for i, row in enumerate(_rows())]
     (tmp_path / "bad").write_text("iteration,loss\n1,0.5\n")
     (tmp_path / "empty").touch()
     before, out = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}, tmp_path / "out"
@@ -760,7 +754,7 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
         (evaluated(score_over="slice"), ValueError, ["score_over is 'slice'", "volume or slices or centre_slice"]),
         (evaluated(data_range=255), ValueError, ["data_range is 255", "percentile or maximum"]),
         (lambda: reports.write_table(tmp_path / "1", lacking), ValueError, ["case1", "ssim"]),
-        (lambda: reports.write_table(tmp_path / "1", brisque), ValueError, ["case1", "brisque"]),
+        (lambda: reports.write_table(tmp_path / "1", partial), ValueError, ["case1", "lpips"]),
         (lambda: reports.write_table(tmp_path / "1", []), ValueError, ["at least one"]),
         (merged(folds=[one, again]), ValueError, ["folds", "case b", one, again]),
         (merged(one=[one], two=[tmp_path / "none"]), FileNotFoundError, ["table.json", tmp_path / "none"]),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from common.commands.label import transfer_labels
-from common.degradations import BlockAverage, GaussianProfile, KSpaceTruncation
+from common.degradations import GaussianProfile, KSpaceTruncation
 from common.transforms.labels import read_labels, resample_labels
 from tests.bundles import runs
 from tests.refused import refused
@@ -29,7 +29,7 @@ def volume_of(labels, affine, value=1):
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIL"])
 @pytest.mark.parametrize(
     "degradation",
-    [BlockAverage((2, 2, 2)), BlockAverage((3, 1, 2)), GaussianProfile((1, 1, 6)), KSpaceTruncation((3, 3, 3))],
+    [GaussianProfile((2, 2, 2)), GaussianProfile((3, 1, 2)), GaussianProfile((1, 1, 6)), KSpaceTruncation((3, 3, 3))],
 )
 def test_any_labels_come_back_from_a_finer_grid(degradation, codes):
     """Labels of single voxels too, in any storage order and oblique; on their own grid they stay as they are."""

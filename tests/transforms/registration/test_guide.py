@@ -11,14 +11,14 @@ import torch
 from monai.data import MetaTensor
 from nibabel.affines import from_matvec
 
-from common.degradations import BlockAverage
+from common.degradations import GaussianProfile
 from common.transforms import LoadScand, ResampleGuided, ShiftGuided
 from common.transforms.registration import guide as guides
 from common.transforms.scan.volume import reorient_volume
 from tests.refused import refused
 from tests.transforms.grids import affine_of, index_of, scan_of, told, world_of
 
-IN_PLANE = BlockAverage((2, 2, 1))
+IN_PLANE = GaussianProfile((2, 2, 1))
 CENTRE = np.array([3.0, -5.0, 8.0])
 
 

@@ -11,7 +11,7 @@ from nibabel.affines import from_matvec
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from common.degradations import BlockAverage, KSpaceTruncation
+from common.degradations import GaussianProfile, KSpaceTruncation
 from common.metrics import compute_psnr, measure_displacement
 from common.transforms import RegisterHRd, RegisterLRd, find_misplacement, register_guide
 from common.transforms.registration import register as registration
@@ -20,7 +20,7 @@ from tests.refused import refused
 from tests.transforms.grids import affine_of, index_of, scan_of, told, world_of
 
 SHAPE = (40, 36, 28)
-IN_PLANE = BlockAverage((2, 2, 1))
+IN_PLANE = GaussianProfile((2, 2, 1))
 
 
 def see(voxels, affine, world):

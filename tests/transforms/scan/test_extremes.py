@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.data import MetaTensor, list_data_collate
 
-from common.degradations import BlockAverage, KSpaceTruncation
+from common.degradations import GaussianProfile, KSpaceTruncation
 from common.transforms import LoadScand, MakeLRd, RestoreVolumed
 from common.transforms.scan.extremes import find_extremes
 from tests.bundles import runs
@@ -18,7 +18,7 @@ from tests.transforms.grids import doubled, rician, super_resolve, warned
 
 SIZE = (24, 26, 22)
 HEAD = rician(runs.phantom(0, SIZE), 8).round()
-TOP, BLOCKS = np.quantile(HEAD, 0.999), BlockAverage((2, 2, 2))
+TOP, BLOCKS = np.quantile(HEAD, 0.999), GaussianProfile((2, 2, 2))
 SCATTERED = np.unravel_index(np.random.default_rng(1).choice(np.prod(SIZE), 40, replace=False), SIZE)
 BORDER, OTHER, HOLE = np.s_[:4], np.s_[:, :, -3:], np.s_[9:14, 9:14, 9:14]
 

@@ -13,7 +13,7 @@ from monai.transforms import Compose, Spacingd
 from nibabel.affines import from_matvec
 from scipy.ndimage import map_coordinates
 
-from common.degradations import BlockAverage, ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
+from common.degradations import ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
 from common.geometry.affines import find_slice_permutation
 from common.metrics import interpolate_cubic
 from common.transforms import CheckHeaderd, CheckVoxelsd, LoadScand, ResizePlanesd, SaveVolumed
@@ -24,7 +24,7 @@ from tests.transforms import grids
 from tests.transforms.grids import ORIENTATIONS, along, centre_of_mass, doubled, super_resolve, told, world_of
 
 SPACING, SIZE = (0.9, 1.1, 2.0), (14, 16, 12)
-TRUNCATION, BLOCKS, IN_PLANE = KSpaceTruncation((2, 2, 2)), BlockAverage((2, 2, 2)), KSpaceTruncation((2, 2, 1))
+TRUNCATION, BLOCKS, IN_PLANE = KSpaceTruncation((2, 2, 2)), GaussianProfile((2, 2, 2)), KSpaceTruncation((2, 2, 1))
 
 
 def affine_of(codes, tilt=0.0):
@@ -80,7 +80,9 @@ def test_slices_are_told_by_their_spacing_in_any_orientation_and_not_where_none_
         refused(lambda entry=entry: SliceAxisd("x", "auto")(entry), ValueError, "a.nii", spacing, "--slice_axis SI")
 
 
-@pytest.mark.parametrize("axis, degradation", [("SI", TRUNCATION), ("AP", BlockAverage((2, 2, 1))), ("LR", IN_PLANE)])
+@pytest.mark.parametrize(
+    "axis, degradation", [("SI", TRUNCATION), ("AP", GaussianProfile((2, 2, 1))), ("LR", IN_PLANE)]
+)
 def test_a_scan_gives_one_result_in_its_place_however_it_is_stored(tmp_path, axis, degradation):
     middle = np.array((0.4, 0.55, 0.45)) * (np.array(SIZE) - 1)
     blob = np.exp(-((world_of(np.eye(4), SIZE) - middle) ** 2).sum(-1) / (2 * 1.7**2))
@@ -203,7 +205,7 @@ def test_missing_keys_are_passed_over_where_that_is_allowed():
         refused(lambda transform=transform: transform(["hr", "lr"])({"other": 1}), KeyError, "hr")
 
 
-@pytest.mark.parametrize("degradation", [IN_PLANE, BlockAverage((2, 3, 4))], ids=str)
+@pytest.mark.parametrize("degradation", [IN_PLANE, GaussianProfile((2, 3, 4))], ids=str)
 def test_a_missing_lr_volume_is_made_from_hr(degradation):
     affine = affine_of("SPL", 20)
     hr = volume(torch.rand(1, 13, 14, 9), affine)
