@@ -23,7 +23,6 @@ def load_shipped_weights(
     degradation: Degradation,
     slice_axis: str,
     checkpoint: str | os.PathLike | None,
-    dataset_dir: str | None,
     device: torch.device | str,
     **override: Any,
 ) -> dict[str, dict[str, Any]]:
@@ -37,14 +36,13 @@ def load_shipped_weights(
         degradation: from HR to LR.
         slice_axis: as for :func:`common.io.affines.find_slice_permutation`.
         checkpoint: the evaluated weights; those that ship are not compared with others, and None is no training.
-        dataset_dir: folder of the scans; None for simulated heads, for which nothing is loaded.
         device: of the network.
         override: keys of inference.json to set, if the weights' bundle has them.
 
     Returns:
         Network and inferer by the name of the row, for :class:`common.handlers.EvaluationReport`; empty if none fit.
     """
-    if dataset_dir is None or checkpoint is None or not BUNDLES.is_dir():  # an exported bundle is alone
+    if checkpoint is None or not BUNDLES.is_dir():  # an exported bundle is alone
         return {}
     own = read_overlay(checkpoint) or {"digest": None, "trained": {}}
     offers = sorted(list_offers(None, {}), key=lambda offer: offer.bundle.name != own["trained"].get("bundle"))

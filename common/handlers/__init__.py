@@ -7,5 +7,5 @@ from .interval import IntervalMap
 from .results import InferenceResults, MeanDataConsistency, get_log_path
 from .spread import SpreadMap
 from .training_reports import DegradationReport, FeatureReport, KernelReport, TranslationReport
-from .validation import ValidationWithInitial
+from .validation import ValidationWithInitial, VolumePSNR
 from .viewer import ResultViewer

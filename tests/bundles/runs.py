@@ -287,7 +287,7 @@ def overrides(bundle: str, names: Sequence[str], folder: Path, **override: objec
     if names[0] != "inference":
         small["ckpt_dir"] = str(folder / "models")
     if not with_shipped:
-        small["evaluate#report#shipped"] = "$None"
+        small["evaluate#evaluator#shipped"] = "$None"
     if _applies(names):
         small["checkpoint"] = str(folder / "models" / "model.pt")
     else:
