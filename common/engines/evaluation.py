@@ -78,7 +78,9 @@ class Evaluation(CaseEvaluator):
             val_data_loader=CaseLoader(Dataset(data, preprocessing)),
             network=prepare(load_weights(network, checkpoint, device, digest, degradation)),
             inferer=inferer,
-            postprocessing=Compose([CopyItemsd("pred", names="sr"), RestoreVolumed("sr", degradation=degradation), save]),
+            postprocessing=Compose(
+                [CopyItemsd("pred", names="sr"), RestoreVolumed("sr", degradation=degradation), save]
+            ),
             val_handlers=[report(**known, shipped=others), *val_handlers],
             amp=amp,
             **options,

@@ -110,6 +110,11 @@ class ResampleResultd(MapTransform):
         self.degradation, self.reference = degradation, reference
         self.spacing, self.grid_file = spacing, grid_file
 
+    @property
+    def changes_grid(self) -> bool:
+        """Whether results get another grid than the network's."""
+        return self.spacing is not None or self.grid_file is not None
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         scan = d[self.reference]
@@ -117,7 +122,7 @@ class ResampleResultd(MapTransform):
         for key in self.key_iterator(d):
             volume = torch.as_tensor(d[key]).detach()
             affine: Any = self.degradation.compute_hr_affine(scan_affine)
-            if self.spacing is not None or self.grid_file is not None:
+            if self.changes_grid:
                 cubes = choose_cubes(scan.shape[1:], scan_affine, self.spacing, self.grid_file)
                 volume, measured = self._make_cubes(volume[0].float(), affine, scan, *cubes)
                 d["scan_difference"], d["consistency_error"] = measured

@@ -43,6 +43,8 @@ def tiny_bundles(commands, tmp_path, monkeypatch):
     """The commands where the bundles have an overlay of the tests' sizes, tiny.json."""
     shutil.copytree(ROOT / "bundles", tmp_path / "bundles", ignore=shutil.ignore_patterns("docs", "models"))
     for name, tiny in TINY.items():
-        (tmp_path / "bundles" / name / "configs" / "tiny.json").write_text(json.dumps({**tiny.network, **tiny.training}))
+        (tmp_path / "bundles" / name / "configs" / "tiny.json").write_text(
+            json.dumps({**tiny.network, **tiny.training})
+        )
     monkeypatch.chdir(tmp_path)
     return commands

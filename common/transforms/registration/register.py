@@ -72,9 +72,7 @@ class RegisterHRd(MapTransform):
         ImportError: when SimpleITK is not installed.
     """
 
-    def __init__(
-        self, keys: KeysCollection, lr_key: str, degradation: Degradation, enabled: bool | str = True
-    ) -> None:
+    def __init__(self, keys: KeysCollection, lr_key: str, degradation: Degradation, enabled: bool | str = True) -> None:
         super().__init__(keys)
         self.lr_key = lr_key
         self.degradation = degradation
