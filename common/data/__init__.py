@@ -14,5 +14,6 @@ from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, are_axes_alike
 from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.volumes import VolumeCache
+from .provenance import describe_result
 from .scans import find_cases, find_exams
 from .unknown_blur import BlurHRd, UnknownBlur

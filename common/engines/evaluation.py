@@ -11,8 +11,7 @@ from monai.data import Dataset
 from monai.transforms import Compose, CopyItemsd
 from torch import nn
 
-from ..data import CaseLoader, Group
-from ..data.provenance import describe_result
+from ..data import CaseLoader, Group, describe_result
 from ..degradations import Degradation
 from ..transforms import RestoreVolumed, SaveVolumed
 from ..weights import load_weights
@@ -32,8 +31,8 @@ class Evaluation(CaseEvaluator):
         slice_axis: as for :func:`common.io.affines.find_slice_permutation`.
         output_dir: folder of the results and the report.
         bundle_root: folder of the bundle.
-        report: makes the report, called with ``output_dir``, ``degradation``, ``network``, ``prepare`` and ``shipped``; in JSON
-            a :class:`common.handlers.EvaluationReport` with ``"_mode_": "callable"``.
+        report: makes the report, called with ``output_dir``, ``degradation``, ``network``, ``prepare`` and ``shipped``;
+            in JSON a :class:`common.handlers.EvaluationReport` with ``"_mode_": "callable"``.
         checkpoint: file of the network's weights; None to leave the network as it is.
         digest: digest of their tensors; None if it is not known.
         prepare: makes of the network with its weights the equal one that runs; default the same.
@@ -72,15 +71,14 @@ class Evaluation(CaseEvaluator):
         if shipped is not None and not (isinstance(data, Group) and data.datalist.is_simulated):
             others = shipped(data, degradation, slice_axis, checkpoint, device)
         known = {"output_dir": output_dir, "degradation": degradation, "network": network, "prepare": prepare}
+        restore = RestoreVolumed("sr", degradation=degradation)
         save = SaveVolumed("sr", output_dir, description=describe_result(bundle_root, degradation))
         super().__init__(
             device=torch.device(device),
             val_data_loader=CaseLoader(Dataset(data, preprocessing)),
             network=prepare(load_weights(network, checkpoint, device, digest, degradation)),
             inferer=inferer,
-            postprocessing=Compose(
-                [CopyItemsd("pred", names="sr"), RestoreVolumed("sr", degradation=degradation), save]
-            ),
+            postprocessing=Compose([CopyItemsd("pred", names="sr"), restore, save]),
             val_handlers=[report(**known, shipped=others), *val_handlers],
             amp=amp,
             **options,

@@ -51,7 +51,7 @@ class IntervalMap:
         """Write when a result has been written."""
         if self.uncertainty:
             steps = engine.postprocessing.flatten().transforms
-            if any(isinstance(step, ResampleResultd) and step.changes_grid for step in steps):
+            if any(isinstance(step, ResampleResultd) and step.grid for step in steps):
                 raise ValueError(
                     "uncertainty is true, but the error was measured on the grid of the weights; leave out --spacing "
                     "and --grid_file."

@@ -40,8 +40,9 @@ class InferenceResults:
     (:func:`common.data.inputs.describe_file`), the differences from the scan that
     :class:`~common.transforms.MeasureDataConsistencyd` has measured before the result is rounded, how an
     :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds, spacing, precision, versions and
-    device. If the results are BIDS derivatives, their folder becomes a derivative dataset. The log is :func:`get_log_path`. Each case appends a line, so a killed run keeps its lines, and later runs
-    follow earlier ones. Numbers that are not finite are null in both.
+    device. If results are named as BIDS derivatives, their folder becomes a derivative dataset. The log is
+    :func:`get_log_path`. Each case appends a line, so a killed run keeps its lines, and later runs follow earlier ones.
+    Numbers that are not finite are null in both.
 
     Args:
         bundle_root: folder of the bundle, with ``configs/metadata.json``.

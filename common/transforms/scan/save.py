@@ -26,8 +26,8 @@ class SaveVolumed(MapTransform):
     """Write a volume as NIfTI under a temporary name and rename it, so that there is never an incomplete file.
 
     The input file's sform and qform, their codes, and header fields that are still valid are carried to the volume's
-    grid, see :func:`make_image`. ``data["saved_to"]`` holds the path as text. A label map of the entry is brought to the
-    volume's grid, and written as :func:`~common.io.naming.make_label_path`.
+    grid, see :func:`make_image`. ``data["saved_to"]`` holds the path as text. A label map of the entry is brought to
+    the volume's grid, and written as :func:`~common.io.naming.make_label_path`.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine and ``filename_or_obj``.
