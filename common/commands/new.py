@@ -190,14 +190,13 @@ def _reset_weight_values(source: Path, configs: Mapping[str, dict]) -> dict[str,
 
 def _make_metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the metadata of another bundle, changed for a first version."""
-    return meta | {
+    return {key: value for key, value in meta.items() if key != "eval_metrics"} | {
         "version": "0.1.0",
         "changelog": {"0.1.0": "first version"},
         "name": f"{name}: FILL IN what it does",
         "task": "FILL IN",
         "description": "FILL IN",
         "data_source": "none shipped; see docs/data_license.txt",
-        "eval_metrics": {},
         "references": ["FILL IN"],
     }
 

@@ -32,7 +32,7 @@ _THICKEST = 1000.0  # mm
 _PART = re.compile(r"\.part-(\d+)-(.*)-[^-]+")  # a process and its machine
 _OLD = 24 * 3600.0  # seconds, after which nobody still writes a file
 _PATIENCE = 10.0  # seconds that a lock may stay; files are moved in much less
-_CONFIG_WIDTH = 140  # characters of a line of a config
+_CONFIG_WIDTH = 150  # characters of a line of a config
 
 
 @contextmanager
