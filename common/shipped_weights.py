@@ -22,7 +22,6 @@ def load_shipped_weights(
     degradation: Degradation,
     slice_axis: str,
     checkpoint: str | os.PathLike | None,
-    dataset_dir: str | None,
     device: torch.device | str,
     **override: Any,
 ) -> dict[str, dict[str, Any]]:
@@ -36,14 +35,13 @@ def load_shipped_weights(
         degradation: from HR to LR.
         slice_axis: as for :func:`common.geometry.affines.find_slice_permutation`.
         checkpoint: the evaluated weights; those that ship are not compared with others, and None is no training.
-        dataset_dir: folder of the scans; None for simulated heads, for which nothing is loaded.
         device: of the network.
         override: keys of inference.json to set, if the weights' bundle has them.
 
     Returns:
         Network and inferer by the name of the row, for :class:`common.handlers.EvaluationReport`; empty if none fit.
     """
-    if dataset_dir is None or checkpoint is None:
+    if checkpoint is None:
         return {}
     try:
         from .weights_catalogue import WITHIN, list_offers

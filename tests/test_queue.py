@@ -95,7 +95,8 @@ def test_a_row_that_was_killed_gives_the_same_figures(tmp_path):
     tree, volumes = tmp_path / "tree", tmp_path / "volumes"
     for folder in ("common", "bundles/srcnn", "tests/benchmarks/queue"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.csv"))
-    (tree / "bundles/srcnn/configs/tables.json").write_text("{}")
+    for name, content in (("tables", {}), ("tiny", {**runs.TINY["srcnn"].network, **runs.TINY["srcnn"].training})):
+        (tree / f"bundles/srcnn/configs/{name}.json").write_text(json.dumps(content))
     for i in range(5):
         runs.save(volumes / f"person_0{i}_t1w.nii.gz", runs.phantom(i))
     people = {"hr": "*.nii.gz", "source": "*_00_*,*_01_*", "target": "*_02_*", "validation": "*_03_*", "test": "*_04_*"}

@@ -10,14 +10,14 @@ from .bundles import runs
 
 
 def test_an_evaluation_gets_the_shipped_weights_that_fit_all_its_scans(tmp_path, capsys):
-    """By scale, position of LR voxels and spacing; not for simulated heads, nor for the shipped weights themselves."""
+    """By scale, position of LR voxels and spacing; not for the shipped weights themselves."""
     fine, coarse = (
         {"hr": runs.save(tmp_path / f"{mm}.nii.gz", np.ones((8, 8, 8)), np.diag([mm, mm, mm, 1.0]))} for mm in (1, 3)
     )
     truncation = KSpaceTruncation((2, 2, 2))
 
-    def load(data, degradation=truncation, checkpoint="own.pt", dataset_dir="D"):
-        return [*load_shipped_weights(data, degradation, "SI", checkpoint, dataset_dir, "cpu")], capsys.readouterr().out
+    def load(data, degradation=truncation, checkpoint="own.pt"):
+        return [*load_shipped_weights(data, degradation, "SI", checkpoint, "cpu")], capsys.readouterr().out
 
     assert load([fine]) == (["udean_window, shipped"], "")
     for data, degradation, why in (
@@ -27,9 +27,5 @@ def test_an_evaluation_gets_the_shipped_weights_that_fit_all_its_scans(tmp_path,
     ):
         rows, line = load(data, degradation)
         assert rows == [] and why in line and line.count("\n") == 1
-    for options in (
-        {"checkpoint": BUNDLES / "udean_window" / "models" / "model.pt"},
-        {"dataset_dir": None},
-        {"checkpoint": None},
-    ):
-        assert load([fine], **options) == ([], "")
+    for checkpoint in (BUNDLES / "udean_window" / "models" / "model.pt", None):
+        assert load([fine], checkpoint=checkpoint) == ([], "")

@@ -87,8 +87,7 @@ def ablate(
         folds: number of folds of a cross-validation. With more than 1, each row is run on each fold (its key ``fold``),
             and its test cases are pooled.
         seeds: number of seeds for each row; with 1 the key ``seed`` keeps its value in the configs.
-        size: an overlay of each row's bundle that is laid over the row's own overlays. With ``tiny`` each run takes 20
-            to 70 s on a core, as a check of the set-up and the data.
+        size: an overlay of each row's bundle that is laid over the row's own overlays, such as ``small``.
         against: a row, or cubic. Each other row is compared with it by a paired t-test over people, whose cases and
             seeds count once, by their mean. p is corrected by Holm's method, for each score by itself, over the rows of
             a family (column ``family``): trained rows with data consistency, and those without. What needs no training,

@@ -17,7 +17,7 @@ from ..export.modules import map_strings
 from ..io.files import format_config
 from .draw import draw_losses
 
-_CONFIGS = ("train", "inference", "evaluate", "demo", "tiny", "small")
+_CONFIGS = ("train", "inference", "evaluate", "demo", "small")
 # Left out of the new bundle's tests: what they would check is tested with the bundle that it is like.
 _TESTED_THERE = ("degradation", "budgets", "like")
 _RUN = "python -m monai.bundle run --config_file"
@@ -79,7 +79,7 @@ _NEXT = """next:
   graph and players
   {root}/docs and metadata.json: what is marked FILL IN; and a row in bundles/README.md
   see that it trains, in seconds:
-    {run} "['{configs}/train.json','{configs}/tiny.json']" --output_dir W"""
+    {run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']" --output_dir W --epoch_length 4"""
 _NEXT_WITHOUT_TRAINING = """next:
   common/inferers/{name}.py: your inferer; import it in common/inferers/__init__.py
   {configs}/inference.json: inferer and its values
@@ -190,14 +190,13 @@ def _reset_weight_values(source: Path, configs: Mapping[str, dict]) -> dict[str,
 
 def _make_metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the metadata of another bundle, changed for a first version."""
-    return meta | {
+    return {key: value for key, value in meta.items() if key != "eval_metrics"} | {
         "version": "0.1.0",
         "changelog": {"0.1.0": "first version"},
         "name": f"{name}: FILL IN what it does",
         "task": "FILL IN",
         "description": "FILL IN",
         "data_source": "none shipped; see docs/data_license.txt",
-        "eval_metrics": {},
         "references": ["FILL IN"],
     }
 

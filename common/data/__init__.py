@@ -11,9 +11,10 @@ from .loaders.cases import CaseLoader, prepare_lr_hr
 from .loaders.coordinates import CoordinateLoader, MeasuredVoxels
 from .loaders.image_pairs import ImagePairLoader, InterpolatedImageLoader, TripletLoader
 from .loaders.kernel_crops import KernelCropLoader, select_kernel_cases
-from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, check_any_axis
+from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, are_axes_alike
 from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.volumes import VolumeCache
+from .provenance import describe_result
 from .scans import find_cases
 from .unknown_blur import BlurHRd, UnknownBlur

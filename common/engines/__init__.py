@@ -1,6 +1,7 @@
 """Ignite engines of the collection."""
 
 from .cascade import CascadeStage
+from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .kernel_estimation import KernelEstimation
 from .player import ConstantThenLinear, Player

@@ -55,6 +55,7 @@ class CaseEvaluator(SupervisedEvaluator):
         val_data_loader: a :class:`common.data.CaseLoader`.
         network: runs under autocast if ``amp`` says so; the inferer and all else is in float32.
         prepare_batch: as for ``SupervisedEvaluator``.
+        postprocessing: of "pred" of each case; writes the result. Handlers find it as ``engine.postprocessing``.
         amp: whether the network runs under autocast; None for the choice of
             :func:`common.runtime.precision.choose_autocast`.
         amp_kwargs: of ``torch.autocast``; default bfloat16.
@@ -77,13 +78,16 @@ class CaseEvaluator(SupervisedEvaluator):
         val_data_loader: Any,
         network: nn.Module,
         prepare_batch: Callable = prepare_lr_hr,
+        postprocessing: Callable | None = None,
         amp: bool | str | None = False,
         amp_kwargs: dict | None = None,
         **options: Any,
     ) -> None:
         amp = choose_autocast(None if amp is None else parse_bool(amp, "amp"), network, device, amp_kwargs)
         network = apply_precision(network, device, amp, amp_kwargs)
-        super().__init__(device, val_data_loader, network, prepare_batch=prepare_batch, **options)
+        self.postprocessing = postprocessing  # before handlers are attached
+        options |= {"prepare_batch": prepare_batch, "postprocessing": postprocessing}
+        super().__init__(device, val_data_loader, network, **options)
         # Ignite logs epochs, which cases do not have, and errors, which are raised anyway.
         self.logger.setLevel(logging.CRITICAL)
         self.case: Case | Any = None

@@ -10,5 +10,5 @@ from .kernel_report import KernelReport
 from .results import InferenceResults, MeanDataConsistency, get_log_path
 from .spread import SpreadMap
 from .translation_report import TranslationReport
-from .validation import ValidationWithInitial
+from .validation import ValidationWithInitial, VolumePSNR
 from .viewer import ResultViewer

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
 
@@ -17,7 +15,7 @@ from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image
 from ..io.writing import write_atomically
 from ..metrics import Interval
-from ..transforms import SaveVolumed
+from ..transforms import ResampleResultd, SaveVolumed, get_saver
 from ..transforms.scan.volume import attach_meta, convert_to_units
 from ..values import parse_bool
 
@@ -32,25 +30,14 @@ class IntervalMap:
     Args:
         uncertainty: whether to write intervals.
         interval: of the weights, as :meth:`common.metrics.Interval.describe` gives it; None if it is unknown.
-        output_dir: folder of the results.
-        bids: whether results are named as BIDS derivatives.
-        spacing, grid_file: the grid that the user wants; the interval is known on the network's only.
 
     Raises:
-        ValueError: with ``uncertainty``, when the interval of the weights is not known, or another grid is wanted.
+        ValueError: with ``uncertainty``, when the interval of the weights is not known; or when it is attached, if
+            ``ResampleResultd`` gives results another grid than the network's.
     """
 
-    def __init__(
-        self,
-        uncertainty: bool | str,
-        interval: Mapping[str, Any] | None,
-        output_dir: str | os.PathLike,
-        bids: bool | str = False,
-        spacing: float | None = None,
-        grid_file: str | None = None,
-    ) -> None:
+    def __init__(self, uncertainty: bool | str, interval: Mapping[str, Any] | None) -> None:
         self.uncertainty = parse_bool(uncertainty, "uncertainty")
-        self.save = SaveVolumed("interval", output_dir, "interval", bids, "super-resolved, half width", window=False)
         if not self.uncertainty:
             return
         if interval is None:
@@ -59,16 +46,18 @@ class IntervalMap:
                 "it: mri-sr judge --cases cases.csv --calibrate WEIGHTS.json, with the columns person, results, scan, "
                 "hr; or leave out --uncertainty."
             )
-        if spacing is not None or grid_file is not None:
-            raise ValueError(
-                "uncertainty is true, but the error was measured on the grid of the weights; leave out --spacing and "
-                "--grid_file."
-            )
         self.interval = Interval.read(interval)
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Any) -> None:
         """Write when a result has been written."""
         if self.uncertainty:
+            steps = engine.postprocessing.flatten().transforms
+            if any(isinstance(step, ResampleResultd) and step.grid for step in steps):
+                raise ValueError(
+                    "uncertainty is true, but the error was measured on the grid of the weights; leave out --spacing "
+                    "and --grid_file."
+                )
+            self.save = make_width_saver(get_saver(engine.postprocessing))
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Any) -> None:
@@ -91,3 +80,9 @@ class IntervalMap:
             }
             with write_atomically(get_sidecar_path(path)) as temporary:
                 temporary.write_text(format_json(description, indent=2) + "\n")
+
+
+def make_width_saver(saver: SaveVolumed) -> SaveVolumed:
+    """The transform that writes half widths, with the key "interval", next to the results of another."""
+    text = "super-resolved, half width"
+    return SaveVolumed("interval", saver.output_dir, "interval", saver.bids, text, window=False)

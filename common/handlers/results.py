@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from ignite.metrics import Metric
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
@@ -28,6 +28,7 @@ from ..io.naming import get_output_folder, make_label_path
 from ..io.writing import find_written, remove_file, write_atomically
 from ..runtime.distributed import get_rank
 from ..runtime.precision import name_precision
+from ..transforms import get_saver
 from ..values import parse_bool
 
 
@@ -40,14 +41,13 @@ class InferenceResults:
     (:func:`common.data.inputs.describe_file`), the differences from the scan that
     :class:`~common.transforms.MeasureDataConsistencyd` has measured before the result is rounded, how an
     :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds, spacing, precision, versions and
-    device. The log is :func:`get_log_path`. Each case appends a line, so a killed run keeps its lines, and later runs
-    follow earlier ones. Numbers that are not finite are null in both.
+    device. If results are named as BIDS derivatives, their folder becomes a derivative dataset. The log is
+    :func:`get_log_path`. Each case appends a line, so a killed run keeps its lines, and later runs follow earlier ones.
+    Numbers that are not finite are null in both.
 
     Args:
-        output_dir: folder of the results.
         bundle_root: folder of the bundle, with ``configs/metadata.json``.
         degradation: from the result to the scan; None for a result of several scans.
-        bids: whether results are named as BIDS derivatives; the folder then becomes a derivative dataset.
         shard: the share of the scans that this process has, such as "3/16", or None for all.
         keep_paths: whether the JSON has whole paths. Else it has names of files and UIDs of DICOM series only, because
             folders may be named like patients. The log always has paths, as they were given.
@@ -59,22 +59,21 @@ class InferenceResults:
 
     def __init__(
         self,
-        output_dir: str | os.PathLike,
         bundle_root: str | os.PathLike,
         degradation: Degradation | None = None,
-        bids: bool | str = False,
         shard: str | None = None,
         keep_paths: bool | str = False,
     ) -> None:
-        self.output_dir = Path(output_dir)
         self.bundle = provenance.describe_bundle(bundle_root)
         self.degradation = degradation
-        self.bids = parse_bool(bids, "bids")
         self.keep_paths = parse_bool(keep_paths, "keep_paths")
-        self.log = get_log_path(output_dir, shard)
+        self.shard = shard
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Any) -> None:
         """Describe each result when it is written, and log each case when it is done or has failed."""
+        saver = get_saver(engine.postprocessing)
+        self.output_dir, self.bids = Path(saver.output_dir), parse_bool(saver.bids, "bids")
+        self.log = get_log_path(self.output_dir, self.shard)
         if self.bids:
             engine.add_event_handler(Events.STARTED, self._describe_dataset)
         # Before the result is written, so that a run that is killed leaves no result without its JSON.

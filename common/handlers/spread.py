@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine
 from monai.engines import IterationEvents
 
 from ..degradations import Degradation
 from ..inferers import ResidualShiftInferer
 from ..io.files import format_json, get_sidecar_path
 from ..io.writing import write_atomically
-from ..transforms import RestoreVolumed, SaveVolumed
+from ..transforms import RestoreVolumed, get_saver
+from .interval import make_width_saver
 
 _DEVIATIONS = 2
 
@@ -29,23 +28,15 @@ class SpreadMap:
     Args:
         inferer: draws the samples.
         degradation: from the result to the scan, for the affine.
-        output_dir: folder of the results.
-        bids: whether results are named as BIDS derivatives.
     """
 
-    def __init__(
-        self,
-        inferer: ResidualShiftInferer,
-        degradation: Degradation,
-        output_dir: str | os.PathLike,
-        bids: bool | str = False,
-    ) -> None:
+    def __init__(self, inferer: ResidualShiftInferer, degradation: Degradation) -> None:
         self.inferer = inferer
         self.restore = RestoreVolumed("interval", degradation=degradation, deviations=True)
-        self.save = SaveVolumed("interval", output_dir, "interval", bids, "super-resolved, half width", window=False)
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Any) -> None:
         """Write when a result has been written."""
+        self.save = make_width_saver(get_saver(engine.postprocessing))
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Any) -> None:

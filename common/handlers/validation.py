@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from ignite.engine import Engine, Events
-from monai.handlers import ValidationHandler
+from monai.handlers import PeakSignalToNoiseRatio, ValidationHandler, from_engine
 
 
 class ValidationWithInitial(ValidationHandler):
@@ -46,3 +46,10 @@ class ValidationWithInitial(ValidationHandler):
     def _validate_initial(self, engine: Engine) -> None:
         if engine.state.iteration == 0:  # not resumed within the epoch
             self(engine)
+
+
+class VolumePSNR(PeakSignalToNoiseRatio):
+    """Mean PSNR of volumes in [0, 1]: "pred" of an evaluator's output against "label"."""
+
+    def __init__(self) -> None:
+        super().__init__(max_val=1.0, output_transform=from_engine(["pred", "label"]))

@@ -22,6 +22,7 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 _THICKEST = 1000.0  # mm
+_CONFIG_WIDTH = 150  # characters of a line of a config
 
 
 def format_json(value: Any, indent: int | None = None) -> str:
@@ -42,16 +43,22 @@ def format_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(replace_non_finite(value), indent=indent, allow_nan=False)
 
 
-def format_config(value: Any, indent: str = "") -> str:
-    """JSON in the layout of the configs: values that fit on one line stay on it."""
-    line = json.dumps(value)  # ASCII, because MONAI reads configs in the encoding of the system
-    if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
+def format_config(value: Any, indent: str = "", key: str = "") -> str:
+    """JSON in the layout of the configs: values that fit on one line stay on it.
+
+    Args:
+        value: of a config.
+        indent: of its line.
+        key: before it, with the colon.
+    """
+    line = key + json.dumps(value)  # ASCII, because MONAI reads configs in the encoding of the system
+    if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < _CONFIG_WIDTH):
         return line
     inner = indent + "    "
-    if isinstance(value, dict):
-        items = [f"{json.dumps(key)}: {format_config(item, inner)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
-    return "[\n" + ",\n".join(inner + format_config(item, inner) for item in value) + f"\n{indent}]"
+    pairs = value.items() if isinstance(value, dict) else ((None, item) for item in value)
+    items = [inner + format_config(item, inner, "" if k is None else f"{json.dumps(k)}: ") for k, item in pairs]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    return f"{key}{start}\n" + ",\n".join(items) + f"\n{indent}{end}"
 
 
 def load_state(path: Path, device: torch.device | str) -> Any:

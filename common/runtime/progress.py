@@ -43,7 +43,7 @@ def make_bar(items: Iterable | None = None, what: str = "", **options: Any) -> t
         what: the work in a few words.
         options: further ones of ``tqdm``.
     """
-    hidden = is_hidden() or int(os.environ.get("RANK", 0)) > 0
+    hidden = _hidden.get() or int(os.environ.get("RANK", 0)) > 0
     return tqdm(items, what, leave=False, dynamic_ncols=True, disable=hidden or None, **options)
 
 
@@ -93,11 +93,6 @@ def silence(quiet: bool) -> Iterator[None]:
             yield
     finally:
         _hidden.reset(token)
-
-
-def is_hidden() -> bool:
-    """Whether bars are hidden here."""
-    return _hidden.get()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from .ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, che
 from .denoise import DenoiseSlicesd, estimate_noise
 from .flips import RandFlipHRd
 from .insert_lesions import InsertLesionsd, Lesion
-from .labels import CheckLabelsd, SaveLabelsd
+from .labels import CheckLabelsd
 from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled, ResampleToReferenced
 from .make_stacks import MakeStacksd
 from .measure_consistency import MeasureDataConsistencyd
@@ -18,7 +18,7 @@ from .scan.acquired import AcquiredMatrixd
 from .scan.check import CheckHeaderd, CheckMemoryd, CheckVoxelsd, ResizePlanesd
 from .scan.interleaved import EvenSlicesd
 from .scan.load import LoadScand
-from .scan.save import SaveVolumed
+from .scan.save import SaveVolumed, get_saver
 from .scan.scan_statistics import CheckTrainingRanged, compute_scan_statistics, widen_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
 from .split_measured import SplitMeasuredd

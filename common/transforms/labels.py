@@ -22,7 +22,6 @@ from scipy import ndimage
 from ..geometry.resampling import compute_voxel_map, sample_nearest
 from ..io.dicom_series.signature import is_dicom
 from ..io.images import open_image, open_image_or_none
-from ..io.naming import make_case_stem, make_label_path
 from ..io.nifti_affines import make_image
 from ..io.writing import write_atomically
 from .scan.check import CheckHeaderd, describe_labels
@@ -205,58 +204,41 @@ class CheckLabelsd(MapTransform):
     Args:
         keys: of the label maps' paths.
         reference: key of the scan ``(1, X, Y, Z)`` with an affine.
-        output_dir: folder of the results.
-        bids: whether results are named as BIDS derivatives.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_labels` and :func:`check_overlap`; or when the result would be
-            written over the label map.
+        FileNotFoundError, ValueError: as :func:`read_labels` and :func:`check_overlap`.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        reference: str,
-        output_dir: str | os.PathLike,
-        bids: bool | str = False,
-        allow_missing_keys: bool = True,
-    ) -> None:
+    def __init__(self, keys: KeysCollection, reference: str, allow_missing_keys: bool = True) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.reference, self.output_dir, self.bids = reference, output_dir, bids
+        self.reference = reference
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            self._process_label(d[key], d[self.reference], d)
+            scan = d[self.reference]
+            check_overlap(d[key], read_labels(d[key]), open_image(d[key]).affine, scan.shape[1:], _get_affine(scan))
         return d
 
-    def _process_label(self, file: str, scan: MetaTensor, entry: Mapping[Hashable, Any]) -> None:
-        check_overlap(file, read_labels(file), open_image(file).affine, scan.shape[1:], _get_affine(scan))
-        if os.path.realpath(file) == os.path.realpath(self._make_path(scan, entry)):
-            raise ValueError(f"{file}: its result would be written over it; name another output folder.")
 
-    def _make_path(self, volume: MetaTensor, entry: Mapping[Hashable, Any]) -> Path:
-        """The path of the label map of a result."""
-        name = entry.get("name") or make_case_stem(volume.meta["filename_or_obj"], entry.get("subject"))
-        return make_label_path(self.output_dir, name, self.bids)
-
-
-class SaveLabelsd(CheckLabelsd):
-    """Write label maps on the grid of a result, see :func:`resample_labels`, to
-    :func:`~common.io.naming.make_label_path`.
+def save_labels(file: str, result: MetaTensor, path: Path) -> None:
+    """Write a label map on the grid of a result, see :func:`resample_labels`.
 
     Args:
-        keys, output_dir, bids, allow_missing_keys: as for :class:`CheckLabelsd`.
-        reference: key of the result ``(1, X, Y, Z)``, with an affine and the ``filename_or_obj`` of its scan.
-    """
+        file: the label map.
+        result: ``(1, X, Y, Z)``, with an affine and the ``filename_or_obj`` of its scan.
+        path: of the new label map.
 
-    def _process_label(self, file: str, result: MetaTensor, entry: Mapping[Hashable, Any]) -> None:
-        labels = resample_labels(read_labels(file), open_image(file).affine, result.shape[1:], _get_affine(result))
-        source = open_image_or_none(result.meta["filename_or_obj"])
-        # The first words keep it out of the next run, as those of results do.
-        about = f"super-resolved grid, labels of {Path(file).name}"
-        write_labels(self._make_path(result, entry), labels, _get_affine(result), source, about)
+    Raises:
+        ValueError: when it would be written over the label map.
+    """
+    if os.path.realpath(file) == os.path.realpath(path):
+        raise ValueError(f"{file}: its result would be written over it; name another output folder.")
+    labels = resample_labels(read_labels(file), open_image(file).affine, result.shape[1:], _get_affine(result))
+    source = open_image_or_none(result.meta["filename_or_obj"])
+    # The first words keep it out of the next run, as those of results do.
+    write_labels(path, labels, _get_affine(result), source, f"super-resolved grid, labels of {Path(file).name}")
 
 
 def _get_affine(volume: MetaTensor) -> np.ndarray:

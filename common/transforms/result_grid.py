@@ -30,7 +30,10 @@ _NOISE, _MODEL = 2.0, 0.004  # factor on the noise, and standard deviation of th
 
 
 def choose_cubes(
-    size: Sequence[int], affine: np.ndarray, spacing: float | None, grid_file: str | os.PathLike | None
+    size: Sequence[int],
+    affine: np.ndarray,
+    spacing: float | None = None,
+    grid_file: str | os.PathLike | None = None,
 ) -> tuple[tuple[int, ...], np.ndarray]:
     """Size and affine of the grid of cubes on which a result is made to agree with its scan.
 
@@ -95,7 +98,7 @@ class ResampleResultd(MapTransform):
     Args:
         keys: of results ``(1, X, Y, Z)``, normalised as the scan, before :class:`RestoreVolumed`.
         degradation: from the network's result to the scan.
-        spacing, grid_file: as for :func:`choose_cubes`; None for the network's grid.
+        grid: "spacing" and "grid_file" as for :func:`choose_cubes`; where both are None, the network's grid.
         reference: key of the scan ``(1, X, Y, Z)``, from :class:`LoadScand`.
     """
 
@@ -103,13 +106,12 @@ class ResampleResultd(MapTransform):
         self,
         keys: KeysCollection,
         degradation: Degradation,
-        spacing: float | None = None,
-        grid_file: str | os.PathLike | None = None,
+        grid: Mapping[str, Any] | None = None,
         reference: str = "image",
     ) -> None:
         super().__init__(keys)
         self.degradation, self.reference = degradation, reference
-        self.spacing, self.grid_file = spacing, grid_file
+        self.grid = {key: value for key, value in (grid or {}).items() if value is not None}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -118,13 +120,13 @@ class ResampleResultd(MapTransform):
         for key in self.key_iterator(d):
             volume = torch.as_tensor(d[key]).detach()
             affine: Any = self.degradation.compute_hr_affine(scan_affine)
-            if self.spacing is not None or self.grid_file is not None:
-                cubes = choose_cubes(scan.shape[1:], scan_affine, self.spacing, self.grid_file)
+            if self.grid:
+                cubes = choose_cubes(scan.shape[1:], scan_affine, **self.grid)
                 volume, measured = self._make_cubes(volume[0].float(), affine, scan, *cubes)
                 d["scan_difference"], d["consistency_error"] = measured
                 volume, affine = volume[None], cubes[1]
-            if self.grid_file is not None:
-                file = open_image(self.grid_file)
+            if "grid_file" in self.grid:
+                file = open_image(self.grid["grid_file"])
                 grid = np.asarray(file.affine, dtype=np.float64)
                 on_grid = resample_volume(volume[0], affine, file.shape[:3], grid)
                 # RestoreVolumed turns axes from the scan's order back to that of its file.

@@ -41,7 +41,7 @@ class Tiny:
 
     Attributes:
         network: sizes of its networks; the first is one that makes another architecture when it is doubled.
-        training: further overrides of its training: the rest of its tiny.json, and what the tests' data need.
+        training: further overrides of its training: the rest of its sizes, and what the tests' data need.
         degradation: from HR to the scans that it super-resolves; its factors are for the axes LR, AP and SI.
         groups: of its datalist, with the subjects of the cohort that are in each.
         contrast: of its scans, in their files' names.
@@ -128,13 +128,11 @@ class Tiny:
 
 
 def _tiny(name: str) -> Tiny:
-    """Of a bundle, whose file names the keys of tiny.json, and of its own ``training``, that are of the network."""
+    """Of a bundle, by its file."""
     known = dict(importlib.import_module(f".tiny.{name}", __package__).TINY)
     if "like" in known:
         known.setdefault("degradation", _tiny(known["like"]).degradation)
-    sizes = json.loads(Path(*configs(name, "tiny")).read_text()) | known.pop("training", {})
-    network = {key: sizes.pop(key) for key in known.pop("network")}
-    return Tiny(network=network, training=sizes, **known)
+    return Tiny(training={"max_epochs": 2, "epoch_length": 4, **known.pop("training")}, **known)
 
 
 def configs(bundle: str, *names: str) -> list[str]:
@@ -287,7 +285,7 @@ def overrides(bundle: str, names: Sequence[str], folder: Path, **override: objec
     if names[0] != "inference":
         small["ckpt_dir"] = str(folder / "models")
     if not with_shipped:
-        small["evaluate#report#shipped"] = "$None"
+        small["evaluate#evaluator#shipped"] = "$None"
     if _applies(names):
         small["checkpoint"] = str(folder / "models" / "model.pt")
     else:

@@ -239,7 +239,7 @@ SETTINGS = {
     "ct_guided": {"lambda_3": 0.5, "perceptual": {"_target_": f"{__name__}.GreyValues"}},
     "dasr": {"dsn_iterations": 0}, "dsn": {"dsn_iterations": 0}, "mdcsrn_gan": {"pretraining": 0},
     "smore": {"self_anti_aliasing": True}, "tscn": {"pretraining": 0},
-    "udean_window": {"ours#anchor": 10.0, "noise_levels": [0.02]},
+    "udean_window": {"anchor": 10.0, "noise_levels": [0.02]},
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from . import runs
 from .test_export import forget  # noqa: F401
 from .test_stacks import applied
 
-TINY = json.loads(Path(*runs.configs("multi_contrast_inr", "tiny")).read_text())
+TINY = {"iterations": 3, "batch_size": 16, "features": 16, "layers": 1, "frequencies": 8}
 
 
 def test_the_network_of_coordinates_minimises_the_error_of_slices():

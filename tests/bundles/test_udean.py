@@ -130,7 +130,7 @@ def test_refused(cohort, tmp_path):
         (["train_supervised"], {"misaligned": True}, misaligned),
         ([], {"misaligned": True}, misaligned),
         ([], {"features": 8, "reduction": 16}, ["reduction is 16", "at most the 8 features"]),
-        (["anchored"], {"ours#anchor": -0.1}, ["ours/anchor", "the weight is -0.1"]),
+        (["anchored"], {"anchor": -0.1}, ["ours/anchor", "the weight is -0.1"]),
         ([], {"dataset_dir": data}, sizes),
     ):
         refused(["train", *overlays], tmp_path / "run", *words, **{"dataset_dir": str(cohort), **override})

@@ -1,14 +1,16 @@
 """What the tests of commands that run bundles share."""
 
 import contextlib
+import json
 import runpy
+import shutil
 import sys
 import warnings
 
 import pytest
 
 from common.tables import execution
-from tests.bundles.runs import ROOT
+from tests.bundles.runs import ROOT, TINY
 
 
 @pytest.fixture
@@ -34,3 +36,15 @@ def commands(monkeypatch):
 
     monkeypatch.setattr(execution, "run_program", run)
     return made
+
+
+@pytest.fixture
+def tiny_bundles(commands, tmp_path, monkeypatch):
+    """The commands where the bundles have an overlay of the tests' sizes, tiny.json."""
+    shutil.copytree(ROOT / "bundles", tmp_path / "bundles", ignore=shutil.ignore_patterns("docs", "models"))
+    for name, tiny in TINY.items():
+        (tmp_path / "bundles" / name / "configs" / "tiny.json").write_text(
+            json.dumps({**tiny.network, **tiny.training})
+        )
+    monkeypatch.chdir(tmp_path)
+    return commands

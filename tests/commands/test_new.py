@@ -26,16 +26,16 @@ def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path, capsys):
     folder, said = bundles / "mynet", capsys.readouterr().out
     assert "common/networks/mynet.py" in said and "-k mynet" in said
     written = {path.name for path in (folder / "configs").iterdir()}
-    names = ("train", "inference", "evaluate", "demo", "tiny", "small", "metadata")
+    names = ("train", "inference", "evaluate", "demo", "small", "metadata")
     assert written == {*(f"{name}.json" for name in names), "logging.conf"}
     assert {path.name for path in (folder / "docs").iterdir()} == {"README.md", "results.md", "data_license.txt"}
     meta = json.loads((folder / "configs" / "metadata.json").read_text())
     assert meta["version"] == "0.1.0" and list(meta["changelog"]) == ["0.1.0"]
     assert "--hr" in (folder / "docs" / "README.md").read_text()
-    files = [str(folder / "configs" / f"{name}.json") for name in ("train", "evaluate", "tiny", "demo")]
+    files = [str(folder / "configs" / f"{name}.json") for name in ("train", "evaluate", "demo")]
     words = ["run", "--config_file", str(files), "--output_dir", tmp_path / "out", "--device", "cpu"]
     small = {"subjects": 3, "spacing": 4, "datalist": {"hr": "*/*_t1w.nii.gz", "split": [1, 0, 1, 1]}}
-    words += ["--datalist#simulated", small, "--max_epochs", 1, "--epoch_length", 2]
+    words += ["--datalist#simulated", small, "--max_epochs", 1, "--epoch_length", 2, "--features", [8, 4]]
     done = forked.command(["monai.bundle", *words], runs.ROOT, tmp_path / "said")
     assert done.returncode == 0, done.stderr
     assert set(json.loads((tmp_path / "out" / "table.json").read_text())["summary"]) == {"cubic", "mynet"}

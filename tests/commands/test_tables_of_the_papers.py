@@ -36,7 +36,7 @@ OPTIONS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "table"), ROWS)
-def test_table(name, table, commands, tmp_path, capsys):
+def test_table(name, table, tiny_bundles, tmp_path, capsys):
     tiny, data = runs.TINY[name], tmp_path / "data"
     misaligned = name == "udean" and table in ("I", "III, misaligned")
     # Model 2 learns from two test scans.

@@ -26,7 +26,7 @@ NOISY = {
 
 
 @pytest.mark.slow
-def test_all_tasks(commands, tmp_path, capsys):
+def test_all_tasks(tiny_bundles, tmp_path, capsys):
     """On one cohort: HR scans, guides, and CT of the subjects of the source group."""
     data, tiny = tmp_path / "data", runs.TINY["guided_rdn"]
     entries = [tiny.save_hr(data, subject, runs.phantom(subject, (40, 44, 36))) for subject in range(6)]
@@ -43,9 +43,9 @@ def test_all_tasks(commands, tmp_path, capsys):
     for task in TASKS:
         table_of(task, task, **phantoms.get(task, {}))
         assert "equal terms" not in capsys.readouterr().out
-    trained = len(commands)
+    trained = len(tiny_bundles)
     table_of("in_plane", "in_plane_noisy", trained=str(tmp_path / "in_plane"), **{"scan_degradation": NOISY})
-    assert all("evaluate.json" in line[0] for line in commands[trained:])
+    assert all("evaluate.json" in line[0] for line in tiny_bundles[trained:])
     by_name = {}
     for task, (bundle, table) in {**TASKS, "in_plane_noisy": TASKS["in_plane"]}.items():
         names = [row["name"] for row in json.loads(Path(f"bundles/{bundle}/configs/tables.json").read_text())[table]]

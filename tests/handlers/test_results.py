@@ -61,7 +61,7 @@ def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warne
     save = SaveVolumed("pred", output_dir, bids=bids, description=describe_result(bundle, DEGRADATION))
     steps = [RestoreVolumed("pred", "image", DEGRADATION), warned, partial(meet, moment="inferred"), save]
     options = {"postprocessing": Compose([*steps, partial(meet, moment="saved")])}
-    options |= {"val_handlers": [InferenceResults(output_dir, bundle, DEGRADATION, bids, shard, keep_paths)]}
+    options |= {"val_handlers": [InferenceResults(bundle, DEGRADATION, shard, keep_paths)]}
     options |= {"inferer": lambda volume, _: torch.as_tensor(volume).repeat_interleave(2, 2).repeat_interleave(2, 3)}
     options |= {"key_val_metric": {"consistency_error": MeanDataConsistency()}}
     evaluator = CaseEvaluator(torch.device("cpu"), CaseLoader(dataset), network or torch.nn.Identity(), **options)

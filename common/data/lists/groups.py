@@ -33,7 +33,7 @@ class Datalist:
     Args:
         dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
         output_dir: folder of the run.
-        simulated: arguments of :func:`common.data.simulation.cohort.simulate_cohort`.
+        simulated: arguments of :func:`common.data.simulation.cohort.simulate_cohort`; None for no such cohort.
         fold: number of the fold of a cross-validation that is held out, from 0; None to use the groups. The subjects
             of all groups except validation are divided.
         folds: number of folds.
@@ -47,7 +47,7 @@ class Datalist:
         self,
         dataset_dir: str | None,
         output_dir: str,
-        simulated: Mapping[str, Any],
+        simulated: Mapping[str, Any] | None = None,
         fold: int | None = None,
         folds: int = 4,
         misaligned: bool | str = False,
@@ -56,11 +56,21 @@ class Datalist:
         self.fold, self.folds, self.misaligned = fold, folds, parse_bool(misaligned, "misaligned")
         self.held_out = None if fold is None else f"{fold} of {folds}"
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the scans are simulated."""
+        return self._dataset_dir is None
+
     @cached_property
     def dataset_dir(self) -> str:
         """Folder with ``dataset.json``; a cohort is simulated where none was given."""
         folder = self._dataset_dir
         if folder is None:
+            if self.simulated is None:
+                raise ValueError(
+                    "dataset_dir is null, expected the folder of a dataset.json: give --dataset_dir D, or add the "
+                    "bundle's demo.json to --config_file for simulated heads."
+                )
             folder = import_simulation().simulate_cohort(f"{self.output_dir}/data", **self.simulated)
         check_misaligned(folder, self.misaligned)
         return folder

@@ -81,27 +81,14 @@ def permute_axes(tissue: np.ndarray, order: Sequence[int]) -> np.ndarray:
     return tissue.transpose([axis - 1 for axis in order[1:]])
 
 
-def check_any_axis(any_axis: bool | str | None, factors: Sequence[int], fourier_encoded: Sequence[bool | str]) -> bool:
-    """Whether slabs are cut across any axis of a volume, not the last only.
+def are_axes_alike(factors: Sequence[int], fourier_encoded: Sequence[bool | str]) -> bool:
+    """Whether a volume has the same factor and the same encoding along each axis, so that slabs may cross any axis.
 
     Args:
-        any_axis: the config's value; None for True if the axes are alike.
         factors: of the super-resolution, for each axis.
         fourier_encoded: whether each axis is Fourier-encoded.
-
-    Raises:
-        ValueError: when ``any_axis`` is true and the axes are not alike.
     """
-    encoded = {parse_bool(each, "fourier_encoded") for each in fourier_encoded}
-    if any_axis is None:
-        return len(set(factors)) == 1 and encoded == {True}
-    any_axis = parse_bool(any_axis, "any_axis")
-    if any_axis and len(encoded) > 1:
-        raise ValueError(
-            "any_axis is true, but the axes are not encoded alike (fourier_encoded): slabs of one kind cannot be "
-            "turned into another. Leave --any_axis out."
-        )
-    return any_axis
+    return len(set(factors)) == 1 and all(parse_bool(each, "fourier_encoded") for each in fourier_encoded)
 
 
 def check_volume_sizes(
@@ -229,6 +216,7 @@ class UnpairedSlabLoader(_SlabLoader):
             files; None for no such check.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only;
             all factors must be equal.
+        fourier_encoded: whether each axis is Fourier-encoded; with ``any_axis`` alike for all.
         noise_levels: standard deviations of "noise", in units of the normalised intensity, one or more of at least 0.
             None to measure them in the air of the target's scans.
         training_noise: those of "training_noise". If they equal ``noise_levels``, both noises are the same.
@@ -253,6 +241,7 @@ class UnpairedSlabLoader(_SlabLoader):
         slices: int = 1,
         slice_axis: str | None = None,
         any_axis: bool | str = False,
+        fourier_encoded: Sequence[bool | str] = (),
         noise_levels: Sequence[float] | None = None,
         training_noise: Sequence[float] | None = None,
         paired: bool = False,
@@ -261,6 +250,11 @@ class UnpairedSlabLoader(_SlabLoader):
     ) -> None:
         super().__init__(make_patch_size(lr_patch, slices), factors, any_axis, avoid_air, batch_size, seed, device)
         self.mirror = parse_bool(mirror, "mirror")
+        if self.any_axis and len({parse_bool(each, "fourier_encoded") for each in fourier_encoded}) > 1:
+            raise ValueError(
+                "any_axis is true, but the axes are not encoded alike (fourier_encoded): slabs of one kind cannot be "
+                "turned into another. Leave --any_axis out."
+            )
         if slice_axis is not None:
             check_scale(source.data, target.data, factors, slice_axis)
         self.paired, self.margin = paired, margin

@@ -35,7 +35,7 @@ class VolumeCache(Dataset):
         self,
         data: Sequence[Mapping[str, Any]],
         transform: Callable[[Any], Any],
-        keys: Sequence[str],
+        keys: Sequence[str] = ("hr", "lr"),
         device: torch.device | str = "cpu",
         allow_missing_keys: bool = False,
     ) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,11 +49,10 @@ def simulate_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -
         write_datalist(str(place), **datalist)
 
     _make_once(Path(folder), {**settings, "datalist": dict(datalist)}, write_cohort)
-    smaller = " For a laptop: demo.json, laid over train.json." if "demo.json" not in str(sys.argv) else ""
     _print_once(
         folder,
         f"these are {settings['subjects']} simulated heads, in {folder}. Your own: "
-        f"--dataset_dir DIR, with a DIR/dataset.json by {format_call('datalist')}.{smaller}",
+        f"--dataset_dir DIR, with a DIR/dataset.json by {format_call('datalist')}.",
     )
     return str(folder)
 

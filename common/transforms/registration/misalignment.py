@@ -14,6 +14,8 @@ from monai.transforms import MapTransform, RandomizableTransform
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
+from ...values import parse_bool
+
 # World axes of an affine in RAS convention.
 LEFT_RIGHT, ANTERIOR_POSTERIOR, HEAD_FEET = range(3)
 
@@ -40,6 +42,7 @@ class RandMisalignd(RandomizableTransform, MapTransform):
         rotation: range of the rotation about the H-F and L-R axes, in degrees.
         translation: range of the translation along H-F and L-R, in voxels.
         shrink: range of the shrinking along A-P and L-R, in voxels.
+        enabled: whether to move volumes.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
@@ -55,6 +58,7 @@ class RandMisalignd(RandomizableTransform, MapTransform):
         rotation: tuple[float, float] = (0.0, 2.0),
         translation: tuple[float, float] = (0.0, 2.0),
         shrink: tuple[float, float] = (0.0, 2.0),
+        enabled: bool | str = True,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
@@ -63,6 +67,7 @@ class RandMisalignd(RandomizableTransform, MapTransform):
             if len(values) != 2 or not 0 <= values[0] <= values[1] < np.inf:
                 raise ValueError(f"RandMisalignd: {name} is {values}, expected a range (low, high), 0 <= low <= high.")
         self.rotation, self.translation, self.shrink = rotation, translation, shrink
+        self.enabled = parse_bool(enabled, "misaligned")
         # What was drawn last, by world axis (L-R, A-P, H-F).
         self.degrees, self.shift_voxels, self.shrink_voxels = np.zeros((3, 3))
 
@@ -102,6 +107,8 @@ class RandMisalignd(RandomizableTransform, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
+        if not self.enabled:
+            return d
         self.randomize()
         for key in self.key_iterator(d):
             d[key] = self.misalign(d[key])

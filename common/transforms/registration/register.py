@@ -22,6 +22,7 @@ from skimage.filters import threshold_otsu
 from ...degradations import Degradation
 from ...io.naming import get_output_folder, make_case_stem
 from ...io.writing import write_atomically
+from ...values import parse_bool
 from ..scan.volume import attach_meta
 
 # Voxels in mm at which a guide is registered. On simulated pairs of 1 mm and 1 x 1 x 5 mm the error was 0.1 to 0.5 mm,
@@ -65,21 +66,22 @@ class RegisterHRd(MapTransform):
     Args:
         keys, lr_key: of the HR volume and the LR volume, ``(1, X, Y, Z)``.
         degradation: from HR to LR; gives the position of LR voxels on the HR grid.
+        enabled: whether to register.
 
     Raises:
         ImportError: when SimpleITK is not installed.
     """
 
-    def __init__(self, keys: KeysCollection, lr_key: str, degradation: Degradation) -> None:
+    def __init__(self, keys: KeysCollection, lr_key: str, degradation: Degradation, enabled: bool | str = True) -> None:
         super().__init__(keys)
         self.lr_key = lr_key
         self.degradation = degradation
+        self.enabled = parse_bool(enabled, "registered")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        sitk = _import_simpleitk()
         d = dict(data)
-        for key in self.key_iterator(d):
-            hr = d[key]
+        for key in self.key_iterator(d) if self.enabled else ():
+            sitk, hr = _import_simpleitk(), d[key]
             # A frame whose axes are HR's own, in mm, with HR voxel 0 at the origin.
             place = np.diag([*np.linalg.norm(np.asarray(hr.affine)[:3, :3], axis=0), 1.0])
             moving = _make_image(sitk, hr, place)
@@ -108,6 +110,7 @@ class RegisterLRd(MapTransform):
         quality_dir: folder for ``<LR scan's name>_registration.json``: mutual information in nats before and after,
             mean and largest displacement of tissue in mm, the applied steps, the least Jacobian determinant, and the
             share of voxels from outside of LR's field of view.
+        enabled: whether to register.
 
     Raises:
         ImportError: when SimpleITK is not installed.
@@ -123,15 +126,17 @@ class RegisterLRd(MapTransform):
         reference: str,
         degradation: Degradation,
         quality_dir: str | os.PathLike | None = None,
+        enabled: bool | str = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys=True)
         self.reference = reference
         self.degradation = degradation
         self.quality_dir = quality_dir
+        self.enabled = parse_bool(enabled, "register")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        for key in self.key_iterator(d) if self.reference in d else ():
+        for key in self.key_iterator(d) if self.enabled and self.reference in d else ():
             sitk, lr = _import_simpleitk(), d[key]
             x, y, z = [n // f * f for n, f in zip(d[self.reference].shape[1:], self.degradation.factors, strict=True)]
             hr = d[self.reference][:, :x, :y, :z]

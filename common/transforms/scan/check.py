@@ -228,7 +228,7 @@ class CheckMemoryd(MapTransform):
         degradation: from the network's result to the scan.
         device: where the network runs.
         allow_missing_keys: whether an entry may lack a key.
-        spacing, grid_file: the wanted grid, as for :class:`ResampleResultd`.
+        grid: the wanted grid, as for :class:`ResampleResultd`.
 
     Raises:
         FileNotFoundError, ValueError: when a result does not fit, or as :func:`choose_cubes`; the message names the
@@ -241,11 +241,11 @@ class CheckMemoryd(MapTransform):
         degradation: Degradation,
         device: torch.device | str,
         allow_missing_keys: bool = False,
-        spacing: float | None = None,
-        grid_file: str | os.PathLike | None = None,
+        grid: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.degradation, self.device, self.spacing, self.grid_file = degradation, device, spacing, grid_file
+        self.degradation, self.device = degradation, device
+        self.grid = {key: value for key, value in (grid or {}).items() if value is not None}
         self.copies = 4.0 if torch.device(device).type == "cpu" else 3.0
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -254,16 +254,16 @@ class CheckMemoryd(MapTransform):
             file = d[key].meta.get("filename_or_obj", key)
             size = self.degradation.compute_hr_size(d[key].shape[1:])
             check_memory(size, self.copies, torch.device("cpu"), f"{file}: its result", _advise_memory)
-            if self.spacing is not None or self.grid_file is not None:
+            if self.grid:
                 self._check_grid(d[key], file, size)
         return d
 
     def _check_grid(self, scan: Any, file: Any, made_size: Sequence[int]) -> None:
         """Refuse a wanted grid, or warn that it is finer than the network's, which has ``made_size`` voxels."""
         affine = np.asarray(scan.affine, dtype=np.float64)
-        check_axes(file, self.grid_file)
+        check_axes(file, self.grid.get("grid_file"))
         try:
-            size, grid = choose_cubes(scan.shape[1:], affine, self.spacing, self.grid_file)
+            size, grid = choose_cubes(scan.shape[1:], affine, **self.grid)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
         size = max(size, tuple(made_size), key=math.prod)

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import Compose, MapTransform
 
 from ...io.images import open_image_or_none
-from ...io.naming import make_case_stem, make_result_path
+from ...io.naming import make_case_stem, make_label_path, make_result_path
 from ...io.nifti_affines import make_image
 from ...io.writing import write_atomically
+from ..labels import save_labels
 from .volume import ENCODING
 
 
@@ -25,7 +26,8 @@ class SaveVolumed(MapTransform):
     """Write a volume as NIfTI under a temporary name and rename it, so that there is never an incomplete file.
 
     The input file's sform and qform, their codes, and header fields that are still valid are carried to the volume's
-    grid, see :func:`make_image`. ``data["saved_to"]`` holds the path as text.
+    grid, see :func:`make_image`. ``data["saved_to"]`` holds the path as text. A label map of the entry is brought to
+    the volume's grid, and written as :func:`~common.io.naming.make_label_path`.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine and ``filename_or_obj``.
@@ -35,9 +37,11 @@ class SaveVolumed(MapTransform):
         bids: whether the file is named as a BIDS derivative.
         description: text for the header's ``descrip``, at most 80 bytes.
         window: whether to keep the grey window of the input's header.
+        labels: key of the label map's path, which an entry may lack.
 
     Raises:
-        ValueError: with ``bids``, when the scan's name is not a BIDS name.
+        ValueError: with ``bids``, when the scan's name is not a BIDS name; or as
+            :func:`common.transforms.labels.save_labels`.
         PermissionError, OSError: when the folder cannot be written to.
     """
 
@@ -49,6 +53,7 @@ class SaveVolumed(MapTransform):
         bids: bool | str = False,
         description: str = "super-resolved",
         window: bool = True,
+        labels: str = "label_map",
     ) -> None:
         super().__init__(keys)
         self.output_dir = output_dir
@@ -56,16 +61,25 @@ class SaveVolumed(MapTransform):
         self.bids = bids
         self.description = description
         self.window = window
+        self.labels = labels
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
             source = Path(str(d[key].meta["filename_or_obj"]))
             name = d.get("name") or make_case_stem(source, d.get("subject"))
+            if self.labels in d:
+                save_labels(d[self.labels], d[key], make_label_path(self.output_dir, name, self.bids))
             path = make_result_path(self.output_dir, name, self.postfix, self.bids)
             save_volume(d[key], path, self.description, self.window)
             d["saved_to"] = str(path)
         return d
+
+
+def get_saver(postprocessing: Compose) -> SaveVolumed:
+    """The transform by which a postprocessing writes results; it must have one."""
+    (saver,) = [step for step in postprocessing.flatten().transforms if isinstance(step, SaveVolumed)]
+    return saver
 
 
 def save_volume(volume: MetaTensor, path: Path, description: str, window: bool) -> None:

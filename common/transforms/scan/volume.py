@@ -116,10 +116,10 @@ class MakeLRd(MapTransform):
         keys: the key of the HR volume.
         degradation: from HR to LR.
         allow_missing_keys: whether an entry may lack HR, as authentic LR scans do.
-        check_degradation: the degradation whose LR grid the networks are built for; None for ``degradation``.
+        like: the degradation whose LR grid the networks are built for; None for ``degradation``.
 
     Raises:
-        ValueError: when factors or offset of ``degradation`` and ``check_degradation`` differ; when an entry's own HR
+        ValueError: when factors or offset of ``degradation`` and ``like`` differ; when an entry's own HR
             and LR contradict the factors, or LR does not lie on HR in space.
     """
 
@@ -128,10 +128,10 @@ class MakeLRd(MapTransform):
         keys: KeysCollection,
         degradation: Degradation,
         allow_missing_keys: bool = False,
-        check_degradation: Degradation | None = None,
+        like: Degradation | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        grids = [(list(d.factors), list(d.offset)) for d in (degradation, check_degradation or degradation)]
+        grids = [(list(d.factors), list(d.offset)) for d in (degradation, like or degradation)]
         if grids[0] != grids[1]:
             (factors, offset), (expected, centre) = grids
             advice = "Set degradation to the same, and leave the other out"

@@ -67,14 +67,13 @@ def train(bundle: str, dataset_dir: str, folder: str, figures: str, seconds: flo
     length = {"_target_": f"{__package__}.steps.epoch_length", "volumes": TRAINED[bundle]}
     length |= {"rate": rate, "end": end}
     workflow = initialized(
-        runs.configs(bundle, "train", "release", "large", *([] if GPU else ["tiny"])),
+        runs.configs(bundle, "train", "release", "large"),
         "train",
         DEVICE,
         dataset_dir=dataset_dir,
         output_dir=folder,
-        max_epochs=EPOCHS,
-        epoch_length=length,
-        val_interval=1,
+        **({} if GPU else {**runs.TINY[bundle].network, **runs.TINY[bundle].training})
+        | {"max_epochs": EPOCHS, "epoch_length": length, "val_interval": 1},
         **{"train#trainer#cuda_graph": captured},
     )
     trainer = trainer_of(workflow)

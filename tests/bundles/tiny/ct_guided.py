@@ -2,8 +2,19 @@ from common.degradations import GaussianProfile
 
 SLOWER = {"_target_": "torch.optim.Adam", "_mode_": "callable", "lr": "$0.01 * @learning_rate"}
 TINY = dict(
-    network=("features", "growth", "blocks", "layers"),
+    network={"features": 4, "growth": 4, "blocks": 1, "layers": 1},
     training={
+        "content_features": 4,
+        "lambda_3": 0.0,
+        "graph#networks#content_mr#blocks": 1,
+        "graph#networks#decoder_mr#blocks": 1,
+        "graph#networks#attributes_mr#downsamplings": 2,
+        "graph#networks#discriminator_mr#features": 4,
+        "graph#networks#discriminator_mr#layers": 2,
+        "graph#networks#discriminator_mr#scales": 2,
+        "lr_patch": [24, 4],
+        "batch_size": 4,
+        "stages#2#epoch_length": 4,
         "slice_axis": "SI",
         "ct_offset": 0,  # phantoms are no CT
         "window": [0, 900],

@@ -1,6 +1,6 @@
 TINY = dict(
-    network=("growth", "units"),
-    training={"slice_axis": "SI"},
+    network={"growth": 4, "units": 2},
+    training={"lr_patch": 12, "batch_size": 4, "slice_axis": "SI"},
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     like="srcnn",
 )

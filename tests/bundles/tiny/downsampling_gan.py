@@ -2,8 +2,17 @@ from common.degradations import InPlaneKernel
 from common.physics.blur_kernels import make_gaussian_kernel
 
 TINY = dict(
-    network=("features", "blocks"),
+    network={"features": 4, "blocks": 1},
     training={
+        "kernel_graph#networks#generator#features": 4,
+        "kernel_graph#networks#discriminator#features": 4,
+        "kernel_epochs": 2,
+        "blur#slice_step": 6,
+        "blur#batch_volumes": 2,
+        "blur#crop": 36,
+        "blur#crops": 2,
+        "lr_patch": 12,
+        "batch_size": 4,
         "slice_axis": "SI",
         "kernel_epoch_length": 1,  # rounding grows tenfold an iteration: what is untrained stands on its kinks
     },

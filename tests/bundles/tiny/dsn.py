@@ -1,6 +1,6 @@
 TINY = dict(
-    network=("features", "blocks"),
-    training={"slice_axis": "SI"},
+    network={"features": 4, "blocks": 1},
+    training={"graph#networks#dsn#blocks": 1, "lr_patch": 12, "batch_size": 4, "slice_axis": "SI"},
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     like="srcnn",
 )

@@ -1,11 +1,10 @@
 from common.degradations import GaussianProfile
 
 TINY = dict(
-    network=("features", "blocks", "layers", "cascade", "back_projections", "band_limited"),
+    network={"features": 4, "blocks": 1, "layers": 1, "cascade": 2, "back_projections": 1, "band_limited": False},
     training={
-        "cascade": 2,
-        "back_projections": 1,
-        "band_limited": False,
+        "hr_patch": 16,
+        "batch_size": 4,
         "slice_axis": "SI",
         "angle_step": 30,
         "scales": [1.0, 0.8],

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
-from common.data import PairedSlabLoader, UnpairedSlabLoader, check_any_axis
+from common.data import PairedSlabLoader, UnpairedSlabLoader, are_axes_alike
 from common.data.loaders import slabs
 from common.degradations import (
     BandLimit,
@@ -225,14 +225,12 @@ def test_noise_is_measured_where_none_is_given(monkeypatch):
     assert unpaired(noise_levels=[0.2], training_noise=[0.0]).noise_levels == [0.2]
 
 
-def test_slabs_are_cut_across_any_axis_where_the_axes_are_alike():
-    alike = [True, "true", True]
-    for any_axis, factors, encoded, expected in (
-        (None, FACTORS, alike, True),
-        ("False", FACTORS, alike, False),
-        (None, FACTORS, [True, True, False], False),
-        (None, (2, 2, 1), alike, False),
-        (True, FACTORS, ["false"] * 3, True),
+def test_axes_are_alike_by_their_factors_and_encoding():
+    for factors, encoded, expected in (
+        (FACTORS, [True, "true", True], True),
+        (FACTORS, [True, True, False], False),
+        ((2, 2, 1), [True, "true", True], False),
     ):
-        assert check_any_axis(any_axis, factors, encoded) is expected
-    refused(lambda: check_any_axis(True, FACTORS, [True, True, False]), ValueError, "not encoded alike")
+        assert are_axes_alike(factors, encoded) is expected
+    options = {"any_axis": True, "fourier_encoded": [True, "true", False]}
+    refused(lambda: unpaired(**options), ValueError, "not encoded alike")

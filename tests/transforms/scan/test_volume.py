@@ -218,7 +218,7 @@ def test_a_missing_lr_volume_is_made_from_hr(degradation):
     assert torch.allclose(out["lr"].as_tensor(), degradation(out["hr"].as_tensor()), atol=1e-6)
     assert out["lr"].meta["filename_or_obj"] == "/data/a.nii" and hr.shape == (1, 13, 14, 9)
     noisy = ComposeDegradations([degradation, RicianNoise(0.01)])
-    assert MakeLRd("hr", noisy, check_degradation=degradation).degradation is noisy
+    assert MakeLRd("hr", noisy, like=degradation).degradation is noisy
 
 
 def own_lr(place=(2, 2, 2), origin=(0, 0, 0), degradation=TRUNCATION):
@@ -271,10 +271,10 @@ def test_refused():
         (lambda: SliceAxisd("x", "z")({"x": volume()}), ["a.nii", "slice_axis", "'z'", "LR, AP, SI, auto"]),
         # On another grid than that of the networks, results would be displaced.
         (
-            lambda: MakeLRd("hr", GaussianProfile((2, 2, 2)), check_degradation=TRUNCATION),
+            lambda: MakeLRd("hr", GaussianProfile((2, 2, 2)), like=TRUNCATION),
             ["scan_degradation", "Set degradation"],
         ),
-        (lambda: MakeLRd("hr", IN_PLANE, check_degradation=TRUNCATION), ["scan_degradation", [2, 2, 1], [2, 2, 2]]),
+        (lambda: MakeLRd("hr", IN_PLANE, like=TRUNCATION), ["scan_degradation", [2, 2, 1], [2, 2, 2]]),
         (lambda: own_lr(degradation=IN_PLANE), [(4, 4, 3), (8, 8, 6), (4, 4, 6)]),
         # The same voxels stored from the other side; moved by half a voxel; of another size.
         (lambda: own_lr((-2, 2, 2), (6, 0, 0)), ["off by 2.00", "voxel by 3.00", "[2, 2, 2] * i + [0"]),
