@@ -16,8 +16,9 @@ from scipy.stats import pearsonr, spearmanr
 from skimage.io import imread
 from tqdm import tqdm
 
-from ..io.files import check_writable
-from ..io.images import EXTENSIONS, open_image
+from ..io.formats import EXTENSIONS
+from ..io.images import open_image
+from ..io.writing import check_writable
 from ..metrics import brisque
 from ..runtime.progress import is_hidden
 from ..transforms import NormaliseVolumed

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from ..export.archive import compute_sha256
-from ..io.files import check_writable, open_part_folder
+from ..io.writing import check_writable, open_part_folder
 
 LIMIT = 4 * 2**30  # bytes: the largest size of an unpacked bundle
 

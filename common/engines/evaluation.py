@@ -28,7 +28,7 @@ class Evaluation(CaseEvaluator):
         network: to be evaluated.
         inferer: runs the network on a volume.
         degradation: from HR to LR.
-        slice_axis: as for :func:`common.io.affines.find_slice_permutation`.
+        slice_axis: as for :func:`common.geometry.affines.find_slice_permutation`.
         output_dir: folder of the results and the report.
         bundle_root: folder of the bundle.
         report: makes the report, called with ``output_dir``, ``degradation``, ``network``, ``prepare`` and ``shipped``;

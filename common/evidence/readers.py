@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from ..io.files import write_atomically
+from ..io.writing import write_atomically
 from ..reports.planes import PLANES, find_foreground, to_ras
 from ..reports.reader_page import Pair, Picture, encode_picture, write_reader_page
 from .person import Person

@@ -20,7 +20,7 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export
 from torch import nn
 
-from ..io.files import write_atomically
+from ..io.writing import write_atomically
 from ..networks import OnnxNetwork
 from ..networks.onnx import NO_SEAL, seal_model
 from ..weights import load_weights

@@ -10,7 +10,8 @@ from monai.engines import IterationEvents
 
 from ..degradations import Degradation
 from ..inferers import ResidualShiftInferer
-from ..io.files import format_json, get_sidecar_path, write_atomically
+from ..io.files import format_json, get_sidecar_path
+from ..io.writing import write_atomically
 from ..transforms import RestoreVolumed, get_saver
 from .interval import make_width_saver
 

@@ -12,8 +12,8 @@ import torch
 from scipy import ndimage
 from scipy.special import gamma as gamma_function
 
-from ..cli_help import format_call
-from ..io.files import write_atomically
+from ..errors import format_call
+from ..io.writing import write_atomically
 from .volume import Volume, to_array
 
 FORMAT = "mri-sr-bundles brisque 1"  # in every file of a regressor

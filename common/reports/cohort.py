@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..io.files import format_json, write_atomically
+from ..io.files import format_json
+from ..io.writing import write_atomically
 from .files import align_columns, escape_text, save_figure
 from .t_tests import describe_t_tests, run_paired_t_tests
 

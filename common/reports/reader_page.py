@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.image import imsave
 
-from ..io.files import write_atomically
+from ..io.writing import write_atomically
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _PREFERENCE = ("left, clearly", "left", "same", "right", "right, clearly")

@@ -20,8 +20,8 @@ from scipy.spatial.transform import Rotation
 from skimage.filters import threshold_otsu
 
 from ...degradations import Degradation
-from ...io.files import write_atomically
 from ...io.naming import get_output_folder, make_case_stem
+from ...io.writing import write_atomically
 from ...values import parse_bool
 from ..scan.volume import attach_meta
 
