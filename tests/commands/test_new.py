@@ -35,7 +35,7 @@ def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path, capsys):
     files = [str(folder / "configs" / f"{name}.json") for name in ("train", "evaluate", "demo")]
     words = ["run", "--config_file", str(files), "--output_dir", tmp_path / "out", "--device", "cpu"]
     small = {"subjects": 3, "spacing": 4, "datalist": {"hr": "*/*_t1w.nii.gz", "split": [1, 0, 1, 1]}}
-    words += ["--datalist#simulated", small, "--max_epochs", 1, "--epoch_length", 2, "--features", [8, 4]]
+    words += [*"--max_epochs 1 --epoch_length 2 --lr_patch 12 --features [8,4]".split(), "--datalist#simulated", small]
     done = forked.command(["monai.bundle", *words], runs.ROOT, tmp_path / "said")
     assert done.returncode == 0, done.stderr
     assert set(json.loads((tmp_path / "out" / "table.json").read_text())["summary"]) == {"cubic", "mynet"}

@@ -22,7 +22,7 @@ from common.degradations import BandLimit, ComposeDegradations, GaussianProfile,
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.handlers import InferenceResults, MeanDataConsistency, get_log_path
-from common.io import files
+from common.io import writing
 from common.transforms import LoadScand, RestoreVolumed, SaveVolumed
 from tests.refused import refused
 
@@ -200,7 +200,7 @@ def test_what_another_run_writes_meanwhile_stays(bundle, tmp_path, other, moment
 
 def test_what_a_killed_run_leaves_stops_no_other(bundle, tmp_path, monkeypatch):
     """Neither its lock, nor its temporary files, nor a part of its result, whose owner is known."""
-    monkeypatch.setattr(files, "_PATIENCE", 0)
+    monkeypatch.setattr(writing, "_PATIENCE", 0)
     path, other, out = scan(tmp_path / "a" / "t1.nii"), scan(tmp_path / "b" / "t1.nii", seed=1), tmp_path / "out"
     swap = os.replace
     for moment in (".json", ".nii.gz"):

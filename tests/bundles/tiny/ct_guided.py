@@ -4,17 +4,10 @@ SLOWER = {"_target_": "torch.optim.Adam", "_mode_": "callable", "lr": "$0.01 * @
 TINY = dict(
     network={"features": 4, "growth": 4, "blocks": 1, "layers": 1},
     training={
-        "content_features": 4,
-        "lambda_3": 0.0,
-        "graph#networks#content_mr#blocks": 1,
-        "graph#networks#decoder_mr#blocks": 1,
+        **{"content_features": 4, "lambda_3": 0.0, "lr_patch": [24, 4], "batch_size": 4, "stages#2#epoch_length": 4},
+        **{f"graph#networks#{network}_mr#blocks": 1 for network in ("content", "decoder")},
         "graph#networks#attributes_mr#downsamplings": 2,
-        "graph#networks#discriminator_mr#features": 4,
-        "graph#networks#discriminator_mr#layers": 2,
-        "graph#networks#discriminator_mr#scales": 2,
-        "lr_patch": [24, 4],
-        "batch_size": 4,
-        "stages#2#epoch_length": 4,
+        **{f"graph#networks#discriminator_mr#{size}": n for size, n in (("features", 4), ("layers", 2), ("scales", 2))},
         "slice_axis": "SI",
         "ct_offset": 0,  # phantoms are no CT
         "window": [0, 900],
@@ -28,13 +21,8 @@ TINY = dict(
     weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
     optional=("validation",),
     budgets={
-        "batch_1": (0, 25),
-        "iteration_1": (0, 105),
-        "batch_2": (0, 25),
-        "iteration_2": (0, 239),
-        "batch_3": (0, 25),
-        "iteration_3": (0, 2554),
-        "volume": (0, 596),
+        **{"batch_1": (0, 25), "iteration_1": (0, 105), "batch_2": (0, 25), "iteration_2": (0, 239)},
+        **{"batch_3": (0, 25), "iteration_3": (0, 2554), "volume": (0, 596)},
     },
     stages=("_1", "_2", "_3"),
 )

@@ -4,16 +4,9 @@ from common.physics.blur_kernels import make_gaussian_kernel
 TINY = dict(
     network={"features": 4, "blocks": 1},
     training={
-        "kernel_graph#networks#generator#features": 4,
-        "kernel_graph#networks#discriminator#features": 4,
-        "kernel_epochs": 2,
-        "blur#slice_step": 6,
-        "blur#batch_volumes": 2,
-        "blur#crop": 36,
-        "blur#crops": 2,
-        "lr_patch": 12,
-        "batch_size": 4,
-        "slice_axis": "SI",
+        **{f"kernel_graph#networks#{network}#features": 4 for network in ("generator", "discriminator")},
+        **{f"blur#{size}": n for size, n in (("slice_step", 6), ("batch_volumes", 2), ("crop", 36), ("crops", 2))},
+        **{"kernel_epochs": 2, "lr_patch": 12, "batch_size": 4, "slice_axis": "SI"},
         "kernel_epoch_length": 1,  # rounding grows tenfold an iteration: what is untrained stands on its kinks
     },
     degradation=InPlaneKernel(make_gaussian_kernel((2.0, 1.0), 30), 2),
@@ -21,11 +14,8 @@ TINY = dict(
     lengths={"_kernels_1": ("kernel_epochs", "kernel_epoch_length")},
     folders=("kernels",),
     budgets={
-        "batch_kernels_1": (0, 54),
-        "iteration_kernels_1": (0, 504),
-        "batch_edsr": (0, 12),
-        "iteration_edsr": (0, 94),
-        "volume": (0, 66),
+        **{"batch_kernels_1": (0, 54), "iteration_kernels_1": (0, 504), "batch_edsr": (0, 12)},
+        **{"iteration_edsr": (0, 94), "volume": (0, 66)},
     },
     stages=("_kernels_1", "_edsr"),
 )

@@ -15,11 +15,8 @@ TINY = dict(
     contrast="t2w",
     guided=True,
     budgets={
-        "batch_1": (0, 24),
-        "iteration_1": (0, 125),
-        "batch_2": (0, 24),
-        "iteration_2": (0, 125),
-        "volume": (0, 459),
+        **{"batch_1": (0, 24), "iteration_1": (0, 125), "batch_2": (0, 24)},
+        **{"iteration_2": (0, 125), "volume": (0, 459)},
     },
     stages=("_1", "_2"),
 )
