@@ -87,15 +87,6 @@ def ablate(
         overwrite: whether to replace earlier runs in ``output_dir``.
         device: where the networks run, for example cpu; default the first GPU, if there is one.
         override: keys of the configs to set in all rows, for example --max_epochs 10; no key that a row itself sets.
-
-    Raises:
-        FileNotFoundError: when the datalist's folder, a bundle, the table, an overlay or another row's weights are
-            missing.
-        FileExistsError: when a row's folder has a run, and neither ``resume`` nor ``overwrite`` is true.
-        ValueError: before anything runs, when an option or a row is wrong, or the folder's runs were made by another
-            command.
-        RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
-        KeyboardInterrupt: when it was interrupted, after the run has ended.
     """
     resume, overwrite = parse_bool(resume, "resume"), parse_bool(overwrite, "overwrite")
     if resume and overwrite:

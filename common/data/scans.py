@@ -41,10 +41,6 @@ def find_cases(
         guided: whether there are guides; if not, ``guide`` is ignored.
         subject: pattern of the part of a path that names the subject; see :func:`common.data.find_scans`.
         skip_existing, shard, bids: as for :func:`common.data.lists.sharding.select_cases`.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`common.data.find_scans`.
-        PermissionError, NotADirectoryError: when ``output_dir`` is not writable.
     """
     check_writable(output_dir)
     if not parse_bool(guided, "guided"):
@@ -70,10 +66,6 @@ def find_exams(
         dataset_dir: folder; None for an exam that is simulated in ``output_dir/scan``.
         output_dir, skip_existing, shard, bids: as for :func:`find_cases`.
         fewest_stacks: of an exam.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`common.data.find_scans`; or when there are no stacks to combine.
-        PermissionError, NotADirectoryError: when ``output_dir`` is not writable.
     """
     check_writable(output_dir)
     path = simulate_exam(f"{output_dir}/scan") if dataset_dir is None else dataset_dir

@@ -281,9 +281,6 @@ def check_table_scans(output_dir: str | os.PathLike, hr: Iterable[str | os.PathL
     Args:
         output_dir: folder of a report.
         hr: the HR files that are evaluated now.
-
-    Raises:
-        FileExistsError: when there is such a table.
     """
     before, _ = read_json_object(Path(output_dir) / "cost.json")
     if others := sorted(set(before.get("sources", ())) - {os.path.realpath(file) for file in hr}):

@@ -34,9 +34,6 @@ class IntervalMap:
         output_dir: folder of the results.
         bids: whether results are named as BIDS derivatives.
         spacing, grid_file: the grid that the user wants; the interval is known on the network's only.
-
-    Raises:
-        ValueError: with ``uncertainty``, when the interval of the weights is not known, or another grid is wanted.
     """
 
     def __init__(

@@ -223,10 +223,6 @@ def check_writable(*folders: str | os.PathLike) -> None:
 
     Args:
         folders: existing or new folders.
-
-    Raises:
-        NotADirectoryError: when a folder's path, or a part of it, is a file.
-        PermissionError: when the folder, or the existing folder above it, cannot be written to.
     """
     for folder in folders:
         place = _find_existing(folder)
@@ -246,9 +242,6 @@ def check_room(folder: str | os.PathLike, file: float, files: float) -> None:
         folder: existing or new folder.
         file: size of a file in bytes.
         files: size of this and all earlier files together.
-
-    Raises:
-        ValueError: when the file is larger than this process may write (``ulimit -f``), or the disk lacks room.
     """
     free = shutil.disk_usage(_find_existing(folder)).free
     limit = math.inf
@@ -379,10 +372,6 @@ def find_files(root: Path, patterns: str | Sequence[str] | None, option: str) ->
 
     Returns:
         Paths relative to ``root``, sorted.
-
-    Raises:
-        FileNotFoundError: a pattern without files.
-        ValueError: an empty pattern, or one that leaves ``root``.
     """
     matching: set[str] = set()
     for pattern in patterns.split(",") if isinstance(patterns, str) else patterns or ():

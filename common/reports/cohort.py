@@ -54,11 +54,7 @@ def select_values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarr
 
 
 def describe_measurement(rows: Sequence[Mapping]) -> dict[str, str]:
-    """Return how PSNR and SSIM are taken in all rows, if not by default.
-
-    Raises:
-        ValueError: when rows differ in it.
-    """
+    """Return how PSNR and SSIM are taken in all rows, if not by default."""
     values_by_name = {
         name: list(dict.fromkeys(row.get(name, values[0]) for row in rows)) for name, values in MEASURED.items()
     }

@@ -96,9 +96,6 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
 
     Returns:
         What was drawn and what was left out, to print.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`merge_tables`.
     """
     runs = _read_runs(folders_by_name)
     missing: dict[str, Any] = {}

@@ -45,9 +45,6 @@ def check_same_commands(output_dir: str | os.PathLike, rows: Mapping[str, Sequen
     Args:
         output_dir: folder of the table.
         rows: from :func:`describe_runs`, of the runs that are to be made or kept.
-
-    Raises:
-        ValueError: with the first run that differs, and in what.
     """
 
     def read(table: Mapping[str, Sequence[Mapping]]) -> dict[str, list[str]]:  # all that decides on each run

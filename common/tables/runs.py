@@ -67,9 +67,6 @@ def list_runs(
     Args:
         rows: as of :func:`common.tables.rows.read_table_rows`.
         output_dir, override, trained: as for :func:`common.commands.ablate.ablate`.
-
-    Raises:
-        ValueError: when a row sets a key that is set for all.
     """
     taken = {"config_file", "ckpt_dir"} & override.keys()
     if taken:

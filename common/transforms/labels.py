@@ -233,10 +233,6 @@ class CheckLabelsd(MapTransform):
         output_dir: folder of the results.
         bids: whether results are named as BIDS derivatives.
         allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`read_labels` and :func:`check_overlap`; or when the result would be
-            written over the label map.
     """
 
     def __init__(
