@@ -63,16 +63,11 @@ def find_usage_problems(function: Callable, words: Sequence[str]) -> list[str]:
     """
     options, variadic, takes_any = _read_options(function)
     alone, given_options = parse_arguments(words)
-    before, behind = split_arguments(words)
+    before, _ = split_arguments(words)
     problems = [
         f"'{word}' is a file whose name begins with a dash; write such names after --, behind all options."
         for word in before
         if _FLAG.match(word) and os.path.exists(word)
-    ]
-    problems += [
-        f"'{word}' after -- is taken for a name; write options before --."
-        for word in behind
-        if word.startswith("--") and word[2:].partition("=")[0] in options and not os.path.exists(word)
     ]
     if problems:
         return problems
@@ -95,9 +90,7 @@ def find_usage_problems(function: Callable, words: Sequence[str]) -> list[str]:
             problems.append(f"--{name}: there is no such option{_suggest(name, options)}")
     for name, option in options.items():
         if option.default is option.empty and name not in given_options and name not in filled:
-            problems.append(
-                f"--{name} is missing{_suggest(name, [key for key in given_options if key not in options], 'wrote')}"
-            )
+            problems.append(f"--{name} is missing.")
     return problems
 
 
@@ -212,13 +205,12 @@ def _is_switch(option: Parameter | None) -> bool:
     return option is not None and isinstance(option.default, bool)
 
 
-def _suggest(name: str, names: Mapping[str, object] | Sequence[str], verb: str = "mean") -> str:
+def _suggest(name: str, names: Mapping[str, object]) -> str:
     """The end of a sentence: the names that resemble this one."""
     close = difflib.get_close_matches(name, list(names), n=3)
     if not close:
         return "."
-    suggestions = " or ".join(f"--{key}" for key in close)
-    return f"; did you mean {suggestions}?" if verb == "mean" else f"; you wrote {suggestions}."
+    return f"; did you mean {' or '.join(f'--{key}' for key in close)}?"
 
 
 def _split_docstring(docstring: str) -> tuple[list[str], dict[str, str]]:

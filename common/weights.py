@@ -327,11 +327,7 @@ def compute_digest(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def convert_to_plain(value: Any) -> Any:
-    """Convert a value to what JSON gives back, with lists for tuples.
-
-    Raises:
-        ValueError: when JSON cannot hold it.
-    """
+    """Convert a value to what JSON gives back, with lists for tuples."""
     try:
         return json.loads(json.dumps(value))
     except TypeError:

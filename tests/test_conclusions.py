@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.benchmarks.conclusions import FOLDER, UDEAN, read_rows, recompute
+from tests.benchmarks.conclusions import FOLDER, UDEAN, correct_by_holm, read_rows, recompute
 
 PAGE = (FOLDER / "results.md").read_text(encoding="utf-8")
 FOUND = recompute(FOLDER)
@@ -147,3 +147,21 @@ def test_figures_of_shorter_trainings_are_those_of_their_tables():
         columns = [column for column in zip(*FOUND[name], strict=True) if not column[0].startswith("real")]
         known = {score for column in columns for cell in column for score in cell.split("/")}
         assert {f"+{figure}" for figure in re.findall(r"\d+\.\d+", text)} <= known, name
+
+
+def test_holm_by_a_known_answer():
+    assert correct_by_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert correct_by_holm([0.9, 0.8]) == [1.0, 1.0] and correct_by_holm([]) == []
+
+
+def test_holm_rejects_what_the_procedure_rejects():
+    """From the smallest p on, while p_(k) <= alpha / (m - k + 1); at the first that is larger it ends."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p, alpha = rng.uniform(0, 0.05, rng.integers(1, 8)), rng.uniform(0.01, 0.2)
+        rejected = np.zeros(len(p), dtype=bool)
+        for k, i in enumerate(np.argsort(p)):
+            if p[i] > alpha / (len(p) - k):
+                break
+            rejected[i] = True
+        np.testing.assert_array_equal(np.array(correct_by_holm(p.tolist())) <= alpha, rejected)

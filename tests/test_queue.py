@@ -86,7 +86,7 @@ def test_each_row_is_one_that_ablate_can_run(tmp_path):
         checked.add((content, str(keys)))
         (tmp_path / "table.json").write_text(content)
         keys = {key: value for key, value in keys.items() if key not in ("size", "folds") and value is not None}
-        for run in list_runs(read_table_rows(None, str(tmp_path / "table.json")), tmp_path, keys, 1):
+        for run in list_runs(read_table_rows(None, str(tmp_path / "table.json")), tmp_path, keys):
             check_overrides(read_arguments(make_command_words(run, False, evaluate=True)))
 
 

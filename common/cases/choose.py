@@ -27,9 +27,6 @@ def reads_exams(bundle: str | None) -> bool:
 
     Args:
         bundle: its name or folder; None for any.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`common.weights_catalogue.list_offers`.
     """
     return bundle is not None and list_offers(bundle, {})[0].fewest_stacks is not None
 
@@ -52,10 +49,6 @@ def find_offers(
 
     Returns:
         The weights for single scans; and the bundle that combines the stacks of an exam, or None.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`common.weights_catalogue.list_offers`; or when options do not fit
-        together.
     """
     stacks, spacing = None, override.get("spacing")
     if spacing is not None and not (type(spacing) in (int, float) and 0 < spacing < math.inf):
@@ -79,11 +72,7 @@ def find_offers(
 
 
 def _select_scale(offers: Sequence[Offer], scale: Any) -> list[Offer]:
-    """The offers of a scale: three factors, also as text such as "2x2x1", or a number, which is the largest factor.
-
-    Raises:
-        ValueError: when there is none.
-    """
+    """The offers of a scale: three factors, also as text such as "2x2x1", or a number, which is the largest factor."""
     given = scale
     with contextlib.suppress(ValueError, SyntaxError):
         scale = ast.literal_eval(scale.lower().replace("x", ",")) if isinstance(scale, str) else scale

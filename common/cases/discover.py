@@ -51,9 +51,6 @@ def discover_cases(
         exam: whether the scans are of one exam; those of a single folder are grouped as by "auto".
         visits: whether an exam that is named may have scans of several visits.
         fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`common.data.find_scans`, where there is no DICOM series either.
     """
     read_series = functools.cache(_read_series)  # a folder's once, though many of its files may be named
     found = [partial(_find_cases, root, temporary, guide, subject, label, read_series) for root in roots]
@@ -116,9 +113,6 @@ def set_acquired_matrix(cases: Sequence[Case], matrix: Any) -> None:
     Args:
         cases: of scans, without exams.
         matrix: voxels along the axes of the file; "header" to read it in each header; None to leave the cases alone.
-
-    Raises:
-        ValueError: for any other matrix.
     """
     is_given = (
         isinstance(matrix, list | tuple) and len(matrix) == 3 and all(isinstance(n, int) and n > 1 for n in matrix)

@@ -1,4 +1,4 @@
-"""``python -m common ablate``: train and evaluate the rows of a table, once or with several seeds."""
+"""``python -m common ablate``: train and evaluate the rows of a table."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def ablate(
     output_dir: str,
     bundle: str | None = None,
     folds: int = 1,
-    seeds: int = 1,
     size: str | None = None,
-    against: str | None = None,
     trained: str | None = None,
     resume: bool | str = False,
     overwrite: bool | str = False,
@@ -68,12 +66,6 @@ def ablate(
     table.csv, table.json, boxplots.png, curves.png with the PSNR of validations, and for each test case ``<case>.png``
     with a column for each method. A failed run does not stop the others; its row is left out of the table.
 
-    With ``--seeds 3`` each run is repeated with the seeds 0, 1 and 2 (key ``seed``), in
-    ``output_dir/<row>/seed_<seed>``. All rows are run with one seed before the next seed begins. A method's mean is
-    over its cases, and +- is the standard deviation of this mean over the seeds, not the spread of the cases. Runs are
-    pooled within a seed, for example folds. table.csv and table.json have each case of each seed. The pictures show
-    seed 0. If a run fails with one seed, its row is left out.
-
     With ``--trained DIR``, the output_dir of an earlier ablate of this table, nothing is trained. The weights of that
     table are evaluated, for example on other data or with another degradation.
 
@@ -86,13 +78,7 @@ def ablate(
         bundle: folder of the bundle for rows that name none, for example bundles/guided_rdn.
         folds: number of folds of a cross-validation. With more than 1, each row is run on each fold (its key ``fold``),
             and its test cases are pooled.
-        seeds: number of seeds for each row; with 1 the key ``seed`` keeps its value in the configs.
         size: an overlay of each row's bundle that is laid over the row's own overlays, such as ``small``.
-        against: a row, or cubic. Each other row is compared with it by a paired t-test over people, whose cases and
-            seeds count once, by their mean. p is corrected by Holm's method, for each score by itself, over the rows of
-            a family (column ``family``): trained rows with data consistency, and those without. What needs no training,
-            such as interpolation or an untrained network, is not tested, nor is a row that is *not trained* or *below
-            start*. A test needs three people.
         trained: folder of the table whose weights are evaluated; None trains.
         resume: whether to skip runs with a table.json and to continue interrupted trainings. The rows and the datalist
             must not have changed. A changed row needs another name, or its folder removed. Do not start
@@ -100,28 +86,16 @@ def ablate(
         overwrite: whether to replace earlier runs in ``output_dir``.
         device: where the networks run, for example cpu; default the first GPU, if there is one.
         override: keys of the configs to set in all rows, for example --max_epochs 10; no key that a row itself sets.
-
-    Raises:
-        FileNotFoundError: when the datalist's folder, a bundle, the table, an overlay or another row's weights are
-            missing.
-        FileExistsError: when a row's folder has a run, and neither ``resume`` nor ``overwrite`` is true.
-        ValueError: before anything runs, when an option or a row is wrong, or the folder's runs were made by another
-            command.
-        RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
-        KeyboardInterrupt: when it was interrupted, after the run has ended.
     """
     resume, overwrite = parse_bool(resume, "resume"), parse_bool(overwrite, "overwrite")
     if resume and overwrite:
         raise ValueError("resume and overwrite are both true; a table is continued or begun anew, so give one of them.")
-    check_whole_numbers(folds=folds, seeds=seeds)
+    check_whole_numbers(folds=folds)
     if device is not None:
         check_device(device)
         override["device"] = device
     check_folder(dataset_dir)
     rows = read_table_rows(bundle, table)
-    names = [row["name"] for row in rows]
-    if against not in (None, "cubic", *names):
-        raise ValueError(f"--against {against}: there is no such row, only cubic; {'; '.join(names)}.")
     if trained is not None and Path(trained).resolve() == Path(output_dir).resolve():
         raise ValueError(f"--trained is the same as --output_dir, {output_dir}; use another --output_dir.")
     if folds > 1:
@@ -129,7 +103,7 @@ def ablate(
     if size is not None:
         rows = [apply_size_overlay(row, size) for row in rows]
     everywhere = {"dataset_dir": str(Path(dataset_dir)), **override}
-    runs = list_runs(rows, Path(output_dir), everywhere, seeds, None if trained is None else Path(trained))
+    runs = list_runs(rows, Path(output_dir), everywhere, None if trained is None else Path(trained))
     for run in runs:
         # Each run checks its own command line only when it starts.
         try:
@@ -144,7 +118,7 @@ def ablate(
     ):
         raise FileNotFoundError(
             f"--trained {trained}: no row was trained there, as no folder has a table.json; name the output_dir of an "
-            "ablate of this table with the same --seeds and --folds."
+            "ablate of this table with the same --folds."
         )
     check_writable(output_dir)
     described_rows = describe_runs(output_dir, runs)
@@ -173,7 +147,7 @@ def ablate(
     except KeyboardInterrupt:
         print("the same command with --resume True goes on with what is left", flush=True)
         raise
-    merge_finished_rows(output_dir, described_rows, against)
+    merge_finished_rows(output_dir, described_rows)
     if failures:
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(

@@ -18,9 +18,6 @@ def print_bundles(*names: str) -> None:
 
     Args:
         names: of bundles, for example udean.
-
-    Raises:
-        ValueError: when there is no such bundle.
     """
     known = {path.parts[-3]: path for path in sorted(BUNDLES.glob("*/configs/metadata.json"))}
     for name in names:

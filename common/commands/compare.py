@@ -144,11 +144,7 @@ def compare(
 
 
 def _is_made_of(result: str, scan: str, known: Mapping[str, object]) -> bool:
-    """Whether the result's JSON names the scan, or its series by what is ``known`` of it; False without a JSON.
-
-    Raises:
-        ValueError: when it names other files only.
-    """
+    """Whether the result's JSON names the scan, or its series by what is ``known`` of it; False without a JSON."""
     inputs = (read_result_record(result) or {}).get("Inputs") if format_of(result) else None
     if not isinstance(inputs, list):
         return False

@@ -110,11 +110,7 @@ class Case(Mapping[str, Any]):
             self.problem = self.hide_temporary_files(find_root_cause(error))
 
     def move_files(self) -> None:
-        """Move the files of its result to where they belong, unless another run has written there.
-
-        Raises:
-            ValueError: when another run has written this result since the start.
-        """
+        """Move the files of its result to where they belong, unless another run has written there."""
         if self.existing is None:
             return self.files.move()
         path, seen = self.existing
@@ -174,11 +170,7 @@ class Case(Mapping[str, Any]):
         return textwrap.shorten(clause.rstrip("."), 140, placeholder=" ...")
 
     def read_grid(self, file: str | None = None) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Read the affine and the shape of its scan, or of another stack.
-
-        Raises:
-            ValueError: when it cannot be read, or its voxels have no position.
-        """
+        """Read the affine and the shape of its scan, or of another stack."""
         file = file or self["image"]
         if file in self.series:
             series = self.series[file]
@@ -189,11 +181,7 @@ class Case(Mapping[str, Any]):
         return image.affine, image.shape[:3]
 
     def describe_inputs(self) -> list[dict[str, Any]]:
-        """Describe the scan, its guide, further stacks and its label map, see :func:`common.data.inputs.describe_file`.
-
-        Raises:
-            FileNotFoundError, ValueError: when a file cannot be read.
-        """
+        """Describe the scan, its guide, stacks and label map, see :func:`common.data.inputs.describe_file`."""
         files = [*self.images, *([self["label_map"]] if "label_map" in self else [])]
         return [self.inputs.get(file) or describe_file(file) for file in files]
 

@@ -26,9 +26,6 @@ class LoadCTd(MapTransform):
         slice_axis: as for :class:`~common.transforms.SliceAxisd`, of the MR.
         scale: of the super-resolution, [1, 1, n].
         window, offset: as for :class:`~common.transforms.HounsfieldWindowd`.
-
-    Raises:
-        FileNotFoundError, ValueError: in reading, when a step raises it, or the MR has several spacings or slice axes.
     """
 
     def __init__(

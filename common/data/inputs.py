@@ -143,9 +143,6 @@ def check_unchanged(result: Path, seen: State, described: Path) -> None:
         result: its path.
         seen: from :func:`read_state`, when this run began.
         described: JSON of the new result.
-
-    Raises:
-        ValueError: when it must not be replaced.
     """
     now = read_state(result)
     if now == seen or not any(now):

@@ -157,10 +157,6 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
         output_dir: folder of the results.
         bundle: name and version from :func:`describe_bundle`.
         sources: paths of scans and guides.
-
-    Raises:
-        ValueError: when the folder is the scans' own dataset, or when the existing description cannot be read or links
-            another dataset of the same name.
     """
     path = Path(output_dir).absolute() / DESCRIPTION
     folders = {str(Path(source).absolute().parent): source for source in sources}

@@ -39,10 +39,6 @@ def find_cases(
         guided: whether there are guides; if not, ``guide`` is ignored.
         subject: pattern of the part of a path that names the subject; see :func:`common.data.find_scans`.
         skip_existing, shard, bids: as for :func:`common.data.lists.sharding.select_cases`.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`common.data.find_scans`.
-        PermissionError, NotADirectoryError: when ``output_dir`` is not writable.
     """
     check_writable(output_dir)
     if not parse_bool(guided, "guided"):

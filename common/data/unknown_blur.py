@@ -48,10 +48,6 @@ class UnknownBlur:
         crop: edge of an HR crop for the estimation, in pixels.
         crops: crops of each kernel in a batch.
         denoise: whether LR scans are denoised before their kernels are estimated.
-
-    Raises:
-        ValueError: for a degradation or an ``lr_patch`` that is not in plane only, or a ``batch_volumes`` that is not
-            whole.
     """
 
     def __init__(
@@ -92,11 +88,7 @@ class UnknownBlur:
         return measure_in_plane_spacing(self.source.data, self.slice_axis)
 
     def make_part_loaders(self) -> Iterator[KernelCropLoader]:
-        """Yield crops for the kernels of ``batch_volumes`` LR scans at a time.
-
-        Raises:
-            ValueError: before the first part, when a volume of any part, of validation or for training cannot be used.
-        """
+        """Yield crops for the kernels of ``batch_volumes`` LR scans at a time."""
         _ = VolumeCache(self.validation, self.source.transform, []).items
         check_target(self.load_lr_scans(self.target.data[self.batch_volumes :], denoise=False), self.lr_crop)
         source = VolumeCache(self.source.data, self.source.transform, ["hr"])

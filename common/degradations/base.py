@@ -104,11 +104,7 @@ class Degradation(nn.Module):
         return self._apply_operator(self._adjoint, lr, self.compute_hr_affine)
 
     def compute_lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:
-        """Voxels of the LR volume along each axis: HR voxels over the factor, rounded if the factor is not whole.
-
-        Raises:
-            ValueError: when a size is not a multiple of its whole factor.
-        """
+        """Voxels of the LR volume along each axis: HR voxels over the factor, rounded if the factor is not whole."""
         sizes = []
         for axis, (size, factor) in enumerate(zip(hr_size, self.factors, strict=True)):
             if size == 0 or (isinstance(factor, int) and size % factor):

@@ -73,9 +73,6 @@ class DegradeImages(DegradeAndInterpolate):
 
     Attributes:
         planes: axes of the scan; the training images lie across them.
-
-    Raises:
-        ValueError: if the factors are not [n, n, n], [n, n, 1] or [1, 1, n].
     """
 
     def __init__(self, degradation: Degradation, scales: Sequence[float] = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)) -> None:

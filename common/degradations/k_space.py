@@ -113,9 +113,6 @@ class KSpaceFilter(Degradation):
 
     Args:
         axes: the spatial axes (0, 1, 2) that are transformed.
-
-    Raises:
-        ValueError: when ``axes`` are not distinct spatial axes.
     """
 
     def __init__(self, axes: Sequence[int]) -> None:

@@ -35,10 +35,6 @@ class CascadeStage(AlternatingTrainer):
         validator: called with the ``inferer`` of the stage; in JSON a validation with ``"_mode_": "callable"``.
         folder: of the run.
         options: further arguments of :class:`AlternatingTrainer`.
-
-    Raises:
-        FileNotFoundError: if the weights of the earlier stages are missing.
-        ValueError: if they do not fit, or if the cascade has several stages and no target.
     """
 
     def __init__(

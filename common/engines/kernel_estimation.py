@@ -45,10 +45,6 @@ class KernelEstimation:
         as_trained: as for :class:`common.handlers.KernelReport`.
         invalidates: further files that depend on the kernels, such as the state of the next stage.
         options: further arguments of :class:`AlternatingTrainer`; the precision is always float32.
-
-    Raises:
-        FileExistsError: if a folder holds another run, or weights.
-        FileNotFoundError, ValueError: if there is no file ``initial``, or its weights are of another network.
     """
 
     options_of = AlternatingTrainer

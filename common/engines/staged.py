@@ -51,10 +51,6 @@ class StagedTrainer:
 
         Args:
             number: of the stage, from 1.
-
-        Raises:
-            FileNotFoundError, ValueError: if the weights of the earlier stages are missing, or do not fit.
-            FileExistsError: if a folder holds another run.
         """
         stage = partial(self.stages[number - 1])
         return stage(**{"stage": number, **self.options, **stage.keywords})

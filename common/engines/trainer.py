@@ -293,9 +293,6 @@ class AlternatingTrainer(SupervisedTrainer):
 
         Args:
             keep: number of the latest iterations that are left.
-
-        Raises:
-            FloatingPointError: if a loss is not finite.
         """
         while len(self._unread_losses) > keep:
             late = self._unread_losses.pop(0)

@@ -52,9 +52,6 @@ def make_training_handlers(
         minutes: between states.
         further: handlers of the config, which act before a state is saved.
         invalidates: files that depend on this stage, besides those of later stages.
-
-    Raises:
-        ValueError: if ``keep`` is neither.
     """
     from ..handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial
 

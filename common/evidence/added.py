@@ -19,11 +19,7 @@ _ALL = "all"  # tissue
 
 
 def judge_added(person: Person) -> Judgement:
-    """Split results, the scan's interpolation and HR into what the scan has measured and what was added.
-
-    Raises:
-        ValueError: when the scan's degradation cannot be split off.
-    """
+    """Split results, the scan's interpolation and HR into what the scan has measured and what was added."""
     volumes = [*person.results, person.cubic, *([person.hr] if person.hr else [])]
     # Each by itself: how a volume is continued beyond its borders must not depend on the others.
     added = [split_measured(torch.from_numpy(each.voxels), person.degradation)[1].numpy() for each in volumes]

@@ -48,11 +48,7 @@ def read_person(results: Sequence[str], options: Mapping[str, Any], name: str | 
 
 
 def _read_insertion(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Scale and noise of the scans with inserted lesions.
-
-    Raises:
-        ValueError: when they are out of their ranges, or options are given that do not go together.
-    """
+    """Scale and noise of the scans with inserted lesions."""
     of_no_part = ("person", "results", "device")
     given = {key: options[key] for key in options if key not in of_no_part and options[key] is not None}
     if "insert_lesions" not in given:
@@ -96,9 +92,6 @@ def read_table(file: str, columns: Sequence[str]) -> list[dict[str, str]]:
     Args:
         file: a CSV.
         columns: names of the options that it may have.
-
-    Raises:
-        FileNotFoundError, ValueError: when there is no such file, it is empty, or has other columns.
     """
     path = Path(file)
     if not path.is_file():

@@ -43,11 +43,7 @@ Pair = tuple[np.ndarray, np.ndarray]  # with and without lesions, one grid
 
 
 def judge_inserted_lesions(person: Person) -> Judgement:
-    """Insert lesions into HR, degrade it with and without them, restore both, and let an observer look for them.
-
-    Raises:
-        ValueError: when HR has too little tissue, no weights suit its scan, or a result lies elsewhere.
-    """
+    """Insert lesions into HR, degrade it with and without them, restore both, and let an observer look for them."""
     assert person.insert_lesions is not None
     hr, scale = _prepare_hr(person.insert_lesions, person.scale)
     degradation = make_degradation(scale)
@@ -112,9 +108,6 @@ def restore_scans(
 
     Returns:
         The results, with the name of the weights.
-
-    Raises:
-        ValueError: when no weights suit, or they fail.
     """
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # about its set-up
     # The last axis of weights is across the slices: the only one that is refined, or the only one that is not.
@@ -231,11 +224,7 @@ def _to_pair(volumes: Sequence[torch.Tensor]) -> Pair:
 
 
 def _read_pairs(results: Sequence[Volume], hr: Volume) -> dict[str, Pair]:
-    """Restored volumes with and without lesions, in turn, by the name of the first of each pair.
-
-    Raises:
-        ValueError: when there is one too many, or one lies elsewhere or shows something else than HR.
-    """
+    """Restored volumes with and without lesions, in turn, by the name of the first of each pair."""
     if len(results) % 2:
         raise ValueError(
             f"judge: --insert_lesions {hr.name}: found {len(results)} results, expected pairs: that of the scan with "

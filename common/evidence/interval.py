@@ -69,9 +69,6 @@ def calibrate_weights(people: Iterable[Person], overlay: str) -> str:
 
     Returns:
         A line that says what was found.
-
-    Raises:
-        FileNotFoundError, ValueError: when there is no overlay, or a person lacks a scan or HR.
     """
     known = read_overlay(overlay)
     if known is None:

@@ -26,11 +26,7 @@ _WHERE = (1 / 3, 2 / 3)  # of the slices with much to compare, those that are dr
 
 
 def judge_left_out(person: Person) -> Judgement:
-    """See each result through the slices of the stack that was left out, and compare.
-
-    Raises:
-        ValueError: when a result does not fit the stack, all have nothing in common with it, or the region is empty.
-    """
+    """See each result through the slices of the stack that was left out, and compare."""
     assert person.left_out is not None
     cut = cut_to_data(person.left_out)
     region = None

@@ -21,11 +21,7 @@ _MARGIN = 12.0  # mm around a lesion in the picture
 
 
 def judge_lesions(person: Person) -> Judgement:
-    """Measure each lesion in all volumes of a person.
-
-    Raises:
-        ValueError: when no lesion lies in the volumes.
-    """
+    """Measure each lesion in all volumes of a person."""
     assert person.lesions is not None
     lesions = number_lesions(person.lesions)
     volumes = {result.label: result for result in person.results}

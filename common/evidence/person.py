@@ -194,9 +194,6 @@ class Person:
         """Masks on the results' grid, by name, of HR or else the scan's interpolation or else the first result.
 
         They are the tissues of the brain with --anatomy, the user's regions with --labels, else classes of brightness.
-
-        Raises:
-            ValueError: no volume has a file of labels, or as :meth:`Segmenter.segment`.
         """
         if self.segmenter is None:
             return divide_by_brightness(self._reference.voxels)
@@ -225,11 +222,7 @@ class Person:
         return np.any([mask for name, mask in self.regions.items() if name != "air"], axis=0)
 
     def sample_mask(self, mask: Volume, grid: Volume, option: str) -> np.ndarray:
-        """The nearest labels of a mask on the grid of another volume, 0 outside.
-
-        Raises:
-            ValueError: when no voxel above 0 lies on the grid.
-        """
+        """The nearest labels of a mask on the grid of another volume, 0 outside."""
         places = np.linalg.inv(mask.affine) @ grid.affine
         index = np.indices(grid.voxels.shape).reshape(3, -1)
         at = places[:3, :3] @ index + places[:3, 3:]

@@ -28,11 +28,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def judge_repeated(person: Person) -> Judgement:
-    """Move scans and results half way to each other, by the motion of the scans, and compare them by region.
-
-    Raises:
-        ValueError: when the two scans are of two persons or contrasts.
-    """
+    """Move scans and results half way to each other, by the motion of the scans, and compare them by region."""
     scans, results = person.repeated, person.results
     first, second = (make_stack(cut, read_thickness(cut)) for cut in map(cut_to_data, scans))
     found = register_stacks(first, second, is_rigid=True)

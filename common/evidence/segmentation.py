@@ -72,11 +72,7 @@ class Segmenter:
         self._found: dict[int, Segmentation | None] = {}
 
     def segment(self, volume: Volume) -> Segmentation | None:
-        """The segmentation of a volume; None if there is no file of labels for it.
-
-        Raises:
-            ValueError: as :func:`find_labels`, or no brain is found.
-        """
+        """The segmentation of a volume; None if there is no file of labels for it."""
         if id(volume) not in self._found:
             if self.labels is not None:
                 self._found[id(volume)] = find_labels(self.labels, volume)
@@ -101,11 +97,7 @@ def _classify(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_labels_option(labels: str) -> None:
-    """Check the text of ``--labels``.
-
-    Raises:
-        ValueError: it is neither a pattern of files nor a command.
-    """
+    """Check the text of ``--labels``."""
     if not is_pattern(labels) and not ("{input}" in labels and "{output}" in labels):
         raise ValueError(
             f"judge: --labels {labels}: expected a pattern of files with {{name}} or {{folder}} in it, such as "
@@ -128,9 +120,6 @@ def find_labels(labels: str, volume: Volume) -> Segmentation | None:
 
     Returns:
         Its segmentation; None if it has no file of labels.
-
-    Raises:
-        ValueError: the labels cannot be read, lie on another grid, or are all 0; or the command fails.
     """
     if not is_pattern(labels):
         with tempfile.TemporaryDirectory() as folder:

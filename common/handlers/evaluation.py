@@ -23,7 +23,6 @@ from torch import nn
 from .. import metrics
 from ..data import provenance
 from ..degradations import Degradation
-from ..inferers import ConsistentInferer
 from ..io.files import read_json_object
 from ..io.naming import make_case_stem
 from ..io.writing import check_writable, write_atomically
@@ -54,7 +53,7 @@ class EvaluationReport:
     also has the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
     interpolation, the method and HR (:func:`common.reports.viewer`). ``cost.json`` has the network's number of
     parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include moving the case to
-    the device, the HR files, and whether the inferer corrects results by data consistency.
+    the device, and the HR files.
 
     ``data_range`` defines the data range of PSNR and SSIM. ``percentile`` is the 99.9th percentile of each volume,
     which is cut to [0, 1]; an LR file has its own. ``maximum``, as in papers, is the largest voxel of HR. HR and the
@@ -272,9 +271,6 @@ class EvaluationReport:
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
         with write_atomically(self.output_dir / "cost.json") as path:
             cost = {"parameters": parameters, "seconds": self.seconds, "sources": self.sources}
-            cost["data_consistency"] = any(
-                isinstance(part, ConsistentInferer) and part.iterations > 0 for part in _list_inferers(engine.inferer)
-            )
             path.write_text(json.dumps(cost, indent=2) + "\n")
         print(f"table and pictures are in {self.output_dir}")
 
@@ -285,9 +281,6 @@ def check_table_scans(output_dir: str | os.PathLike, hr: Iterable[str | os.PathL
     Args:
         output_dir: folder of a report.
         hr: the HR files that are evaluated now.
-
-    Raises:
-        FileExistsError: when there is such a table.
     """
     before, _ = read_json_object(Path(output_dir) / "cost.json")
     if others := sorted(set(before.get("sources", ())) - {os.path.realpath(file) for file in hr}):

@@ -30,10 +30,6 @@ class IntervalMap:
     Args:
         uncertainty: whether to write intervals.
         interval: of the weights, as :meth:`common.metrics.Interval.describe` gives it; None if it is unknown.
-
-    Raises:
-        ValueError: with ``uncertainty``, when the interval of the weights is not known; or when it is attached, if
-            ``ResampleResultd`` gives results another grid than the network's.
     """
 
     def __init__(self, uncertainty: bool | str, interval: Mapping[str, Any] | None) -> None:

@@ -51,10 +51,6 @@ class InferenceResults:
         shard: the share of the scans that this process has, such as "3/16", or None for all.
         keep_paths: whether the JSON has whole paths. Else it has names of files and UIDs of DICOM series only, because
             folders may be named like patients. The log always has paths, as they were given.
-
-    Raises:
-        ValueError: at the start of the run, where the folder cannot become a derivative dataset
-            (:func:`common.data.provenance.describe_dataset`).
     """
 
     def __init__(

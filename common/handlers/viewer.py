@@ -39,9 +39,6 @@ class ResultViewer:
         degradation: from the result to the scan; gives the positions of LR voxels. None: without interpolation, and
             without what was added.
         report: whether to write these files.
-
-    Raises:
-        ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
     """
 
     def __init__(self, degradation: Degradation | None = None, report: bool | str = False) -> None:

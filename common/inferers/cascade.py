@@ -49,9 +49,6 @@ class CascadeInferer(Inferer):
             is.
         degradation: from the result to the input, for the back projection after the last stage; needed with iterations.
         iterations: of the back projection (:func:`back_project`).
-
-    Raises:
-        ValueError: when there are iterations but no degradation.
     """
 
     def __init__(

@@ -37,9 +37,6 @@ class ResidualShiftInferer(Inferer):
         spread: standard deviation over the samples of the last call in each voxel, of the size of its result; None with
             one sample.
 
-    Raises:
-        ValueError: for other factors, or fewer than one sample.
-
     Source:
         Yue et al. 2023, eq. 6; Safari et al. 2025 sample single slices.
     """

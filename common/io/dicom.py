@@ -172,9 +172,6 @@ def choose_stack(series: Sequence[Series], where: object) -> Series:
     Args:
         series: from :func:`find_series`, at least one.
         where: what holds them, for messages.
-
-    Raises:
-        ValueError: when there is none or are several, or when it cannot be read as a volume.
     """
     scans = [each for each in series if each.exclusion is None]
     if not scans:
@@ -193,11 +190,7 @@ def choose_stack(series: Sequence[Series], where: object) -> Series:
 
 
 def open_series(path: Path) -> SpatialImage:
-    """Open the only scan among the DICOM series of a folder, or of one of its files, without reading its pixels.
-
-    Raises:
-        ValueError: as :func:`choose_stack`, and when there is no series.
-    """
+    """Open the only scan among the DICOM series of a folder, or of one of its files, without reading its pixels."""
     is_folder = path.is_dir()
     candidates = [each for each in find_series(path if is_folder else path.parent) if is_folder or each.has_file(path)]
     if not candidates:

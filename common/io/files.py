@@ -161,10 +161,6 @@ def find_files(root: Path, patterns: str | Sequence[str] | None, option: str) ->
 
     Returns:
         Paths relative to ``root``, sorted.
-
-    Raises:
-        FileNotFoundError: a pattern without files.
-        ValueError: an empty pattern, or one that leaves ``root``.
     """
     matching: set[str] = set()
     for pattern in patterns.split(",") if isinstance(patterns, str) else patterns or ():

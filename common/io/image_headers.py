@@ -89,9 +89,6 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
 
     Returns:
         A sentence for each repair.
-
-    Raises:
-        UnfitError: when the header gives no valid position or size of voxels.
     """
     _check_rank(header)
     notes = [*_set_voxel_offset(header), *remove_negative_signs(header)]
@@ -214,11 +211,7 @@ def describe_assumed_orientation(affine: np.ndarray, why: str) -> str:
 
 
 def describe_analyze(image: nib.AnalyzeImage, header: AnalyzeHeader) -> list[str]:
-    """Notes on an Analyze image, which has no orientation unless SPM wrote a .mat next to it.
-
-    Raises:
-        UnfitError: when its voxel sizes are invalid and there is no .mat.
-    """
+    """Notes on an Analyze image, which has no orientation unless SPM wrote a .mat next to it."""
     mat: Any = image.file_map.get("mat")
     if mat is not None and Path(mat.filename).is_file():
         return []

@@ -93,9 +93,6 @@ def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
     Args:
         path: of the file, for the message.
         affine: 4x4, voxel to world in mm.
-
-    Raises:
-        ValueError: when it is not finite or not invertible, or voxels are smaller than 0.001 or larger than 1000 mm.
     """
     spacing = voxel_sizes(affine)
     singular = abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(spacing)

@@ -25,11 +25,6 @@ def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:
     Args:
         name: the file or folder.
         place: where the user named it, for messages, for example ``compare: --scan a.nii.gz``.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder.
-        ImportError: for DICOM within a bundle, which does not read it.
-        ValueError: there is no 3-D volume, or several.
     """
     path = Path(name)
     if not path.exists():

@@ -132,9 +132,6 @@ def draw_scores(
     Args:
         hr: ``(X, Y, Z)``, on the grid of the result, in the same units.
         result, scan, factors: as for :func:`estimate_error_scale`.
-
-    Raises:
-        ValueError: as :func:`divide_by_brightness`.
     """
     score = np.abs(result - hr) / estimate_error_scale(result, scan, factors)
     rng = np.random.default_rng(0)

@@ -19,11 +19,7 @@ _RAMP = 16  # voxels
 
 
 def to_array(volume: Volume) -> np.ndarray:
-    """Return a volume as an array of shape (X, Y, Z), without leading singleton axes.
-
-    Raises:
-        ValueError: when it is not a single volume.
-    """
+    """Return a volume as an array of shape (X, Y, Z), without leading singleton axes."""
     array = volume.detach().cpu().float().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
     if array.ndim < 3 or any(size != 1 for size in array.shape[:-3]):
         raise ValueError(f"A metric takes single volumes of shape (X, Y, Z), got shape {array.shape}.")
@@ -65,9 +61,6 @@ def compute_nrmse(sr: Volume, hr: Volume, mask: np.ndarray | None = None) -> flo
 
     Args:
         sr, hr, mask: as for :func:`compute_psnr`, in any units.
-
-    Raises:
-        ValueError: as :func:`compute_psnr`.
     """
     from skimage.metrics import normalized_root_mse  # here, because it loads scipy.stats, and inference needs none
 
@@ -83,9 +76,6 @@ def map_ssim(sr: Volume, hr: Volume) -> np.ndarray:
 
     Returns:
         ``(X - 10, Y - 10, Z - 10)``, of which :func:`compute_ssim` is the mean.
-
-    Raises:
-        ValueError: as :func:`compute_ssim`.
     """
     sr, hr = _to_pair(sr, hr)
     return structural_similarity(hr, sr, full=True, **_SSIM)[1][(slice(SSIM_REACH, -SSIM_REACH),) * 3]
@@ -218,9 +208,6 @@ def shift_volume(volume: Volume, shift: Sequence[float]) -> np.ndarray:
 
     Returns:
         The volume at the same voxels.
-
-    Raises:
-        ValueError: when it is not a single volume.
     """
     array = to_array(volume).astype(np.float32, copy=False)
     if not any(shift):

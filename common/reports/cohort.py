@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from ..io.files import format_json
 from ..io.writing import write_atomically
 from .files import align_columns, escape_text, save_figure
-from .t_tests import describe_t_tests, run_paired_t_tests
 
 METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4)}
 METRICS |= {f"displacement_{axis}": (f"shift {axis} (voxel)", 2) for axis in "xyz"}
@@ -25,9 +24,9 @@ MEASURED = {"data_range": ("percentile", "maximum"), "score_over": ("volume", "s
 OPTIONAL = {"psnr_registered": ("registered PSNR (dB)", 2), "lpips": ("LPIPS", 4)}
 """Optional columns of a table."""
 
-KEYS = ("person", "input", "seed")
+KEYS = ("person", "seed")
 """Optional columns after ``case`` and ``method``: what tells rows of a method apart."""
-LABELS = ("iterations", "seconds", "machine", "precision", "trained", "knew", "published", "family")
+LABELS = ("iterations", "seconds", "machine", "precision", "trained", "knew", "published")
 """Optional columns after the scores: how, where and from what a row was trained, and whether it learned anything."""
 _UNTRAINED = 0.05  # dB, by choice; standard deviations over three seeds were 0.01 to 0.23 in the tables so far
 
@@ -50,30 +49,13 @@ def describe_gain_over_start(psnr: float, start: float) -> str:
 
 
 def select_values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
-    """Return the values to average: a metric's defined values by case, or with several seeds the mean of each seed."""
-    by_seed: dict[int | None, list[float]] = {}
-    for row in rows:
-        if row["method"] == method and not math.isnan(value := float(row[metric])):
-            by_seed.setdefault(row.get("seed"), []).append(value)
-    if not _list_seeds(rows):
-        return np.array([value for values in by_seed.values() for value in values])
-    return np.array([np.mean(values) for values in by_seed.values()])
-
-
-def _list_seeds(rows: Sequence[Mapping]) -> list[int]:
-    """Return the seeds if a case was tested with several. None, which means all seeds, is left out."""
-    tested = {(row["case"], row["method"]) for row in rows}
-    if len(tested) == len(rows):
-        return []
-    return list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
+    """Return the values to average: a metric's defined values by case."""
+    values = np.array([float(row[metric]) for row in rows if row["method"] == method])
+    return values[~np.isnan(values)]
 
 
 def describe_measurement(rows: Sequence[Mapping]) -> dict[str, str]:
-    """Return how PSNR and SSIM are taken in all rows, if not by default.
-
-    Raises:
-        ValueError: when rows differ in it.
-    """
+    """Return how PSNR and SSIM are taken in all rows, if not by default."""
     values_by_name = {
         name: list(dict.fromkeys(row.get(name, values[0]) for row in rows)) for name, values in MEASURED.items()
     }
@@ -86,31 +68,25 @@ def describe_measurement(rows: Sequence[Mapping]) -> dict[str, str]:
     return {name: value for name, (value,) in values_by_name.items() if value != MEASURED[name][0]}
 
 
-def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against: str | None = None) -> str:
+def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
     """Write the results as ``table.csv`` (by case) and ``table.json`` (by case, and mean and sd by method).
 
     NaN metrics are left out of the mean and of ``n``. The standard deviation is that of the sample (n - 1). NaN and
-    infinity are null in JSON. If cases have several seeds, ``mean``, ``sd`` and ``n`` are those of the seeds' means
-    over the cases: the spread of the training, not of the cases.
+    infinity are null in JSON.
 
     Args:
         output_dir: the folder to write to.
         rows: for each case and method, ``case``, ``method``, ``psnr`` (dB), ``ssim``, ``displacement_x``, ``_y`` and
             ``_z`` (HR voxels); ``psnr_registered`` and ``lpips`` each in all or in none. Optional:
-            ``data_range`` and ``score_over``, of which the table has what is not the default; ``person``, whose cases
-            count as one in tests; ``input``, the number of the case's LR scan; ``seed`` of the training, None for rows
-            that do not depend on it; ``iterations``, ``seconds``, ``machine`` and ``precision`` of the training,
-            whether it ``trained`` anything (:func:`describe_gain_over_start`), what it ``knew``, and the ``family`` of
-            its test.
-        against: a method to compare the others with, as :func:`common.reports.t_tests.run_paired_t_tests`; the result
-            is ``paired_t_test`` in ``table.json``.
+            ``data_range`` and ``score_over``, of which the table has what is not the default; ``person``; ``seed``,
+            ``iterations``, ``seconds``, ``machine`` and ``precision`` of the training, whether it ``trained`` anything
+            (:func:`describe_gain_over_start`), and what it ``knew``.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
 
     Raises:
-        ValueError: When there are no rows, one lacks a column, PSNR and SSIM are not taken alike in all, or no row is
-            of the method ``against``.
+        ValueError: When there are no rows, one lacks a column, or PSNR and SSIM are not taken alike in all.
     """
     if not rows:
         raise ValueError("write_table needs at least one row.")
@@ -156,11 +132,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         writer.writeheader()
         writer.writerows(rows)
     listed = [{c: float(row[c]) if c in metrics else row.get(c) for c in columns} for row in rows]
-    scores = [score for score in metrics if not score.startswith(("displacement", "psnr_registered"))]
-    tests = {} if against is None else run_paired_t_tests(rows, against, scores)
-    content = {"cases": listed, "summary": summary} | ({"paired_t_test": tests} if tests else {})
     with write_atomically(Path(output_dir) / "table.json") as path:
-        path.write_text(format_json(content, indent=2) + "\n")
+        path.write_text(format_json({"cases": listed, "summary": summary}, indent=2) + "\n")
 
     text = align_columns(lines)
     if "trained" in labels:
@@ -168,10 +141,6 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     if measured:
         measurement = ", ".join(f"{name} {value}" for name, value in measured.items())
         text += f"\nPSNR and SSIM with {measurement}: not comparable with tables that do not say so"
-    if seeds := _list_seeds(rows):
-        text += f"\nmean over the cases; +- is the standard deviation over {len(seeds)} seeds"
-    if against is not None:
-        text += describe_t_tests(tests, metrics)
     return text
 
 
@@ -179,7 +148,7 @@ def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     """Draw the table's metrics over the cases by method: a point for each case, and a box if there are five.
 
     Grey lines join the points of a case: they show its gain even if cases differ more than methods. Values that are
-    not finite are not drawn. With several seeds, a point is the mean of its case.
+    not finite are not drawn.
 
     Args:
         path: the PNG to write.
@@ -188,15 +157,10 @@ def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     metrics = _select_metrics(rows)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cases = list(dict.fromkeys(row["case"] for row in rows))
-    seeds = [None, *_list_seeds(rows)]
-    table = np.full((len(seeds), len(metrics), len(methods), len(cases)), np.nan)
+    table = np.full((len(metrics), len(methods), len(cases)), np.nan)
     for row in rows:
-        seed = seeds.index(row.get("seed")) if len(seeds) > 1 else 0
-        method, case = methods.index(row["method"]), cases.index(row["case"])
-        table[seed, :, method, case] = [float(row[metric]) for metric in metrics]
+        table[:, methods.index(row["method"]), cases.index(row["case"])] = [float(row[metric]) for metric in metrics]
     table[~np.isfinite(table)] = np.nan
-    counts = np.isfinite(table).sum(axis=0)
-    table = np.where(counts, np.nansum(table, axis=0) / np.maximum(counts, 1), np.nan)
     figure = Figure(figsize=(2.0 + len(metrics) * (1.2 + 0.4 * len(methods)), 4), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(metrics))
     # Points side by side, by case, the same in every panel and run.

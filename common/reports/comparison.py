@@ -25,14 +25,13 @@ RESERVED = ("LR", "guide", *BASELINES, "HR")
 TOLERANCE = 1e-4
 """In dB: interpolations of one LR scan differ by the axis order of the bundles."""
 
-_Folders: TypeAlias = "Mapping[int | None, Sequence[str | os.PathLike]]"  # of an entry, by seed
+_Folders: TypeAlias = "Sequence[str | os.PathLike]"  # of an entry
 _Cases: TypeAlias = "Mapping[Any, tuple[Path, dict[str, dict]]]"  # by case: the run's folder, and its rows by method
 
 
 def merge_tables(
     output_dir: str | os.PathLike,
     folders_by_name: Mapping[str, _Folders],
-    against: str | None = None,
     descriptions: Mapping[str, Mapping] | None = None,
 ) -> str:
     """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
@@ -43,12 +42,10 @@ def merge_tables(
 
     Args:
         output_dir: the folder to write to.
-        folders_by_name: by the method's name in the joint table, and by seed, the folders with a ``table.json`` of
-            :func:`write_table`, of one method and interpolation. The seed is None for a single training; else all
-            entries have the same seeds.
-        against: as for :func:`write_table`.
+        folders_by_name: by the method's name in the joint table, the folders with a ``table.json`` of
+            :func:`write_table`, of one method and interpolation.
         descriptions: of entries, as ``common.tables.merged`` makes them. The mean PSNR of ``weights`` and ``start``
-            decides whether the entry learned anything. If not, or without a training, it is in no family.
+            decides whether the entry learned anything.
 
     Returns:
         The table of :func:`write_table`, and which methods are not compared on equal terms.
@@ -56,46 +53,26 @@ def merge_tables(
     Raises:
         FileNotFoundError: when a folder has no ``table.json``.
         ValueError: when a table has not one method and interpolation, an entry has a name of ``RESERVED``, a case is
-            in two folders of one entry and seed, or there are no entries.
+            in two folders of one entry, or there are no entries.
     """
     runs = _read_runs(folders_by_name)
     groups = _group_by_input(runs)
     rows: list[dict] = []
-    scans: dict[str, list[dict]] = {}
     for number, entries in enumerate(groups):
         first = next(iter(entries))
-        interpolated = _select_baselines(runs[first])
-        psnr: dict[str, dict] = {}
-        for row in interpolated:
-            psnr.setdefault(row["case"], {})[row.get("seed"), row["method"]] = row["psnr"]
-        inputs = {case: _find_alike(scans.setdefault(case, []), case_rows) for case, case_rows in psnr.items()}
-        interpolated = [{**row, "input": inputs[row["case"]]} for row in interpolated]
         for baseline in BASELINES:
             name = baseline if number == 0 else f"{baseline} ({first})"
-            rows += [{**row, "method": name} for row in interpolated if row["method"] == baseline]
+            rows += [{**row, "method": name} for row in _list_rows(runs[first]) if row["method"] == baseline]
         for name, cases in entries.items():
-            method_rows = [
-                row for _, case_rows in cases.values() for row in case_rows.values() if row["method"] not in BASELINES
-            ]
-            rows += [{**row, "method": name, "input": inputs.get(row["case"])} for row in method_rows]
+            rows += [{**row, "method": name} for row in _list_rows(cases) if row["method"] not in BASELINES]
     rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
     for name, known in (descriptions or {}).items():
         compared = [method for method in (known["weights"], known["start"]) if method in runs]
         means = [np.mean(select_values(rows, method, "psnr")) for method in compared]
         learned = describe_gain_over_start(*means) if len(means) == 2 else None
         for row in (row for row in rows if row["method"] == name):
-            row |= {
-                "trained": learned,
-                "knew": known["knew"],
-                "published": known["published"],
-                **known["trainings"].get(row.get("seed"), {}),
-            }
-            trained = bool(known["trainings"]) or row.get("iterations") is not None
-            if trained and learned not in ("not trained", "below start"):
-                row["family"] = "with data consistency" if known["data_consistency"] else "without data consistency"
-    for row in rows if descriptions else ():
-        row.setdefault("family", "")
-    text = write_table(output_dir, rows, against)
+            row |= {"trained": learned, "knew": known["knew"], "published": known["published"], **known["training"]}
+    text = write_table(output_dir, rows)
     draw_box_plots(Path(output_dir) / "boxplots.png", rows)
     if len(groups) > 1:
         listing = "\n  ".join("; ".join(entries) for entries in groups)
@@ -103,11 +80,6 @@ def merge_tables(
             "\nThese groups are not compared on equal terms, because their LR inputs or their test cases differ:"
             f"\n  {listing}\nEach is below the cubic row of its own input. --scale and --degradation, set for all "
             "rows, make inputs equal."
-        )
-    if changing := [name for name, cases in runs.items() if not _has_one_input(cases)]:
-        text += (
-            f"\nThe LR inputs of {'; '.join(changing)} change with the seed, and add to the spread after +-. To avoid "
-            "this, give the degradation of the scans its own seed in the configs, not @seed."
         )
     return text
 
@@ -120,18 +92,12 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
 
     Args:
         output_dir: the folder to write to.
-        folders_by_name: as for :func:`merge_tables`. Runs without ``<case>_planes.npz`` are left out. Of several
-            seeds the first is drawn.
+        folders_by_name: as for :func:`merge_tables`. Runs without ``<case>_planes.npz`` are left out.
 
     Returns:
         What was drawn and what was left out, to print.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`merge_tables`.
     """
-    joined = _read_runs(folders_by_name)
-    seed = next((key[0] for cases in joined.values() for key in cases), None)
-    runs = {n: {case: cases for (s, case), cases in cases.items() if s == seed} for n, cases in joined.items()}
+    runs = _read_runs(folders_by_name)
     missing: dict[str, Any] = {}
     count = 0
     for case in dict.fromkeys(case for cases in runs.values() for case in cases):
@@ -160,46 +126,32 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
             save_figure(draw_panels(case, images, errors, scores), Path(output_dir) / f"{case}.png")
             count += 1
     text = f"pictures: {count}, one for each case, with a column for each method"
-    text += "" if seed is None else f", of seed {seed}"
     if missing:
         text += f"; none for {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"
     return text
 
 
-def _read_runs(folders_by_name: Mapping[str, _Folders]) -> dict[str, dict[tuple[int | None, str], Any]]:
-    """Read the cases of each entry, by seed and case, from the folders that it pools."""
-    runs: dict[str, dict[tuple[int | None, str], Any]] = {}
-    for name, by_seed in folders_by_name.items():
+def _read_runs(folders_by_name: Mapping[str, _Folders]) -> dict[str, dict[str, Any]]:
+    """Read the cases of each entry from the folders that it pools."""
+    runs: dict[str, dict[str, Any]] = {}
+    for name, folders in folders_by_name.items():
         if name in RESERVED:
             raise ValueError(f"an entry is named '{name}', a name that no method may have; give it another name.")
         cases = runs[name] = {}
-        for seed, folder in ((seed, Path(folder)) for seed, pool in by_seed.items() for folder in pool):
+        for folder in map(Path, folders):
             for row in _read_rows(folder):
-                place, rows = cases.setdefault((seed, row["case"]), (folder, {}))
+                place, rows = cases.setdefault(row["case"], (folder, {}))
                 if place != folder:
                     raise ValueError(
                         f"{name}: the case {row['case']} was tested in {place} and again in {folder}; runs that are "
                         "pooled must not share test cases."
                     )
-                rows[row["method"]] = row if seed is None else {**row, "seed": seed}
+                rows[row["method"]] = row
     return runs
 
 
-def _has_one_input(cases: Mapping[tuple[int | None, str], Any]) -> bool:
-    """Whether all seeds of an entry were tested on the same LR, as is the case if it does not depend on the seed."""
-    by_seed: dict[int | None, dict] = {}
-    for (seed, case), case_rows in cases.items():
-        by_seed.setdefault(seed, {})[case] = case_rows
-    return len(_group_by_input(by_seed)) == 1
-
-
-def _select_baselines(cases: Mapping[tuple[int | None, str], Any]) -> list[dict]:
-    """Return the rows of an entry's interpolation, once and without a seed if all seeds have the same."""
-    first, _ = next(iter(cases))
-    once = first is not None and _has_one_input(cases)
-    taken = [rows for (seed, _), (_, rows) in cases.items() if seed == first or not once]
-    baselines = [row for rows in taken for row in rows.values() if row["method"] in BASELINES]
-    return [{**row, "seed": None} for row in baselines] if once else baselines
+def _list_rows(cases: _Cases) -> list[dict]:
+    return [row for _, rows in cases.values() for row in rows.values()]
 
 
 def _group_by_input(runs: Mapping[Any, _Cases]) -> list[dict]:

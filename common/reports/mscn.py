@@ -40,9 +40,6 @@ def compute_mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarr
     Returns:
         Wasserstein distances of the coefficients and of the products of neighbouring ones: 0 for equal distributions.
 
-    Raises:
-        ValueError: when a group has no images, or only air, or an image is not 2-D or not of finite floats.
-
     Source:
         As a number, the comparison in Huang et al. 2021, fig. 5.
     """

@@ -57,9 +57,6 @@ def connect_training(device: torch.device | str) -> None:
 
     Args:
         device: of this process.
-
-    Raises:
-        ValueError: when torchrun started more processes on this node than there are GPUs.
     """
     if get_rank()[1] == 1 or dist.is_initialized():
         return

@@ -79,9 +79,6 @@ def check_memory(
         device: of the volume.
         what: the volume, for the message.
         advice: function of needed over free memory that says what to do.
-
-    Raises:
-        ValueError: when it does not fit.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)  # what the process keeps is free too, see keep_freed_memory

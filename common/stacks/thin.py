@@ -35,9 +35,6 @@ class ThinSliceNetworks:
     Attributes:
         files: weights files by factor.
         ranges: training ranges by factor; None if unknown.
-
-    Raises:
-        FileNotFoundError: when the folder holds no weights.
     """
 
     def __init__(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data.lists.datalist import FILE
-from ..io.files import read_json_object
 from ..reports import draw_validation_curves, merge_pictures, merge_tables
 from ..weights import read_overlay
 from .execution import TRAINING_SECONDS, is_trained
@@ -32,7 +31,7 @@ def describe_runs(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[st
         command = [
             word for word in make_command_words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))
         ]
-        entry = {key: getattr(run, key) for key in ("seed", "weights", "start", "knows", "published")}
+        entry = {key: getattr(run, key) for key in ("weights", "start", "knows", "published")}
         entry |= {"command": [*command, *list_evaluation_words(run)], "datalist": digest}
         entry["folder"] = run.folder.relative_to(output_dir).as_posix()
         entry["trained"] = run.trained and Path(os.path.relpath(run.trained, output_dir)).as_posix()
@@ -46,9 +45,6 @@ def check_same_commands(output_dir: str | os.PathLike, rows: Mapping[str, Sequen
     Args:
         output_dir: folder of the table.
         rows: from :func:`describe_runs`, of the runs that are to be made or kept.
-
-    Raises:
-        ValueError: with the first run that differs, and in what.
     """
 
     def read(table: Mapping[str, Sequence[Mapping]]) -> dict[str, list[str]]:  # all that decides on each run
@@ -71,32 +67,24 @@ def check_same_commands(output_dir: str | os.PathLike, rows: Mapping[str, Sequen
             )
 
 
-def merge_finished_rows(
-    output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mapping]], against: str | None = None
-) -> None:
+def merge_finished_rows(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mapping]]) -> None:
     """Merge the rows with only finished runs into one table and one picture per case, and print the table.
 
     Args:
         output_dir: folder of the table.
         rows: from :func:`describe_runs`.
-        against: as for :func:`common.reports.write_table`. If that row is not done, a line says so instead of the test.
     """
     folders = {name: [Path(output_dir) / run["folder"] for run in runs] for name, runs in rows.items()}
-    complete: dict[str, dict[int | None, list[Path]]] = {}
-    for name, runs in rows.items():
-        if all((folder / "table.json").is_file() for folder in folders[name]):
-            for run, folder in zip(runs, folders[name], strict=True):
-                complete.setdefault(name, {}).setdefault(run["seed"], []).append(folder)
+    complete = {
+        name: pool for name, pool in folders.items() if all((folder / "table.json").is_file() for folder in pool)
+    }
     if not complete:
         return
-    tested = against in ("cubic", *complete)
-    labels = {name: _describe_row(output_dir, rows[name]) for name in complete}
-    print(merge_tables(output_dir, complete, against if tested else None, labels))
-    if against and not tested:
-        print(f"no paired t-test: the row {against} is not done")
+    print(merge_tables(output_dir, complete, {name: _describe_row(output_dir, rows[name]) for name in complete}))
     print(merge_pictures(output_dir, complete))
     histories = {
-        name: [path for folder in folders[name] for path in sorted(folder.glob("history*.jsonl"))] for name in complete
+        name: [path for folder in pool for path in sorted(folder.glob("history*.jsonl"))]
+        for name, pool in complete.items()
     }
     curves = draw_validation_curves(Path(output_dir) / "curves.png", histories)
     print(f"the table, its box plots{', validation curves' * curves} and the pictures are in {output_dir}")
@@ -115,32 +103,22 @@ def _describe_row(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dic
     """Return the facts about a row's finished runs, for :func:`common.reports.merge_tables`.
 
     Returns:
-        ``knew``, ``weights``, ``start`` and ``published`` of the row; ``data_consistency``, whether it corrects
-        results; and ``trainings``: by the seed of the runs, and empty without training, the ``iterations`` and
-        ``seconds`` of the training over all stages and pooled runs, and as the weights' overlay says, ``seed``,
+        ``knew``, ``weights``, ``start`` and ``published`` of the row; and ``training``, empty without one: the
+        ``iterations`` and ``seconds`` over all stages and pooled runs, and as the weights' overlay says, ``seed``,
         ``machine`` and ``precision``; None if unknown.
     """
-    trained: dict[int | None, list[Path]] = {}
-    for run in runs:
-        weights = run["trained"]
-        if weights is not None and is_trained(Path(output_dir) / weights):
-            trained.setdefault(run["seed"], []).append(Path(output_dir) / weights)
-    costs = [read_json_object(Path(output_dir) / run["folder"] / "cost.json")[0] for run in runs]
-    # Evaluations by earlier versions do not say it.
-    consistent = any(
-        cost.get("data_consistency", any("ConsistentInferer" in word for word in run["command"]))
-        for run, cost in zip(runs, costs, strict=True)
-    )
+    weights = [Path(output_dir) / run["trained"] for run in runs if run["trained"] is not None]
     return {
         "knew": runs[0]["knows"],
         **{key: runs[0][key] for key in ("weights", "start", "published")},
-        "data_consistency": consistent,
-        "trainings": {seed: _describe_training(folders, seed) for seed, folders in trained.items()},
+        "training": _describe_training([folder for folder in weights if is_trained(folder)]),
     }
 
 
-def _describe_training(folders: Sequence[Path], seed: int | None) -> dict:
-    """Return the facts about the trainings that a row pools for a seed; None for that of the configs."""
+def _describe_training(folders: Sequence[Path]) -> dict:
+    """Return the facts about the trainings that a row pools."""
+    if not folders:
+        return {}
     histories = [path.read_text().splitlines() for folder in folders for path in folder.glob("history*.jsonl")]
     seconds = [float(line) for folder in folders for line in _read_lines(folder / TRAINING_SECONDS)]
     overlays = [(read_overlay(folder / "models" / "model.pt") or {}).get("trained", {}) for folder in folders]
@@ -151,7 +129,7 @@ def _describe_training(folders: Sequence[Path], seed: int | None) -> dict:
     for key in ("seed", "machine", "precision"):
         values = list(dict.fromkeys(overlay[key] for overlay in overlays if key in overlay))
         facts[key] = values[0] if len(values) == 1 else "; ".join(map(str, values)) or None
-    return facts if seed is None else {**facts, "seed": seed}
+    return facts
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -43,10 +43,6 @@ def read_table_rows(bundle: str | None, table: str) -> list[dict]:
     Returns:
         The rows as :func:`common.commands.ablate.ablate` explains them. ``weights`` is the name of the row that trains
         them, its own name if it does. A row with another's weights has its keys, with its own laid over them.
-
-    Raises:
-        FileNotFoundError: when the file, a bundle or an overlay is not there.
-        ValueError: when the file is not valid, with the row that is wrong.
     """
     if bundle is not None:
         _check_bundle("--bundle", bundle)
@@ -155,21 +151,13 @@ def _check_overlay(row: Mapping, overlay: str, where: str) -> None:
 
 
 def apply_size_overlay(row: dict, size: str) -> dict:
-    """Return the row in a size, with this overlay of its bundle.
-
-    Raises:
-        FileNotFoundError: when the row's bundle has no overlay of this name.
-    """
+    """Return the row in a size, with this overlay of its bundle."""
     _check_overlay(row, size, f"--size {size}")
     return {**row, "overlays": [*row["overlays"], size]}
 
 
 def expand_folds(row: dict, folds: int) -> dict:
-    """Return the row with each of its runs on each of the ``folds`` of a cross-validation, and its test cases pooled.
-
-    Raises:
-        ValueError: when the row's bundle has no key ``fold``.
-    """
+    """Return the row with each of its runs on each of the ``folds`` of a cross-validation, pooled."""
     train = Path(row["bundle"]) / "configs" / "train.json"
     if "fold" not in json.loads(train.read_text()):
         raise ValueError(f"--folds {folds}, row '{row['name']}': {train} has no key fold.")

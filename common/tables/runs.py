@@ -17,11 +17,10 @@ _OF_EVALUATION = {"evaluate", "checkpoint", "digest"}  # keys that evaluate.json
 
 @dataclass
 class Run:
-    """One training and its evaluation: of a row, with one of its seeds, or as one of the runs that the row pools.
+    """One training and its evaluation: of a row, or one of the runs that the row pools.
 
     Attributes:
         row: name of the row.
-        seed: None for that of the configs.
         title: its name in messages.
         folder: its output folder.
         configs: paths of train.json and its overlays.
@@ -34,7 +33,6 @@ class Run:
     """
 
     row: str
-    seed: int | None
     title: str
     folder: Path
     configs: list[str]
@@ -60,25 +58,20 @@ def list_runs(
     rows: Sequence[Mapping],
     output_dir: Path,
     override: Mapping[str, Any],
-    seeds: int,
     trained: Path | None = None,
 ) -> list[Run]:
-    """Return the runs of all rows, ordered by seed.
+    """Return the runs of all rows.
 
     A key that only some rows' configs have is set for these. The rows without it are printed.
 
     Args:
         rows: as of :func:`common.tables.rows.read_table_rows`.
-        output_dir, override, seeds, trained: as for :func:`common.commands.ablate.ablate`.
-
-    Raises:
-        ValueError: when a row sets a key that is set for all, or ``seed`` is set together with several ``seeds``.
+        output_dir, override, trained: as for :func:`common.commands.ablate.ablate`.
     """
     taken = {"config_file", "ckpt_dir"} & override.keys()
     if taken:
         raise ValueError(f"--{taken.pop()}: ablate sets this for each run; leave it out.")
     common = ["dataset_dir", "output_dir", "ckpt_dir", "resume", "config_file", *override]
-    _check_seeds(seeds, "the command line", override)
     configs_of, lacking = _list_configs(rows, override)
     runs = []
     for row in rows:
@@ -86,7 +79,6 @@ def list_runs(
         own_override = {key: value for key, value in override.items() if row["name"] not in lacking[key]}
         pool = [{**row["override"], **entry} for entry in row["pool"] or [{}]]
         for keys in pool:
-            _check_seeds(seeds, f"row '{row['name']}'", keys)
             for key in keys:
                 for other in common:
                     if _are_overlapping(key, other):
@@ -97,21 +89,17 @@ def list_runs(
         folder, source = output_dir / make_folder_name(row["name"]), None
         if row["weights"] is not None:
             source = (trained or output_dir) / make_folder_name(row["weights"])
-        for seed in range(seeds) if seeds > 1 else [None]:
-            for number, keys in enumerate(pool, start=1):
-                title, inner = row["name"], Path()
-                if seed is not None:
-                    title, inner, keys = f"{title}, seed {seed}", inner / f"seed_{seed}", {**keys, "seed": seed}
-                if row["pool"]:
-                    title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
-                keys = {**keys, **own_override}
-                known = {key: row[key] for key in ("weights", "start", "knows", "published")}
-                if "scale" in keys:
-                    known["published"] = None  # it is of the table's own scale
-                trained_in = None if source is None else source / inner
-                runs.append(Run(row["name"], seed, title, folder / inner, configs, keys, trained_in, **known))
-    # Ordered by seed, so that all rows of an interrupted table have about the same number of seeds.
-    return sorted(runs, key=lambda run: run.seed or 0)
+        for number, keys in enumerate(pool, start=1):
+            title, inner = row["name"], Path()
+            if row["pool"]:
+                title, inner = f"{title}, {number} of {len(pool)}", Path(str(number))
+            keys = {**keys, **own_override}
+            known = {key: row[key] for key in ("weights", "start", "knows", "published")}
+            if "scale" in keys:
+                known["published"] = None  # it is of the table's own scale
+            trained_in = None if source is None else source / inner
+            runs.append(Run(row["name"], title, folder / inner, configs, keys, trained_in, **known))
+    return runs
 
 
 def _list_configs(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -131,15 +119,6 @@ def _list_configs(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[
         if names:
             print(f"--{key}: not for {'; '.join(names)}, which have no such key")
     return configs, lacking
-
-
-def _check_seeds(seeds: int, where: str, keys: Collection[str]) -> None:
-    """Refuse ``seed`` as a key if there are several seeds."""
-    if seeds > 1 and any(_are_overlapping(key, "seed") for key in keys):
-        raise ValueError(
-            f"{where} sets seed, which --seeds {seeds} sets to 0 to {seeds - 1} in turn; take seed out, or leave out "
-            "--seeds."
-        )
 
 
 def _are_overlapping(key: str, other: str) -> bool:

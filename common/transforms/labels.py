@@ -205,9 +205,6 @@ class CheckLabelsd(MapTransform):
         keys: of the label maps' paths.
         reference: key of the scan ``(1, X, Y, Z)`` with an affine.
         allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`read_labels` and :func:`check_overlap`.
     """
 
     def __init__(self, keys: KeysCollection, reference: str, allow_missing_keys: bool = True) -> None:

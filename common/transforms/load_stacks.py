@@ -84,9 +84,6 @@ class ResampleToFiled(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine.
         grid_file: the file; None to leave volumes as they are.
-
-    Raises:
-        ValueError: when no voxel of the file lies in the volume.
     """
 
     def __init__(self, keys: KeysCollection, grid_file: str | os.PathLike | None) -> None:

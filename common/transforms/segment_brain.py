@@ -20,11 +20,7 @@ _OUTER = 3.0  # mm from the border of the brain, where CSF is most frequent
 
 
 def check_segmentation() -> None:
-    """Check before work begins that the packages are there.
-
-    Raises:
-        ModuleNotFoundError: one is missing.
-    """
+    """Check before work begins that the packages are there."""
     for package in ("deepbet", "dipy"):
         if find_spec(package) is None:
             raise ModuleNotFoundError(

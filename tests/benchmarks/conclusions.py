@@ -33,7 +33,6 @@ import numpy as np
 from scipy.stats import ttest_rel
 
 from common.reports.files import align_columns
-from common.reports.t_tests import correct_by_holm
 
 ROOT = Path(__file__).parents[2]
 FOLDER, UDEAN = ROOT / "common" / "tables" / "docs", ROOT / "bundles" / "udean" / "docs"
@@ -152,6 +151,21 @@ def run_tests(psnr: Mapping[str, Mapping[str, float]], pairs: Sequence[tuple[str
             "-" if np.isnan(tests).any() else f"{Decimal(each).quantize(Decimal('0.001'), ROUND_UP)}" for each in p
         ]
     return lines
+
+
+def correct_by_holm(p: Sequence[float]) -> list[float]:
+    """Correct the p of several tests, so that p bounds the probability of any wrong finding among them.
+
+    The smallest of m is multiplied by m, the next by m - 1 and so on. No value is below an earlier one or above 1.
+
+    Source:
+        Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6(2), 1979.
+    """
+    corrected, highest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+        corrected[i] = highest
+    return corrected
 
 
 def make_table(groups: Mapping[str, Rows]) -> list[list[str]]:

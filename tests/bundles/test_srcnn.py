@@ -62,12 +62,12 @@ def test_pairs(cohort, tmp_path):
     entries, hr = runs.listed(cohort, TINY), runs.phantom(7)
     pair = TINY.save_hr(tmp_path / "hr", "a", hr)
     pair["lr"] = runs.save(
-        tmp_path / "lr" / "sub-a_t1w.nii.gz", *runs.degrade(hr, runs.AFFINE, GaussianProfile((2, 2, 1)))
+        tmp_path / "lr" / "sub-a_t1w.nii.gz", *runs.degrade(hr, runs.AFFINE, GaussianProfile((2, 2, 1), fwhm=0.5))
     )
     data = str(runs.datalist(tmp_path / "data", **{**entries, "source": [pair, entries["source"][0]]}))
     options = {**TINY.network, **TINY.training, "dataset_dir": data}
     known, made = runs.content("srcnn", "train#dataset", "train", **options)
-    for item, degradation in ((known, GaussianProfile((2, 2, 1))), (made, TINY.degradation)):
+    for item, degradation in ((known, GaussianProfile((2, 2, 1), fwhm=0.5)), (made, TINY.degradation)):
         expected = degradation(item["hr"])
         expected, found = (volume / volume.mean() for volume in (expected, item["lr"]))
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)

@@ -9,7 +9,6 @@ import sys
 from functools import partial
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 from matplotlib.image import imread
 
@@ -181,73 +180,46 @@ def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
         {"name": "a, agreeing", "weights": "a", "override": {"gain": 1.56}},
         {"name": "a, again", "weights": "a, agreeing"},
     ]
-    run(rows, seeds=2)
-    assert len(commands) == 2 * (1 + 1 + 2 + 1 + 1)
+    run(rows)
+    assert len(commands) == 1 + 1 + 2 + 1 + 1
     assert [any("evaluate.json" in word for word in line) for line in commands[:4]] == [True, True, False, True]
     for name in ("start", "start_agreeing"):
-        assert (out / name / "seed_1" / "said.txt").read_text() == "[None, None, 'none']"
+        assert (out / name / "said.txt").read_text() == "[None, None, 'none']"
     assert {"--note=x", "--gain=1.56"} <= set(commands[4]) and "better.json" in commands[4][0]
-    for seed, stages in ((0, (3, 5)), (1, (4, 6))):
-        for stage, last in enumerate(stages, start=1):
-            lines = [*({"iteration": i} for i in range(1, last + 1)), {"iteration": last, "validation/psnr": 30.0}]
-            history = out / "a" / f"seed_{seed}" / f"history_{stage}.jsonl"
-            history.write_text("".join(json.dumps(line) + "\n" for line in lines))
-            (history.parent / "models" / "model.pt").touch()
+    for stage, last in enumerate((4, 6), start=1):
+        lines = [*({"iteration": i} for i in range(1, last + 1)), {"iteration": last, "validation/psnr": 30.0}]
+        (out / "a" / f"history_{stage}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (out / "a" / "models" / "model.pt").touch()
     capsys.readouterr()
-    run(seeds=2, resume=True)
+    run(resume=True)
     said = capsys.readouterr().out
     assert "within 0.05 dB" in said and "not trained  the kernel" in said
     labels = dict.fromkeys(("cubic", "start", "start, agreeing"), ("", "", ""))
-    labels |= dict.fromkeys(("a", "a, agreeing", "a, again"), ("10", "not trained", "the kernel"))  # of the last seed
+    labels |= dict.fromkeys(("a", "a, agreeing", "a, again"), ("10", "not trained", "the kernel"))
     with (out / "table.csv").open() as file:
         found = {r["method"]: (r["iterations"], r["trained"], r["knew"]) for r in csv.DictReader(file)}
     assert found == labels
     last = json.loads((out / "table.json").read_text())["cases"][-1]
-    assert last.items() >= {"iterations": 10, "trained": "not trained", "knew": "the kernel", "seed": 1}.items()
+    assert last.items() >= {"iterations": 10, "trained": "not trained", "knew": "the kernel"}.items()
     # On other data, a start is evaluated as it is here.
     commands.clear()
-    run(to=(again := out.with_name("again")), seeds=2, trained=str(out))
-    assert len(commands) == 2 * 5 and (again / "table.csv").read_text() == (out / "table.csv").read_text()
+    run(to=(again := out.with_name("again")), trained=str(out))
+    assert len(commands) == 5 and (again / "table.csv").read_text() == (out / "table.csv").read_text()
 
 
-def test_seeds(run, out, commands, capsys):
-    """Their spread is that of what is trained; folds are pooled within a seed; weights are those of the same seed."""
-    trained = {**A, "pool": FOLDS, "override": {"note": "$1 // (4 - @seed)"}}
-    unlucky = {"luck": 0.0, "noise": "$0.5 * @seed"}  # its scans change with the seed, what it gains does not
+def test_pools(run, out, commands, capsys):
+    """Runs are pooled in a row; what takes weights takes them from its own fold, and fails without them."""
     other = {**B, "overlays": ["better"], "weights": "a"}
-    run([trained, other, {**C, "pool": FOLDS, "override": unlucky}], seeds=3)
-    said = capsys.readouterr().out
-    assert "run 8 of 18: a, seed 1, 2 of 2, in" in said and ": a, seed 1, 2 of 2: done in " in said
-    assert "mean over the cases; +- is the standard deviation over 3 seeds\n" in said
-    # Of each run by itself: those that take weights took them from their own seed and fold.
-    folders = {n: [[out / n / f"seed_{seed}" / part for part in "12"] for seed in range(3)] for n in "abc"}
-    # Of each seed a trains and is evaluated, twice, then b is evaluated, then c.
-    evaluated = [command for seed in range(3) for command in commands[10 * seed + 4 : 10 * seed + 6]]
-    assert folders_of_weights(evaluated) == [str(folder / "models") for seed in folders["a"] for folder in seed]
-    summary = json.loads((out / "table.json").read_text())["summary"]
-    for name, seeds in folders.items():
-        means = [np.mean([table(folder)[("fake", f"sub-{i}")] for i, folder in enumerate(seed)]) for seed in seeds]
-        mean, sd = np.mean(means), np.std(means, ddof=1)
-        assert sd > 0.4
-        assert summary[name]["psnr"] == {"mean": pytest.approx(mean), "sd": pytest.approx(sd), "n": 3}
-        (line,) = (line.split() for line in said.splitlines() if line.split()[:2] == [name, "2"])
-        assert line[2:5] == [f"{mean:.2f}", "+-", f"{sd:.2f}"]
-    # One cubic for all seeds where it is the same, and else each.
-    assert summary["cubic"]["psnr"] == {"mean": 30, "sd": None, "n": 1}
-    assert summary["cubic (c)"]["psnr"] == {"mean": 30.5, "sd": 0.5, "n": 3}
-    assert "The LR inputs of c change with the seed" in said and "\n  a; b\n  c\n" in said
-    with (out / "table.csv").open() as file:
-        kept = [(r["method"], r["seed"], r["case"], float(r["psnr"])) for r in csv.DictReader(file)]
-    assert len(kept) == 2 + 3 * 6 + 6 and ("a", "2", "sub-1", 30 + 1 + 1.3 * 4) in kept
-    assert kept[0] == ("cubic", "", "sub-0", 30)
-    # Two seeds more: the others are done, but for one table. One of the new ones fails, with its row and that of its
-    # weights.
+    broken = {**A, "pool": [FOLDS[0], {**FOLDS[1], "note": "$1 // 0"}]}
+    taking = f"\n  b, 2 of 2: {out}/a/2, whose weights it takes, has no table.json"
+    refused(lambda: run([broken, other, C]), RunsFailedError, "2 of 5 runs failed", taking)
+    assert "run 2 of 5: a, 2 of 2, in" in capsys.readouterr().out
+    assert not (out / "b" / "2").exists() and methods(out) == ["cubic", "c"]
     commands.clear()
-    (out / "b" / "seed_1" / "2" / "table.json").unlink()
-    taking = f"\n  b, seed 4, 2 of 2: {out}/a/seed_4/2, whose weights it takes, has no table.json"
-    refused(lambda: run(seeds=5, resume=True), RunsFailedError, "4 of 30 runs failed", taking)
-    assert not (out / "b" / "seed_4").exists() and len(commands) == 1 + 2 * 2 + 2 + 2 + 4 * 2
-    assert methods(out) == ["cubic", "c"]
+    run([{**A, "pool": FOLDS}, other, C], resume=True)
+    assert folders_of_weights(commands) == [f"{out}/a/2/models"] * 3
+    psnr = {"cubic": (30, 30), "a": (31, 31), "b": (32, 32), "cubic (c)": (30,), "c": (31,)}
+    assert table(out) == {(name, f"sub-{i}"): value for name, values in psnr.items() for i, value in enumerate(values)}
 
 
 def test_seconds_of_trainings_that_left_something(run, out, monkeypatch):
@@ -283,26 +255,6 @@ def test_seconds_of_a_training_whose_ablate_was_killed(run, out, commands):
     assert not (out / "a" / "training_begun.txt").exists()
 
 
-@pytest.mark.slow
-def test_seeds_of_a_real_bundle(out, tmp_path):
-    """They change what is learnt and not what is tested."""
-    tiny, data = runs.TINY["srcnn"], tmp_path / "data"
-    entries = [tiny.save_hr(data, subject, runs.phantom(subject)) for subject in range(6)]
-    runs.datalist(data, **{group: [entries[i] for i in subjects] for group, subjects in tiny.groups.items()})
-    small = {"override": {"device": "$torch.device('cpu')", **tiny.network, **tiny.training}}
-    rows = [{"name": "SRCNN", **small}, {"name": "again", **small, "weights": "SRCNN"}]
-    path = table_file(tmp_path / "rows.json", rows)
-    words = f"ablate --bundle bundles/srcnn --table {path} --dataset_dir {data} --output_dir {out} --seeds 2"
-    done = subprocess.run([sys.executable, "-m", "common", *words.split()], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    losses = [(out / "SRCNN" / f"seed_{seed}" / "history.jsonl").read_text().splitlines() for seed in (0, 1)]
-    one, other = (json.loads(lines[0]) for lines in losses)
-    assert {key for key in one if one[key] == other[key]} <= {"iteration", "epoch", "seconds"}
-    psnr = {(row["method"], row["seed"]): row["psnr"] for row in csv.DictReader((out / "table.csv").open())}
-    assert list(psnr) == [("cubic", ""), ("SRCNN", "0"), ("SRCNN", "1"), ("again", "0"), ("again", "1")]
-    assert psnr["SRCNN", "0"] == psnr["again", "0"] != psnr["SRCNN", "1"] == psnr["again", "1"]
-
-
 def test_rows_of_several_bundles(bundle, run, out, commands, tmp_path, capsys):
     """Overlays, configs and checks are those of the row's bundle, and so are interpolation and its name."""
     train = {**TRAIN, "base": 20.0, "sharp": 1, "blur": 1}
@@ -326,8 +278,6 @@ def test_rows_of_several_bundles(bundle, run, out, commands, tmp_path, capsys):
     begin(blur=3, overwrite=True)
     assert [any("--blur" in word for word in line) for line in commands] == [False] * 2 + [True] * 3 + [False] * 2
     assert "--blur: not for a; d, which have no such key" in capsys.readouterr().out
-    begin(blur=3, against="b", resume=True)
-    assert json.loads((out / "table.json").read_text())["paired_t_test"]["against"] == "b"
     refused(lambda: begin(blurr=3), ValueError, "a: --blurr")
     commands.clear()
     for wrong, kind, words in (
@@ -370,7 +320,6 @@ def test_two_methods_on_one_datalist(commands, out, tmp_path):
 
 
 def test_what_the_command_line_sets_goes_to_all_rows(run, out, commands):
-    """A seed too, which a row may set where there is one alone."""
     run(
         [{**A, "overlays": ["better"]}, {**B, "override": {"fold": 0}}, {**C, "pool": [{"seed": 1}]}],
         gain=4,
@@ -470,9 +419,6 @@ def test_what_is_refused_before_anything_runs(run, out, commands, tmp_path):
         ([{**A, "override": {"note": "x"}}], {"note": "y"}, ValueError, ["row 'a' sets note"]),
         ([{**A, "pool": [{"loss": {}}]}], {"loss#weight": 2}, ValueError, ["row 'a' sets loss", "loss#weight"]),
         ([{**A, "override": {"output_dir": "x"}}], {}, ValueError, ["row 'a' sets output_dir"]),
-        ([{**A, "pool": [{"seed": 1}]}], {"seeds": 2}, ValueError, ["row 'a' sets seed", "--seeds 2", "0 to 1"]),
-        ([A], {"seeds": 2, "seed": 3}, ValueError, ["command line sets seed", "--seeds 2"]),
-        ([A], {"seeds": 0}, ValueError, ["seeds is 0", "at least 1"]),
         ([A], {"folds": 0}, ValueError, ["folds is 0"]),
         (
             [{**A, "bundle": str(runs.ROOT / "bundles" / "udean")}],
@@ -480,7 +426,6 @@ def test_what_is_refused_before_anything_runs(run, out, commands, tmp_path):
             ValueError,
             ["--folds 2", "'a'", "no key fold"],
         ),
-        ([A, B], {"against": "e"}, ValueError, ["--against e", "cubic; a; b"]),
         ([A], {"size": "tiny"}, FileNotFoundError, ["--size tiny ('a')", "tiny.json"]),
         ([A], {"ckpt_dir": "models"}, ValueError, ["--ckpt_dir"]),
         ([A], {"table": "mian"}, ValueError, ["tables.json", "'mian'", "main, other"]),

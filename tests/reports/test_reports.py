@@ -25,7 +25,6 @@ from monai.inferers import SimpleInferer
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation
 from scipy.ndimage import fourier_shift, gaussian_filter
-from scipy.stats import ttest_rel
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from common import reports
@@ -35,7 +34,6 @@ from common.inferers import ConsistentInferer
 from common.metrics import compute_psnr, interpolate_bicubic, interpolate_cubic
 from common.reports.cohort import describe_gain_over_start
 from common.reports.planes import View, find_foreground, load_panels, save_panels
-from common.reports.t_tests import run_paired_t_tests
 
 from ..pages import Page
 from ..refused import refused
@@ -185,7 +183,7 @@ def test_the_centre_slice_and_the_papers_bicubic(tmp_path):
         if method in plain:
             assert plain[method]["psnr"] == pytest.approx(compute_psnr(volume.clamp(0, 1), hr), abs=1e-4)
             assert plain[method]["displacement_x"] == rows[method]["displacement_x"]
-    reports.merge_tables(tmp_path / "joint", {"own": {None: [tmp_path / "out"]}})  # takes bicubic for what it is
+    reports.merge_tables(tmp_path / "joint", {"own": [tmp_path / "out"]})  # takes bicubic for what it is
     assert list(_saved(tmp_path / "joint")["summary"]) == ["cubic", "bicubic", "own"]
 
 
@@ -259,7 +257,6 @@ def test_psnr_without_the_shift(tmp_path, over, scale):
     assert {row["person"] for row in rows.values()} == {"anna"}
     assert rows["half"].items() > {"seed": 7, "iterations": 8, "precision": "float32"}.items()
     assert rows["half"]["machine"] and rows["half"]["seconds"] >= 0 and rows["still"]["seed"] is None
-    assert json.loads((tmp_path / "out" / "cost.json").read_text())["data_consistency"] is True
 
 
 @pytest.mark.parametrize("lpips", [None, False, "false", "False"])
@@ -494,29 +491,6 @@ def test_table_by_hand(tmp_path, figures):
     assert _saved(tmp_path)["cases"][0]["case"] == "m\udcfcller"
 
 
-def test_the_spread_of_a_table_with_seeds_is_that_of_their_means(tmp_path, figures):
-    """Undefined cases are left out of their seed's mean, and seeds without any out of the table's."""
-    psnr = {"cubic": {None: (10, 30)}, "sr": {3: (20, 40), 0: (22, 46), 7: (math.nan, 35), 1: (math.nan, math.nan)}}
-    shift = {f"displacement_{axis}": 0.0 for axis in "xyz"}
-    rows = [
-        {"case": f"case{i}", "method": method, "seed": seed, "psnr": value, "ssim": 0.5 + i / 4, **shift}
-        for method, seeds in psnr.items()
-        for seed, values in seeds.items()
-        for i, value in enumerate(values)
-    ]
-    lines, table = reports.write_table(tmp_path, rows).splitlines(), _saved(tmp_path)
-    # (30, 34, 35): mean 33, squared deviations 9 + 1 + 4 = 14, over n - 1 = 7.
-    assert table["summary"]["sr"]["psnr"] == {"mean": 33.0, "sd": pytest.approx(math.sqrt(7)), "n": 3}
-    assert table["summary"]["cubic"]["psnr"] == {"mean": 20.0, "sd": None, "n": 1}
-    assert table["summary"]["sr"]["ssim"] == {"mean": 0.625, "sd": 0.0, "n": 4}
-    assert [(row["seed"], row["psnr"]) for row in table["cases"][2:6]] == [(3, 20), (3, 40), (0, 22), (0, 46)]
-    assert lines[2].split()[:4] == ["cubic", "2", "20.00", "0.6250"]
-    assert lines[3].split()[:5] == ["sr", "2", "33.00", "+-", "2.65"]
-    assert lines[4:] == ["mean over the cases; +- is the standard deviation over 4 seeds"]
-    reports.draw_box_plots(tmp_path / "box.png", rows)  # a point is the mean of a case
-    np.testing.assert_allclose(_drawn_points(figures[0].axes[0]), [[10, 30], [21, 121 / 3]])
-
-
 def test_a_table_has_lpips_where_its_rows_have_it(tmp_path, figures):
     rows = [{**row, "lpips": 10.0 + 2 * i} for i, row in enumerate(_rows())]
     cells = [re.split("  +", line.strip())[-1] for line in reports.write_table(tmp_path, rows).splitlines()]
@@ -540,37 +514,10 @@ def test_a_table_says_how_psnr_and_ssim_are_taken_where_that_is_not_by_default(t
     )
     assert {row["data_range"] for row in csv.DictReader((tmp_path / "maximum" / "table.csv").open())} == {"maximum"}
     assert "score_over" not in (tmp_path / "maximum" / "table.csv").read_text()
-    text = reports.merge_tables(tmp_path / "joint", {"own": {None: [tmp_path / "maximum"]}})
+    text = reports.merge_tables(tmp_path / "joint", {"own": [tmp_path / "maximum"]})
     assert "data_range maximum" in text and _saved(tmp_path / "joint")["cases"][-1]["data_range"] == "maximum"
-    mixed = _once(own=[tmp_path / "maximum"], other=[tmp_path / "silent"])
+    mixed = {"own": [tmp_path / "maximum"], "other": [tmp_path / "silent"]}
     refused(lambda: reports.merge_tables(tmp_path / "mixed", mixed), ValueError, "data_range", "maximum", "percentile")
-
-
-def test_methods_are_compared_by_a_paired_t_test(tmp_path):
-    """Of the cases that both have; of seeds the mean; with scipy's statistic for pairs, corrected; all in the CSV."""
-    rng = np.random.default_rng(0)
-    psnr = {name: 30 + shift + rng.normal(size=(5, 2)) for name, shift in (("a", 0), ("b", 1), ("c", 0.1))}
-    rows = [
-        {"case": f"sub-{i}", "method": name, "seed": seed, "psnr": values[i, seed], "ssim": 0.5 + 0.1 * (name == "c")}
-        | dict.fromkeys(("displacement_x", "displacement_y", "displacement_z"), 0.0)
-        for name, values in psnr.items()
-        for i in range(5 if name != "c" else 4)
-        for seed in (0, 1)
-    ]
-    text, found = reports.write_table(tmp_path, rows, against="b"), _saved(tmp_path)["paired_t_test"]
-    assert found["against"] == "b" and list(found["methods"]) == ["a", "c"]
-    pairs = {name: (psnr[name][:n].mean(axis=1), psnr["b"][:n].mean(axis=1)) for name, n in (("a", 5), ("c", 4))}
-    p = {name: ttest_rel(*pair).pvalue for name, pair in pairs.items()}
-    for name, (mine, theirs) in pairs.items():
-        corrected = max(p[name], 2 * min(p.values()))
-        expected = {"difference": (mine - theirs).mean(), "p_uncorrected": p[name], "p": corrected, "n": len(mine)}
-        assert found["methods"][name]["psnr"] == pytest.approx(expected)
-    with (tmp_path / "table.csv").open() as file:
-        assert run_paired_t_tests(list(csv.DictReader(file)), "b", ["psnr", "ssim"]) == found
-    alike = {"difference": 0.1, "p_uncorrected": None, "p": None, "n": 4}
-    assert found["methods"]["c"]["ssim"] == pytest.approx(alike)
-    assert "against b" in text and "\n  all methods: 2 tests, of a; c" in text
-    refused(lambda: reports.write_table(tmp_path, rows, against="d"), ValueError, "against", "'d'", "a, b, c")
 
 
 def _table_of_run(folder, psnr_by_case, base=30.0):
@@ -579,11 +526,6 @@ def _table_of_run(folder, psnr_by_case, base=30.0):
     rows = [{"case": case, "method": method, "psnr": p, "ssim": 0.9, **shifts} for case, (method, p) in pairs]
     reports.write_table(folder, rows)
     return folder
-
-
-def _once(**folders):
-    """Entries of a single training each."""
-    return {name: {None: pool} for name, pool in folders.items()}
 
 
 @pytest.mark.parametrize(("psnr", "said"), [(30.06, "yes"), (30.04, "not trained"), (29.94, "below start")])
@@ -601,19 +543,14 @@ def test_runs_are_joined_and_stand_below_the_interpolation_of_their_own_input(tm
     }
     rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in _saved(tmp_path / "B")["cases"]]
     reports.write_table(tmp_path / "B", [{**row, "lpips": 0.1} for row in rows])
-    text, summary = reports.merge_tables(tmp_path / "out", _once(**folders)), _saved(tmp_path / "out")["summary"]
+    text, summary = reports.merge_tables(tmp_path / "out", folders), _saved(tmp_path / "out")["summary"]
     expected = [("cubic", 30, 0, 3, 0), ("A", 33, 2, 3, 0), ("C", 34, 2, 3, 0)]
     expected += [("cubic (B)", 20, 0, 3, 3), ("B", 21, 0, 2, 3), ("D", 22, 0, 3, 0)]
     assert [(name, *row["psnr"].values(), row["lpips"]["n"]) for name, row in summary.items()] == expected
     assert text.splitlines()[3].startswith("A ") and "33.00 +- 2.00" in text
     assert "not compared on equal terms" in text and "\n  A; C\n  B; D\n" in text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.csv", "table.json", "boxplots.png"}
-    assert "equal terms" not in reports.merge_tables(tmp_path / "out", _once(A=folders["A"], C=folders["C"]))
-    folders["E"] = [_table_of_run(tmp_path / "E", {"a": 31.5, "b": 32.5, "c": 30.5, "d": 31.0})]  # a case more
-    text = reports.merge_tables(tmp_path / "out", _once(**folders), against="A")
-    tests = _saved(tmp_path / "out")["paired_t_test"]["methods"].items()
-    assert {name: t["psnr"]["n"] for name, t in tests if t} == {"cubic": 3, "C": 3, "cubic (E)": 3, "E": 3}
-    assert re.search(r"(?m)^B +under 2 ", text)
+    assert "equal terms" not in reports.merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
 
 
 def _planes(folder, hr, lr, share, factors):
@@ -635,7 +572,7 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
     folders["no planes"] = [_table_of_run(tmp_path / "none", {"a": 33})]
     folders["folds"] = [_table_of_run(tmp_path / "1", {"b": 33.0}, 25), _table_of_run(tmp_path / "2", {"a": 37.0})]
     _planes(tmp_path / "2", hr, coarse, 0.7, (2, 2, 2))
-    text = reports.merge_pictures(tmp_path / "out", _once(**folders))
+    text = reports.merge_pictures(tmp_path / "out", folders)
     assert text.startswith("pictures: 1, one for each case") and "none for no planes; folds, whose" in text
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png"]
     panels = np.array(figures[0].axes[:54]).reshape(6, 9)
@@ -661,30 +598,8 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
         np.testing.assert_allclose(curves[name], np.stack([places, share * values], axis=1), atol=1e-6)
     assert all(value == values[np.argmin(np.abs(places - place))] for place, value in curves["LR"])
     other = {"folds": folders["folds"][:1], "A": folders["A"], "B": folders["B"]}  # the first lacks this case
-    assert "none for folds, whose" in reports.merge_pictures(tmp_path / "other", _once(**other))
+    assert "none for folds, whose" in reports.merge_pictures(tmp_path / "other", other)
     assert [c.get_label() for c in figures[1].axes[-1].lines] == ["LR (A)", "cubic (A)", "A", "cubic (B)", "B", "HR"]
-
-
-def test_runs_of_several_seeds_are_joined_and_the_first_is_drawn(tmp_path, figures):
-    """B's scans change with the seed, so it is a group of its own, although its first scans are A's."""
-    lr, _ = _case(hr := _ball())
-    spec = {"A": {5: (31, 30), 6: (33, 30)}, "B": {5: (32, 30), 6: (31, 28)}, "C": {5: (34, 30), 6: (34, 30)}}
-    folders = {name: {} for name in spec}
-    for name, seeds in spec.items():
-        for seed, (score, base) in seeds.items():
-            folders[name][seed] = [_table_of_run(tmp_path / f"{name}{seed}", {"a": score}, base)]
-            _planes(tmp_path / f"{name}{seed}", hr, lr, seed / 10, (2, 2, 2))
-    text = reports.merge_tables(tmp_path / "out", folders)
-    expected = {"cubic": (30, None, 1), "A": (32, root := pytest.approx(math.sqrt(2)), 2), "C": (34, 0, 2)}
-    expected |= {"cubic (B)": (29, root, 2), "B": (31.5, pytest.approx(math.sqrt(0.5)), 2)}
-    assert {k: tuple(row["psnr"].values()) for k, row in _saved(tmp_path / "out")["summary"].items()} == expected
-    assert "\n  A; C\n  B\n" in text and "The LR inputs of B change with the seed" in text
-    assert "change with the seed" not in reports.merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
-    text = reports.merge_pictures(tmp_path / "out", folders)
-    assert text == "pictures: 1, one for each case, with a column for each method, of seed 5"
-    panels = figures[-1].axes[: 6 * 6]
-    assert [panel.get_title().strip().split("\n")[0] for panel in panels[:6]] == ["LR", "cubic", "A", "B", "C", "HR"]
-    np.testing.assert_allclose(panels[2].images[0].get_array(), 0.5 * panels[5].images[0].get_array(), atol=1e-6)
 
 
 def test_loss_curves_of_a_resumed_run(tmp_path, figures):
@@ -739,7 +654,7 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
         return lambda: EvaluationReport(out, degradation(factors), "sr", **options)
 
     def merged(**folders):
-        return lambda: reports.merge_tables(out, _once(**folders))
+        return lambda: reports.merge_tables(out, folders)
 
     def tsne(vectors):
         return lambda: reports.draw_feature_tsne(

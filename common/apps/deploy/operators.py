@@ -45,11 +45,7 @@ class LoaderOperator(DICOMDataLoaderOperator):
     """
 
     def load_data_to_studies(self, input_path: Path) -> list[DICOMStudy]:
-        """Group the DICOM files under a folder by study and series.
-
-        Raises:
-            ValueError: when there is no DICOM file, or a folder has only files that cannot be read.
-        """
+        """Group the DICOM files under a folder by study and series."""
         series_list = find_series(input_path)
         if not series_list:
             others = format_some(list_files(input_path))
@@ -88,12 +84,7 @@ class SelectorOperator(DICOMSeriesSelectorOperator):
         super().__init__(fragment, *args, rules=RULES, all_matched=True, **kwargs)
 
     def filter(self, selection_rules, dicom_study_list, all_matched=False, sort_by_sop_instance_count=False):
-        """Select the series named on the command line, or the only one of modality MR.
-
-        Raises:
-            ValueError: if a series is missing, or there is not exactly one MR series to choose; the message lists all
-                series.
-        """
+        """Select the series named on the command line, or the only one of modality MR."""
         matched = super().filter(selection_rules, dicom_study_list, all_matched)
         candidates = [(study.study, matching.series) for study in matched for matching in study.selected_series]
         everything = [(study, series) for study in dicom_study_list for series in study.get_all_series()]

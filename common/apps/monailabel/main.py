@@ -195,9 +195,6 @@ class SuperResolutionApp(MONAILabelApp):
         app_dir: folder of this file.
         studies: folder of images, or address of a DICOMweb server.
         conf: with the key "bundles".
-
-    Raises:
-        FileNotFoundError: if there is no such folder, or no bundle in it loads.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:

@@ -163,11 +163,7 @@ def write_datalist(
 
 
 def _select_volumes(root: Path, matches: Sequence[str], kind: str) -> list[str]:
-    """Return the scans among a kind's files, and print which files are no scans.
-
-    Raises:
-        ValueError: when a file cannot be loaded, or no file is a scan. A list of data must not shrink silently.
-    """
+    """Return the scans among a kind's files, and print which files are no scans."""
     paths = [path for path in remove_voxel_files(matches) if not path.lower().endswith(_ABOUT_SCANS)]
     if matches and not paths:
         raise ValueError(f"datalist: --{kind} matches no scan, only files such as {matches[0]}; name scans.")

@@ -32,9 +32,6 @@ def check_volumes(files: tuple[tuple[str, str, str, float], ...], where: str) ->
     Args:
         files: group, kind, path, and time of the last change of each.
         where: the start of a message.
-
-    Raises:
-        ValueError: lists the copies.
     """
     images = {path: image for _, _, path, _ in files if (image := open_image_or_none(path)) is not None}
     _print_other_sizes([file for file in files if file[2] in images], images, where)

@@ -46,9 +46,6 @@ def select_cases(
         bids: whether results are named as BIDS derivatives.
         prepare: makes the files of a case readable; called only if something is where its result goes.
         divided: whether all cases are of this process's share.
-
-    Raises:
-        ValueError: when ``shard`` is not as described, or a switch is neither true nor false.
     """
     part, parts = parse_shard(shard)
     skip, bids = parse_bool(skip_existing, "skip_existing"), parse_bool(bids, "bids")
@@ -84,9 +81,6 @@ def parse_shard(shard: str | None) -> tuple[int, int]:
 
     Args:
         shard: "3/16" for the third of 16 parts; None for all.
-
-    Raises:
-        ValueError: for any other text.
     """
     if shard is None:
         return 1, 1

@@ -40,9 +40,6 @@ class CoordinateLoader:
         batch_size: voxels of each contrast per batch.
         points: for each voxel.
         seed: of the draws.
-
-    Raises:
-        ValueError: when ``batch_size`` or ``points`` is no whole number above 0, or no voxel of a contrast counts.
     """
 
     def __init__(

@@ -165,9 +165,6 @@ class ImagePairLoader(PatchLoader):
             own size.
         anti_aliasing: whether "blurred" is blurred only, by :meth:`~common.degradations.DegradeAndInterpolate.blur`;
             if false, it is "lr" itself. By default a batch has no such images.
-
-    Raises:
-        ValueError: when there are no such planes, or all images of a volume are smaller than a patch.
     """
 
     def __init__(
@@ -274,9 +271,6 @@ class TripletLoader(PatchLoader):
         batch_size, seed, device: as for :class:`PatchLoader`.
         reach: largest distance in voxels between neighbouring images across an axis in plane; default half a slice's
             thickness.
-
-    Raises:
-        ValueError: when a volume is smaller than a patch.
     """
 
     def __init__(

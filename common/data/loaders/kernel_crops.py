@@ -117,9 +117,6 @@ class KernelCropLoader(PatchLoader):
         crop, lr_crop: edges c and d of HR and LR crops in pixels.
         crops: of each kernel and kind in a batch, as the ``batch_size`` of :class:`PatchLoader`.
         seed, device: as for :class:`PatchLoader`.
-
-    Raises:
-        ValueError: when a volume is smaller than a crop, or the crops do not divide among the processes.
     """
 
     def __init__(

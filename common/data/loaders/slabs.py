@@ -222,10 +222,6 @@ class UnpairedSlabLoader(_SlabLoader):
         training_noise: those of "training_noise". If they equal ``noise_levels``, both noises are the same.
         avoid_air: whether slabs that are mostly air are avoided; else every place is equally likely.
         mirror: whether slabs are mirrored at random.
-
-    Raises:
-        ValueError: when a volume is smaller than a patch, the voxels of LR files do not fit the factors, or an argument
-            is out of its range.
     """
 
     def __init__(
@@ -345,9 +341,6 @@ class PairedSlabLoader(_SlabLoader):
         augment: whether pairs are mirrored and turned in plane, if the degradation treats these alike; patches must be
             square there.
         avoid_air: as for :class:`UnpairedSlabLoader`.
-
-    Raises:
-        ValueError: as :class:`UnpairedSlabLoader`, and when sizes contradict the factors.
     """
 
     def __init__(

@@ -49,9 +49,6 @@ class SliceLoader(PatchLoader):
         guide_shift: largest shift of the guide along each axis in pixels, drawn uniformly in both directions.
         mirrored: share of the slices that are mirrored.
         group: group of the volumes in the datalist, for messages.
-
-    Raises:
-        ValueError: when a volume is smaller than a patch, or a scale is out of its range.
     """
 
     option = "hr_patch"  # of the configs, for messages

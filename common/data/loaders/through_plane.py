@@ -66,9 +66,6 @@ class ThroughPlaneLoader(PatchLoader):
         any_axis: whether any axis of the source's volumes may run across the slices; for isotropic volumes.
         zoom: largest factor, at least 1, by which pixels in plane are smaller than those of the source's volumes. Each
             patch is cut narrower by a random factor with a uniform logarithm, and interpolated with a cubic spline.
-
-    Raises:
-        ValueError: when the factor is not 2 to 6, a volume is smaller than a patch, or an argument is out of its range.
     """
 
     def __init__(

@@ -26,9 +26,6 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
 
     Returns:
         ``(slices, rows, columns)``, float32, in the units after the files' rescale.
-
-    Raises:
-        ValueError: when pixels are missing, cannot be decoded, or are all declared as padding.
     """
     opened: dict[str, Dataset] = {}
     slices, paddings = zip(*(read_slice(header, opened) for header in headers), strict=True)

@@ -61,11 +61,7 @@ def get_numbers(header: Dataset, keyword: str, count: int) -> list[float]:
 
 
 def get_whole_number(header: Dataset, keyword: str, default: int | None = None) -> int:
-    """An attribute's whole number above 0.
-
-    Raises:
-        ValueError: when the value is not such a number.
-    """
+    """An attribute's whole number above 0."""
     values = get_values(header, keyword) or ([] if default is None else [default])
     try:
         value = int(values[0]) if len(values) == 1 else 0

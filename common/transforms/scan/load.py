@@ -19,11 +19,7 @@ from .volume import NormaliseVolumed, SliceAxisd
 
 
 def check_volume(path: str | os.PathLike) -> None:
-    """Check the header and the voxels of a file before anything is computed.
-
-    Raises:
-        ValueError: as :class:`CheckHeaderd` and :class:`CheckVoxelsd`.
-    """
+    """Check the header and the voxels of a file before anything is computed."""
     CheckHeaderd("image")({"image": str(path)})
     CheckVoxelsd("image")({"image": read_volume(path)[None]})
 
