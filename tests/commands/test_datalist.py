@@ -74,9 +74,9 @@ def test_the_patterns_of_the_configs_divide_the_subjects_of_their_simulated_coho
             )
             _bids(folder, simulated["subjects"], simulated["contrasts"].split(","), others)
             groups = _written(folder, **simulated["datalist"])[1]
-            needed = "test" if path.stem == "evaluate" else "validation"
+            needed = "validation" if path.with_name("train.json").is_file() else "test"
             assert groups[needed] and sum(map(len, groups.values())) == len(set().union(*groups.values())), path
-    assert len([*tmp_path.iterdir()]) == len([*ROOT.glob("bundles/*/configs/evaluate.json")])
+    assert len([*tmp_path.iterdir()]) == len([*ROOT.glob("bundles/*/configs/demo.json")])
 
 
 def test_authentic_lr(tmp_path):
