@@ -20,12 +20,22 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from torch import nn
 
-from .. import metrics
 from ..data import provenance
 from ..degradations import Degradation
 from ..io.files import read_json_object
 from ..io.naming import make_case_stem
 from ..io.writing import check_writable, write_atomically
+from ..metrics import (
+    compute_psnr,
+    compute_slices_psnr,
+    compute_slices_ssim,
+    compute_ssim,
+    interpolate_bicubic,
+    interpolate_cubic,
+    measure_displacement,
+    select_slices,
+    shift_volume,
+)
 from ..metrics.lpips import Lpips
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
@@ -131,7 +141,7 @@ class EvaluationReport:
             check_viewer()
         if score_over == "centre_slice":
             # Unsupported degradations are refused before any case is computed.
-            metrics.interpolate_bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
+            interpolate_bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
 
     def attach(self, engine: Engine) -> None:
         """Measure each case, and write the tables at the end."""
@@ -167,7 +177,15 @@ class EvaluationReport:
         self.duration = time.perf_counter() - self.start_time
 
     def _measure_case(self, engine: Any) -> None:
-        from .. import reports  # here, because matplotlib takes long to load, and inference needs none
+        from ..reports import (  # here, because matplotlib takes long to load
+            PLANES_FILE,
+            View,
+            compute_error_panel,
+            draw_panels,
+            save_figure,
+            save_panels,
+            write_viewer,
+        )
 
         if not engine.state.output:
             return  # the case failed; the evaluator lists it
@@ -180,9 +198,9 @@ class EvaluationReport:
             self.seconds[name] = self.duration
             self.sources.append(os.path.realpath(str(hr.meta["filename_or_obj"])))
             guide = batch.get("guide")
-            volumes = {"cubic": metrics.interpolate_cubic(torch.as_tensor(lr).cpu(), factors, offset)}
+            volumes = {"cubic": interpolate_cubic(torch.as_tensor(lr).cpu(), factors, offset)}
             if self.measured["score_over"] == "centre_slice":
-                volumes["bicubic"] = metrics.interpolate_bicubic(torch.as_tensor(lr).cpu(), factors, offset)
+                volumes["bicubic"] = interpolate_bicubic(torch.as_tensor(lr).cpu(), factors, offset)
             for other, (network, inferer) in self.compare_with.items():
                 network.to(engine.state.device)
                 # An inferer of its own comes with a network that learned from volumes that the percentile scaled.
@@ -193,9 +211,7 @@ class EvaluationReport:
             volumes[self.method] = sr
             clipped = {key: _clip_volume(volume, lr) for key, volume in volumes.items()}
             truth = _clip_volume(hr, hr)
-            shifts = {
-                key: metrics.measure_displacement(volume, clipped["cubic"], factors) for key, volume in clipped.items()
-            }
+            shifts = {key: measure_displacement(volume, clipped["cubic"], factors) for key, volume in clipped.items()}
             scores = self._compute_scores(volumes, shifts, lr, hr)
             for method, volume in clipped.items():
                 if self.lpips is not None:
@@ -205,22 +221,20 @@ class EvaluationReport:
                 trained = _describe_self_training(engine, self.duration) if method == self.method else {}
                 self.rows.append(row | trained)
             affine = np.asarray(hr.affine, dtype=np.float64)
-            view = reports.View.from_file(hr.meta["filename_or_obj"])
+            view = View.from_file(hr.meta["filename_or_obj"])
             images = {"LR": view.cut_panel(_clip_volume(lr, lr), self.degradation.compute_lr_affine(affine))}
             images |= {key: view.cut_panel(volume, affine) for key, volume in {**clipped, "HR": truth}.items()}
-            reports.save_panels(self.output_dir / reports.PLANES_FILE.format(name), images)
-            errors = {key: reports.compute_error_panel(images[key], images["HR"]) for key in clipped}
+            save_panels(self.output_dir / PLANES_FILE.format(name), images)
+            errors = {key: compute_error_panel(images[key], images["HR"]) for key in clipped}
             second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide, guide), affine)}
             panels = {"LR": images["LR"], **second, **images}
-            reports.save_figure(reports.draw_panels(name, panels, errors, scores), self.output_dir / f"{name}.png")
+            save_figure(draw_panels(name, panels, errors, scores), self.output_dir / f"{name}.png")
             if self.report:
                 page: dict[str, Any] = {"cubic": clipped["cubic"], self.method: clipped[self.method], "HR": truth}
                 page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}
                 lr_affine = self.degradation.compute_lr_affine(affine)
                 page = {"scan": nib.Nifti1Image(_clip_volume(lr, lr), lr_affine), **page}
-                reports.write_viewer(
-                    self.output_dir / f"{name}.html", page, name, truth="HR", record=_describe_result(engine)
-                )
+                write_viewer(self.output_dir / f"{name}.html", page, name, truth="HR", record=_describe_result(engine))
 
     def _compute_scores(
         self, volumes: Mapping[str, Any], shifts: Mapping[str, Sequence[float]], lr: MetaTensor, hr: MetaTensor
@@ -231,12 +245,12 @@ class EvaluationReport:
         def select(volume: Any) -> np.ndarray:
             return _clip_volume(volume, lr)
 
-        psnr, ssim = metrics.compute_psnr, metrics.compute_ssim
+        psnr, ssim = compute_psnr, compute_ssim
         if (over := self.measured["score_over"]) != "volume":
-            slices = [truth.shape[-1] // 2] if over == "centre_slice" else metrics.select_slices(truth)
+            slices = [truth.shape[-1] // 2] if over == "centre_slice" else select_slices(truth)
             psnr, ssim = (
-                partial(metrics.compute_slices_psnr, slices=slices),
-                partial(metrics.compute_slices_ssim, slices=slices),
+                partial(compute_slices_psnr, slices=slices),
+                partial(compute_slices_ssim, slices=slices),
             )
         if self.measured["data_range"] == "maximum":
             truth = convert_to_units(hr, hr)
@@ -257,17 +271,17 @@ class EvaluationReport:
                 shift = _measure_shift(volume, lr, reference, self.degradation.factors)
                 if any(shift):
                     back = [-voxels for voxels in shift]
-                    score["psnr_registered"] = psnr(select(metrics.shift_volume(volume, back)[None]), truth)
+                    score["psnr_registered"] = psnr(select(shift_volume(volume, back)[None]), truth)
         return scores
 
     def _finish(self, engine: Any) -> None:
         self.hook.remove()
         if not self.rows:
             return
-        from .. import reports  # here, because matplotlib takes long to load, and inference needs none
+        from ..reports import draw_box_plots, write_table  # here, because matplotlib takes long to load
 
-        print(reports.write_table(self.output_dir, self.rows))
-        reports.draw_box_plots(self.output_dir / "boxplots.png", self.rows)
+        print(write_table(self.output_dir, self.rows))
+        draw_box_plots(self.output_dir / "boxplots.png", self.rows)
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
         with write_atomically(self.output_dir / "cost.json") as path:
             cost = {"parameters": parameters, "seconds": self.seconds, "sources": self.sources}
@@ -319,8 +333,8 @@ def _measure_shift(volume: Any, scan: MetaTensor, reference: np.ndarray, factors
     """Return a volume's shift against HR in voxels, 0 along axes where it is too small to be measured."""
     shift = np.zeros(3)
     for _ in range(2):  # the second time, the anatomy is not cut off by the window any more
-        back = _clip_volume(metrics.shift_volume(volume, (-shift).tolist())[None], scan)
-        shift += metrics.measure_displacement(back, reference, factors)
+        back = _clip_volume(shift_volume(volume, (-shift).tolist())[None], scan)
+        shift += measure_displacement(back, reference, factors)
     return [0.0 if abs(voxels) < _ACCURACY else voxels for voxels in shift.tolist()]
 
 
