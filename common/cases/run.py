@@ -24,7 +24,7 @@ from ..errors import find_first_cause
 from ..handlers.results import get_log_path, log_case
 from ..io.files import read_sidecar
 from ..io.images import open_image
-from ..io.naming import find_root_cause, get_output_folder, make_label_path, make_result_path, make_series_path
+from ..io.naming import format_first_cause, get_output_folder, make_label_path, make_result_path, make_series_path
 from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
 from ..io.writing import check_room, open_part_folder
@@ -91,9 +91,9 @@ def run_cases(
             continue
         volumes = _is_four_dimensional(ready[0])
         if dry_run:
-            (_preview_volumes if volumes else _preview_group)(ready, output, bids)
+            (_preview_4d_scan if volumes else _preview_group)(ready, output, bids)
         else:
-            (_run_volumes if volumes else _run_group)(ready, output, bids, **settings)
+            (_run_4d_scan if volumes else _run_group)(ready, output, bids, **settings)
     for case in cases:
         if case.problem is not None and not case.started and not dry_run:
             log_case(get_log_path(output, shard), case)  # no workflow has done so
@@ -179,7 +179,7 @@ def _run_group(cases: list[Case], output: Path, bids: bool, **settings: Any) -> 
     except Exception as error:
         if not isinstance(find_first_cause(error), CasesFailedError):
             for case in cases:
-                case.problem = find_root_cause(error)
+                case.problem = format_first_cause(error)
     for case in cases:
         if case["image"] in case.series and case.problem is None:
             with case.catch_problem():
@@ -208,7 +208,7 @@ def _preview_group(cases: list[Case], output: Path, bids: bool) -> None:
             _, evaluator = _initialise_workflow(cases, Path(nowhere))
         except Exception as error:
             for case in cases:
-                case.problem = find_root_cause(error)
+                case.problem = format_first_cause(error)
             return
         batches = iter(CaseLoader(evaluator.data_loader.dataset))
         for case in cases:
@@ -262,7 +262,7 @@ def _raise_first_problem(case: Case, volumes: Sequence[Case]) -> None:
             raise ValueError(f"{case['image']}: volume {i} of {len(volumes)}: {reason}")
 
 
-def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
+def _run_4d_scan(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
     """Super-resolve each volume of the only case, a 4-D scan, and join the results if none failed."""
     (case,), volumes = cases, list[Case]()
     case.started = time.perf_counter()
@@ -294,7 +294,7 @@ def _collect_warnings(case: Case, volumes: Sequence[Case]) -> None:
         case.notices = list(dict.fromkeys([*case.notices, *map(one.strip_name, one.notices)]))
 
 
-def _preview_volumes(cases: list[Case], output: Path, bids: bool) -> None:
+def _preview_4d_scan(cases: list[Case], output: Path, bids: bool) -> None:
     """Check each volume of the only case, a 4-D scan, and say what would be done."""
     (case,), volumes = cases, list[Case]()
     with tempfile.TemporaryDirectory() as folder, case.catch_problem():

@@ -118,7 +118,7 @@ def super_resolve(
     )
     from ..cases.run import check_disk_space, list_left_out, run_cases
     from ..data.lists.scan_kinds import looks_like_scan
-    from ..data.lists.sharding import select_cases
+    from ..data.lists.sharding import select_pending_cases
     from ..engines.evaluator import describe_warnings
     from ..errors import RunsFailedError
     from ..handlers.results import get_log_path
@@ -190,7 +190,7 @@ def super_resolve(
         set_acquired_matrix(every, acquired_matrix)
         asked = bundle is not None or scale is not None or "checkpoint" in override
         choose_weights(every, known, stacks, guide is not None, asked)
-        cases = select_cases(every, output, skip_existing, shard, bids, convert_series)
+        cases = select_pending_cases(every, output, skip_existing, shard, bids, convert_series)
         skipped = [case.result for case in every if case.result]
         check_disk_space(cases, output)
         if not dry_run:
@@ -200,7 +200,7 @@ def super_resolve(
         run_cases(cases, output, [*override], bids, shard, report, keep_paths, dry_run)
         if left_out := [] if is_file else list_left_out(cases):
             choose_weights(left_out, known, None, False, asked and together is not True)
-            left_out = select_cases(left_out, output, skip_existing, None, bids, divided=True)
+            left_out = select_pending_cases(left_out, output, skip_existing, None, bids, divided=True)
             check_disk_space(left_out, output)
             run_cases(left_out, output, [*override], bids, shard, report, keep_paths)
             cases += left_out

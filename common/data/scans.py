@@ -10,7 +10,7 @@ from ..runtime.distributed import connect_processes
 from ..values import parse_bool
 from .case import Case
 from .lists.scans import find_scans
-from .lists.sharding import select_cases
+from .lists.sharding import select_pending_cases
 from .simulated import import_simulation
 
 
@@ -38,7 +38,7 @@ def find_cases(
         guide: pattern of the guides' files; None for scans without guides.
         guided: whether there are guides; if not, ``guide`` is ignored.
         subject: pattern of the part of a path that names the subject; see :func:`common.data.find_scans`.
-        skip_existing, shard, bids: as for :func:`common.data.lists.sharding.select_cases`.
+        skip_existing, shard, bids: as for :func:`common.data.lists.sharding.select_pending_cases`.
     """
     check_writable(output_dir)
     if not parse_bool(guided, "guided"):
@@ -51,6 +51,6 @@ def find_cases(
 
 def select_left(cases: list[Case], *selection: Any) -> list[Case]:
     """Select the cases that are left for this process, and connect it to the others."""
-    left = select_cases(cases, *selection)
+    left = select_pending_cases(cases, *selection)
     connect_processes()
     return left

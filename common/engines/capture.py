@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from ..io.naming import find_root_cause
+from ..io.naming import format_first_cause
 from ..losses.table import ChangingWeight
 from .player import Player
 
@@ -176,7 +176,7 @@ class IterationCapture:
         except Exception as error:
             # torch before 2.13 would not draw again.
             generator.graphsafe_set_state(random_state)
-            self._abandon_recording(f"the recording failed: {find_root_cause(error)}")
+            self._abandon_recording(f"the recording failed: {format_first_cause(error)}")
         else:
             self._recording = recording
 

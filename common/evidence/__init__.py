@@ -4,7 +4,7 @@ from .added import ADDED
 from .anatomy import ANATOMY
 from .inserted_lesions import INSERTED_LESIONS
 from .interval import INTERVAL
-from .judgement import Judgement, Part, Rows
+from .judgement import Judgement, Question, Rows
 from .left_out import LEFT_OUT
 from .lesions import LESIONS
 from .person import Person, correlate_locally
@@ -13,7 +13,7 @@ from .scores import SCORES
 from .volume import Volume
 
 #: The questions, in the order of the page.
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[Question, ...] = (
     LEFT_OUT,
     REPEATED,
     ANATOMY,

@@ -11,7 +11,7 @@ from ..io.naming import make_case_stem
 from ..metrics import find_agreeing_frequencies, measure_added_share, split_measured
 from ..metrics.fourier_ring import map_patches
 from ..reports.added import draw_added
-from .judgement import Judgement, Part, Rows
+from .judgement import Judgement, Question, Rows
 from .person import Person
 from .volume import Volume
 
@@ -37,7 +37,7 @@ def judge_added(person: Person) -> Judgement:
             {"result": "HR" if volume is person.hr else volume.label, "region": name, "added": 100 * share}
             for name, share in measure_added_share(person.cubic.voxels, own, regions).items()
         ]
-        rows[0]["degradation"] = _name(person.degradation)
+        rows[0]["degradation"] = _format_degradation(person.degradation)
         judgement.rows += rows
         is_result = number < len(person.results)
         if person.hr is not None and missing is not None and volume is not person.hr:
@@ -69,7 +69,7 @@ def _compare(added: np.ndarray, missing: np.ndarray) -> dict[str, float]:
     return {"correlation": float(np.corrcoef(added, missing)[0, 1]), "restored": 100 * float(restored)}
 
 
-def _name(degradation: Degradation) -> str:
+def _format_degradation(degradation: Degradation) -> str:
     """Its kind and factors."""
     kind = degradation.degradation if isinstance(degradation, TurnedDegradation) else degradation
     return f"{type(kind).__name__} {'x'.join(f'{factor:g}' for factor in degradation.factors)}"
@@ -86,7 +86,7 @@ def _name_file(person: Person, number: int) -> str:
     return f"{stems[number]}_{number + 1}" if several else stems[number]
 
 
-ADDED = Part(
+ADDED = Question(
     name="added",
     question="What was added to the scan, and how much of it is right?",
     columns={

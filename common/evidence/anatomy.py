@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ..metrics.anatomy import measure_agreement
 from ..reports.bland_altman import draw_bland_altman
 from ..reports.segmentation import draw_segmentations
-from .judgement import Judgement, Part
+from .judgement import Judgement, Question
 from .person import Person
 from .segmentation import Segmentation
 from .volume import Volume
@@ -65,7 +65,7 @@ def _draw(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     return {"anatomy": draw_bland_altman({region: pairs[region] for region in largest}, "ml", against)}
 
 
-ANATOMY = Part(
+ANATOMY = Question(
     name="anatomy",
     question="Do the brain and its tissues keep their volume and their place?",
     columns={

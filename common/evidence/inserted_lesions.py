@@ -24,11 +24,11 @@ from ..cases.discover import discover_cases
 from ..cases.run import run_cases
 from ..degradations import Degradation, GaussianProfile, KSpaceTruncation, RicianNoise
 from ..io.nifti_affines import make_image
-from ..metrics import ChannelisedHotelling, bootstrap_auc, compute_auc, divide_by_brightness, interpolate_cubic
+from ..metrics import ChannelisedHotelling, compute_auc, divide_by_brightness, estimate_auc_deviation, interpolate_cubic
 from ..reports import draw_cutouts, draw_detectability
 from ..reports.planes import to_ras
 from ..transforms import InsertLesionsd, Lesion
-from .judgement import Judgement, Part, Rows
+from .judgement import Judgement, Question, Rows
 from .person import ONE_PERSON, Person, correlate_locally
 from .volume import Volume
 
@@ -39,7 +39,7 @@ _SEEDS = (1, 2, 3, 4)  # of the noise in HR and scan, with and without lesions
 _EDGE = 28.0  # mm of the pictures
 _SWAPPED = -0.2  # recovered share of the contrast
 
-Pair = tuple[np.ndarray, np.ndarray]  # with and without lesions, one grid
+LesionPair = tuple[np.ndarray, np.ndarray]  # with and without lesions, one grid
 
 
 def judge_inserted_lesions(person: Person) -> Judgement:
@@ -57,7 +57,7 @@ def judge_inserted_lesions(person: Person) -> Judgement:
     noisy = [RicianNoise(sigma, seed)(each) for seed, each in zip(_SEEDS[:2], exact, strict=True)]
     scans = [RicianNoise(sigma, seed)(degradation(each)) for seed, each in zip(_SEEDS[2:], exact, strict=True)]
     upsampled = [interpolate_cubic(each, degradation.factors, degradation.offset) for each in scans]
-    pairs: dict[str, Pair] = {"HR": _to_pair(noisy), "cubic": _to_pair(upsampled)}
+    pairs: dict[str, LesionPair] = {"HR": _to_pair(noisy), "cubic": _to_pair(upsampled)}
     affine = degradation.compute_lr_affine(hr.affine)
     names = [f"{person.name}_{kind}_lesions" for kind in ("with", "without")]
     images: dict[str, Any] = {
@@ -128,7 +128,7 @@ def restore_scans(
 
 
 def compare_detection(
-    pairs: Mapping[str, Pair], lesions: Sequence[Lesion], truth: np.ndarray, spacing: np.ndarray
+    pairs: Mapping[str, LesionPair], lesions: Sequence[Lesion], truth: np.ndarray, spacing: np.ndarray
 ) -> Rows:
     """Let an observer look for each kind of lesion in each pair of volumes.
 
@@ -179,7 +179,7 @@ def compare_detection(
                     "contrast_percent": 100 * kind[1],
                     "sites": len(places),
                     "auc": compute_auc(scores["absent"], there),
-                    "auc_sd": bootstrap_auc(scores["absent"], there),
+                    "auc_sd": estimate_auc_deviation(scores["absent"], there),
                     "lost": float((there <= own).mean()),
                     "false": 1000 * float((alarms[name] > threshold).mean()),
                     "recovered": float(difference @ expected / (expected @ expected)),
@@ -219,11 +219,11 @@ def _prepare_hr(hr: Volume, scale: Sequence[int]) -> tuple[Volume, list[int]]:
     return Volume(hr.name, np.ascontiguousarray(voxels[box]), affine, hr.metadata), scale
 
 
-def _to_pair(volumes: Sequence[torch.Tensor]) -> Pair:
+def _to_pair(volumes: Sequence[torch.Tensor]) -> LesionPair:
     return volumes[0][0].numpy(), volumes[1][0].numpy()
 
 
-def _read_pairs(results: Sequence[Volume], hr: Volume) -> dict[str, Pair]:
+def _read_pairs(results: Sequence[Volume], hr: Volume) -> dict[str, LesionPair]:
     """Restored volumes with and without lesions, in turn, by the name of the first of each pair."""
     if len(results) % 2:
         raise ValueError(
@@ -241,7 +241,7 @@ def _read_pairs(results: Sequence[Volume], hr: Volume) -> dict[str, Pair]:
     return {first.label: (first.voxels, second.voxels) for first, second in pairs}
 
 
-INSERTED_LESIONS = Part(
+INSERTED_LESIONS = Question(
     "inserted_lesions",
     "Are lesions of known size and contrast still found?",
     {

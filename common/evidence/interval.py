@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..metrics import calibrate_interval, divide_by_brightness, draw_scores, measure_coverage, measure_sparsification
 from ..weights import read_overlay, write_overlay
-from .judgement import Judgement, Part
+from .judgement import Judgement, Question
 from .person import Person
 
 
@@ -92,7 +92,7 @@ def calibrate_weights(people: Iterable[Person], overlay: str) -> str:
     )
 
 
-INTERVAL = Part(
+INTERVAL = Question(
     name="interval",
     question="Does the error bar hold?",
     columns={

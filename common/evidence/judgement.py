@@ -30,7 +30,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Part:
+class Question:
     """A question that ``judge`` answers.
 
     Attributes:

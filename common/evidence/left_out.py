@@ -16,7 +16,7 @@ from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
 from ..stacks import LeftOutStack, Stack, estimate_interval, find_data
 from ..stacks.left_out import Prediction
-from .judgement import Judgement, Part, Rows
+from .judgement import Judgement, Question, Rows
 from .person import Person
 from .volume import Volume
 
@@ -146,7 +146,7 @@ def _draw(name: str, stack: Stack, titles: list[str], predictions: list[Predicti
     return draw_differences(name, columns, rows, spacing.tolist(), normal)
 
 
-LEFT_OUT = Part(
+LEFT_OUT = Question(
     "left_out",
     "How well does each result predict a stack that no result knows?",
     {

@@ -12,7 +12,7 @@ from scipy.ndimage import label
 
 from ..metrics import LesionMeasure, divide_by_brightness, measure_lesions
 from ..reports import draw_cutouts
-from .judgement import Judgement, Part
+from .judgement import Judgement, Question
 from .person import Person
 from .volume import Volume
 
@@ -99,7 +99,7 @@ def _make_row(
     }
 
 
-LESIONS = Part(
+LESIONS = Question(
     "lesions",
     "Do the lesions stay?",
     {

@@ -17,7 +17,7 @@ from ..reports.judgement import write_page
 from ..runtime.progress import track
 from . import PARTS
 from .averages import average_over_persons
-from .judgement import Judgement, Part
+from .judgement import Judgement, Question
 from .person import Person
 
 _FIRST = {
@@ -93,7 +93,7 @@ class JudgementWriter:
             write_page(self.output_dir / "judge.html", sections)
             print(f"Wrote {self.output_dir / 'judge.html'}")
 
-    def _save(self, part: Part, name: str, figure: Figure) -> None:
+    def _save(self, part: Question, name: str, figure: Figure) -> None:
         path = self.output_dir / f"{name}.png"
         save_figure(figure, path)
         self.pictures[part.name][name] = path

@@ -16,7 +16,7 @@ from ..metrics import correlate_within, measure_difference, select_band
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
 from ..stacks import BrightnessField, find_half_way, register_stacks
-from .judgement import Judgement, Part, Rows
+from .judgement import Judgement, Question, Rows
 from .left_out import cut_to_data, make_stack, read_thickness
 from .person import Person
 
@@ -24,7 +24,7 @@ _FEWEST = 100  # voxels of a region
 _ALL = "all but air"
 _SHOWN = 70.0  # mm that the picture shows
 
-Pair = tuple[np.ndarray, np.ndarray]
+ScanPair = tuple[np.ndarray, np.ndarray]
 
 
 def judge_repeated(person: Person) -> Judgement:
@@ -43,7 +43,7 @@ def judge_repeated(person: Person) -> Judgement:
         SplineResampling(voxels.shape, size, place) for (voxels, _), place in zip(turned, places, strict=True)
     ]
 
-    def move(volumes: list[np.ndarray]) -> Pair:
+    def move(volumes: list[np.ndarray]) -> ScanPair:
         moved = []
         for voxels, result, resampling in zip(volumes, results, resamplings, strict=True):
             ras = np.ascontiguousarray(to_ras(voxels, result.affine)[0], dtype=np.float32)
@@ -97,7 +97,7 @@ def judge_repeated(person: Person) -> Judgement:
     return Judgement(rows, {f"{person.name}_repeated": figure})
 
 
-def _draw(person: Person, pairs: dict[str, Pair], tissue: np.ndarray, grid: np.ndarray) -> Figure:
+def _draw(person: Person, pairs: dict[str, ScanPair], tissue: np.ndarray, grid: np.ndarray) -> Figure:
     """Both of each pair and their difference, in a part of a plane that cuts the slices of the scan."""
     spacing, coarse = voxel_sizes(grid), person.repeated[0]
     across = int(np.abs(coarse.affine[:3, int(np.argmax(coarse.spacing))]).argmax())
@@ -117,7 +117,7 @@ def _draw(person: Person, pairs: dict[str, Pair], tissue: np.ndarray, grid: np.n
     return draw_differences(f"{person.name}, repeated", columns, rows, spacing, normal)
 
 
-REPEATED = Part(
+REPEATED = Question(
     "repeated",
     "How much do the results of two scans of one person differ, against how much the scans do?",
     {

@@ -10,7 +10,7 @@ import numpy as np
 from ..metrics import compute_nrmse, compute_psnr
 from ..metrics.lpips import Lpips
 from ..metrics.volume import SSIM_REACH, map_ssim
-from .judgement import Judgement, Part, Rows
+from .judgement import Judgement, Question, Rows
 from .person import Person
 
 
@@ -54,7 +54,7 @@ def _judge_scores(person: Person) -> Judgement:
     return Judgement(rows)
 
 
-SCORES = Part(
+SCORES = Question(
     name="scores",
     question="How close do the results come to HR?",
     columns={

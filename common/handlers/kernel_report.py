@@ -75,7 +75,7 @@ class KernelReport:
             return
         from ..reports import (  # here, because matplotlib takes long to load
             compute_mscn_distance,
-            draw_kernels,
+            draw_kernel_figure,
             draw_mscn,
         )
 
@@ -88,7 +88,7 @@ class KernelReport:
             for case, kernel in zip(self.loader.cases, kernels, strict=True)
         ]
         about = {"hr_spacing_mm": self.spacing, "factor": self.factor, "offset": self.offset}
-        draw_kernels(self.path.with_suffix(".png"), entries, self.spacing)
+        draw_kernel_figure(self.path.with_suffix(".png"), entries, self.spacing)
         images = self._make_images(kernels)
         draw_mscn(self.path.with_name(f"{self.path.stem}_mscn.png"), images)
         save_kernels(self.path, entries, **about)

@@ -37,7 +37,7 @@ from ..stacks import (
     reconstruct,
     register_stacks,
 )
-from ..transforms.scan.extremes import locate_extremes, select_unmeasured
+from ..transforms.scan.extremes import find_extremes_on_grid, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import attach_meta, get_intensity_range
 
@@ -266,7 +266,7 @@ class StacksInferer(Inferer):
             )
             width = None
         self.report[name] = {} if width is None else {"ProfileFrom": source, "Profile": round(float(width), 3)}
-        extreme = torch.from_numpy(locate_extremes(voxels.shape, affine, image.meta))
+        extreme = torch.from_numpy(find_extremes_on_grid(voxels.shape, affine, image.meta))
         return Stack(voxels, affine, float(width or 1.0), name, move_to_device(~extreme, voxels.device))
 
     def _read_region(self, stack: Stack) -> Region | None:

@@ -31,20 +31,20 @@ try:
 
     from .dicom_series.completeness import check_concatenations, find_missing_slices
     from .dicom_series.copies import remove_copies
-    from .dicom_series.files import read_header, read_images
+    from .dicom_series.files import read_dicom_header, read_images
     from .dicom_series.geometry import sort_into_stack
-    from .dicom_series.kinds import explain_exclusion, is_slice
-    from .dicom_series.parts import Part, split_parts, split_series
+    from .dicom_series.kinds import explain_unsuitable_series, is_slice
+    from .dicom_series.parts import SeriesPart, split_parts, split_series
     from .dicom_series.pixels import read_voxels
     from .dicom_series.tags import format_some, format_values, get_number, get_values, get_words, name_image
-    from .dicom_series.write import DERIVED, choose_encoding, choose_rescale, get_slice_thickness, write_series
+    from .dicom_series.write import DERIVED, choose_pixel_encoding, choose_rescale, get_slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
     ) from error
 
 # Tags that are equal in the slices of a series.
-_ALIKE = ("PatientID", "SeriesDescription", "Modality", "Rows", "Columns", "PixelSpacing")
+_SERIES_PROPERTIES = ("PatientID", "SeriesDescription", "Modality", "Rows", "Columns", "PixelSpacing")
 
 
 @dataclass
@@ -153,7 +153,7 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
             continue
         for header in images:
             # Some scanners put raw data and reports into the series of the images.
-            is_image = "Rows" in header or explain_exclusion([header]) is None
+            is_image = "Rows" in header or explain_unsuitable_series([header]) is None
             headers_by_series.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID, is_image), []).append(
                 header
             )
@@ -211,7 +211,7 @@ def write_nifti(series: Series, path: str | os.PathLike) -> None:
         ValueError: when pixels are missing or cannot be decoded; the message names the file.
     """
     voxels, encoding = np.asanyarray(series.open().dataobj), None
-    dtype, slope, intercept = choose_encoding(voxels, *choose_rescale(series.headers))
+    dtype, slope, intercept = choose_pixel_encoding(voxels, *choose_rescale(series.headers))
     stored = (voxels.astype(np.float64) - intercept) / slope
     if np.abs(stored - np.rint(stored)).max() < 0.01:  # not if slices are scaled differently
         if (slope, intercept) == (1, 0):
@@ -339,7 +339,7 @@ def _is_made_of(path: Path, sources: set[tuple[str, int]], uid: str) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     try:
-        header = read_header(path)
+        header = read_dicom_header(path)
     except ValueError:
         return False  # damaged, so its series is unknown
     if header is None or not is_derived(header) or header.SeriesInstanceUID != uid:
@@ -377,7 +377,7 @@ def _merge_single_slices(headers_by_series: dict[tuple[str, str, bool], list[Dat
     for uids in single:
         shared = next((uid for uid in uids[:2] if counts[uid] > 1), "")
         alike.setdefault(
-            (shared, *(format_values(headers_by_series[uids][0], keyword) for keyword in _ALIKE)), []
+            (shared, *(format_values(headers_by_series[uids][0], keyword) for keyword in _SERIES_PROPERTIES)), []
         ).append(uids)
     for first, *others in alike.values():
         headers_by_series[first] += [header for uids in others for header in headers_by_series.pop(uids)]
@@ -403,18 +403,18 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], coun
             "stack. An export or an anonymiser made them. Export the series again, or give a copy of the files one: "
             f"dcmodify -nb {modifications} FILES, with dcmtk."
         )
-        return [Series(_describe(first, count), headers, problem=problem, exclusion=explain_exclusion(headers))]
+        return [Series(_describe(first, count), headers, problem=problem, exclusion=explain_unsuitable_series(headers))]
     for images in split_series(headers):
         line = _describe(images[0], len(images))
         try:
             check_concatenations(images)
             images, copies = remove_copies(images)
         except ValueError as error:
-            series_list.append(Series(line, images, problem=str(error), exclusion=explain_exclusion(images)))
+            series_list.append(Series(line, images, problem=str(error), exclusion=explain_unsuitable_series(images)))
             continue
         if copies:
             print_once(f"{line}: passed over, copies of its other files: {format_some(copies)}")
-        if exclusion := explain_exclusion(images):
+        if exclusion := explain_unsuitable_series(images):
             series_list.append(Series(line, images, exclusion=exclusion))
             continue
         parts = [_make_series(part, number, damaged) for number, part in enumerate(split_parts(images))]
@@ -427,11 +427,11 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], coun
     return series_list
 
 
-def _make_series(part: Part, number: int, damaged: Mapping[Path, str]) -> Series:
+def _make_series(part: SeriesPart, number: int, damaged: Mapping[Path, str]) -> Series:
     """A part of a series with its geometry, or what is wrong with it."""
     line = _describe(part.headers[0], len(part.headers), part.name)
     series = Series(line, part.headers, part=part.name, number=number)
-    series.exclusion = explain_exclusion(part.headers)
+    series.exclusion = explain_unsuitable_series(part.headers)
     if series.exclusion is None:
         series.problem = next((damaged[p] for h in part.headers if (p := Path(h.filename).parent) in damaged), None)
         if series.problem is None:

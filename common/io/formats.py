@@ -28,7 +28,7 @@ def explain_missing_content(path: str | os.PathLike) -> str | None:
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
         if "annex/objects" in target.replace("\\", "/"):
-            return _explain_absence(path, "annex")
+            return _explain_pointer(path, "annex")
         return f"it links to {target}, which does not exist; add that file, or remove the link."
     if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
         return None
@@ -37,7 +37,7 @@ def explain_missing_content(path: str | os.PathLike) -> str | None:
             start = file.read(64)
     except OSError:
         return None  # the reader reports the fault
-    return next((_explain_absence(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
+    return next((_explain_pointer(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
 
 
 def is_named_as_dicom(path: Path) -> bool:
@@ -76,7 +76,7 @@ def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
     return reasons
 
 
-def _explain_absence(path: Path, kind: str) -> str:
+def _explain_pointer(path: Path, kind: str) -> str:
     file = shlex.quote(str(path))
     how = {"annex": f"datalad get {file}, or git annex get {file}", "lfs": "git lfs pull"}[kind]
     return f"its content is not here; get it with: {how}"

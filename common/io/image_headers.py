@@ -33,7 +33,7 @@ class UnfitError(ValueError):
     """Why a file is refused, in sentences that do not name it."""
 
 
-def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[Any, list[str]]:
+def read_repaired_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[Any, list[str]]:
     """Read a header of NIfTI or Analyze unchanged; nibabel would set missing sizes to 1 mm.
 
     Args:

@@ -19,7 +19,14 @@ from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
 from .formats import explain_missing_content, get_extension, may_be_dicom
-from .image_headers import KEPT, UnfitError, describe_analyze, describe_assumed_orientation, read_header, repair_nifti
+from .image_headers import (
+    KEPT,
+    UnfitError,
+    describe_analyze,
+    describe_assumed_orientation,
+    read_repaired_header,
+    repair_nifti,
+)
 from .itk_images import open_itk
 
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -106,7 +113,7 @@ def _open_nibabel(path: Path) -> SpatialImage:
         return image
     files = kind.filespec_to_file_map(str(path))
     _check_partner(files)
-    header, notes = read_header(kind, files.get("header", files["image"]))
+    header, notes = read_repaired_header(kind, files.get("header", files["image"]))
     if not issubclass(kind, nib.Nifti1Pair):
         image = nib.load(path)
         notes = describe_analyze(image, header)

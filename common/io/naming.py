@@ -19,7 +19,7 @@ _LONGEST = 249  # bytes of a file's name: file systems take 255, and the lock of
 _SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "PDT2", "angio", "UNIT1")
 
 
-def find_root_cause(error: BaseException) -> str:
+def format_first_cause(error: BaseException) -> str:
     """The first error in one line. MONAI wraps errors of its transforms in others."""
     error = find_first_cause(error)
     lines = str(error).strip().splitlines()

@@ -5,7 +5,7 @@ from .baseline import interpolate_bicubic, interpolate_cubic
 from .brightness_classes import divide_by_brightness
 from .data_consistency import measure_consistency_error, measure_scan_difference
 from .fourier_ring import find_agreeing_frequencies
-from .hotelling import ChannelisedHotelling, bootstrap_auc, compute_auc
+from .hotelling import ChannelisedHotelling, compute_auc, estimate_auc_deviation
 from .interval import (
     Interval,
     calibrate_interval,

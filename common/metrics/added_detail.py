@@ -14,7 +14,7 @@ from ..geometry.spline import apply_along_axes
 from ..physics.continuation import append_ramp
 
 _RAMP = 8  # LR voxels
-_ALIKE = 1e-4  # relative difference of an operator from one that acts along each axis in turn
+_SEPARABLE = 1e-4  # relative difference of an operator from one that acts along each axis in turn
 _TRIAL = (6, 5, 4)  # LR voxels, to compare the two
 
 
@@ -130,5 +130,5 @@ def _check_separable(degradation: Degradation) -> None:
         for axis, n in enumerate(sizes)
     ]
     expected = degradation(trial)
-    if (apply_along_axes(trial, matrices) - expected).norm() > _ALIKE * expected.norm():
+    if (apply_along_axes(trial, matrices) - expected).norm() > _SEPARABLE * expected.norm():
         raise ValueError(f"{name}: what it sees cannot be split off, because it does not act along each axis in turn.")

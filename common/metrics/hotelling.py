@@ -85,7 +85,7 @@ def compute_auc(absent: np.ndarray, present: np.ndarray) -> float:
     return float((ranks.sum() / len(present) - (len(present) + 1) / 2) / len(absent))
 
 
-def bootstrap_auc(absent: np.ndarray, present: np.ndarray, seed: int = 0, count: int = 500) -> float:
+def estimate_auc_deviation(absent: np.ndarray, present: np.ndarray, seed: int = 0, count: int = 500) -> float:
     """Standard deviation of :func:`compute_auc` when sites are drawn again, with replacement.
 
     Args:

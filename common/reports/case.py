@@ -25,7 +25,7 @@ from .planes import PLANES, Panel, View, draw_plane, label_ends
 _PANEL = 1.9  # width of a panel in inches
 _FLATTEST, _TALLEST = 0.5, 2.0  # height of a panel over its width; planes beyond are drawn on a wider ground
 _ZOOM = 4
-_ALIKE = 0.9  # planes that are refined by nearly as much as the most refined one are candidates for the zoom
+_NEARLY_MOST = 0.9  # planes that are refined by nearly as much as the most refined one are candidates for the zoom
 _ENDS = (("right to left", -1), ("posterior to anterior", 1), ("inferior to superior", 1))
 
 
@@ -114,7 +114,7 @@ def choose_zoom(
     across = [tuple(axis for axis in range(3) if axis != normal) for normal in PLANES.values()]
     gains = {row: finer[list(across[row])].prod() for row, plane in enumerate(PLANES) if plane in planes}
     best, zoom = -1.0, None
-    for row in (row for row, gain in gains.items() if gain >= _ALIKE * max(gains.values())):
+    for row in (row for row, gain in gains.items() if gain >= _NEARLY_MOST * max(gains.values())):
         axes = list(across[row])
         voxel, inside = _measure_voxels(last)[axes], []
         for axis, (low, high) in zip(axes, limits[row], strict=True):

@@ -18,7 +18,7 @@ from .files import align_columns, escape_text, save_figure
 _MOST = 64
 
 
-def draw_kernels(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], spacing: Sequence[float]) -> None:
+def draw_kernel_figure(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], spacing: Sequence[float]) -> None:
     """Draw kernels, at most 64 evenly spaced ones, each on the scale of its own largest value.
 
     A white ellipse is the half maximum of the best Gaussian, a white cross its centre, a black dot the kernel's middle.

@@ -20,7 +20,7 @@ from .stack import Stack
 
 _WHOLE = 0.98  # least share of a voxel of the stack in which a volume has data
 _FEWEST = 100  # points that a correlation needs
-_ALIKE = 2 / 3  # most correlation of neighbouring slices: few slices do not tell a higher one from a trend
+_MOST_CORRELATED = 2 / 3  # most correlation of neighbouring slices: few slices do not tell a higher one from a trend
 _PEAK = 0.999  # quantile of the stack that is the peak of the PSNR
 
 
@@ -161,7 +161,7 @@ def estimate_interval(differences: np.ndarray) -> tuple[float, float, float]:
     power = float((centred**2).sum())
     if len(known) < 3 or power == 0:
         return mean, math.nan, math.nan
-    alike = min(_ALIKE, max(0.0, float((centred[1:] * centred[:-1]).sum()) / power))
+    alike = min(_MOST_CORRELATED, max(0.0, float((centred[1:] * centred[:-1]).sum()) / power))
     count = max(2.0, len(known) * (1 - alike) / (1 + alike))
     half = float(stats.t.ppf(0.975, count - 1)) * math.sqrt(power / (len(known) - 1) / count)
     return mean, mean - half, mean + half

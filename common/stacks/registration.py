@@ -31,7 +31,7 @@ _REVERSED = -0.3  # local correlation below which bright and dark are reversed
 _FEWEST = 200  # voxels
 # Measured on pairs of real stacks; two persons' heads had the same centre.
 _MOST_REVERSED = 0.035  # of the common tissue
-_ALIKE = 0.57  # least correlation of the standardised stacks: one person 0.66 and more, two at most 0.49
+_LEAST_CORRELATION = 0.57  # least correlation of the standardised stacks: one person 0.66 and more, two at most 0.49
 _WORSE, _GOOD = 3.0, 0.75  # a stack that misses so many times as much as the others; with this correlation none does
 _MIRRORED = 0.6  # of what misses to correlation 1; mirrored stacks missed 0.05 to 0.39, another contrast 0.97 and more
 _OVERLAP = 0.1  # least share of the smaller stack's tissue that both show
@@ -96,10 +96,10 @@ class Registration:
                 "its contrast differs, or it is of another person: bright and dark are reversed in "
                 f"{self.reversal:.1%} of the common tissue, expected at most {_MOST_REVERSED:.1%}"
             )
-        if self.correlation[1] < _ALIKE:
+        if self.correlation[1] < _LEAST_CORRELATION:
             return (
                 f"the two are unlike: after registration the correlation is {self.correlation[1]:.2f}, expected at "
-                f"least {_ALIKE}"
+                f"least {_LEAST_CORRELATION}"
             )
         return None
 
@@ -204,7 +204,7 @@ def _find_mirrored(
     flip, fitted = found
     mirrored = fine.mirror(flip)
     agreement = float(mirrored.compare(mirrored.fit(fitted))[0])
-    return agreement if agreement >= _ALIKE and 1 - agreement < _MIRRORED * (1 - correlation) else None
+    return agreement if agreement >= _LEAST_CORRELATION and 1 - agreement < _MIRRORED * (1 - correlation) else None
 
 
 def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.lists.scan_kinds import explain_exclusion
+from common.data.lists.scan_kinds import explain_unsuitable_file
 from common.data.provenance import read_source_metadata
 from common.degradations import read_profile_width
 from common.io.images import open_image
@@ -67,7 +67,7 @@ def test_sidecars(tmp_path):
         texts = [str(warning.message) for warning in caught]
         assert all(malformed.unclear(text, "scan.json") is None for text in texts), (how, texts)
         assert width is None or 0 < width <= 250, how
-        assert isinstance(explain_exclusion(path), str | None), how
+        assert isinstance(explain_unsuitable_file(path), str | None), how
         json.dumps(read_source_metadata(path), allow_nan=False)
         warned += bool(texts)
     assert warned > malformed.COUNT / 5

@@ -16,7 +16,7 @@ from monai.transforms import Compose
 
 from common.data import CaseLoader, find_scans
 from common.data.inputs import compare_inputs, describe_file, digest_voxels, hide_folder
-from common.data.lists.sharding import select_cases
+from common.data.lists.sharding import select_pending_cases
 from common.data.provenance import describe_result, describe_settings, hide_folders
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
@@ -56,7 +56,9 @@ def warned(data, agreement=0.25):
 
 def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned, keep_paths=False, meet=dict):
     """Scans through nearest-neighbour interpolation, as inference.json would run them."""
-    dataset = Dataset(select_cases(find_scans(str(scans)), output_dir, bids=bids), LoadScand("image", slice_axis="SI"))
+    dataset = Dataset(
+        select_pending_cases(find_scans(str(scans)), output_dir, bids=bids), LoadScand("image", slice_axis="SI")
+    )
     meet(moment="chosen")
     save = SaveVolumed("pred", output_dir, bids=bids, description=describe_result(bundle, DEGRADATION))
     steps = [RestoreVolumed("pred", "image", DEGRADATION), warned, partial(meet, moment="inferred"), save]

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Extension
 
-from common.data.lists.scan_kinds import explain_exclusion
+from common.data.lists.scan_kinds import explain_unsuitable_file
 from common.degradations import GaussianProfile
 from common.io.formats import EXTENSIONS, get_extension
 from common.io.images import open_image
@@ -89,8 +89,10 @@ def test_what_a_format_scales_itself_comes_back_as_floats_and_what_has_no_orient
     mhd = save(tmp_path / "a.mhd")
     fields = "Modality = MET_MOD_CT\nElementToIntensityFunctionSlope = 1e-3\nNDims"
     mhd.write_text(mhd.read_text().replace("NDims", fields))
-    assert "a CT, by its header" in explain_exclusion(mhd) and explain_exclusion(mhd, ct=True) is None
-    assert "label map, by its header" in explain_exclusion(nrrd(tmp_path / "s.nrrd", "1 1 2", "Segment0_ID:=Segment_1"))
+    assert "a CT, by its header" in explain_unsuitable_file(mhd) and explain_unsuitable_file(mhd, ct=True) is None
+    assert "label map, by its header" in explain_unsuitable_file(
+        nrrd(tmp_path / "s.nrrd", "1 1 2", "Segment0_ID:=Segment_1")
+    )
     result = super_resolve(mhd, tmp_path, BLOCKS)
     np.testing.assert_allclose(result.get_fdata()[::2, ::2, ::2], 1e-3 * VOXELS, atol=1e-6)
     image = open_image(nrrd(tmp_path / "n.nrrd", "900 1100 2000", 'units: "um" "um" "um"'))

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr
 from sklearn.metrics import roc_auc_score
 
-from common.metrics import ChannelisedHotelling, bootstrap_auc, compute_auc
+from common.metrics import ChannelisedHotelling, compute_auc, estimate_auc_deviation
 
 
 def test_detectability_is_that_of_the_ideal_observer_of_gaussian_channels():
@@ -25,7 +25,7 @@ def test_auc_counts_ties_as_half_and_its_spread_falls_with_the_number_of_sites()
     absent, present = random.integers(0, 9, 400), random.integers(2, 11, 300)
     expected = roc_auc_score([0] * 400 + [1] * 300, [*absent, *present])
     assert compute_auc(absent, present) == pytest.approx(expected)
-    few, many = bootstrap_auc(absent[:100], present[:75]), bootstrap_auc(absent, present)
+    few, many = estimate_auc_deviation(absent[:100], present[:75]), estimate_auc_deviation(absent, present)
     assert many == pytest.approx(few / 2, rel=0.3)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common.physics.blur_kernels import compute_kernel_error, describe_kernel, make_gaussian_kernel
-from common.reports import draw_kernels, tabulate_kernel_errors
+from common.reports import draw_kernel_figure, tabulate_kernel_errors
 from common.reports import kernel_figures as module
 
 
@@ -16,7 +16,7 @@ def entry(sigma=(2.0, 1.0), angle=30.0, shift=(0, 0), **named):
 
 def test_the_ellipse_is_the_half_maximum_of_the_kernel_that_is_drawn(tmp_path, figures):
     entries = [entry(shift=(1, -2)), entry((1.5, 1.0), 110.0, slice=None)]
-    draw_kernels(tmp_path / "kernels.png", entries, (0.8, 1.6))
+    draw_kernel_figure(tmp_path / "kernels.png", entries, (0.8, 1.6))
     assert [p.name for p in tmp_path.iterdir()] == ["kernels.png"]
     for panel, shown, shift in zip(figures[0].axes, entries, ((1, -2), (0, 0)), strict=False):
         np.testing.assert_array_equal(panel.images[0].get_array(), np.asarray(shown["kernel"]))
@@ -37,7 +37,7 @@ def test_the_ellipse_is_the_half_maximum_of_the_kernel_that_is_drawn(tmp_path, f
 
 def test_of_many_kernels_some_are_drawn(tmp_path, figures, monkeypatch):
     monkeypatch.setattr(module, "_MOST", 10)
-    draw_kernels(tmp_path / "kernels.png", [entry(slice=i, volume="a$b^$.nii") for i in range(19)], (1.0, 1.0))
+    draw_kernel_figure(tmp_path / "kernels.png", [entry(slice=i, volume="a$b^$.nii") for i in range(19)], (1.0, 1.0))
     titles = [panel.get_title().split("\n")[0] for panel in figures[0].axes if panel.get_title()]
     assert titles == [f"a\\$b^\\$, slice {i}" for i in range(0, 19, 2)]
     assert figures[0].get_suptitle().startswith("10 of 19 kernels")

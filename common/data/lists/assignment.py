@@ -26,10 +26,10 @@ from .datalist import (
     KINDS,
     SCANS,
     check_groups,
-    count_volumes,
+    describe_counts,
     find_data_folder,
 )
-from .scan_kinds import explain_exclusion, explain_unreadable, print_skipped, remove_voxel_files
+from .scan_kinds import explain_unreadable, explain_unsuitable_file, print_skipped, remove_voxel_files
 from .subjects import check_no_duplicates, identify_subject
 
 _LISTED = 20  # files in a message
@@ -151,7 +151,7 @@ def write_datalist(
     for group, entries in groups.items():
         names = sorted({entry["subject"] for entry in entries})
         print(
-            f"  {group}: {count_volumes(entries)} of {len(names)} subjects: {' '.join(names)}"
+            f"  {group}: {describe_counts(entries)} of {len(names)} subjects: {' '.join(names)}"
             if names
             else f"  {group}: none"
         )
@@ -173,7 +173,7 @@ def _select_volumes(root: Path, matches: Sequence[str], kind: str) -> list[str]:
         case.problem = explain_unreadable(path)
         if case.problem is None and get_extension(path) is None:
             case.problem = f"not an image that is read ({', '.join(EXTENSIONS)}); narrow the pattern."
-        elif case.problem is None and (reason := explain_exclusion(path, ct=kind == "ct")) is not None:
+        elif case.problem is None and (reason := explain_unsuitable_file(path, ct=kind == "ct")) is not None:
             others[case[kind]] = reason
         elif case.problem is None:
             with case.catch_problem(), warnings.catch_warnings():

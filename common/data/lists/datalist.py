@@ -203,7 +203,7 @@ def _select_usable(
     if optional:
         entries = [entry for entry in entries if needs is None or entry.get(needs)]
     elif not entries:
-        held = "; ".join(f"{name} {count_volumes(paths)}" for name, paths in groups.items() if paths)
+        held = "; ".join(f"{name} {describe_counts(paths)}" for name, paths in groups.items() if paths)
         raise ValueError(
             f"{path}: {where} has no volumes of the kind {' or '.join(volumes)}, which this configuration needs; found "
             f"{held or 'no volumes at all'}. Make a file that has them with: "
@@ -249,7 +249,7 @@ def _suggest_command(root: Path, kinds: Sequence[str], groups: Mapping[str, list
     )
 
 
-def count_volumes(entries: Sequence[Mapping]) -> str:
+def describe_counts(entries: Sequence[Mapping]) -> str:
     """How many volumes of each kind the entries hold, in words."""
     counts = {kind: sum(bool(entry.get(kind)) for entry in entries) for kind in KINDS}
     return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)

@@ -86,7 +86,7 @@ _LABEL_INTENTS = {1002, 1003}
 _INTENTS = {*range(2, 25), *range(1001, 1011), *range(2002, 2019)}
 
 
-def explain_exclusion(path: str | os.PathLike, ct: bool = False) -> str | None:
+def explain_unsuitable_file(path: str | os.PathLike, ct: bool = False) -> str | None:
     """Why a file is not a magnitude MR image, by its BIDS name, header and sidecar JSON. No voxels are read.
 
     Args:

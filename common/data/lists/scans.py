@@ -30,8 +30,8 @@ from ...transforms.scan.check import describe_labels
 from ..case import Case
 from .owners import warn_of_another_visit
 from .scan_kinds import (
-    explain_exclusion,
     explain_unreadable,
+    explain_unsuitable_file,
     find_archives,
     looks_like_scan,
     print_skipped,
@@ -105,9 +105,9 @@ def find_scans(
         cases = [case for case in cases if os.path.realpath(case["image"]) not in taken]
         if not cases:
             raise ValueError(f"{path}: found guides only, expected scans too; narrow --guide '{guide}'.")
-        _add_partners(cases, folder, guides, subject, "guide")
+        _assign_guides_or_labels(cases, folder, guides, subject, "guide")
     if label is not None:
-        _add_partners(cases, folder, label_maps, subject, "label")
+        _assign_guides_or_labels(cases, folder, label_maps, subject, "label")
     return cases
 
 
@@ -173,11 +173,11 @@ def is_result(path: str | os.PathLike) -> bool:
 def explain_skipping(path: Path) -> str | None:
     """Why a file is skipped where it was found rather than named; None for scans and files that cannot be read.
 
-    It is a result, no magnitude MR image by what :func:`explain_exclusion` reads, or a mask or label map by its voxels.
+    It is a result, unsuitable by :func:`explain_unsuitable_file`, or a mask or label map by its voxels.
     """
     if is_result(path):
         return "a result of super-resolution."
-    return explain_exclusion(path) or _explain_labels(path)
+    return explain_unsuitable_file(path) or _explain_labels(path)
 
 
 def _explain_labels(path: Path) -> str | None:
@@ -213,7 +213,7 @@ def _make_cases(files: Sequence[Path], single: bool = False) -> list[Case]:
             cases += [case] if len(same) == 1 else []
         elif is_result(file):
             results.append(file)
-        elif (reason := explain_exclusion(file) if single else explain_skipping(file)) is not None:
+        elif (reason := explain_unsuitable_file(file) if single else explain_skipping(file)) is not None:
             others[str(file)] = reason
         else:
             cases.append(case)
@@ -273,10 +273,12 @@ def _explain_refusal(path: Path, option: str) -> str | None:
         return reason
     if get_extension(path) is None:
         return f"not a format that is read; expected one of {', '.join(EXTENSIONS)}."
-    return None if option == "label" else explain_exclusion(path)
+    return None if option == "label" else explain_unsuitable_file(path)
 
 
-def _add_partners(cases: Sequence[Case], root: Path, partners: Sequence[str], subject: str | None, option: str) -> None:
+def _assign_guides_or_labels(
+    cases: Sequence[Case], root: Path, partners: Sequence[str], subject: str | None, option: str
+) -> None:
     """Give each case the guide or label map of its person and visit, or a problem.
 
     Of several, the one whose name agrees best is taken. One that was named is used for another visit too, with a

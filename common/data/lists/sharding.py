@@ -21,7 +21,7 @@ from ..inputs import compare_inputs, read_state
 from ..provenance import is_made_by
 
 
-def select_cases(
+def select_pending_cases(
     cases: Sequence[Case],
     output_dir: str | os.PathLike,
     skip_existing: bool | str = False,

@@ -12,7 +12,7 @@ import torch
 from ...degradations import Degradation, DegradeAndInterpolate, GaussianProfile, interpolate
 from ...physics.scale import choose_zero_shot_images
 from ...values import parse_bool
-from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue
+from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue_voxels
 from .volumes import VolumeCache
 
 _SMALLEST = 16  # pixels of an image that was made smaller
@@ -249,7 +249,7 @@ class InterpolatedImageLoader(PatchLoader):
             {"hr": item["hr"], "lr": interpolate(item["lr"], degradation, item["hr"].shape[1:])}
             for item in volumes.items
         ]
-        self.tissue = find_tissue(volumes, "hr")
+        self.tissue = find_tissue_voxels(volumes, "hr")
 
     def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         i, axis = int(rng.integers(len(self.pairs))), self.planes[int(rng.integers(len(self.planes)))]
@@ -290,7 +290,7 @@ class TripletLoader(PatchLoader):
         across = 2 * reach + 1
         for size in ((edge, edge, max(3, slices)), (across, edge, slices), (edge, across, slices)):
             check_volume_sizes(volumes, "lr", size, "target")
-        self.tissue = find_tissue(volumes, "lr")
+        self.tissue = find_tissue_voxels(volumes, "lr")
 
     def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         i = int(rng.integers(len(self.volumes)))

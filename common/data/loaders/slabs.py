@@ -33,7 +33,7 @@ def stack_to_device(device: torch.device, tensors: Mapping[str, Sequence[torch.T
     }
 
 
-def find_tissue(volumes: VolumeCache, key: str, air: float = AIR) -> list[np.ndarray]:
+def find_tissue_voxels(volumes: VolumeCache, key: str, air: float = AIR) -> list[np.ndarray]:
     """Masks ``(X, Y, Z)`` of what is brighter than ``air``, in main memory, so that no draw waits for a GPU."""
     # Slice by slice in memory, as most patches are cut.
     masks = [(item[key][0] > air).permute(2, 0, 1).contiguous().cpu() for item in volumes.items]
@@ -257,8 +257,8 @@ class UnpairedSlabLoader(_SlabLoader):
         check_volume_sizes(source, "hr", self.hr_patch, "source", any_orientation=self.any_axis)
         check_volume_sizes(target, "lr", self.lr_patch, "target", any_orientation=self.any_axis)
         self.source, self.target = source, target
-        self.source_tissue = find_tissue(source, "hr", self.air)
-        self.target_tissue = find_tissue(target, "lr", self.air)
+        self.source_tissue = find_tissue_voxels(source, "hr", self.air)
+        self.target_tissue = find_tissue_voxels(target, "lr", self.air)
         if margin is None:
             return
         noise_levels = estimate_noise_levels(target.items) if noise_levels is None else noise_levels
@@ -374,7 +374,7 @@ class PairedSlabLoader(_SlabLoader):
             if any(a != b * f for a, b, f in zip(hr, lr, factors, strict=True)):
                 raise ValueError(f"{entry}: HR has {tuple(hr)} voxels and LR {tuple(lr)}; factors are {factors}.")
         self.volumes = volumes
-        self.tissue = find_tissue(volumes, "lr", self.air)
+        self.tissue = find_tissue_voxels(volumes, "lr", self.air)
 
     def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         _, item, start, orientation = self._draw(self.volumes, self.tissue, self.lr_patch, rng)

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from ...degradations import GaussianProfile
-from .slabs import PatchLoader, check_noise_levels, check_volume_sizes, draw_start, find_tissue, stack_to_device
+from .slabs import PatchLoader, check_noise_levels, check_volume_sizes, draw_start, find_tissue_voxels, stack_to_device
 from .volumes import VolumeCache
 
 _BEYOND = 4  # pixels around a window: two for the cubic kernel, and two for rounding
@@ -76,7 +76,7 @@ class SliceLoader(PatchLoader):
         check_volume_sizes(volumes, "hr", (patch, patch, 1), group, self.option)
         volumes.keep_by_slice()
         self.volumes = volumes
-        self.tissue = find_tissue(volumes, "hr")
+        self.tissue = find_tissue_voxels(volumes, "hr")
         size = patch + 2 * margin
         # Before its resolution is reduced, a window has more pixels. Their number is rounded, so it does not quite fit
         # the scale; the reduction gives exactly the size.

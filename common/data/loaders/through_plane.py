@@ -13,7 +13,7 @@ from ...geometry.spline import apply_along_axes, make_upsampling_matrix
 from ...graph import TensorGraph
 from ...transforms import check_slice_factor
 from ...values import parse_bool
-from .slabs import PatchLoader, check_volume_sizes, draw_gains, draw_start, find_tissue, permute_axes
+from .slabs import PatchLoader, check_volume_sizes, draw_gains, draw_start, find_tissue_voxels, permute_axes
 from .volumes import VolumeCache
 
 MULTIPLE = 4  # of an image's pixels along each axis, which the content encoders need
@@ -98,7 +98,7 @@ class ThroughPlaneLoader(PatchLoader):
         self.factor, self.any_axis = factor, parse_bool(any_axis, "any_axis")
         check_volume_sizes(source, "hr", (p, p, factor * w), "source", any_orientation=self.any_axis)
         check_volume_sizes(target, "lr", (p, p, w), "target")
-        self.tissue = {key: find_tissue(volumes, key) for key, volumes in self.volumes.items()}
+        self.tissue = {key: find_tissue_voxels(volumes, key) for key, volumes in self.volumes.items()}
 
     def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         sample = {}

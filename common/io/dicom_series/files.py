@@ -40,7 +40,7 @@ def silence_pydicom() -> Iterator[None]:
 
 
 @silence_pydicom()
-def read_header(path: Path) -> Dataset | None:
+def read_dicom_header(path: Path) -> Dataset | None:
     """Read a DICOM image without its pixels; None for a DICOMDIR, or for a file that is not DICOM by content and name.
 
     Raises:
@@ -75,9 +75,9 @@ def read_images(path: Path) -> list[Dataset]:
     """Read the header of each image in a file: of each frame of an enhanced MR image, else of the file.
 
     Raises:
-        ValueError: as :func:`read_header`.
+        ValueError: as :func:`read_dicom_header`.
     """
-    header = read_header(path)
+    header = read_dicom_header(path)
     return [] if header is None else split_frames(header)
 
 

@@ -55,7 +55,7 @@ _ADVICE = {
 }
 
 
-def explain_exclusion(headers: Sequence[Dataset]) -> str | None:
+def explain_unsuitable_series(headers: Sequence[Dataset]) -> str | None:
     """Why super-resolution is not for a series. This is not a fault of the series.
 
     Args:

@@ -32,7 +32,7 @@ _ROUNDING = 0.01  # of echo times: ms, and as a share of them
 
 
 @dataclass
-class Part:
+class SeriesPart:
     """Images of a series that can be one volume.
 
     Attributes:
@@ -44,7 +44,7 @@ class Part:
     headers: list[Dataset]
 
 
-def split_parts(headers: Sequence[Dataset]) -> list[Part]:
+def split_parts(headers: Sequence[Dataset]) -> list[SeriesPart]:
     """Split a series by the tags that distinguish its images.
 
     Kinds of images (magnitude, phase, ...) and echoes are always split. Other tags, such as the flip angle, are used
@@ -66,7 +66,7 @@ def split_parts(headers: Sequence[Dataset]) -> list[Part]:
     # The names become file names, which lose special characters.
     plain = Counter(re.sub("[^A-Za-z0-9]+", "_", name) for name, _ in parts)
     unique = max(plain.values()) == 1
-    return [Part(name if unique else f"{name} ({i})", images) for i, (name, images) in enumerate(parts, 1)]
+    return [SeriesPart(name if unique else f"{name} ({i})", images) for i, (name, images) in enumerate(parts, 1)]
 
 
 def split_series(headers: Sequence[Dataset]) -> list[list[Dataset]]:

@@ -97,7 +97,7 @@ def write_series(
         ValueError: when a voxel is not finite.
     """
     first, last = headers[0], headers[-1]
-    dtype, slope, intercept = choose_encoding(voxels, *choose_rescale(headers))
+    dtype, slope, intercept = choose_pixel_encoding(voxels, *choose_rescale(headers))
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = voxel_sizes(lps)
     template = _Template(headers, bundle, factors, spacing, part, number, others)
@@ -310,7 +310,7 @@ def choose_rescale(headers: Sequence[Dataset]) -> tuple[float, float]:
     return min((get_rescale(header) for header in headers), key=lambda pair: abs(pair[0]))
 
 
-def choose_encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dtype, float, float]:
+def choose_pixel_encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dtype, float, float]:
     """Type of 16-bit integers and their rescale: the source's if the range allows it, else from the volume's range."""
     low, high = float(voxels.min()), float(voxels.max())
     if not np.isfinite([low, high]).all():

@@ -199,7 +199,7 @@ def _unpack_arrays(meta: Mapping[Hashable, Any]) -> Mapping[str, np.ndarray]:
     return np.load(io.BytesIO(kept[0] if isinstance(kept, list) else kept))
 
 
-def locate_extremes(size: Sequence[int], affine: np.ndarray, meta: Mapping[Hashable, Any]) -> np.ndarray:
+def find_extremes_on_grid(size: Sequence[int], affine: np.ndarray, meta: Mapping[Hashable, Any]) -> np.ndarray:
     """Which voxels of a grid were set aside in a scan: those whose nearest voxel of the scan was.
 
     Args:

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.data.lists.scan_kinds import explain_exclusion, explain_unreadable
+from common.data.lists.scan_kinds import explain_unreadable, explain_unsuitable_file
 
 SCANS = "T1w T2w FLAIR UNIT1 PDT2 bold sbref dwi trace epi magnitude1 angio TSE".split()
 OTHERS = {
@@ -39,12 +39,12 @@ def test_the_suffix_and_the_part_of_bids_names_decide_and_other_words_do_not(tmp
         ending = rng.choice([".nii", ".nii.gz", ".mgz", ".nrrd", "+orig.HEAD"][: 4 if kind else 5])
         part, other = ("mag", None) if kind else tuple(PARTS.items())[rng.integers(len(PARTS))]
         name = "_".join([f"sub-{word}", *entities, f"part-{part}", suffix]) + ending
-        reason = explain_exclusion(tmp_path / name)
+        reason = explain_unsuitable_file(tmp_path / name)
         expected = kind or other
         assert (reason is None) if expected is None else reason.startswith(expected), name
         assert expected is None or "by its name; expected" in reason
         for name in (f"{word}_t1.nii", f"t1_{suffix}.nii", f"{word}/{suffix}.mgz", f"c1sub-1_{suffix}.nii"):
-            assert explain_exclusion(tmp_path / name) is None, name
+            assert explain_unsuitable_file(tmp_path / name) is None, name
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_the_suffix_and_the_part_of_bids_names_decide_and_other_words_do_not(tmp
 )
 def test_headers_and_sidecars(tmp_path, intent, sidecar, why):
     path = image(tmp_path / "a.nii", intent, **sidecar)
-    reason = explain_exclusion(path)
+    reason = explain_unsuitable_file(path)
     assert (reason is None) if why is None else (why in reason)
-    assert (explain_exclusion(path, ct=True) is None) == (why in (None, "a CT"))
+    assert (explain_unsuitable_file(path, ct=True) is None) == (why in (None, "a CT"))
 
 
 def test_what_cannot_be_read_says_what_to_do(tmp_path):

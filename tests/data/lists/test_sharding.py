@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from common.data import Case
-from common.data.lists.sharding import select_cases
+from common.data.lists.sharding import select_pending_cases
 from common.io.naming import make_result_path
 from tests.refused import refused
 
@@ -17,7 +17,9 @@ def named(image, name=None):
 
 
 def names(*args, **options):
-    return [case.name for case in select_cases([named(Path(f"in/{i}.nii")) for i in range(5)], *args, **options)]
+    return [
+        case.name for case in select_pending_cases([named(Path(f"in/{i}.nii")) for i in range(5)], *args, **options)
+    ]
 
 
 def test_jobs_of_an_array_share_the_list(tmp_path):
@@ -52,7 +54,7 @@ def test_what_is_done_is_left_out(tmp_path, capsys):
     paths[2].write_bytes(b"no image")
 
     def left(skip=True, shard=None):
-        return [case.name for case in select_cases(cases, tmp_path, skip, shard)]
+        return [case.name for case in select_pending_cases(cases, tmp_path, skip, shard)]
 
     assert left("true") == ["1", "2", "4"]
     assert f"2 of 5 scans have their results in {tmp_path}" in capsys.readouterr().out
@@ -66,7 +68,7 @@ def test_a_result_belongs_to_its_scan(tmp_path, capsys):
     path = result(named(first), out)
 
     def state(image, skip=True):
-        left = select_cases([named(image, "t1")], out, skip)
+        left = select_pending_cases([named(image, "t1")], out, skip)
         return left[0].problem or "to do" if left else "done"
 
     assert state(first) == "done" and state(first, skip=False) == "to do"
@@ -92,13 +94,15 @@ def test_a_result_belongs_to_its_scan(tmp_path, capsys):
 def test_results_that_would_meet_are_refused(tmp_path):
     """Two resolutions of one person have one name as BIDS derivatives."""
     names = [f"sub-01_space-MNI_res-{n}_T1w" for n in (1, 2)] + ["sub-02_T1w"]
-    *both, alone = select_cases([named(Path(f"in/{name}.nii")) for name in names], tmp_path, bids=True)
+    *both, alone = select_pending_cases([named(Path(f"in/{name}.nii")) for name in names], tmp_path, bids=True)
     assert all("_res-high_desc-sr_T1w.nii.gz would be the result of" in case.problem for case in both)
     assert alone.problem is None
-    assert not any(case.problem for case in select_cases([named(Path(f"in/{name}.nii")) for name in names], tmp_path))
+    assert not any(
+        case.problem for case in select_pending_cases([named(Path(f"in/{name}.nii")) for name in names], tmp_path)
+    )
 
 
 def test_no_result_is_written_over_a_scan(tmp_path):
-    first, *others = select_cases([named(tmp_path / f"{name}.nii.gz") for name in ("a", "a_sr", "b")], tmp_path)
+    first, *others = select_pending_cases([named(tmp_path / f"{name}.nii.gz") for name in ("a", "a_sr", "b")], tmp_path)
     assert "a.nii.gz: " in first.problem and f"over {tmp_path}/a_sr.nii.gz" in first.problem
     assert [(case.name, case.problem) for case in others] == [("a_sr", None), ("b", None)]
