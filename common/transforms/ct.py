@@ -41,7 +41,7 @@ _NO_MR = -400.0  # air of CT, also if values were halved
 # removed parts are restored; margin around the body.
 _SURFACE, _GRID, _THIN, _RESTORE, _MARGIN = -500.0, 2.0, 5.0, 20.0, 3.0
 # Spacings within this ratio count as alike; headers and rotated affines round.
-_ISOTROPIC, _ROUNDING = 1.5, 1.001
+_THICK, _ROUNDING = 1.5, 1.001
 _SCALES = (2, 6)
 
 
@@ -310,18 +310,18 @@ class CheckThickSlicesd(MapTransform):
         pixel = max(plane)
         finding = f"{file}: slices are {thickness:.4g} mm apart and pixels are {pixel:.4g} mm"
         result = thickness / self.scale
-        if thickness * _ROUNDING < _ISOTROPIC * pixel:
+        if thickness * _ROUNDING < _THICK * pixel:
             raise ValueError(
-                f"{finding}, isotropic or nearly: no thick slices, which are at least {_ISOTROPIC} times the pixels. This "
+                f"{finding}, isotropic or nearly: no thick slices, which are at least {_THICK} times the pixels. This "
                 "method makes thick slices thin. Check slice_axis, or leave the volume out. For training, list "
                 "thin-slice MR as hr; it is then thickened."
             )
-        if result * _ROUNDING < pixel / _ISOTROPIC:
+        if result * _ROUNDING < pixel / _THICK:
             raise ValueError(
                 f"{finding}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. "
                 f"{self._advise_scale(thickness, plane)}"
             )
-        if result > max(_ISOTROPIC * pixel, self.spacing or 0) * _ROUNDING:
+        if result > max(_THICK * pixel, self.spacing or 0) * _ROUNDING:
             warnings.warn(
                 f"{finding}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
                 f"{self._advise_scale(thickness, plane)}",
