@@ -1,7 +1,7 @@
 """Transforms that MONAI lacks."""
 
 from .cascade_target import StageTargetd
-from .ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
+from .ct import CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .flips import RandFlipHRd
 from .insert_lesions import InsertLesionsd, Lesion
@@ -18,6 +18,7 @@ from .scan.acquired import AcquiredMatrixd
 from .scan.check import CheckHeaderd, CheckMemoryd, CheckVoxelsd, ResizePlanesd
 from .scan.interleaved import EvenSlicesd
 from .scan.load import LoadScand
+from .scan.modality import CheckMRd
 from .scan.save import SaveVolumed, get_saver
 from .scan.scan_statistics import CheckTrainingRanged, compute_scan_statistics, widen_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd

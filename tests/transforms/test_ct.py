@@ -6,7 +6,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from common.data.simulation.signal import TISSUES, simulate_acquisition
-from common.transforms.ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, find_ct_offset
+from common.transforms.ct import CheckThickSlicesd, HounsfieldWindowd, ResampleHRd
+from common.transforms.scan.modality import CheckMRd, find_ct_offset
 from tests.refused import refused
 from tests.transforms.grids import affine_of, scan_of, told, warned, world_of
 

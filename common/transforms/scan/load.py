@@ -11,10 +11,10 @@ from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...io.read import read_volume
 from ...values import parse_bool
-from ..ct import CheckMRd
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .extremes import SetAsideExtremesd
+from .modality import CheckMRd
 from .volume import NormaliseVolumed, SliceAxisd
 
 
