@@ -242,7 +242,7 @@ def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
         packages = " ".join(f"{name}=={version}" for name, version in versions.items())
         place += (
             f", in an environment with what `configs/metadata.json` lists:\n\n```bash\npip install {packages}\n```\n\n"
-            "Commands that begin with `python -m tests` measure the code, and are run in the collection's repository"
+            "Commands that begin with `mri-sr` or `python -m tests` are those of the whole collection"
         )
     path.write_text(text.replace("All from the repository's root.\n", f"{place}.\n"), encoding="utf-8")
 

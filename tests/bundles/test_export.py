@@ -179,7 +179,7 @@ def test_contents(bundle, tiny, exported):
     network = runs.content(bundle, "network_def", "inference", **tiny.network)
     assert f"{type(network).__module__.rpartition('.')[2]}.py" in carried < every
     readme = (exported / "docs" / "README.md").read_text()
-    assert "pip install monai==" in readme and f"python -m {package} datalist" in readme
+    assert "pip install monai==" in readme and "mri-sr datalist" in readme
 
     with zipfile.ZipFile(exported.parents[1] / f"{bundle}_v{version(bundle)}.zip") as archive:
         assert not [n for n in archive.namelist() if not n.startswith(f"{bundle}/")]
