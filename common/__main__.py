@@ -19,8 +19,8 @@ from pathlib import Path
 
 import fire
 
-from .cli_help import PROGRAM, find_usage_problems, format_call, format_help, order_words, quote_values, split_arguments
-from .errors import INTERRUPTED, Notice, Output, format_error
+from .cli_help import find_usage_problems, format_help, order_words, quote_values, split_arguments
+from .errors import INTERRUPTED, PROGRAM, Notice, Output, format_call, format_error
 from .runtime.progress import silence
 from .version import __version__
 

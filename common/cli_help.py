@@ -15,15 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 
-PROGRAM = "mri-sr" if __package__ == "mri_sr_bundles.common" else f"python -m {__package__}"  # how it is called here
 _FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
 _YES_OR_NO = ("yes", "no", "on", "off", "1", "0")  # which someone may write for true or false
 _NUMBER = re.compile(r"-?\d+\.?\d*(e-?\d+)?")
-
-
-def format_call(command: str) -> str:
-    """How to call a command from here: the repository, an installation or an exported bundle."""
-    return f"{PROGRAM} {command}"
 
 
 def order_words(function: Callable, words: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NoReturn, TextIO
 
 PACKAGE = Path(__file__).parent
+PROGRAM = "python -m common" if __package__ == "common" else "mri-sr"  # how it is called here
 INTERRUPTED, UNREAD = 130, 141  # exit statuses of shells
 _SAY_ALL = (ValueError, OSError, ImportError, RuntimeError)  # errors whose messages need no type name
 
@@ -30,6 +31,11 @@ class Notice(UserWarning):
 
 class RunsFailedError(RuntimeError):
     """Some runs of a table failed; the others are done."""
+
+
+def format_call(command: str) -> str:
+    """How to call a command from here: in the repository, or by the package that pip installs."""
+    return f"{PROGRAM} {command}"
 
 
 def get_message(error: BaseException) -> str:

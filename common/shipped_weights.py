@@ -13,9 +13,8 @@ from nibabel.affines import voxel_sizes
 
 from .data.case import Case
 from .degradations import Degradation
-from .io.affines import find_slice_permutation
+from .geometry.affines import find_slice_permutation
 from .weights import read_overlay
-from .weights_catalogue import BUNDLES, WITHIN, list_offers
 
 
 def load_shipped_weights(
@@ -35,7 +34,7 @@ def load_shipped_weights(
     Args:
         data: entries of the evaluation, with "hr" and possibly "lr" and "guide".
         degradation: from HR to LR.
-        slice_axis: as for :func:`common.io.affines.find_slice_permutation`.
+        slice_axis: as for :func:`common.geometry.affines.find_slice_permutation`.
         checkpoint: the evaluated weights; those that ship are not compared with others, and None is no training.
         dataset_dir: folder of the scans; None for simulated heads, for which nothing is loaded.
         device: of the network.
@@ -44,7 +43,11 @@ def load_shipped_weights(
     Returns:
         Network and inferer by the name of the row, for :class:`common.handlers.EvaluationReport`; empty if none fit.
     """
-    if dataset_dir is None or checkpoint is None or not BUNDLES.is_dir():  # an exported bundle is alone
+    if dataset_dir is None or checkpoint is None:
+        return {}
+    try:
+        from .weights_catalogue import WITHIN, list_offers
+    except ModuleNotFoundError:  # an exported bundle is alone
         return {}
     own = read_overlay(checkpoint) or {"digest": None, "trained": {}}
     offers = sorted(list_offers(None, {}), key=lambda offer: offer.bundle.name != own["trained"].get("bundle"))

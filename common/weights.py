@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from .degradations import Degradation
-from .io.files import format_json, load_state, read_json_object, write_atomically
+from .io.files import format_json, load_state, read_json_object
+from .io.writing import write_atomically
 from .runtime.distributed import get_rank
 from .runtime.machine import name_machine
 from .runtime.memory import to_channels_last

@@ -17,7 +17,7 @@ from nibabel.affines import voxel_sizes
 
 from .data.lists.spacing import compute_cubic_scale
 from .export.modules import NAME, ROOT, map_strings, rename_package
-from .io.affines import ROUNDING, find_slice_permutation
+from .geometry.affines import ROUNDING, find_slice_permutation
 from .override_checks import find_unread
 from .physics.scale import choose_slice_axis
 from .runtime.distributed import choose_device
@@ -46,7 +46,7 @@ class Offer:
         overlay: overlay of the weights, to lay over inference.json; None if that needs none.
         overrides: overrides of inference.json, with the checkpoint if there is one.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
-        slice_axis: as for :func:`common.io.affines.find_slice_permutation`; None if the scan may decide.
+        slice_axis: as for :func:`common.geometry.affines.find_slice_permutation`; None if the scan may decide.
         ranges: lowest and highest spacing in the training in mm by axis; None if unknown.
         guided: whether it needs a guide.
         free: along which axes a method may act that needs neither weights nor a given scale: "across" the slices or

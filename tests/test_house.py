@@ -1,14 +1,18 @@
 """What is imported from where."""
 
 import ast
+from contextlib import suppress
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+from common.export.modules import _find_module, _list_imports
 
 COMMON = Path(__file__).parents[1] / "common"
 # The packages and modules of common, from the lowest.
 LAYERS = (
-    "errors version values cli_help runtime io physics degradations graph weights networks losses metrics stacks "
-    "transforms data inferers reports handlers engines export override_checks tables weights_catalogue shipped_weights "
-    "startup start cases evidence commands apps __main__"
+    "errors version values cli_help runtime geometry io physics degradations graph weights networks losses metrics "
+    "stacks transforms data inferers reports handlers engines export override_checks tables weights_catalogue "
+    "shipped_weights startup start cases evidence commands apps __main__"
 ).split()
 
 
@@ -35,6 +39,18 @@ def test_a_module_imports_only_from_its_own_layer_and_from_lower_ones():
         up += [f"{path}: {target}" for target in targets if LAYERS.index(target) > LAYERS.index(layer)]
     assert not up
     assert "common.runtime.distributed.print_once" in imported(COMMON / "io" / "dicom.py")
+
+
+def test_modules_import_each_other_in_no_circle():
+    """Also within functions; a package stands for the modules whose names are taken from it."""
+    graph = {}
+    for path in (path.relative_to(COMMON) for path in COMMON.rglob("*.py") if path.name != "__init__.py"):
+        names = _list_imports(ast.parse((COMMON / path).read_text()), path)
+        graph[path] = set()
+        for name in names:
+            with suppress(ValueError):  # what a package's __init__.py defines
+                graph[path].add(_find_module(name))
+    TopologicalSorter(graph).prepare()
 
 
 def test_windows_can_import_every_module_and_read_every_config():

@@ -19,7 +19,7 @@ from ..data.lists.owners import identify_owner, warn_of_another_visit
 from ..data.lists.scan_kinds import print_skipped
 from ..data.lists.scans import explain_skipping, find_scans, is_result, name_results
 from ..io.files import list_files, read_sidecar
-from ..io.images import explain_missing_content, find_absent_images, get_extension, is_named_as_dicom, may_be_dicom
+from ..io.formats import explain_missing_content, find_absent_images, get_extension, is_named_as_dicom, may_be_dicom
 from ..io.owners import explain_strangers, make_owner
 from ..runtime.distributed import print_once
 from ..transforms.scan.acquired import read_acquired_matrix

@@ -22,11 +22,12 @@ from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
 from ..errors import find_first_cause
 from ..handlers.results import get_log_path, log_case
-from ..io.files import check_room, open_part_folder, read_sidecar
+from ..io.files import read_sidecar
 from ..io.images import open_image
 from ..io.naming import find_root_cause, get_output_folder, make_label_path, make_result_path, make_series_path
 from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
+from ..io.writing import check_room, open_part_folder
 from ..transforms.scan.load import check_volume
 from ..weights_catalogue import WITHIN, format_spacing
 from .discover import convert_series

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..data.lists.datalist import check_misaligned
 from ..data.lists.datalist import find_data_folder as check_folder
 from ..errors import RunsFailedError
-from ..io.files import check_writable, write_atomically
+from ..io.writing import check_writable, write_atomically
 from ..override_checks import check_overrides
 from ..start import check_device, read_arguments
 from ..tables.execution import TRAINING_SECONDS, execute_runs

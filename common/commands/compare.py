@@ -7,10 +7,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.processing import resample_from_to
+import torch
 
 from ..data.inputs import digest_voxels
-from ..io.images import get_extension as format_of
+from ..geometry.affines import measure_factors
+from ..geometry.resampling import resample_volume, sample_nearest
+from ..io.formats import get_extension as format_of
 from ..io.volume_or_series import open_volume
 from ..metrics import compute_psnr, compute_ssim, interpolate_cubic
 from ..reports import check_viewer, draw_case, read_result_record, save_figure, write_viewer
@@ -82,14 +84,8 @@ def compare(
     images = {key: open_volume(name, f"compare: --{key} {name}") for key, name in names.items()}
     is_known = _is_made_of(result, scan, images["scan"].extra)
     affine, shape = images["result"].affine, images["result"].shape
-    to_sr = np.linalg.solve(affine, images["scan"].affine)
-    factors, offset = np.diag(to_sr)[:3], to_sr[:3, 3].round(3)
-    rounded = np.rint(factors)
-    factors = np.where(np.abs(factors - rounded) < 0.01, rounded, factors)
-    expected = tuple(round(n * f) for n, f in zip(images["scan"].shape, factors.tolist(), strict=True))
-    is_rotated = not np.allclose(to_sr[:3, :3], np.diag(factors), atol=0.01)
-    is_elsewhere = is_rotated or factors.min() < 1 or shape != expected
-    if is_elsewhere and not is_known:
+    found = measure_factors(images["scan"].affine, images["scan"].shape, affine, shape)
+    if found is None and not is_known:
         raise ValueError(
             f"compare: {result} with {shape} voxels does not lie on {scan} with "
             f"{images['scan'].shape}: expected the same directions and field of view, and voxels of the same size or "
@@ -113,12 +109,13 @@ def compare(
                 f"{point.round(1)}."
             )
         zoom = (point.tolist(), float(size))
-    if is_elsewhere:  # one of several stacks, or of a grid that was asked for
-        stack = nib.Nifti1Image(volumes["scan"], images["scan"].affine)
-        baseline, lr = (np.asarray(resample_from_to(stack, (shape, affine), order=order).dataobj) for order in (3, 0))
+    if found is None:  # one of several stacks, or of a grid that was asked for
+        place = images["scan"].affine, shape, affine
+        baseline = resample_volume(torch.from_numpy(volumes["scan"]), *place).numpy()
+        lr = sample_nearest(volumes["scan"], *place)
         images["scan"] = images["result"]
     else:
-        baseline, lr = interpolate_cubic(volumes["scan"], factors.tolist(), offset.tolist()), volumes["scan"]
+        baseline, lr = interpolate_cubic(volumes["scan"], *found), volumes["scan"]
     arrays = {"scan": lr, "cubic": baseline, "SR": volumes["result"]}
     if hr is not None:
         arrays["HR"] = volumes["hr"]

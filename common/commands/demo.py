@@ -25,7 +25,7 @@ def demo(output_dir: str = "mri_sr_demo", device: str | None = None) -> None:
         RunsFailedError: the scan could not be super-resolved.
     """
     # Modules that compute are imported only when needed, so that --help is quick.
-    from ..io.files import check_writable
+    from ..io.writing import check_writable
 
     start, folder = time.perf_counter(), Path(output_dir).expanduser()
     check_writable(folder)

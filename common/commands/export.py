@@ -15,7 +15,8 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
 from ..export import archive, conversion, modules
-from ..io.files import check_writable, format_config, load_state, open_part_folder
+from ..io.files import format_config, load_state
+from ..io.writing import check_writable, open_part_folder
 from ..weights import explain_no_overlay, read_overlay
 
 ROOT = modules.ROOT.parent
@@ -72,10 +73,9 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     meta = configs.get("metadata", {})
     version = str(meta.get("version", ""))
     package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
-    pages, needed = sorted((source / "docs").glob("*.md")), []
-    docs_text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    needed: list[Path] = []
     try:
-        needed = modules.find_needed_modules(modules.list_strings(configs), docs_text)
+        needed = modules.find_needed_modules(modules.list_strings(configs))
     except ValueError as error:
         problems.append(f"{source / 'configs'}: {error}")
     packages = {n.lower() for n in (*PINNED, *meta.get("required_packages_version", {}))}

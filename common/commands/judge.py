@@ -77,8 +77,8 @@ def judge(
     from ..evidence.inputs import read_person, read_table, resolve_paths
     from ..evidence.output import JudgementWriter
     from ..evidence.segmentation import check_labels_option
-    from ..io.files import check_writable
-    from ..runtime.progress import begin_part, show_progress
+    from ..io.writing import check_writable
+    from ..runtime.progress import fill_bar, make_bar
     from ..start import check_device
     from ..transforms.segment_brain import check_segmentation
 
@@ -120,23 +120,22 @@ def judge(
     if calibrate is not None:
         from ..evidence.interval import calibrate_weights
 
-        with show_progress("calibrating"):
-            people = (read_person(each["results"], each, each["person"]) for each in persons)
-            found = calibrate_weights(people, calibrate)
-        print(found)
+        bar = make_bar(persons, "calibrating", unit="person")
+        people = (read_person(each["results"], each, each["person"]) for each in bar)
+        print(calibrate_weights(people, calibrate))
         return
     writer = JudgementWriter(output, report)
     failures = []
     with _hold_files(output, overwrite):
-        with show_progress("judging"):
+        with make_bar(what="judging", total=len(persons), unit="person", unit_scale=True) as bar:
             for number, options in enumerate(persons):
-                with begin_part(number, len(persons)):
-                    try:
+                try:
+                    with fill_bar(bar, number):
                         writer.add(read_person(options.get("results", ()), options, options["person"]))
-                    except (OSError, ValueError, ImportError) as error:
-                        if cases is None:
-                            raise
-                        failures.append(f"{options['person']}: {get_message(error)}")
+                except (OSError, ValueError, ImportError) as error:
+                    if cases is None:
+                        raise
+                    failures.append(f"{options['person']}: {get_message(error)}")
         writer.write()
     if failures:
         raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(persons)} persons failed:", *failures]))
@@ -145,7 +144,7 @@ def judge(
 @contextmanager
 def _hold_files(output: Path, overwrite: bool) -> Iterator[None]:
     """Hold back what the block writes, and move it to a folder that is still empty, or may be overwritten."""
-    from ..io.files import HeldFiles, lock_path
+    from ..io.writing import HeldFiles, lock_path
 
     files = HeldFiles()
     with files.hold():

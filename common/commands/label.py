@@ -10,10 +10,10 @@ import numpy as np
 
 from ..data.case import Case
 from ..data.lists.owners import identify_owner, warn_of_another_visit
-from ..io.files import check_writable
 from ..io.images import open_image
 from ..io.owners import make_owner
 from ..io.read import check_affine
+from ..io.writing import check_writable
 from ..transforms.labels import check_overlap, read_labels, resample_labels, write_labels
 
 

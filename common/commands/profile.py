@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..override_checks import get_top_key
 from ..reports import align_columns
-from ..runtime import progress
 from ..runtime.memory import to_channels_last
+from ..runtime.progress import make_bar
 from ..start import check_device
 from ..values import check_whole_numbers, parse_bool
 
@@ -56,13 +56,11 @@ def profile_bundle(
         raise ValueError(f"{bundle}: no train.json has a key {', '.join(unknown)}.")
     head = ["bundle", "parameters", "multiply-adds", "on", f"seconds for {'x'.join(str(n) for n in sizes)}"]
     lines = [head]
-    with progress.show_progress("measuring"):
-        for number, parser in enumerate(parsers):
-            if device is not None:
-                parser["device"] = torch.device(device)
-            parser.update({key: value for key, value in override.items() if get_top_key(key) in parser})
-            with progress.begin_part(number, len(parsers)):
-                lines.append(_measure_bundle(parser, slab, sizes, repeats))
+    for parser in make_bar(parsers, "measuring", unit="bundle"):
+        if device is not None:
+            parser["device"] = torch.device(device)
+        parser.update({key: value for key, value in override.items() if get_top_key(key) in parser})
+        lines.append(_measure_bundle(parser, slab, sizes, repeats))
     used = parsers[0].get_parsed_content("device")
     name = torch.cuda.get_device_name(used) if used.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(align_columns(lines))
@@ -104,12 +102,11 @@ def _measure_bundle(parser: ConfigParser, slab: int, sizes: tuple[int, ...], rep
         with FlopCounterMode(display=False) as counter:
             network(example)
         network(example)  # the first call compiles and allocates
-        for number in range(repeats):
+        for _ in range(repeats):
             if device.type == "cuda":
                 torch.cuda.synchronize()
             start = time.perf_counter()
-            with progress.begin_part(number, repeats):
-                inferer(volumes[0], network, *volumes[1:])
+            inferer(volumes[0], network, *volumes[1:])
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)

@@ -57,7 +57,8 @@ def super_resolve(
 
     Every file that looks like a scan is super-resolved, or listed with its reason. In a folder, or of several that are
     named, images that are no magnitude MR images (masks, label maps, phase, maps, PET, CT) are skipped with a line.
-    One that is named alone is refused. The exit code is 0 when every scan is done, whatever was skipped, else 1.
+    BIDS suffix, header, sidecar JSON and voxels decide, no other words of a name. One that is named alone is
+    refused. The exit code is 0 when every scan is done, whatever was skipped, else 1.
 
     Args:
         paths: scans (NIfTI, .mgz, .hdr and .img, AFNI, NRRD, MetaImage), DICOM files of a series, or folders of these,
@@ -121,8 +122,8 @@ def super_resolve(
     from ..engines.evaluator import describe_warnings
     from ..errors import RunsFailedError
     from ..handlers.results import get_log_path
-    from ..io.files import check_writable
     from ..io.naming import get_output_folder
+    from ..io.writing import check_writable
     from ..runtime.distributed import connect_processes, gather_items, get_rank, print_once
     from ..runtime.progress import silence
     from ..start import check_device

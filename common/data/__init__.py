@@ -2,6 +2,7 @@
 
 from .case import Case
 from .ct import LoadCTd
+from .exams import find_exams
 from .lists.datalist import load_datalist, pair_contrasts, select_hr, select_lr, use_ct_as_hr
 from .lists.groups import Datalist, Group, find_slice_axis
 from .lists.scans import find_scans
@@ -14,5 +15,5 @@ from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, check_any_axis
 from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.volumes import VolumeCache
-from .scans import find_cases, find_exams
+from .scans import find_cases
 from .unknown_blur import BlurHRd, UnknownBlur

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import Notice
-from ..io.files import HeldFiles, get_sidecar_path, lock_path
+from ..io.files import get_sidecar_path
 from ..io.images import open_image
 from ..io.naming import find_root_cause, format_case, make_case_stem
 from ..io.read import check_affine
+from ..io.writing import HeldFiles, lock_path
 from .inputs import State, check_unchanged, describe_file, read_state
 
 
@@ -41,9 +42,7 @@ class Case(Mapping[str, Any]):
         warnings: texts of the warnings about it, each once.
         notices: likewise, of each :class:`common.errors.Notice`.
         result: path of the file from ``SaveVolumed``, or None.
-        voxels: number of voxels of the scan.
         started: when its turn began, by ``time.perf_counter``; it may have been loaded ahead.
-        inferred: end of the network's work, or None.
         ended: end of its handlers' work; 0 before.
         files: of its result, held back until all are written.
         existing: the path of its result, and what was there at the start; None where anything may be replaced.
@@ -59,9 +58,7 @@ class Case(Mapping[str, Any]):
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     result: str | None = None
-    voxels: float = 1.0
     started: float = 0.0
-    inferred: float | Any = None
     ended: float = 0.0
     files: HeldFiles = field(default_factory=HeldFiles, init=False)
     existing: tuple[Path, State] | None = field(default=None, init=False)

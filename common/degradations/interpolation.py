@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ..geometry.spline import apply_along_axes, make_upsampling_matrix
 from ..physics.scale import choose_zero_shot_images
-from ..physics.spline import apply_along_axes, make_upsampling_matrix
 from .base import Degradation
 from .fitted_profile import FittedProfile
 from .profiles import GaussianProfile

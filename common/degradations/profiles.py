@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..physics.gaussian import FWHM_PER_SIGMA
-from ..physics.spline import apply_along_axes, make_spline_matrix
+from ..geometry.gaussian import FWHM_PER_SIGMA
+from ..geometry.spline import apply_along_axes, make_spline_matrix
 from .base import SPATIAL_DIMS, Degradation
 
 

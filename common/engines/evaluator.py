@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from statistics import fmean, linear_regression
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from ignite.engine import Events
-from monai.engines import IterationEvents, SupervisedEvaluator
+from monai.engines import SupervisedEvaluator
 from torch import nn
 from tqdm import tqdm
 
 from ..data.case import Case
 from ..data.loaders.cases import loading_ahead, prepare_lr_hr
-from ..io.images import open_image
 from ..io.naming import format_case
-from ..runtime import progress
 from ..runtime.distributed import gather_items, get_rank
 from ..runtime.memory import keep_freed_memory
 from ..runtime.precision import apply_precision, choose_autocast
+from ..runtime.progress import fill_bar, make_bar
 from ..values import parse_bool
 
 _WARNINGS = 10  # the most different warnings and notices that are listed in full after the cases
@@ -49,11 +45,10 @@ class CasesFailedError(RuntimeError):
 class CaseEvaluator(SupervisedEvaluator):
     """A ``SupervisedEvaluator`` that continues after failed cases, and lists them in an error at the end.
 
-    After a failed case, ``engine.state.output`` is an empty list. There is one
-    :class:`~common.runtime.progress.ProgressBar` for all cases. One line per case shows its result, its seconds, and
-    short forms of its warnings. These are all ``UserWarning`` in the loading of the case and until the end of its
-    handlers. They are listed in full at the end. Handlers find the case as ``engine.case``, and finished cases in
-    ``engine.cases``.
+    After a failed case, ``engine.state.output`` is an empty list. There is one progress bar for all cases. One line per
+    case shows its result, its seconds, and short forms of its warnings. These are all ``UserWarning`` in the loading of
+    the case and until the end of its handlers. They are listed in full at the end. Handlers find the case as
+    ``engine.case``, and finished cases in ``engine.cases``.
 
     Args:
         device: where the network runs.
@@ -66,14 +61,12 @@ class CaseEvaluator(SupervisedEvaluator):
         options: further arguments of ``SupervisedEvaluator``.
 
     Attributes:
-        after: expected seconds per voxel of a scan for the steps after the network, until a case is measured.
         is_part: whether the run is a part of another, which itself reports the number of cases and their warnings.
 
     Raises:
         CasesFailedError: at the end of the run, if cases failed; the message lists them with the reasons.
     """
 
-    after = 4e-7
     is_part = False
     state: Any
     data_loader: Any
@@ -97,7 +90,6 @@ class CaseEvaluator(SupervisedEvaluator):
         self.cases: list[Case] = []
         self._failed: list[Case] = []
         self.add_event_handler(Events.GET_BATCH_STARTED, self._begin_case)
-        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._end_inference)
         # After the given handlers, because they can warn too.
         self.add_event_handler(Events.ITERATION_COMPLETED, self._finish_case)
 
@@ -127,8 +119,9 @@ class CaseEvaluator(SupervisedEvaluator):
             keep_freed_memory()
         started = time.perf_counter()
         self.state.epoch_length = len(self.data_loader)  # the cases may be others than at the start
-        _count_voxels(self.data_loader.cases)
-        with self._record_warnings(), progress.ProgressBar() as self.bar, progress.listen(self._show_time_left):
+        # Parts of a case are fractions of the total.
+        bar = make_bar(total=len(self.data_loader), unit="scan", unit_scale=True)
+        with self._record_warnings(), bar as self.bar:
             super().run(global_epoch)
         if not self.is_part:
             print("\n".join(self._summarise(time.perf_counter() - started)), flush=True)
@@ -137,50 +130,19 @@ class CaseEvaluator(SupervisedEvaluator):
         cases, number = self.data_loader.cases, len(self.cases)
         if number == len(cases):
             return  # Ignite calls once more than there are cases
-        self.case, self.loading = cases[number], True
-        self.case.started, self.case.inferred, self.case.ended = time.perf_counter(), None, 0.0
-        self.case.result = None
+        self.case = cases[number]
+        self.case.started, self.case.ended, self.case.result = time.perf_counter(), 0.0, None
         self._problem_before = self.case.problem
-        several = len(cases) > 1
-        self.bar.what = f"{number + 1}/{len(cases)} " * several + self.case.name + ", all scans" * several
-        self._show_time_left()
-
-    def _end_inference(self) -> None:
-        self.case.inferred = time.perf_counter()
-        self._show_time_left()
+        self.bar.set_description(self.case.name)
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
-        self.loading = False
         output: Any = []
         if self.case.problem is None:
-            with self.case.catch_problem(), progress.begin_step(), self.case.files.hold():
+            with self.case.catch_problem(), fill_bar(self.bar, len(self.cases)), self.case.files.hold():
                 done = super()._iteration(engine, batchdata)
                 self.case.move_files()
                 output, self.case.result = done, done[0].get("saved_to") if isinstance(done, list) else None
         return output
-
-    def _show_time_left(self, left: float = math.nan) -> None:
-        """Show the time left: measured for the present step, and by other cases for later steps."""
-        case, now = self.case, time.perf_counter()
-        done = [other for other in self.cases if other.problem is None and other.voxels]
-        if case.inferred is not None:
-            left = max(self._expect_postprocessing(done) - (now - case.inferred), 0 if math.isnan(left) else left)
-        elif not self.loading:
-            left += self._expect_postprocessing(done)
-        elif done:
-            # An unreadable scan fails quickly.
-            left = max(_fit_duration(done)(case.voxels) - (now - case.started), 0) if case.voxels else 0.0
-        else:
-            left = math.nan
-        expected = _fit_duration([*done, replace(case, ended=now + left)] if case.voxels or not done else done)
-        later = self.data_loader.cases[len(self.cases) + 1 :]
-        self.bar.show_seconds_left(left + sum(expected(other.voxels) for other in later if other.voxels))
-
-    def _expect_postprocessing(self, done: Sequence[Case]) -> float:
-        """Expected seconds of the present case after the network."""
-        if not done:
-            return self.after * self.case.voxels
-        return sum(case.ended - case.inferred for case in done) / sum(case.voxels for case in done) * self.case.voxels
 
     def _finish_case(self) -> None:
         case, self.case = self.case, None
@@ -240,27 +202,3 @@ def describe_warnings(cases: Sequence[Case], most: int | None = _WARNINGS) -> li
     if most is not None and len(about) > most:
         lines.append(f"and {len(about) - most} other warnings or notices")
     return lines
-
-
-def _fit_duration(cases: Sequence[Case]) -> Callable[[float], float]:
-    """Expected seconds as a function of voxels, from other cases: a constant part and a part per voxel."""
-    voxels, seconds = [case.voxels for case in cases], [case.ended - case.started for case in cases]
-    size, mean = fmean(voxels), fmean(seconds)
-    in_proportion = mean / max(size, 1)
-    # For scans of similar sizes the slope is random, so it is limited.
-    slope = linear_regression(voxels, seconds).slope if len(set(voxels)) > 1 else in_proportion
-    slope = min(max(slope, 0.0), in_proportion)
-    return lambda voxels: mean + slope * (voxels - size)
-
-
-def _count_voxels(cases: Sequence[Case]) -> None:
-    """Set the voxels of each case's scan: 0 if it cannot be read; 1 for all cases if none can be read."""
-    for case in cases:
-        path: Any = next((case[key] for key in ("image", "lr", "hr") if key in case), None)
-        try:
-            case.voxels = 0.0 if case.problem else float(math.prod(open_image(path).shape[:3]))
-        except Exception:  # reported when the case is loaded
-            case.voxels = 0.0
-    if not any(case.voxels for case in cases):
-        for case in cases:
-            case.voxels = 1.0

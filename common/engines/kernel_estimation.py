@@ -13,7 +13,7 @@ from torch import nn
 
 from ..data import UnknownBlur
 from ..graph import TensorGraph
-from ..io.files import check_writable
+from ..io.writing import check_writable
 from ..values import parse_bool
 from ..weights import load_weights
 from .player import Player

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..io.files import check_writable, load_state
+from ..io.files import load_state
+from ..io.writing import check_writable
 from ..values import parse_bool
 
 

@@ -53,8 +53,8 @@ class AlternatingTrainer(SupervisedTrainer):
     losses are read; ``engine.state.losses_of`` is their iteration. All are read before an epoch ends or a state is
     saved.
 
-    With a ``folder`` it adds the standard handlers of a run: ``history.jsonl`` and its curves, a progress bar, a
-    forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
+    With a ``folder`` it adds the standard handlers of a run: ``history.jsonl`` and its curves, a progress bar,
+    TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
     ``folder.ckpt_dir``, ``model.pt`` holds the best weights of the validated network, or the latest weights without
     validation. ``model_last.pt`` holds the weights of the latest state. ``train_handlers`` act before a state is saved.
 

@@ -53,7 +53,7 @@ def make_training_handlers(
         further: handlers of the config, which act before a state is saved.
         invalidates: files that depend on this stage, besides those of later stages.
     """
-    from ..handlers import BestModel, Forecast, LastModel, LossHistory, ResumableState, ValidationWithInitial
+    from ..handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial
 
     if keep not in ("best", "last"):
         raise ValueError(f"keep is {keep!r}, expected best or last.")
@@ -72,7 +72,6 @@ def make_training_handlers(
         tensorboard = [_LossCurves(log_dir=str(folder.output_dir / "tensorboard" / folder.suffix[1:]))]
     return [
         *handlers,
-        Forecast("training" + folder.suffix.replace("_", " "), str(folder.ckpt_dir), minutes, validator, interval),
         *further,
         ResumableState(
             folder.state_file,

@@ -11,7 +11,6 @@ from ..io.naming import make_case_stem
 from ..metrics import find_agreeing_frequencies, measure_added_share, split_measured
 from ..metrics.fourier_ring import map_patches
 from ..reports.added import draw_added
-from ..runtime.progress import begin_part
 from .judgement import Judgement, Part, Rows
 from .person import Person
 from .volume import Volume
@@ -44,10 +43,7 @@ def judge_added(person: Person) -> Judgement:
         if person.hr is not None and missing is not None and volume is not person.hr:
             for row in rows:
                 row |= _compare(own[regions[row["region"]]], missing[regions[row["region"]]])
-            with begin_part(number, len(volumes)):
-                frequencies, corners = find_agreeing_frequencies(
-                    volume.voxels, person.hr.voxels, tissue, normal, coarse
-                )
+            frequencies, corners = find_agreeing_frequencies(volume.voxels, person.hr.voxels, tissue, normal, coarse)
             flagged = frequencies < nyquist
             if len(frequencies):
                 rows[0] |= {"contradicts": 100 * flagged.mean(), "agrees_to": float(np.median(frequencies)) / nyquist}

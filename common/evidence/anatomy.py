@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from ..metrics.anatomy import measure_agreement
 from ..reports.bland_altman import draw_bland_altman
 from ..reports.segmentation import draw_segmentations
-from ..runtime.progress import begin_part
 from .judgement import Judgement, Part
 from .person import Person
 from .segmentation import Segmentation
@@ -29,10 +28,9 @@ def _judge(person: Person) -> Judgement:
     names = [result.label for result in person.results]
     given |= zip(names, person.results, strict=True)
     segmented: dict[str, tuple[Volume, Segmentation]] = {}
-    for number, (name, volume) in enumerate(given.items()):
-        with begin_part(number, len(given)):
-            if found := segmenter.segment(volume):
-                segmented[name] = volume, found
+    for name, volume in given.items():
+        if found := segmenter.segment(volume):
+            segmented[name] = volume, found
     if segmented.keys().isdisjoint(names):
         raise ValueError(f"judge: --labels {person.labels}: there is no file of labels for {person.results[0].name}.")
     against = next((name for name in ("HR", "scan") if name in segmented), None)

@@ -27,7 +27,6 @@ from ..io.nifti_affines import make_image
 from ..metrics import ChannelisedHotelling, bootstrap_auc, compute_auc, divide_by_brightness, interpolate_cubic
 from ..reports import draw_cutouts, draw_detectability
 from ..reports.planes import to_ras
-from ..runtime.progress import begin_part
 from ..transforms import InsertLesionsd, Lesion
 from .judgement import Judgement, Part, Rows
 from .person import ONE_PERSON, Person, correlate_locally
@@ -48,9 +47,8 @@ def judge_inserted_lesions(person: Person) -> Judgement:
     assert person.insert_lesions is not None
     hr, scale = _prepare_hr(person.insert_lesions, person.scale)
     degradation = make_degradation(scale)
-    with begin_part(0, 3):
-        voxels = MetaTensor(torch.from_numpy(hr.voxels)[None], torch.tensor(hr.affine), {"filename_or_obj": hr.name})
-        inserted = InsertLesionsd("hr")({"hr": voxels})
+    voxels = MetaTensor(torch.from_numpy(hr.voxels)[None], torch.tensor(hr.affine), {"filename_or_obj": hr.name})
+    inserted = InsertLesionsd("hr")({"hr": voxels})
     lesions: list[Lesion] = inserted["hr_lesions"]
     with_lesions = inserted["hr"][0].numpy()
     truth = with_lesions - hr.voxels
@@ -65,15 +63,13 @@ def judge_inserted_lesions(person: Person) -> Judgement:
     images: dict[str, Any] = {
         name: make_image(scan[0].numpy(), affine, None) for name, scan in zip(names, scans, strict=True)
     }
-    with begin_part(1, 3):
-        if person.results:
-            pairs |= _read_pairs(person.results, hr)
-        elif person.bundle != CUBIC:
-            restored = restore_scans(list(images.values()), person.bundle, scale, person.device)
-            pairs |= _read_pairs(restored, hr)
-            images |= {f"{k}_sr": make_image(v.voxels, hr.affine, None) for k, v in zip(names, restored, strict=True)}
-    with begin_part(2, 3):
-        rows = compare_detection(pairs, lesions, truth, voxel_sizes(hr.affine))
+    if person.results:
+        pairs |= _read_pairs(person.results, hr)
+    elif person.bundle != CUBIC:
+        restored = restore_scans(list(images.values()), person.bundle, scale, person.device)
+        pairs |= _read_pairs(restored, hr)
+        images |= {f"{k}_sr": make_image(v.voxels, hr.affine, None) for k, v in zip(names, restored, strict=True)}
+    rows = compare_detection(pairs, lesions, truth, voxel_sizes(hr.affine))
     for name in pairs:
         shares = [row["recovered"] for row in rows if row["result"] == name]
         if np.mean(shares) < _SWAPPED:

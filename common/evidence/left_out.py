@@ -14,7 +14,6 @@ from ..errors import Notice
 from ..io.files import parse_slice_thickness
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
-from ..runtime.progress import begin_part
 from ..stacks import LeftOutStack, Stack, estimate_interval, find_data
 from ..stacks.left_out import Prediction
 from .judgement import Judgement, Part, Rows
@@ -35,9 +34,8 @@ def judge_left_out(person: Person) -> Judgement:
         region = torch.from_numpy(person.sample_mask(person.region, cut, "--region") > 0)
     stack = LeftOutStack(make_stack(cut, read_thickness(cut)), region)
     seen = []
-    for i, result in enumerate(person.results):
-        with begin_part(i, len(person.results)):
-            seen.append(stack.see(make_stack(cut_to_data(result))))
+    for result in person.results:
+        seen.append(stack.see(make_stack(cut_to_data(result))))
         if (reason := seen[-1].registration.reason) is not None:
             raise ValueError(
                 f"judge: --left_out {person.left_out.name} does not fit {result.name}: {reason}. Name a stack of one "

@@ -12,7 +12,6 @@ from scipy.ndimage import label
 
 from ..metrics import LesionMeasure, divide_by_brightness, measure_lesions
 from ..reports import draw_cutouts
-from ..runtime.progress import begin_part
 from .judgement import Judgement, Part
 from .person import Person
 from .volume import Volume
@@ -32,11 +31,10 @@ def judge_lesions(person: Person) -> Judgement:
         volumes["HR"] = person.hr
     reference = "HR" if person.hr is not None else "cubic" if person.scan is not None else person.results[0].label
     found: dict[str, dict[int, LesionMeasure]] = {}
-    for n, (name, volume) in enumerate(volumes.items()):
-        with begin_part(n, len(volumes)):
-            labels = person.sample_mask(lesions, volume, "--lesions").astype(np.int32)
-            healthy = ~divide_by_brightness(volume.voxels)["air"]
-            found[name] = measure_lesions(volume.voxels, labels, healthy, volume.spacing.tolist())
+    for name, volume in volumes.items():
+        labels = person.sample_mask(lesions, volume, "--lesions").astype(np.int32)
+        healthy = ~divide_by_brightness(volume.voxels)["air"]
+        found[name] = measure_lesions(volume.voxels, labels, healthy, volume.spacing.tolist())
     numbers, counts = np.unique(lesions.voxels[lesions.voxels > 0].astype(int), return_counts=True)
     balls = 2 * np.cbrt(3000 * counts * lesions.millilitres / (4 * math.pi))
     diameters = dict(zip(numbers.tolist(), balls.tolist(), strict=True))

@@ -11,10 +11,10 @@ from typing import Any
 import nibabel as nib
 from matplotlib.figure import Figure
 
-from ..io.files import write_atomically
+from ..io.writing import write_atomically
 from ..reports.files import align_columns, save_figure
 from ..reports.judgement import write_page
-from ..runtime.progress import begin_part
+from ..runtime.progress import track
 from . import PARTS
 from .averages import average_over_persons
 from .judgement import Judgement, Part
@@ -55,10 +55,7 @@ class JudgementWriter:
                 f"judge: there is nothing to compare {person.results[0].name} with; give --left_out, --repeated, "
                 "--scan or --hr."
             )
-        found: dict[str, Judgement] = {}
-        for number, part in enumerate(asked):
-            with begin_part(number, len(asked)):
-                found[part.name] = part.judge(person)
+        found: dict[str, Judgement] = {part.name: part.judge(person) for part in track(asked)}
         for part in asked:
             judgement = found[part.name]
             methods = {volume.label: method for method, volume in person.methods.items()}

@@ -16,12 +16,14 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from .. import degradations
 from ..data.inputs import digest_voxels
-from ..io.images import get_extension
+from ..geometry.affines import measure_factors
+from ..geometry.gaussian import FWHM_PER_SIGMA
+from ..geometry.resampling import sample_nearest
+from ..io.formats import get_extension
 from ..metrics import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
-from ..physics.gaussian import FWHM_PER_SIGMA
 from ..reports import read_result_record
-from ..transforms.labels import resample_labels, sample_nearest
+from ..transforms.labels import resample_labels
 from .segmentation import Segmenter
 from .volume import Volume
 
@@ -303,20 +305,14 @@ class Person:
     def _measure_factors(self, result: Volume) -> tuple[list[float], list[float]]:
         """Voxels of a result per voxel of the scan, and where the scan's first voxel lies in voxels of the result."""
         assert self.scan is not None
-        to_sr = np.linalg.solve(result.affine, self.scan.affine)
-        factors, offset = np.diag(to_sr)[:3], to_sr[:3, 3].round(3)
-        rounded = np.rint(factors)
-        factors = np.where(np.abs(factors - rounded) < 0.01, rounded, factors)
-        expected = tuple(round(n * f) for n, f in zip(self.scan.voxels.shape, factors.tolist(), strict=True))
-        is_turned = not np.allclose(to_sr[:3, :3], np.diag(factors), atol=0.01)
-        is_apart = (offset < -0.1).any() or (offset > factors - 0.9).any()  # of the result's first voxels
-        if is_turned or is_apart or factors.min() < 1 or result.voxels.shape != expected:
+        scan = self.scan
+        if (found := measure_factors(scan.affine, scan.voxels.shape, result.affine, result.voxels.shape)) is None:
             raise ValueError(
-                f"judge: {result.name} with {result.voxels.shape} voxels does not lie on --scan {self.scan.name} with "
-                f"{self.scan.voxels.shape}: expected the same directions and field of view, and voxels of the same "
-                "size or finer. Is it made from this scan?"
+                f"judge: {result.name} with {result.voxels.shape} voxels does not lie on --scan {scan.name} with "
+                f"{scan.voxels.shape}: expected the same directions and field of view, and voxels of the same size or "
+                "finer. Is it made from this scan?"
             )
-        return factors.tolist(), offset.tolist()
+        return found
 
 
 def correlate_locally(first: Volume, second: Volume) -> float:

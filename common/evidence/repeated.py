@@ -11,12 +11,11 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from ..geometry.resampling import SplineResampling, sample_nearest
 from ..metrics import correlate_within, measure_difference, select_band
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
-from ..runtime.progress import begin_part
-from ..stacks import BrightnessField, SplineResampling, find_half_way, register_stacks
-from ..transforms.labels import sample_nearest
+from ..stacks import BrightnessField, find_half_way, register_stacks
 from .judgement import Judgement, Part, Rows
 from .left_out import cut_to_data, make_stack, read_thickness
 from .person import Person
@@ -31,9 +30,8 @@ Pair = tuple[np.ndarray, np.ndarray]
 def judge_repeated(person: Person) -> Judgement:
     """Move scans and results half way to each other, by the motion of the scans, and compare them by region."""
     scans, results = person.repeated, person.results
-    with begin_part(0, 2):
-        first, second = (make_stack(cut, read_thickness(cut)) for cut in map(cut_to_data, scans))
-        found = register_stacks(first, second, is_rigid=True)
+    first, second = (make_stack(cut, read_thickness(cut)) for cut in map(cut_to_data, scans))
+    found = register_stacks(first, second, is_rigid=True)
     if found.reason is not None:
         raise ValueError(
             f"judge: --repeated {scans[0].name} and {scans[1].name} do not fit: {found.reason}. Name two scans of one "

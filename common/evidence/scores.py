@@ -10,7 +10,6 @@ import numpy as np
 from ..metrics import compute_nrmse, compute_psnr
 from ..metrics.lpips import Lpips
 from ..metrics.volume import SSIM_REACH, map_ssim
-from ..runtime.progress import report_share
 from .judgement import Judgement, Part, Rows
 from .person import Person
 
@@ -37,8 +36,7 @@ def _judge_scores(person: Person) -> Judgement:
     hr = ((person.hr.voxels - low) / (high - low)).clip(0, 1)
     rows: Rows = []
     volumes, inner = person.methods, (slice(SSIM_REACH, -SSIM_REACH),) * 3
-    for number, (method, volume) in enumerate(volumes.items()):
-        report_share(number / len(volumes))
+    for method, volume in volumes.items():
         sr = ((volume.voxels - low) / (high - low)).clip(0, 1)
         row: dict[str, Any] = {"result": volume.label, "method": method}
         local = map_ssim(sr, hr) if min(hr.shape) > 2 * SSIM_REACH else np.zeros((0, 0, 0))

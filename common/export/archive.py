@@ -7,7 +7,7 @@ import stat
 import zipfile
 from pathlib import Path
 
-from ..io.files import write_atomically
+from ..io.writing import write_atomically
 
 
 def write_zip(folder: Path, path: Path) -> str:

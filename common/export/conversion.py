@@ -19,7 +19,7 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export
 from torch import nn
 
-from ..io.files import write_atomically
+from ..io.writing import write_atomically
 from ..weights import load_weights
 
 TOLERANCE = 1e-4  # of values in [0, 1]

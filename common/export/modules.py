@@ -16,7 +16,6 @@ NAME = ROOT.name
 
 _DOTTED = re.compile(rf"\b{NAME}((?:\.[A-Za-z_]\w*)+)")
 _FROM = re.compile(rf"\bfrom\s+{NAME}((?:\.\w+)*)\s+import\s+([\w, ]+)")
-_COMMAND = re.compile(rf"(?:python -m {NAME} |\bcalled\([\"'])([a-z][\w-]*)")
 _IMPORT = re.compile(r"^\$(?:import|from)\s+([A-Za-z_]\w*)|^([A-Za-z_]\w*)\.")
 
 
@@ -38,17 +37,14 @@ def map_strings(value: Any, change: Callable[[str], str]) -> Any:
     return change(value) if isinstance(value, str) else value
 
 
-def find_needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
+def find_needed_modules(configs: Iterable[str]) -> list[Path]:
     """Find the files of this package that configs need, with the imports of these files from the package.
 
     Imports within ``try`` are left out: modules work without them, or report what is missing.
-    A package's ``__init__.py`` imports all its modules, so names are followed to the modules that define them. Commands
-    are included if the docs (``python -m common <command>``) or messages (:func:`common.cli_help.format_call`) name
-    them.
+    A package's ``__init__.py`` imports all its modules, so names are followed to the modules that define them.
 
     Args:
         configs: every string value of the configs.
-        docs: text of the bundle's documentation.
 
     Returns:
         Paths relative to the package, sorted, without the ``__init__.py`` of the packages on the way.
@@ -62,7 +58,7 @@ def find_needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
         for module, names in imports:
             wanted += [(*module.split(".")[1:], name.split()[0]) for name in names.split(",")]
         wanted += [tuple(dotted.split(".")[1:]) for dotted in _DOTTED.findall("" if imports else text)]
-    pending = [_find_module(name) for name in wanted] + _find_commands(docs)
+    pending = [_find_module(name) for name in wanted]
     modules: set[Path] = set()
     while pending:
         path = pending.pop()
@@ -71,7 +67,6 @@ def find_needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
         modules.add(path)
         source = (ROOT / path).read_text(encoding="utf-8")
         pending += [_find_module(name) for name in _list_imports(ast.parse(source), path)]
-        pending += _find_commands(source)
     return sorted(modules)
 
 
@@ -101,9 +96,10 @@ def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
 
 
 def rename_package(text: str, name: str) -> str:
-    """Replace this package's name in a text, in dotted names and in commands."""
+    """Replace this package's name in the dotted names of a text; commands become those of an installation."""
     inside = "|".join(sorted(p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()))
-    return re.sub(rf"(?<![\w.]){NAME}(?=[./](?:{inside})\b)|(?<=python -m ){NAME}\b", name, text)
+    text = re.sub(rf"python -m {NAME}\b", "mri-sr", text)
+    return re.sub(rf"(?<![\w.]){NAME}(?=[./](?:{inside})\b)", name, text)
 
 
 def find_distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, str]:
@@ -136,13 +132,6 @@ def _walk_outside_try(tree: ast.AST) -> Iterator[ast.AST]:
     """All nodes but those within ``try``."""
     tried = {id(n) for t in ast.walk(tree) if isinstance(t, ast.Try) for line in t.body for n in ast.walk(line)}
     return (node for node in ast.walk(tree) if id(node) not in tried)
-
-
-def _find_commands(text: str) -> list[Path]:
-    """The modules of the commands in a text."""
-    paths = {Path("commands", f"{command.replace('-', '_')}.py") for command in _COMMAND.findall(text)}
-    modules = sorted(path for path in paths if (ROOT / path).is_file())
-    return [Path("__main__.py"), *modules] if modules else []
 
 
 def _list_imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, ...]]:

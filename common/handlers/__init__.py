@@ -1,11 +1,14 @@
 """Ignite handlers that MONAI lacks."""
 
 from .checkpoint import BestModel, LastModel, ResumableState
+from .degradation_report import DegradationReport
 from .evaluation import EvaluationReport, check_table_scans
-from .history import Forecast, LossHistory
+from .feature_report import FeatureReport
+from .history import LossHistory
 from .interval import IntervalMap
+from .kernel_report import KernelReport
 from .results import InferenceResults, MeanDataConsistency, get_log_path
 from .spread import SpreadMap
-from .training_reports import DegradationReport, FeatureReport, KernelReport, TranslationReport
+from .translation_report import TranslationReport
 from .validation import ValidationWithInitial
 from .viewer import ResultViewer

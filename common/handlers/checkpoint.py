@@ -16,7 +16,8 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from ..io.files import load_state, write_atomically
+from ..io.files import load_state
+from ..io.writing import write_atomically
 from ..runtime import threads
 from ..weights import STATE, SavedWeights, read_overlay
 

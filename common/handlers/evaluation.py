@@ -23,12 +23,12 @@ from torch import nn
 from .. import metrics
 from ..data import provenance
 from ..degradations import Degradation
-from ..io.files import check_writable, read_json_object, write_atomically
+from ..io.files import read_json_object
 from ..io.naming import make_case_stem
+from ..io.writing import check_writable, write_atomically
 from ..metrics.lpips import Lpips
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
-from ..runtime.progress import begin_step
 from ..transforms.scan.volume import convert_to_units, get_percentile
 from ..values import parse_bool
 from ..weights import load_weights
@@ -188,7 +188,7 @@ class EvaluationReport:
                 # An inferer of its own comes with a network that learned from volumes that the percentile scaled.
                 one = get_percentile(lr) if inferer else 1.0
                 inputs = [torch.as_tensor(v)[None].to(engine.state.device) for v in (lr, guide) if v is not None]
-                with torch.no_grad(), begin_step():
+                with torch.no_grad():
                     volumes[other] = (inferer or engine.inferer)(inputs[0] / one, network, *inputs[1:])[0] * one
             volumes[self.method] = sr
             clipped = {key: _clip_volume(volume, lr) for key, volume in volumes.items()}

@@ -1,26 +1,21 @@
-"""The history of a training on disk, and a forecast of its length."""
+"""The history of a training on disk, and its progress bar."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..io.files import format_json, write_atomically
+from ..io.files import format_json
+from ..io.writing import write_atomically
 from ..runtime.late_losses import LossEvents
-from ..runtime.progress import ProgressBar, format_duration
-
-_WARM_UP = 5  # iterations
-_BEFORE, _MEASURED = (_WARM_UP, 30.0), (20, 60.0)  # iterations, seconds; the limit that is reached first
+from ..runtime.progress import make_bar
 
 
 class LossHistory:
@@ -28,8 +23,8 @@ class LossHistory:
 
     A line is ``{"epoch": 1, "iteration": 1, "<player>/<term>": 0.1, ...}``; after a validation also
     ``{"epoch": 1, "iteration": 100, "validation/<metric>": 30.1}``. A resumed run first drops the lines of iterations
-    that it repeats. A :class:`~common.runtime.progress.ProgressBar` is shown. When the training completes, the curves
-    are drawn next to the file: ``history.jsonl`` becomes ``losses.png``, ``history_2.jsonl`` becomes ``losses_2.png``.
+    that it repeats. A progress bar shows the iterations of all epochs. When the training completes, the curves are
+    drawn next to the file: ``history.jsonl`` becomes ``losses.png``, ``history_2.jsonl`` becomes ``losses_2.png``.
 
     Args:
         path: of the file.
@@ -53,11 +48,12 @@ class LossHistory:
         self.file: Any = None
         self.bar: Any = None
 
-    def _trim(self, engine: Engine) -> None:
+    def _trim(self, engine: Any) -> None:
         if self.bar is None:
             self.lines = ExitStack()
             self.lines.enter_context(logging_redirect_tqdm())  # above the bar, not within it
-            self.bar, self.metrics, self.done = ProgressBar("training"), "", 0
+            total = engine.state.max_epochs * engine.state.epoch_length
+            self.bar = make_bar(what="training", total=total, initial=engine.state.iteration)
         if self.file is not None:
             return
         lines = []
@@ -79,19 +75,12 @@ class LossHistory:
         state, iteration = engine.state, engine.state.losses_of
         terms = {name: value for name, value in state.output[0].items() if name != "loss"}  # the sum of the totals
         self.file.write(format_json({"epoch": state.epoch, "iteration": iteration, **terms}) + "\n")
-        self.done += 1
-        if self.done == _WARM_UP:
-            self.since = time.perf_counter()
-        total = state.max_epochs * state.epoch_length
-        self.bar.what = f"training, iteration {iteration} of {total}{self.metrics}"
-        timed = self.done - _WARM_UP
-        pace = (time.perf_counter() - self.since) / timed if timed > 0 else math.nan
-        self.bar.show_seconds_left(pace * (total - iteration))
+        self.bar.update()
 
     def _write_validation(self, engine: Engine) -> None:
         if self.file is not None:
             metrics = {f"validation/{k}": float(v) for k, v in self.evaluator.state.metrics.items()}
-            self.metrics = "".join(f", {k.removeprefix('validation/')} {v:.4g}" for k, v in metrics.items())
+            self.bar.set_postfix(self.evaluator.state.metrics)
             line = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, **metrics}
             self.file.write(format_json(line) + "\n")
 
@@ -116,90 +105,3 @@ class LossHistory:
         if self.file is not None:
             self.file.close()
         self.file = self.bar = None
-
-
-class Forecast:
-    """Prints how long a run will take, when it saves, and where its weights go, once its pace is measured.
-
-    The pace is measured over iterations 6 to 25 of this process, or over fewer if they are slow. A shorter run prints
-    nothing. The first validation is measured too, and its time is printed then.
-
-    Args:
-        name: of the training.
-        ckpt_dir: folder of its weights and states.
-        minutes: between saves within an epoch, as for :class:`~common.handlers.ResumableState`.
-        evaluator: of the validation, or None.
-        interval: epochs between validations.
-    """
-
-    def __init__(
-        self, name: str, ckpt_dir: str, minutes: float | None, evaluator: Engine | None = None, interval: int = 1
-    ) -> None:
-        self.name, self.ckpt_dir, self.minutes = name, ckpt_dir, minutes
-        self.evaluator, self.interval = evaluator, interval
-
-    def attach(self, engine: Engine) -> None:
-        """Measure and speak in process 0 only."""
-        if dist.is_initialized() and dist.get_rank() != 0:
-            return
-        self.done = self.warm = 0
-        self.pace: float | Any = None
-        self.validation: float | None = None
-        self.validating = 0.0  # seconds since the measurement began
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure_pace)
-        if self.evaluator is not None:
-            self.evaluator.add_event_handler(Events.STARTED, self._start_validation)
-            self.evaluator.add_event_handler(Events.COMPLETED, lambda evaluator: self._end_validation(engine))
-
-    def _start(self, engine: Engine) -> None:
-        self.started = time.monotonic()
-
-    def _measure_pace(self, engine: Engine) -> None:
-        self.done += 1
-        now = time.monotonic()
-        seconds = now - self.started - self.validating
-        iterations = self.done - self.warm
-        most = _MEASURED if self.warm else _BEFORE
-        if self.pace is not None or (iterations < most[0] and seconds < most[1]):
-            return
-        if self.warm:
-            self.pace = seconds / iterations
-            self._print_forecast(engine)
-        else:
-            self.warm, self.started, self.validating = self.done, now, 0.0
-
-    def _start_validation(self, evaluator: Engine) -> None:
-        self.validation_started = time.monotonic()
-
-    def _end_validation(self, engine: Engine) -> None:
-        took = time.monotonic() - self.validation_started
-        self.validating += took
-        first, self.validation = self.validation is None, took
-        if first and self.pace is not None:
-            validations, left = self._estimate_rest(engine)
-            more = f"; with {validations} more, {left} are left" if validations else ""
-            tqdm.write(f"{self.name}: a validation takes {format_duration(took)}{more}.")
-
-    def _estimate_rest(self, engine: Any) -> tuple[int, str]:
-        """Return the number of validations left, and the total time if the time of a validation is known."""
-        state = engine.state
-        validations = state.max_epochs // self.interval - state.iteration // state.epoch_length // self.interval
-        seconds = (state.max_epochs * state.epoch_length - state.iteration) * self.pace
-        ends_itself = any(player.stop_below is not None for player in engine.players.values())
-        left = format_duration(seconds + validations * (self.validation or 0.0))
-        return validations, f"at most {left}" if ends_itself else left
-
-    def _print_forecast(self, engine: Any) -> None:
-        state = engine.state
-        validations, left = self._estimate_rest(engine)
-        iterations = state.max_epochs * state.epoch_length - state.iteration
-        epoch = (state.epoch_length - state.iteration % state.epoch_length) * self.pace
-        first = epoch if self.minutes is None else min(epoch, 60 * self.minutes)
-        unmeasured = self.evaluator is not None and self.validation is None and validations
-        unknown = f", and {validations} validation{'s' * (validations > 1)}" if unmeasured else ""
-        tqdm.write(
-            f"{self.name}: {iterations} iterations at {1 / self.pace:.3g} a second are left, {left}{unknown}. First "
-            f"checkpoint in {format_duration(first)}, end of the epoch in {format_duration(epoch)}. Weights go to "
-            f"{self.ckpt_dir}."
-        )

@@ -13,8 +13,9 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
 
-from ..io.files import format_json, get_sidecar_path, write_atomically
+from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image
+from ..io.writing import write_atomically
 from ..metrics import Interval
 from ..transforms import SaveVolumed
 from ..transforms.scan.volume import attach_meta, convert_to_units

@@ -22,9 +22,10 @@ from ..data.case import Case
 from ..data.inputs import hide_folder
 from ..data.lists.sharding import parse_shard
 from ..degradations import Degradation
-from ..io.files import find_written, format_json, get_sidecar_path, remove_file, write_atomically
+from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image_or_none
 from ..io.naming import get_output_folder, make_label_path
+from ..io.writing import find_written, remove_file, write_atomically
 from ..runtime.distributed import get_rank
 from ..runtime.precision import name_precision
 from ..values import parse_bool

@@ -12,7 +12,8 @@ from monai.engines import IterationEvents
 
 from ..degradations import Degradation
 from ..inferers import ResidualShiftInferer
-from ..io.files import format_json, get_sidecar_path, write_atomically
+from ..io.files import format_json, get_sidecar_path
+from ..io.writing import write_atomically
 from ..transforms import RestoreVolumed, SaveVolumed
 
 _DEVIATIONS = 2

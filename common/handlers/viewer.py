@@ -14,8 +14,9 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 
 from ..degradations import Degradation
-from ..io.files import find_written, format_json, get_sidecar_path, read_json_object, remove_file, write_atomically
+from ..io.files import format_json, get_sidecar_path, read_json_object
 from ..io.naming import rename_result
+from ..io.writing import find_written, remove_file, write_atomically
 from ..metrics import divide_by_brightness, interpolate_cubic, measure_added_share
 from ..transforms import RestoreVolumed, SplitMeasuredd
 from ..transforms.scan.save import save_volume

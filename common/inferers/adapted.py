@@ -20,15 +20,14 @@ from ..degradations import Degradation, DegradeAndInterpolate, FittedProfile, Ga
 from ..networks import SelfAntiAliasing, SliceGains
 from ..runtime.memory import move_to_device
 from ..runtime.precision import match_precision, unwrap_autocast
-from ..runtime.progress import begin_step, format_duration, listen, report_share
+from ..runtime.progress import begin_part, format_duration, track
 from ..runtime.threads import use_one_thread
 from ..runtime.workers import run_in_parallel
 from ..values import check_whole_numbers, parse_bool
 from .held_out import HeldOutCheck, select_evenly
 
 _HELD_OUT = 8  # one of this number of planes is held out
-_TIMED = 20  # iterations
-_TRIED = (16, 64)  # voxels along X and Y on which the inferer is timed; the first is to warm up
+_TRAINING = 4  # times the work of the inferer, roughly, for the progress bar
 _EARLY = 100  # iterations before the check that stops a training in vain
 _PIXELS = 4096  # of the patches in one call of a thread: with fewer, the overhead of calls is above 10 %
 _PIXEL_BYTES = 32768  # of the activations that gradients need
@@ -140,25 +139,10 @@ class AdaptedInferer(Inferer):
         self.chosen = network
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
-        seconds = self._estimate_seconds(inputs, network, *args, **kwargs)
-        with begin_step(then=seconds):
+        with begin_part(0, 2, 1 / _TRAINING):
             self.chosen = self._choose_network(inputs, network)
-        with begin_step():
+        with begin_part(1, 2, 1 / _TRAINING):
             return self.inferer(inputs, self.chosen, *args, **kwargs)
-
-    def _estimate_seconds(self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        """Estimate the inferer's time in seconds from the middle of the volume."""
-        seconds = 0.0
-        for size in _TRIED:
-            middle = volume
-            for axis in (2, 3):
-                most = min(size, volume.shape[axis])
-                middle = middle.narrow(axis, (volume.shape[axis] - most) // 2, most)
-            began = time.perf_counter()
-            with listen(lambda left: None):
-                self.inferer(middle, network, *args, **kwargs)
-            seconds = (time.perf_counter() - began) * volume.numel() / middle.numel()
-        return seconds
 
     def _choose_network(self, volume: torch.Tensor, network: Any) -> nn.Module:
         """The network or its trained copy, by images of the scan."""
@@ -283,9 +267,9 @@ class AdaptedInferer(Inferer):
             return torch.autograd.grad(loss, parameters, allow_unused=True)
 
         network.train()
-        began, why = time.perf_counter(), ""
+        why = ""
         with torch.enable_grad():
-            for i in range(self.iterations):
+            for i in track(range(self.iterations)):
                 # A batch is from one stack, because stacks of small scans differ in the size of patches.
                 patches = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
                 optimizer.zero_grad(set_to_none=False)
@@ -297,19 +281,12 @@ class AdaptedInferer(Inferer):
                 with use_one_thread():
                     optimizer.step()
                 schedule.step()
-                report_share((i + 1) / self.iterations)
                 if i + 1 in (early, self.iterations):
                     with torch.no_grad():
                         why = check.find_reason(network.eval())
                     if why:
                         break
                     network.train()
-                if i + 1 == _TIMED < self.iterations:
-                    seconds = (time.perf_counter() - began) / _TIMED * (self.iterations - _TIMED)
-                    tqdm.write(
-                        f"training on the scan: about {format_duration(seconds)} more; fewer --iterations "
-                        "(--adapt_iterations) take less"
-                    )
         optimizer.zero_grad()
         network.eval()
         return i + 1, why

@@ -11,8 +11,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..degradations import Degradation, GaussianProfile
-from ..physics.spline import apply_along_axes, make_upsampling_matrix
-from ..runtime.progress import begin_part
+from ..geometry.spline import apply_along_axes, make_upsampling_matrix
+from ..runtime.progress import track
 from .images import run_in_pieces
 
 
@@ -86,13 +86,12 @@ class CascadeInferer(Inferer):
         """
         image = lr = _remove_metadata(inputs)
         slices = 8 if image.is_cuda else 1
-        for done, stage in enumerate(self.stages, start=1):
+        for done, stage in track([*enumerate(self.stages, start=1)], growth=self.factor**2):
             matrices = [self._interpolate(image.shape[axis], lr.shape[axis], done) for axis in (2, 3)]
             image = apply_along_axes(image, [*matrices, None]).contiguous()
             if guide is not None:
                 image = torch.cat([image, self.resample_guide(guide, lr.shape, done)], dim=1)
-            with begin_part(done - 1, len(self.stages), self.factor**2):
-                image = torch.cat([*run_in_pieces(network, image.split(slices, dim=-1), stage - 1)], dim=-1)
+            image = torch.cat([*run_in_pieces(network, image.split(slices, dim=-1), stage - 1)], dim=-1)
         if self.iterations:
             image = back_project(image, lr, self.degradation, self.iterations)  # type: ignore[arg-type]
         return image

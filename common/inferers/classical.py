@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..degradations import Degradation, KSpaceTruncation, interpolate
-from ..runtime.progress import report_share
+from ..runtime.progress import track
 from ..values import check_whole_numbers
 
 
@@ -100,7 +100,7 @@ class TotalVariationInferer(Inferer):
         volume = interpolate(lr, degradation).contiguous()
         step = 1 / max(1.0, self._estimate_largest_eigenvalue(volume))
         ahead, momentum = volume, 1.0
-        for i in range(self.iterations):
+        for _ in track(range(self.iterations)):
             before = volume
             volume = ahead - step * gain * degradation.adjoint(degradation(ahead) - lr)
             smooth = [denoise_tv_chambolle(v, step * self.weight, max_num_iter=20) for v in volume[:, 0].numpy()]
@@ -108,7 +108,6 @@ class TotalVariationInferer(Inferer):
             following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
             ahead = volume + (momentum - 1) / following * (volume - before)
             momentum = following
-            report_share((i + 1) / self.iterations)
         return volume.to(inputs.device)
 
     def _estimate_largest_eigenvalue(self, volume: torch.Tensor) -> float:

@@ -17,11 +17,9 @@ from ..degradations import Degradation
 from ..metrics.data_consistency import measure_consistency_error
 from ..physics.continuation import append_ramp
 from ..physics.noise import compute_rician_bias, estimate_noise_in_air
-from ..runtime.progress import begin_step, report_share
 from ..values import check_whole_numbers
 
 _WINDOW = 5  # LR voxels
-_SECONDS = 8e-9  # rough time of a correction per voxel of the result on a CPU, to estimate the remaining time
 
 
 class ConsistentInferer(Inferer):
@@ -85,24 +83,20 @@ class ConsistentInferer(Inferer):
         # FFTs are up to four times as fast for multiples of 4 without large prime factors.
         fast = [4 * next_fast_len(math.ceil((n + self.margin) / 4)) - n for n in sizes]
         margins = [m if self.margin and factor > 1 else 0 for m, factor in zip(fast, factors, strict=True)]
-        seconds = _SECONDS * math.prod(n + m for n, m in zip(sizes, margins, strict=True)) * gain * self.iterations
-        with begin_step(then=seconds if lr.device.type == "cpu" else 0.0):
-            sr = self.inferer(lr, network, *args, **kwargs)
+        sr = self.inferer(lr, network, *args, **kwargs)
         inside: Any = (..., *(slice(n) for n in sr.shape[2:]))
         sr = append_ramp(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
         scanned: Any = (..., *(slice(n) for n in sizes))
         outside = [size for margin in reversed(margins) for size in (0, margin)]
         # On a GPU, any() would wait for it.
         noisy, weight = lr.device.type != "cpu" or bool(noise.any()), None
-        with begin_step():
-            for i in range(self.iterations):
-                missed = _compute_residual(lr, degradation(sr)[scanned], noise if noisy else None)
-                if noisy:
-                    weight = _compute_signal_share(missed, noise) if weight is None else weight
-                    missed.mul_(weight)
-                # Not back_project, which has no weights. In place, to save the memory of a volume.
-                sr = sr.add_(degradation.adjoint(F.pad(missed, outside)), alpha=gain).clamp_min_(0)
-                report_share((i + 1) / self.iterations)
+        for _ in range(self.iterations):
+            missed = _compute_residual(lr, degradation(sr)[scanned], noise if noisy else None)
+            if noisy:
+                weight = _compute_signal_share(missed, noise) if weight is None else weight
+                missed.mul_(weight)
+            # Not back_project, which has no weights. In place, to save the memory of a volume.
+            sr = sr.add_(degradation.adjoint(F.pad(missed, outside)), alpha=gain).clamp_min_(0)
         return sr[inside].contiguous()
 
 

@@ -89,8 +89,7 @@ class CoordinateInferer(ExamInferer):
 
     def share_edges(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
         """The volumes of all contrasts; the arguments are those of :class:`ExamInferer`."""
-        with begin_part(1, 2):
-            return self._fit(volumes, starts) if volumes else []
+        return self._fit(volumes, starts) if volumes else []
 
     def _fit(
         self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple], guides: Sequence[torch.Tensor] = ()

@@ -12,7 +12,7 @@ from monai.inferers import Inferer, SimpleInferer
 from ..degradations import Degradation, interpolate
 from ..networks import ResidualShift
 from ..physics.scale import choose_zero_shot_images
-from ..runtime.progress import begin_part
+from ..runtime.progress import track
 from ..values import check_whole_numbers
 from .consistent import ConsistentInferer
 from .images import OrthogonalInferer
@@ -60,9 +60,8 @@ class ResidualShiftInferer(Inferer):
         base = interpolate(lr, self.degradation).contiguous()
         generator = torch.Generator().manual_seed(self.seed)
         mean, squares = torch.zeros_like(base), torch.zeros_like(base)
-        for i in range(self.samples):
-            with begin_part(i, self.samples):
-                sample = self._draw_sample(lr, base, generator, network, *args, **kwargs)
+        for i in track(range(self.samples)):
+            sample = self._draw_sample(lr, base, generator, network, *args, **kwargs)
             # Welford's sums, because a difference of large squares is not exact.
             change = sample - mean
             mean += change / (i + 1)
@@ -78,13 +77,12 @@ class ResidualShiftInferer(Inferer):
 
         shift = self.shift.to(base.device)
         state = shift.start(base, draw_noise())
-        for i, step in enumerate(reversed(range(shift.steps))):
+        for step in track(range(shift.steps)[::-1]):
 
             def predict(_: torch.Tensor, state: torch.Tensor = state, step: int = step) -> torch.Tensor:
                 pair = torch.cat([state, base], dim=1)
                 return torch.cat([self.images(one, network, step, *args, **kwargs) for one in pair.split(1)])
 
-            with begin_part(i, shift.steps):
-                hr = self.consistent(lr, predict)
+            hr = self.consistent(lr, predict)
             state = shift.go_back(state, hr, step, draw_noise() if step else hr)
         return state

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from ..data.loaders.image_pairs import ImagePairs
 from ..data.loaders.slabs import AIR
-from ..runtime.progress import listen
 from ..runtime.threads import use_one_thread
 from .images import run_in_pieces
 
@@ -64,8 +63,7 @@ class HeldOutCheck:
 
 def _apply_network(network: nn.Module, stacks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """What a network makes of the images of each stack ``(n, 1, H, W)``."""
-    with listen(lambda share: None):  # not part of the training's progress
-        return [torch.cat([*run_in_pieces(network, stack.split(1))]) for stack in stacks]
+    return [torch.cat([*run_in_pieces(network, stack.split(1))]) for stack in stacks]
 
 
 def _compute_error(examples: Sequence[ImagePairs], results: Sequence[torch.Tensor]) -> float:

@@ -13,11 +13,11 @@ from monai.inferers import Inferer
 from torch import nn
 
 from ..degradations import Degradation, interpolate
+from ..geometry.spline import apply_along_axes, make_spline_matrix
 from ..networks.slab import batch_to_slices, slices_to_batch
 from ..physics.scale import choose_zero_shot_images
-from ..physics.spline import apply_along_axes, make_spline_matrix
 from ..runtime.precision import match_precision
-from ..runtime.progress import begin_part, report_share
+from ..runtime.progress import report_share, track
 from ..runtime.workers import run_in_parallel
 from ..values import parse_bool
 from .consistent import ConsistentInferer
@@ -90,10 +90,9 @@ class OrthogonalInferer(Inferer):
         if len(volume) > 1:
             return torch.cat([self(one, network, *args, **kwargs) for one in volume.split(1)])
         results: list[torch.Tensor] = []
-        for i, axis in enumerate(self.planes):
-            with begin_part(i, len(self.planes)):
-                results.append(self._run_across(axis, volume, network, *args, **kwargs))
-            if not self.power and i:
+        for axis in track(self.planes):
+            results.append(self._run_across(axis, volume, network, *args, **kwargs))
+            if not self.power and len(results) > 1:
                 results = [results[0].add_(results.pop())]  # saves memory
         if self.power and len(results) > 1:
             return _accumulate_fourier_bursts(results, self.power)
@@ -138,11 +137,10 @@ class AntiAliasingInferer(OrthogonalInferer):
     ) -> torch.Tensor:
         if not isinstance(network, nn.Module) or not hasattr(network, "anti_aliasing"):
             return super()._run_across(axis, volume, network, *args, **kwargs)
-        for i, (name, across) in enumerate((("anti_aliasing", 1 - axis), ("super_resolution", axis))):
+        for name, across in track((("anti_aliasing", 1 - axis), ("super_resolution", axis))):
             part = getattr(network, name)
             if not isinstance(part, nn.Identity):
-                with begin_part(i, 2):
-                    volume = super()._run_across(across, volume, match_precision(network, part), *args, **kwargs)
+                volume = super()._run_across(across, volume, match_precision(network, part), *args, **kwargs)
         return volume
 
 
@@ -234,9 +232,8 @@ class SliceInsertionInferer(Inferer):
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         count = round(volume.shape[-1] * self.factor)
         volume = torch.cat([volume[..., :1], volume, volume[..., -1:]], dim=-1)
-        for i in range(self.halvings):
-            with begin_part(i, self.halvings, growth=2):
-                volume = self._insert_slices(volume, network, args, kwargs)
+        for _ in track(range(self.halvings), growth=2):
+            volume = self._insert_slices(volume, network, args, kwargs)
         places = ((np.arange(count) - self.offset) / self.factor + 1) * 2**self.halvings
         if np.array_equal(places, places.round()):
             return volume[..., torch.from_numpy(places.astype(int))]
@@ -261,9 +258,6 @@ class ZeroShotInferer(ConsistentInferer):
         degradation: from HR to the scan, of factors [n, n, n], [n, n, 1] or [1, 1, n].
         ensemble: whether to use mirrored and turned images, see :class:`EnsembleInferer`.
         iterations: of :class:`ConsistentInferer`; 0 leaves the network's result unchanged.
-
-    Raises:
-        ValueError: for other factors.
 
     Source:
         Shocher et al., "Zero-Shot" super-resolution using deep internal learning, IEEE CVPR 2018, section 3.1.

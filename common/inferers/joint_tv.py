@@ -52,8 +52,7 @@ class JointTVInferer(ExamInferer):
 
     def share_edges(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
         """The volumes of all contrasts; the arguments are those of :class:`ExamInferer`."""
-        with begin_part(1, 2):
-            return self._minimise(volumes, starts)
+        return self._minimise(volumes, starts)
 
     def _minimise(
         self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple], guides: Sequence[torch.Tensor] = ()

@@ -15,8 +15,9 @@ from nibabel.orientations import ornt_transform
 from torch import nn
 
 from ..errors import Notice
-from ..runtime.progress import begin_part
-from ..stacks import make_cubic_grid, reconstruct
+from ..geometry.resampling import make_cubic_grid
+from ..runtime.progress import begin_part, track
+from ..stacks import reconstruct
 from ..transforms.registration.placement import find_misplacement
 from ..transforms.registration.register import register_guide
 from ..transforms.scan.extremes import select_unmeasured
@@ -123,7 +124,8 @@ class ExamInferer(StacksInferer):
         made = {name: result for name, result in results.items() if result.error is None}
         for name, result in made.items():
             result.report[name]["Edges"] = [other for other in made if other != name]
-        volumes = self.share_edges([each.volume for each in made.values()], [each.start for each in made.values()])
+        with begin_part(1, 2):
+            volumes = self.share_edges([each.volume for each in made.values()], [each.start for each in made.values()])
         for result, volume in zip(made.values(), volumes, strict=True):
             result.volume = volume
         return results
@@ -136,10 +138,9 @@ class ExamInferer(StacksInferer):
             starts: the arguments of :func:`~common.stacks.reconstruct` for each.
         """
         results = []
-        for i, (start, affine, fitted, variances) in enumerate(starts):
+        for i, (start, affine, fitted, variances) in track([*enumerate(starts)]):
             guides = [volume for j, volume in enumerate(volumes) if j != i]
-            with begin_part(len(starts) + i, 2 * len(starts)):
-                results.append(reconstruct(start, affine, fitted, variances, guides, slope=_SLOPE, rounds=1))
+            results.append(reconstruct(start, affine, fitted, variances, guides, slope=_SLOPE, rounds=1))
         return results
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..degradations import FittedProfile, GaussianProfile, read_profile_width
 from ..errors import Notice
+from ..geometry.resampling import SplineResampling, make_cubic_grid, sample_nearest
 from ..io.images import open_image
 from ..physics.noise import compute_tissue_details, estimate_noise_in_air
 from ..runtime.memory import check_memory, move_to_device
@@ -27,18 +28,15 @@ from ..stacks import (
     FittedStack,
     Region,
     Registration,
-    SplineResampling,
     Stack,
     ThinSliceNetworks,
     average_like,
     combine_in_k_space,
     estimate_thickness,
     fit_stacks,
-    make_cubic_grid,
     reconstruct,
     register_stacks,
 )
-from ..transforms.labels import sample_nearest
 from ..transforms.scan.extremes import locate_extremes, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import attach_meta, get_intensity_range

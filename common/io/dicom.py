@@ -20,10 +20,11 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from ..runtime.distributed import print_once
-from .files import get_sidecar_path, list_files, open_part_folder
-from .images import find_absent_images
+from .files import get_sidecar_path, list_files
+from .formats import find_absent_images
 from .lazy_voxels import LazyVoxels
 from .nifti_affines import Encoding, make_image
+from .writing import open_part_folder
 
 try:
     from pydicom import Dataset

@@ -5,9 +5,8 @@ from __future__ import annotations
 import gzip
 import logging
 import os
-import shlex
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,12 @@ from nibabel.fileholders import FileHolder
 from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
-from .dicom_series.signature import is_dicom
+from .formats import explain_missing_content, get_extension, may_be_dicom
 from .image_headers import KEPT, UnfitError, describe_analyze, describe_assumed_orientation, read_header, repair_nifti
 from .itk_images import open_itk
 
-# Endings that open_image reads, the longest first. Of a pair of files, open the one with the header.
-EXTENSIONS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".head", ".nrrd", ".nhdr", ".mha", ".mhd")
-
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 _FORMATS = "NIfTI (.nii or .nii.gz), .mgz, .hdr with .img, AFNI, NRRD or MetaImage"
-_POINTERS = {b"/annex/objects/": "annex", b"version https://git-lfs": "lfs"}  # first bytes of the pointers
 # Of other files, by their first bytes: what they are, and what helps.
 _OTHERS = {
     b"PK\x03\x04": "it is a zip archive; unzip it",
@@ -40,14 +35,7 @@ _OTHERS = {
     b"<": "it is a web page or XML, perhaps of a login that a download needs; get the scan again",
 }
 _GZIP = b"\x1f\x8b"
-_POINTER_BYTES = 4096  # more than a pointer has
 _GOOD_RAS = 28  # byte of an MGH header's flag, which nibabel sets to 1 where it is 0
-
-
-def get_extension(path: str | os.PathLike) -> str | None:
-    """The ending of a file's name in lower case; None if :func:`open_image` does not read that format."""
-    name = Path(path).name.lower()
-    return next((end for end in EXTENSIONS if name.endswith(end)), None)
 
 
 def open_image(path: str | os.PathLike) -> SpatialImage:
@@ -92,60 +80,6 @@ def open_image_or_none(path: str | os.PathLike) -> SpatialImage | None:
         return open_image(path)
     except (ValueError, OSError):
         return None
-
-
-def explain_missing_content(path: str | os.PathLike) -> str | None:
-    """Why the content of a file is not here: a broken link, or a pointer of git-annex or Git LFS; None if it is."""
-    path = Path(path)
-    if path.is_symlink() and not path.exists():
-        target = os.readlink(path)
-        if "annex/objects" in target.replace("\\", "/"):
-            return _explain_absence(path, "annex")
-        return f"it links to {target}, which does not exist; add that file, or remove the link."
-    if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
-        return None
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError:
-        return None  # the reader reports the fault
-    return next((_explain_absence(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
-
-
-def is_named_as_dicom(path: Path) -> bool:
-    """Whether a file's name is that of a DICOM image, whatever its content."""
-    return path.name.lower().endswith((".dcm", ".ima"))
-
-
-def may_be_dicom(path: Path) -> bool:
-    """Whether a file is DICOM; if it cannot be read, whether it is named so."""
-    try:
-        return is_dicom(path)
-    except OSError:
-        return is_named_as_dicom(path)
-
-
-def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
-    """DICOM files whose content is missing, each with the reason.
-
-    Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
-    several such names.
-    """
-    files_by_folder: dict[Path, list[Path]] = {}
-    for file in files:
-        files_by_folder.setdefault(file.parent, []).append(file)
-    reasons: dict[Path, str] = {}
-    for files_of_folder in files_by_folder.values():
-        # A UID ends in a point and a number, which is not a file ending.
-        candidates = [file for file in files_of_folder if is_named_as_dicom(file) or not file.suffix[1:2].isalpha()]
-        absent = {file: reason for file in candidates if (reason := explain_missing_content(file)) is not None}
-        # A single one is not a stack, and may be a link to a folder that no longer exists.
-        if absent and (
-            len(absent) == len(files_of_folder) > 1
-            or any(is_named_as_dicom(file) or may_be_dicom(file) for file in files_of_folder)
-        ):
-            reasons |= absent
-    return reasons
 
 
 @contextmanager
@@ -259,9 +193,3 @@ def _decompress_start(path: Path) -> bytes:
             return file.read(len(_GZIP))
     except (OSError, EOFError, zlib.error):
         return b""
-
-
-def _explain_absence(path: Path, kind: str) -> str:
-    file = shlex.quote(str(path))
-    how = {"annex": f"datalad get {file}, or git annex get {file}", "lfs": "git lfs pull"}[kind]
-    return f"its content is not here; get it with: {how}"

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..errors import find_first_cause
 from ..values import parse_bool
-from .images import get_extension
+from .formats import get_extension
 
 # Entities in names of derived anatomical images, in order (BIDS specification 1.11).
 _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")
+SIMULATED = "simulated.json"  # in a folder of simulated scans
 _LONGEST = 249  # bytes of a file's name: file systems take 255, and the lock of a file is .lock-<name>
 _SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "PDT2", "angio", "UNIT1")
 

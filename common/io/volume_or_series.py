@@ -12,7 +12,8 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from .files import read_sidecar
-from .images import get_extension, open_image
+from .formats import get_extension
+from .images import open_image
 
 
 def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:

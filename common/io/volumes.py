@@ -15,10 +15,11 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.brikhead import AFNIImage
 
-from .files import format_json, get_sidecar_path, read_sidecar, remove_file, write_atomically
+from .files import format_json, get_sidecar_path, read_sidecar
 from .images import open_image, open_image_or_none
 from .naming import make_case_stem, make_label_path, make_result_path
 from .nifti_affines import make_image, read_encoding
+from .writing import remove_file, write_atomically
 
 _TIMES = {nib.MGHImage: "msec", AFNIImage: "sec"}  # units of the fourth voxel size
 _GRADIENTS = {".bval": 1, ".bvec": 3, ".bvals": 1, ".bvecs": 3}  # numbers a volume

@@ -10,8 +10,8 @@ import torch
 from scipy.special import diric
 
 from ..degradations import Degradation
+from ..geometry.spline import apply_along_axes
 from ..physics.continuation import append_ramp
-from ..physics.spline import apply_along_axes
 
 _RAMP = 8  # LR voxels
 _ALIKE = 1e-4  # relative difference of an operator from one that acts along each axis in turn

@@ -10,7 +10,7 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.nn import functional as F
 
-from ..physics.spline import apply_along_axes, make_upsampling_matrix
+from ..geometry.spline import apply_along_axes, make_upsampling_matrix
 
 _Volume = TypeVar("_Volume", torch.Tensor, np.ndarray)
 

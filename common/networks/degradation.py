@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..physics.gaussian import FWHM_PER_SIGMA
+from ..geometry.gaussian import FWHM_PER_SIGMA
 from ..values import parse_bool
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..degradations import Degradation
-from ..physics.spline import apply_along_axes, evaluate_keys_cubic, make_upsampling_matrix
+from ..geometry.spline import apply_along_axes, evaluate_keys_cubic, make_upsampling_matrix
 from .slab import channels_to_slab, slab_to_channels
 
 

@@ -14,9 +14,9 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from ..io.files import write_atomically
-from .gaussian import FWHM_PER_SIGMA
-from .spline import evaluate_keys_cubic
+from ..geometry.gaussian import FWHM_PER_SIGMA
+from ..geometry.spline import evaluate_keys_cubic
+from ..io.writing import write_atomically
 
 
 def make_gaussian_kernel(

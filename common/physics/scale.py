@@ -43,7 +43,7 @@ def choose_slice_axis(scale: Sequence[float], slice_axis: str | None = None) -> 
 
     Args:
         scale: along the three axes.
-        slice_axis: as for :func:`common.io.affines.find_slice_permutation`; None if the scale decides.
+        slice_axis: as for :func:`common.geometry.affines.find_slice_permutation`; None if the scale decides.
     """
     return slice_axis or ("SI" if len(set(scale)) == 1 else "auto")
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..io.files import format_json, write_atomically
+from ..io.files import format_json
+from ..io.writing import write_atomically
 from .files import align_columns, escape_text, save_figure
 
 METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4)}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ..io.files import write_atomically
+from ..io.writing import write_atomically
 
 
 def escape_text(name: str) -> str:

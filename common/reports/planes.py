@@ -17,8 +17,8 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from skimage.filters import threshold_otsu
 
-from ..io.files import write_atomically
 from ..io.images import open_image
+from ..io.writing import write_atomically
 
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 """The planes of a report, and the axis (of R, A, S) that each is perpendicular to."""

@@ -20,7 +20,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from nibabel.spatialimages import SpatialImage
 
-from ..io.files import read_sidecar, write_atomically
+from ..io.files import read_sidecar
+from ..io.writing import write_atomically
 from .case import draw_case
 from .slices import draw_slices
 

@@ -8,9 +8,8 @@ from .half_way import find_half_way
 from .joint_tv import MeasuredContrast, minimise_joint_tv
 from .least_squares import enforce_data_consistency
 from .left_out import LeftOutStack, SeenVolume, estimate_interval, find_data
-from .operator import SplineResampling, StackOperator, compute_spline_coefficients, make_cubic_grid, sample_spline
+from .operator import StackOperator
 from .registration import Region, Registration, average_like, register_stacks
-from .rigid import RigidFit, make_rigid_matrix
 from .slices import estimate_motions, measure_residuals, weigh_slices
 from .stack import Stack
 from .thickness import estimate_thickness

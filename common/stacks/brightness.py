@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..physics.gaussian import make_gaussian_spectrum
+from ..geometry.gaussian import make_gaussian_spectrum
 
 _WIDTH = 20.0  # mm, standard deviation of the window
 _COARSE = 5.0  # mm of the grid on which fields are kept

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..runtime.progress import begin_part
+from ..runtime.progress import track
 from .brightness import BrightnessField, estimate_slice_gains
 from .combination import combine_in_k_space
 from .least_squares import enforce_data_consistency
@@ -129,19 +129,18 @@ def fit_stacks(
     resamplings = [stack.make_resampling(stack.voxels.shape, size, affine) for stack in coarse]
     inside = [resampling.find_inside(device) for resampling in resamplings]
     start = resamplings[0](coarse[0].voxels)
-    for i in range(_ROUNDS if len(stacks) > 1 else 0):  # one alone has nothing to be compared with
-        with begin_part(i, _ROUNDS):
-            if i == 0:
-                fitted = [_fit_brightness(each, start, affine, k > 0, region) for k, each in enumerate(fitted)]
-            operators = [each.make_operator(size, affine) for each in fitted]
-            corrected = []
-            for each in fitted:
-                resampling = each.stack.make_resampling(each.stack.voxels.shape, size, affine)
-                corrected.append(resampling(each.fill_slices(start, affine)))
-            profiles = [o.across for o in operators], [o.sigma for o in operators], [0.02] * len(fitted)
-            combined = combine_in_k_space(corrected, inside, *profiles)
-            start = reconstruct(combined, affine, fitted, [_VARIANCE] * len(fitted), error=_ERROR)
-            fitted = [_refit(each, start, affine, k > 0, region, i > 0) for k, each in enumerate(fitted)]
+    for i in track(range(_ROUNDS if len(stacks) > 1 else 0)):  # one alone has nothing to be compared with
+        if i == 0:
+            fitted = [_fit_brightness(each, start, affine, k > 0, region) for k, each in enumerate(fitted)]
+        operators = [each.make_operator(size, affine) for each in fitted]
+        corrected = []
+        for each in fitted:
+            resampling = each.stack.make_resampling(each.stack.voxels.shape, size, affine)
+            corrected.append(resampling(each.fill_slices(start, affine)))
+        profiles = [o.across for o in operators], [o.sigma for o in operators], [0.02] * len(fitted)
+        combined = combine_in_k_space(corrected, inside, *profiles)
+        start = reconstruct(combined, affine, fitted, [_VARIANCE] * len(fitted), error=_ERROR)
+        fitted = [_refit(each, start, affine, k > 0, region, i > 0) for k, each in enumerate(fitted)]
     placed = [
         replace(stack, affine=_restore_affine(stack, c, f.stack))
         for stack, c, f in zip(stacks, coarse, fitted, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..runtime.progress import begin_part
+from ..runtime.progress import track
 from .guide import apply_transposed_slopes, compute_slopes
 from .least_squares import solve_conjugate_gradients
 from .operator import StackOperator
@@ -95,17 +95,16 @@ def minimise_joint_tv(
     right = [each.compute_right_side() + part * x for each, part, x in zip(measured, trust, volumes, strict=True)]
     ratios = [scale**2 * one for each, scale in zip(measured, scales, strict=True) for one in each.variances]
     strength = weight / math.sqrt(sum(ratios) / len(ratios))
-    for i in range(rounds):
+    for _ in track(range(rounds)):
         slopes = sum(scale**2 * _measure_slopes(x, voxel) for x, scale in zip(volumes, scales, strict=True))
         form = strength * voxel / (known + slopes + _FLAT**2).sqrt()  # h^3, over h^2 of two slopes
-        for c in range(len(volumes)):
+        for c in track(range(len(volumes))):
 
             def apply_system(x: torch.Tensor, c: int = c, form: torch.Tensor = form) -> torch.Tensor:
                 penalty = scales[c] ** 2 * apply_transposed_slopes(form * compute_slopes(x))
                 return measured[c].apply_normal_operator(x) + trust[c] * x + penalty
 
-            with begin_part(i * len(volumes) + c, rounds * len(volumes)):
-                volumes[c] = solve_conjugate_gradients(apply_system, right[c], volumes[c], iterations)
+            volumes[c] = solve_conjugate_gradients(apply_system, right[c], volumes[c], iterations)
     return volumes
 
 

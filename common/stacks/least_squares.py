@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..runtime.progress import begin_part, report_share
+from ..runtime.progress import track
 from .guide import GuidingEdges
 from .operator import StackOperator
 
@@ -53,7 +53,7 @@ def enforce_data_consistency(
     weights, trust = [least / variance for variance in variances], least / error**2
     terms = list(zip(stacks, operators, weights, strict=True))
     right = sum(weight * a.adjoint(y) for y, a, weight in terms) + trust * start
-    for i in range(rounds):
+    for _ in track(range(rounds)):
         forms = [each.linearise_around(volume) for each in edges]
 
         def apply_system(x: torch.Tensor, forms: Sequence[Callable] = forms) -> torch.Tensor:
@@ -62,8 +62,7 @@ def enforce_data_consistency(
                 total = total + 2 * least / (slope * len(forms)) * form(x)
             return total
 
-        with begin_part(i, rounds):
-            volume = solve_conjugate_gradients(apply_system, right, volume, iterations)
+        volume = solve_conjugate_gradients(apply_system, right, volume, iterations)
     return volume
 
 
@@ -74,7 +73,7 @@ def solve_conjugate_gradients(
     volume, residual = start.clone(), right - operator(start)
     direction, power = residual.clone(), residual.square().sum()
     enough = _CONVERGED * power
-    for i in range(iterations):
+    for _ in track(range(iterations)):
         if volume.device.type == "cpu" and power <= enough:
             break
         product = operator(direction)
@@ -84,5 +83,4 @@ def solve_conjugate_gradients(
         residual = residual - length * product
         before, power = power, residual.square().sum()
         direction = residual + (power / before).where(power > enough, 0) * direction
-        report_share((i + 1) / iterations)
     return volume

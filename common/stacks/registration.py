@@ -11,11 +11,11 @@ import torch
 from scipy.ndimage import binary_erosion, gaussian_filter
 from torch.nn import functional as F
 
-from ..physics.gaussian import FWHM_PER_SIGMA, make_gaussian_spectrum
+from ..geometry.deformation import Deformation, fit_deformation
+from ..geometry.gaussian import FWHM_PER_SIGMA, average_gaussian
+from ..geometry.resampling import make_cubic_grid, sample_linear
+from ..geometry.rigid import RigidFit, make_rigid_matrix
 from ..runtime.memory import move_to_device
-from .deformation import Deformation, fit_deformation
-from .operator import make_cubic_grid
-from .rigid import RigidFit, make_rigid_matrix, sample_linear
 from .stack import Stack
 
 _WINDOW = 8.0  # mm, standard deviation of the window in which stacks are standardised
@@ -315,10 +315,4 @@ def _blur(volume: torch.Tensor, covariance: np.ndarray, there: torch.Tensor) -> 
     """The Gaussian average of the voxels that are ``there``, 0 to 1, by a covariance (3, 3) in voxels squared."""
     if covariance.max() <= 0:
         return volume
-    margin = [math.ceil(3 * math.sqrt(variance)) for variance in np.diag(covariance)]
-    padding = [pad for m in reversed(margin) for pad in (0, m)]
-    padded, counts = (F.pad(v, padding) for v in (volume * there, there))
-    spectrum = make_gaussian_spectrum(padded.shape, covariance, volume.device)
-    sums = [torch.fft.irfftn(torch.fft.rfftn(v) * spectrum, s=padded.shape) for v in (padded, counts)]
-    inner = tuple(slice(n) for n in volume.shape)
-    return sums[0][inner] / sums[1][inner].clamp_min(1e-3)
+    return average_gaussian(volume * there, covariance) / average_gaussian(there, covariance).clamp_min(1e-3)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..geometry.rigid import RigidFit, make_rigid_matrix
 from ..runtime.memory import move_to_device
-from .rigid import RigidFit, make_rigid_matrix
 from .stack import Stack
 
 _POINTS = 2_000  # of a slice

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
-from ..physics.gaussian import FWHM_PER_SIGMA
-from .operator import compute_spline_coefficients, sample_spline
+from ..geometry.gaussian import FWHM_PER_SIGMA
+from ..geometry.resampling import compute_spline_coefficients, sample_spline
 
 _POINTS = 40_000
 _TISSUE = 0.05  # of the brightest, above which points are compared

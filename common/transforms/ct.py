@@ -18,9 +18,9 @@ from torch.nn.functional import avg_pool3d
 
 from ..degradations import GaussianProfile
 from ..errors import Notice
+from ..geometry.spline import apply_along_axes, make_upsampling_matrix
 from ..io.files import read_json_object
 from ..physics.scale import get_slice_factor
-from ..physics.spline import apply_along_axes, make_upsampling_matrix
 from .scan.volume import attach_meta
 
 AIR = -1000.0

@@ -13,7 +13,6 @@ from monai.transforms import MapTransform
 from skimage.restoration import denoise_nl_means
 
 from ..physics.noise import compute_tissue_details
-from ..runtime.progress import begin_part
 from ..values import parse_bool
 
 # Windows of 5 x 5 and 21 x 21 voxels. Of 3, 5 and 7 voxels, and of 11 and 21, these were the best on phantoms with
@@ -52,8 +51,7 @@ class DenoiseSlicesd(MapTransform):
             sigma = estimate_noise(slices)
             options = {"h": _STRENGTH * sigma, "sigma": sigma, "preserve_range": True}
             for i, image in enumerate(slices if sigma > 0 else ()):
-                with begin_part(i, len(slices)):
-                    slices[i] = denoise_nl_means(image, _PATCH_SIZE, _PATCH_DISTANCE, **options)
+                slices[i] = denoise_nl_means(image, _PATCH_SIZE, _PATCH_DISTANCE, **options)
             denoised = torch.from_numpy(slices).movedim(0, -1)[None].float().contiguous()
             d[key] = MetaTensor(denoised).copy_meta_from(volume)
         return d

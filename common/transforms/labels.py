@@ -14,16 +14,18 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.affines import apply_affine
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
 
+from ..geometry.resampling import compute_voxel_map, sample_nearest
 from ..io.dicom_series.signature import is_dicom
-from ..io.files import write_atomically
 from ..io.images import open_image, open_image_or_none
 from ..io.naming import make_case_stem, make_label_path
 from ..io.nifti_affines import make_image
+from ..io.writing import write_atomically
+from .scan.check import CheckHeaderd, describe_labels
 
 _TIE = 1e-3  # voxels by which points are moved, so that none lies half-way between two voxels
 _LEFT, _RIGHT = (-1, -1, -1), (1, -1, -1)
@@ -39,8 +41,6 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     Raises:
         FileNotFoundError, ValueError: when it cannot be read or is no label map.
     """
-    from .scan.check import CheckHeaderd, describe_labels  # which use this module
-
     if Path(path).is_file() and is_dicom(path):
         raise ValueError(f"{path}: it is DICOM, expected a label map in another format; convert it to NIfTI.")
     image = open_image(path)
@@ -94,23 +94,6 @@ def resample_labels(
     return labels_on_target
 
 
-def sample_nearest(
-    volume: np.ndarray, affine: np.ndarray, size: Sequence[int], target_affine: np.ndarray, sides: Sequence[int] = _LEFT
-) -> np.ndarray:
-    """Sample a volume at its nearest voxels; 0 outside of it.
-
-    Args:
-        volume, affine, size, target_affine: as for :func:`resample_labels`.
-        sides: to which side a point goes that lies half-way between two voxels: -1 for left, posterior and inferior, 1
-            for the other side.
-    """
-    if not volume.any():
-        return np.zeros(size, volume.dtype)
-    places = _compute_voxel_map(affine, target_affine, sides)
-    options: dict[str, Any] = {"order": 0, "mode": "grid-constant"}
-    return ndimage.affine_transform(volume, places[:3, :3], places[:3, 3], tuple(size), **options)
-
-
 def _choose_most_probable(
     labels: np.ndarray, affine: np.ndarray, size: Sequence[int], target_affine: np.ndarray
 ) -> np.ndarray:
@@ -119,7 +102,7 @@ def _choose_most_probable(
         io_orientation(affine), io_orientation(target_affine)
     )  # scipy is faster along parallel axes
     affine, labels = affine @ inv_ornt_aff(orientation, labels.shape), apply_orientation(labels, orientation)
-    places = _compute_voxel_map(affine, target_affine)
+    places = compute_voxel_map(affine, target_affine)
     # Points inside of each voxel, along its axes.
     parts = np.ceil(_count_voxels_across(affine, target_affine) - _NEAR).astype(int).clip(1)
     steps, start = places[:3, :3] / parts, places[:3, 3] + places[:3, :3] @ ((1 / parts - 1) / 2)
@@ -143,14 +126,6 @@ def _choose_most_probable(
         most_probable[near][most], best[near][most] = value, shares[most]
     most_probable[~sample_nearest(np.ones(labels.shape, bool), affine, size, target_affine)] = 0
     return most_probable
-
-
-def _compute_voxel_map(affine: np.ndarray, target_affine: np.ndarray, sides: Sequence[int] = _LEFT) -> np.ndarray:
-    """Matrix from voxels of ``target_affine`` to voxels of ``affine``; ties go to these sides of the world."""
-    size = voxel_sizes(affine).min()
-    shifted = np.array(target_affine, dtype=np.float64)
-    shifted[:3, 3] += _TIE * size * np.array(sides)
-    return np.linalg.solve(np.asarray(affine, dtype=np.float64), shifted)
 
 
 def _count_voxels_across(affine: np.ndarray, target_affine: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from monai.transforms import MapTransform, Transform
 from nibabel.affines import voxel_sizes
 
 from ..degradations import GaussianProfile
+from ..geometry.resampling import SplineResampling
 from ..io.images import open_image
 from ..io.naming import find_root_cause
-from ..stacks import SplineResampling
 from .registration.guide import ResampleGuided
 from .result_grid import check_axes
 from .scan.volume import attach_meta

@@ -15,12 +15,13 @@ from nibabel.affines import voxel_sizes
 from scipy.ndimage import gaussian_filter
 
 from ..degradations import Degradation, GaussianProfile, read_profile_width
+from ..geometry.gaussian import FWHM_PER_SIGMA
+from ..geometry.resampling import SplineResampling, make_cubic_grid, resample_volume
 from ..io.images import open_image, open_image_or_none
 from ..io.nifti_affines import is_scaling
 from ..metrics.data_consistency import measure_scan_difference
-from ..physics.gaussian import FWHM_PER_SIGMA
 from ..physics.noise import estimate_noise_in_air
-from ..stacks import SplineResampling, enforce_data_consistency, make_cubic_grid
+from ..stacks import enforce_data_consistency
 from .scan.volume import ORIENTATION, attach_meta, reorient_volume
 
 _FINEST = 10  # cubes across the scan's finest voxel; more are a mistake of units
@@ -125,9 +126,9 @@ class ResampleResultd(MapTransform):
             if self.grid_file is not None:
                 file = open_image(self.grid_file)
                 grid = np.asarray(file.affine, dtype=np.float64)
-                to_file = SplineResampling(volume.shape[1:], file.shape[:3], np.linalg.inv(affine) @ grid)
+                on_grid = resample_volume(volume[0], affine, file.shape[:3], grid)
                 # RestoreVolumed turns axes from the scan's order back to that of its file.
-                volume, affine = reorient_volume(to_file(volume[0])[None], grid, scan.meta[ORIENTATION].numpy())
+                volume, affine = reorient_volume(on_grid[None], grid, scan.meta[ORIENTATION].numpy())
             d[key] = attach_meta(volume, torch.as_tensor(affine), getattr(d[key], "meta", {}))
         return d
 
@@ -142,7 +143,7 @@ class ResampleResultd(MapTransform):
         mm, voxel = voxel_sizes(made_affine), voxel_sizes(affine)[0]
         sigmas = np.sqrt(np.maximum(voxel**2 - mm**2, 0)) / FWHM_PER_SIGMA / mm
         blurred = torch.from_numpy(gaussian_filter(made.cpu().numpy(), sigmas, mode="nearest")).to(made)
-        volume = SplineResampling(made.shape, size, np.linalg.inv(made_affine) @ affine)(blurred)
+        volume = resample_volume(blurred, made_affine, size, affine)
         operator: Any = _Composition(degradation.to(made.device), size, made.shape, np.linalg.inv(affine) @ made_affine)
         rest = made * ~operator.resampling.find_inside(made.device)
         if degradation.linear:

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch.utils import collect_env
 
-from common.io.files import write_atomically
+from common.io.writing import write_atomically
 from common.start import check_device
 from common.values import check_whole_numbers, parse_bool
 from tests.bundles import runs

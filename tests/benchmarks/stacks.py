@@ -28,8 +28,10 @@ from skimage.metrics import structural_similarity
 
 from common.commands.super_resolve import super_resolve
 from common.degradations import GaussianProfile
+from common.geometry.resampling import SplineResampling
+from common.geometry.rigid import make_rigid_matrix
 from common.physics.noise import estimate_noise_in_air
-from common.stacks import SplineResampling, StackOperator, enforce_data_consistency, make_rigid_matrix
+from common.stacks import StackOperator, enforce_data_consistency
 
 MARGIN = 8  # voxels of air around a head, into which it may move
 USED = {"two": (0, 1), "three": (0, 1, 2)}

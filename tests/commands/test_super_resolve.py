@@ -46,7 +46,7 @@ def test_a_folder(tmp_path, capsys):
     scan(data / "fine.nii", (0.3, 0.3, 0.3))
     (data / "bad.nii").write_bytes(b"no image")
     (data / "closed.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
-    scan(data / "t1_mask.nii", (1.5, 1.5, 1.5))
+    scan(data / "sub-1_mask.nii", (1.5, 1.5, 1.5))
     for name, labels in (("brain.nii.gz", {0: 1}), ("regions.nii", {0: 3, 1: 7})):
         voxels_of = np.zeros((22, 20, 18), np.float32)
         for i, value in labels.items():
@@ -58,7 +58,7 @@ def test_a_folder(tmp_path, capsys):
     refused(lambda: begin(dry_run=True), RunsFailedError, "3 of 5 scans could not be done", *why)
     said = capsys.readouterr().out
     # By their names or their voxels.
-    has(said, *(f"passed over: {data / name}: a " for name in ("t1_mask.nii", "brain.nii.gz", "regions.nii")))
+    has(said, *(f"passed over: {data / name}: a " for name in ("sub-1_mask.nii", "brain.nii.gz", "regions.nii")))
     has(said, f"would write {output / 'x_t1_sr.nii.gz'}\n", f"warning: x_t1: {data / 'x' / 't1.json'}: not valid JSON")
     has(said, f"\n5 scans: 2 to do, 3 cannot be done; results would go to {output}\n")
     assert not output.exists()
@@ -466,7 +466,7 @@ def test_a_result_that_has_no_room_is_refused_before_computing(tmp_path, capsys)
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=6 * size))
-        patch.setattr("common.io.files.resource", None)  # as on Windows
+        patch.setattr("common.io.writing.resource", None)  # as on Windows
         refused(begin, RunsFailedError, "1 of 2 scans", "b.nii.gz: the results up to this one need", "make room")
     assert capsys.readouterr().out.count("would write") == 3
 

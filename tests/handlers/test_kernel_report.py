@@ -13,7 +13,7 @@ from common import reports
 from common.data import KernelCropLoader, VolumeCache, select_kernel_cases
 from common.degradations import InPlaneKernel
 from common.handlers import KernelReport
-from common.handlers import training_reports as module
+from common.handlers import kernel_report as module
 from common.networks import KernelGenerator
 from common.physics.blur_kernels import make_bicubic_kernel, make_gaussian_kernel, read_kernels
 from tests.bundles.runs import phantom

@@ -14,7 +14,7 @@ from common.data import VolumeCache
 from common.degradations import GaussianProfile
 from common.graph import TensorGraph
 from common.handlers import TranslationReport
-from common.handlers import training_reports as handler
+from common.handlers import translation_report as handler
 from common.reports import draw_translation as draw
 from common.reports import features as report
 

@@ -16,7 +16,8 @@ from nibabel.nifti1 import Nifti1Extension
 
 from common.data.lists.scan_kinds import explain_exclusion
 from common.degradations import GaussianProfile
-from common.io.images import EXTENSIONS, get_extension, open_image
+from common.io.formats import EXTENSIONS, get_extension
+from common.io.images import open_image
 from common.io.naming import make_case_stem
 from common.transforms import CheckHeaderd, LoadScand, SaveVolumed
 from tests.refused import has, refused

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.stacks import GuidingEdges, SplineResampling, StackOperator, combine_in_k_space, enforce_data_consistency
+from common.geometry.resampling import SplineResampling
+from common.stacks import GuidingEdges, StackOperator, combine_in_k_space, enforce_data_consistency
 
 from .phantom import Phantom, grid
 

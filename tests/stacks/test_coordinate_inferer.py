@@ -11,10 +11,11 @@ from monai.data import MetaTensor
 from torch import nn
 
 from common.engines import AlternatingTrainer, Player
+from common.geometry.resampling import make_cubic_grid
 from common.graph import TensorGraph
 from common.inferers import CoordinateInferer
 from common.networks import AverageOverSlice, CoordinateNetwork
-from common.stacks import FittedStack, Stack, make_cubic_grid
+from common.stacks import FittedStack, Stack
 
 from .phantom import Phantom, grid
 

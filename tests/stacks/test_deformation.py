@@ -1,8 +1,9 @@
 import numpy as np
 import torch
 
-from common.stacks import SplineResampling, StackOperator
-from common.stacks.deformation import Deformation
+from common.geometry.deformation import Deformation
+from common.geometry.resampling import SplineResampling
+from common.stacks import StackOperator
 
 from .phantom import Phantom, acquire, grid, moved
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from common.geometry.deformation import Deformation
 from common.stacks import StackOperator
-from common.stacks.deformation import Deformation
 
 from .phantom import Phantom, grid, moved
 

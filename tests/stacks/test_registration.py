@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.stacks import Region, make_rigid_matrix, register_stacks
+from common.geometry.rigid import make_rigid_matrix
+from common.stacks import Region, register_stacks
 
 from .phantom import RADII, Phantom, acquire, grid, moved, shade
 

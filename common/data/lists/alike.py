@@ -11,7 +11,7 @@ import numpy as np
 
 from ...io.images import open_image
 from ...io.naming import make_case_stem
-from .datalist import SUBJECT
+from .subjects import SUBJECT
 
 _DAY, _YEAR = r"(?:0[1-9]|[12]\d|3[01])", r"(?:19|20)\d\d"
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"

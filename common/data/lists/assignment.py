@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from ...io.files import find_files, write_atomically
-from ...io.images import EXTENSIONS, get_extension
+from ...io.files import find_files
+from ...io.formats import EXTENSIONS, get_extension
 from ...io.read import read_volume
-from ...runtime.progress import is_hidden
+from ...io.writing import write_atomically
+from ...runtime.progress import make_bar
 from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ...values import parse_bool
 from ..case import Case
@@ -25,14 +26,11 @@ from .datalist import (
     KINDS,
     SCANS,
     check_groups,
-    check_no_duplicates,
-    check_partners,
     count_volumes,
     find_data_folder,
-    identify_subject,
-    select_one_each,
 )
 from .scan_kinds import explain_exclusion, explain_unreadable, print_skipped, remove_voxel_files
+from .subjects import check_no_duplicates, identify_subject
 
 _LISTED = 20  # files in a message
 # Endings of files that lie next to scans and describe them.
@@ -118,8 +116,8 @@ def write_datalist(
         for path in paths
     }
     if guide:
-        paths_by_subject = {kind: select_one_each(files[kind], subjects, kind) for kind in (*SCANS, "guide")}
-        check_partners({*paths_by_subject["hr"], *paths_by_subject["lr"]}, paths_by_subject["guide"])
+        paths_by_subject = {kind: _select_one_each(files[kind], subjects, kind) for kind in (*SCANS, "guide")}
+        _check_partners({*paths_by_subject["hr"], *paths_by_subject["lr"]}, paths_by_subject["guide"])
     given_groups = {"source": source, "target": target, "validation": validation, "test": test}
     if any(given_groups.values()):
         chosen = {group: set(find_files(root, pattern, group)) for group, pattern in given_groups.items()}
@@ -170,7 +168,7 @@ def _select_volumes(root: Path, matches: Sequence[str], kind: str) -> list[str]:
     if matches and not paths:
         raise ValueError(f"datalist: --{kind} matches no scan, only files such as {matches[0]}; name scans.")
     cases, others = [Case({kind: path}) for path in paths], {}
-    for case in tqdm(cases, f"checking {kind}", delay=3, leave=False, disable=is_hidden() or None):
+    for case in make_bar(cases, f"checking {kind}", delay=3):
         path = root / case[kind]
         case.problem = explain_unreadable(path)
         if case.problem is None and get_extension(path) is None:
@@ -332,3 +330,34 @@ def _make_entries(
             entry = {**volume, **guide}
             entries.append({kind: entry[kind] for kind in KINDS if kind in entry} | {"subject": name})
     return entries
+
+
+def _select_one_each(paths: Sequence[str], subjects: Mapping[str, str], option: str) -> dict[str, str]:
+    """The path of each subject. Raises a ValueError if a subject has several."""
+    paths_by_subject: dict[str, list[str]] = {}
+    for path in paths:
+        paths_by_subject.setdefault(subjects[path], []).append(path)
+    several = [
+        f"{name} ({', '.join(subject_paths)})"
+        for name, subject_paths in paths_by_subject.items()
+        if len(subject_paths) > 1
+    ]
+    if several:
+        raise ValueError(
+            f"--{option} matches several volumes of {', '.join(several)}; expected one per subject. Narrow the "
+            "pattern, or give a regular expression for the subject, --subject."
+        )
+    return {name: subject_paths[0] for name, subject_paths in paths_by_subject.items()}
+
+
+def _check_partners(scans: Collection[str], guides: Collection[str]) -> None:
+    """Refuse, with a ValueError, subjects with a scan and no guide, or a guide and no scan."""
+    alone = {"guide": sorted(set(scans) - set(guides)), "scan": sorted(set(guides) - set(scans))}
+    if any(alone.values()):
+        counts: Any = [f"{len(n)} {k}{'s' if len(n) != 1 else ''}" for n, k in ((scans, "scan"), (guides, "guide"))]
+        counts = (" and " if len(scans) == len(guides) else " but ").join(counts)
+        listing = [f"without a {kind}: {', '.join(names)}" for kind, names in alone.items() if names]
+        raise ValueError(
+            f"{counts}; {'; '.join(listing)}. Each scan needs the guide of its subject: add the missing files or leave "
+            "these out, or give a regular expression for the subject in a path, --subject."
+        )

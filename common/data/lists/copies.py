@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from nibabel.affines import voxel_sizes
-from tqdm import tqdm
 
 from ...io.images import open_image_or_none
+from ...runtime.progress import make_bar
 
 _LISTED = 20  # files in a message
 _SAMPLES = 16  # along each axis
@@ -41,7 +41,7 @@ def check_volumes(files: tuple[tuple[str, str, str, float], ...], where: str) ->
         groups_by_shape.setdefault(shapes.get(path, ()), set()).add(group)
     alike = {path: group for group, _, path, _ in files if path in shapes and len(groups_by_shape[shapes[path]]) > 1}
     samples = {}
-    for path in tqdm(alike, "comparing volumes", delay=3, leave=False, disable=None):
+    for path in make_bar(alike, "comparing volumes", delay=3):
         samples[path] = _sample_voxels(images[path])
     copies = [
         f"{path} ({alike[path]}) and {other} ({alike[other]})"

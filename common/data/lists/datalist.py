@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from monai.data import partition_dataset
 
-from ...cli_help import format_call
+from ...errors import format_call
 from ...io.files import read_json_object
-from ...io.images import EXTENSIONS, explain_missing_content, get_extension
-from ...io.naming import make_case_stem
+from ...io.formats import EXTENSIONS, explain_missing_content, get_extension
 from .copies import check_volumes
+from .subjects import identify_subject
 
 FILE = "dataset.json"
 GROUPS = ("source", "target", "validation", "test")
 SCANS = ("hr", "lr")
 KINDS = (*SCANS, "guide", "ct")
-SUBJECT = re.compile(r"sub-[a-z0-9]+", re.IGNORECASE)  # as BIDS labels it
 
 
 def load_datalist(
@@ -266,56 +263,6 @@ def find_data_folder(dataset_dir: str | os.PathLike) -> Path:
     if not root.is_dir():
         raise FileNotFoundError(f"dataset_dir {root} is not a folder; give the folder of the data, --dataset_dir DIR.")
     return root
-
-
-def identify_subject(path: str, expression: str | None) -> str:
-    """The subject of a file, by its path. Raises a ValueError if a given expression does not match."""
-    if expression is None:
-        match = SUBJECT.search(path)
-        return match[0] if match else make_case_stem(path)
-    match = re.search(expression, path)
-    if not match:
-        raise ValueError(f"--subject '{expression}' does not match {path}; it has to match every path.")
-    return match[1] if match.re.groups else match[0]
-
-
-def check_no_duplicates(files: Mapping[str, Sequence[str]]) -> None:
-    """Refuse, with a ValueError, a file that was found for two options."""
-    for first, second in combinations(files, 2):
-        both = sorted(set(files[first]) & set(files[second]))
-        if both:
-            raise ValueError(f"{both[0]} matches --{first} and --{second}; make the patterns exclusive.")
-
-
-def select_one_each(paths: Sequence[str], subjects: Mapping[str, str], option: str) -> dict[str, str]:
-    """The path of each subject. Raises a ValueError if a subject has several."""
-    paths_by_subject: dict[str, list[str]] = {}
-    for path in paths:
-        paths_by_subject.setdefault(subjects[path], []).append(path)
-    several = [
-        f"{name} ({', '.join(subject_paths)})"
-        for name, subject_paths in paths_by_subject.items()
-        if len(subject_paths) > 1
-    ]
-    if several:
-        raise ValueError(
-            f"--{option} matches several volumes of {', '.join(several)}; expected one per subject. Narrow the "
-            "pattern, or give a regular expression for the subject, --subject."
-        )
-    return {name: subject_paths[0] for name, subject_paths in paths_by_subject.items()}
-
-
-def check_partners(scans: Collection[str], guides: Collection[str]) -> None:
-    """Refuse, with a ValueError, subjects with a scan and no guide, or a guide and no scan."""
-    alone = {"guide": sorted(set(scans) - set(guides)), "scan": sorted(set(guides) - set(scans))}
-    if any(alone.values()):
-        counts: Any = [f"{len(n)} {k}{'s' if len(n) != 1 else ''}" for n, k in ((scans, "scan"), (guides, "guide"))]
-        counts = (" and " if len(scans) == len(guides) else " but ").join(counts)
-        listing = [f"without a {kind}: {', '.join(names)}" for kind, names in alone.items() if names]
-        raise ValueError(
-            f"{counts}; {'; '.join(listing)}. Each scan needs the guide of its subject: add the missing files or leave "
-            "these out, or give a regular expression for the subject in a path, --subject."
-        )
 
 
 def check_groups(root: Path, groups: Mapping[str, Sequence[Mapping]], misaligned: bool, where: str) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from ...values import parse_bool
-from ..simulation.cohort import get_slice_axis, simulate_cohort
+from ..simulated import import_simulation, is_simulated
 from .datalist import SCANS, check_misaligned, load_datalist, load_fold, select_case
 
 
@@ -21,9 +21,10 @@ def find_slice_axis(dataset_dir: str | None, factors: Sequence[float] = ()) -> s
     Returns:
         "SI" for simulated heads and for equal factors, else "auto", by the voxels of each scan.
     """
-    if dataset_dir is None or (factors and len(set(factors)) == 1):
+    # The voxels of simulated heads are cubes, which do not show the axis.
+    if dataset_dir is None or (factors and len(set(factors)) == 1) or is_simulated(dataset_dir):
         return "SI"
-    return get_slice_axis(dataset_dir)
+    return "auto"
 
 
 class Datalist:
@@ -60,7 +61,7 @@ class Datalist:
         """Folder with ``dataset.json``; a cohort is simulated where none was given."""
         folder = self._dataset_dir
         if folder is None:
-            folder = simulate_cohort(f"{self.output_dir}/data", **self.simulated)
+            folder = import_simulation().simulate_cohort(f"{self.output_dir}/data", **self.simulated)
         check_misaligned(folder, self.misaligned)
         return folder
 

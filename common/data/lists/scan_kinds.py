@@ -1,9 +1,8 @@
-"""Decide by name, header and sidecar JSON whether a file is a scan, something else, or an unreadable scan."""
+"""Decide by BIDS suffix, header and sidecar JSON whether a file is a scan, something else, or an unreadable scan."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import nibabel as nib
 from nibabel.nifti1 import intent_codes
 from nibabel.spatialimages import SpatialImage
 
-from ...io.dicom_series.image_types import NO_PHASE, NUMBER, classify_name, classify_type, identify_part
+from ...io.dicom_series.image_types import classify_type
 from ...io.dicom_series.signature import is_dicom
 from ...io.files import read_sidecar
-from ...io.images import explain_missing_content, get_extension, is_named_as_dicom, may_be_dicom, open_image_or_none
+from ...io.formats import explain_missing_content, get_extension, is_named_as_dicom, may_be_dicom
+from ...io.images import open_image_or_none
 from ...runtime.distributed import print_once
 
 # Formats of scans that open_image does not read, and programs that convert them.
@@ -54,73 +54,17 @@ _LABELS = "a mask or label map"
 _PHASE = "a phase image, or a map made of one"
 _PART = "the real or imaginary part of an image"
 _MAP = "a map of a physical quantity"
-_TEST = "a map of statistics"
-_MADE = "a map that a program computed from images"
 _CT = "a CT"
 _PET = "a PET"
-# By the last word of a BIDS name, in lower case; None for scans.
+# By the suffix of a BIDS name, in lower case. Further maps end in "map".
 _SUFFIXES = {
-    **dict.fromkeys("mask dseg dlabel probseg seg segmentation label labels defacemask".split(), _LABELS),
+    **dict.fromkeys("mask dseg probseg defacemask".split(), _LABELS),
     **dict.fromkeys("phase phase1 phase2 phasediff fieldmap".split(), _PHASE),
-    **dict.fromkeys("t1rho mtsat adc fa md ad rd alff reho".split(), _MAP),
-    "xfm": _MADE,
-    "statmap": _TEST,
+    **dict.fromkeys("t1rho mtsat adc expadc fa colfa".split(), _MAP),
     "pet": _PET,
     "ct": _CT,
-    **dict.fromkeys(
-        "t1w t2w pdw t2starw flair inplanet1 inplanet2 pdt2 angio unit1 bold sbref dwi epi magnitude".split()
-    ),
 }
-_PARTS = {"phase": _PHASE, "real": _PART, "imag": _PART, "imaginary": _PART}  # BIDS's part-<label>
-# Anywhere in another name, as a whole word.
-_WORDS = {
-    **dict.fromkeys("segmentation segmentations labelmap labelmaps parcellation".split(), _LABELS),
-    **dict.fromkeys("phasediff fieldmap".split(), _PHASE),
-}
-# Only at the end of another name, where programs put them. Elsewhere they may be initials.
-_LAST = {
-    "ct": _CT,
-    **dict.fromkeys("pet suv".split(), _PET),
-    **dict.fromkeys("label labels ribbon parc wmh".split(), _LABELS),
-}
-_DTI = set("fa md mo ad rd l1 l2 l3 sse mode mk ak rk".split())  # in a name with dti or dmri
-_MASKS = re.compile(r"(?!un|no)[a-z0-9]*(mask|seg)(s|inv|\d*)")
-# These words may follow the name of a mask.
-_STATES = set(
-    "auto manual edited manedit final fs bet drawem rca labeled labelled healthy unhealthy left right lst".split()
-)
-_MAPS = re.compile("[a-z0-9]*maps?")
-# What FreeSurfer, FSL, SPM, ANTs, the Spinal Cord Toolbox and the HCP's pipelines compute from scans. Words are
-# separated by "_", and a number may follow the last.
-_OUTPUTS = {
-    re.compile(rf"(?:^|_)(?:{words})\d*(?=_|$)"): kind
-    for words, kind in {
-        r"aseg|asegedit|aparc|wmparc|entowm|ctrl_pts|surface_defects|thalamic_nuclei|cerebnet|hypvinn": _LABELS,
-        r"sclimbic|callosum|vsinus|mca_dura|labels|label_?map_?volume|rois(_\d+)?$|classes$": _LABELS,
-        r"labeled_discs|spinal_levels?|centerline|^pam50_(?!t[12]).*": _LABELS,
-        r"pve|mixeltype|bet_skull|posteriors|probability|probs?$|dartelinput|^ples_.*|^tpm$|^template_[0-7]$": _LABELS,
-        r"fod|wmfod|5tt|gmwmi|tdi|icvf|skeleton(i[sz]ed)?$": _MAP,
-        r"(bias|log)_?field(?!_?(corr|rem))|totbias|bias(_init|_vol\d*)?$|(log_?)?jacobians?|jac$": _MADE,
-        r"cort(ex|ical)_?thickness|(?<!slice_)thickness$|(t1w?_?)?divided_?by_?t2w?|t1w?_?t2w?_?ratio": _MADE,
-        r"deformation(_?field)?|disp(lacement)?_?field|nonlin_field|(field_?|warp_?|nonlin_)coeff?": _MADE,
-        r"warp$|inverse_?warp$|^warp_.*": _MADE,
-        r"^(beta|con|ess|resi)_\d{4}$|^(resms|rpv|sigmasquareds|(var)?cope\d+|pe\d+)$|.*corrp.*": _TEST,
-    }.items()
-}
-_AFNI_VIEW = r"(\..*)?\+(orig|acpc|tlrc)$"  # with the subject before it
-_FLIP_ANGLE = r"(?<![a-z0-9])fa[^a-z0-9]+\d+"
-_TESTS = re.compile(r"z?[ztf]stat\d*|spm[tf]|[ztp]map")
-_DENIED = {"no", "without", "applied"}  # "t1_mask_applied" is a scan
-_SPM = re.compile("([a-z]*[cp][0-6]|wj_)(?!$)")  # before the name of the scan
-# Of SPM and CAT12, wherever the scan is.
-_TISSUE = re.compile("s?(m0?w|mwmw)[cp][0-6](?!$)|s?w[cp][0-6](?=[a-z])|s?rc[1-3](?=[a-z])")
-_FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the skull-stripped head
-# nnU-Net and TotalSpineSeg name labels like their images.
-_FOLDERS = {
-    **dict.fromkeys("labels labelstr labelsts gt_segmentations masks segmentations mri_atlas".split(), _LABELS),
-    **{f"step{step}_{what}": _LABELS for step in (1, 2) for what in "raw output cord canal levels".split()},
-    "xfms": _MADE,
-}
+_PARTS = {"phase": _PHASE, "real": _PART, "imag": _PART}  # BIDS's part-<label>
 _IMAGE_TYPES: dict[str | None, str] = {
     "phase image": _PHASE,
     "real part": _PART,
@@ -143,7 +87,7 @@ _INTENTS = {*range(2, 25), *range(1001, 1011), *range(2002, 2019)}
 
 
 def explain_exclusion(path: str | os.PathLike, ct: bool = False) -> str | None:
-    """Why a file is not a magnitude MR image, by its name, header and sidecar JSON. No voxels are read.
+    """Why a file is not a magnitude MR image, by its BIDS name, header and sidecar JSON. No voxels are read.
 
     Args:
         path: an existing file.
@@ -156,7 +100,6 @@ def explain_exclusion(path: str | os.PathLike, ct: bool = False) -> str | None:
     image = open_image_or_none(path)  # faults of a file are reported when it is loaded
     for kind, where, mend in (
         (_classify_by_name(path), "its name", "rename it"),
-        (_FOLDERS.get(path.parent.name.lower()), "its folder's name", "move it"),
         (_classify_by_intent(image), "the intent code of its header", "set that to 0"),
         (_classify_by_shape(image), "its shape", "mend its header"),
         (_classify_by_itk(image, ct), "its header", "mend that"),
@@ -258,59 +201,12 @@ def _explain_unread(name: str) -> str | None:
 
 
 def _classify_by_name(path: Path) -> str | None:
-    name = re.sub(_AFNI_VIEW, "", Path(_get_stem(path)).name)
-    stem = name.lower()
-    first = re.split("[.-]", stem)[0]
-    if get_extension(path) in (".mgz", ".mgh") and first in _FREESURFER:
-        return _FREESURFER[first]
-    if _TISSUE.match(stem) or ((tissue := _SPM.match(stem)) and _belongs_to_scan(path, tissue.end())):
-        return _LABELS
-    labels = dict(part.split("-", 1) for part in stem.split("_") if re.fullmatch("[a-z]+-[a-z0-9+]+", part))
-    if labels.get("part") in _PARTS:
-        return _PARTS[labels["part"]]
-    last = stem.rpartition("_")[2]
-    if "sub" in labels and last in _SUFFIXES:
-        return _SUFFIXES[last]
-    if "sub" in labels and last.startswith(("lesion-", "seg-")):  # names of the Spinal Cord Toolbox
-        return _LABELS
-    # Also as words that begin with a capital, as ANTs writes them.
-    for spelt in (name, re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name)):
-        if (kind := _classify_by_words(re.sub(f"sub-[a-z0-9+]+|{_FLIP_ANGLE}", "", spelt.lower()))) is not None:
-            return kind
-    return None
-
-
-def _belongs_to_scan(path: Path, start: int) -> bool:
-    """Whether a name goes on from ``start`` with that of a scan: of BIDS, or next to it or in the folder above."""
-    rest = re.sub(r"_(affine|rigid)(?=\.)", "", path.name[start:])
-    return rest.startswith("sub-") or any((folder / rest).is_file() for folder in (path.parent, path.parent.parent))
-
-
-def _classify_by_words(stem: str) -> str | None:
-    """By a name that is not a BIDS name, in lower case."""
-    parts = [word for word in re.split("[^a-z0-9]+", stem) if word]
-    words = [word for word in parts if not re.fullmatch(NUMBER, word.upper())]
-    if not words or _DENIED & set(words):
+    """By the part and the suffix of a BIDS name."""
+    *entities, suffix = Path(_get_stem(path)).name.lower().split("_")
+    labels = dict(entity.split("-", 1) for entity in entities if "-" in entity)
+    if "sub" not in labels:
         return None
-    capitals = [word.upper() for word in words]
-    if words[-1] == "phase" and NO_PHASE & set(capitals[-2:-1]):
-        return None
-    if any(_TESTS.fullmatch(word) for word in words):
-        return _TEST
-    before = [*words]
-    while len(before) > 1 and before[-1] in _STATES:
-        before.pop()
-    if _MASKS.fullmatch(before[-1]):
-        return _LABELS
-    if {"dti", "dmri"} & set(words) and words[-1] in _DTI:
-        return _MAP
-    part = identify_part(["_".join(capitals[i:]) for i in range(len(words))])
-    joined = "_".join(parts)
-    kinds = [_WORDS[word] for word in words if word in _WORDS]
-    kinds += [kind for pattern, kind in _OUTPUTS.items() if pattern.search(joined)]
-    kinds += [_IMAGE_TYPES[kind] for kind in (part, classify_name(joined.upper())) if kind is not None]
-    kinds += [_LAST[words[-1]]] if words[-1] in _LAST else []
-    return next(iter(kinds), _MAP if _MAPS.fullmatch(words[-1]) else None)
+    return _PARTS.get(labels.get("part", "")) or _SUFFIXES.get(suffix) or (_MAP if suffix.endswith("map") else None)
 
 
 def _classify_by_intent(image: SpatialImage | None) -> str | None:

@@ -14,21 +14,20 @@ import nibabel as nib
 import numpy as np
 
 from ...io.files import find_files, list_files
-from ...io.images import (
+from ...io.formats import (
     EXTENSIONS,
     explain_missing_content,
     find_absent_images,
     get_extension,
     is_named_as_dicom,
     may_be_dicom,
-    open_image_or_none,
 )
+from ...io.images import open_image_or_none
 from ...io.naming import make_case_stem
 from ...io.owners import explain_difference, make_owner
 from ...runtime.distributed import print_once
 from ...transforms.scan.check import describe_labels
 from ..case import Case
-from .datalist import check_no_duplicates, identify_subject
 from .owners import warn_of_another_visit
 from .scan_kinds import (
     explain_exclusion,
@@ -38,6 +37,7 @@ from .scan_kinds import (
     print_skipped,
     select_scan_files,
 )
+from .subjects import check_no_duplicates, identify_subject
 
 # Compressed label maps of heads had up to 0.11 bytes a voxel, scans of heads 0.16 and more.
 _MOST_BYTES = 0.25

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from ...io.affines import find_slice_permutation
+from ...geometry.affines import find_slice_permutation
 from ...io.images import open_image, open_image_or_none
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from monai.data import list_data_collate
 
-from ...runtime.progress import begin_step
 from ..case import Case
 
 # Number of the case that this thread loads ahead; None in other threads.
@@ -53,7 +52,7 @@ class CaseLoader:
                 yield batch
 
     def _load_case(self, i: int) -> Any:
-        with begin_step(), self.cases[i].files.hold():
+        with self.cases[i].files.hold():
             return list_data_collate([self.dataset[i]])
 
     def _load_ahead(self, i: int) -> Any:

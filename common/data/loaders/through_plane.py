@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ...geometry.spline import apply_along_axes, make_upsampling_matrix
 from ...graph import TensorGraph
-from ...physics.spline import apply_along_axes, make_upsampling_matrix
 from ...transforms import check_slice_factor
 from ...values import parse_bool
 from .slabs import PatchLoader, check_volume_sizes, draw_gains, draw_start, find_tissue, permute_axes

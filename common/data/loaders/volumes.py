@@ -10,7 +10,7 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
-from ...runtime import progress
+from ...runtime.progress import make_bar
 from ...transforms.scan.scan_statistics import compute_scan_statistics
 from ..case import Case
 
@@ -59,19 +59,15 @@ class VolumeCache(Dataset):
         affines: list[dict[str, np.ndarray]] = []
         statistics: list[dict] = []
         cases = [Case(dict(entry)) for entry in self.data]
-        with progress.show_progress("preparing volumes"):
-            for i, case in enumerate(cases):
-                with case.catch_problem():
-                    with progress.begin_part(i, len(cases)):
-                        item = self.transform(dict(case))
-                    keys = [key for key in self.keys if key in item or not self.allow_missing_keys]
-                    items.append(
-                        {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
-                    )
-                    known = {key: getattr(item[key], "affine", None) for key in keys}
-                    affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
-                    if hasattr(lr := item.get("lr"), "affine"):
-                        statistics.append(compute_scan_statistics(lr, lr.affine))
+        for case in make_bar(cases, "preparing volumes"):
+            with case.catch_problem():
+                item = self.transform(dict(case))
+                keys = [key for key in self.keys if key in item or not self.allow_missing_keys]
+                items.append({key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys})
+                known = {key: getattr(item[key], "affine", None) for key in keys}
+                affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
+                if hasattr(lr := item.get("lr"), "affine"):
+                    statistics.append(compute_scan_statistics(lr, lr.affine))
         if failures := [case.failure for case in cases if case.problem is not None]:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
         if self.device.type == "cuda":

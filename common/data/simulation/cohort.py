@@ -16,11 +16,12 @@ import nibabel as nib
 import torch
 from filelock import FileLock
 
-from ...cli_help import format_call
 from ...degradations import Degradation, GaussianProfile
-from ...io.files import read_json_object, write_atomically
+from ...errors import format_call
+from ...io.files import read_json_object
+from ...io.naming import SIMULATED
+from ...io.writing import write_atomically
 
-_SETTINGS = "simulated.json"
 _SCAN_SEED = 1000  # of the head for inference, which is in no cohort
 _printed: set[str] = set()
 
@@ -147,18 +148,13 @@ def save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:
         nib.save(lr, temporary)
 
 
-def get_slice_axis(dataset_dir: str) -> str:
-    """ "SI" for a simulated cohort, whose isotropic heads do not show an axis across the slices, else "auto"."""
-    return "SI" if (Path(dataset_dir) / _SETTINGS).is_file() else "auto"
-
-
 def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
     """Call ``make`` with a temporary folder, then rename it to ``folder``; do nothing if that exists already."""
     settings = json.loads(json.dumps(settings))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".lock-{folder.name}")):
         if folder.exists():
-            known = folder / _SETTINGS
+            known = folder / SIMULATED
             stored = read_json_object(known)[0] if known.is_file() else None
             if stored != settings:
                 raise FileExistsError(
@@ -169,7 +165,7 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
             return
         temporary = folder.with_name(f".part-{folder.name}")
         description = json.dumps(settings, indent=2) + "\n"
-        begun = temporary / _SETTINGS
+        begun = temporary / SIMULATED
         if not begun.is_file() or begun.read_text(encoding="utf-8") != description:
             shutil.rmtree(temporary, ignore_errors=True)
             with write_atomically(begun) as new:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from tqdm import tqdm
 
-from ...io.files import write_atomically
-from ...runtime.progress import is_hidden
+from ...io.writing import write_atomically
+from ...runtime.progress import make_bar
 from ...values import check_whole_numbers, parse_bool
 from . import anatomy, labelmap
 from .bodies import make_body
@@ -137,7 +136,7 @@ def simulate_subjects(
 
     with ThreadPoolExecutor(threads) as pool:
         made = (map if threads == 1 else pool.map)(simulate_subject, *zip(*plans, strict=True))
-        list(tqdm(made, "simulate", len(plans), unit="subject", disable=is_hidden()))
+        list(make_bar(made, "simulate", total=len(plans), unit="subject"))
     print(f"Wrote {len(plans)} simulated subjects ({', '.join(names)}) to {root}")
 
 

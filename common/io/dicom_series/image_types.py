@@ -1,4 +1,4 @@
-"""Kinds of images by the words in DICOM, a sidecar JSON or a file's name. Imports no other package."""
+"""Kinds of images by the words in DICOM or a sidecar JSON. Imports no other package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NO_PHASE = set(
 # Letters of the parts of a complex image, in tags; "CR" is Philips' corrected real part.
 _LETTERS = {"phase image": "P", "real part": "C?R", "imaginary part": "I"}
 _IMAGE = r"(_?(PART|MAPS?|IMG|IMAGES?|DIFF(ERENCE)?))?"
-# Whole words for the parts, in tags and names. "SW" and "FFE" are Philips' susceptibility and gradient echo.
+# Whole words for the parts. "SW" and "FFE" are Philips' susceptibility and gradient echo.
 _WORDS = {
     kind: rf"(SW_)?{_LETTERS[kind]}_FFE|SW_{_LETTERS[kind]}|{words}"
     for kind, words in {
@@ -22,7 +22,7 @@ _WORDS = {
         "imaginary part": rf"IMAG(INARY)?{_IMAGE}",
     }.items()
 }
-# Whole words for computed images, in tags and names.
+# Whole words for computed images, in tags and descriptions.
 _COMPUTED = {
     "map": (
         r"(FAT|WATER)_?FRAC(TION)?|PDFF|R2STAR|[TR][12](STAR|RHO)?_?MAPS?|B[01]_?MAP|R?(REL)?(C?CBV|CBF)|KTRANS|COL(OR_)?FA|"
@@ -30,18 +30,10 @@ _COMPUTED = {
     ),
     "projection": r"M(I?N|AX)_?M?IP|M(AX|IN)(IMUM)?_(INTENSITY_)?PROJECTIONS?",
 }
-# These may also be initials.
 _SHORT = {
     "map": r"E?ADC|G?FA(?!_\d)|FF|QSM|MTR|MTSAT|(R|REL)?(MTT|TTP)|TMAX|PBP|KEP|R2S|NDI|ODI|ISOVF|TSNR",
     "projection": r"[TC]?MIPS?|VRT|SSD",
 }
-# Words of a voxel size, b-value, version or echo.
-NUMBER = r"\d+((P\d+)?MM)?|[BV]\d+|E(CHO)?\d+"
-# Words that may follow the name of a projection.
-_VIEW = (
-    r"IMAGES?|RANGES?|COR(ONAL)?|SAG(ITTAL)?|TRA(NS(VERSE)?)?|AX(IAL)?|OBL(IQUE)?|AP|LR|RL|HF|FH|SI|LEFT|RIGHT|SWI?|SWAN|"
-    r"TOF|3D|MR[AV]|MRCP|ANGIO|DCE|COW|CE|GD|KM|THI(CK|N)|ROT(ATED|ATION)?|RAD(IAL)?|VIEWS?"
-)
 _TYPES = {
     **{kind: rf"(SW_)?{_LETTERS[kind]}(_[A-Z0-9_]+)?|{words}" for kind, words in _WORDS.items()},
     "map": (
@@ -64,35 +56,21 @@ def classify_type(words: Sequence[str]) -> str | None:
         "phase image", "real part", "imaginary part", "map", "mask", "localizer" or "projection"; None if no word
         shows one of these.
     """
-    return _match_first(_TYPES, [word.replace(" ", "_") for word in words])
+    words = [word.replace(" ", "_") for word in words]
+    return next((kind for kind, pattern in _TYPES.items() if any(re.fullmatch(pattern, word) for word in words)), None)
 
 
-def identify_part(words: Sequence[str]) -> str | None:
-    """The part of a complex image that whole words say, such as the last words of a file's name.
-
-    Args:
-        words: words in capitals. Those of several words are joined by "_", such as "PHASE_MAP".
-
-    Returns:
-        "phase image", "real part" or "imaginary part"; None if no word says one of these.
-    """
-    return _match_first(_WORDS, words)
-
-
-def classify_name(name: str, is_derived: bool = False) -> str | None:
-    """The kind of a computed image by words in its name.
+def classify_name(name: str) -> str | None:
+    """The kind of a derived image by words in its description.
 
     Args:
         name: words in capitals, joined by "_".
-        is_derived: whether the image is known to be derived. If not, short words count only at the end, before numbers.
 
     Returns:
         "map" or "projection"; None if no word says one of these.
     """
-    further = {"map": NUMBER, "projection": f"{NUMBER}|{_VIEW}"}
     for kind, words in _COMPUTED.items():
-        end = "(?![A-Z0-9])" if is_derived else rf"(_({further[kind]}))*$"
-        if re.search(rf"(?<![A-Z0-9])(({words})(?![A-Z0-9])|({_SHORT[kind]}){end})", name):
+        if re.search(rf"(?<![A-Z0-9])({words}|{_SHORT[kind]})(?![A-Z0-9])", name):
             return kind
     return None
 
@@ -100,9 +78,3 @@ def classify_name(name: str, is_derived: bool = False) -> str | None:
 def is_magnitude(words: Sequence[str]) -> bool:
     """Whether a word of an ImageType, in capitals, says that the image is a magnitude image."""
     return any(re.fullmatch(_MAGNITUDE, word) for word in words)
-
-
-def _match_first(patterns: dict[str, str], words: Sequence[str]) -> str | None:
-    return next(
-        (kind for kind, pattern in patterns.items() if any(re.fullmatch(pattern, word) for word in words)), None
-    )

@@ -163,7 +163,7 @@ def _classify(header: Dataset) -> tuple[str, str]:
     says_nothing = image_type[:1] == ["DERIVED"] and set(image_type[2:]) <= {"OTHER"}
     described = f"ImageType {format_values(header, 'ImageType')}, SeriesDescription '{header.get('SeriesDescription')}'"
     words = re.sub("[^A-Z0-9]+", "_", name.replace("*", "STAR"))
-    if says_nothing and (kind := classify_name(words, is_derived=True)) is not None:
+    if says_nothing and (kind := classify_name(words)) is not None:
         return kind, described
     if not is_magnitude(image_type) and _contains_words(name, _PHASES):
         return "phase image", described

@@ -17,14 +17,14 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from nibabel.orientations import io_orientation
-from scipy.fft import fftfreq, irfftn, rfftfreq, rfftn
-from scipy.ndimage import affine_transform
+from torch.nn import functional
 
 from ...degradations import Degradation
 from ...errors import Notice
-from ...io.files import write_atomically
+from ...geometry.gaussian import FWHM_PER_SIGMA, average_gaussian
+from ...geometry.resampling import resample_volume
 from ...io.naming import get_output_folder, make_case_stem
-from ...physics.gaussian import FWHM_PER_SIGMA
+from ...io.writing import write_atomically
 from ...values import parse_bool
 from ..scan.volume import attach_meta, reorient_volume
 from .placement import GAIN, find_misplacement
@@ -129,10 +129,8 @@ class ResampleGuided(MapTransform):
                 with write_atomically(get_output_folder(self.quality_dir) / f"{stem}_registration.json") as temporary:
                     temporary.write_text(json.dumps(quality, indent=2) + "\n")
             self._check_coverage(lr, guide, names)
-            volume = _resample_volume(
-                guide.as_tensor()[0].numpy(), np.asarray(guide.affine, dtype=np.float64), grid, size
-            )
-            d[key] = attach_meta(torch.from_numpy(volume)[None], grid, guide.meta)
+            volume = _resample_guide(guide.as_tensor()[0], np.asarray(guide.affine, dtype=np.float64), grid, size)
+            d[key] = attach_meta(volume[None], grid, guide.meta)
         return d
 
     def _align_guide(
@@ -243,36 +241,23 @@ def _reorient_guide(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
     return attach_meta(*reorient_volume(guide.as_tensor(), guide.affine, orientation), guide.meta)
 
 
-def _resample_volume(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Resample a volume ``(X, Y, Z)`` with its affine to a grid with another affine and size."""
+def _resample_guide(guide: torch.Tensor, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:
+    """Resample a guide ``(X, Y, Z)`` with its affine to a grid with another affine and size."""
     matrix = np.linalg.solve(affine, grid)
-    if np.abs(matrix - np.eye(4)).max() < 1e-4 and all(n <= m for n, m in zip(size, volume.shape, strict=True)):
-        return volume[tuple(slice(n) for n in size)].copy()
-    # Along the axes of the grid, not of the volume: across tilted thick slices alone, and never in their plane.
+    if np.abs(matrix - np.eye(4)).max() < 1e-4 and all(n <= m for n, m in zip(size, guide.shape, strict=True)):
+        return guide[tuple(map(slice, size))].clone()
+    # Along the axes of the grid, not of the guide: across tilted thick slices alone, and never in their plane.
     length = np.linalg.norm(grid[:3, :3], axis=0)
     directions = grid[:3, :3] / length
     widths = np.linalg.norm(affine[:3, :3].T @ directions, axis=0)
     sigma = np.sqrt(np.maximum(length**2 - widths**2, 0)) / FWHM_PER_SIGMA
     along = np.linalg.solve(affine[:3, :3], directions * sigma)
-    # In voxels of the volume; a tenth of one is nothing.
-    blurred = _blur_gaussian(volume, along @ along.T) if np.abs(along).max() > 0.1 else volume
-    # Half a voxel at each edge lies beyond the outermost samples; with thick slices that is much.
-    out = affine_transform(blurred, matrix[:3, :3], matrix[:3, 3], size, order=3, mode="nearest")
-    np.clip(out, volume.min(), volume.max(), out=out)
-    steps = np.ogrid[tuple(slice(n) for n in size)]
-    for row, n in zip(matrix[:3], volume.shape, strict=True):
-        index = sum(step * r for step, r in zip(steps, row[:3], strict=True)) + row[3]
-        out[(index < -0.5) | (index > n - 0.5)] = 0
-    return out
-
-
-def _blur_gaussian(volume: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Convolve with a Gaussian of any direction, its covariance (3, 3) in voxels squared; the borders are repeated."""
-    margin = np.ceil(4 * np.sqrt(np.diag(covariance))).astype(int)
-    padded = np.pad(volume, [(m, m) for m in margin], mode="edge")
-    *rest, last = padded.shape
-    k = np.meshgrid(*map(fftfreq, rest), rfftfreq(last), indexing="ij", sparse=True)
-    exponent = sum(covariance[i, j] * k[i] * k[j] for i in range(3) for j in range(3))
-    spectrum = rfftn(padded) * np.exp(-2 * np.pi**2 * exponent).astype(volume.dtype)
-    inner = tuple(slice(m, m + n) for m, n in zip(margin, volume.shape, strict=True))
-    return irfftn(spectrum, padded.shape)[inner].astype(volume.dtype)
+    blurred = guide
+    if np.abs(along).max() > 0.1:  # in voxels of the guide; a tenth of one is nothing
+        covariance = along @ along.T
+        margin = np.ceil(4 * np.sqrt(np.diag(covariance))).astype(int).tolist()
+        padding = [m for m in reversed(margin) for _ in range(2)]
+        padded = functional.pad(guide[None, None], padding, mode="replicate")[0, 0]
+        inner = tuple(slice(m, m + n) for m, n in zip(margin, guide.shape, strict=True))
+        blurred = average_gaussian(padded, covariance)[inner]
+    return resample_volume(blurred, affine, size, grid).clamp(min(float(guide.min()), 0.0), float(guide.max()))

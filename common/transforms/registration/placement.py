@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 from skimage.filters import threshold_otsu
 
-from ...physics.gaussian import FWHM_PER_SIGMA
+from ...geometry.gaussian import FWHM_PER_SIGMA
 
 _SPACING = 2.0  # mm, to which both volumes are blurred
 # A guide is misaligned if a small step raises the similarity by more than this share. On six real pairs the best step

@@ -20,8 +20,8 @@ from scipy.spatial.transform import Rotation
 from skimage.filters import threshold_otsu
 
 from ...degradations import Degradation
-from ...io.files import write_atomically
 from ...io.naming import get_output_folder, make_case_stem
+from ...io.writing import write_atomically
 from ..scan.volume import attach_meta
 
 # Voxels in mm at which a guide is registered. On simulated pairs of 1 mm and 1 x 1 x 5 mm the error was 0.1 to 0.5 mm,

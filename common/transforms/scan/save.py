@@ -14,10 +14,10 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from ...io.files import write_atomically
 from ...io.images import open_image_or_none
 from ...io.naming import make_case_stem, make_result_path
 from ...io.nifti_affines import make_image
+from ...io.writing import write_atomically
 from .volume import ENCODING
 
 

@@ -14,7 +14,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import inv_ornt_aff, ornt_transform
 
 from ...degradations import Degradation
-from ...io.affines import find_slice_orientation
+from ...geometry.affines import find_slice_orientation
 from ...io.images import open_image_or_none
 from ...io.lazy_voxels import LazyVoxels
 from ...io.nifti_affines import choose_encoding, read_encoding

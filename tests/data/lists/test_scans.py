@@ -83,7 +83,7 @@ def test_results_are_no_scans_wherever_they_lie(tmp_path, capsys):
 
 def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tmp_path, capsys):
     """In a folder and by a pattern; by itself, or with no scan beside it, it is refused."""
-    touch(tmp_path, "a_t2.nii", "a_t1.hdr", "a_t1.img", "a_t2_mask.nii", "m/b_mask.nii", "b_t2.mnc", "a_t2.json")
+    touch(tmp_path, "a_t2.nii", "a_t1.hdr", "a_t1.img", "sub-a_mask.nii", "m/sub-b_mask.nii", "b_t2.mnc", "a_t2.json")
     touch(tmp_path, *"e+orig.HEAD e+orig.BRIK.gz g.nii g.nii.bz2 i.img".split())
     (tmp_path / "c_t2.nii").symlink_to("../annex/objects/c")
     for n in range(3):
@@ -111,12 +111,12 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
     assert list(series) == names and "(and 3 more" in series["IM0.dcm"] and "DICOM is read as" in series[names[2]]
     assert "datalad get" in series["away/1.2.3"] and "datalad get" not in series["series/1.dcm"]
     said = capsys.readouterr().out
-    assert all(f"passed over: {tmp_path}/{name}_mask.nii: a mask" in said for name in ("a_t2", "m/b"))
+    assert all(f"passed over: {tmp_path}/{name}_mask.nii: a mask" in said for name in ("sub-a", "m/sub-b"))
     whole, *others = pairs(tmp_path, "*_t2*", "a_t1.*,*_mask.nii", subject="^a|(.)_")
     assert whole["guide"] == "a_t1.hdr" and [bool(entry["problem"]) for entry in others] == [True, True]
-    for path in ("a_t2_mask.nii", "m"):
+    for path in ("sub-a_mask.nii", "m"):
         refused(lambda path=path: find_scans(tmp_path / path), ValueError, "_mask.nii: a mask", "rename")
-    for guide, words in (("a_t2_mask.nii", "a mask"), ("c_t2.nii", "datalad get"), ("a_t2.json", "format")):
+    for guide, words in (("sub-a_mask.nii", "a mask"), ("c_t2.nii", "datalad get"), ("a_t2.json", "format")):
         path = str(tmp_path / guide)
         refused(lambda path=path: find_scans(tmp_path, "a_t2.nii", path), ValueError, f"--guide {path}", words)
 
@@ -146,7 +146,7 @@ def test_scans_and_guides_are_paired_by_subject_in_any_order(tmp_path):
 
 
 def test_a_label_map_is_paired_as_a_guide_is_and_is_no_scan(tmp_path, capsys):
-    touch(tmp_path, *(f"sub-1_{name}.nii" for name in ("t2w", "t1w", "dseg")), "x/labels.nii")
+    touch(tmp_path, *(f"sub-1_{name}.nii" for name in ("t2w", "t1w", "dseg")), "x/sub-1_mask.nii")
     expected = {key: str(tmp_path / f"sub-1_{key}.nii") for key in ("t2w", "t1w", "dseg")}
     (entry,) = find_scans(tmp_path, guide="*_t1w.nii", label="*_dseg.nii", dicom=True)
     assert entry == {
@@ -155,8 +155,8 @@ def test_a_label_map_is_paired_as_a_guide_is_and_is_no_scan(tmp_path, capsys):
     assert "dseg" not in capsys.readouterr().out
     first, second = find_scans(tmp_path, label="*_dseg.nii")
     assert first["label_map"] == second["label_map"] == expected["dseg"]
-    (entry,) = find_scans(tmp_path / "sub-1_t2w.nii", label=str(tmp_path / "x" / "labels.nii"))
-    assert entry["label_map"] == str(tmp_path / "x" / "labels.nii")
+    (entry,) = find_scans(tmp_path / "sub-1_t2w.nii", label=str(tmp_path / "x" / "sub-1_mask.nii"))
+    assert entry["label_map"] == str(tmp_path / "x" / "sub-1_mask.nii")
     *_, other = find_scans(tmp_path, label="*_dseg.nii", subject="(t2w|dseg|t1w)")
     assert "has no label map" in other.problem and "leave --label out" in other.problem
 

@@ -14,7 +14,7 @@ from nibabel.affines import from_matvec
 from scipy.ndimage import map_coordinates
 
 from common.degradations import ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
-from common.io.affines import find_slice_permutation
+from common.geometry.affines import find_slice_permutation
 from common.metrics import interpolate_cubic
 from common.transforms import CheckHeaderd, CheckVoxelsd, LoadScand, ResizePlanesd, SaveVolumed
 from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd

@@ -30,3 +30,15 @@ def make_gaussian_spectrum(
     f = x[:, None, None], y[:, None], torch.fft.rfftfreq(size[2], device=device)
     form = sum(float(covariance[i, j]) * f[i] * f[j] for i in range(3) for j in range(3))
     return torch.exp(-2 * math.pi**2 * form)  # type: ignore[arg-type]
+
+
+def average_gaussian(volume: torch.Tensor, covariance: np.ndarray) -> torch.Tensor:
+    """A volume ``(X, Y, Z)``, averaged with a Gaussian of any direction; beyond the volume it is 0.
+
+    Args:
+        volume: any units.
+        covariance: of the Gaussian, (3, 3), in voxels squared.
+    """
+    size = [n + math.ceil(3 * math.sqrt(v)) for n, v in zip(volume.shape, np.diag(covariance), strict=True)]
+    spectrum = torch.fft.rfftn(volume, s=size) * make_gaussian_spectrum(size, covariance, volume.device)
+    return torch.fft.irfftn(spectrum, s=size)[tuple(map(slice, volume.shape))]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
-from torch.nn import functional as F
 
 from ..runtime.memory import move_to_device
+from .resampling import sample_linear
 
 _STEPS = 20
 _LONGEST = 4.0  # mm and degrees in one step
@@ -26,13 +26,6 @@ def make_rigid_matrix(motion: np.ndarray, centre: np.ndarray) -> np.ndarray:
     matrix[:3, :3] = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
     matrix[:3, 3] = centre + motion[:3] - matrix[:3, :3] @ centre
     return matrix
-
-
-def sample_linear(channels: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Interpolate channels ``(C, X, Y, Z)`` linearly at positions ``(3, N)`` in voxels: ``(C, N)``. Borders repeat."""
-    last = move_to_device(torch.tensor(channels.shape[1:]) - 1, positions.device).clamp_min(1)
-    grid = (2 * positions / last[:, None] - 1).T.flip(1)[None, None, None].float()
-    return F.grid_sample(channels[None], grid, padding_mode="border", align_corners=True)[0, :, 0, 0]
 
 
 class RigidFit:

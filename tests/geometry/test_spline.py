@@ -5,8 +5,8 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import map_coordinates
 
 from common.degradations import GaussianProfile
+from common.geometry.spline import _copy_matrix_to_device, apply_along_axes, make_spline_matrix, make_upsampling_matrix
 from common.networks import SplineInterpolation
-from common.physics.spline import _copy_matrix_to_device, apply_along_axes, make_spline_matrix, make_upsampling_matrix
 
 
 def test_a_matrix_is_the_spline_through_any_samples():

@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 
 from ..runtime.memory import move_to_device
-from .rigid import sample_linear
+from .resampling import sample_linear
 
 _SPACING = 20.0  # mm between the nodes
 _ROUGH, _FAR = 1.5, 5.0  # mm: standard deviations of the difference between neighbouring nodes, and of a displacement

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import nibabel as nib
 import numpy as np
 import torch
@@ -72,3 +74,28 @@ def _find_slice_axis(affine: np.ndarray | torch.Tensor) -> int:
             "thin-slice scan?"
         )
     return int(ratios.argmin())
+
+
+def measure_factors(
+    scan_affine: np.ndarray, scan_size: Sequence[int], affine: np.ndarray, size: Sequence[int]
+) -> tuple[list[float], list[float]] | None:
+    """How the voxels of a result lie on those of its scan.
+
+    Args:
+        scan_affine, scan_size: of the scan ``(X, Y, Z)``.
+        affine, size: of the result.
+
+    Returns:
+        Voxels of the result per voxel of the scan along each axis, and where the scan's first voxel lies in voxels of
+        the result. None if the two have not the same directions and field of view, or the result is coarser.
+    """
+    to_result = np.linalg.solve(affine, scan_affine)
+    factors, offset = np.diag(to_result)[:3], to_result[:3, 3].round(3)
+    rounded = np.rint(factors)
+    factors = np.where(np.abs(factors - rounded) < 0.01, rounded, factors)
+    is_turned = not np.allclose(to_result[:3, :3], np.diag(factors), atol=0.01)
+    is_apart = (offset < -0.1).any() or (offset > factors - 0.9).any()  # of the result's first voxels
+    expected = tuple(round(n * f) for n, f in zip(scan_size, factors.tolist(), strict=True))
+    if is_turned or is_apart or factors.min() < 1 or tuple(size) != expected:
+        return None
+    return factors.tolist(), offset.tolist()

@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from common.stacks import SplineResampling, make_cubic_grid
+from common.geometry.resampling import SplineResampling, make_cubic_grid
 
-from .phantom import grid, moved
+from ..stacks.phantom import grid, moved
 
 SIZE, NEW = (9, 10, 11), (8, 9, 7)
 PLACES = np.linalg.inv(moved(np.array([0.3, -0.4, 0.6, 8, -5, 11]))) @ np.diag([0.9, 1.1, 1.2, 1])

@@ -1,0 +1,27 @@
+"""Simulated scans for runs without data. An exported bundle cannot make them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from ..io.naming import SIMULATED
+
+
+def import_simulation() -> ModuleType:
+    """The module that makes simulated scans, :mod:`common.data.simulation.cohort`."""
+    try:
+        from .simulation import cohort
+    except ModuleNotFoundError as error:
+        if not str(error.name).endswith("simulation"):
+            raise
+        raise ValueError(
+            "no --dataset_dir is given, expected your data: simulated heads come with the whole collection only. "
+            "Give --dataset_dir DIR."
+        ) from None
+    return cohort
+
+
+def is_simulated(dataset_dir: str) -> bool:
+    """Whether a folder holds a simulated cohort."""
+    return Path(dataset_dir, SIMULATED).is_file()

@@ -1,0 +1,1 @@
+"""Affines, grids, resampling, Gaussian averages and rigid motion."""
