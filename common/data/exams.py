@@ -27,10 +27,6 @@ def find_exams(
         dataset_dir: folder; None for an exam that is simulated in ``output_dir/scan``.
         output_dir, skip_existing, shard, bids: as for :func:`find_cases`.
         fewest_stacks: of an exam.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`common.data.find_scans`; or when there are no stacks to combine.
-        PermissionError, NotADirectoryError: when ``output_dir`` is not writable.
     """
     check_writable(output_dir)
     path = import_simulation().simulate_exam(f"{output_dir}/scan") if dataset_dir is None else dataset_dir

@@ -9,11 +9,7 @@ from ..io.naming import SIMULATED
 
 
 def import_simulation() -> ModuleType:
-    """The module that makes simulated scans, :mod:`common.data.simulation.cohort`.
-
-    Raises:
-        ValueError: in an exported bundle.
-    """
+    """The module that makes simulated scans, :mod:`common.data.simulation.cohort`."""
     try:
         from .simulation import cohort
     except ModuleNotFoundError as error:

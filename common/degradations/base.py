@@ -76,10 +76,6 @@ class Degradation(nn.Module):
 
         Returns:
             Volume ``(..., X / f0, Y / f1, Z / f2)``; sizes are rounded if a factor is not whole.
-
-        Raises:
-            ValueError: when the volume has fewer than three axes, or a size is not a multiple of its factor.
-            TypeError: when the volume is complex.
         """
         self._check_volume(hr)
         self.compute_lr_size(hr.shape[-SPATIAL_DIMS:])

@@ -36,10 +36,6 @@ class FeatureReport:
         batches: number of embedded batches.
         device: where the graph is computed.
         before: like ``state``, of the same training without adaptation; or None.
-
-    Raises:
-        FileNotFoundError: when ``before`` is not there.
-        ValueError: when it is not the state of such a graph, or the graph has no such steps.
     """
 
     def __init__(

@@ -259,9 +259,6 @@ class ZeroShotInferer(ConsistentInferer):
         ensemble: whether to use mirrored and turned images, see :class:`EnsembleInferer`.
         iterations: of :class:`ConsistentInferer`; 0 leaves the network's result unchanged.
 
-    Raises:
-        ValueError: for other factors.
-
     Source:
         Shocher et al., "Zero-Shot" super-resolution using deep internal learning, IEEE CVPR 2018, section 3.1.
     """

@@ -183,10 +183,6 @@ def check_writable(*folders: str | os.PathLike) -> None:
 
     Args:
         folders: existing or new folders.
-
-    Raises:
-        NotADirectoryError: when a folder's path, or a part of it, is a file.
-        PermissionError: when the folder, or the existing folder above it, cannot be written to.
     """
     for folder in folders:
         place = _find_existing(folder)
@@ -206,9 +202,6 @@ def check_room(folder: str | os.PathLike, file: float, files: float) -> None:
         folder: existing or new folder.
         file: size of a file in bytes.
         files: size of this and all earlier files together.
-
-    Raises:
-        ValueError: when the file is larger than this process may write (``ulimit -f``), or the disk lacks room.
     """
     free = shutil.disk_usage(_find_existing(folder)).free
     limit = math.inf

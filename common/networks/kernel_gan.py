@@ -206,11 +206,7 @@ class KernelDiscriminator(nn.Module):
         self.triplet = nn.Buffer(_make_triplet_kernel(size), persistent=False)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """Images ``(kernels, crops, h, w)`` to verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1].
-
-        Raises:
-            ValueError: if there would be fewer than 2x2 verdicts.
-        """
+        """Images ``(kernels, crops, h, w)`` to verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1]."""
         kernels, crops, height, width = lr.shape
         edge = self.size + 2
         if min(height, width) <= edge:

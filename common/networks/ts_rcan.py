@@ -156,9 +156,6 @@ class TSRCANDecoder(nn.Module):
         """Features ``(B, features, H, W)`` to ``(B, 1, scale H, scale W, slices)``.
 
         The global residual is made from ``slab``, ``(B, 1, H, W, Z)``. It is needed only with a ``base``.
-
-        Raises:
-            ValueError: if the decoder has a ``base`` and no slab is given.
         """
         out = channels_to_slab(self.tail(self.upsampler(self.trunk(self.head(features)))))
         if self.base is not None:
