@@ -4,6 +4,7 @@ import pytest
 
 from common.data import Datalist, Group, find_slice_axis, pair_contrasts
 from common.data.lists import groups
+from common.data.simulation import cohort
 from tests.bundles import runs
 from tests.refused import refused
 
@@ -62,7 +63,7 @@ def test_what_is_moved_must_be_misaligned(listed):
 
 
 def test_a_cohort_is_simulated_where_none_is_given(monkeypatch):
-    monkeypatch.setattr(groups, "simulate_cohort", lambda folder, **settings: [folder, settings])
+    monkeypatch.setattr(cohort, "simulate_cohort", lambda folder, **settings: [folder, settings])
     monkeypatch.setattr(groups, "check_misaligned", lambda folder, misaligned: None)
     assert Datalist(None, "out", {"subjects": 2}).dataset_dir == ["out/data", {"subjects": 2}]
 
