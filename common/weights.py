@@ -189,15 +189,6 @@ def read_training_range(path: str | os.PathLike | None) -> dict[str, list[float]
     return None if path is None else (read_overlay(path) or {}).get("training_range")
 
 
-def read_interval(path: str | os.PathLike | None) -> dict[str, Any] | None:
-    """Read the ``interval`` of weights from their overlay; None if it is unknown.
-
-    Args:
-        path: file of the weights; None if there are none.
-    """
-    return None if path is None else (read_overlay(path) or {}).get("interval")
-
-
 def load_weights(
     network: _Network,
     path: str | os.PathLike | None,

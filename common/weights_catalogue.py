@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from .weights import read_overlay
 
 BUNDLES = ROOT.parent / "bundles"
 _CONFIG = Path("configs", "inference.json")
+_OVERLAYS = ROOT / "cases" / "overlays"  # what mri-sr lays over a bundle's inference.json
+_GRID = {"spacing", "grid_file"}  # options of overlays/grid.json; bundles for exams have them
 _NAMED = 3  # most bundles that a message names
 _LARGE = "_large"  # at the end of a file's name: the larger of two networks for a scale, as model.pt and model_large.pt
 WITHIN = 1 + ROUNDING  # excess up to this factor is rounding
@@ -113,17 +115,24 @@ class Offer:
         parser.update({key: value for key, value in overrides.items() if key in parser.get()})
         return parser.get_parsed_content("evaluator#network"), parser.get_parsed_content("inferer")
 
-    def make_workflow(self, **overrides: Any) -> ConfigWorkflow:
-        """MONAI's workflow of the configuration, with no cases and not yet initialised.
+    @property
+    def has_interval(self) -> bool:
+        """Whether an interval may have been measured for the weights."""
+        return self.checkpoint is not None and self.fewest_stacks is None
+
+    def make_workflow(self, cases: Sequence[Any], overlays: Sequence[str] = (), **overrides: Any) -> ConfigWorkflow:
+        """MONAI's workflow of the configuration, not yet initialised.
 
         Args:
+            cases: to run, each a :class:`common.data.Case`.
+            overlays: names of files in ``common/cases/overlays`` that are laid over inference.json.
             overrides: further overrides by key. Paths must be ``Path``, since the parser interprets # in text.
         """
-        files = _list_files(self.bundle, self.overlay)
+        files = _list_files(self.bundle, self.overlay, self.overrides, overlays)
         workflow = ConfigWorkflow(config_file=files, workflow_type="infer", logging_file=False)
         workflow.parser.set(_rename_package(workflow.parser.config))
         settings = {"bundle_root": str(self.bundle), **self.overrides}
-        workflow.parser.update({**settings, **overrides, "dataset#data": []})
+        workflow.parser.update({**settings, **overrides, "dataset#data": list(cases)})
         return workflow
 
 
@@ -167,7 +176,7 @@ def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Seque
     """
     if "checkpoint" in overrides:
         bundle = _identify_bundle(Path(str(overrides["checkpoint"])), bundle)
-    configs = {folder: _make_parser(folder) for folder in _list_folders(bundle)}
+    configs = {folder: _make_parser(folder, options=overrides) for folder in _list_folders(bundle)}
     # Bundles on request are for a kind of scan that the file does not show.
     usual = [folder for folder in configs if bundle is not None or not configs[folder].get("on_request", False)]
     able = usual
@@ -318,13 +327,26 @@ def _list_weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path
     )
 
 
-def _list_files(folder: Path, overlay: Path | None) -> list[str]:
-    return [str(file) for file in (folder / _CONFIG, overlay) if file is not None]
+def _list_files(
+    folder: Path, overlay: Path | None, options: Collection[str], overlays: Sequence[str] = ()
+) -> list[str]:
+    """Configs of a bundle: inference.json, overlays by name, and the overlay of the weights."""
+    config = folder / _CONFIG
+    if _GRID & set(options) and not _GRID <= ConfigParser.load_config_file(config).keys():
+        overlays = ["grid", *overlays]
+    files = [config, *(_OVERLAYS / f"{name}.json" for name in overlays), overlay]
+    return [str(file) for file in files if file is not None]
 
 
-def _make_parser(folder: Path, overlay: Path | None = None, overrides: Mapping[str, Any] | None = None) -> ConfigParser:
-    """Parser of a bundle's configuration, for any working folder and any name of this package."""
-    parser = ConfigParser(_rename_package(ConfigParser.load_config_files(_list_files(folder, overlay))))
+def _make_parser(
+    folder: Path,
+    overlay: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    options: Collection[str] = (),
+) -> ConfigParser:
+    """Parser of a bundle's configuration with its options, for any working folder and any name of this package."""
+    files = _list_files(folder, overlay, overrides or options)
+    parser = ConfigParser(_rename_package(ConfigParser.load_config_files(files)))
     parser.update({"bundle_root": str(folder), **(overrides or {})})
     return parser
 

@@ -183,7 +183,7 @@ def test_overlays_say_which_weights_there_are(models):
     (offer, _) = list_offers(str(moved.parent), {"device": "cpu"})
     assert offer.slice_axis == "AP" and offer.ranges == ((1, 2), (1, 2), None)
     assert offer.overrides == {"device": "cpu", "checkpoint": moved / "model.pt"}
-    workflow = offer.make_workflow(output_dir=moved / "a#b", slice_axis="SI")
+    workflow = offer.make_workflow([], output_dir=moved / "a#b", slice_axis="SI")
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
     assert evaluator.network.origin["path"] == str(moved / "model.pt")
@@ -232,7 +232,7 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
         shutil.move(models / f"own{ending}", own.with_suffix(ending))
     (offer,) = list_offers(None, {"checkpoint": str(own)})
     assert (offer.name, offer.overlay, offer.is_available) == ("srcnn 4x4x1", own.with_suffix(".json"), True)
-    network = offer.make_workflow(output_dir=tmp_path).parser.get_parsed_content("evaluator").network
+    network = offer.make_workflow([], output_dir=tmp_path).parser.get_parsed_content("evaluator").network
     assert network.origin["path"] == str(own)
     refused(
         lambda: list_offers("other", {"checkpoint": str(own)}), ValueError, own, "weights of srcnn", "--bundle other"
@@ -260,6 +260,6 @@ def test_the_package_may_have_another_name(models, monkeypatch):
     """As where it is installed: references to it follow, and paths stay."""
     monkeypatch.setattr(weights_catalogue, "__package__", "mri_sr_bundles.common")
     (offer, _) = list_offers(None, {})
-    config = offer.make_workflow(output_dir=models / "common" / "data").parser.config
+    config = offer.make_workflow([], output_dir=models / "common" / "data").parser.config
     assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.engines.CaseEvaluator"
     assert config["output_dir"] == models / "common" / "data" and config["checkpoint"] == models / "model.pt"
