@@ -166,14 +166,15 @@ class ResampleResultd(MapTransform):
         for key in self.key_iterator(d):
             volume = torch.as_tensor(d[key]).detach()
             made_affine = self.degradation.compute_hr_affine(scan_affine)
+            affine: Any
             size, affine = choose_cubes(scan.shape[1:], scan_affine, **self.grid)
-            volume, measured = self._make_cubes(volume[0].float(), made_affine, scan, size, affine)
+            cubes, measured = self._make_cubes(volume[0].float(), made_affine, scan, size, affine)
             d["scan_difference"], d["consistency_error"] = measured
-            volume = volume[None]
+            volume = cubes[None]
             if self.grid["grid_file"] is not None:
                 file = open_image(self.grid["grid_file"])
                 grid = np.asarray(file.affine, dtype=np.float64)
-                on_grid = resample_volume(volume[0], affine, file.shape[:3], grid)
+                on_grid = resample_volume(cubes, affine, file.shape[:3], grid)
                 # RestoreVolumed turns axes from the scan's order back to that of its file.
                 volume, affine = reorient_volume(on_grid[None], grid, scan.meta[ORIENTATION].numpy())
             d[key] = attach_meta(volume, torch.as_tensor(affine), getattr(d[key], "meta", {}))
