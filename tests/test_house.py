@@ -12,7 +12,7 @@ COMMON = Path(__file__).parents[1] / "common"
 LAYERS = (
     "errors version values cli_help runtime geometry io physics degradations graph weights networks losses metrics "
     "stacks transforms data inferers reports handlers engines export override_checks tables weights_catalogue "
-    "shipped_weights startup start cases evidence commands apps __main__"
+    "shipped_weights startup start exams cases evidence commands apps __main__"
 ).split()
 
 

@@ -17,6 +17,7 @@ from common.weights_catalogue import (
     list_offers,
     rank_choices,
     rank_self_trained,
+    read_card,
 )
 
 from .bundles import runs
@@ -131,6 +132,15 @@ def test_keys_are_for_the_bundles_that_know_them():
         lambda: list_offers("udean_window", {"adapt_iterations": 0}), ValueError, "--adapt_iterations", "udean_window"
     )
     refused(lambda: list_offers("uden", {}), FileNotFoundError, "--bundle 'uden': ", "ct_guided, ", "udean, ")
+
+
+def test_metadata_offers_what_inference_does():
+    for file in BUNDLES.glob("*/configs/inference.json"):
+        config, card = json.loads(file.read_text()), read_card(file.parents[1])
+        said = {key: config[key] for key in ("scale", "slice_axis", "guided", "fewest_stacks") if key in config}
+        said |= {"weights": config.get("checkpoint") is not None}
+        assert {key: value for key, value in card.items() if key not in ("on_request", "learns_from_scan")} == said
+        assert card.get("learns_from_scan", False) == ("iterations" in config)
 
 
 def test_methods_that_learn_from_the_scan_need_no_weights():

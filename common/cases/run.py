@@ -17,10 +17,11 @@ from monai.bundle import ConfigWorkflow
 from ..data import provenance
 from ..data.case import Case
 from ..data.inputs import describe_file
-from ..data.lists.exams import group_cases
 from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
 from ..errors import find_first_cause
+from ..exams.discover import convert_series
+from ..exams.grouping import group_cases
 from ..handlers.results import get_log_path, log_case
 from ..io.files import read_sidecar
 from ..io.images import open_image
@@ -30,7 +31,6 @@ from ..io.volumes import count_volumes, join_results, split_volumes
 from ..io.writing import check_room, open_part_folder
 from ..transforms.scan.load import check_volume
 from ..weights_catalogue import WITHIN, format_spacing
-from .discover import convert_series
 
 
 def check_disk_space(cases: Sequence[Case], output: Path) -> None:

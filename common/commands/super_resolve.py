@@ -111,19 +111,19 @@ def super_resolve(
     from ..startup import import_monai
 
     import_monai()
-    from ..cases.choose import choose_weights, find_offers, reads_exams
-    from ..cases.discover import (
+    from ..cases.run import check_disk_space, list_left_out, run_cases
+    from ..data.lists.scan_kinds import looks_like_scan
+    from ..data.lists.sharding import select_pending_cases
+    from ..engines.evaluator import describe_warnings
+    from ..errors import RunsFailedError
+    from ..exams.choose import choose_weights, find_offers, reads_exams
+    from ..exams.discover import (
         convert_series,
         discover_cases,
         find_common_folder,
         set_acquired_matrix,
         split_output,
     )
-    from ..cases.run import check_disk_space, list_left_out, run_cases
-    from ..data.lists.scan_kinds import looks_like_scan
-    from ..data.lists.sharding import select_pending_cases
-    from ..engines.evaluator import describe_warnings
-    from ..errors import RunsFailedError
     from ..handlers.results import get_log_path
     from ..io.naming import get_output_folder
     from ..io.writing import check_writable

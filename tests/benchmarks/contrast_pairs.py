@@ -14,7 +14,7 @@ import itertools
 import warnings
 from pathlib import Path
 
-from common.cases.choose import STACKS, find_offers
+from common.exams.choose import STACKS, find_offers
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 
-from common.data.lists.scans import is_result
+from common.data.scans import is_result
 from common.metrics import Interval
 
 from . import runs
