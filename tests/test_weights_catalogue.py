@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from common import weights_catalogue
-from common.weights import SavedWeights
+from common.saved_weights import SavedWeights
 from common.weights_catalogue import (
     BUNDLES,
     Offer,
