@@ -2,10 +2,8 @@
 
 from .case import Case
 from .ct import LoadCTd
-from .exams import find_exams
 from .lists.datalist import load_datalist, pair_contrasts, select_hr, select_lr, use_ct_as_hr
 from .lists.groups import Datalist, Group, find_slice_axis
-from .lists.scans import find_scans
 from .lists.spacing import check_scale, identify_slice_axis, measure_in_plane_spacing, measure_thin_slice_spacing
 from .loaders.cases import CaseLoader, prepare_lr_hr
 from .loaders.coordinates import CoordinateLoader, MeasuredVoxels
@@ -16,5 +14,5 @@ from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.volumes import VolumeCache
 from .provenance import describe_result
-from .scans import find_cases
+from .scans import find_cases, find_scans
 from .unknown_blur import BlurHRd, UnknownBlur

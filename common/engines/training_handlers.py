@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import TensorBoardStatsHandler
 
 from ..runtime.late_losses import LossEvents
-from ..weights import SavedWeights
+from ..saved_weights import SavedWeights
 from .run_folder import RunFolder
 from .validation import Validation
 

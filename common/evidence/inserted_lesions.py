@@ -19,10 +19,10 @@ from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import io_orientation
 from skimage.filters import threshold_otsu
 
-from ..cases.choose import choose_weights, find_offers
-from ..cases.discover import discover_cases
 from ..cases.run import run_cases
 from ..degradations import Degradation, GaussianProfile, KSpaceTruncation, RicianNoise
+from ..exams.choose import choose_weights, find_offers
+from ..exams.discover import discover_cases
 from ..io.nifti_affines import make_image
 from ..metrics import ChannelisedHotelling, compute_auc, divide_by_brightness, estimate_auc_deviation, interpolate_cubic
 from ..reports import draw_cutouts, draw_detectability

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..metrics import calibrate_interval, divide_by_brightness, draw_scores, measure_coverage, measure_sparsification
-from ..weights import read_overlay, write_overlay
+from ..saved_weights import write_overlay
+from ..weights import read_overlay
 from .judgement import Judgement, Question
 from .person import Person
 

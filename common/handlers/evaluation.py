@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -20,7 +19,6 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from torch import nn
 
-from ..data import provenance
 from ..degradations import Degradation
 from ..io.files import read_json_object
 from ..io.naming import make_case_stem
@@ -40,7 +38,6 @@ from ..metrics.lpips import Lpips
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
 from ..transforms.scan.volume import convert_to_units, get_percentile
-from ..values import parse_bool
 from ..weights import load_weights
 
 _ACCURACY = 0.03  # voxels, of a measured shift
@@ -60,8 +57,7 @@ class EvaluationReport:
     have ``seed``, ``iterations``, ``seconds`` for the case, ``machine`` and ``precision``. ``output_dir`` gets
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and ``<case>_planes.npz``, the
     columns of its picture for one with other runs (:func:`common.reports.merge_pictures`). With ``lpips`` the table
-    also has the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
-    interpolation, the method and HR (:func:`common.reports.viewer`). ``cost.json`` has the network's number of
+    also has the LPIPS against HR. ``cost.json`` has the network's number of
     parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include moving the case to
     the device, and the HR files.
 
@@ -91,12 +87,10 @@ class EvaluationReport:
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
-        report: whether to write pages.
 
     Raises:
         PermissionError, NotADirectoryError: if ``output_dir`` is not writable.
         FileExistsError: when it is attached, if ``output_dir`` has a table of other scans.
-        ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
         ValueError: when an entry of ``compare_with`` is none of the three, or a file without ``network``;
             ``data_range`` or ``score_over`` has another value; or with ``centre_slice`` for a degradation that
             :func:`common.metrics.interpolate_bicubic` does not support.
@@ -114,7 +108,6 @@ class EvaluationReport:
         lpips: str | os.PathLike | bool | None = None,
         data_range: str = "percentile",
         score_over: str = "volume",
-        report: bool | str = False,
     ) -> None:
         from ..reports import MEASURED  # here, because matplotlib takes long to load, and inference needs none
 
@@ -134,11 +127,6 @@ class EvaluationReport:
         for name, value in self.measured.items():
             if value not in MEASURED[name]:
                 raise ValueError(f"{name} is {value!r}, expected {' or '.join(MEASURED[name])}.")
-        self.report = parse_bool(report, "report")
-        if self.report:
-            from ..reports.viewer import check_viewer
-
-            check_viewer()
         if score_over == "centre_slice":
             # Unsupported degradations are refused before any case is computed.
             interpolate_bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
@@ -184,7 +172,6 @@ class EvaluationReport:
             draw_panels,
             save_figure,
             save_panels,
-            write_viewer,
         )
 
         if not engine.state.output:
@@ -229,12 +216,6 @@ class EvaluationReport:
             second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide, guide), affine)}
             panels = {"LR": images["LR"], **second, **images}
             save_figure(draw_panels(name, panels, errors, scores), self.output_dir / f"{name}.png")
-            if self.report:
-                page: dict[str, Any] = {"cubic": clipped["cubic"], self.method: clipped[self.method], "HR": truth}
-                page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}
-                lr_affine = self.degradation.compute_lr_affine(affine)
-                page = {"scan": nib.Nifti1Image(_clip_volume(lr, lr), lr_affine), **page}
-                write_viewer(self.output_dir / f"{name}.html", page, name, truth="HR", record=_describe_result(engine))
 
     def _compute_scores(
         self, volumes: Mapping[str, Any], shifts: Mapping[str, Sequence[float]], lr: MetaTensor, hr: MetaTensor
@@ -354,19 +335,6 @@ def _describe_self_training(engine: Any, seconds: float) -> dict[str, object]:
         "seconds": round(seconds, 1),
         "machine": name_machine(engine.state.device),
         "precision": name_precision(engine.network),
-    }
-
-
-def _describe_result(engine: Any) -> dict[str, object]:
-    """What made the case's result, for its page."""
-    origin = getattr(engine.network, "origin", {})
-    return {
-        "Bundle": origin.get("bundle"),
-        "BundleVersion": origin.get("version"),
-        "Weights": provenance.describe_weights(engine.network),
-        "Adapted": getattr(engine.inferer, "report", None),
-        "Warnings": getattr(getattr(engine, "case", None), "warnings", ()),  # only a CaseEvaluator records them
-        "Notices": getattr(getattr(engine, "case", None), "notices", ()),
     }
 
 

@@ -27,7 +27,6 @@ from .image_headers import (
     read_repaired_header,
     repair_nifti,
 )
-from .itk_images import open_itk
 
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 _FORMATS = "NIfTI (.nii or .nii.gz), .mgz, .hdr with .img, AFNI, NRRD or MetaImage"
@@ -71,6 +70,11 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
         return open_series(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
+    if get_extension(path) in _ITK:
+        try:
+            from .itk_images import open_itk  # exported bundles lack it
+        except ImportError:
+            raise ValueError(f"{path}: NRRD and MetaImage cannot be read here; convert it to NIfTI.") from None
     try:
         with _silence_nibabel():
             return open_itk(path) if get_extension(path) in _ITK else _open_nibabel(path)

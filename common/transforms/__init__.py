@@ -5,7 +5,7 @@ from .ct import CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_f
 from .denoise import DenoiseSlicesd, estimate_noise
 from .flips import RandFlipHRd
 from .insert_lesions import InsertLesionsd, Lesion
-from .labels import CheckLabelsd
+from .labels import CheckLabelsd, SaveLabelsd
 from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled, ResampleToReferenced
 from .make_stacks import MakeStacksd
 from .measure_consistency import MeasureDataConsistencyd
@@ -13,7 +13,7 @@ from .registration.guide import ResampleGuided, ShiftGuided
 from .registration.misalignment import RandMisalignd
 from .registration.placement import find_misplacement
 from .registration.register import RegisterHRd, RegisterLRd, register_guide
-from .result_grid import ResampleResultd, choose_cubes
+from .result_grid import CheckGridd, ResampleResultd, choose_cubes
 from .scan.acquired import AcquiredMatrixd
 from .scan.check import CheckHeaderd, CheckMemoryd, CheckVoxelsd, ResizePlanesd
 from .scan.interleaved import EvenSlicesd
