@@ -20,9 +20,9 @@ from ..geometry.gaussian import FWHM_PER_SIGMA
 from ..geometry.resampling import sample_nearest
 from ..io.formats import get_extension
 from ..io.read import digest_voxels
-from ..metrics import interpolate_cubic
+from ..metrics.baseline import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
-from ..reports import read_result_record
+from ..reports.viewer import read_result_record
 from ..transforms.labels import resample_labels
 from .segmentation import Segmenter
 from .volume import Volume
