@@ -108,8 +108,9 @@ def find_distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[
     """
     imported: dict[Any, str] = {}
     known = packages_distributions()
-    modules = list(modules)
-    for path in sorted({*modules, *(folder / "__init__.py" for path in modules for folder in path.parents)}):
+    modules = {*modules}
+    modules |= {folder / "__init__.py" for module in modules for folder in module.parents}
+    for path in sorted(modules):
         for node in _walk_outside_try(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

@@ -34,6 +34,11 @@ from ..metrics.volume import (
     measure_displacement,
     shift_volume,
 )
+from ..reports.case import compute_error_panel, draw_panels
+from ..reports.cohort import MEASURED, draw_box_plots, write_table
+from ..reports.comparison import PLANES_FILE
+from ..reports.files import save_figure
+from ..reports.planes import View, save_panels
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
 from ..transforms.scan.volume import convert_to_units, get_percentile
@@ -108,8 +113,6 @@ class EvaluationReport:
         data_range: str = "percentile",
         score_over: str = "volume",
     ) -> None:
-        from ..reports.cohort import MEASURED
-
         check_writable(output_dir)
         self.output_dir = Path(output_dir)
         self.degradation = degradation
@@ -164,11 +167,6 @@ class EvaluationReport:
         self.duration = time.perf_counter() - self.start_time
 
     def _measure_case(self, engine: Any) -> None:
-        from ..reports.case import compute_error_panel, draw_panels
-        from ..reports.comparison import PLANES_FILE
-        from ..reports.files import save_figure
-        from ..reports.planes import View, save_panels
-
         if not engine.state.output:
             return  # the case failed; the evaluator lists it
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
@@ -254,8 +252,6 @@ class EvaluationReport:
         self.hook.remove()
         if not self.rows:
             return
-        from ..reports.cohort import draw_box_plots, write_table
-
         print(write_table(self.output_dir, self.rows))
         draw_box_plots(self.output_dir / "boxplots.png", self.rows)
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0

@@ -16,6 +16,7 @@ from ..data.loaders.slabs import UnpairedSlabLoader
 from ..degradations.base import Degradation
 from ..graph import TensorGraph
 from ..io.files import load_state
+from ..reports.features import draw_feature_maps, draw_feature_tsne
 
 
 class FeatureReport:
@@ -71,8 +72,6 @@ class FeatureReport:
         if not self.state.is_file():
             print(f"{self.state} is not there, so no feature maps are drawn")
             return
-        from ..reports.features import draw_feature_maps, draw_feature_tsne
-
         self.loader = self.make_loader()
         panels = {}
         for title, state in (("before adaptation", self.before), ("after adaptation", self.state)):

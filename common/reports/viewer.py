@@ -22,6 +22,7 @@ from nibabel.spatialimages import SpatialImage
 
 from ..io.files import read_sidecar
 from ..io.writing import write_atomically
+from ..transforms.scan.extremes import clean_volume
 from .case import draw_case
 from .slices import draw_slices
 
@@ -222,8 +223,6 @@ def _embed_figure(figure: Figure, description: str) -> str:
 
 def _find_range(scan: np.ndarray) -> tuple[float, float]:
     """Return the least and the greatest stored value, which are the ends of the first window."""
-    from ..transforms.scan.extremes import clean_volume
-
     scan = clean_volume(scan)
     low, high = min(float(scan.min()), 0.0), float(np.quantile(scan, 0.999))
     if high <= low:
