@@ -11,11 +11,13 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from ..geometry.registration.stacks import register_stacks
 from ..geometry.resampling import SplineResampling, sample_nearest
+from ..geometry.rigid import find_half_way
 from ..metrics import correlate_within, measure_difference, select_band
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
-from ..stacks import BrightnessField, find_half_way, register_stacks
+from ..stacks import BrightnessField
 from .judgement import Judgement, Question, Rows
 from .left_out import cut_to_data, make_stack, read_thickness
 from .person import Person

@@ -11,6 +11,12 @@ import torch
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 
+def compute_coarsening_sigma(spacing: np.ndarray, coarser: float | np.ndarray) -> np.ndarray:
+    """Standard deviations in mm of the Gaussian that makes voxels of a spacing as wide as coarser ones, 0 if they are
+    not coarser."""
+    return np.sqrt(np.maximum(coarser**2 - spacing**2, 0)) / FWHM_PER_SIGMA
+
+
 def make_gaussian_spectrum(
     size: Sequence[int], covariance: np.ndarray, device: torch.device | str = "cpu"
 ) -> torch.Tensor:

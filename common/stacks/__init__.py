@@ -4,13 +4,10 @@ from .brightness import BrightnessField, estimate_slice_gains
 from .combination import combine_in_k_space
 from .fitting import FittedStack, fit_stacks, make_measurements, reconstruct
 from .guide import GuidingEdges
-from .half_way import find_half_way
 from .joint_tv import MeasuredContrast, minimise_joint_tv
 from .least_squares import enforce_data_consistency
 from .left_out import LeftOutStack, SeenVolume, estimate_interval, find_data
 from .operator import StackOperator
-from .registration import Region, Registration, average_like, register_stacks
 from .slices import estimate_motions, measure_residuals, weigh_slices
-from .stack import Stack
 from .thickness import estimate_thickness
 from .thin import ThinSliceNetworks, make_thin_slice_network

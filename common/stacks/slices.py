@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from ..geometry.rigid import RigidFit, make_rigid_matrix
+from ..geometry.robust import SIGMA_PER_MAD
+from ..geometry.stack import Stack
 from ..runtime.memory import move_to_device
-from .stack import Stack
 
 _POINTS = 2_000  # of a slice
 _STACK_POINTS = 40_000
@@ -105,6 +106,6 @@ def weigh_slices(residuals: torch.Tensor) -> torch.Tensor:
     if not len(known):
         return torch.ones_like(residuals)
     middle = known.median()
-    limit = middle + (_OUTLYING * 1.4826 * (known - middle).abs().median()).clamp_min(_LEAST)
+    limit = middle + (_OUTLYING * SIGMA_PER_MAD * (known - middle).abs().median()).clamp_min(_LEAST)
     weights = torch.where(residuals > limit, (limit / residuals).square(), 1.0)
     return torch.where(residuals > _LEFT_OUT * limit, 0.0, weights)

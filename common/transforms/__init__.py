@@ -4,15 +4,14 @@ from .cascade_target import StageTargetd
 from .ct import CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .flips import RandFlipHRd
+from .guide import ResampleGuided, ShiftGuided
 from .insert_lesions import InsertLesionsd, Lesion
 from .labels import CheckLabelsd
 from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled, ResampleToReferenced
 from .make_stacks import MakeStacksd
 from .measure_consistency import MeasureDataConsistencyd
-from .registration.guide import ResampleGuided, ShiftGuided
-from .registration.misalignment import RandMisalignd
-from .registration.placement import find_misplacement
-from .registration.register import RegisterHRd, RegisterLRd, register_guide
+from .misalignment import RandMisalignd
+from .register import RegisterHRd, RegisterLRd
 from .result_grid import ResampleResultd, choose_cubes
 from .scan.acquired import AcquiredMatrixd
 from .scan.check import CheckHeaderd, CheckMemoryd, CheckVoxelsd, ResizePlanesd

@@ -17,7 +17,7 @@ from ..degradations import GaussianProfile
 from ..geometry.resampling import SplineResampling
 from ..io.images import open_image
 from ..io.naming import format_first_cause
-from .registration.guide import ResampleGuided
+from .guide import ResampleGuided
 from .result_grid import check_axes
 from .scan.volume import attach_meta
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..geometry.deformation import Deformation
-from ..geometry.gaussian import FWHM_PER_SIGMA
-from ..geometry.resampling import SplineResampling
+from .deformation import Deformation
+from .gaussian import FWHM_PER_SIGMA
+from .resampling import SplineResampling
 
 
 @dataclass(frozen=True)
