@@ -35,9 +35,6 @@ class Degradation(nn.Module):
         factors: HR voxels per LR voxel along each spatial axis, three positive integers. If the operator sets
             ``whole_factors = False``, three numbers of at least 1.
         offset: centre of LR voxel 0 along each spatial axis, in HR voxels, counted from the centre of HR voxel 0.
-
-    Raises:
-        ValueError: if ``factors`` are not three positive integers, or numbers of at least 1.
     """
 
     linear: bool = True
@@ -89,10 +86,6 @@ class Degradation(nn.Module):
 
         Returns:
             Volume on the HR grid, of the size that :meth:`compute_hr_size` gives.
-
-        Raises:
-            TypeError: when the operator is not linear, or the volume is complex.
-            ValueError: when the volume has fewer than three axes.
         """
         if not self.linear:
             raise TypeError(f"{type(self).__name__} has no adjoint: {self.explain_nonlinearity()}")

@@ -29,9 +29,6 @@ class ComposeDegradations(Degradation):
     Args:
         degradations: the operators in their order, at least one.
 
-    Raises:
-        ValueError: when there is no degradation.
-
     Example:
         >>> from common.degradations import ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
         >>> scan = ComposeDegradations([GaussianProfile((1, 1, 3)), KSpaceTruncation((2, 2, 1)), RicianNoise(0.01)])
@@ -90,9 +87,6 @@ class RandomDegradation(Degradation):
     Args:
         degradations: the protocols, at least one, with the same factors and offset.
         seed: of the draw.
-
-    Raises:
-        ValueError: when there is no degradation, or their factors or offsets differ.
     """
 
     linear = False

@@ -90,9 +90,6 @@ def make_slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianP
     Args:
         factors: of the profile.
         fwhm: full width at half maximum, in distances of the slices; ``auto`` estimates it from the scan.
-
-    Raises:
-        ValueError: when it is neither.
     """
     if fwhm == "auto":
         return FittedProfile(factors)

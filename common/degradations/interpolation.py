@@ -52,9 +52,6 @@ class DegradeAndInterpolate(nn.Module):
 
     def blur(self, hr: Tensor) -> Tensor:
         """Blur ``(..., X, Y, Z)`` as the degradation does, without its aliasing.
-
-        Raises:
-            TypeError: when the degradation is not a :class:`~common.degradations.GaussianProfile`.
         """
         if not isinstance(self.degradation, GaussianProfile):
             raise TypeError(

@@ -27,9 +27,6 @@ class RicianNoise(Degradation):
             [0, 1]); at 0 only the magnitude is taken.
         seed: makes the noise of each volume reproducible.
 
-    Raises:
-        ValueError: when ``sigma`` is negative or not finite.
-
     Example:
         >>> import torch
         >>> from common.degradations import RicianNoise

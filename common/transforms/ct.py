@@ -44,10 +44,6 @@ class HounsfieldWindowd(MapTransform):
         offset: HU = stored value + offset. "auto" finds 0, -1000 or -1024, see :func:`find_ct_offset`. A number is
             used without a check of the intensities.
         allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when an argument is out of its range; when a volume does not look like CT, or nothing of it lies in
-            the window.
     """
 
     def __init__(

@@ -55,9 +55,6 @@ class InsertLesionsd(MapTransform):
     Returns:
         An entry that also has ``<key>_lesions``, a list of :class:`Lesion`; and ``<key>_mask`` ``(1, X, Y, Z)``, where
         the voxels of lesion n are n, counted from 1.
-
-    Raises:
-        ValueError: when a volume has too few sites.
     """
 
     def __init__(

@@ -36,9 +36,6 @@ _POINTS, _WHOLE = 64, 0.99  # along each axis, and the share of them that a labe
 
 def read_labels(path: str | os.PathLike) -> np.ndarray:
     """Read the labels ``(X, Y, Z)`` of a file in any format, in its data type, or int32 if it scales its voxels.
-
-    Raises:
-        FileNotFoundError, ValueError: when it cannot be read or is no label map.
     """
     if Path(path).is_file() and is_dicom(path):
         raise ValueError(f"{path}: it is DICOM, expected a label map in another format; convert it to NIfTI.")
@@ -226,9 +223,6 @@ def save_labels(file: str, result: MetaTensor, path: Path) -> None:
         file: the label map.
         result: ``(1, X, Y, Z)``, with an affine and the ``filename_or_obj`` of its scan.
         path: of the new label map.
-
-    Raises:
-        ValueError: when it would be written over the label map.
     """
     if os.path.realpath(file) == os.path.realpath(path):
         raise ValueError(f"{file}: its result would be written over it; name another output folder.")

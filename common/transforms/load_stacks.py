@@ -108,9 +108,6 @@ class ResampleToReferenced(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine.
         reference: key of the other volume.
-
-    Raises:
-        ValueError: when no voxel of the reference lies in the volume.
     """
 
     def __init__(self, keys: KeysCollection, reference: str) -> None:

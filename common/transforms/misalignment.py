@@ -45,9 +45,6 @@ class RandMisalignd(RandomizableTransform, MapTransform):
         enabled: whether to move volumes.
         allow_missing_keys: whether an entry may lack a key.
 
-    Raises:
-        ValueError: when a range is not ``0 <= low <= high``.
-
     References:
         Liu et al. 2023, section II-D.
     """

@@ -45,9 +45,6 @@ class CheckHeaderd(MapTransform):
     Args:
         keys: of the paths.
         allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`~common.io.read.check_header`.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -72,9 +69,6 @@ class CheckVoxelsd(MapTransform):
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)``.
         allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when a volume fails a check; the message names the file and the reason.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -229,10 +223,6 @@ class CheckMemoryd(MapTransform):
         device: where the network runs.
         allow_missing_keys: whether an entry may lack a key.
         grid: the wanted grid, as for :class:`ResampleResultd`.
-
-    Raises:
-        FileNotFoundError, ValueError: when a result does not fit, or as :func:`choose_cubes`; the message names the
-            scan's file.
     """
 
     def __init__(
@@ -289,10 +279,6 @@ class ResizePlanesd(MapTransform):
         keys: of channel-first volumes whose slices run along the last axis.
         spacing: of both in-plane axes in mm; None to leave volumes as they are.
         allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when a spacing is off by more than a factor of 1.5, because such LR does not belong to the HR scans,
-            and more resizing would change the degradation that is to be learned; the message names the file.
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, allow_missing_keys: bool = False) -> None:

@@ -44,9 +44,6 @@ class LoadScand(MapTransform):
 
     Returns:
         The entry, with a volume ``(1, X, Y, Z)`` under each key.
-
-    Raises:
-        FileNotFoundError, ValueError: when a step raises it; the message names the file.
     """
 
     def __init__(

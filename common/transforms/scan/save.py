@@ -38,11 +38,6 @@ class SaveVolumed(MapTransform):
         description: text for the header's ``descrip``, at most 80 bytes.
         window: whether to keep the grey window of the input's header.
         labels: key of the label map's path, which an entry may lack.
-
-    Raises:
-        ValueError: with ``bids``, when the scan's name is not a BIDS name; or as
-            :func:`common.transforms.labels.save_labels`.
-        PermissionError, OSError: when the folder cannot be written to.
     """
 
     def __init__(
