@@ -10,7 +10,7 @@ from .compose import (
     RandomDegradation,
     choose_degradation,
     make_forward_operator,
-    make_random_kernels,
+    make_random_blur,
 )
 from .fitted_profile import FittedProfile, make_slice_profile, read_profile_width
 from .interpolation import DegradeAndInterpolate, DegradeImages, interpolate

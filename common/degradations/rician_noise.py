@@ -37,7 +37,7 @@ class RicianNoise(Degradation):
         Gudbjartsson and Patz, The Rician distribution of noisy MRI data, MRM 1995.
     """
 
-    linear = False
+    is_linear = False
 
     def __init__(self, sigma: float, seed: int | None = None) -> None:
         super().__init__()

@@ -38,13 +38,18 @@ def make_gaussian_spectrum(
     return torch.exp(-2 * math.pi**2 * form)  # type: ignore[arg-type]
 
 
-def average_gaussian(volume: torch.Tensor, covariance: np.ndarray) -> torch.Tensor:
-    """A volume ``(X, Y, Z)``, averaged with a Gaussian of any direction; beyond the volume it is 0.
+def average_gaussian(
+    volume: torch.Tensor, covariance: np.ndarray, margins: Sequence[int] | None = None
+) -> torch.Tensor:
+    """A volume ``(..., X, Y, Z)``, averaged with a Gaussian of any direction; beyond the volume it is 0.
 
     Args:
         volume: any units.
         covariance: of the Gaussian, (3, 3), in voxels squared.
+        margins: voxels that keep the ends of each axis apart; None for three standard deviations.
     """
-    size = [n + math.ceil(3 * math.sqrt(v)) for n, v in zip(volume.shape, np.diag(covariance), strict=True)]
-    spectrum = torch.fft.rfftn(volume, s=size) * make_gaussian_spectrum(size, covariance, volume.device)
-    return torch.fft.irfftn(spectrum, s=size)[tuple(map(slice, volume.shape))]
+    shape, axes = volume.shape[-3:], (-3, -2, -1)
+    margins = margins or [math.ceil(3 * math.sqrt(v)) for v in np.diag(covariance)]
+    size = [n + margin for n, margin in zip(shape, margins, strict=True)]
+    spectrum = torch.fft.rfftn(volume, s=size, dim=axes) * make_gaussian_spectrum(size, covariance, volume.device)
+    return torch.fft.irfftn(spectrum, s=size, dim=axes)[(..., *map(slice, shape))]

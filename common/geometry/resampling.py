@@ -213,9 +213,14 @@ def make_cubic_grid(size: Sequence[int], affine: np.ndarray, voxel: float) -> tu
         voxel: edge of a cube in mm.
     """
     ratios = voxel / np.linalg.norm(affine[:3, :3], axis=0)
+    return tuple(max(1, round(n / ratio)) for n, ratio in zip(size, ratios, strict=True)), scale_voxels(affine, ratios)
+
+
+def scale_voxels(affine: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """The affine of voxels that are ``ratios`` (3,) times as large, from the same first corner."""
     matrix = np.diag([*ratios, 1.0])
     matrix[:3, 3] = (ratios - 1) / 2
-    return tuple(max(1, round(n / ratio)) for n, ratio in zip(size, ratios, strict=True)), affine @ matrix
+    return affine @ matrix
 
 
 def sample_linear(channels: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from ..geometry.registration.stacks import Region
+from ..geometry.resampling import scale_voxels
 from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.stack import Stack
 from ..runtime.progress import track
@@ -164,10 +165,8 @@ def _average_pixels(stack: Stack, voxel: float) -> Stack:
         F.interpolate(v.float().permute(2, 0, 1)[None], **scaled)[0].permute(1, 2, 0)  # type: ignore[arg-type]
         for v in (stack.voxels, stack.is_measured)
     )
-    ratios = np.array([n / m for n, m in zip(stack.voxels.shape[:2], size, strict=True)])
-    matrix = np.diag([*ratios, 1.0, 1.0])
-    matrix[:2, 3] = (ratios - 1) / 2
-    return replace(stack, voxels=voxels, affine=stack.affine @ matrix, is_measured=measured > 0.99)
+    ratios = np.divide(stack.voxels.shape, voxels.shape)
+    return replace(stack, voxels=voxels, affine=scale_voxels(stack.affine, ratios), is_measured=measured > 0.99)
 
 
 def _find_counts(each: FittedStack, operator: StackOperator, region: Region | None) -> torch.Tensor:

@@ -16,9 +16,8 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from torch.nn.functional import avg_pool3d
 
-from ..degradations import GaussianProfile
+from ..degradations import GaussianProfile, interpolate
 from ..errors import Notice
-from ..geometry.spline import apply_along_axes, make_upsampling_matrix
 from ..io.files import read_json_object
 from ..physics.scale import get_slice_factor
 from .scan.modality import AIR, EMPTY, PADDING, draw_sample, find_ct_offset
@@ -286,10 +285,6 @@ class ResampleHRd(MapTransform):
                 n // f * f if isinstance(f, int) else n for n, f in zip(volume.shape[1:], coarser.factors, strict=True)
             )
             volume = coarser(volume[:, :x, :y, :z])
-            size = volume.shape[1:]
-            axes = zip(size, finer.compute_hr_size(size), finer.factors, finer.offset, strict=True)
-            volume = apply_along_axes(
-                volume, [None if f == 1 else make_upsampling_matrix(n, m, f, o) for n, m, f, o in axes]
-            )
-            d[key] = attach_meta(volume, finer.compute_hr_affine(coarser.compute_lr_affine(affine)), d[key].meta)
+            affine = finer.compute_hr_affine(coarser.compute_lr_affine(affine))
+            d[key] = attach_meta(interpolate(volume, finer), affine, d[key].meta)
         return d

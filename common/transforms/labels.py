@@ -35,8 +35,7 @@ _POINTS, _WHOLE = 64, 0.99  # along each axis, and the share of them that a labe
 
 
 def read_labels(path: str | os.PathLike) -> np.ndarray:
-    """Read the labels ``(X, Y, Z)`` of a file in any format, in its data type, or int32 if it scales its voxels.
-    """
+    """Read the labels ``(X, Y, Z)`` of a file in any format, in its data type, or int32 if it scales its voxels."""
     if Path(path).is_file() and is_dicom(path):
         raise ValueError(f"{path}: it is DICOM, expected a label map in another format; convert it to NIfTI.")
     image = open_image(path)

@@ -147,7 +147,7 @@ class ResampleResultd(MapTransform):
         volume = resample_volume(blurred, made_affine, size, affine)
         operator: Any = _Composition(degradation.to(made.device), size, made.shape, np.linalg.inv(affine) @ made_affine)
         rest = made * ~operator.resampling.find_inside(made.device)
-        if degradation.linear:
+        if degradation.is_linear:
             noise = float(estimate_noise_in_air(measured[None, None]).nan_to_num(0.0))
             variance = (NOISE_FACTOR * noise) ** 2 + MODEL_ERROR**2
             volume = enforce_data_consistency(volume, [measured - degradation(rest)], [operator], [variance])

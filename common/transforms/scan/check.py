@@ -170,7 +170,7 @@ def _replace_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     low = min(float(usual.min()), 0.0)
     # The brightest voxels would move the threshold.
     clipped = np.where(finite, values, low).clip(low, np.quantile(usual, 0.999))[0]
-    in_tissue = int(np.sum(~finite[0] & _find_tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
+    in_tissue = int(np.sum(~finite[0] & _fill_tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
     if in_tissue:
         raise ValueError(
             f"{finding}, {in_tissue} of them in tissue, where no value can be assumed; repair the volume or leave it "
@@ -182,7 +182,7 @@ def _replace_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     return volume
 
 
-def _find_tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
+def _fill_tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
     """Find tissue: bright voxels, voxels that they enclose, and non-finite voxels between two of them.
 
     The last are lost slices or lines. If most of the volume's border is not finite, they do not count, because they
