@@ -18,13 +18,13 @@ from .. import degradations
 from ..data.inputs import digest_voxels
 from ..geometry.affines import measure_factors
 from ..geometry.gaussian import FWHM_PER_SIGMA
+from ..geometry.labels import resample_labels
 from ..geometry.registration.one_person import FLAT, LEAST_VOLUME_CORRELATION, WINDOW
 from ..geometry.resampling import sample_nearest
 from ..io.formats import get_extension
 from ..metrics import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
 from ..reports import read_result_record
-from ..transforms.labels import resample_labels
 from .segmentation import Segmenter
 from .volume import Volume
 

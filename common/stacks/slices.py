@@ -12,7 +12,7 @@ from ..runtime.memory import move_to_device
 
 _POINTS = 2_000  # of a slice
 _STACK_POINTS = 40_000
-_TISSUE = 0.05  # of the brightest, above which points are compared
+TISSUE = 0.05  # of the brightest, above which points are compared
 _MODEL = 0.01  # standard deviation of what interpolation misses, which a motion could imitate
 _LIKELY = 2.0  # mm and degrees, standard deviation of a slice's motion
 _OUTLYING = 3.0  # standard deviations above the median residual, above which a slice counts less
@@ -43,7 +43,7 @@ def estimate_motions(
         that is left, relative to that without motion.
     """
     device, generator = volume.device, torch.Generator().manual_seed(0)
-    bright = stack.voxels > _TISSUE * torch.quantile(stack.voxels.flatten()[::7], 0.99)
+    bright = stack.voxels > TISSUE * torch.quantile(stack.voxels.flatten()[::7], 0.99)
     group = torch.from_numpy(groups)
     number = int(groups.max()) + 1
     most = max(_POINTS, _STACK_POINTS // number)

@@ -12,9 +12,9 @@ from scipy.optimize import minimize_scalar
 from ..degradations.fitted_profile import BELIEVED_WIDTHS
 from ..geometry.gaussian import FWHM_PER_SIGMA
 from ..geometry.resampling import compute_spline_coefficients, sample_spline
+from .slices import TISSUE
 
 _POINTS = 40_000
-_TISSUE = 0.05  # of the brightest, above which points are compared
 _FEWEST = 100  # points that a fit needs
 _ODD = 9.0  # times the median difference, above which points do not count
 _WIDTH = 2.5  # standard deviations of a slice's profile on each side, which hold 98.8 % of it
@@ -73,7 +73,7 @@ def estimate_thickness(
 
 def _draw_tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values ``(N,)`` of some voxels of a stack's tissue, drawn at random, and their centres ``(3, N)`` in mm."""
-    bright = np.argwhere(stack > _TISSUE * np.percentile(stack, 99))
+    bright = np.argwhere(stack > TISSUE * np.percentile(stack, 99))
     chosen = bright[np.random.default_rng(0).permutation(len(bright))[:_POINTS]]
     return stack[tuple(chosen.T)].astype(np.float32), affine[:3, :3] @ chosen.T + affine[:3, 3:]
 

@@ -32,7 +32,6 @@ class DenoiseSlicesd(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)`` in any range, the slices along the last axis.
         enabled: whether to denoise.
-        allow_missing_keys: whether an entry may lack a key.
 
     References:
         Buades et al., Non-Local Means Denoising, Image Processing On Line 2011.

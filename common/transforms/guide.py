@@ -23,7 +23,7 @@ from ..errors import Notice
 from ..geometry.gaussian import average_gaussian, compute_coarsening_sigma
 from ..geometry.registration.contrasts import GAIN, find_misplacement, register_contrasts
 from ..geometry.registration.one_person import LEAST_MUTUAL_INFORMATION
-from ..geometry.resampling import resample_volume
+from ..geometry.resampling import NEAR, resample_volume
 from ..io.naming import make_case_stem
 from ..values import parse_bool
 from .register import write_quality
@@ -45,7 +45,6 @@ class ShiftGuided(MapTransform):
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.
         millimetres: distance along each of left-right, anterior-posterior and superior-inferior; 0 moves nothing.
-        allow_missing_keys: whether an entry may lack a key.
 
     References:
         Iwamoto et al. 2022, table V.
@@ -83,7 +82,6 @@ class ResampleGuided(MapTransform):
         register: whether to register the guide rigidly to the LR scan first. "auto" does so, with a warning, only if
             :func:`find_misplacement` finds the guide misaligned.
         quality_dir: folder for the quality of the registration, ``<LR scan's name>_registration.json``.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __init__(
@@ -232,7 +230,7 @@ def _reorient_guide(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
 def _resample_guide(guide: torch.Tensor, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:
     """Resample a guide ``(X, Y, Z)`` with its affine to a grid with another affine and size."""
     matrix = np.linalg.solve(affine, grid)
-    if np.abs(matrix - np.eye(4)).max() < 1e-4 and all(n <= m for n, m in zip(size, guide.shape, strict=True)):
+    if np.abs(matrix - np.eye(4)).max() < NEAR and all(n <= m for n, m in zip(size, guide.shape, strict=True)):
         return guide[tuple(map(slice, size))].clone()
     # Along the axes of the grid, not of the guide: across tilted thick slices alone, and never in their plane.
     length = np.linalg.norm(grid[:3, :3], axis=0)

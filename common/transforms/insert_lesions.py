@@ -50,7 +50,6 @@ class InsertLesionsd(MapTransform):
         distance: least distance of two centres in mm.
         margin: least distance of a centre from the border in mm.
         seed: of the sites.
-        allow_missing_keys: whether an entry may lack a key.
 
     Returns:
         An entry that also has ``<key>_lesions``, a list of :class:`Lesion`; and ``<key>_mask`` ``(1, X, Y, Z)``, where

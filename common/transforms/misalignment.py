@@ -43,7 +43,6 @@ class RandMisalignd(RandomizableTransform, MapTransform):
         translation: range of the translation along H-F and L-R, in voxels.
         shrink: range of the shrinking along A-P and L-R, in voxels.
         enabled: whether to move volumes.
-        allow_missing_keys: whether an entry may lack a key.
 
     References:
         Liu et al. 2023, section II-D.

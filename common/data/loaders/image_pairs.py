@@ -225,9 +225,6 @@ class InterpolatedImageLoader(PatchLoader):
             the axes across which images are taken: those whose images are coarser in LR.
         patch: edge p in HR pixels.
         batch_size, seed, device: as for :class:`PatchLoader`.
-
-    Raises:
-        ValueError: when there are no such planes, or a volume is smaller than a patch.
     """
 
     def __init__(

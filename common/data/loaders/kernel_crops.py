@@ -50,9 +50,6 @@ def select_kernel_cases(
         source, target: volumes with the key "hr", and with the key "lr".
         kernel_per: "slice" for a kernel a slice, or "volume" for one a volume.
         slice_step: distance between the slices of the LR volumes that are used, in slices.
-
-    Raises:
-        ValueError: when ``kernel_per`` is neither, the step is less than 1, or a volume is all air.
     """
     if kernel_per not in ("slice", "volume"):
         raise ValueError(f"kernel_per is {kernel_per!r}, expected slice or volume.")

@@ -27,9 +27,6 @@ class VolumeCache(Dataset):
         keys: of the volumes that are kept.
         device: where volumes are kept if they fit; else they stay in main memory, and batches are moved.
         allow_missing_keys: whether volumes may lack keys.
-
-    Raises:
-        ValueError: in reading, when any volume cannot be prepared, with every such file and the reason.
     """
 
     def __init__(

@@ -49,9 +49,6 @@ def make_head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.
 
     Returns:
         Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 affine in mm; axes closest to R, A, S.
-
-    Raises:
-        ValueError: not a 3-D map of integers, or labels that are in neither ``LABELS`` nor ``PARCELLATIONS``.
     """
     image = nib.as_closest_canonical(open_image(path))
     values = np.asarray(image.dataobj)

@@ -89,7 +89,6 @@ class AcquiredMatrixd(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)``, axes as in the file. A volume is changed if its entry has "<key>_matrix", the
             acquired samples along each axis.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

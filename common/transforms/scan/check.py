@@ -44,7 +44,6 @@ class CheckHeaderd(MapTransform):
 
     Args:
         keys: of the paths.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -68,7 +67,6 @@ class CheckVoxelsd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)``.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -221,7 +219,6 @@ class CheckMemoryd(MapTransform):
         keys: of volumes ``(1, X, Y, Z)`` with an affine.
         degradation: from the network's result to the scan.
         device: where the network runs.
-        allow_missing_keys: whether an entry may lack a key.
         grid: the wanted grid, as for :class:`ResampleResultd`.
     """
 
@@ -278,7 +275,6 @@ class ResizePlanesd(MapTransform):
     Args:
         keys: of channel-first volumes whose slices run along the last axis.
         spacing: of both in-plane axes in mm; None to leave volumes as they are.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, allow_missing_keys: bool = False) -> None:

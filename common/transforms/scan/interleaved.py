@@ -70,7 +70,6 @@ class EvenSlicesd(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)``, about in [0, 1], whose slices run along the last axis.
         enabled: whether to even out slices.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __init__(self, keys: KeysCollection, enabled: bool | str = True, allow_missing_keys: bool = False) -> None:

@@ -80,7 +80,6 @@ class CheckTrainingRanged(MapTransform):
             into the weights' overlay. Statistics that it lacks are compared with any scan's. None checks nothing.
         scale: voxels of the result for a voxel of the scan along each axis. Along axes that are not refined, empty
             outer k-space took no gain in tests.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __init__(

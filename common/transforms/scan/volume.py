@@ -46,7 +46,6 @@ class SliceAxisd(MapTransform):
     Args:
         keys: of channel-first volumes with an affine.
         slice_axis: anatomical axis across the slices, as for :func:`find_slice_orientation`.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __init__(self, keys: KeysCollection, slice_axis: str | None = "SI", allow_missing_keys: bool = False) -> None:
@@ -74,7 +73,6 @@ class NormaliseVolumed(MapTransform):
     Args:
         keys: of volumes.
         scaled_by: what becomes 1, ``percentile`` or ``maximum``.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __init__(self, keys: KeysCollection, scaled_by: str = "percentile", allow_missing_keys: bool = False) -> None:
