@@ -41,6 +41,17 @@ def test_a_module_imports_only_from_its_own_layer_and_from_lower_ones():
     assert "common.runtime.distributed.print_once" in imported(COMMON / "io" / "dicom.py")
 
 
+def test_a_name_is_imported_from_the_module_that_defines_it():
+    """So mypy follows it: packages offer their names, for configs, only when one asks for them."""
+    for path in COMMON.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                place = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+                modules = [place] if node.module and place.with_suffix(".py").is_file() else []
+                modules = modules or [place / alias.name for alias in node.names]
+                assert all(each.is_dir() or each.with_suffix(".py").is_file() for each in modules), (path, node.lineno)
+
+
 def test_modules_import_each_other_in_no_circle():
     """Also within functions; a package stands for the modules whose names are taken from it."""
     graph = {}

@@ -10,11 +10,12 @@ import numpy as np
 
 from ..data.case import Case
 from ..exams.owners import identify_owner, warn_of_another_visit
+from ..geometry.labels import resample_labels
 from ..io.images import open_image
 from ..io.owners import make_owner
 from ..io.read import check_affine
 from ..io.writing import check_writable
-from ..transforms.labels import check_overlap, read_labels, resample_labels, write_labels
+from ..transforms.labels import check_overlap, read_labels, write_labels
 
 
 def transfer_labels(label_map: str, reference: str, output: str) -> None:

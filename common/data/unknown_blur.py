@@ -94,7 +94,7 @@ class UnknownBlur:
 
     def make_part_loaders(self) -> Iterator[KernelCropLoader]:
         """Yield crops for the kernels of ``batch_volumes`` LR scans at a time."""
-        _ = VolumeCache(self.validation, self.source.transform, []).items
+        _ = VolumeCache(self.validation, self.source.transform, []).volumes
         check_target(self.load_lr_scans(self.target.data[self.batch_volumes :], denoise=False), self.lr_crop)
         source = VolumeCache(self.source.data, self.source.transform, ["hr"])
         check_volume_sizes(source, "hr", (self.hr_patch, self.hr_patch, 1), "source")
@@ -121,7 +121,7 @@ class UnknownBlur:
         """Standard deviations of the noise."""
         if self._noise_levels is not None:
             return self._noise_levels
-        return [estimate_noise(scan["lr"][0].movedim(-1, 0).double().numpy()) for scan in self.target.items]
+        return [estimate_noise(scan["lr"][0].movedim(-1, 0).double().numpy()) for scan in self.target.volumes]
 
     @cached_property
     def validation_degradation(self) -> Degradation:

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "RandomDegradation",
             "choose_degradation",
             "make_forward_operator",
-            "make_random_kernels",
+            "make_random_blur",
         ],
         "fitted_profile": ["FittedProfile", "make_slice_profile", "read_profile_width"],
         "interpolation": ["DegradeAndInterpolate", "DegradeImages", "interpolate"],

@@ -35,12 +35,9 @@ class Degradation(nn.Module):
         factors: HR voxels per LR voxel along each spatial axis, three positive integers. If the operator sets
             ``whole_factors = False``, three numbers of at least 1.
         offset: centre of LR voxel 0 along each spatial axis, in HR voxels, counted from the centre of HR voxel 0.
-
-    Raises:
-        ValueError: if ``factors`` are not three positive integers, or numbers of at least 1.
     """
 
-    linear: bool = True
+    is_linear: bool = True
     whole_factors: bool = True
 
     def __init__(
@@ -89,12 +86,8 @@ class Degradation(nn.Module):
 
         Returns:
             Volume on the HR grid, of the size that :meth:`compute_hr_size` gives.
-
-        Raises:
-            TypeError: when the operator is not linear, or the volume is complex.
-            ValueError: when the volume has fewer than three axes.
         """
-        if not self.linear:
+        if not self.is_linear:
             raise TypeError(f"{type(self).__name__} has no adjoint: {self.explain_nonlinearity()}")
         self._check_volume(lr)
         return self._apply_operator(self._adjoint, lr, self.compute_hr_affine)
@@ -143,7 +136,7 @@ class Degradation(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must implement _degrade(hr) -> lr.")
 
     def _adjoint(self, lr: Tensor) -> Tensor:
-        raise NotImplementedError(f"{type(self).__name__} must implement _adjoint(lr) -> hr, or set linear = False.")
+        raise NotImplementedError(f"{type(self).__name__} must implement _adjoint(lr) -> hr, or set is_linear = False.")
 
     def explain_nonlinearity(self) -> str:
         """The reason, for messages, why the operator has no adjoint."""

@@ -29,9 +29,6 @@ class ComposeDegradations(Degradation):
     Args:
         degradations: the operators in their order, at least one.
 
-    Raises:
-        ValueError: when there is no degradation.
-
     Example:
         >>> from common.degradations import ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
         >>> scan = ComposeDegradations([GaussianProfile((1, 1, 3)), KSpaceTruncation((2, 2, 1)), RicianNoise(0.01)])
@@ -52,8 +49,8 @@ class ComposeDegradations(Degradation):
         self.degradations: Any = nn.ModuleList(degradations)
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]
-        return all(degradation.linear for degradation in self.degradations)
+    def is_linear(self) -> bool:  # type: ignore[override]
+        return all(degradation.is_linear for degradation in self.degradations)
 
     def compute_lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:
         sizes = super().compute_lr_size(hr_size)
@@ -76,7 +73,7 @@ class ComposeDegradations(Degradation):
         return functools.reduce(lambda volume, degradation: degradation.adjoint(volume), self.degradations[::-1], lr)
 
     def explain_nonlinearity(self) -> str:
-        steps = [f"step {i} ({type(d).__name__})" for i, d in enumerate(self.degradations) if not d.linear]
+        steps = [f"step {i} ({type(d).__name__})" for i, d in enumerate(self.degradations) if not d.is_linear]
         return f"{', '.join(steps)} is not linear. Take the adjoint of the steps before it."
 
 
@@ -90,12 +87,9 @@ class RandomDegradation(Degradation):
     Args:
         degradations: the protocols, at least one, with the same factors and offset.
         seed: of the draw.
-
-    Raises:
-        ValueError: when there is no degradation, or their factors or offsets differ.
     """
 
-    linear = False
+    is_linear = False
 
     def __init__(self, degradations: Sequence[Degradation], seed: int = 0) -> None:
         grids = sorted({(tuple(d.factors), tuple(d.offset)) for d in degradations})
@@ -121,7 +115,7 @@ class RandomDegradation(Degradation):
         return "which degradation acts depends on the volume."
 
 
-def make_random_kernels(
+def make_random_blur(
     kernels: Tensor, factor: int, offset: float = 0.0, noise_levels: Sequence[float] | None = None, seed: int = 0
 ) -> RandomDegradation:
     """Degrade each volume by one of several kernels in plane, drawn at random.

@@ -20,7 +20,9 @@ from .profiles import GaussianProfile
 
 _WIDTHS = np.arange(0.6, 1.41, 0.1)  # in distances of the slices
 _TRUST = 0.8  # weight of the estimated width; the rest is the weight of 1, slices that touch
-_ORDINARY = (0.7, 1.2)  # widths of scanners' profiles
+#: Slice thickness over slice distance that is believed of a protocol, and usual in scanners. What lies outside of the
+#: first is wrong, such as a thickness in cm.
+BELIEVED_WIDTHS, USUAL_WIDTHS = (0.5, 2.0), (0.7, 1.2)
 _TISSUE = 0.02
 _PAIRS = 100  # of neighbours in tissue, the least for a mean square
 _ROUNDING = 0.01  # of voxel sizes in headers
@@ -75,7 +77,7 @@ class FittedProfile:
         means = np.mean(differ, axis=1)
         if not np.isfinite(means).all():
             return None
-        return float(np.clip(1 + _TRUST * (np.interp(0.0, means, _WIDTHS) - 1), *_ORDINARY))
+        return float(np.clip(1 + _TRUST * (np.interp(0.0, means, _WIDTHS) - 1), *USUAL_WIDTHS))
 
     def make_profile(self, width: float | None) -> GaussianProfile:
         """The profile of this width; for None, as wide as the distance of the slices."""
@@ -88,9 +90,6 @@ def make_slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianP
     Args:
         factors: of the profile.
         fwhm: full width at half maximum, in distances of the slices; ``auto`` estimates it from the scan.
-
-    Raises:
-        ValueError: when it is neither.
     """
     if fwhm == "auto":
         return FittedProfile(factors)

@@ -51,11 +51,7 @@ class DegradeAndInterpolate(nn.Module):
         return interpolate(self.degradation(hr), self.degradation, hr.shape[-3:])
 
     def blur(self, hr: Tensor) -> Tensor:
-        """Blur ``(..., X, Y, Z)`` as the degradation does, without its aliasing.
-
-        Raises:
-            TypeError: when the degradation is not a :class:`~common.degradations.GaussianProfile`.
-        """
+        """Blur ``(..., X, Y, Z)`` as the degradation does, without its aliasing."""
         if not isinstance(self.degradation, GaussianProfile):
             raise TypeError(
                 f"self-anti-aliasing needs a blur without aliasing, which {type(self.degradation).__name__} does not "

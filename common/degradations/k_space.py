@@ -167,9 +167,6 @@ class BandLimit(KSpaceFilter):
         factors: HR voxels per LR voxel along each spatial axis; an axis of factor 1 does not change.
         along: whether each axis is limited.
 
-    Raises:
-        ValueError: if no factor of these axes is larger than 1.
-
     Example:
         >>> import torch
         >>> from common.degradations import BandLimit, KSpaceTruncation
@@ -261,9 +258,6 @@ class PartialFourier(KSpaceFilter):
         fraction: acquired fraction of k-space, in (0.5, 1]; at 1 nothing changes. The number of encodings is rounded,
             and always includes the centre of k-space.
         axis: the spatial axis (0, 1, 2) of the partial encoding.
-
-    Raises:
-        ValueError: if ``fraction`` is out of its range, or ``axis`` is not a spatial axis.
 
     Example:
         >>> import torch

@@ -42,9 +42,6 @@ class GaussianProfile(Degradation):
         offset: centre of LR voxel 0 along each spatial axis, in HR voxels, 0 along an axis of factor 1; None for
             (f - 1) / 2. With that of another degradation, both have the same grid.
 
-    Raises:
-        ValueError: if an argument is out of its range.
-
     Example:
         >>> import torch
         >>> from common.degradations import GaussianProfile
@@ -117,9 +114,6 @@ class InPlaneKernel(Degradation):
         kernel: ``(K, K)``, K odd, with sum 1.
         factor: HR pixels per LR pixel, along both axes.
         offset: of the kernel's centre from its middle, in HR pixels, the same along both axes.
-
-    Raises:
-        ValueError: when the kernel is not square with an odd edge.
 
     References:
         Huang et al. 2021.

@@ -27,9 +27,6 @@ class RicianNoise(Degradation):
             [0, 1]); at 0 only the magnitude is taken.
         seed: makes the noise of each volume reproducible.
 
-    Raises:
-        ValueError: when ``sigma`` is negative or not finite.
-
     Example:
         >>> import torch
         >>> from common.degradations import RicianNoise
@@ -40,7 +37,7 @@ class RicianNoise(Degradation):
         Gudbjartsson and Patz, The Rician distribution of noisy MRI data, MRM 1995.
     """
 
-    linear = False
+    is_linear = False
 
     def __init__(self, sigma: float, seed: int | None = None) -> None:
         super().__init__()

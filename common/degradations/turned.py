@@ -29,8 +29,8 @@ class TurnedDegradation(Degradation):
         self.order, self.mirrored = tuple(order), tuple(mirrored)
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]
-        return self.degradation.linear
+    def is_linear(self) -> bool:  # type: ignore[override]
+        return self.degradation.is_linear
 
     def _turn(self, volume: Tensor) -> Tensor:
         lead = volume.ndim - 3

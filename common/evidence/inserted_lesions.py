@@ -26,6 +26,7 @@ from ..degradations.profiles import GaussianProfile
 from ..degradations.rician_noise import RicianNoise
 from ..exams.choose import choose_weights, find_offers
 from ..exams.discover import discover_cases
+from ..geometry.registration.one_person import LEAST_VOLUME_CORRELATION
 from ..io.nifti_affines import make_image
 from ..metrics.baseline import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
@@ -34,7 +35,7 @@ from ..reports.lesions import draw_cutouts, draw_detectability
 from ..reports.planes import to_ras
 from ..transforms.insert_lesions import InsertLesionsd, Lesion
 from .judgement import Judgement, Question, Rows
-from .person import ONE_PERSON, Person, correlate_locally
+from .person import Person, correlate_locally
 from .volume import Volume
 
 CUBIC = "cubic"  # in place of a bundle: nothing but cubic interpolation
@@ -236,7 +237,7 @@ def _read_pairs(results: Sequence[Volume], hr: Volume) -> dict[str, LesionPair]:
             "lesions, then that of the scan without."
         )
     for result in results:
-        if not result.is_on_grid_of(hr) or (found := correlate_locally(result, hr)) < ONE_PERSON:
+        if not result.is_on_grid_of(hr) or (found := correlate_locally(result, hr)) < LEAST_VOLUME_CORRELATION:
             reason = f"with a local correlation of {found:.2f}" if result.is_on_grid_of(hr) else "another grid"
             raise ValueError(
                 f"judge: {result.name} with {result.voxels.shape} voxels is not made of the scans of --insert_lesions "

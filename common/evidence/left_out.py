@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from nibabel.orientations import io_orientation
 
+from ..degradations.fitted_profile import BELIEVED_WIDTHS
 from ..errors import Notice
+from ..geometry.stack import Stack
 from ..io.files import parse_slice_thickness
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
 from ..stacks.left_out import LeftOutStack, Prediction, estimate_interval, find_data
-from ..stacks.stack import Stack
 from .judgement import Judgement, Question, Rows
 from .person import Person
 from .volume import Volume
 
 _FEWEST = 100  # voxels that a comparison needs
-_BELIEVED = (0.5, 2.0)  # range of the thickness of slices in their distances
 _WHERE = (1 / 3, 2 / 3)  # of the slices with much to compare, those that are drawn
 
 
@@ -95,7 +95,7 @@ def read_thickness(volume: Volume) -> float:
     """The thickness of slices along the last axis in distances of their centres: by SliceThickness, else 1."""
     mm = parse_slice_thickness(volume.metadata.get("SliceThickness"))
     thickness = 1.0 if mm is None else mm / float(volume.spacing[2])
-    if _BELIEVED[0] <= thickness <= _BELIEVED[1]:
+    if BELIEVED_WIDTHS[0] <= thickness <= BELIEVED_WIDTHS[1]:
         return thickness
     warnings.warn(
         f"{volume.name}: SliceThickness is {mm:g} mm, and slices lie {volume.spacing[2]:.3g} mm apart; it is ignored.",

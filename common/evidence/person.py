@@ -17,21 +17,19 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from .. import degradations
 from ..geometry.affines import measure_factors
 from ..geometry.gaussian import FWHM_PER_SIGMA
+from ..geometry.labels import resample_labels
+from ..geometry.registration.one_person import FLAT, LEAST_VOLUME_CORRELATION, WINDOW
 from ..geometry.resampling import sample_nearest
 from ..io.formats import get_extension
 from ..io.read import digest_voxels
 from ..metrics.baseline import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
 from ..reports.viewer import read_result_record
-from ..transforms.labels import resample_labels
 from .segmentation import Segmenter
 from .volume import Volume
 
-#: Least local correlation of two volumes of one person in one place; of two persons at most 0.49.
-ONE_PERSON = 0.6
-_COARSE, _WINDOW = 2.0, 8.0  # mm of sampling, and standard deviation of the window, of local correlation
+_COARSE = 2.0  # mm of sampling of local correlation
 _EQUAL = 1e-3  # of the range: copies of one volume differ less, in rounding
-_FLAT = 0.03  # of the brightest: windows with a smaller standard deviation show nothing
 
 
 @dataclass
@@ -133,11 +131,11 @@ class Person:
                 continue
             for result in self.results:
                 found = correlate_locally(volume, result)
-                if found < ONE_PERSON:
+                if found < LEAST_VOLUME_CORRELATION:
                     raise ValueError(
                         f"judge: {option} {named.name} and {result.name} have a local correlation of {found:.2f}, "
-                        f"expected at least {ONE_PERSON} for one person in one place; check which files belong "
-                        "together."
+                        f"expected at least {LEAST_VOLUME_CORRELATION} for one person in one place; check which files "
+                        "belong together."
                     )
 
     @cached_property
@@ -322,13 +320,13 @@ def correlate_locally(first: Volume, second: Volume) -> float:
     at about 2 mm. It is 0 where either is constant.
     """
     step = tuple(slice(None, None, max(1, round(_COARSE / mm))) for mm in first.spacing)
-    sigma = [_WINDOW / mm / part.step for mm, part in zip(first.spacing, step, strict=True)]
+    sigma = [WINDOW / mm / part.step for mm, part in zip(first.spacing, step, strict=True)]
     standardised = []
     for volume in (first, second):
         voxels = gaussian_filter(volume.voxels, [_COARSE / FWHM_PER_SIGMA / mm for mm in volume.spacing])[step]
         difference = voxels - gaussian_filter(voxels, sigma)
         spread = np.sqrt(gaussian_filter(difference**2, sigma))
-        flat = _FLAT * float(np.quantile(voxels, 0.99))
+        flat = FLAT * float(np.quantile(voxels, 0.99))
         standardised.append(difference / np.sqrt(spread**2 + flat**2 + np.finfo(np.float32).tiny))
     pair = [each.ravel().astype(np.float64) for each in standardised]
     return float(np.corrcoef(pair)[0, 1]) if all(np.ptp(each) for each in pair) else 0.0

@@ -11,13 +11,13 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from ..geometry.registration.stacks import register_stacks
 from ..geometry.resampling import SplineResampling, sample_nearest
+from ..geometry.rigid import find_half_way
 from ..metrics.repeatability import correlate_within, measure_difference, select_band
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
 from ..stacks.brightness import BrightnessField
-from ..stacks.half_way import find_half_way
-from ..stacks.registration import register_stacks
 from .judgement import Judgement, Question, Rows
 from .left_out import cut_to_data, make_stack, read_thickness
 from .person import Person

@@ -10,9 +10,9 @@ import torch
 from nibabel.affines import voxel_sizes
 
 _AXES = {"LR": 0, "AP": 1, "SI": 2}
-# Spacings that show slices: thick slices are at least 1.5 times as thick as pixels are wide, up to rounding in headers.
-# Smaller ratios are usual in 3-D scans without slices, for example 1.2 x 1 x 1 mm.
-_TELLING = 1.5 / 1.001
+#: Thick slices are at least so many times as thick as pixels are wide, up to rounding in headers and rotated affines.
+#: Smaller ratios are usual in 3-D scans without slices, for example 1.2 x 1 x 1 mm.
+THICK, RATIO_ROUNDING = 1.5, 1.001
 #: A value beyond a range by no more than this share of its end counts as inside, because headers round.
 ROUNDING = 0.005
 
@@ -67,7 +67,7 @@ def _find_slice_axis(affine: np.ndarray | torch.Tensor) -> int:
     in_plane = [np.delete(spacing, axis) for axis in range(3)]
     ratios = np.array([pair.max() / pair.min() for pair in in_plane])
     best, second, _ = np.sort(ratios)
-    if second / best < _TELLING:
+    if second / best < THICK / RATIO_ROUNDING:
         raise ValueError(
             f"the spacing {np.round(spacing, 3).tolist()} mm does not show which axis runs across the slices; "
             f"name it, for example --slice_axis SI ({', '.join(_AXES)}). Is this the right scan, not a guide or a "

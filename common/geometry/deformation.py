@@ -11,12 +11,12 @@ from scipy import sparse
 
 from ..runtime.memory import move_to_device
 from .resampling import sample_linear
+from .robust import estimate_sigma, weigh_by_residual
 
 _SPACING = 20.0  # mm between the nodes
 _ROUGH, _FAR = 1.5, 5.0  # mm: standard deviations of the difference between neighbouring nodes, and of a displacement
 _STEPS = 8
 _SMALL = 0.02  # mm: the fit stops after a smaller step
-_OUTLYING = 3.0  # standard deviations of the residual; above, a point counts less
 _INVERSIONS = 6
 
 
@@ -89,8 +89,8 @@ def fit_deformation(
         counted = counts * there.clamp(0, 1) * inside
         gain = (counted * shown * values).sum() / (counted * shown.square()).sum().clamp_min(1e-12)
         missed = values - gain * shown
-        scale = 1.4826 * missed[counted > 0.5].abs().median().nan_to_num(1.0).clamp_min(1e-9)
-        robust = (counted / (1 + (missed / (_OUTLYING * scale)).square()) / scale.square()).cpu().numpy()
+        scale = estimate_sigma(missed, counted)
+        robust = (weigh_by_residual(counted, missed, scale) / scale.square()).cpu().numpy()
         slope = (gain * (into[:3, :3].T @ torch.stack(slopes))).cpu().numpy()
         jacobian = sparse.hstack([sparse.diags(s) @ weights for s in slope]).tocsr()
         normal = (jacobian.T @ sparse.diags(robust) @ jacobian).toarray() + np.kron(np.eye(3), stiff)

@@ -18,9 +18,9 @@ from ..runtime.memory import move_to_device
 from .spline import apply_along_axes, make_spline_matrix
 
 _POINTS = 300_000  # computed at a time: more take memory and save no time
-_NEAR = 1e-4  # voxels; grids that differ by less are the same
+NEAR = 1e-4  # voxels; grids that differ by less are the same
 _TIE = 1e-3  # voxels by which points are moved, so that none lies half-way between two voxels
-_LEFT = (-1, -1, -1)
+LEFT = (-1, -1, -1)
 
 
 @lru_cache(maxsize=16)
@@ -103,7 +103,7 @@ class SplineResampling:
         self.size, self.new_size = tuple(size), tuple(new_size)
         self.places = np.asarray(places, dtype=np.float64)
         rounded = self.places.round()
-        same = np.abs(self.places - rounded).max() < _NEAR and self.size == self.new_size
+        same = np.abs(self.places - rounded).max() < NEAR and self.size == self.new_size
         self.displace = displace
         self.identical = bool(same and (rounded == np.eye(4)).all() and displace is None)
         turned = self.identical or self.places.ndim > 2 or displace is not None
@@ -113,12 +113,12 @@ class SplineResampling:
     def _make_matrices(self) -> list[torch.Tensor] | None:
         """The resampling as a matrix for each axis, which is far faster; None if the axes are not parallel."""
         turned = self.places[:3, :3] - np.diag(np.diag(self.places))[:3, :3]
-        if (np.abs(turned) @ self.new_size).max() > _NEAR:
+        if (np.abs(turned) @ self.new_size).max() > NEAR:
             return None
         matrices = []
         for axis, (size, new_size) in enumerate(zip(self.size, self.new_size, strict=True)):
             at = self.places[axis, axis] * np.arange(new_size) + self.places[axis, 3]
-            inside = (at > -0.5 - _NEAR) & (at < size - 0.5 + _NEAR)
+            inside = (at > -0.5 - NEAR) & (at < size - 0.5 + NEAR)
             matrices.append(torch.from_numpy(make_spline_matrix(size, at) * inside[:, None]))
         return matrices
 
@@ -179,7 +179,7 @@ class SplineResampling:
             positions_of_part[:, 1, None, :] * y[:, None]
             + (positions_of_part[:, 2] * z + positions_of_part[:, 3])[:, None, :]
         )
-        margins = torch.as_tensor(margin, dtype=torch.float32).expand(3)[:, None] + _NEAR
+        margins = torch.as_tensor(margin, dtype=torch.float32).expand(3)[:, None] + NEAR
         first = move_to_device(-margins, device)
         last = move_to_device(torch.tensor(self.size)[:, None] - 1 + margins, device)
         each = len(y) * len(z)
@@ -213,9 +213,14 @@ def make_cubic_grid(size: Sequence[int], affine: np.ndarray, voxel: float) -> tu
         voxel: edge of a cube in mm.
     """
     ratios = voxel / np.linalg.norm(affine[:3, :3], axis=0)
+    return tuple(max(1, round(n / ratio)) for n, ratio in zip(size, ratios, strict=True)), scale_voxels(affine, ratios)
+
+
+def scale_voxels(affine: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """The affine of voxels that are ``ratios`` (3,) times as large, from the same first corner."""
     matrix = np.diag([*ratios, 1.0])
     matrix[:3, 3] = (ratios - 1) / 2
-    return tuple(max(1, round(n / ratio)) for n, ratio in zip(size, ratios, strict=True)), affine @ matrix
+    return affine @ matrix
 
 
 def sample_linear(channels: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -226,7 +231,7 @@ def sample_linear(channels: torch.Tensor, positions: torch.Tensor) -> torch.Tens
 
 
 def sample_nearest(
-    volume: np.ndarray, affine: np.ndarray, size: Sequence[int], target_affine: np.ndarray, sides: Sequence[int] = _LEFT
+    volume: np.ndarray, affine: np.ndarray, size: Sequence[int], target_affine: np.ndarray, sides: Sequence[int] = LEFT
 ) -> np.ndarray:
     """Sample a volume at its nearest voxels; 0 outside of it.
 
@@ -243,7 +248,7 @@ def sample_nearest(
     return ndimage.affine_transform(volume, places[:3, :3], places[:3, 3], tuple(size), **options)
 
 
-def compute_voxel_map(affine: np.ndarray, target_affine: np.ndarray, sides: Sequence[int] = _LEFT) -> np.ndarray:
+def compute_voxel_map(affine: np.ndarray, target_affine: np.ndarray, sides: Sequence[int] = LEFT) -> np.ndarray:
     """Matrix from voxels of ``target_affine`` to voxels of ``affine``; ties go to these sides of the world."""
     size = voxel_sizes(affine).min()
     shifted = np.array(target_affine, dtype=np.float64)

@@ -1,22 +1,24 @@
-"""Rigid motions, fitted to points of a volume by least squares."""
+"""Rigid motions: their matrices, the grid half way, and their fit to points of a volume by least squares."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.linalg import sqrtm
 from scipy.spatial.transform import Rotation
 
 from ..runtime.memory import move_to_device
 from .resampling import sample_linear
+from .robust import estimate_sigma, weigh_by_residual
 
 _STEPS = 20
 _LONGEST = 4.0  # mm and degrees in one step
 _SMALL = 0.01  # mm and degrees: the fit stops after a smaller step
-_OUTLYING = 3.0  # standard deviations of the residual; above, a point counts less
 _FEWEST = 50  # points that a fit needs
 
 
@@ -26,6 +28,31 @@ def make_rigid_matrix(motion: np.ndarray, centre: np.ndarray) -> np.ndarray:
     matrix[:3, :3] = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
     matrix[:3, 3] = centre + motion[:3] - matrix[:3, :3] @ centre
     return matrix
+
+
+def find_half_way(
+    first: np.ndarray, second: np.ndarray, size: Sequence[int], motion: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Find the places of a grid's voxels in two volumes.
+
+    The matrix :math:`T = N T'` leads from voxels of the second volume to those of the first; N is a shift by whole
+    voxels. The grid has the second's size. Its voxels lie at :math:`N T'^{1/2}` in the first and at
+    :math:`T'^{-1/2}` in the second: moved by half the motion each, in opposite directions.
+
+    Args:
+        first, second: affines of the volumes in mm, with axes in the same order and directions.
+        size: of the second volume ``(X, Y, Z)``.
+        motion: (4, 4) in mm, of the second volume onto the first.
+
+    Returns:
+        Matrices (4, 4) from voxels of the grid to voxels of the first volume and of the second.
+    """
+    turned = np.linalg.inv(first) @ motion @ second
+    middle = np.array([*(np.asarray(size) - 1) / 2, 1.0])
+    whole = np.eye(4)
+    whole[:3, 3] = np.rint((turned @ middle - middle)[:3])
+    half = np.real(sqrtm(np.linalg.inv(whole) @ turned))
+    return whole @ half, np.linalg.inv(half)
 
 
 class RigidFit:
@@ -72,8 +99,8 @@ class RigidFit:
             shown, slopes, counts, _ = self._sample(motions)
             gain = (counts * shown * self.values).sum(1) / (counts * shown * shown).sum(1).clamp_min(1e-12)
             missed = self.values - gain[:, None] * shown
-            scale = self._measure_scale(missed, counts)[:, None]
-            robust = counts / (1 + (missed / (_OUTLYING * scale)).square())
+            scale = estimate_sigma(missed, counts)
+            robust = weigh_by_residual(counts, missed, scale)
             slopes = torch.cat([gain[:, None, None] * slopes, shown[..., None]], dim=2)
             normal = torch.einsum("gni,gn,gnj->gij", slopes, robust, slopes)
             right = torch.einsum("gni,gn,gn->gi", slopes, robust, missed)
@@ -142,9 +169,3 @@ class RigidFit:
         """The arms from the centres to the points, after the rotations."""
         rotations = torch.from_numpy(Rotation.from_rotvec(motions[:, 3:].cpu().numpy(), degrees=True).as_matrix())
         return torch.einsum("gij,gnj->gni", move_to_device(rotations, motions.device), self.arms)
-
-    @staticmethod
-    def _measure_scale(missed: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """Standard deviation of the residual in each group, from the median of those points that count."""
-        known = torch.where(counts > 0.5, missed.abs(), torch.nan)
-        return (1.4826 * known.nanmedian(dim=1).values).nan_to_num(1.0).clamp_min(1e-9)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..data.loaders.image_pairs import ImagePairs, slice_images
 from ..data.loaders.slabs import draw_gains
 from ..degradations.base import Degradation
-from ..degradations.fitted_profile import FittedProfile, read_profile_width
+from ..degradations.fitted_profile import BELIEVED_WIDTHS, FittedProfile, read_profile_width
 from ..degradations.interpolation import DegradeAndInterpolate
 from ..degradations.profiles import GaussianProfile
 from ..networks.interpolation import SliceGains
@@ -35,8 +35,6 @@ _TRAINING = 4  # times the work of the inferer, roughly, for the progress bar
 _EARLY = 100  # iterations before the check that stops a training in vain
 _PIXELS = 4096  # of the patches in one call of a thread: with fewer, the overhead of calls is above 10 %
 _PIXEL_BYTES = 32768  # of the activations that gradients need
-# Widths. Outside (for example thickness in cm) a network sharpens what is not blurred, or does not learn to sharpen.
-_BELIEVED = (0.5, 2.0)
 _SOURCES = {
     "protocol": "as its protocol says",
     "scan": "as the scan shows",
@@ -214,11 +212,11 @@ class AdaptedInferer(Inferer):
         stated_width = read_profile_width(volume)
         if stated_width is not None:
             self.report["ProfileTold"] = round(stated_width, 3)
-            if not _BELIEVED[0] <= stated_width <= _BELIEVED[1]:
+            if not BELIEVED_WIDTHS[0] <= stated_width <= BELIEVED_WIDTHS[1]:
                 tqdm.write(
                     f"notice: by SliceThickness slices are {stated_width:.3g} times as thick as they are apart, "
-                    f"expected {_BELIEVED[0]} to {_BELIEVED[1]}: ignored, the scan is measured instead; to use it, "
-                    "set --adapt_profile"
+                    f"expected {BELIEVED_WIDTHS[0]} to {BELIEVED_WIDTHS[1]}: ignored, the scan is measured instead; "
+                    "to use it, set --adapt_profile"
                 )
                 stated_width = None
         with use_one_thread():  # so that rounding does not depend on the number of threads

@@ -86,7 +86,7 @@ class TotalVariationInferer(Inferer):
 
     def __init__(self, degradation: Degradation, weight: float = 0.003, iterations: int = 30) -> None:
         super().__init__()
-        if not degradation.linear:
+        if not degradation.is_linear:
             raise TypeError(f"TotalVariationInferer needs a linear degradation: {degradation.explain_nonlinearity()}")
         check_whole_numbers(iterations=iterations)
         if not weight > 0:

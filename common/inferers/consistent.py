@@ -61,7 +61,7 @@ class ConsistentInferer(Inferer):
 
     def __init__(self, inferer: Inferer, degradation: Degradation, iterations: int = 8, margin: int = 8) -> None:
         super().__init__()
-        if not degradation.linear:
+        if not degradation.is_linear:
             raise TypeError(
                 "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part: "
                 f"{degradation.explain_nonlinearity()}"

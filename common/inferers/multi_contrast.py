@@ -15,11 +15,10 @@ from nibabel.orientations import ornt_transform
 from torch import nn
 
 from ..errors import Notice
+from ..geometry.registration.contrasts import find_misplacement, register_contrasts
 from ..geometry.resampling import make_cubic_grid
 from ..runtime.progress import begin_part, track
 from ..stacks.fitting import reconstruct
-from ..transforms.registration.placement import find_misplacement
-from ..transforms.registration.register import register_guide
 from ..transforms.scan.extremes import select_unmeasured
 from ..transforms.scan.volume import ORIENTATION, attach_meta, reorient_volume
 from .multi_stack import StacksInferer, check_copies, convert_range, get_affine, get_file
@@ -159,7 +158,7 @@ def _align_contrast(reference: MetaTensor, stack: MetaTensor) -> np.ndarray:
     found = find_misplacement(lr, other)
     if not found["misplaced"]:
         return np.eye(4)
-    affine, quality = register_guide(lr, other)
+    affine, quality = register_contrasts(lr, other)
     left = find_misplacement(lr, attach_meta(other.as_tensor(), affine, other.meta))
     if left["similarity"] <= found["similarity"]:
         warnings.warn(

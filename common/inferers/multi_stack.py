@@ -17,18 +17,20 @@ from monai.inferers import Inferer
 from nibabel.affines import voxel_sizes
 from torch import nn
 
-from ..degradations.fitted_profile import FittedProfile, read_profile_width
+from ..degradations.fitted_profile import BELIEVED_WIDTHS, USUAL_WIDTHS, FittedProfile, read_profile_width
 from ..degradations.profiles import GaussianProfile
 from ..errors import Notice
+from ..geometry.registration.stacks import Region, Registration, average_like, register_stacks
 from ..geometry.resampling import SplineResampling, make_cubic_grid, sample_nearest
+from ..geometry.robust import SIGMA_PER_MAD
+from ..geometry.stack import Stack
 from ..io.images import open_image
 from ..physics.noise import compute_tissue_details, estimate_noise_in_air
 from ..runtime.memory import check_memory, move_to_device
 from ..runtime.progress import begin_part
 from ..stacks.combination import combine_in_k_space
 from ..stacks.fitting import FittedStack, fit_stacks, reconstruct
-from ..stacks.registration import Region, Registration, average_like, register_stacks
-from ..stacks.stack import Stack
+from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR
 from ..stacks.thickness import estimate_thickness
 from ..stacks.thin import ThinSliceNetworks
 from ..transforms.scan.extremes import find_extremes_on_grid, select_unmeasured
@@ -36,14 +38,9 @@ from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import attach_meta, get_intensity_range
 
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
-_BELIEVED, _ORDINARY = (0.5, 2.0), (0.7, 1.2)  # range of a protocol's thickness, and of an estimated one
 _LESS = 0.5  # weight below which a slice is warned of
-_MEDIAN = 0.6745  # median of the absolute values of normal noise, over its standard deviation
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
 _COARSE = 1.0  # mm of the voxels on which motion and brightness are fitted
-# Factor on a stack's noise in data consistency: networks and averaging have already removed noise.
-_NOISE = 2.0
-_MODEL = 0.004  # standard deviation of the operators' error for a scan without noise
 
 
 class StacksInferer(Inferer):
@@ -236,25 +233,25 @@ class StacksInferer(Inferer):
             thin.append(resampling(volume))
             unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
             inside.append(resampling.find_inside(volume.device) & ~torch.from_numpy(unmeasured).to(volume.device))
-        excess = [max(0.0, each.error**2 - _MODEL**2) for each in fitted]
+        excess = [max(0.0, each.error**2 - MODEL_ERROR**2) for each in fitted]
         noise = [
             math.sqrt(_estimate_noise(each.stack.voxels) ** 2 + 4 * more)
             for each, more in zip(fitted, excess, strict=True)
         ]
         operators = [each.make_operator(size, affine) for each in fitted]
         volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
-        factor = 1.0 if self.networks is None else _NOISE
-        return volume, fitted, [(factor * sigma) ** 2 + _MODEL**2 for sigma in noise]
+        factor = 1.0 if self.networks is None else NOISE_FACTOR
+        return volume, fitted, [(factor * sigma) ** 2 + MODEL_ERROR**2 for sigma in noise]
 
     def _read_stack(self, image: MetaTensor) -> Stack:
         """A stack with the thickness that the protocol or the option says, else 1."""
         voxels, affine, name = torch.as_tensor(image)[0, 0].float(), get_affine(image), get_file(image)
         width: Any = self.profile if self.profile != "auto" else read_profile_width(image)
         source = "option" if self.profile != "auto" else "protocol"
-        if width is not None and source == "protocol" and not _BELIEVED[0] <= width <= _BELIEVED[1]:
+        if width is not None and source == "protocol" and not BELIEVED_WIDTHS[0] <= width <= BELIEVED_WIDTHS[1]:
             warnings.warn(
                 f"{name}: by SliceThickness slices are {width:.3g} times as thick as they are apart, expected "
-                f"{_BELIEVED[0]} to {_BELIEVED[1]}: ignored; to use it, give --adapt_profile.",
+                f"{BELIEVED_WIDTHS[0]} to {BELIEVED_WIDTHS[1]}: ignored; to use it, give --adapt_profile.",
                 Notice,
                 stacklevel=2,
             )
@@ -291,7 +288,7 @@ class StacksInferer(Inferer):
         ]
         known = [thickness for thickness in estimates if thickness is not None]
         if known:
-            source, thickness = "other stacks", float(np.clip(np.mean(known), *_ORDINARY))
+            source, thickness = "other stacks", float(np.clip(np.mean(known), *USUAL_WIDTHS))
         else:
             width = FittedProfile((1, 1, 1)).estimate_width(image)
             source, thickness = "scan" if width else "assumed", width or 1.0
@@ -368,7 +365,7 @@ def _estimate_noise(voxels: torch.Tensor) -> float:
     if not math.isnan(noise):
         return noise
     details, tissue = compute_tissue_details(voxels.double().cpu().numpy(), (0, 1))
-    return float(np.median(np.abs(details[tissue]))) / _MEDIAN if tissue.any() else 0.0
+    return float(np.median(np.abs(details[tissue]))) * SIGMA_PER_MAD if tissue.any() else 0.0
 
 
 def convert_range(volume: torch.Tensor, source: MetaTensor, target: MetaTensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from ..errors import Notice
+from .writing import write_atomically
 
 # In voxels. Forms that differ by more at a corner of the volume contradict each other. Rounding of headers is smaller.
 _APART = 0.1
@@ -121,6 +122,22 @@ def make_image(
     else:
         _write_affine(affine, image)
     return image
+
+
+def write_image(image: nib.Nifti1Image, path: str | os.PathLike, description: str, window: bool = False) -> None:
+    """Write an image, whole or not at all.
+
+    Args:
+        image: its header changes.
+        path: ends in .nii or .nii.gz.
+        description: text for the header's ``descrip``, at most 80 bytes.
+        window: whether to keep the grey window of the header.
+    """
+    if not window:
+        image.header["cal_min"] = image.header["cal_max"] = 0
+    image.header["descrip"] = description.encode("ascii", "replace")[:80]
+    with write_atomically(path) as temporary:
+        nib.save(image, temporary)
 
 
 def _measure_corner_distances(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -121,7 +121,7 @@ def _degrade_along(degradation: Degradation, axis: int, lines: torch.Tensor) -> 
 def _check_separable(degradation: Degradation) -> None:
     """Refuse an operator that is not a product of one matrix for each axis."""
     name = type(degradation).__name__
-    if not degradation.linear:
+    if not degradation.is_linear:
         raise ValueError(f"{name}: what it sees cannot be split off: {degradation.explain_nonlinearity()}")
     sizes = degradation.compute_hr_size(_TRIAL)
     trial = torch.rand(1, *sizes, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

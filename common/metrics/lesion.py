@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import distance_transform_edt, find_objects, label
 
+from ..geometry.robust import SIGMA_PER_MAD
+
 _GAP, _RING = 2.0, 5.0  # mm from the lesion, between which healthy tissue is looked for
-_MAD_PER_SIGMA = 0.6744897501960817
 _LEAST = 8  # voxels of healthy tissue
 
 
@@ -76,7 +77,7 @@ def _measure(
     if ring.sum() < _LEAST:
         return LesionMeasure(math.nan, math.nan, math.nan)
     tissue = float(np.median(values[ring]))
-    noise = float(np.median(np.abs(values[ring] - tissue))) / _MAD_PER_SIGMA
+    noise = float(np.median(np.abs(values[ring] - tissue))) * SIGMA_PER_MAD
     difference = float(values[mask].mean()) - tissue
     measure = LesionMeasure(
         difference / tissue if tissue else math.nan,

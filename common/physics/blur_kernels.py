@@ -77,7 +77,7 @@ def make_zero_filling_kernel(
     return torch.from_numpy(kernel / kernel.sum()).float()
 
 
-def draw_kernels(count: int, factor: int, seed: int, size: int = 33, offset: float = 0.0) -> torch.Tensor:
+def draw_random_kernels(count: int, factor: int, seed: int, size: int = 33, offset: float = 0.0) -> torch.Tensor:
     """Draw random kernels from a family that models scanners and their reconstructions in plane.
 
     Each kernel is one of three kinds, with equal probability. A Gaussian has standard deviations along its two axes
@@ -175,11 +175,6 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
 
     Returns:
         The saved entries. "kernel" is a tensor ``(K, K)``. "file" and the keys of the whole file are added.
-
-    Raises:
-        FileNotFoundError: if there is no file of kernels.
-        ValueError: if a file is not a JSON of kernels; if a kernel is not square with an odd edge, finite and of sum 1
-            (to 1 %); or if the sizes differ.
     """
     files = sorted(Path(folder).glob("kernels*.json"), key=lambda p: (len(p.name), p.name))
     if not files:
@@ -233,10 +228,6 @@ def load_kernels(
         offset: centre of LR pixel 0 in HR pixels.
         hr_spacing: of an HR pixel along both axes in mm.
         volumes: files of the LR volumes.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`read_kernels`; also if a file has another factor, offset or spacing (by
-            more than 5 %).
     """
     entries = read_kernels(folder)
     for entry in entries:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..geometry.gaussian import make_gaussian_spectrum
+from ..geometry.gaussian import average_gaussian
 
 _WIDTH = 20.0  # mm, standard deviation of the window
 _COARSE = 5.0  # mm of the grid on which fields are kept
@@ -43,14 +43,9 @@ class BrightnessField:
         products = torch.stack([counts * stack * simulated, counts * simulated.square()])
         products = F.interpolate(products[None], size, mode="area")[0]
         cells = [n * mm / m for n, mm, m in zip(stack.shape, spacing, size, strict=True)]
-        margin = [int(3 * _WIDTH / cell) + 1 for cell in cells]
-        padded = F.pad(products, [pad for m in reversed(margin) for pad in (0, m)])
-        covariance = torch.diag(torch.tensor([(_WIDTH / cell) ** 2 for cell in cells])).numpy()
-        spectrum = make_gaussian_spectrum(padded.shape[1:], covariance, stack.device)
-        averages = torch.fft.irfftn(
-            torch.fft.rfftn(padded, dim=(1, 2, 3)) * spectrum, s=padded.shape[1:], dim=(1, 2, 3)
-        )
-        above, below = averages[:, : size[0], : size[1], : size[2]].clamp_min(0)
+        covariance = np.diag([(_WIDTH / cell) ** 2 for cell in cells]).astype(np.float32)
+        margins = [int(3 * _WIDTH / cell) + 1 for cell in cells]
+        above, below = average_gaussian(products, covariance, margins).clamp_min(0)
         total = products.sum(dim=(1, 2, 3))
         self.mean = float(total[0] / total[1].clamp_min(1e-12))
         least = _FIRM * below.max().clamp_min(1e-12)

@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..geometry.registration.stacks import Region
+from ..geometry.resampling import scale_voxels
+from ..geometry.robust import SIGMA_PER_MAD
+from ..geometry.stack import Stack
 from ..runtime.progress import track
 from .brightness import BrightnessField, estimate_slice_gains
 from .combination import combine_in_k_space
 from .least_squares import enforce_data_consistency
 from .operator import StackOperator
-from .registration import Region
 from .slices import estimate_motions, measure_residuals, weigh_slices
-from .stack import Stack
 
 _ROUNDS = 3
 _VARIANCE, _ERROR = 0.01**2, 0.1  # of the stacks, and standard deviation of the volume's start
@@ -163,10 +165,8 @@ def _average_pixels(stack: Stack, voxel: float) -> Stack:
         F.interpolate(v.float().permute(2, 0, 1)[None], **scaled)[0].permute(1, 2, 0)  # type: ignore[arg-type]
         for v in (stack.voxels, stack.is_measured)
     )
-    ratios = np.array([n / m for n, m in zip(stack.voxels.shape[:2], size, strict=True)])
-    matrix = np.diag([*ratios, 1.0, 1.0])
-    matrix[:2, 3] = (ratios - 1) / 2
-    return replace(stack, voxels=voxels, affine=stack.affine @ matrix, is_measured=measured > 0.99)
+    ratios = np.divide(stack.voxels.shape, voxels.shape)
+    return replace(stack, voxels=voxels, affine=scale_voxels(stack.affine, ratios), is_measured=measured > 0.99)
 
 
 def _find_counts(each: FittedStack, operator: StackOperator, region: Region | None) -> torch.Tensor:
@@ -209,7 +209,7 @@ def _refit(
     counts = _find_counts(each, operator, region)
     voxels = each.stack.voxels
     missed = each.correct(voxels) - simulated
-    scale = missed[counts > 0].abs().median() * 1.4826 * 3 + 1e-9
+    scale = missed[counts > 0].abs().median() * SIGMA_PER_MAD * 3 + 1e-9
     robust = counts * each.weights / (1 + (missed / scale).square())
     field = BrightnessField(voxels / each.gains, simulated, robust, each.stack.spacing) if has_field else None
     flat = voxels if field is None else voxels / field.evaluate(voxels.shape)

@@ -10,6 +10,10 @@ from ..runtime.progress import track
 from .guide import GuidingEdges
 from .operator import StackOperator
 
+#: Factor on the noise of a scan in the start's consistency with it: networks and averaging have already removed noise.
+NOISE_FACTOR = 2.0
+#: Standard deviation of an operator's error for a scan without noise, in the range of the scan.
+MODEL_ERROR = 0.004
 _CONVERGED = 1e-10  # of the power of the first residual
 
 

@@ -12,11 +12,11 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from ..geometry.registration.stacks import Region, Registration, register_stacks
+from ..geometry.stack import Stack
 from .brightness import BrightnessField
 from .operator import StackOperator
-from .registration import Region, Registration, register_stacks
 from .slices import estimate_motions
-from .stack import Stack
 
 _WHOLE = 0.98  # least share of a voxel of the stack in which a volume has data
 _FEWEST = 100  # points that a correlation needs

@@ -63,8 +63,8 @@ class StackOperator:
         displace = None if deformation is None else deformation.convert_to_voxels(affine)
         self.sampling = SplineResampling(size, stack_size, places, displace)
         # Beyond its outer centres a volume is extrapolated.
-        reach = _WHOLE * np.sqrt(np.diag(self.covariance))
-        self.weights = self.sampling.find_inside(device, margin=tuple(-reach)).float()
+        half_width = _WHOLE * np.sqrt(np.diag(self.covariance))
+        self.weights = self.sampling.find_inside(device, margin=tuple(-half_width)).float()
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         """Returns the stack that is simulated from a volume ``(X, Y, Z)``."""

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from ..geometry.rigid import RigidFit, make_rigid_matrix
+from ..geometry.robust import SIGMA_PER_MAD
+from ..geometry.stack import Stack
 from ..runtime.memory import move_to_device
-from .stack import Stack
 
 _POINTS = 2_000  # of a slice
 _STACK_POINTS = 40_000
-_TISSUE = 0.05  # of the brightest, above which points are compared
+TISSUE = 0.05  # of the brightest, above which points are compared
 _MODEL = 0.01  # standard deviation of what interpolation misses, which a motion could imitate
 _LIKELY = 2.0  # mm and degrees, standard deviation of a slice's motion
 _OUTLYING = 3.0  # standard deviations above the median residual, above which a slice counts less
@@ -42,7 +43,7 @@ def estimate_motions(
         that is left, relative to that without motion.
     """
     device, generator = volume.device, torch.Generator().manual_seed(0)
-    bright = stack.voxels > _TISSUE * torch.quantile(stack.voxels.flatten()[::7], 0.99)
+    bright = stack.voxels > TISSUE * torch.quantile(stack.voxels.flatten()[::7], 0.99)
     group = torch.from_numpy(groups)
     number = int(groups.max()) + 1
     most = max(_POINTS, _STACK_POINTS // number)
@@ -105,6 +106,6 @@ def weigh_slices(residuals: torch.Tensor) -> torch.Tensor:
     if not len(known):
         return torch.ones_like(residuals)
     middle = known.median()
-    limit = middle + (_OUTLYING * 1.4826 * (known - middle).abs().median()).clamp_min(_LEAST)
+    limit = middle + (_OUTLYING * SIGMA_PER_MAD * (known - middle).abs().median()).clamp_min(_LEAST)
     weights = torch.where(residuals > limit, (limit / residuals).square(), 1.0)
     return torch.where(residuals > _LEFT_OUT * limit, 0.0, weights)

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
+from ..degradations.fitted_profile import BELIEVED_WIDTHS
 from ..geometry.gaussian import FWHM_PER_SIGMA
 from ..geometry.resampling import compute_spline_coefficients, sample_spline
+from .slices import TISSUE
 
 _POINTS = 40_000
-_TISSUE = 0.05  # of the brightest, above which points are compared
 _FEWEST = 100  # points that a fit needs
 _ODD = 9.0  # times the median difference, above which points do not count
 _WIDTH = 2.5  # standard deviations of a slice's profile on each side, which hold 98.8 % of it
-_RANGE, _TO = (0.5, 2.0), 0.005  # of a thickness in distances of the slices' centres, and how exactly it is found
+_TO = 0.005  # distances of the slices' centres, how exactly a thickness is found
 
 
 def estimate_thickness(
@@ -37,8 +38,8 @@ def estimate_thickness(
     """
     distance = np.linalg.norm(stack_affine[:3, 2])
     step = np.linalg.norm(affine[:3, :3], axis=0).min() / 2
-    reach = math.ceil(_WIDTH * _RANGE[1] * distance / FWHM_PER_SIGMA / step)
-    along = step * np.arange(-reach, reach + 1)
+    half_width = math.ceil(_WIDTH * BELIEVED_WIDTHS[1] * distance / FWHM_PER_SIGMA / step)
+    along = step * np.arange(-half_width, half_width + 1)
     values, points = _draw_tissue_points(stack, stack_affine)
     world = points[:, :, None] + along * (stack_affine[:3, 2] / distance)[:, None, None]
     at, inside = _locate(world, np.linalg.inv(affine), volume.shape)
@@ -65,12 +66,14 @@ def estimate_thickness(
     def measure_unlikeness(thickness: float) -> float:
         return -float(np.corrcoef(average(thickness)[agreed], values[agreed])[0, 1])
 
-    return float(minimize_scalar(measure_unlikeness, bounds=_RANGE, method="bounded", options={"xatol": _TO}).x)
+    return float(
+        minimize_scalar(measure_unlikeness, bounds=BELIEVED_WIDTHS, method="bounded", options={"xatol": _TO}).x
+    )
 
 
 def _draw_tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values ``(N,)`` of some voxels of a stack's tissue, drawn at random, and their centres ``(3, N)`` in mm."""
-    bright = np.argwhere(stack > _TISSUE * np.percentile(stack, 99))
+    bright = np.argwhere(stack > TISSUE * np.percentile(stack, 99))
     chosen = bright[np.random.default_rng(0).permutation(len(bright))[:_POINTS]]
     return stack[tuple(chosen.T)].astype(np.float32), affine[:3, :3] @ chosen.T + affine[:3, 3:]
 

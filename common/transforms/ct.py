@@ -16,9 +16,10 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from torch.nn.functional import avg_pool3d
 
+from ..degradations.interpolation import interpolate
 from ..degradations.profiles import GaussianProfile
 from ..errors import Notice
-from ..geometry.spline import apply_along_axes, make_upsampling_matrix
+from ..geometry.affines import RATIO_ROUNDING, THICK
 from ..io.files import read_json_object
 from ..physics.scale import get_slice_factor
 from .scan.modality import AIR, EMPTY, PADDING, draw_sample, find_ct_offset
@@ -27,8 +28,6 @@ from .scan.volume import attach_meta
 # Body mask, in HU and mm: threshold half-way from air to tissue; grid; radius of the opening; distance up to which
 # removed parts are restored; margin around the body.
 _SURFACE, _GRID, _THIN, _RESTORE, _MARGIN = -500.0, 2.0, 5.0, 20.0, 3.0
-# Spacings within this ratio count as alike; headers and rotated affines round.
-_THICK, _ROUNDING = 1.5, 1.001
 _SCALES = (2, 6)
 
 
@@ -43,11 +42,6 @@ class HounsfieldWindowd(MapTransform):
         window: lowest and highest value in HU; they become 0 and 1.
         offset: HU = stored value + offset. "auto" finds 0, -1000 or -1024, see :func:`find_ct_offset`. A number is
             used without a check of the intensities.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when an argument is out of its range; when a volume does not look like CT, or nothing of it lies in
-            the window.
     """
 
     def __init__(
@@ -193,7 +187,6 @@ class CheckThickSlicesd(MapTransform):
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
         scale: thin slices per thick slice, more than 1; whole or not without ``models``. Or [1, 1, n] of a training.
         models: folder of weights with their overlays. Messages name the overlay that fits. None for training.
-        allow_missing_keys: whether an entry may lack a key.
         spacing: of the cubes to which results are resampled, in mm, so that they may be coarser; None for no such.
     """
 
@@ -221,18 +214,18 @@ class CheckThickSlicesd(MapTransform):
         pixel = max(plane)
         finding = f"{file}: slices are {thickness:.4g} mm apart and pixels are {pixel:.4g} mm"
         result = thickness / self.scale
-        if thickness * _ROUNDING < _THICK * pixel:
+        if thickness * RATIO_ROUNDING < THICK * pixel:
             raise ValueError(
-                f"{finding}, isotropic or nearly: no thick slices, which are at least {_THICK} times the pixels. This "
+                f"{finding}, isotropic or nearly: no thick slices, which are at least {THICK} times the pixels. This "
                 "method makes thick slices thin. Check slice_axis, or leave the volume out. For training, list "
                 "thin-slice MR as hr; it is then thickened."
             )
-        if result * _ROUNDING < pixel / _THICK:
+        if result * RATIO_ROUNDING < pixel / THICK:
             raise ValueError(
                 f"{finding}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. "
                 f"{self._advise_scale(thickness, plane)}"
             )
-        if result > max(_THICK * pixel, self.spacing or 0) * _ROUNDING:
+        if result > max(THICK * pixel, self.spacing or 0) * RATIO_ROUNDING:
             warnings.warn(
                 f"{finding}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
                 f"{self._advise_scale(thickness, plane)}",
@@ -267,7 +260,6 @@ class ResampleHRd(MapTransform):
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine.
         spacing: of the three axes in mm, three positive numbers in the volume's order.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float], allow_missing_keys: bool = False) -> None:
@@ -290,10 +282,6 @@ class ResampleHRd(MapTransform):
                 n // f * f if isinstance(f, int) else n for n, f in zip(volume.shape[1:], coarser.factors, strict=True)
             )
             volume = coarser(volume[:, :x, :y, :z])
-            size = volume.shape[1:]
-            axes = zip(size, finer.compute_hr_size(size), finer.factors, finer.offset, strict=True)
-            volume = apply_along_axes(
-                volume, [None if f == 1 else make_upsampling_matrix(n, m, f, o) for n, m, f, o in axes]
-            )
-            d[key] = attach_meta(volume, finer.compute_hr_affine(coarser.compute_lr_affine(affine)), d[key].meta)
+            affine = finer.compute_hr_affine(coarser.compute_lr_affine(affine))
+            d[key] = attach_meta(interpolate(volume, finer), affine, d[key].meta)
         return d

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from skimage.restoration import denoise_nl_means
 
+from ..geometry.robust import SIGMA_PER_MAD
 from ..physics.noise import compute_tissue_details
 from ..values import parse_bool
 
@@ -20,7 +21,6 @@ from ..values import parse_bool
 _PATCH_SIZE, _PATCH_DISTANCE = 5, 10
 # Noise times this is the filter's cut-off; scikit-image's advice for its fast mode, and the best of 0.4, 0.6 and 0.8.
 _STRENGTH = 0.8
-_MAD_PER_SIGMA = 0.6744897501960817
 
 
 class DenoiseSlicesd(MapTransform):
@@ -32,7 +32,6 @@ class DenoiseSlicesd(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)`` in any range, the slices along the last axis.
         enabled: whether to denoise.
-        allow_missing_keys: whether an entry may lack a key.
 
     References:
         Buades et al., Non-Local Means Denoising, Image Processing On Line 2011.
@@ -61,7 +60,7 @@ def estimate_noise(slices: np.ndarray) -> float:
     """The standard deviation of the noise in the tissue of a volume.
 
     For each slice: the median absolute value of the diagonal details in the tissue
-    (:func:`common.physics.noise.compute_tissue_details`), divided by 0.674 (Donoho and Johnstone 1994, section 4.2).
+    (:func:`common.physics.noise.compute_tissue_details`), times 1.4826 (Donoho and Johnstone 1994, section 4.2).
     The result is the median over the slices, so slices with artefacts do not count.
     ``skimage.restoration.estimate_sigma`` does the same for one slice without the threshold, but needs PyWavelets.
 
@@ -72,4 +71,4 @@ def estimate_noise(slices: np.ndarray) -> float:
     if not tissue.any():
         return 0.0
     medians = [np.median(np.abs(detail[mask])) for detail, mask in zip(details, tissue, strict=True) if mask.any()]
-    return float(np.median(medians) / _MAD_PER_SIGMA)
+    return float(np.median(medians) * SIGMA_PER_MAD)

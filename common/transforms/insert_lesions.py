@@ -50,14 +50,10 @@ class InsertLesionsd(MapTransform):
         distance: least distance of two centres in mm.
         margin: least distance of a centre from the border in mm.
         seed: of the sites.
-        allow_missing_keys: whether an entry may lack a key.
 
     Returns:
         An entry that also has ``<key>_lesions``, a list of :class:`Lesion`; and ``<key>_mask`` ``(1, X, Y, Z)``, where
         the voxels of lesion n are n, counted from 1.
-
-    Raises:
-        ValueError: when a volume has too few sites.
     """
 
     def __init__(

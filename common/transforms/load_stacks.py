@@ -17,7 +17,7 @@ from ..degradations.profiles import GaussianProfile
 from ..geometry.resampling import SplineResampling
 from ..io.images import open_image
 from ..io.naming import format_first_cause
-from .registration.guide import ResampleGuided
+from .guide import ResampleGuided
 from .result_grid import check_axes
 from .scan.volume import attach_meta
 
@@ -108,9 +108,6 @@ class ResampleToReferenced(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine.
         reference: key of the other volume.
-
-    Raises:
-        ValueError: when no voxel of the reference lies in the volume.
     """
 
     def __init__(self, keys: KeysCollection, reference: str) -> None:

@@ -17,25 +17,23 @@ from nibabel.affines import voxel_sizes
 from scipy.ndimage import gaussian_filter
 
 from ..degradations.base import Degradation
-from ..degradations.fitted_profile import read_profile_width
+from ..degradations.fitted_profile import BELIEVED_WIDTHS, read_profile_width
 from ..degradations.profiles import GaussianProfile
 from ..errors import Notice
-from ..geometry.gaussian import FWHM_PER_SIGMA
+from ..geometry.gaussian import compute_coarsening_sigma
 from ..geometry.resampling import SplineResampling, make_cubic_grid, resample_volume
 from ..io.images import open_image, open_image_or_none
 from ..io.nifti_affines import is_scaling
 from ..metrics.data_consistency import measure_scan_difference
 from ..physics.noise import estimate_noise_in_air
 from ..runtime.memory import check_memory
-from ..stacks.least_squares import enforce_data_consistency
+from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR, enforce_data_consistency
 from .scan.check import advise_memory
 from .scan.volume import ORIENTATION, attach_meta, reorient_volume
 
 _COPIES = 17.0  # measured copies of the cubes in float32, held at once, or of a larger network's grid
 _ROUNDING = 1.01  # of voxel sizes
 _FINEST = 10  # cubes across the scan's finest voxel; more are a mistake of units
-_WIDTHS = (0.5, 2.0)  # slice thickness over slice distance that is believed
-_NOISE, _MODEL = 2.0, 0.004  # factor on the noise, and standard deviation of the operator's error
 
 
 def choose_cubes(
@@ -188,17 +186,17 @@ class ResampleResultd(MapTransform):
         """Resample a network's result to cubes that agree with the scan; return also their difference from it."""
         degradation, measured = self.degradation, scan.as_tensor()[0].to(made)
         width = read_profile_width(scan[None])
-        if isinstance(degradation, GaussianProfile) and width and _WIDTHS[0] <= width <= _WIDTHS[1]:
+        if isinstance(degradation, GaussianProfile) and width and BELIEVED_WIDTHS[0] <= width <= BELIEVED_WIDTHS[1]:
             degradation = GaussianProfile(degradation.factors, width, degradation.offset)
         mm, voxel = voxel_sizes(made_affine), voxel_sizes(affine)[0]
-        sigmas = np.sqrt(np.maximum(voxel**2 - mm**2, 0)) / FWHM_PER_SIGMA / mm
+        sigmas = compute_coarsening_sigma(mm, voxel) / mm
         blurred = torch.from_numpy(gaussian_filter(made.cpu().numpy(), sigmas, mode="nearest")).to(made)
         volume = resample_volume(blurred, made_affine, size, affine)
         operator: Any = _Composition(degradation.to(made.device), size, made.shape, np.linalg.inv(affine) @ made_affine)
         rest = made * ~operator.resampling.find_inside(made.device)
-        if degradation.linear:
+        if degradation.is_linear:
             noise = float(estimate_noise_in_air(measured[None, None]).nan_to_num(0.0))
-            variance = (_NOISE * noise) ** 2 + _MODEL**2
+            variance = (NOISE_FACTOR * noise) ** 2 + MODEL_ERROR**2
             volume = enforce_data_consistency(volume, [measured - degradation(rest)], [operator], [variance])
         again = operator.resampling(volume) + rest
         return volume, measure_scan_difference(again, measured, [degradation])

@@ -39,10 +39,6 @@ def segment_brain(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
     Returns:
         Mask ``(X, Y, Z)``.
 
-    Raises:
-        ModuleNotFoundError: deepbet is not installed.
-        ValueError: it finds no brain.
-
     Source:
         Fisch et al., deepbet: Fast brain extraction of T1-weighted MRI using Convolutional Neural Networks, Computers
         in Biology and Medicine 179, 2024.
@@ -70,9 +66,6 @@ def classify_brightness(voxels: np.ndarray, brain: np.ndarray) -> tuple[np.ndarr
     Returns:
         Classes ``(X, Y, Z)``: 1 for the darkest to 3 for the brightest, 0 outside of the brain. Sizes of the classes in
         voxels, (3,).
-
-    Raises:
-        ModuleNotFoundError: DIPY is not installed.
 
     Source:
         Zhang et al., Segmentation of brain MR images through a hidden Markov random field model and the

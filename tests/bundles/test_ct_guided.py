@@ -203,8 +203,8 @@ def test_clinical_scans(clinic, tmp_path):
     options = {**TINY.network, **small, "output_dir": str(tmp_path / "out")}
     with pytest.warns(UserWarning, match="sub-b_ct.*1024"):
         source = content("train#source", **options)
-        assert len(source.items) == len(source)
-    for item, affines in zip(source.items, source.affines, strict=True):
+        assert len(source.volumes) == len(source)
+    for item, affines in zip(source.volumes, source.affines, strict=True):
         np.testing.assert_allclose(np.linalg.norm(affines["hr"][:3, :3], axis=0), [1.0, 1.1, 1.0], atol=1e-6)
         soft = item["hr"][(item["hr"] > 0.3) & (item["hr"] < 0.7)]
         assert abs(soft.median().item() - (30 + 150) / 400) < 0.03 and item["hr"].max() > 0.9

@@ -238,7 +238,7 @@ def test_registered_lr(cohort, trained, tmp_path):
 
     # So is an LR scan that is learned from.
     data = runs.datalist(tmp_path / "learned", **{**runs.listed(cohort, TINY), "target": [pair]})
-    (item,) = content("train#target", tmp_path, dataset_dir=str(data), register=True).items
+    (item,) = content("train#target", tmp_path, dataset_dir=str(data), register=True).volumes
     assert item["lr"].shape == (1, 20, 22, 36)
     assert np.corrcoef(item["lr"][0].numpy().ravel(), blurred[::2, ::2].ravel())[0, 1] > 0.95
 
@@ -252,7 +252,7 @@ def test_authentic_lr(cohort, tmp_path):
     entries["source"].append(TINY.save_hr(tmp_path, "b", runs.phantom(1, (48, 40, 20))))
     options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries))}
     blur = content("blur", tmp_path, **options)
-    (found,) = blur.load_lr_scans(blur.target.data, denoise=False).items
+    (found,) = blur.load_lr_scans(blur.target.data, denoise=False).volumes
     found = found["lr"][0].numpy() * np.quantile(np.rint(lr), 0.999)
     assert found.shape == (27, 29, 30)
     expected, _ = resampled(hr, [2.0, 2.2, 1.2], (27, 29, 30))
@@ -266,7 +266,7 @@ def test_authentic_lr(cohort, tmp_path):
     # What has the spacing already is not touched, however it lies.
     blur = content("blur", tmp_path, dataset_dir=str(cohort))
     made = blur.load_lr_scans(blur.target.data, denoise=False)
-    for item, entry in zip(made.items, made.data, strict=True):
+    for item, entry in zip(made.volumes, made.data, strict=True):
         volume = nib.as_closest_canonical(nib.load(entry["hr"])).get_fdata()
         lr = TINY.degradation(torch.from_numpy(volume / np.quantile(volume, 0.999)))
         torch.testing.assert_close(item["lr"][0].double(), lr, atol=1e-4, rtol=0)

@@ -232,7 +232,7 @@ def test_patches_of_the_paper_are_uniform_unmirrored_and_scaled_by_the_maximum(c
     for overlays in ([], ["train_supervised"]):
         names = ["train", *([form] if form else []), *overlays]
         config = content(None, *names, **UDEAN.network, dataset_dir=str(cohort), lr_patch=16, device="cpu")
-        volumes = [item["hr"].max().item() for item in config.get_parsed_content("train#dataset").items]
+        volumes = [item["hr"].max().item() for item in config.get_parsed_content("train#dataset").volumes]
         loader = config.get_parsed_content("train#dataloader")()
         assert (max(volumes) == min(volumes) == 1) == bool(form)
         assert np.isfinite(loader.air) != bool(form)

@@ -63,7 +63,7 @@ def test_known_pairs_lie_on_each_other(bundle, cohort):
     batch = next(iter(loader))
     for hr, lr in zip(batch["hr"][:, 0], batch["lr_source"][:, 0], strict=True):
         found = []
-        for volume in (item["hr"][0] for item in loader.source.items):
+        for volume in (item["hr"][0] for item in loader.source.volumes):
             windows = volume.unfold(0, 32, 2).unfold(1, 32, 2).unfold(2, 6, 2)
             places = (windows == hr).flatten(3).all(-1).nonzero()
             low = GaussianProfile((2, 2, 2), offset=(0, 0, 0))(volume[None])[0]

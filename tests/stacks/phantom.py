@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from common.stacks import Stack
+from common.geometry.stack import Stack
 
 _SIGMAS = 2 * np.sqrt(2 * np.log(2))
 _NODES = np.linspace(-3, 3, 25)
@@ -101,7 +101,7 @@ def acquire(
     name: str = "stack",
     thickness: float = 1.0,
 ) -> Stack:
-    """A stack of a phantom, as :class:`common.stacks.Stack`."""
+    """A stack of a phantom, as :class:`common.geometry.stack.Stack`."""
     shape, affine = grid(across, turned)
     voxels = torch.from_numpy(phantom.stack(shape, affine, motion, thickness)).float()
     return Stack(voxels, affine, thickness, name, torch.ones(shape, dtype=torch.bool))

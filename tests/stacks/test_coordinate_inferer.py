@@ -12,10 +12,11 @@ from torch import nn
 
 from common.engines import AlternatingTrainer, Player
 from common.geometry.resampling import make_cubic_grid
+from common.geometry.stack import Stack
 from common.graph import TensorGraph
 from common.inferers import CoordinateInferer
 from common.networks import AverageOverSlice, CoordinateNetwork
-from common.stacks import FittedStack, Stack
+from common.stacks import FittedStack
 
 from .phantom import Phantom, grid
 

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.stacks import Stack, average_like, estimate_thickness
+from common.geometry.registration.stacks import average_like
+from common.geometry.stack import Stack
+from common.stacks import estimate_thickness
 
 from .phantom import Phantom, grid
 

@@ -8,7 +8,8 @@ import pytest
 
 from common.commands.label import transfer_labels
 from common.degradations import GaussianProfile, KSpaceTruncation
-from common.transforms.labels import read_labels, resample_labels
+from common.geometry.labels import resample_labels
+from common.transforms.labels import read_labels
 from tests.bundles import runs
 from tests.refused import refused
 from tests.transforms.grids import affine_of, index_of, stored_as, world_of

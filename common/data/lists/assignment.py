@@ -90,12 +90,6 @@ def write_datalist(
         target: as ``source``.
         validation: as ``source``.
         test: as ``source``; alone it is enough to evaluate existing weights.
-
-    Raises:
-        FileNotFoundError: no such folder, or a pattern without files.
-        ValueError: a matching file that training would refuse, too few subjects, a bad split or subject, a subject or
-            the same voxels in two groups, with guides a subject with two volumes of a kind or with a scan or guide
-            alone, no CT for training, or an LR volume in test without known HR.
     """
     root = find_data_folder(dataset_dir)
     misaligned, paired = parse_bool(misaligned, "misaligned"), parse_bool(paired, "paired")

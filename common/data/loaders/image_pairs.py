@@ -191,7 +191,7 @@ class ImagePairLoader(PatchLoader):
             raise ValueError(f"planes is {planes}, expected some of 0, 1 and 2: axes across which images are taken.")
         self.lr_patch = tuple(lr_patch)
         self.pairs = []
-        for item, entry in zip(volumes.items, volumes.data, strict=True):
+        for item, entry in zip(volumes.volumes, volumes.data, strict=True):
             stacks = [images for axis in planes for images in slice_images(item[key][None], axis)]
             pairs = [
                 each
@@ -227,9 +227,6 @@ class InterpolatedImageLoader(PatchLoader):
             the axes across which images are taken: those whose images are coarser in LR.
         patch: edge p in HR pixels.
         batch_size, seed, device: as for :class:`PatchLoader`.
-
-    Raises:
-        ValueError: when there are no such planes, or a volume is smaller than a patch.
     """
 
     def __init__(
@@ -249,7 +246,7 @@ class InterpolatedImageLoader(PatchLoader):
             check_volume_sizes(volumes, "hr", size, "source", option="patch")
         self.pairs = [
             {"hr": item["hr"], "lr": interpolate(item["lr"], degradation, item["hr"].shape[1:])}
-            for item in volumes.items
+            for item in volumes.volumes
         ]
         self.tissue = find_tissue_voxels(volumes, "hr")
 
@@ -271,8 +268,7 @@ class TripletLoader(PatchLoader):
         lr_patch: size ``(p, w)``, p in plane and w across the slices.
         factor: HR slices per LR slice.
         batch_size, seed, device: as for :class:`PatchLoader`.
-        reach: largest distance in voxels between neighbouring images across an axis in plane; default half a slice's
-            thickness.
+        max_distance: between neighbouring images across an axis in plane, in voxels; default half a slice's thickness.
     """
 
     def __init__(
@@ -283,13 +279,13 @@ class TripletLoader(PatchLoader):
         batch_size: int,
         seed: int,
         device: torch.device | str,
-        reach: int | None = None,
+        max_distance: int | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
-        reach = max(1, round(factor / 2)) if reach is None else reach
-        self.lr_patch, self.reach, self.volumes = tuple(lr_patch), reach, volumes
+        max_distance = max(1, round(factor / 2)) if max_distance is None else max_distance
+        self.lr_patch, self.max_distance, self.volumes = tuple(lr_patch), max_distance, volumes
         edge, slices = self.lr_patch
-        across = 2 * reach + 1
+        across = 2 * max_distance + 1
         for size in ((edge, edge, max(3, slices)), (across, edge, slices), (edge, across, slices)):
             check_volume_sizes(volumes, "lr", size, "target")
         self.tissue = find_tissue_voxels(volumes, "lr")
@@ -299,7 +295,7 @@ class TripletLoader(PatchLoader):
         volume, tissue = self.volumes[i]["lr"], self.tissue[i]
         edge, slices = self.lr_patch
         rows = self._draw_triplet(volume, tissue, 2, 1, (edge, edge, 3), rng)
-        axis, distance = int(rng.integers(2)), int(rng.integers(1, self.reach + 1))
+        axis, distance = int(rng.integers(2)), int(rng.integers(1, self.max_distance + 1))
         size = [edge, edge, slices]
         size[axis] = 2 * distance + 1
         images = self._draw_triplet(volume, tissue, axis, distance, size, rng)

@@ -50,17 +50,14 @@ def select_kernel_cases(
         source, target: volumes with the key "hr", and with the key "lr".
         kernel_per: "slice" for a kernel a slice, or "volume" for one a volume.
         slice_step: distance between the slices of the LR volumes that are used, in slices.
-
-    Raises:
-        ValueError: when ``kernel_per`` is neither, the step is less than 1, or a volume is all air.
     """
     if kernel_per not in ("slice", "volume"):
         raise ValueError(f"kernel_per is {kernel_per!r}, expected slice or volume.")
     check_whole_numbers(slice_step=slice_step)
-    hr = [_find_tissue_slices(volume["hr"], entry) for volume, entry in zip(source.items, source.data, strict=True)]
+    hr = [_find_tissue_slices(volume["hr"], entry) for volume, entry in zip(source.volumes, source.data, strict=True)]
     cases, left_out = [], 0
     alone: set[str] = set()
-    for volume, affine, entry in zip(target.items, target.affines, target.data, strict=True):
+    for volume, affine, entry in zip(target.volumes, target.affines, target.data, strict=True):
         tissue_slices = _find_tissue_slices(volume["lr"], entry)
         left_out += volume["lr"].shape[-1] - len(tissue_slices)
         planes = volume["lr"][0]
@@ -71,7 +68,9 @@ def select_kernel_cases(
         if not same_subject and subject is not None:
             alone.add(str(subject))
         pooled = [
-            source.items[i]["hr"][0][..., z] for i in same_subject or range(len(source)) for z in _select_evenly(hr[i])
+            source.volumes[i]["hr"][0][..., z]
+            for i in same_subject or range(len(source))
+            for z in _select_evenly(hr[i])
         ]
         name = str(entry.get("lr", entry.get("hr")))
         if kernel_per == "volume":
@@ -84,7 +83,7 @@ def select_kernel_cases(
             for i in same_subject:
                 there = _find_nearest_slice(affine.get("lr"), planes.shape, z, source.affines[i].get("hr"))
                 if there in hr[i]:
-                    same.append(source.items[i]["hr"][0][..., there])
+                    same.append(source.volumes[i]["hr"][0][..., there])
             cases.append(KernelCase(name, z, [planes[..., z]], same or pooled))
     _warn_of_sharp_scans(cases)
     if kernel_per == "slice" and alone:
@@ -100,7 +99,7 @@ def select_kernel_cases(
 def check_target(target: VolumeCache, lr_crop: int) -> None:
     """Raise a ValueError for LR volumes, key "lr", that are all air or smaller than a crop of this edge."""
     check_volume_sizes(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
-    for item, entry in zip(target.items, target.data, strict=True):
+    for item, entry in zip(target.volumes, target.data, strict=True):
         _find_tissue_slices(item["lr"], entry)
 
 

@@ -36,7 +36,7 @@ def stack_to_device(device: torch.device, tensors: Mapping[str, Sequence[torch.T
 def find_tissue_voxels(volumes: VolumeCache, key: str, air: float = AIR) -> list[np.ndarray]:
     """Masks ``(X, Y, Z)`` of what is brighter than ``air``, in main memory, so that no draw waits for a GPU."""
     # Slice by slice in memory, as most patches are cut.
-    masks = [(item[key][0] > air).permute(2, 0, 1).contiguous().cpu() for item in volumes.items]
+    masks = [(item[key][0] > air).permute(2, 0, 1).contiguous().cpu() for item in volumes.volumes]
     return [mask.numpy().transpose(1, 2, 0) for mask in masks]
 
 
@@ -101,7 +101,7 @@ def check_volume_sizes(
 ) -> None:
     """Refuse volumes smaller than a patch of this size, which ``option`` sets; with ``any_orientation`` in any
     orientation."""
-    for item, entry in zip(volumes.items, volumes.data, strict=True):
+    for item, entry in zip(volumes.volumes, volumes.data, strict=True):
         shape = tuple(item[key].shape[1:])
         if any(n < (max(size) if any_orientation else k) for n, k in zip(shape, size, strict=True)):
             raise ValueError(
@@ -261,14 +261,14 @@ class UnpairedSlabLoader(_SlabLoader):
         self.target_tissue = find_tissue_voxels(target, "lr", self.air)
         if margin is None:
             return
-        noise_levels = estimate_noise_levels(target.items) if noise_levels is None else noise_levels
+        noise_levels = estimate_noise_levels(target.volumes) if noise_levels is None else noise_levels
         self.noise_levels = check_noise_levels(noise_levels=noise_levels)
         self.training_noise = check_noise_levels(
             training_noise=noise_levels if training_noise is None else training_noise
         )
         # Sampled as LR is: noise within its band has no more power there.
         fx, fy, fz = factors
-        samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.items)
+        samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.volumes)
         self.source_noise = [estimate_noise_in_air(sample).nan_to_num(0.0).item() for sample in samples]
 
     def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -369,7 +369,7 @@ class PairedSlabLoader(_SlabLoader):
                 "sizes along the first two axes."
             )
         check_volume_sizes(volumes, "lr", self.lr_patch, "source", any_orientation=self.any_axis)
-        for item, entry in zip(volumes.items, volumes.data, strict=True):
+        for item, entry in zip(volumes.volumes, volumes.data, strict=True):
             hr, lr = item["hr"].shape[1:], item["lr"].shape[1:]
             if any(a != b * f for a, b, f in zip(hr, lr, factors, strict=True)):
                 raise ValueError(f"{entry}: HR has {tuple(hr)} voxels and LR {tuple(lr)}; factors are {factors}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,6 @@ class VolumeCache(Dataset):
         keys: of the volumes that are kept.
         device: where volumes are kept if they fit; else they stay in main memory, and batches are moved.
         allow_missing_keys: whether volumes may lack keys.
-
-    Raises:
-        ValueError: in reading, when any volume cannot be prepared, with every such file and the reason.
     """
 
     def __init__(
@@ -41,20 +39,14 @@ class VolumeCache(Dataset):
     ) -> None:
         self.data, self.transform, self.keys, self.device = data, transform, keys, torch.device(device)
         self.allow_missing_keys = allow_missing_keys
-        self._volumes: tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]], list[dict]] | None = None
 
     def forget(self) -> None:
         """Read the volumes again when they are next asked for, because the transform gives others."""
-        self._volumes = None
+        self.__dict__.pop("_contents", None)
 
-    @property
-    def volumes(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]], list[dict]]:
+    @cached_property
+    def _contents(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]], list[dict]]:
         """The volumes, their affines, and the statistics of LR."""
-        if self._volumes is None:
-            self._volumes = self._read()
-        return self._volumes
-
-    def _read(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]], list[dict]]:
         items: list[dict[str, torch.Tensor]] = []
         affines: list[dict[str, np.ndarray]] = []
         statistics: list[dict] = []
@@ -79,14 +71,14 @@ class VolumeCache(Dataset):
         return items, affines, statistics
 
     @property
-    def items(self) -> list[dict[str, torch.Tensor]]:
+    def volumes(self) -> list[dict[str, torch.Tensor]]:
         """The volumes ``(C, X, Y, Z)`` of each entry, by key."""
-        return self.volumes[0]
+        return self._contents[0]
 
     @property
     def affines(self) -> list[dict[str, np.ndarray]]:
         """The known voxel-to-world affines (4, 4) of each entry's volumes, by key."""
-        return self.volumes[1]
+        return self._contents[1]
 
     @property
     def statistics(self) -> list[dict[str, list[float]]]:
@@ -94,16 +86,16 @@ class VolumeCache(Dataset):
 
         See :func:`common.transforms.compute_scan_statistics`.
         """
-        return self.volumes[2]
+        return self._contents[2]
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self.items[index]
+        return self.volumes[index]
 
     def keep_by_slice(self) -> None:
         """Store volumes slice by slice in memory, to read few slices at a time; sizes and values do not change."""
-        for item in self.items:
+        for item in self.volumes:
             for key, volume in item.items():
                 item[key] = volume.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)

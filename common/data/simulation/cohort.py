@@ -36,10 +36,6 @@ def simulate_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -
         folder: of the cohort.
         datalist: arguments of :func:`~common.data.lists.assignment.write_datalist`.
         settings: arguments of :func:`~common.data.simulation.subjects.simulate_subjects`.
-
-    Raises:
-        FileExistsError: when the folder exists without a simulated cohort, or with one of other settings.
-        ModuleNotFoundError: when nilearn (extra ``demo``) is needed and not installed.
     """
 
     def write_cohort(place: Path) -> None:

@@ -49,9 +49,6 @@ def make_head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.
 
     Returns:
         Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 affine in mm; axes closest to R, A, S.
-
-    Raises:
-        ValueError: not a 3-D map of integers, or labels that are in neither ``LABELS`` nor ``PARCELLATIONS``.
     """
     image = nib.as_closest_canonical(open_image(path))
     values = np.asarray(image.dataobj)
@@ -61,8 +58,8 @@ def make_head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.
     tissue = _map_labels_to_tissues(values, path)
     voxel = nib.affines.voxel_sizes(image.affine)
 
-    reach = np.rint(FAT / voxel).astype(int)
-    near_skin = ndimage.maximum_filter((values == SKIN).astype(np.uint8), 2 * reach + 1, mode="constant")
+    half_width = np.rint(FAT / voxel).astype(int)
+    near_skin = ndimage.maximum_filter((values == SKIN).astype(np.uint8), 2 * half_width + 1, mode="constant")
     tissue[(values == SOFT_TISSUE) & (near_skin > 0)] = TISSUES.index("fat")
 
     # Such maps have scattered unlabelled voxels in the CSF and the eyes, which would become air.

@@ -69,12 +69,6 @@ def simulate_subjects(
         scans: folder of real volumes, such as CT.
         keep: whether to keep existing files, to finish a run that was stopped.
         threads: subjects that are made at the same time, at least 1; each takes about 1 GiB at 1 mm.
-
-    Raises:
-        ValueError: an argument out of range, fewer label maps than subjects, a label map with unknown labels, or an
-            empty folder.
-        FileNotFoundError: no such ``labels`` or ``scans`` folder.
-        ModuleNotFoundError: nilearn is needed and not installed.
     """
     names = [str(n).strip().lower() for n in (contrasts.split(",") if isinstance(contrasts, str) else contrasts)]
     if not names or not all(n in CONTRASTS or re.fullmatch(r"random[1-9]\d*", n) for n in names):

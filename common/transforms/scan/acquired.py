@@ -89,11 +89,6 @@ class AcquiredMatrixd(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)``, axes as in the file. A volume is changed if its entry has "<key>_matrix", the
             acquired samples along each axis.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when the matrix is larger than the volume, or k-space does not end there; the message names the
-            file.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -39,10 +39,6 @@ class CheckHeaderd(MapTransform):
 
     Args:
         keys: of the paths.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`~common.io.read.check_header`.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -66,10 +62,6 @@ class CheckVoxelsd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)``.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when a volume fails a check; the message names the file and the reason.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -171,7 +163,7 @@ def _replace_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     low = min(float(usual.min()), 0.0)
     # The brightest voxels would move the threshold.
     clipped = np.where(finite, values, low).clip(low, np.quantile(usual, 0.999))[0]
-    in_tissue = int(np.sum(~finite[0] & _find_tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
+    in_tissue = int(np.sum(~finite[0] & _fill_tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
     if in_tissue:
         raise ValueError(
             f"{finding}, {in_tissue} of them in tissue, where no value can be assumed; repair the volume or leave it "
@@ -183,7 +175,7 @@ def _replace_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     return volume
 
 
-def _find_tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
+def _fill_tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
     """Find tissue: bright voxels, voxels that they enclose, and non-finite voxels between two of them.
 
     The last are lost slices or lines. If most of the volume's border is not finite, they do not count, because they
@@ -255,11 +247,6 @@ class ResizePlanesd(MapTransform):
     Args:
         keys: of channel-first volumes whose slices run along the last axis.
         spacing: of both in-plane axes in mm; None to leave volumes as they are.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when a spacing is off by more than a factor of 1.5, because such LR does not belong to the HR scans,
-            and more resizing would change the degradation that is to be learned; the message names the file.
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, allow_missing_keys: bool = False) -> None:

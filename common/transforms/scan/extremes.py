@@ -162,7 +162,6 @@ class SetAsideExtremesd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` of finite voxels, with the axes as they are stored.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from ...errors import Notice
+from ...geometry.robust import SIGMA_PER_MAD
 from ...values import parse_bool
 
 _SMOOTHED = 3  # pixels, standard deviation of a blur against noise and small motion
@@ -25,7 +26,6 @@ _STEPS = 8  # of four slices each
 # Steps share slices, so the error of their mean is larger than for independent steps. For independent gains g, a step
 # is (g + 3 g + 3 g + g) / 8 with alternating signs.
 _SHARED = math.sqrt(64 / 20)
-_QUARTILE = 0.6744897501960817  # of a normal distribution of width 1, within which half of it lies
 
 
 def measure_alternation(volume: torch.Tensor) -> float:
@@ -57,7 +57,7 @@ def measure_alternation(volume: torch.Tensor) -> float:
         return 0.0
     middle = float(np.median(gains))
     # Standard error of a median, for a normal distribution.
-    deviation = float(np.median(np.abs(gains - np.median(gains)))) / _QUARTILE
+    deviation = float(np.median(np.abs(gains - np.median(gains)))) * SIGMA_PER_MAD
     error = _SHARED * math.sqrt(math.pi / 2) * deviation / math.sqrt(len(gains))
     return 2 * middle if abs(middle) > max(_LEAST, _SURE * error) else 0.0
 
@@ -70,7 +70,6 @@ class EvenSlicesd(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)``, about in [0, 1], whose slices run along the last axis.
         enabled: whether to even out slices.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __init__(self, keys: KeysCollection, enabled: bool | str = True, allow_missing_keys: bool = False) -> None:

@@ -41,13 +41,9 @@ class LoadScand(MapTransform):
         scaled_by: as for :class:`NormaliseVolumed`.
         set_aside: whether to set extreme voxels aside; false for CT, where :class:`HounsfieldWindowd` treats padding.
         check_mr: whether volumes are refused whose values look like those of CT.
-        allow_missing_keys: whether an entry may lack a key.
 
     Returns:
         The entry, with a volume ``(1, X, Y, Z)`` under each key.
-
-    Raises:
-        FileNotFoundError, ValueError: when a step raises it; the message names the file.
     """
 
     def __init__(

@@ -33,7 +33,6 @@ class CheckMRd(MapTransform):
 
     Args:
         keys: of volumes.
-        allow_missing_keys: whether an entry may lack a key.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

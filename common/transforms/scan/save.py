@@ -7,7 +7,6 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -16,8 +15,7 @@ from monai.transforms import Compose, MapTransform
 
 from ...io.images import open_image_or_none
 from ...io.naming import make_case_stem, make_result_path
-from ...io.nifti_affines import make_image
-from ...io.writing import write_atomically
+from ...io.nifti_affines import make_image, write_image
 from .volume import ENCODING
 
 
@@ -35,10 +33,6 @@ class SaveVolumed(MapTransform):
         bids: whether the file is named as a BIDS derivative.
         description: text for the header's ``descrip``, at most 80 bytes.
         window: whether to keep the grey window of the input's header.
-
-    Raises:
-        ValueError: with ``bids``, when the scan's name is not a BIDS name.
-        PermissionError, OSError: when the folder cannot be written to.
     """
 
     def __init__(
@@ -90,8 +84,4 @@ def save_volume(volume: MetaTensor, path: Path, description: str, window: bool) 
     source = open_image_or_none(str(volume.meta["filename_or_obj"]))
     affine = np.asarray(volume.affine, dtype=np.float64)
     image = make_image(torch.as_tensor(volume)[0].numpy(), affine, source, volume.meta.get(ENCODING))
-    if not window:
-        image.header["cal_min"] = image.header["cal_max"] = 0
-    image.header["descrip"] = description.encode("ascii", "replace")[:80]
-    with write_atomically(path) as temporary:
-        nib.save(image, temporary)
+    write_image(image, path, description, window)

@@ -80,10 +80,6 @@ class CheckTrainingRanged(MapTransform):
             into the weights' overlay. Statistics that it lacks are compared with any scan's. None checks nothing.
         scale: voxels of the result for a voxel of the scan along each axis. Along axes that are not refined, empty
             outer k-space took no gain in tests.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when ``training_range`` has an unknown name, or a value that is not an ascending pair of numbers.
     """
 
     def __init__(

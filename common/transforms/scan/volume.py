@@ -46,10 +46,6 @@ class SliceAxisd(MapTransform):
     Args:
         keys: of channel-first volumes with an affine.
         slice_axis: anatomical axis across the slices, as for :func:`find_slice_orientation`.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: as :func:`find_slice_orientation`, with the file's name.
     """
 
     def __init__(self, keys: KeysCollection, slice_axis: str | None = "SI", allow_missing_keys: bool = False) -> None:
@@ -77,10 +73,6 @@ class NormaliseVolumed(MapTransform):
     Args:
         keys: of volumes.
         scaled_by: what becomes 1, ``percentile`` or ``maximum``.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when ``scaled_by`` has another value.
     """
 
     def __init__(self, keys: KeysCollection, scaled_by: str = "percentile", allow_missing_keys: bool = False) -> None:
@@ -117,10 +109,6 @@ class MakeLRd(MapTransform):
         degradation: from HR to LR.
         allow_missing_keys: whether an entry may lack HR, as authentic LR scans do.
         like: the degradation whose LR grid the networks are built for; None for ``degradation``.
-
-    Raises:
-        ValueError: when factors or offset of ``degradation`` and ``like`` differ; when an entry's own HR
-            and LR contradict the factors, or LR does not lie on HR in space.
     """
 
     def __init__(
@@ -211,9 +199,6 @@ class RestoreVolumed(MapTransform):
         degradation: from the result to the input, for the result's affine; None if the volume has its own affine, in
             the axis order of the prepared input.
         deviations: whether the volumes are deviations of a result; they are only scaled, and stored as float32.
-
-    Raises:
-        ValueError: when a result is not finite, or constant where the scan is not; the message names the scan's file.
     """
 
     def __init__(

@@ -74,7 +74,7 @@ def test_slabs_are_cut_turned_and_mirrored_with_their_context_and_noise(any_axis
         made = network(batch["hr_context"])
         for n in range(4):
             which, order, mirrored, start = origin(batch["hr"][n, 0], [volume[0] for volume in volumes])
-            hr, band = (source.items[which][key][0].permute(order) for key in ("hr", "hr_band"))
+            hr, band = (source.volumes[which][key][0].permute(order) for key in ("hr", "hr_band"))
             around = F.pad(band[None, None], [MARGIN] * 6, mode="replicate")[0, 0]
             context = around[place(start, [k + 2 * MARGIN for k in HR_PATCH])]
             assert torch.equal(batch["hr_context"][n, 0], context.flip(mirrored))
@@ -201,7 +201,7 @@ def test_volumes_that_cannot_be_prepared_are_all_listed():
     error, volume = RuntimeError("applying transform <Fussy>"), {"hr": torch.ones(1, 2, 2, 2)}
     error.__cause__ = ValueError("3 voxels are NaN\nand more")
     fussy, words = Mock(side_effect=[error, volume, error]), ["0.nii: 3 voxels are NaN", "2.nii: 3 voxels are NaN"]
-    assert "1.nii" not in refused(lambda: cache(*[volume] * 3, transform=fussy).items, ValueError, *words)
+    assert "1.nii" not in refused(lambda: cache(*[volume] * 3, transform=fussy).volumes, ValueError, *words)
     kept = cache({"hr": torch.ones(1, 2, 2, 2, dtype=torch.int16), "lr": 5}, keys=["hr"])
     assert len(kept) == 1 and kept[0].keys() == {"hr"} and kept[0]["hr"].dtype == torch.float32
 

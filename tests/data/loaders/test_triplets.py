@@ -10,7 +10,7 @@ from tests.refused import refused
 def loader_of(*shape, batch_size=1, place="cpu", device="cpu"):
     x, y, z = torch.meshgrid(*[torch.arange(float(n)) for n in shape], indexing="ij")
     volumes = cache({"lr": ((1e4 * x + 1e2 * y + z)[None] + 1e6).to(place)})
-    return TripletLoader(volumes, (8, 6), 4, batch_size=batch_size, seed=0, device=device, reach=3)
+    return TripletLoader(volumes, (8, 6), 4, batch_size=batch_size, seed=0, device=device, max_distance=3)
 
 
 def test_rows_of_slices_and_images_across_x_and_y_are_cut_at_each_distance_mirrored_or_not():

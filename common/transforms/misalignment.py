@@ -14,7 +14,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from ...values import parse_bool
+from ..values import parse_bool
 
 # World axes of an affine in RAS convention.
 LEFT_RIGHT, ANTERIOR_POSTERIOR, HEAD_FEET = range(3)
@@ -43,10 +43,6 @@ class RandMisalignd(RandomizableTransform, MapTransform):
         translation: range of the translation along H-F and L-R, in voxels.
         shrink: range of the shrinking along A-P and L-R, in voxels.
         enabled: whether to move volumes.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when a range is not ``0 <= low <= high``.
 
     References:
         Liu et al. 2023, section II-D.

@@ -11,15 +11,14 @@ import torch
 from scipy.ndimage import binary_erosion, gaussian_filter
 from torch.nn import functional as F
 
-from ..geometry.deformation import Deformation, fit_deformation
-from ..geometry.gaussian import FWHM_PER_SIGMA, average_gaussian
-from ..geometry.resampling import make_cubic_grid, sample_linear
-from ..geometry.rigid import RigidFit, make_rigid_matrix
-from ..runtime.memory import move_to_device
-from .stack import Stack
+from ...runtime.memory import move_to_device
+from ..deformation import Deformation, fit_deformation
+from ..gaussian import average_gaussian, compute_coarsening_sigma
+from ..resampling import make_cubic_grid, sample_linear
+from ..rigid import RigidFit, make_rigid_matrix
+from ..stack import Stack
+from .one_person import FLAT, LEAST_STACK_CORRELATION, WINDOW
 
-_WINDOW = 8.0  # mm, standard deviation of the window in which stacks are standardised
-_FLAT = 0.03  # of the brightest: windows with a smaller standard deviation show nothing
 _TISSUE = 0.1  # of the brightest
 _LEVELS = ((4.0, 3.0, 4_000), (2.5, 1.5, 10_000), (1.5, 0.0, 30_000))  # mm of voxels, mm of blur, points
 _TURNS = (-25.0, -12.0, 12.0, 25.0)  # degrees about each axis, from which the coarse fit starts, beside 0
@@ -31,7 +30,6 @@ _REVERSED = -0.3  # local correlation below which bright and dark are reversed
 _FEWEST = 200  # voxels
 # Measured on pairs of real stacks; two persons' heads had the same centre.
 _MOST_REVERSED = 0.035  # of the common tissue
-_LEAST_CORRELATION = 0.57  # least correlation of the standardised stacks: one person 0.66 and more, two at most 0.49
 _WORSE, _GOOD = 3.0, 0.75  # a stack that misses so many times as much as the others; with this correlation none does
 _MIRRORED = 0.6  # of what misses to correlation 1; mirrored stacks missed 0.05 to 0.39, another contrast 0.97 and more
 _OVERLAP = 0.1  # least share of the smaller stack's tissue that both show
@@ -96,10 +94,10 @@ class Registration:
                 "its contrast differs, or it is of another person: bright and dark are reversed in "
                 f"{self.reversal:.1%} of the common tissue, expected at most {_MOST_REVERSED:.1%}"
             )
-        if self.correlation[1] < _LEAST_CORRELATION:
+        if self.correlation[1] < LEAST_STACK_CORRELATION:
             return (
                 f"the two are unlike: after registration the correlation is {self.correlation[1]:.2f}, expected at "
-                f"least {_LEAST_CORRELATION}"
+                f"least {LEAST_STACK_CORRELATION}"
             )
         return None
 
@@ -204,7 +202,7 @@ def _find_mirrored(
     flip, fitted = found
     mirrored = fine.mirror(flip)
     agreement = float(mirrored.compare(mirrored.fit(fitted))[0])
-    return agreement if agreement >= _LEAST_CORRELATION and 1 - agreement < _MIRRORED * (1 - correlation) else None
+    return agreement if agreement >= LEAST_STACK_CORRELATION and 1 - agreement < _MIRRORED * (1 - correlation) else None
 
 
 def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:
@@ -233,7 +231,7 @@ class _View:
     def __init__(self, stack: Stack, other: Stack, voxel: float, blur: float, is_placed: bool) -> None:
         self.size, self.affine = make_cubic_grid(stack.voxels.shape, stack.affine, voxel)
         # Pixels are averaged to the voxels before they are sampled.
-        finer = np.sqrt(np.maximum(voxel**2 - stack.spacing**2, 0)) / FWHM_PER_SIGMA / stack.spacing * [1, 1, 0]
+        finer = compute_coarsening_sigma(stack.spacing, voxel) / stack.spacing * [1, 1, 0]
         means = stack.voxels.mean(dim=(0, 1))
         beside = torch.minimum(F.pad(means[:-1], (1, 0)), F.pad(means[1:], (0, 1)))
         measured = (stack.is_measured & (means >= _BLACK * beside)).float()
@@ -243,15 +241,15 @@ class _View:
         linear = np.linalg.inv(self.affine[:3, :3])
         across = linear @ other.normal * other.sigma
         self.shown = _blur(volume, np.outer(across, across) + blur**2 * linear @ linear.T, there)
-        window = (_WINDOW / voxel) ** 2 * np.eye(3)
+        window = (WINDOW / voxel) ** 2 * np.eye(3)
         own = there > 0.5
         if is_placed:
             there = there * Region(other.is_measured.float(), other.affine).sample(self.size, self.affine)
         difference = self.shown - _blur(self.shown, window, there)
         spread = _blur(difference.square(), window, there).clamp_min(0).sqrt()
         top = float(torch.quantile(self.shown.flatten()[:: max(1, self.shown.numel() // 100_000)], 0.99))
-        self.contrast = difference / (spread.square() + (_FLAT * top) ** 2).sqrt()
-        self.tissue = (((spread > _FLAT * top) | (self.shown > _TISSUE * top)) & own).float()
+        self.contrast = difference / (spread.square() + (FLAT * top) ** 2).sqrt()
+        self.tissue = (((spread > FLAT * top) | (self.shown > _TISSUE * top)) & own).float()
 
     def make_fit(self, fixed: _View, weights: torch.Tensor, count: int, centre: np.ndarray) -> RigidFit:
         """The fit of this view's tissue to another view, with ``count`` points drawn at random."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..geometry.deformation import Deformation
-from ..geometry.gaussian import FWHM_PER_SIGMA
-from ..geometry.resampling import SplineResampling
+from .deformation import Deformation
+from .gaussian import FWHM_PER_SIGMA
+from .resampling import SplineResampling, scale_voxels
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,6 @@ class Stack:
 
     def make_resampling(self, thin: Sequence[int], size: Sequence[int], affine: np.ndarray) -> SplineResampling:
         """The resampling of a volume of size ``thin`` over the stack's field of view to a grid of this affine."""
-        factors = [n / m for n, m in zip(thin, self.voxels.shape, strict=True)]
-        matrix = np.diag([*(1 / np.array(factors)), 1.0])
-        matrix[:3, 3] = (1 / np.array(factors) - 1) / 2
-        own = self.affine @ matrix
+        own = scale_voxels(self.affine, 1 / np.divide(thin, self.voxels.shape))
         displace = None if self.deformation is None else self.deformation.convert_to_voxels(own, inverse=True)
         return SplineResampling(thin, size, np.linalg.inv(own) @ affine, displace)

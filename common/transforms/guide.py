@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 import zlib
@@ -19,25 +18,22 @@ from monai.transforms import MapTransform
 from nibabel.orientations import io_orientation
 from torch.nn import functional
 
-from ...degradations.base import Degradation
-from ...errors import Notice
-from ...geometry.gaussian import FWHM_PER_SIGMA, average_gaussian
-from ...geometry.resampling import resample_volume
-from ...io.naming import get_output_folder, make_case_stem
-from ...io.writing import write_atomically
-from ...values import parse_bool
-from ..scan.volume import attach_meta, reorient_volume
-from .placement import GAIN, find_misplacement
-from .register import register_guide
+from ..degradations.base import Degradation
+from ..errors import Notice
+from ..geometry.gaussian import average_gaussian, compute_coarsening_sigma
+from ..geometry.registration.contrasts import GAIN, find_misplacement, register_contrasts
+from ..geometry.registration.one_person import LEAST_MUTUAL_INFORMATION
+from ..geometry.resampling import NEAR, resample_volume
+from ..io.naming import make_case_stem
+from ..values import parse_bool
+from .register import write_quality
+from .scan.volume import attach_meta, reorient_volume
 
 # Normalised intensity above which a voxel shows tissue and not air.
 _TISSUE = 0.05
 _COVERED = 0.95  # least share of the LR scan's tissue that must lie in the guide's field of view
 # A guide is too coarse if its spacing is more than this times that of the volume that it guides.
 _COARSER = 1.25
-# Similarity by :func:`find_misplacement`, of registered pairs: 0.22 to 0.41 in eight pairs of one person, two of them
-# FLAIR and one with slices of 6 mm, and 0.11 to 0.16 in seven pairs of two persons.
-_ONE_PERSON = 0.19
 
 
 class ShiftGuided(MapTransform):
@@ -49,7 +45,6 @@ class ShiftGuided(MapTransform):
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.
         millimetres: distance along each of left-right, anterior-posterior and superior-inferior; 0 moves nothing.
-        allow_missing_keys: whether an entry may lack a key.
 
     References:
         Iwamoto et al. 2022, table V.
@@ -84,15 +79,9 @@ class ResampleGuided(MapTransform):
         keys: of guides ``(1, X, Y, Z)`` with an affine.
         reference: key of the LR scan ``(1, X, Y, Z)``, in about [0, 1], its axes ordered as the factors are.
         degradation: from HR to LR.
-        register: whether to register the guide rigidly to the LR scan first, see :func:`register_guide`. "auto" does
-            so, with a warning, only if :func:`find_misplacement` finds the guide misaligned.
+        register: whether to register the guide rigidly to the LR scan first. "auto" does so, with a warning, only if
+            :func:`find_misplacement` finds the guide misaligned.
         quality_dir: folder for the quality of the registration, ``<LR scan's name>_registration.json``.
-        allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ImportError: when the guide is to be moved and SimpleITK is not installed.
-        ValueError: when ``register`` is not true, false or "auto"; when the guide is coarser than the LR scan, does
-            not cover it, or does not lie on it after registration.
     """
 
     def __init__(
@@ -124,10 +113,8 @@ class ResampleGuided(MapTransform):
             if self.register:
                 move = self._align_guide if self.register == "auto" else self._register_guide
                 guide, quality = move(lr, guide, names)
-            if quality and self.quality_dir is not None:
-                stem = d.get("name") or make_case_stem(names["lr"], d.get("subject"))
-                with write_atomically(get_output_folder(self.quality_dir) / f"{stem}_registration.json") as temporary:
-                    temporary.write_text(json.dumps(quality, indent=2) + "\n")
+            if quality:
+                write_quality(self.quality_dir, d.get("name") or make_case_stem(names["lr"], d.get("subject")), quality)
             self._check_coverage(lr, guide, names)
             volume = _resample_guide(guide.as_tensor()[0], np.asarray(guide.affine, dtype=np.float64), grid, size)
             d[key] = attach_meta(volume[None], grid, guide.meta)
@@ -164,11 +151,10 @@ class ResampleGuided(MapTransform):
         self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]
     ) -> tuple[MetaTensor, dict[str, Any]]:
         """The registered guide and the quality of the registration. Raises a ValueError if it is still misaligned."""
-        affine, quality = register_guide(lr, guide)
+        affine, quality = register_contrasts(lr, guide)
         registered = attach_meta(guide.as_tensor(), affine, guide.meta)
-        left = find_misplacement(
-            lr, registered, steps=(2.0,)
-        )  # rigid registration leaves up to about half a millimetre
+        # Rigid registration leaves up to about half a millimetre.
+        left = find_misplacement(lr, registered, steps=(2.0,))
         if left["misplaced"]:
             raise ValueError(
                 f"{names['guide']}: the guide cannot be registered to {names['lr']}: after registration, a step of "
@@ -227,10 +213,10 @@ class ResampleGuided(MapTransform):
 
 def _warn_if_unlike(similarity: float, names: Mapping[str, Any]) -> None:
     """Warn of a guide that lies on its scan, but may be of another person."""
-    if similarity < _ONE_PERSON:
+    if similarity < LEAST_MUTUAL_INFORMATION:
         warnings.warn(
             f"{names['guide']}: the guide hardly resembles {names['lr']}: similarity {similarity:.2f}, expected at "
-            f"least {_ONE_PERSON} for one person. Are both of one person? If not, leave the guide out.",
+            f"least {LEAST_MUTUAL_INFORMATION} for one person. Are both of one person? If not, leave the guide out.",
             stacklevel=2,
         )
 
@@ -244,14 +230,13 @@ def _reorient_guide(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
 def _resample_guide(guide: torch.Tensor, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:
     """Resample a guide ``(X, Y, Z)`` with its affine to a grid with another affine and size."""
     matrix = np.linalg.solve(affine, grid)
-    if np.abs(matrix - np.eye(4)).max() < 1e-4 and all(n <= m for n, m in zip(size, guide.shape, strict=True)):
+    if np.abs(matrix - np.eye(4)).max() < NEAR and all(n <= m for n, m in zip(size, guide.shape, strict=True)):
         return guide[tuple(map(slice, size))].clone()
     # Along the axes of the grid, not of the guide: across tilted thick slices alone, and never in their plane.
     length = np.linalg.norm(grid[:3, :3], axis=0)
     directions = grid[:3, :3] / length
     widths = np.linalg.norm(affine[:3, :3].T @ directions, axis=0)
-    sigma = np.sqrt(np.maximum(length**2 - widths**2, 0)) / FWHM_PER_SIGMA
-    along = np.linalg.solve(affine[:3, :3], directions * sigma)
+    along = np.linalg.solve(affine[:3, :3], directions * compute_coarsening_sigma(widths, length))
     blurred = guide
     if np.abs(along).max() > 0.1:  # in voxels of the guide; a tenth of one is nothing
         covariance = along @ along.T

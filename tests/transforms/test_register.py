@@ -12,9 +12,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from common.degradations import GaussianProfile, KSpaceTruncation
+from common.geometry.registration import contrasts
+from common.geometry.registration.contrasts import find_misplacement, register_contrasts
 from common.metrics import compute_psnr, measure_displacement
-from common.transforms import RegisterHRd, RegisterLRd, find_misplacement, register_guide
-from common.transforms.registration import register as registration
+from common.transforms import RegisterHRd, RegisterLRd
 from tests.bundles.runs import phantom
 from tests.refused import refused
 from tests.transforms.grids import affine_of, index_of, scan_of, told, world_of
@@ -55,10 +56,10 @@ def test_sheared_axes_and_a_missing_simpleitk_are_refused(monkeypatch):
     sheared[0, 2] = 0.1
     for lr, guide, name in [(sheared, np.eye(4), "t2.nii"), (np.eye(4), sheared, "t1.nii")]:
         pair = [scan_of(torch.rand(8, 8, 8), affine, file) for affine, file in ((lr, "t2.nii"), (guide, "t1.nii"))]
-        refused(lambda pair=pair: register_guide(*pair), ValueError, name, "orthogonal", "0.025", "Resample it")
+        refused(lambda pair=pair: register_contrasts(*pair), ValueError, name, "orthogonal", "0.025", "Resample it")
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    entry, words = {"hr": torch.zeros(1, 4, 4, 4), "lr": 1}, "pip install SimpleITK"
-    refused(lambda: register_guide(1, 1), ImportError, words)
+    entry, words = {"hr": scan_of(torch.zeros(4, 4, 4), np.eye(4)), "lr": 1}, "pip install SimpleITK"
+    refused(lambda: register_contrasts(1, 1), ImportError, words)
     refused(lambda: RegisterHRd("hr", "lr", IN_PLANE)(entry), ImportError, words)
     refused(lambda: RegisterLRd("lr", "hr", IN_PLANE)(entry), ImportError, words)
 
@@ -108,12 +109,12 @@ def test_whether_a_guide_lies_on_its_scan_and_where_it_lies_instead(guide):
     assert find_misplacement(*as_said(guide, shift=(300, 0, 0))[:2])["misplaced"]
     turn, shift = np.array([2.0, -1, 2]), 4 * np.array([2, 2, -1]) / 3
     lr, said, affine = as_said(guide, -turn, -Rotation.from_rotvec(-turn, degrees=True).apply(shift))
-    found, quality = register_guide(lr, said)
+    found, quality = register_contrasts(lr, said)
     apart = np.linalg.norm(world_of(found, guide[-1]) - world_of(affine, guide[-1]), axis=-1)
     assert apart[said.numpy()[0] > 0].max() < 0.3
     assert np.allclose(quality["translation_mm"], shift, atol=0.3) and abs(quality["rotation_degrees"] - 3) < 0.3
     assert quality["mutual_information_after"] > 1.2 * quality["mutual_information_before"] > 0
-    assert np.allclose(register_guide(lr, said)[0], found, rtol=0, atol=1e-6), "each run finds the same"
+    assert np.allclose(register_contrasts(lr, said)[0], found, rtol=0, atol=1e-6), "each run finds the same"
 
 
 HR_SIZE, LR_SIZE = (49, 56, 28), (29, 31, 30)
@@ -133,7 +134,7 @@ def motion(world):
 @pytest.fixture
 def entry(monkeypatch):
     """HR, and LR after the patient has moved, in a contrast of its own; few samples, for speed."""
-    monkeypatch.setattr(registration, "_SAMPLES", 4000)
+    monkeypatch.setattr(contrasts, "_SAMPLES", 4000)
     truth = phantom(5, HR_SIZE) / 700
     world = world_of(LR_AFFINE, LR_SIZE)
     lr = np.clip(see(gaussian_filter(truth, (0.6, 0.6, 0)), HR_AFFINE, world + motion(world)), 0, None) ** 0.8
@@ -141,8 +142,8 @@ def entry(monkeypatch):
 
 
 def test_a_patient_who_moved_is_put_back_on_the_grid_of_the_degradation(tmp_path, monkeypatch, entry):
-    transforms, find = [], RegisterLRd._find_transform
-    monkeypatch.setattr(RegisterLRd, "_find_transform", lambda *args: transforms.append(find(*args)) or transforms[-1])
+    transforms, find = [], contrasts._find_warp
+    monkeypatch.setattr(contrasts, "_find_warp", lambda *args: transforms.append(find(*args)) or transforms[-1])
     register, (hr, lr) = RegisterLRd("lr", "hr", IN_PLANE, quality_dir=tmp_path), entry.values()
     found = told(lambda: register(entry))
     out = found["lr"]
@@ -161,8 +162,8 @@ def test_a_patient_who_moved_is_put_back_on_the_grid_of_the_degradation(tmp_path
     assert quality["mean_displacement_mm"] == pytest.approx(distance.mean(), rel=0.2)
     assert quality["largest_displacement_mm"] < 1.6 * distance.max() and 0 <= quality["share_outside"] < 0.1
     # The motion is found to a third of a voxel.
-    grid = registration._make_image(sitk, torch.zeros(1, *OUT_SIZE), OUT_AFFINE)
-    there = registration._transform_voxels(sitk, transforms[0][0], grid)
+    grid = contrasts._make_image(sitk, torch.zeros(1, *OUT_SIZE), OUT_AFFINE)
+    there = contrasts._transform_voxels(sitk, transforms[0][0], grid)
     error = np.linalg.norm(there + motion(there) - world, axis=-1)[see(hr.numpy()[0], HR_AFFINE, world) > 0.5]
     assert error.mean() < 4 / 3 and np.linalg.norm(motion(world), axis=-1).mean() > 3
     assert torch.equal(register(entry)["lr"].as_tensor(), out.as_tensor()), "each run finds the same"
@@ -172,7 +173,7 @@ def test_a_step_that_folds_or_makes_it_worse_and_what_has_no_partner_are_left_ou
     mirror, away = sitk.ScaleTransform(3, (-1.0, 1, 1)), sitk.TranslationTransform(3, (9.0, 0, 0))
     register, results = RegisterLRd("lr", "hr", IN_PLANE, quality_dir=tmp_path), []
     for wrong, why in ((mirror, ["folds space over", "is -1.000"]), (away, ["lowers the mutual information"])):
-        monkeypatch.setattr(registration, "_register_deformably", lambda *_, wrong=wrong: wrong)
+        monkeypatch.setattr(contrasts, "_register_deformably", lambda *_, wrong=wrong: wrong)
         results.append(told(lambda: register(entry), "l.nii: the B-spline", "h.nii is left out", *why)["lr"])
         quality = json.loads((tmp_path / "l_registration.json").read_text())
         assert quality["applied"] == ["rigid"] and quality["least_jacobian_determinant"] == pytest.approx(1)

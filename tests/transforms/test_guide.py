@@ -13,7 +13,7 @@ from nibabel.affines import from_matvec
 
 from common.degradations import GaussianProfile
 from common.transforms import LoadScand, ResampleGuided, ShiftGuided
-from common.transforms.registration import guide as guides
+from common.transforms import guide as guides
 from common.transforms.scan.volume import reorient_volume
 from tests.refused import refused
 from tests.transforms.grids import affine_of, index_of, scan_of, told, world_of
@@ -40,7 +40,7 @@ def scan(name, codes, spacing, size, tilt=(0, 0, 0), centre=CENTRE, see=subject)
 
 @pytest.fixture
 def cover(monkeypatch):
-    return partial(monkeypatch.setattr, "common.transforms.registration.guide._COVERED")
+    return partial(monkeypatch.setattr, "common.transforms.guide._COVERED")
 
 
 def resampled(lr, guide, **options):
@@ -183,7 +183,7 @@ def test_registration_puts_a_moved_guide_back_and_auto_no_other(tmp_path, monkey
     # A registration that ends elsewhere, as with another person's guide, is not believed.
     wrong = from_matvec(np.eye(3), [0, 6, 0]) @ guide.affine.numpy()
     with monkeypatch.context() as patch:
-        patch.setattr(guides, "register_guide", lambda *_: (wrong, {}))
+        patch.setattr(guides, "register_contrasts", lambda *_: (wrong, {}))
         refused(lambda: auto(moved), ValueError, "t1.nii.gz", "be registered to", "t2.nii", "Leave the guide out")
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     refused(lambda: auto(moved), ImportError, "t1.nii.gz", "does not lie on", "needs SimpleITK", "--register false")

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.geometry.registration.stacks import Region, register_stacks
 from common.geometry.rigid import make_rigid_matrix
-from common.stacks import Region, register_stacks
-
-from .phantom import RADII, Phantom, acquire, grid, moved, shade
+from tests.stacks.phantom import RADII, Phantom, acquire, grid, moved, shade
 
 LANDMARKS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * 0.6 * RADII
 

@@ -1,1 +1,0 @@
-"""Registration of volumes of a subject, and simulated misalignment."""
