@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from .degradations import Degradation
+from .degradations.base import Degradation
 from .io.files import load_state, read_json_object
 from .runtime.memory import to_channels_last
 

@@ -21,7 +21,7 @@ from .io.files import read_json_object
 from .override_checks import find_unread
 from .physics.scale import choose_slice_axis
 from .runtime.distributed import choose_device
-from .transforms import CheckTrainingRanged
+from .transforms.scan.scan_statistics import CheckTrainingRanged
 from .values import parse_bool
 from .weights import read_overlay
 

@@ -9,14 +9,17 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from ..data.inputs import digest_voxels
 from ..geometry.affines import measure_factors
 from ..geometry.resampling import resample_volume, sample_nearest
 from ..io.formats import get_extension as format_of
+from ..io.read import digest_voxels
 from ..io.volume_or_series import open_volume
-from ..metrics import compute_psnr, compute_ssim, interpolate_cubic
-from ..reports import check_viewer, draw_case, read_result_record, save_figure, write_viewer
+from ..metrics.baseline import interpolate_cubic
+from ..metrics.volume import compute_psnr, compute_ssim
+from ..reports.case import draw_case
+from ..reports.files import save_figure
 from ..reports.planes import PLANES
+from ..reports.viewer import check_viewer, read_result_record, write_viewer
 from ..transforms.scan.extremes import find_extremes, replace_extremes
 
 

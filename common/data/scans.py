@@ -12,7 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..io.files import find_files, list_files
 from ..io.formats import (
     EXTENSIONS,

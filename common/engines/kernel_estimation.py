@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data import UnknownBlur
+from ..data.unknown_blur import UnknownBlur
 from ..graph import TensorGraph
 from ..io.writing import check_writable
 from ..values import parse_bool
@@ -78,7 +78,7 @@ class KernelEstimation:
 
     def run(self) -> None:
         """Estimate the kernels of all parts, or those that are missing."""
-        from ..handlers import KernelReport
+        from ..handlers.kernel_report import KernelReport
 
         for number, loader in enumerate(self.blur.make_part_loaders(), 1):
             # Draws here must not change later draws.

@@ -14,8 +14,8 @@ from monai.engines import SupervisedTrainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
-from ..data import VolumeCache
-from ..degradations import Degradation
+from ..data.loaders.volumes import VolumeCache
+from ..degradations.base import Degradation
 from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
 from ..runtime.distributed import average_gradients, average_tensor, check_connected, trains_alone
@@ -24,7 +24,7 @@ from ..runtime.late_losses import LateLosses, LossEvents
 from ..runtime.memory import keep_freed_memory, to_channels_last
 from ..runtime.precision import choose_autocast
 from ..saved_weights import SavedWeights
-from ..transforms import widen_range
+from ..transforms.scan.scan_statistics import widen_range
 from ..values import check_whole_numbers, parse_bool
 from ..weights import load_weights
 from .capture import IterationCapture

@@ -53,7 +53,9 @@ def make_training_handlers(
         further: handlers of the config, which act before a state is saved.
         invalidates: files that depend on this stage, besides those of later stages.
     """
-    from ..handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial
+    from ..handlers.checkpoint import BestModel, LastModel, ResumableState
+    from ..handlers.history import LossHistory
+    from ..handlers.validation import ValidationWithInitial
 
     if keep not in ("best", "last"):
         raise ValueError(f"keep is {keep!r}, expected best or last.")

@@ -6,10 +6,11 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from ..degradations import Degradation, TurnedDegradation
+from ..degradations.base import Degradation
+from ..degradations.turned import TurnedDegradation
 from ..io.naming import make_case_stem
-from ..metrics import find_agreeing_frequencies, measure_added_share, split_measured
-from ..metrics.fourier_ring import map_patches
+from ..metrics.added_detail import measure_added_share, split_measured
+from ..metrics.fourier_ring import find_agreeing_frequencies, map_patches
 from ..reports.added import draw_added
 from .judgement import Judgement, Question, Rows
 from .person import Person

@@ -20,14 +20,19 @@ from nibabel.orientations import io_orientation
 from skimage.filters import threshold_otsu
 
 from ..cases.run import run_cases
-from ..degradations import Degradation, GaussianProfile, KSpaceTruncation, RicianNoise
+from ..degradations.base import Degradation
+from ..degradations.k_space import KSpaceTruncation
+from ..degradations.profiles import GaussianProfile
+from ..degradations.rician_noise import RicianNoise
 from ..exams.choose import choose_weights, find_offers
 from ..exams.discover import discover_cases
 from ..io.nifti_affines import make_image
-from ..metrics import ChannelisedHotelling, compute_auc, divide_by_brightness, estimate_auc_deviation, interpolate_cubic
-from ..reports import draw_cutouts, draw_detectability
+from ..metrics.baseline import interpolate_cubic
+from ..metrics.brightness_classes import divide_by_brightness
+from ..metrics.hotelling import ChannelisedHotelling, compute_auc, estimate_auc_deviation
+from ..reports.lesions import draw_cutouts, draw_detectability
 from ..reports.planes import to_ras
-from ..transforms import InsertLesionsd, Lesion
+from ..transforms.insert_lesions import InsertLesionsd, Lesion
 from .judgement import Judgement, Question, Rows
 from .person import ONE_PERSON, Person, correlate_locally
 from .volume import Volume

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..metrics import calibrate_interval, divide_by_brightness, draw_scores, measure_coverage, measure_sparsification
+from ..metrics.brightness_classes import divide_by_brightness
+from ..metrics.interval import calibrate_interval, draw_scores, measure_coverage, measure_sparsification
 from ..saved_weights import write_overlay
 from ..weights import read_overlay
 from .judgement import Judgement, Question

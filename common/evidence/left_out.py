@@ -14,8 +14,8 @@ from ..errors import Notice
 from ..io.files import parse_slice_thickness
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
-from ..stacks import LeftOutStack, Stack, estimate_interval, find_data
-from ..stacks.left_out import Prediction
+from ..stacks.left_out import LeftOutStack, Prediction, estimate_interval, find_data
+from ..stacks.stack import Stack
 from .judgement import Judgement, Question, Rows
 from .person import Person
 from .volume import Volume

@@ -10,8 +10,9 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy.ndimage import label
 
-from ..metrics import LesionMeasure, divide_by_brightness, measure_lesions
-from ..reports import draw_cutouts
+from ..metrics.brightness_classes import divide_by_brightness
+from ..metrics.lesion import LesionMeasure, measure_lesions
+from ..reports.lesions import draw_cutouts
 from .judgement import Judgement, Question
 from .person import Person
 from .volume import Volume

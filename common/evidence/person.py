@@ -15,14 +15,14 @@ import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from .. import degradations
-from ..data.inputs import digest_voxels
 from ..geometry.affines import measure_factors
 from ..geometry.gaussian import FWHM_PER_SIGMA
 from ..geometry.resampling import sample_nearest
 from ..io.formats import get_extension
-from ..metrics import interpolate_cubic
+from ..io.read import digest_voxels
+from ..metrics.baseline import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
-from ..reports import read_result_record
+from ..reports.viewer import read_result_record
 from ..transforms.labels import resample_labels
 from .segmentation import Segmenter
 from .volume import Volume

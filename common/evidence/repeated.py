@@ -12,10 +12,12 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from ..geometry.resampling import SplineResampling, sample_nearest
-from ..metrics import correlate_within, measure_difference, select_band
+from ..metrics.repeatability import correlate_within, measure_difference, select_band
 from ..reports.differences import draw_differences
 from ..reports.planes import to_ras
-from ..stacks import BrightnessField, find_half_way, register_stacks
+from ..stacks.brightness import BrightnessField
+from ..stacks.half_way import find_half_way
+from ..stacks.registration import register_stacks
 from .judgement import Judgement, Question, Rows
 from .left_out import cut_to_data, make_stack, read_thickness
 from .person import Person

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import compute_nrmse, compute_psnr
 from ..metrics.lpips import Lpips
-from ..metrics.volume import SSIM_REACH, map_ssim
+from ..metrics.volume import SSIM_REACH, compute_nrmse, compute_psnr, map_ssim
 from .judgement import Judgement, Question, Rows
 from .person import Person
 

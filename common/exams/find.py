@@ -9,7 +9,7 @@ from ..data.lists.scan_kinds import print_skipped
 from ..data.lists.sharding import select_pending_cases
 from ..data.scans import find_scans
 from ..data.simulated import import_simulation
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..io.writing import check_writable
 from ..runtime.distributed import connect_processes
 from ..values import parse_bool

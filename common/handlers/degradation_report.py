@@ -37,7 +37,7 @@ class DegradationReport:
 
     @torch.no_grad()
     def _write(self, engine: Any) -> None:
-        from ..reports import draw_degradation, format_noise_range  # here, because matplotlib takes long to load
+        from ..reports.curves import draw_degradation, format_noise_range
 
         degradation, axes = engine.graph.networks[self.degradation], []
         learned = zip(degradation.factors, degradation.compute_windows(), degradation.compute_kernels(), strict=True)

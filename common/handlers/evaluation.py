@@ -19,22 +19,21 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from torch import nn
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..io.files import read_json_object
 from ..io.naming import make_case_stem
 from ..io.writing import check_writable, write_atomically
-from ..metrics import (
+from ..metrics.baseline import interpolate_bicubic, interpolate_cubic
+from ..metrics.lpips import Lpips
+from ..metrics.mscn import select_slices
+from ..metrics.volume import (
     compute_psnr,
     compute_slices_psnr,
     compute_slices_ssim,
     compute_ssim,
-    interpolate_bicubic,
-    interpolate_cubic,
     measure_displacement,
-    select_slices,
     shift_volume,
 )
-from ..metrics.lpips import Lpips
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
 from ..transforms.scan.volume import convert_to_units, get_percentile
@@ -109,7 +108,7 @@ class EvaluationReport:
         data_range: str = "percentile",
         score_over: str = "volume",
     ) -> None:
-        from ..reports import MEASURED  # here, because matplotlib takes long to load, and inference needs none
+        from ..reports.cohort import MEASURED
 
         check_writable(output_dir)
         self.output_dir = Path(output_dir)
@@ -165,14 +164,10 @@ class EvaluationReport:
         self.duration = time.perf_counter() - self.start_time
 
     def _measure_case(self, engine: Any) -> None:
-        from ..reports import (  # here, because matplotlib takes long to load
-            PLANES_FILE,
-            View,
-            compute_error_panel,
-            draw_panels,
-            save_figure,
-            save_panels,
-        )
+        from ..reports.case import compute_error_panel, draw_panels
+        from ..reports.comparison import PLANES_FILE
+        from ..reports.files import save_figure
+        from ..reports.planes import View, save_panels
 
         if not engine.state.output:
             return  # the case failed; the evaluator lists it
@@ -259,7 +254,7 @@ class EvaluationReport:
         self.hook.remove()
         if not self.rows:
             return
-        from ..reports import draw_box_plots, write_table  # here, because matplotlib takes long to load
+        from ..reports.cohort import draw_box_plots, write_table
 
         print(write_table(self.output_dir, self.rows))
         draw_box_plots(self.output_dir / "boxplots.png", self.rows)

@@ -14,7 +14,7 @@ from nibabel.affines import voxel_sizes
 from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image
 from ..io.writing import write_atomically
-from ..metrics import Interval
+from ..metrics.interval import Interval
 from ..transforms.scan.save import make_width_saver
 from ..transforms.scan.volume import attach_meta, convert_to_units
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from monai.engines import IterationEvents
 
-from ..degradations import Degradation
-from ..inferers import ResidualShiftInferer
+from ..degradations.base import Degradation
+from ..inferers.diffusion import ResidualShiftInferer
 from ..io.files import format_json, get_sidecar_path
 from ..io.writing import write_atomically
-from ..transforms import RestoreVolumed
+from ..transforms.scan.volume import RestoreVolumed
 from .interval import make_width_saver
 
 _DEVIATIONS = 2

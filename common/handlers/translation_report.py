@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 
 from ..data.loaders.through_plane import MULTIPLE
 from ..data.loaders.volumes import VolumeCache
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 
 
 class TranslationReport:
@@ -62,7 +62,7 @@ class TranslationReport:
 
     @torch.no_grad()
     def _draw(self, engine: Any) -> None:
-        from ..reports import draw_translation  # here, because matplotlib takes long to load
+        from ..reports.features import draw_translation
 
         batch = {key: tensor.to(engine.state.device) for key, tensor in self.batch.items()}
         engine.graph.eval()

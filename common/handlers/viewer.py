@@ -14,7 +14,9 @@ from monai.engines import IterationEvents
 from ..io.files import format_json, get_sidecar_path, read_json_object
 from ..io.naming import rename_result
 from ..io.writing import find_written, write_atomically
-from ..metrics import divide_by_brightness, interpolate_cubic, measure_added_share
+from ..metrics.added_detail import measure_added_share
+from ..metrics.baseline import interpolate_cubic
+from ..metrics.brightness_classes import divide_by_brightness
 from ..reports.viewer import check_viewer, write_viewer
 from ..transforms.measure_consistency import MeasureDataConsistencyd
 from ..transforms.result_grid import ResampleResultd

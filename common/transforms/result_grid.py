@@ -16,7 +16,9 @@ from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 from scipy.ndimage import gaussian_filter
 
-from ..degradations import Degradation, GaussianProfile, read_profile_width
+from ..degradations.base import Degradation
+from ..degradations.fitted_profile import read_profile_width
+from ..degradations.profiles import GaussianProfile
 from ..errors import Notice
 from ..geometry.gaussian import FWHM_PER_SIGMA
 from ..geometry.resampling import SplineResampling, make_cubic_grid, resample_volume
@@ -25,7 +27,7 @@ from ..io.nifti_affines import is_scaling
 from ..metrics.data_consistency import measure_scan_difference
 from ..physics.noise import estimate_noise_in_air
 from ..runtime.memory import check_memory
-from ..stacks import enforce_data_consistency
+from ..stacks.least_squares import enforce_data_consistency
 from .scan.check import advise_memory
 from .scan.volume import ORIENTATION, attach_meta, reorient_volume
 

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform, Spacingd
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
-from ...degradations import Degradation
+from ...degradations.base import Degradation
 from ...errors import Notice
 from ...io.read import check_header
 from ...runtime.memory import check_memory
