@@ -67,20 +67,15 @@ def judge(
         device: where the network of --insert_lesions runs, for example cpu; default the first GPU, if there is one.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
-
-    Raises:
-        FileExistsError: the folder is not empty.
-        FileNotFoundError, ValueError: a file is missing, cannot be read, or does not belong to the others.
-        RunsFailedError: with --cases, when persons failed; the others are done.
     """
     from ..errors import RunsFailedError, get_message
+    from ..evidence.brain import check_segmentation
     from ..evidence.inputs import read_person, read_table, resolve_paths
     from ..evidence.output import JudgementWriter
     from ..evidence.segmentation import check_labels_option
     from ..io.writing import check_writable
     from ..runtime.progress import fill_bar, make_bar
     from ..start import check_device
-    from ..transforms.segment_brain import check_segmentation
 
     given: dict[str, Any] = {
         "left_out": left_out,
@@ -121,7 +116,7 @@ def judge(
         from ..evidence.interval import calibrate_weights
 
         bar = make_bar(persons, "calibrating", unit="person")
-        people = (read_person(each["results"], each, each["person"]) for each in bar)
+        people = (read_person(each["results"], each, each["person"])[0] for each in bar)
         print(calibrate_weights(people, calibrate))
         return
     writer = JudgementWriter(output, report)
@@ -131,7 +126,7 @@ def judge(
             for number, options in enumerate(persons):
                 try:
                     with fill_bar(bar, number):
-                        writer.add(read_person(options.get("results", ()), options, options["person"]))
+                        writer.add(*read_person(options.get("results", ()), options, options["person"]))
                 except (OSError, ValueError, ImportError) as error:
                     if cases is None:
                         raise

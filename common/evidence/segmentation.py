@@ -17,7 +17,7 @@ from nibabel.spatialimages import SpatialImage
 from ..io.images import open_image
 from ..io.naming import make_case_stem
 from ..transforms.labels import read_labels
-from ..transforms.segment_brain import TISSUES, classify_brightness, name_tissues, order_tissues, segment_brain
+from .brain import TISSUES, classify_brightness, name_tissues, order_tissues, segment_brain
 from .volume import Volume
 
 _LAST_LINES = 5  # of what a command writes to stderr

@@ -17,8 +17,8 @@ from ..degradations import Degradation
 from ..io.files import format_json, get_sidecar_path, read_json_object
 from ..io.naming import rename_result
 from ..io.writing import find_written, remove_file, write_atomically
-from ..metrics import divide_by_brightness, interpolate_cubic, measure_added_share
-from ..transforms import RestoreVolumed, SplitMeasuredd
+from ..metrics import divide_by_brightness, interpolate_cubic, measure_added_share, split_measured
+from ..transforms import RestoreVolumed
 from ..transforms.scan.save import save_volume
 from ..transforms.scan.volume import convert_to_units, get_intensity_range
 from ..values import parse_bool
@@ -60,8 +60,8 @@ class ResultViewer:
         self.added, self.unknown = None, "it was not made of one scan by one degradation."
         if self.degradation is not None:
             try:
-                split = SplitMeasuredd("pred", self.degradation)({"pred": engine.state.output["pred"][0]})
-                self.added = split["pred_added"].cpu()
+                result = torch.as_tensor(engine.state.output["pred"][0]).detach().float()
+                self.added = split_measured(result, self.degradation)[1].cpu()
             except ValueError as error:
                 self.unknown = str(error)
 

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 import torch
+from monai.config.type_definitions import NdarrayOrTensor
 from torch import nn
-
-from .volume import Volume
 
 BATCH = 16  # slices at a time: their first features, for 512x512 pixels, take 70 MB
 SHORTEST = 31  # pixels on each side of an image for AlexNet's last convolution
@@ -56,7 +55,7 @@ class Lpips:
         self.network.eval()
 
     @torch.no_grad()
-    def compute_score(self, sr: Volume, hr: Volume, device: torch.device | str = "cpu") -> float:
+    def compute_score(self, sr: NdarrayOrTensor, hr: NdarrayOrTensor, device: torch.device | str = "cpu") -> float:
         """The mean LPIPS of all slices along X and Y, shown to the network as grey images in [-1, 1].
 
         Args:

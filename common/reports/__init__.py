@@ -7,7 +7,6 @@ from .curves import draw_degradation, draw_loss_curves, draw_validation_curves, 
 from .features import draw_feature_maps, draw_feature_tsne, draw_translation
 from .files import align_columns, save_figure
 from .kernel_figures import draw_kernel_figure, tabulate_kernel_errors
-from .lesions import draw_cutouts, draw_detectability
 from .mscn import compute_mscn_distance, draw_mscn
 from .planes import View, save_panels
 from .viewer import check_viewer, read_result_record, write_viewer

@@ -4,7 +4,6 @@ from .cascade_target import StageTargetd
 from .ct import CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .flips import RandFlipHRd
-from .insert_lesions import InsertLesionsd, Lesion
 from .labels import CheckLabelsd
 from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled, ResampleToReferenced
 from .make_stacks import MakeStacksd
@@ -22,4 +21,3 @@ from .scan.modality import CheckMRd
 from .scan.save import SaveVolumed, get_saver
 from .scan.scan_statistics import CheckTrainingRanged, compute_scan_statistics, widen_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
-from .split_measured import SplitMeasuredd

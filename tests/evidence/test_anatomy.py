@@ -11,9 +11,10 @@ from scipy.ndimage import affine_transform
 
 from common.__main__ import main
 from common.commands.judge import judge
-from common.evidence import Person, Volume
-from common.reports.bland_altman import draw_bland_altman
-from common.transforms.segment_brain import TISSUES, classify_brightness, name_tissues, order_tissues, segment_brain
+from common.evidence.anatomy import draw_bland_altman
+from common.evidence.brain import TISSUES, classify_brightness, name_tissues, order_tissues, segment_brain
+from common.evidence.person import Person
+from common.evidence.volume import Volume
 
 from ..bundles.runs import save
 from ..refused import refused
@@ -146,7 +147,7 @@ def test_a_brain_that_shrank_shows_it(tmp_path):
 
 
 def test_without_the_extra_the_error_says_what_to_install(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("common.transforms.segment_brain.find_spec", lambda package: None)
+    monkeypatch.setattr("common.evidence.brain.find_spec", lambda package: None)
     out = tmp_path / "out"
     refused(lambda: judge("no.nii", anatomy=True, output_dir=str(out)), ModuleNotFoundError, "'.[judge]'", "--labels")
     judge(files["result"], hr=files["hr"], anatomy=True, labels=files["labels"], output_dir=str(out))  # needs no extra

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from common.__main__ import main
 from common.commands.judge import judge
 from common.degradations import GaussianProfile
-from common.metrics import select_band
+from common.evidence.repeated import select_band
 from common.stacks import find_half_way
 
 from ..refused import refused

@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 
-from common.metrics import (
-    Interval,
-    calibrate_interval,
-    divide_by_brightness,
-    estimate_error_scale,
-    measure_coverage,
-    measure_sparsification,
-)
+from common.evidence.interval import calibrate_interval, measure_coverage, measure_sparsification
+from common.metrics import Interval, divide_by_brightness, estimate_error_scale
 from tests.refused import refused
 
 REGIONS = ("air", "dark", "middle", "bright")

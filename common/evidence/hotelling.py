@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import rankdata
 
 _REACH = 2.5  # of the patches, in widths of the widest channel
 
@@ -33,7 +34,7 @@ class ChannelisedHotelling:
         self.deviation = 1.0
 
     @property
-    def reach(self) -> float:
+    def half_width(self) -> float:
         """Half the edge of the patches that the channels see, in mm."""
         return _REACH * self.widths[-1]
 
@@ -48,7 +49,7 @@ class ChannelisedHotelling:
         Returns:
             ``(N, C)``, in parts of the mean around each site.
         """
-        half = [int(np.ceil(self.reach / step)) for step in spacing]
+        half = [int(np.ceil(self.half_width / step)) for step in spacing]
         distances = [np.arange(-n, n + 1) * step for n, step in zip(half, spacing, strict=True)]
         squared = sum(r**2 for r in np.meshgrid(*distances, indexing="ij"))
         gaussians = [np.exp(-squared / (2 * width**2)).ravel() for width in self.widths]
@@ -79,8 +80,6 @@ class ChannelisedHotelling:
 
 def compute_auc(absent: np.ndarray, present: np.ndarray) -> float:
     """Area under the ROC curve of scores without and with a lesion: how often the one with a lesion is higher."""
-    from scipy.stats import rankdata  # here, because it takes long to load, and inference needs none
-
     ranks = rankdata(np.concatenate([present, absent]))[: len(present)]
     return float((ranks.sum() / len(present) - (len(present) + 1) / 2) / len(absent))
 
