@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 _FOLDER = "judged"  # of the tables where none is named
+_NOT_OF_A_PERSON = ("results", "output_dir", "cases", "calibrate", "report", "overwrite")
 
 
 def judge(
@@ -68,32 +69,15 @@ def judge(
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
     """
+    given = {name: value for name, value in locals().items() if name not in _NOT_OF_A_PERSON}
     from ..errors import RunsFailedError, get_message
-    from ..evidence.brain import check_segmentation
-    from ..evidence.inputs import read_person, read_table, resolve_paths
+    from ..evidence.inputs import read_person, read_table
     from ..evidence.output import JudgementWriter
-    from ..evidence.segmentation import check_labels_option
+    from ..evidence.segmentation import check_labels_option, check_segmentation
     from ..io.writing import check_writable
     from ..runtime.progress import fill_bar, make_bar
     from ..start import check_device
 
-    given: dict[str, Any] = {
-        "left_out": left_out,
-        "repeated": repeated,
-        "scan": scan,
-        "hr": hr,
-        "anatomy": anatomy or None,
-        "labels": labels,
-        "lesions": lesions,
-        "interval": interval,
-        "lpips": lpips,
-        "insert_lesions": insert_lesions,
-        "scale": scale,
-        "bundle": bundle,
-        "noise": noise,
-        "region": region,
-        "device": device,
-    }
     if device is not None:
         check_device(device)
     output = Path(output_dir)
@@ -105,8 +89,7 @@ def judge(
     else:
         if results:
             raise ValueError("judge: name results on the command line or in --cases, not both.")
-        folder = Path(cases).parent
-        persons = [given | resolve_paths(row, folder) for row in read_table(cases, list(given))]
+        persons = [given | row for row in read_table(cases, list(given))]
     for options in persons:
         if options.get("labels") is not None:
             check_labels_option(options["labels"])

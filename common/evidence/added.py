@@ -49,9 +49,6 @@ class Added(Question):
     asked_by = ("scan",)
     by = ("region",)
 
-    def __init__(self, person: Person, given: Mapping[str, Any]) -> None:
-        self.person = person
-
     def judge(self) -> Judgement:
         person, degradation = self.person, find_degradation(self.person)
         volumes = [*person.results, person.cubic, *([person.hr] if person.hr else [])]

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from monai.metrics import compute_dice, compute_hausdorff_distance
 
 from ..reports.files import escape_text
-from .person import Person
 from .pictures import draw_segmentations
 from .question import Judgement, Question
 from .segmentation import Segmentation
@@ -41,9 +40,6 @@ class Anatomy(Question):
     }
     asked_by = ("anatomy", "labels")
     by = ("region",)
-
-    def __init__(self, person: Person, given: Mapping[str, Any]) -> None:
-        self.person = person
 
     def judge(self) -> Judgement:
         person, segmenter = self.person, self.person.segmenter

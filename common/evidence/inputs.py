@@ -52,7 +52,7 @@ def read_person(
     Raises:
         FileNotFoundError, ImportError, ValueError: when a file cannot be read or does not belong to the others.
     """
-    given = {key: value for key, value in options.items() if value not in (None, False)}
+    given = {key: value for key, value in options.items() if value is not None and value is not False}
     if not results and "insert_lesions" not in given:
         raise ValueError("judge: no result is named; give the super-resolved volume, or --cases FILE for many.")
     given |= {option: Volume.read(given[option], f"--{option}") for option in _VOLUMES if option in given}
@@ -79,8 +79,8 @@ def _split_names(value: str | Sequence[str]) -> list[str]:
     return [str(each) for each in value]
 
 
-def read_table(file: str, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a table of persons: a line for each, with the columns ``person``, ``results`` and options.
+def read_table(file: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Read a table of persons: the options of each line, with the columns ``person``, ``results`` and options.
 
     Relative paths are relative to the table's folder. Several results have ``;`` between them.
 
@@ -94,27 +94,20 @@ def read_table(file: str, columns: Sequence[str]) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8-sig") as table:
         reader = csv.DictReader(table)
         rows = list(reader)
-    known = ["person", "results", *columns]
-    if not rows or not {"person"} <= {*(reader.fieldnames or ())} <= {*known}:
+    if not rows or not {"person"} <= {*(reader.fieldnames or ())} <= {"person", "results", *columns}:
         raise ValueError(
             f"judge: --cases {file} has {len(rows)} lines under {', '.join(reader.fieldnames or ['nothing'])}; "
             f"expected the columns person, results and any of {', '.join(columns)}."
         )
-    return [{key: value.strip() for key, value in row.items() if key and value and value.strip()} for row in rows]
+    filled = [{key: value.strip() for key, value in row.items() if key and value and value.strip()} for row in rows]
+    return [{key: _parse_cell(key, value, path.parent) for key, value in row.items()} for row in filled]
 
 
-def resolve_paths(row: Mapping[str, str], folder: Path) -> dict[str, Any]:
-    """The options of a line, with paths relative to a folder resolved."""
-    resolved: dict[str, Any] = {}
-    for key, value in row.items():
-        if key == "results":
-            resolved[key] = [str(folder / each.strip()) for each in value.split(";")]
-        elif key == "repeated":
-            resolved[key] = [str(folder / each) for each in _split_names(value)]
-        elif key in (*_VOLUMES, "lpips") or (key == "labels" and is_pattern(value)):
-            resolved[key] = str(folder / value)
-        elif key == "anatomy":
-            resolved[key] = value.lower() == "true"
-        else:
-            resolved[key] = value
-    return resolved
+def _parse_cell(option: str, value: str, folder: Path) -> Any:
+    """An option of a line, with paths relative to a folder resolved."""
+    if option in ("results", "repeated"):
+        names = value.split(";") if option == "results" else _split_names(value)
+        return [str(folder / name.strip()) for name in names]
+    if option in (*_VOLUMES, "lpips") or (option == "labels" and is_pattern(value)):
+        return str(folder / value)
+    return value.lower() == "true" if option == "anatomy" else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,13 +74,10 @@ class IntervalCoverage(Question):
 
     @staticmethod
     def draw(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-        coverage: dict[str, list[float]] = {}
-        for region in dict.fromkeys(row["region"] for row in rows):
-            by_person: dict[str, list[float]] = {}
-            for row in rows:
-                if row["region"] == region:
-                    by_person.setdefault(row["person"], []).append(row["coverage"])
-            coverage[region] = [float(np.mean(own)) for own in by_person.values()]
+        shares: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for row in rows:
+            shares[row["region"]][row["person"]].append(row["coverage"])
+        coverage = {name: [float(np.mean(own)) for own in people.values()] for name, people in shares.items()}
         tissue = [row for row in rows if row["region"] == "tissue"]
         curves = {name: np.array([row[name] for row in tissue]) for name in ("curve", "oracle")}
         return {
@@ -122,7 +120,7 @@ def calibrate_weights(people: Iterable[Person], overlay: str) -> str:
     )
 
 
-def calibrate_interval(people: Iterable[Mapping[str, np.ndarray]], level: float = 0.9) -> Interval:
+def calibrate_interval(people: Sequence[Mapping[str, np.ndarray]], level: float = 0.9) -> Interval:
     r"""Find the factors of an interval by split conformal prediction, with a person as the unit.
 
     A score is the error of a voxel over :func:`estimate_error_scale`. Voxels of one person are alike, so each person
@@ -138,23 +136,17 @@ def calibrate_interval(people: Iterable[Mapping[str, np.ndarray]], level: float 
         Dunn et al., Distribution-free prediction sets for two-layer hierarchical models, JASA 118, 2023 (pooling of
         distributions). The bound: Lee et al., Distribution-free inference with hierarchical data, arXiv 2306.06342.
     """
-    scores: dict[str, list[np.ndarray]] = {}
-    number = 0
-    for person in people:
-        number += 1
-        for name, values in person.items():
-            if len(values):
-                scores.setdefault(name, []).append(values)
     factors = {}
     for name in REGIONS:
-        if name not in scores:
+        scores = [person[name] for person in people if len(person[name])]
+        if not scores:
             raise ValueError(f"no person has voxels of the region {name}; calibrate on volumes that have them.")
-        pooled = np.concatenate(scores[name])
-        shares = np.concatenate([np.full(len(values), 1 / len(values)) for values in scores[name]])
+        pooled = np.concatenate(scores)
+        shares = np.concatenate([np.full(len(values), 1 / len(values)) for values in scores])
         order = np.argsort(pooled)
-        reached = np.cumsum(shares[order]) / len(scores[name])
+        reached = np.cumsum(shares[order]) / len(scores)
         factors[name] = float(f"{pooled[order][np.searchsorted(reached, level - 1e-9)]:.4g}")
-    return Interval(level, factors, number)
+    return Interval(level, factors, len(people))
 
 
 def draw_scores(

@@ -79,11 +79,11 @@ class LeftOut(Question):
                 f"judge: --left_out {self.left_out.name}: {count} of its voxels lie in all results, expected at least "
                 f"{_FEWEST}; name results that cover it, or another --region."
             )
-        best = max(
-            predictions, key=lambda each: float(np.nanmean(each.slices)) if _has_slices(each) else each.correlation
-        )
+        means = [None if np.isnan(each.slices).all() else float(np.nanmean(each.slices)) for each in predictions]
+        ranks = [each.correlation if mean is None else mean for each, mean in zip(predictions, means, strict=True)]
+        best = predictions[int(np.argmax(ranks))]
         rows: Rows = []
-        for result, view, each in zip(self.person.results, seen, predictions, strict=True):
+        for result, view, each, mean in zip(self.person.results, seen, predictions, means, strict=True):
             behind, low, high = estimate_interval(best.slices - each.slices)
             verdict = "best" if each is best else "worse" if low > 0 else "as good"
             spread = {} if each is best else {"behind": behind, "behind_low": low, "behind_high": high}
@@ -92,7 +92,7 @@ class LeftOut(Question):
                     "result": result.label,
                     "correlation": each.correlation,
                     "psnr": each.psnr,
-                    "slice_correlation": float(np.nanmean(each.slices)) if _has_slices(each) else None,
+                    "slice_correlation": mean,
                     **spread,
                     "verdict": verdict if len(predictions) > 1 else None,
                     "slices": int((~np.isnan(each.slices)).sum()),
@@ -137,10 +137,6 @@ def read_thickness(volume: Volume) -> float:
         stacklevel=2,
     )
     return 1.0
-
-
-def _has_slices(prediction: Prediction) -> bool:
-    return bool((~np.isnan(prediction.slices)).any())
 
 
 def _draw(name: str, stack: Stack, titles: list[str], predictions: list[Prediction], common: torch.Tensor) -> Any:

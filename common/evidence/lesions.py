@@ -135,25 +135,22 @@ def measure_lesions(
     Returns:
         By label; only those that have voxels.
     """
-    boxes = enumerate(find_objects(labels), 1)
-    return {n: _measure(voxels, labels, n, box, healthy, spacing) for n, box in boxes if box is not None}
+    margin = [math.ceil(_RING / step) + 1 for step in spacing]
+    measures = {}
+    for number, found in enumerate(find_objects(labels), 1):
+        if found is not None:
+            box = tuple(slice(max(side.start - n, 0), side.stop + n) for side, n in zip(found, margin, strict=True))
+            measures[number] = _measure(voxels[box], labels[box] == number, labels[box] > 0, healthy[box], spacing)
+    return measures
 
 
 def _measure(
-    voxels: np.ndarray,
-    labels: np.ndarray,
-    number: int,
-    found: tuple[slice, ...],
-    healthy: np.ndarray,
-    spacing: Sequence[float],
+    voxels: np.ndarray, mask: np.ndarray, all_lesions: np.ndarray, healthy: np.ndarray, spacing: Sequence[float]
 ) -> LesionMeasure:
     """Measure the lesion in a box."""
-    margin = [math.ceil(_RING / step) + 1 for step in spacing]
-    box = tuple(slice(max(side.start - n, 0), side.stop + n) for side, n in zip(found, margin, strict=True))
-    values, mask, others = voxels[box].astype(np.float64), labels[box] == number, labels[box] > 0
+    values, others = voxels.astype(np.float64), all_lesions & ~mask
     away = distance_transform_edt(~mask, sampling=spacing)
-    others &= ~mask
-    ring = (away > _GAP) & (away <= _RING) & healthy[box]
+    ring = (away > _GAP) & (away <= _RING) & healthy
     if others.any():
         ring &= distance_transform_edt(~others, sampling=spacing) > _GAP
     if ring.sum() < _LEAST:

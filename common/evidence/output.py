@@ -1,10 +1,12 @@
-"""Write tables, pictures and volumes of judgements."""
+"""Write tables, pictures and volumes of judgements, and a page of all."""
 
 from __future__ import annotations
 
+import base64
 import csv
+import html
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,10 @@ import nibabel as nib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..io.writing import write_atomically
+from ..io.writing import find_written, write_atomically
 from ..reports.files import align_columns, save_figure
 from ..runtime.progress import track
 from .inputs import QUESTIONS
-from .page import write_page
 from .person import Person
 from .question import Judgement, Question, Rows
 
@@ -25,6 +26,15 @@ _FIRST = {
     "result": "the file, or what it is compared with",
     "method": "the same for all persons: result 1 is the first result of each",
 }
+
+
+_STYLE = (
+    "body{font:15px sans-serif;max-width:75em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
+    "td,th{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
+    "td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}"
+    "img{max-width:100%}dt{font-weight:bold}"
+)
+_Lines = Sequence[Sequence[str]]
 
 
 class JudgementWriter:
@@ -77,9 +87,16 @@ class JudgementWriter:
             with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
                 csv.writer(text).writerows(lines)
             print(f"\n{question.question}\n{align_columns(lines)}\nWrote {file}", flush=True)
-            sections.append((question.question, meanings, columns, own, means, self.pictures[question.name]))
+            meanings = {name: meanings[name] for name in columns}
+            pictures = self.pictures[question.name]
+            sections.append(_format_section(question.question, meanings, own, means, pictures))
         if self.report and sections:
-            write_page(self.output_dir / "judge.html", sections)
+            page = (
+                f'<!doctype html><meta charset="utf-8"><title>judge</title><style>{_STYLE}</style>{"".join(sections)}'
+            )
+            with write_atomically(self.output_dir / "judge.html") as temporary:
+                # File names may have bytes that are no text.
+                temporary.write_text(page, encoding="utf-8", errors="replace")
             print(f"Wrote {self.output_dir / 'judge.html'}")
 
     def _save(self, table: str, name: str, figure: Figure) -> None:
@@ -127,3 +144,29 @@ def average_over_persons(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -
         for word, found in (("mean", means), ("SD", deviations)):
             averages.append({"person": f"{word} of {len(persons)}", "result": known["method"], **known, **found})
     return averages
+
+
+def _format_section(
+    heading: str, meanings: Mapping[str, str], lines: _Lines, means: _Lines, pictures: Mapping[str, Path]
+) -> str:
+    """A section of the page, which needs no other file. Where there are means over persons, the lines are folded."""
+    table = _format_table(meanings, lines)
+    if means:
+        table = f"{_format_table(meanings, means)}<details><summary>each person</summary>{table}</details>"
+    explained = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in meanings.items())
+    images = "".join(
+        f'<h3>{html.escape(name)}</h3><img alt="{html.escape(name)}" '
+        f'src="data:image/png;base64,{base64.b64encode(find_written(file).read_bytes()).decode("ascii")}">'
+        for name, file in pictures.items()
+    )
+    return (
+        f"<h2>{html.escape(heading)}</h2>{table}<details><summary>columns</summary>"
+        f"<dl>{explained}</dl></details>{images}"
+    )
+
+
+def _format_table(columns: Iterable[str], lines: _Lines) -> str:
+    """A table as HTML."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
+    return f"<table><tr>{head}</tr>{body}</table>"

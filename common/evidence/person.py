@@ -78,7 +78,7 @@ class Person:
                 if not volume.is_on_grid_of(grid):
                     labels = resample_labels(found.labels, volume.affine, grid.voxels.shape, grid.affine)
                     found = replace(found, labels=labels)
-                return {name: found.get_mask(name) for name in found.names.values()}
+                return {name: found.get_mask(name) for name in found.names}
         raise ValueError(f"judge: --labels {self.labels}: there is no file for any volume of {self.name}.")
 
     @cached_property
@@ -97,9 +97,6 @@ class Person:
         Args:
             others: all that the results are compared with, by the options that name them.
             repeated: the scans of which the results were made, if these are of several visits.
-
-        Raises:
-            ValueError: they do not belong together, or a volume is not finite in tissue.
         """
         given = [("the result", each) for each in self.results] + [("--repeated", each) for each in repeated]
         _check_repetition([*given, *others.items()], may_be_equal=not repeated)
@@ -115,18 +112,14 @@ class Person:
             raise ValueError(
                 "judge: the results lie on different grids; with --scan, judge each grid in a run of its own."
             )
-        seen = {"--hr": (self.hr, self.hr), "--scan": (self.scan, self.cubic if self.scan else None)}
-        for option, (named, volume) in seen.items():
-            if named is None or volume is None:
-                continue
-            for result in self.results:
-                found = correlate_locally(volume, result)
-                if found < ONE_PERSON:
-                    raise ValueError(
-                        f"judge: {option} {named.name} and {result.name} have a local correlation of {found:.2f}, "
-                        f"expected at least {ONE_PERSON} for one person in one place; check which files belong "
-                        "together."
-                    )
+        seen = [("--hr", self.hr, self.hr)] if self.hr else []
+        seen += [("--scan", self.scan, self.cubic)] if self.scan else []
+        for (option, named, volume), result in itertools.product(seen, self.results):
+            if (found := correlate_locally(volume, result)) < ONE_PERSON:
+                raise ValueError(
+                    f"judge: {option} {named.name} and {result.name} have a local correlation of {found:.2f}, expected "
+                    f"at least {ONE_PERSON} for one person in one place; check which files belong together."
+                )
 
 
 def join_tissue(regions: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -40,6 +40,7 @@ class Question(Protocol):
         asked_by: options of ``judge``, any of which asks it.
         by: columns that divide a person's rows, such as ``region``; means over persons are for each value. None
             for no means.
+        person: of whom it is asked.
     """
 
     name: ClassVar[str]
@@ -47,9 +48,11 @@ class Question(Protocol):
     columns: ClassVar[Mapping[str, str]]
     asked_by: ClassVar[Sequence[str]]
     by: ClassVar[Sequence[str] | None] = ()
+    person: Person
 
     def __init__(self, person: Person, given: Mapping[str, Any]) -> None:
         """Take the files that the question needs from what was given by option, and check them."""
+        self.person = person
 
     def judge(self) -> Judgement:
         """Answer it."""

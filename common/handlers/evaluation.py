@@ -51,14 +51,14 @@ class EvaluationReport:
     """Writes a table that compares the method with cubic interpolation over cases, and a picture of each case.
 
     It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may have ``"guide"``: another contrast of the
-    subject, ``(1, X, Y, Z)`` on the HR grid. Methods in ``compare_with`` then take the guide as second input, and the
-    picture shows it. The displacement is the shift of the result against the interpolated input, in HR voxels along the
-    axes in the method's order (z across the slices). ``psnr_registered`` is PSNR after a shift against HR is taken out
+    subject, ``(1, X, Y, Z)`` on the HR grid. Methods in ``compare_with`` then take the guide as second input. The
+    displacement is the shift of the result against the interpolated input, in HR voxels along the axes in the method's
+    order (z across the slices). ``psnr_registered`` is PSNR after a shift against HR is taken out
     (:func:`common.metrics.shift_volume`); what it has more than ``psnr`` was lost by the shift. That shift is measured
     against HR, because noise of the input can change a measured shift by 0.1 voxel. Less than 0.03 voxel is no shift. A
     result that is not displaced against the input, such as cubic interpolation, keeps its PSNR. One without structure
-    has NaN. ``person`` is the subject in the datalist. If the network learns from the scan, the method's rows
-    have ``seed``, ``iterations``, ``seconds`` for the case, ``machine`` and ``precision``. ``output_dir`` gets
+    has NaN. ``person`` is the subject in the datalist. If the network learns from the scan, the method's rows have
+    ``seed``, ``iterations``, ``seconds`` for the case, ``machine`` and ``precision``. ``output_dir`` gets
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and ``<case>_planes.npz``, the
     columns of its picture for one with other runs (:func:`common.reports.merge_pictures`). With ``lpips`` the table
     also has the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
@@ -93,14 +93,6 @@ class EvaluationReport:
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
         report: whether to write pages.
-
-    Raises:
-        PermissionError, NotADirectoryError: if ``output_dir`` is not writable.
-        FileExistsError: when it is attached, if ``output_dir`` has a table of other scans.
-        ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
-        ValueError: when an entry of ``compare_with`` is none of the three, or a file without ``network``;
-            ``data_range`` or ``score_over`` has another value; or with ``centre_slice`` for a degradation that
-            :func:`common.metrics.interpolate_bicubic` does not support.
     """
 
     def __init__(

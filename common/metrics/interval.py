@@ -55,11 +55,7 @@ class Interval:
 
     @classmethod
     def read(cls, value: Any) -> Interval:
-        """The interval of an overlay.
-
-        Raises:
-            ValueError: when it is not what :meth:`describe` gives.
-        """
+        """The interval of an overlay."""
         try:
             return cls(float(value["level"]), {k: float(value["factors"][k]) for k in REGIONS}, int(value["people"]))
         except (TypeError, KeyError, ValueError):
@@ -74,9 +70,6 @@ class Interval:
 
         Args:
             result, scan, factors: as for :func:`estimate_error_scale`.
-
-        Raises:
-            ValueError: as :func:`divide_by_brightness`.
         """
         width = estimate_error_scale(result, scan, factors)
         for name, mask in divide_by_brightness(result).items():

@@ -21,12 +21,6 @@ class Lpips:
             downloaded. Or True (or "true", from the command line) for the weights in torchvision's cache, which are
             downloaded if missing.
 
-    Raises:
-        ModuleNotFoundError: when ``lpips`` or torchvision is not installed.
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file holds other weights.
-        OSError: when torchvision cannot download the weights.
-
     Source:
         Zhang et al., The unreasonable effectiveness of deep features as a perceptual metric, CVPR 2018.
     """
@@ -62,9 +56,6 @@ class Lpips:
             sr: floats of shape (X, Y, Z) in [0, 1]; each axis at least 31 long.
             hr: ground truth of the same shape and range.
             device: where to compute.
-
-        Raises:
-            ValueError: when the shapes differ or are not those of one volume, or an axis is too short.
         """
         volumes = [torch.as_tensor(volume).float() for volume in (sr, hr)]
         shapes = [tuple(volume.shape) for volume in volumes]

@@ -39,9 +39,6 @@ def compute_mscn(image: np.ndarray) -> np.ndarray:
     Returns:
         Coefficients of shape (H, W), around 0.
 
-    Raises:
-        ValueError: when the image is not 2-D, or its values are not finite floats.
-
     Source:
         Huang et al. 2021, eq. 4 to 6; Mittal et al., No-reference image quality assessment in the spatial
         domain, IEEE Transactions on Image Processing 21(12), 2012.

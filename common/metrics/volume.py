@@ -65,9 +65,6 @@ def compute_psnr(sr: NdarrayOrTensor, hr: NdarrayOrTensor, mask: np.ndarray | No
         sr: volume of shape (X, Y, Z), singleton axes before it are ignored, normalised to [0, 1].
         hr: ground truth of the same shape and range.
         mask: which voxels count, bool of shape (X, Y, Z); None for all.
-
-    Raises:
-        ValueError: When the shapes differ or are not those of one volume.
     """
     sr, hr = _to_pair(sr, hr)
     return _compute_psnr(sr, hr) if mask is None else _compute_psnr(sr[mask], hr[mask])
@@ -109,9 +106,6 @@ def compute_ssim(sr: NdarrayOrTensor, hr: NdarrayOrTensor) -> float:
     Returns:
         Mean SSIM over the voxels whose window lies within the volume, at most 1.
 
-    Raises:
-        ValueError: as :func:`compute_psnr`, and when an axis is shorter than 11 voxels.
-
     Source:
         Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE Transactions on
         Image Processing 13(4), 2004.
@@ -126,9 +120,6 @@ def compute_slices_psnr(sr: NdarrayOrTensor, hr: NdarrayOrTensor, slices: Sequen
     Args:
         sr, hr: as for :func:`compute_psnr`, slices along the last axis.
         slices: indices of the slices that count, from 0.
-
-    Raises:
-        ValueError: as :func:`compute_psnr`.
 
     Source:
         Iwamoto et al., Unsupervised MRI Super Resolution Using Deep External Learning and Guided Residual Dense Network
@@ -146,9 +137,6 @@ def compute_slices_ssim(sr: NdarrayOrTensor, hr: NdarrayOrTensor, slices: Sequen
 
     Args:
         sr, hr, slices: as for :func:`compute_slices_psnr`.
-
-    Raises:
-        ValueError: as :func:`compute_ssim`, for the axes of a slice.
 
     Source:
         Iwamoto et al. 2022, eq. 9 and 10, see :func:`compute_slices_psnr`; Wang et al. 2004, see :func:`compute_ssim`.
@@ -191,9 +179,6 @@ def measure_displacement(sr: NdarrayOrTensor, reference: NdarrayOrTensor, factor
     Returns:
         Displacement along X, Y and Z in HR voxels, to 0.01: positive where SR lies at a higher index than the
         reference; NaN when either volume has no structure.
-
-    Raises:
-        ValueError: When the shapes differ or are not those of one volume, or a voxel is not finite.
 
     Source:
         Guizar-Sicairos et al., Efficient subpixel image registration algorithms, Optics Letters 33(2), 2008.

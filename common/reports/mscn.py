@@ -57,9 +57,6 @@ def draw_mscn(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarray]
         path: the PNG to write.
         images: groups by their labels: floats of shape (H, W), in [0, 1]; the first is the reference.
 
-    Raises:
-        ValueError: when there is no group, or as :func:`compute_mscn_distance`, with the label.
-
     Source:
         Huang et al. 2021, fig. 5 and eq. 4.
     """

@@ -61,10 +61,6 @@ def write_viewer(
         position: point in mm (world coordinates R, A, S) to look at first; without it the middle of the last volume.
         record: what made the result (:func:`read_result_record`); None if it is not known.
         added: signed part of the result that the scan has not measured, on its grid; can be laid over it in colours.
-
-    Raises:
-        ModuleNotFoundError: without the package that brings NiiVue, or if NiiVue is not found in its version; the
-            message says which to install.
     """
     script, licence = _read_niivue()
     arrays = {name: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32)) for name, image in volumes.items()}
@@ -222,12 +218,10 @@ def _embed_figure(figure: Figure, description: str) -> str:
 
 def _find_range(scan: np.ndarray) -> tuple[float, float]:
     """Return the least and the greatest stored value, which are the ends of the first window."""
+    from ..metrics.volume import find_score_range
     from ..transforms.scan.extremes import clean_volume
 
-    scan = clean_volume(scan)
-    low, high = min(float(scan.min()), 0.0), float(np.quantile(scan, 0.999))
-    if high <= low:
-        high = max(float(scan.max()), low + 1.0)
+    low, high = find_score_range(clean_volume(scan))
     return _round_to_header(low), _round_to_header(high)
 
 
