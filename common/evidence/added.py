@@ -113,9 +113,8 @@ def find_degradation(person: Person) -> Degradation:
     else:
         return degradations.GaussianProfile(factors)
     # A network may have turned the axes of the files.
-    for order, mirrored in itertools.product(
-        itertools.permutations(range(3)), itertools.product((False, True), repeat=3)
-    ):
+    orders, mirrors = itertools.permutations(range(3)), itertools.product((False, True), repeat=3)
+    for order, mirrored in itertools.product(orders, mirrors):
         turned = TurnedDegradation(known, order, mirrored)
         if np.allclose([turned.factors, turned.offset], [factors, offset], atol=0.02):
             return turned

@@ -31,10 +31,10 @@ from ..reports.files import escape_text
 from ..reports.planes import to_ras
 from .hotelling import ChannelisedHotelling, compute_auc, estimate_auc_deviation
 from .insertion import InsertedLesion, insert_lesions
-from .person import ONE_PERSON, Person, correlate_locally
+from .person import Person, check_place
 from .pictures import draw_cutouts
 from .question import Judgement, Question, Rows
-from .volume import Volume
+from .volume import Volume, check_grid
 
 CUBIC = "cubic"  # in place of a bundle: nothing but cubic interpolation
 _FALSE_POSITIVES = 0.05
@@ -125,7 +125,29 @@ class InsertedLesions(Question):
 
     @staticmethod
     def draw(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-        return {"inserted_lesions": draw_detectability(rows)}
+        """Detectability, recovered contrast and share lost against the size of lesions; a point is a person."""
+        contrasts = sorted({row["contrast_percent"] for row in rows})
+        drawn = {"auc": "area under ROC curve", "lost": "share lost", "recovered": "share of contrast"}
+        names = list(dict.fromkeys(row["result"] for row in rows))
+        figure = Figure(figsize=(3.6 * len(drawn), 2.8 * len(contrasts)), dpi=100, layout="constrained")
+        panels = figure.subplots(len(contrasts), len(drawn), squeeze=False, sharex=True)
+        for line, contrast in zip(panels, contrasts, strict=True):
+            for axes, (column, title) in zip(line, drawn.items(), strict=True):
+                for n, name in enumerate(names):
+                    some = [row for row in rows if row["result"] == name and row["contrast_percent"] == contrast]
+                    sizes = sorted({row["diameter_mm"] for row in some})
+                    values = [[row[column] for row in some if row["diameter_mm"] == size] for size in sizes]
+                    axes.plot(sizes, list(map(np.mean, values)), color=f"C{n % 10}", label=escape_text(name))
+                    for size, points in zip(sizes, values, strict=True):
+                        axes.plot([size] * len(points), points, ".", color=f"C{n % 10}", markersize=4)
+                axes.set_ylabel(title, fontsize=8)
+                axes.set_title(f"contrast {contrast:+.0f} %", fontsize=8)
+                axes.tick_params(labelsize=7)
+                axes.grid(alpha=0.3)
+        for axes in panels[-1]:
+            axes.set_xlabel("diameter (mm)", fontsize=8)
+        panels[0][0].legend(fontsize=7)
+        return {"inserted_lesions": figure}
 
 
 def _parse_scale(scale: Any) -> tuple[int, ...]:
@@ -294,41 +316,7 @@ def _read_pairs(results: Sequence[Volume], hr: Volume) -> dict[str, LesionPair]:
             "lesions, then that of the scan without."
         )
     for result in results:
-        if not result.is_on_grid_of(hr) or (found := correlate_locally(result, hr)) < ONE_PERSON:
-            reason = f"with a local correlation of {found:.2f}" if result.is_on_grid_of(hr) else "another grid"
-            raise ValueError(
-                f"judge: {result.name} with {result.voxels.shape} voxels is not made of the scans of --insert_lesions "
-                f"{hr.name} with {hr.voxels.shape} ({reason}); restore those scans, at this --scale."
-            )
+        check_grid(hr, result, "--insert_lesions")
+        check_place(hr, result, f"--insert_lesions {hr.name}")
     pairs = zip(results[::2], results[1::2], strict=True)
     return {first.label: (first.voxels, second.voxels) for first, second in pairs}
-
-
-def draw_detectability(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw detectability, recovered contrast and share lost against the size of lesions; a point is a person.
-
-    Args:
-        rows: of the table of inserted lesions.
-    """
-    contrasts = sorted({row["contrast_percent"] for row in rows})
-    drawn = {"auc": "area under ROC curve", "lost": "share lost", "recovered": "share of contrast"}
-    names = list(dict.fromkeys(row["result"] for row in rows))
-    figure = Figure(figsize=(3.6 * len(drawn), 2.8 * len(contrasts)), dpi=100, layout="constrained")
-    panels = figure.subplots(len(contrasts), len(drawn), squeeze=False, sharex=True)
-    for line, contrast in zip(panels, contrasts, strict=True):
-        for axes, (column, title) in zip(line, drawn.items(), strict=True):
-            for n, name in enumerate(names):
-                some = [row for row in rows if row["result"] == name and row["contrast_percent"] == contrast]
-                sizes = sorted({row["diameter_mm"] for row in some})
-                values = [[row[column] for row in some if row["diameter_mm"] == size] for size in sizes]
-                axes.plot(sizes, list(map(np.mean, values)), color=f"C{n % 10}", label=escape_text(name))
-                for size, points in zip(sizes, values, strict=True):
-                    axes.plot([size] * len(points), points, ".", color=f"C{n % 10}", markersize=4)
-            axes.set_ylabel(title, fontsize=8)
-            axes.set_title(f"contrast {contrast:+.0f} %", fontsize=8)
-            axes.tick_params(labelsize=7)
-            axes.grid(alpha=0.3)
-    for axes in panels[-1]:
-        axes.set_xlabel("diameter (mm)", fontsize=8)
-    panels[0][0].legend(fontsize=7)
-    return figure

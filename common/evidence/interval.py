@@ -65,7 +65,7 @@ class IntervalCoverage(Question):
                 "region": name,
                 "voxels": int(mask.sum()),
                 "level": float(self.interval.metadata.get("Level", np.nan)),
-                "coverage": measure_coverage(error[mask], width[mask]),
+                "coverage": float(np.mean(np.abs(error[mask]) <= width[mask])),
                 "half_width": float(width[mask].mean()),
                 "error": float(np.abs(error[mask]).mean()),
                 **found,
@@ -161,11 +161,6 @@ def draw_scores(
     score = np.abs(result - hr) / estimate_error_scale(result, scan, factors)
     rng = np.random.default_rng(0)
     return {name: rng.permutation(score[mask])[:_DRAWN] for name, mask in divide_by_brightness(result).items()}
-
-
-def measure_coverage(error: np.ndarray, half_width: np.ndarray) -> float:
-    """Share of the errors that are at most the half width, 0 to 1; both of one shape, in the same units."""
-    return float(np.mean(np.abs(error) <= half_width))
 
 
 def measure_sparsification(error: np.ndarray, half_width: np.ndarray) -> dict[str, Any]:

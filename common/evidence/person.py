@@ -19,8 +19,7 @@ from ..transforms.labels import resample_labels
 from .segmentation import Segmenter
 from .volume import Volume, check_grid, is_made_of, measure_factors
 
-#: Least local correlation of two volumes of one person in one place; of two persons at most 0.49.
-ONE_PERSON = 0.6
+_ONE_PERSON = 0.6  # least local correlation of two volumes of one person in one place; of two persons at most 0.49
 _COARSE, _WINDOW = 2.0, 8.0  # mm of sampling, and standard deviation of the window, of local correlation
 _EQUAL = 1e-3  # of the range: copies of one volume differ less, in rounding
 _FLAT = 0.03  # of the brightest: windows with a smaller standard deviation show nothing
@@ -101,25 +100,32 @@ class Person:
         given = [("the result", each) for each in self.results] + [("--repeated", each) for each in repeated]
         _check_repetition([*given, *others.items()], may_be_equal=not repeated)
         _check_finite(self.results, others)
-        if self.scan is not None:
-            for result in self.results:
+        for result in self.results:
+            if self.scan is not None:
                 is_made_of(result, self.scan)
                 measure_factors(self.scan, result)
-        if self.hr is not None:
-            for result in self.results:
+                if not result.is_on_grid_of(self.results[0]):
+                    raise ValueError(
+                        "judge: the results lie on different grids; with --scan, judge each grid in a run of its own."
+                    )
+                check_place(self.cubic, result, f"--scan {self.scan.name}")
+            if self.hr is not None:
                 check_grid(self.hr, result, "--hr")
-        if self.scan is not None and any(not result.is_on_grid_of(self.results[0]) for result in self.results):
-            raise ValueError(
-                "judge: the results lie on different grids; with --scan, judge each grid in a run of its own."
-            )
-        seen = [("--hr", self.hr, self.hr)] if self.hr else []
-        seen += [("--scan", self.scan, self.cubic)] if self.scan else []
-        for (option, named, volume), result in itertools.product(seen, self.results):
-            if (found := correlate_locally(volume, result)) < ONE_PERSON:
-                raise ValueError(
-                    f"judge: {option} {named.name} and {result.name} have a local correlation of {found:.2f}, expected "
-                    f"at least {ONE_PERSON} for one person in one place; check which files belong together."
-                )
+                check_place(self.hr, result, f"--hr {self.hr.name}")
+
+
+def check_place(volume: Volume, result: Volume, name: str) -> None:
+    """Refuse two volumes on one grid that do not show one person in one place.
+
+    Args:
+        volume, result: to be compared.
+        name: of the first, for the message.
+    """
+    if (found := correlate_locally(volume, result)) < _ONE_PERSON:
+        raise ValueError(
+            f"judge: {name} and {result.name} have a local correlation of {found:.2f}, expected at least {_ONE_PERSON} "
+            "for one person in one place; check which files belong together."
+        )
 
 
 def join_tissue(regions: Mapping[str, np.ndarray]) -> np.ndarray:

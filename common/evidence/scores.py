@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..metrics.lpips import Lpips
-from ..metrics.volume import SSIM_REACH, compute_nrmse, compute_psnr, find_score_range, map_ssim, scale_to_range
+from ..metrics.volume import SSIM_REACH, compute_psnr, find_score_range, map_ssim, scale_to_range
 from .person import Person, join_tissue
 from .question import Judgement, Question, Rows
 from .volume import Volume
@@ -63,7 +63,7 @@ class Scores(Question):
                 here = local if within is None or not local.size else local[within[inner]]
                 row[f"psnr{suffix}"] = compute_psnr(sr, truth, within)
                 row[f"ssim{suffix}"] = float(here.mean(dtype=np.float64)) if here.size else float("nan")
-                row[f"nrmse{suffix}"] = compute_nrmse(sr, truth, within)
+                row[f"nrmse{suffix}"] = _compute_nrmse(sr, truth, within)
                 if lpips:
                     seen = 1 if within is None else within
                     row[f"lpips{suffix}"] = lpips.compute_score(sr * seen, truth * seen)
@@ -77,3 +77,9 @@ class Scores(Question):
         if self.region is not None:
             return self.region.sample_mask(self.hr, "--region") > 0
         return join_tissue(self.person.regions)
+
+
+def _compute_nrmse(sr: np.ndarray, hr: np.ndarray, mask: np.ndarray | None) -> float:
+    """The root mean square of the difference over that of HR, of the voxels in a mask or all."""
+    squares = [np.square(each if mask is None else each[mask]).mean(dtype=np.float64) for each in (hr - sr, hr)]
+    return float(np.sqrt(squares[0]) / np.sqrt(squares[1]))

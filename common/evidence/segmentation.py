@@ -20,7 +20,7 @@ from scipy import ndimage
 from ..io.images import open_image
 from ..io.naming import make_case_stem
 from ..transforms.labels import read_labels
-from .volume import Volume
+from .volume import Volume, check_grid
 
 #: The tissues, with their labels.
 TISSUES = {"csf": 1, "grey matter": 2, "white matter": 3}
@@ -157,12 +157,7 @@ def _read(file: Path, volume: Volume, source: str) -> Segmentation:
     """Read the labels of a volume, and check that they lie on its grid."""
     labels = read_labels(file)
     image: SpatialImage = open_image(file)
-    found = Volume(str(file), labels, np.asarray(image.affine, dtype=np.float64), {})
-    if not found.is_on_grid_of(volume):
-        raise ValueError(
-            f"judge: --labels: the labels of {source} with {labels.shape} voxels do not lie on the grid of "
-            f"{volume.name} with {volume.voxels.shape}; resample them to it."
-        )
+    check_grid(Volume(source, labels, np.asarray(image.affine, dtype=np.float64), {}), volume, "--labels")
     numbers = [int(number) for number in np.unique(labels) if number]
     if not numbers:
         raise ValueError(f"judge: --labels: all labels of {source} are 0; expected numbers of regions.")

@@ -7,7 +7,6 @@ from .data_consistency import measure_scan_difference
 from .interval import Interval, estimate_error_scale
 from .mscn import compute_mscn, select_slices
 from .volume import (
-    compute_nrmse,
     compute_psnr,
     compute_slices_psnr,
     compute_slices_ssim,

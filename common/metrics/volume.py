@@ -70,18 +70,6 @@ def compute_psnr(sr: NdarrayOrTensor, hr: NdarrayOrTensor, mask: np.ndarray | No
     return _compute_psnr(sr, hr) if mask is None else _compute_psnr(sr[mask], hr[mask])
 
 
-def compute_nrmse(sr: NdarrayOrTensor, hr: NdarrayOrTensor, mask: np.ndarray | None = None) -> float:
-    """Normalised root mean square error: that of the difference over that of HR, 0 for equal volumes.
-
-    Args:
-        sr, hr, mask: as for :func:`compute_psnr`, in any units.
-    """
-    from skimage.metrics import normalized_root_mse  # here, because it loads scipy.stats, and inference needs none
-
-    sr, hr = (volume if mask is None else volume[mask] for volume in _to_pair(sr, hr))
-    return float(normalized_root_mse(hr, sr))
-
-
 def map_ssim(sr: NdarrayOrTensor, hr: NdarrayOrTensor) -> np.ndarray:
     """The structural similarity around each voxel whose window lies within the volume.
 

@@ -62,10 +62,14 @@ def write_viewer(
         record: what made the result (:func:`read_result_record`); None if it is not known.
         added: signed part of the result that the scan has not measured, on its grid; can be laid over it in colours.
     """
+    # Here, because they load MONAI, which reports do without.
+    from ..metrics.volume import find_score_range
+    from ..transforms.scan.extremes import clean_volume
+
     script, licence = _read_niivue()
     arrays = {name: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32)) for name, image in volumes.items()}
     affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}
-    low, high = _find_range(next(iter(arrays.values())))
+    low, high = map(_round_to_header, find_score_range(clean_volume(next(iter(arrays.values())))))
     arrays = {name: array.clip(low, high) for name, array in arrays.items()}
     at = None if position is None else [float(x) for x in position]
     settings: dict[str, Any] = {"window": [low, high], "at": at, "errors": None}
@@ -214,15 +218,6 @@ def _embed_figure(figure: Figure, description: str) -> str:
     figure.savefig(picture, format="png")
     encoded = base64.b64encode(picture.getvalue()).decode("ascii")
     return f'<img alt="{description}" src="data:image/png;base64,{encoded}">'
-
-
-def _find_range(scan: np.ndarray) -> tuple[float, float]:
-    """Return the least and the greatest stored value, which are the ends of the first window."""
-    from ..metrics.volume import find_score_range
-    from ..transforms.scan.extremes import clean_volume
-
-    low, high = find_score_range(clean_volume(scan))
-    return _round_to_header(low), _round_to_header(high)
 
 
 def _round_to_header(value: float) -> float:

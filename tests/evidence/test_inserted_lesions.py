@@ -86,7 +86,7 @@ def test_results_of_another_tool_are_judged_on_the_scans_that_a_run_before_wrote
     for names, reason in {
         ("without.nii.gz", "with.nii.gz"): "name the result with lesions first",
         ("with.nii.gz",): "expected pairs",
-        ("with.nii.gz", "judged/head_without_lesions.nii.gz"): "another grid",
+        ("with.nii.gz", "judged/head_without_lesions.nii.gz"): "does not lie on the grid of",
     }.items():
         assert reason in judge(*names, *options, "--output_dir", "refused")
 
