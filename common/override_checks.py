@@ -20,7 +20,6 @@ from monai.bundle.properties import InferProperties, TrainProperties
 from monai.utils import ensure_tuple
 
 from .values import parse_bool
-from .weights import find_moved
 
 _OF_RUN = {*inspect.signature(monai.bundle.run).parameters, "workflow_type", "properties_path", "traceback"}
 _READ_BY_MONAI = {"imports", "initialize", "run", "finalize"}
@@ -61,7 +60,7 @@ def check_overrides(arguments: Mapping[str, Any]) -> None:
             if number and plain not in config.parser and not (free and get_top_key(plain) == plain):
                 new.append((f"{file}: ", plain, value))
             config.set(key, value)
-        if "checkpoint" not in arguments and (problem := find_moved(file, overlay)):
+        if "checkpoint" not in arguments and (problem := _find_moved(file, overlay)):
             problems.append(problem)
     for key, value in overrides.items():
         if problem := config.find_misfit(key, value):
@@ -233,6 +232,19 @@ class _Config:
             return True
         owners = [self.parser.get("#".join(path[:-1])) for path in readers]
         return not all(_is_own_component(_locate(owner["_target_"])) for owner in owners if _is_component(owner))
+
+
+def _find_moved(file: str, overlay: Mapping[str, Any]) -> str | None:
+    """Report an overlay that names other weights than the file next to it; None if it names that file or none."""
+    named, beside = overlay.get("checkpoint"), Path(file).with_suffix(".pt")
+    if "digest" not in overlay or not isinstance(named, str) or named.startswith("$") or not beside.is_file():
+        return None
+    if Path(named).resolve() == beside.resolve():
+        return None
+    return (
+        f"{file} names the weights {named}, but was moved: {beside.name} is next to it. Add --checkpoint {beside}, or "
+        "write that path into the file."
+    )
 
 
 def _advise_on_missing(name: str, files: Sequence[str], parser: ConfigParser) -> str:

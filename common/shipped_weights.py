@@ -12,7 +12,7 @@ import torch
 from nibabel.affines import voxel_sizes
 
 from .data.case import Case
-from .degradations import Degradation
+from .degradations.base import Degradation
 from .geometry.affines import find_slice_permutation
 from .weights import read_overlay
 

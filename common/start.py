@@ -17,9 +17,13 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from .errors import report_uncaught
-from .override_checks import check_overrides
 from .runtime import threads
 from .runtime.distributed import connect_training
+
+try:
+    from .override_checks import check_overrides
+except ModuleNotFoundError:  # exported bundles lack it
+    check_overrides = None  # type: ignore[assignment]
 
 
 def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
@@ -43,7 +47,8 @@ def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no UTF-8
         with_traceback = str(arguments.get("traceback", False)).lower() == "true"
         report_uncaught(with_traceback, functools.partial(advise_continuation, arguments))
-        check_overrides(arguments)
+        if check_overrides is not None:
+            check_overrides(arguments)
     check_device(device)
     if torch.device(device).type == "cpu":
         threads.choose_threads()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,18 @@ from nibabel.affines import voxel_sizes
 from .data.lists.spacing import compute_cubic_scale
 from .export.modules import NAME, ROOT, map_strings, rename_package
 from .geometry.affines import ROUNDING, find_slice_permutation
+from .io.files import read_json_object
 from .override_checks import find_unread
 from .physics.scale import choose_slice_axis
 from .runtime.distributed import choose_device
-from .transforms import CheckTrainingRanged
+from .transforms.scan.scan_statistics import CheckTrainingRanged
 from .values import parse_bool
 from .weights import read_overlay
 
 BUNDLES = ROOT.parent / "bundles"
 _CONFIG = Path("configs", "inference.json")
+_OVERLAYS = ROOT / "cases" / "overlays"  # what mri-sr lays over a bundle's inference.json
+_GRID = {"spacing", "grid_file"}  # options of overlays/grid.json; bundles for exams have them
 _NAMED = 3  # most bundles that a message names
 _LARGE = "_large"  # at the end of a file's name: the larger of two networks for a scale, as model.pt and model_large.pt
 WITHIN = 1 + ROUNDING  # excess up to this factor is rounding
@@ -109,21 +111,28 @@ class Offer:
         Args:
             overrides: keys of inference.json to set, if the bundle has them.
         """
-        parser = _make_parser(self.bundle, self.overlay, self.overrides)
+        parser = self.make_workflow([]).parser
         parser.update({key: value for key, value in overrides.items() if key in parser.get()})
         return parser.get_parsed_content("evaluator#network"), parser.get_parsed_content("inferer")
 
-    def make_workflow(self, **overrides: Any) -> ConfigWorkflow:
-        """MONAI's workflow of the configuration, with no cases and not yet initialised.
+    @property
+    def has_interval(self) -> bool:
+        """Whether an interval may have been measured for the weights."""
+        return self.checkpoint is not None and self.fewest_stacks is None
+
+    def make_workflow(self, cases: Sequence[Any], overlays: Sequence[str] = (), **overrides: Any) -> ConfigWorkflow:
+        """MONAI's workflow of the configuration, not yet initialised.
 
         Args:
+            cases: to run, each a :class:`common.data.Case`.
+            overlays: names of files in ``common/cases/overlays`` that are laid over inference.json.
             overrides: further overrides by key. Paths must be ``Path``, since the parser interprets # in text.
         """
-        files = _list_files(self.bundle, self.overlay)
+        files = _list_files(self.bundle, self.overlay, self.overrides, overlays)
         workflow = ConfigWorkflow(config_file=files, workflow_type="infer", logging_file=False)
         workflow.parser.set(_rename_package(workflow.parser.config))
         settings = {"bundle_root": str(self.bundle), **self.overrides}
-        workflow.parser.update({**settings, **overrides, "dataset#data": []})
+        workflow.parser.update({**settings, **overrides, "dataset#data": list(cases)})
         return workflow
 
 
@@ -152,48 +161,44 @@ class Choice:
 
 
 def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Offer]:
-    """List the weights of the bundles, by inference.json and by the overlays in models. Their files may be missing.
+    """List what the bundles offer, by their metadata.json and the overlays in models. Files of weights may be missing.
 
     Args:
         bundle: folder or name of a bundle. None: the bundle in the overlay of a given checkpoint; without a checkpoint
-            all bundles except those that are ``on_request`` in inference.json and those that need no weights.
-        overrides: applied to the configurations that have their keys. A key that only ``on_request`` bundles have
-            selects these.
+            all bundles except those that are only used on request and those that need no weights.
+        overrides: of inference.json; each applies to the bundles that have its key. A key that only bundles on request
+            have selects these.
         options: other names that a misspelt key may have meant.
-
-    Raises:
-        FileNotFoundError: when there is no such bundle, no such checkpoint, or no overlay of it.
-        ValueError: when no bundle has an overridden key.
     """
     if "checkpoint" in overrides:
         bundle = _identify_bundle(Path(str(overrides["checkpoint"])), bundle)
-    configs = {folder: _make_parser(folder) for folder in _list_folders(bundle)}
+    cards = {folder: read_card(folder) for folder in _list_folders(bundle)}
+    known = {folder: _select_known(folder, overrides) for folder in cards}
     # Bundles on request are for a kind of scan that the file does not show.
-    usual = [folder for folder in configs if bundle is not None or not configs[folder].get("on_request", False)]
-    able = usual
-    if not all(any(_is_read(configs[folder], key) for folder in usual) for key in overrides):
-        able = [folder for folder, config in configs.items() if all(_is_read(config, key) for key in overrides)]
+    able = [folder for folder, card in cards.items() if bundle is not None or not card.get("on_request", False)]
+    if not all(any(key in known[folder] for folder in able) for key in overrides):
+        able = [folder for folder in cards if len(known[folder]) == len(overrides)]
     if not able:
-        contents = [config.get() for config in configs.values()]
-        known = {key for content in contents for key in content if not key.startswith("_")}
-        nowhere = [key for key in overrides if not any(_is_read(config, key) for config in configs.values())]
-        lacking = nowhere[0] if nowhere else " and --".join(overrides)
-        parts = [(key, value) for content in contents for key, value in content.items() if isinstance(value, dict)]
-        within = {f"{key}#{lacking}" for key, value in parts if lacking in value}
-        close = sorted(within)[:2] or difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
-        names = " or ".join(folder.name for folder in configs) if len(configs) <= _NAMED else "any bundle"
-        raise ValueError(
-            f"--{lacking}: there is no such option of {names}"
-            + (f"; did you mean --{' or --'.join(close)}?" if close else ".")
-        )
-    offers = []
-    for folder in able:
-        known_overrides = {key: value for key, value in overrides.items() if _is_read(configs[folder], key)}
-        offers += [
-            _make_offer(folder, checkpoint, overlay, known_overrides)
-            for checkpoint, overlay in _list_weights(folder, known_overrides)
-        ]
+        raise ValueError(_explain_unknown_key(overrides, known, options))
+    offers = [
+        _make_offer(folder, cards[folder], checkpoint, overlay, known[folder])
+        for folder in able
+        for checkpoint, overlay in _list_weights(folder, cards[folder], known[folder])
+    ]
     return [offer for offer in offers if bundle is not None or offer.free is None]
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What a bundle offers, by its metadata.json: ``scale``, ``slice_axis``, and what it needs.
+
+    Args:
+        folder: of the bundle.
+    """
+    file = folder / "configs" / "metadata.json"
+    card, problem = read_json_object(file)
+    if problem or not isinstance(card.get("offer"), dict):
+        raise ValueError(f"{file}: {problem or 'found no offer'}; see that of another bundle.")
+    return card["offer"]
 
 
 def rank_choices(
@@ -250,14 +255,11 @@ def rank_choices(
 def rank_self_trained(affine: np.ndarray, guided: bool) -> list[Choice]:
     """Rank the bundles that learn from the scan itself, as :func:`rank_choices`; empty if none suits."""
     try:
-        return rank_choices(affine, _list_offers_without_weights(), guided)
+        folders = [folder for folder in _list_folders(None) if not read_card(folder)["weights"]]
+        offers = [offer for folder in folders for offer in list_offers(str(folder), {}) if offer.free is not None]
+        return rank_choices(affine, offers, guided)
     except ValueError:
         return []
-
-
-@functools.cache
-def _list_offers_without_weights() -> list[Offer]:
-    return [offer for folder in _list_folders(None) for offer in list_offers(str(folder), {}) if offer.free is not None]
 
 
 def format_spacing(spacing: Sequence[float]) -> str:
@@ -301,70 +303,74 @@ def _list_folders(bundle: str | None) -> list[Path]:
     )
 
 
-def _list_weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | None, Path | None]]:
+def _select_known(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides whose keys something in a bundle's inference.json reads."""
+    if not overrides:
+        return {}
+    config = _rename_package(ConfigParser.load_config_files(_list_files(folder, None, overrides)))
+    return {key: value for key, value in overrides.items() if find_unread(config, key) is None}
+
+
+def _explain_unknown_key(overrides: Mapping[str, Any], known: Mapping[Path, Any], options: Sequence[str]) -> str:
+    """The message if no bundle has all overridden keys; ``known`` are those that each bundle has."""
+    contents = [ConfigParser.load_config_file(folder / _CONFIG) for folder in known]
+    keys = {key for content in contents for key in content if not key.startswith("_")}
+    nowhere = [key for key in overrides if not any(key in each for each in known.values())]
+    lacking = nowhere[0] if nowhere else " and --".join(overrides)
+    parts = [(key, value) for content in contents for key, value in content.items() if isinstance(value, dict)]
+    within = {f"{key}#{lacking}" for key, value in parts if lacking in value}
+    close = sorted(within)[:2] or difflib.get_close_matches(lacking, sorted({*keys, *options}), n=2)
+    names = " or ".join(folder.name for folder in known) if len(known) <= _NAMED else "any bundle"
+    meant = f"; did you mean --{' or --'.join(close)}?" if close else "."
+    return f"--{lacking}: there is no such option of {names}{meant}"
+
+
+def _list_weights(
+    folder: Path, card: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> list[tuple[Path | None, Path | None]]:
     """A bundle's weights, existing or not, each with its overlay; a pair of None for a bundle without weights."""
     if "checkpoint" in overrides:
         checkpoint = Path(str(overrides["checkpoint"]))
         return [(checkpoint, checkpoint.with_suffix(".json"))]
+    if not card["weights"]:
+        return [(None, None)]
     overlays = [file for file in sorted((folder / "models").glob("*.json")) if read_overlay(file)]
-    known: list[tuple[Path | None, Path | None]] = [(file.with_suffix(".pt"), file) for file in overlays]
-    config_checkpoint = _get_content(_make_parser(folder), "checkpoint", None)
-    if config_checkpoint is None:
-        return known or [(None, None)]
-    return (
-        known
-        if any(file == Path(config_checkpoint) for file, _ in known)
-        else [*known, (Path(config_checkpoint), None)]
-    )
+    model = folder / "models" / "model.pt"
+    alone = [] if model.with_suffix(".json") in overlays else [(model, None)]
+    return [*((file.with_suffix(".pt"), file) for file in overlays), *alone]
 
 
-def _list_files(folder: Path, overlay: Path | None) -> list[str]:
-    return [str(file) for file in (folder / _CONFIG, overlay) if file is not None]
+def _list_files(
+    folder: Path, overlay: Path | None, options: Collection[str], overlays: Sequence[str] = ()
+) -> list[str]:
+    """Configs of a bundle: inference.json, overlays by name, and the overlay of the weights."""
+    config = folder / _CONFIG
+    if _GRID & set(options) and not _GRID <= ConfigParser.load_config_file(config).keys():
+        overlays = ["grid", *overlays]
+    files = [config, *(_OVERLAYS / f"{name}.json" for name in overlays), overlay]
+    return [str(file) for file in files if file is not None]
 
 
-def _make_parser(folder: Path, overlay: Path | None = None, overrides: Mapping[str, Any] | None = None) -> ConfigParser:
-    """Parser of a bundle's configuration, for any working folder and any name of this package."""
-    parser = ConfigParser(_rename_package(ConfigParser.load_config_files(_list_files(folder, overlay))))
-    parser.update({"bundle_root": str(folder), **(overrides or {})})
-    return parser
-
-
-def _get_content(parser: ConfigParser, key: str, otherwise: Any) -> Any:
-    return parser.get_parsed_content(key) if key in parser.get() else otherwise
-
-
-def _is_read(config: ConfigParser, key: str) -> bool:
-    """Whether something in a configuration reads a key."""
-    return find_unread(config.get(), key) is None
-
-
-def _make_offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:
+def _make_offer(
+    folder: Path, card: Mapping[str, Any], checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]
+) -> Offer:
     overrides = {**overrides, **({} if checkpoint is None else {"checkpoint": checkpoint})}
-    parser = _make_parser(folder, overlay, overrides)
-    scale, ranges, free = (
-        _get_content(parser, "scale", (1, 1, 1)),
-        _get_content(parser, "training_range", None) or {},
-        None,
-    )
+    known = {"scale": (1, 1, 1), **card, **((overlay and read_overlay(overlay)) or {}), **overrides}
+    scale, ranges = known["scale"], known.get("training_range") or {}
     try:
         CheckTrainingRanged("image", ranges)
         if not isinstance(scale, list | tuple) or [type(n) in (int, float) for n in scale] != [True] * 3:
             raise ValueError(f"scale is {scale!r}, expected three numbers.")
     except ValueError as error:
         raise ValueError(f"{overlay or folder / _CONFIG}: {error}") from None
-    scale = tuple(scale)
-    content = parser.get()
-    stacks = content.get("fewest_stacks")
+    stacks, free = known.get("fewest_stacks"), None
     if checkpoint is None and "scale" not in overrides and stacks is None:
-        free = "across" if scale[:2] == (1, 1) else "any"
+        free = "across" if tuple(scale[:2]) == (1, 1) else "any"
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
-    axis, guided = (
-        _get_content(parser, "slice_axis", "auto"),
-        parse_bool(_get_content(parser, "guided", False), "guided"),
-    )
     sizes = tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across))
-    trains = checkpoint is None and "iterations" in content
-    return Offer(folder, overlay, overrides, scale, axis, sizes, guided, free, stacks, trains)
+    guided = parse_bool(known.get("guided", False), "guided")
+    trains = checkpoint is None and known.get("learns_from_scan", False)
+    return Offer(folder, overlay, overrides, tuple(scale), known["slice_axis"], sizes, guided, free, stacks, trains)
 
 
 def _choose_scale(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:

@@ -10,9 +10,9 @@ from common.export.modules import _find_module, _list_imports
 COMMON = Path(__file__).parents[1] / "common"
 # The packages and modules of common, from the lowest.
 LAYERS = (
-    "errors version values cli_help runtime geometry io physics degradations graph weights networks losses metrics "
-    "stacks transforms data inferers reports handlers engines export override_checks tables weights_catalogue "
-    "shipped_weights startup start cases evidence commands apps __main__"
+    "errors version values cli_help runtime geometry io physics degradations graph weights saved_weights networks "
+    "losses metrics stacks transforms data inferers reports handlers engines export override_checks tables "
+    "weights_catalogue shipped_weights startup start exams cases evidence commands apps __main__"
 ).split()
 
 

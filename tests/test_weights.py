@@ -13,15 +13,8 @@ from torch import nn
 
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.runtime.machine import name_machine
-from common.weights import (
-    STATE,
-    SavedWeights,
-    average_weights,
-    compute_digest,
-    load_weights,
-    read_overlay,
-    write_overlay,
-)
+from common.saved_weights import SavedWeights, average_weights, write_overlay
+from common.weights import STATE, compute_digest, load_weights, read_overlay
 
 from .refused import refused
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from common import weights_catalogue
-from common.weights import SavedWeights
+from common.saved_weights import SavedWeights
 from common.weights_catalogue import (
     BUNDLES,
     Offer,
     list_offers,
     rank_choices,
     rank_self_trained,
+    read_card,
 )
 
 from .bundles import runs
@@ -133,6 +134,15 @@ def test_keys_are_for_the_bundles_that_know_them():
     refused(lambda: list_offers("uden", {}), FileNotFoundError, "--bundle 'uden': ", "ct_guided, ", "udean, ")
 
 
+def test_metadata_offers_what_inference_does():
+    for file in BUNDLES.glob("*/configs/inference.json"):
+        config, card = json.loads(file.read_text()), read_card(file.parents[1])
+        said = {key: config[key] for key in ("scale", "slice_axis", "guided", "fewest_stacks") if key in config}
+        said |= {"weights": config.get("checkpoint") is not None}
+        assert {key: value for key, value in card.items() if key not in ("on_request", "learns_from_scan")} == said
+        assert card.get("learns_from_scan", False) == ("iterations" in config)
+
+
 def test_methods_that_learn_from_the_scan_need_no_weights():
     """Their scale suits the scan, unless it is given; they are taken where they are named."""
     assert not {"zssr", "smore"} & {offer.bundle.name for offer in list_offers(None, {})}
@@ -183,7 +193,7 @@ def test_overlays_say_which_weights_there_are(models):
     (offer, _) = list_offers(str(moved.parent), {"device": "cpu"})
     assert offer.slice_axis == "AP" and offer.ranges == ((1, 2), (1, 2), None)
     assert offer.overrides == {"device": "cpu", "checkpoint": moved / "model.pt"}
-    workflow = offer.make_workflow(output_dir=moved / "a#b", slice_axis="SI")
+    workflow = offer.make_workflow([], output_dir=moved / "a#b", slice_axis="SI")
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
     assert evaluator.network.origin["path"] == str(moved / "model.pt")
@@ -232,7 +242,7 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
         shutil.move(models / f"own{ending}", own.with_suffix(ending))
     (offer,) = list_offers(None, {"checkpoint": str(own)})
     assert (offer.name, offer.overlay, offer.is_available) == ("srcnn 4x4x1", own.with_suffix(".json"), True)
-    network = offer.make_workflow(output_dir=tmp_path).parser.get_parsed_content("evaluator").network
+    network = offer.make_workflow([], output_dir=tmp_path).parser.get_parsed_content("evaluator").network
     assert network.origin["path"] == str(own)
     refused(
         lambda: list_offers("other", {"checkpoint": str(own)}), ValueError, own, "weights of srcnn", "--bundle other"
@@ -260,6 +270,6 @@ def test_the_package_may_have_another_name(models, monkeypatch):
     """As where it is installed: references to it follow, and paths stay."""
     monkeypatch.setattr(weights_catalogue, "__package__", "mri_sr_bundles.common")
     (offer, _) = list_offers(None, {})
-    config = offer.make_workflow(output_dir=models / "common" / "data").parser.config
+    config = offer.make_workflow([], output_dir=models / "common" / "data").parser.config
     assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.engines.CaseEvaluator"
     assert config["output_dir"] == models / "common" / "data" and config["checkpoint"] == models / "model.pt"

@@ -17,10 +17,11 @@ from monai.bundle import ConfigWorkflow
 from ..data import provenance
 from ..data.case import Case
 from ..data.inputs import describe_file
-from ..data.lists.exams import group_cases
 from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
 from ..errors import find_first_cause
+from ..exams.discover import convert_series
+from ..exams.grouping import group_cases
 from ..handlers.results import get_log_path, log_case
 from ..io.files import read_sidecar
 from ..io.images import open_image
@@ -30,7 +31,6 @@ from ..io.volumes import count_volumes, join_results, split_volumes
 from ..io.writing import check_room, open_part_folder
 from ..transforms.scan.load import check_volume
 from ..weights_catalogue import WITHIN, format_spacing
-from .discover import convert_series
 
 
 def check_disk_space(cases: Sequence[Case], output: Path) -> None:
@@ -65,7 +65,7 @@ def run_cases(
     options: Sequence[str] = (),
     bids: bool = False,
     shard: str | None = None,
-    report: bool = False,
+    overlays: Sequence[str] = (),
     keep_paths: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -77,13 +77,13 @@ def run_cases(
         options: names of the overrides that the user gave; it is printed which of them a bundle ignores.
         bids: whether results are named as BIDS derivatives.
         shard: the share of the scans that these are, such as "3/16", for the name of the log.
-        report: whether to write an HTML page for each result.
+        overlays: names of overlays to lay over each bundle: "report" for HTML pages, "interval" for error bars.
         keep_paths: whether the JSON of a result has whole paths.
         dry_run: whether only to load the cases and print what would be done.
     """
-    settings = {"shard": shard, "report": report, "keep_paths": keep_paths}
+    settings = {"overlays": overlays, "shard": shard, "keep_paths": keep_paths}
     for group in group_cases([case for case in cases if case.problem is None], _describe_run):
-        _print_choices(group, options)
+        _print_choices(group, [*options, *["uncertainty"] * ("interval" in overlays)])
         for case in group:
             convert_series(case)
         ready = [case for case in group if case.problem is None]
@@ -147,7 +147,8 @@ def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
         beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
         print(f"{title}, {before} to {after}: {names}{beyond}", flush=True)
     offer = group[0].choice.offer
-    if ignored := [f"--{option}" for option in options if option not in offer.overrides]:
+    known = {*offer.overrides, *["uncertainty"] * offer.has_interval}
+    if ignored := [f"--{option}" for option in options if option not in known]:
         print(f"  {offer.bundle.name} does not know {', '.join(ignored)}, which changes nothing here", flush=True)
     if offer.is_self_trained:
         print(
@@ -157,16 +158,17 @@ def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
         )
 
 
-def _initialise_workflow(cases: list[Case], output: Path, **settings: Any) -> Any:
+def _initialise_workflow(cases: list[Case], output: Path, overlays: Sequence[str] = (), **settings: Any) -> Any:
     """Initialise the workflow of the cases' bundle, and return it with its evaluator."""
     offer, axis = cases[0].choice.offer, cases[0].choice.slice_axis
+    overlays = [name for name in overlays if name != "interval" or offer.has_interval]
+    overlays += ["labels"] * any("label_map" in case for case in cases)
     if axis != offer.slice_axis:
         settings["slice_axis"] = axis
-    workflow: ConfigWorkflow = offer.make_workflow(output_dir=output, **settings)
+    workflow: ConfigWorkflow = offer.make_workflow(cases, overlays, output_dir=output, **settings)
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
     evaluator.is_part = True
-    evaluator.data_loader.dataset.data = cases
     return workflow, evaluator
 
 

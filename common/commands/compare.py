@@ -11,10 +11,12 @@ import torch
 
 from ..evidence.volume import Volume, check_grid, is_made_of, measure_factors
 from ..geometry.resampling import resample_volume, sample_nearest
-from ..metrics import interpolate_cubic
+from ..metrics.baseline import interpolate_cubic
 from ..metrics.volume import compute_psnr, compute_ssim, find_score_range, scale_to_range
-from ..reports import check_viewer, draw_case, save_figure, write_viewer
+from ..reports.case import draw_case
+from ..reports.files import save_figure
 from ..reports.planes import PLANES
+from ..reports.viewer import check_viewer, write_viewer
 from ..transforms.scan.extremes import find_extremes, replace_extremes
 
 

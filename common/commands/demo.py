@@ -63,7 +63,7 @@ def _simulate(scan: Path, hr: Path) -> None:
     import nibabel as nib
 
     from ..data.simulation.cohort import save_degraded, simulate_head
-    from ..degradations import GaussianProfile
+    from ..degradations.profiles import GaussianProfile
 
     with tempfile.TemporaryDirectory(prefix="demo-") as temporary:
         # Its output names the temporary folder.

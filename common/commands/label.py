@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.case import Case
-from ..data.lists.owners import identify_owner, warn_of_another_visit
+from ..exams.owners import identify_owner, warn_of_another_visit
 from ..io.images import open_image
 from ..io.owners import make_owner
 from ..io.read import check_affine

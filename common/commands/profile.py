@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..override_checks import get_top_key
-from ..reports import align_columns
+from ..reports.files import align_columns
 from ..runtime.memory import to_channels_last
 from ..runtime.progress import make_bar
 from ..start import check_device

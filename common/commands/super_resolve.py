@@ -30,6 +30,7 @@ def super_resolve(
     shard: str | None = None,
     bids: bool = False,
     report: bool = False,
+    uncertainty: bool = False,
     keep_paths: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
@@ -91,6 +92,8 @@ def super_resolve(
         bids: whether to name results as BIDS derivatives.
         report: whether to write an HTML page for each result, and what was added to the scan, <name>_added.nii.gz. The
             page of an exam shows the residual of every slice.
+        uncertainty: whether to write <name>_interval.nii.gz, the half width of each voxel's 90 % interval, for weights
+            whose error was measured on people.
         keep_paths: whether the JSON of a result has whole paths, instead of names of files. Folders may be named like
             patients. log.jsonl always has paths, as they were given.
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
@@ -108,19 +111,19 @@ def super_resolve(
     from ..startup import import_monai
 
     import_monai()
-    from ..cases.choose import choose_weights, find_offers, reads_exams
-    from ..cases.discover import (
+    from ..cases.run import check_disk_space, list_left_out, run_cases
+    from ..data.lists.scan_kinds import looks_like_scan
+    from ..data.lists.sharding import select_pending_cases
+    from ..engines.evaluator import describe_warnings
+    from ..errors import RunsFailedError
+    from ..exams.choose import choose_weights, find_offers, reads_exams
+    from ..exams.discover import (
         convert_series,
         discover_cases,
         find_common_folder,
         set_acquired_matrix,
         split_output,
     )
-    from ..cases.run import check_disk_space, list_left_out, run_cases
-    from ..data.lists.scan_kinds import looks_like_scan
-    from ..data.lists.sharding import select_pending_cases
-    from ..engines.evaluator import describe_warnings
-    from ..errors import RunsFailedError
     from ..handlers.results import get_log_path
     from ..io.naming import get_output_folder
     from ..io.writing import check_writable
@@ -150,6 +153,12 @@ def super_resolve(
         )
     several = exam or together is True
     exam = exam or (for_exams and not together)
+    grid = [f"--{name}" for name in ("spacing", "grid_file") if name in override]
+    if uncertainty and grid:
+        raise ValueError(
+            f"--uncertainty goes without {' and '.join(grid)}: the error was measured on the grid of the weights."
+        )
+    overlays = ["report"] * bool(report) + ["interval"] * bool(uncertainty)
     options = [*inspect.signature(super_resolve).parameters]
     if device is not None:
         check_device(device)
@@ -197,12 +206,12 @@ def super_resolve(
             check_writable(get_output_folder(output))
         if not dry_run and any(case.problem is None for case in cases):
             print_once(f"results go to {output}")
-        run_cases(cases, output, [*override], bids, shard, report, keep_paths, dry_run)
+        run_cases(cases, output, [*override], bids, shard, overlays, keep_paths, dry_run)
         if left_out := [] if is_file else list_left_out(cases):
             choose_weights(left_out, known, None, False, asked and together is not True)
             left_out = select_pending_cases(left_out, output, skip_existing, None, bids, divided=True)
             check_disk_space(left_out, output)
-            run_cases(left_out, output, [*override], bids, shard, report, keep_paths)
+            run_cases(left_out, output, [*override], bids, shard, overlays, keep_paths)
             cases += left_out
     lines = describe_warnings(cases, most=None) if dry_run else describe_warnings(cases)
     if lines := [line for line in lines if not (quiet and line.startswith("notice: "))]:

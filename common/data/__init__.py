@@ -1,20 +1,30 @@
 """Datalists, volumes in memory, slabs and cases."""
 
-from .case import Case
-from .ct import LoadCTd
-from .exams import find_exams
-from .lists.datalist import load_datalist, pair_contrasts, select_hr, select_lr, use_ct_as_hr
-from .lists.groups import Datalist, Group, find_slice_axis
-from .lists.scans import find_scans
-from .lists.spacing import check_scale, identify_slice_axis, measure_in_plane_spacing, measure_thin_slice_spacing
-from .loaders.cases import CaseLoader, prepare_lr_hr
-from .loaders.coordinates import CoordinateLoader, MeasuredVoxels
-from .loaders.image_pairs import ImagePairLoader, InterpolatedImageLoader, TripletLoader
-from .loaders.kernel_crops import KernelCropLoader, select_kernel_cases
-from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, are_axes_alike
-from .loaders.slices import KernelSliceLoader, SliceLoader
-from .loaders.through_plane import ThroughPlaneLoader, check_patch
-from .loaders.volumes import VolumeCache
-from .provenance import describe_result
-from .scans import find_cases
-from .unknown_blur import BlurHRd, UnknownBlur
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "case": ["Case"],
+        "ct": ["LoadCTd"],
+        "lists.datalist": ["load_datalist", "pair_contrasts", "select_hr", "select_lr", "use_ct_as_hr"],
+        "lists.groups": ["Datalist", "Group", "find_slice_axis"],
+        "lists.spacing": [
+            "check_scale",
+            "identify_slice_axis",
+            "measure_in_plane_spacing",
+            "measure_thin_slice_spacing",
+        ],
+        "loaders.cases": ["CaseLoader", "prepare_lr_hr"],
+        "loaders.coordinates": ["CoordinateLoader", "MeasuredVoxels"],
+        "loaders.image_pairs": ["ImagePairLoader", "InterpolatedImageLoader", "TripletLoader"],
+        "loaders.kernel_crops": ["KernelCropLoader", "select_kernel_cases"],
+        "loaders.slabs": ["PairedSlabLoader", "UnpairedSlabLoader", "are_axes_alike"],
+        "loaders.slices": ["KernelSliceLoader", "SliceLoader"],
+        "loaders.through_plane": ["ThroughPlaneLoader", "check_patch"],
+        "loaders.volumes": ["VolumeCache"],
+        "provenance": ["describe_result"],
+        "scans": ["find_cases", "find_scans"],
+        "unknown_blur": ["BlurHRd", "UnknownBlur"],
+    },
+)

@@ -10,7 +10,8 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, MapTransform
 
 from ..physics.scale import get_slice_factor
-from ..transforms import HounsfieldWindowd, LoadScand, ResampleHRd
+from ..transforms.ct import HounsfieldWindowd, ResampleHRd
+from ..transforms.scan.load import LoadScand
 from .lists.spacing import identify_slice_axis, measure_thin_slice_spacing
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..io.files import read_json_object, read_sidecar
 from ..io.writing import lock_path, write_atomically
 

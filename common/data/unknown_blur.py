@@ -10,10 +10,15 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import Compose, MapTransform
 
-from ..degradations import ComposeDegradations, Degradation, InPlaneKernel, RicianNoise
+from ..degradations.base import Degradation
+from ..degradations.compose import ComposeDegradations
+from ..degradations.profiles import InPlaneKernel
+from ..degradations.rician_noise import RicianNoise
 from ..physics.blur_kernels import load_kernels
 from ..physics.scale import get_in_plane_number, make_patch_size
-from ..transforms import DenoiseSlicesd, MakeLRd, ResizePlanesd, estimate_noise
+from ..transforms.denoise import DenoiseSlicesd, estimate_noise
+from ..transforms.scan.check import ResizePlanesd
+from ..transforms.scan.volume import MakeLRd
 from ..values import check_whole_numbers, parse_bool
 from .lists.groups import Group
 from .lists.spacing import measure_in_plane_spacing

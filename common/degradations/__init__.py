@@ -4,17 +4,31 @@ Every operator is an ``nn.Module`` with ``forward``, ``adjoint`` (if it is linea
 ``compute_hr_affine``. ``FittedProfile`` estimates an operator from a scan.
 """
 
-from .base import Degradation
-from .compose import (
-    ComposeDegradations,
-    RandomDegradation,
-    choose_degradation,
-    make_forward_operator,
-    make_random_kernels,
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "base": ["Degradation"],
+        "compose": [
+            "ComposeDegradations",
+            "RandomDegradation",
+            "choose_degradation",
+            "make_forward_operator",
+            "make_random_kernels",
+        ],
+        "fitted_profile": ["FittedProfile", "make_slice_profile", "read_profile_width"],
+        "interpolation": ["DegradeAndInterpolate", "DegradeImages", "interpolate"],
+        "k_space": [
+            "BandLimit",
+            "EllipticalKSpace",
+            "HammingFilter",
+            "KSpaceFilter",
+            "KSpaceTruncation",
+            "PartialFourier",
+        ],
+        "profiles": ["GaussianProfile", "InPlaneKernel"],
+        "rician_noise": ["RicianNoise"],
+        "turned": ["TurnedDegradation"],
+    },
 )
-from .fitted_profile import FittedProfile, make_slice_profile, read_profile_width
-from .interpolation import DegradeAndInterpolate, DegradeImages, interpolate
-from .k_space import BandLimit, EllipticalKSpace, HammingFilter, KSpaceFilter, KSpaceTruncation, PartialFourier
-from .profiles import GaussianProfile, InPlaneKernel
-from .rician_noise import RicianNoise
-from .turned import TurnedDegradation

@@ -1,11 +1,18 @@
 """Ignite engines of the collection."""
 
-from .cascade import CascadeStage
-from .evaluation import Evaluation
-from .evaluator import Case, CaseEvaluator
-from .kernel_estimation import KernelEstimation
-from .player import ConstantThenLinear, Player
-from .run_folder import RunFolder
-from .staged import StagedTrainer
-from .trainer import AlternatingTrainer
-from .validation import Validation
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "cascade": ["CascadeStage"],
+        "evaluation": ["Evaluation"],
+        "evaluator": ["CaseEvaluator"],
+        "kernel_estimation": ["KernelEstimation"],
+        "player": ["ConstantThenLinear", "Player"],
+        "run_folder": ["RunFolder"],
+        "staged": ["StagedTrainer"],
+        "trainer": ["AlternatingTrainer"],
+        "validation": ["Validation"],
+    },
+)

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from ..data import VolumeCache
-from ..degradations import Degradation
+from ..data.loaders.volumes import VolumeCache
+from ..degradations.base import Degradation
 from ..graph import TensorGraph
-from ..inferers import CascadeInferer
-from ..networks import Cascade
-from ..transforms import StageTargetd
+from ..inferers.cascade import CascadeInferer
+from ..networks.rdn import Cascade
+from ..transforms.cascade_target import StageTargetd
 from ..weights import load_weights
 from .run_folder import RunFolder
 from .trainer import AlternatingTrainer

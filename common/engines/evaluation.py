@@ -11,9 +11,12 @@ from monai.data import Dataset
 from monai.transforms import Compose, CopyItemsd
 from torch import nn
 
-from ..data import CaseLoader, Group, describe_result
-from ..degradations import Degradation
-from ..transforms import RestoreVolumed, SaveVolumed
+from ..data.lists.groups import Group
+from ..data.loaders.cases import CaseLoader
+from ..data.provenance import describe_result
+from ..degradations.base import Degradation
+from ..transforms.scan.save import SaveVolumed
+from ..transforms.scan.volume import RestoreVolumed
 from ..weights import load_weights
 from .evaluator import CaseEvaluator
 

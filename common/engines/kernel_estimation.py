@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data import UnknownBlur
+from ..data.unknown_blur import UnknownBlur
 from ..graph import TensorGraph
+from ..handlers.kernel_report import KernelReport
 from ..io.writing import check_writable
 from ..values import parse_bool
 from ..weights import load_weights
@@ -78,8 +79,6 @@ class KernelEstimation:
 
     def run(self) -> None:
         """Estimate the kernels of all parts, or those that are missing."""
-        from ..handlers import KernelReport
-
         for number, loader in enumerate(self.blur.make_part_loaders(), 1):
             # Draws here must not change later draws.
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):

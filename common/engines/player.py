@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from ..graph import TensorGraph
-from ..losses import LossTable
-from ..losses.table import ChangingWeight
+from ..losses.table import ChangingWeight, LossTable
 
 # Options of an optimizer that need no state of their own, so a resumed run may switch them on.
 _STATELESS = {"lr", "initial_lr", "weight_decay", "fused", "capturable", "foreach", "maximize", "differentiable"}

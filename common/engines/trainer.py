@@ -14,8 +14,8 @@ from monai.engines import SupervisedTrainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
-from ..data import VolumeCache
-from ..degradations import Degradation
+from ..data.loaders.volumes import VolumeCache
+from ..degradations.base import Degradation
 from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
 from ..runtime.distributed import average_gradients, average_tensor, check_connected, trains_alone
@@ -23,9 +23,10 @@ from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.late_losses import LateLosses, LossEvents
 from ..runtime.memory import keep_freed_memory, to_channels_last
 from ..runtime.precision import choose_autocast
-from ..transforms import widen_range
+from ..saved_weights import SavedWeights
+from ..transforms.scan.scan_statistics import widen_range
 from ..values import check_whole_numbers, parse_bool
-from ..weights import SavedWeights, load_weights
+from ..weights import load_weights
 from .capture import IterationCapture
 from .player import Player
 from .run_folder import RunFolder
@@ -78,7 +79,7 @@ class AlternatingTrainer(SupervisedTrainer):
         bundle_root: folder of the bundle, which the overlays name.
         degradation: from HR to LR; weights keep its factors and offset, and ``initial`` must have them.
         sizes: further values that weights need, by the keys of the configs, besides the network's own ``sizes``; see
-            :class:`common.weights.SavedWeights`.
+            :class:`common.saved_weights.SavedWeights`.
         lr_volumes: whose LR is like the scans that the weights are for. The weights' overlay gets the range of their
             statistics, so that inference warns of other scans.
         initial: file of the weights to start from, or None.

@@ -10,8 +10,11 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.handlers import TensorBoardStatsHandler
 
+from ..handlers.checkpoint import BestModel, LastModel, ResumableState
+from ..handlers.history import LossHistory
+from ..handlers.validation import ValidationWithInitial
 from ..runtime.late_losses import LossEvents
-from ..weights import SavedWeights
+from ..saved_weights import SavedWeights
 from .run_folder import RunFolder
 from .validation import Validation
 
@@ -53,8 +56,6 @@ def make_training_handlers(
         further: handlers of the config, which act before a state is saved.
         invalidates: files that depend on this stage, besides those of later stages.
     """
-    from ..handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial
-
     if keep not in ("best", "last"):
         raise ValueError(f"keep is {keep!r}, expected best or last.")
     handlers: list = [LossHistory(folder.history_file, validator)]

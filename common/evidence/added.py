@@ -14,7 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from .. import degradations
-from ..degradations import Degradation, TurnedDegradation
+from ..degradations.base import Degradation
+from ..degradations.turned import TurnedDegradation
 from ..io.naming import make_case_stem
 from ..metrics.added_detail import measure_added_share, split_measured
 from ..reports.files import escape_text

@@ -20,10 +20,13 @@ from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import io_orientation
 from skimage.filters import threshold_otsu
 
-from ..cases.choose import choose_weights, find_offers
-from ..cases.discover import discover_cases
 from ..cases.run import run_cases
-from ..degradations import Degradation, GaussianProfile, KSpaceTruncation, RicianNoise
+from ..degradations.base import Degradation
+from ..degradations.k_space import KSpaceTruncation
+from ..degradations.profiles import GaussianProfile
+from ..degradations.rician_noise import RicianNoise
+from ..exams.choose import choose_weights, find_offers
+from ..exams.discover import discover_cases
 from ..io.nifti_affines import make_image
 from ..metrics.baseline import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness

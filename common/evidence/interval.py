@@ -13,7 +13,8 @@ from scipy.stats import rankdata
 
 from ..metrics.brightness_classes import REGIONS, divide_by_brightness
 from ..metrics.interval import Interval, estimate_error_scale
-from ..weights import read_overlay, write_overlay
+from ..saved_weights import write_overlay
+from ..weights import read_overlay
 from .person import Person
 from .question import Judgement, Question
 from .volume import Volume, check_grid

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from nibabel.orientations import io_orientation
 
-from ..data.inputs import digest_voxels
 from ..errors import Notice
 from ..io.files import parse_slice_thickness
+from ..io.read import digest_voxels
 from ..reports.planes import to_ras
-from ..stacks import LeftOutStack, Stack, estimate_interval, find_data
-from ..stacks.left_out import Prediction
+from ..stacks.left_out import LeftOutStack, Prediction, estimate_interval, find_data
+from ..stacks.stack import Stack
 from .person import Person
 from .pictures import draw_differences
 from .question import Judgement, Question, Rows

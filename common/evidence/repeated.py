@@ -14,7 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from ..geometry.resampling import SplineResampling, sample_nearest
 from ..reports.planes import to_ras
-from ..stacks import BrightnessField, find_half_way, register_stacks
+from ..stacks.brightness import BrightnessField
+from ..stacks.half_way import find_half_way
+from ..stacks.registration import register_stacks
 from .left_out import cut_to_data, make_stack, read_thickness
 from .person import Person, join_tissue
 from .pictures import draw_differences

@@ -14,11 +14,11 @@ from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.spatialimages import SpatialImage
 from scipy.ndimage import map_coordinates
 
-from ..data.inputs import digest_voxels
 from ..geometry import affines
 from ..io.formats import get_extension
+from ..io.read import digest_voxels
 from ..io.volume_or_series import open_volume
-from ..reports import read_result_record
+from ..reports.viewer import read_result_record
 
 _SAME = 0.05  # voxels; the corners of one grid differ by less
 

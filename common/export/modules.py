@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import sys
@@ -41,7 +42,7 @@ def find_needed_modules(configs: Iterable[str]) -> list[Path]:
     """Find the files of this package that configs need, with the imports of these files from the package.
 
     Imports within ``try`` are left out: modules work without them, or report what is missing.
-    A package's ``__init__.py`` imports all its modules, so names are followed to the modules that define them.
+    A package's names are followed to the modules that define them.
 
     Args:
         configs: every string value of the configs.
@@ -89,10 +90,8 @@ def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
         for file in {*(ROOT / path).parent.glob(f"{path.stem}.*")} - {ROOT / path}:
             shutil.copyfile(file, target.with_name(file.name))
     for package in packages:
-        source = (ROOT / package / "__init__.py").read_text(encoding="utf-8")
-        (folder / name / package / "__init__.py").write_text(
-            rename_package(_cut_package(source, package, set(modules)), name), encoding="utf-8"
-        )
+        source = rename_package(_cut_package(package, set(modules)), name)
+        (folder / name / package / "__init__.py").write_text(source, encoding="utf-8")
 
 
 def rename_package(text: str, name: str) -> str:
@@ -109,7 +108,9 @@ def find_distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[
     """
     imported: dict[Any, str] = {}
     known = packages_distributions()
-    for path in modules:
+    modules = {*modules}
+    modules |= {folder / "__init__.py" for module in modules for folder in module.parents}
+    for path in sorted(modules):
         for node in _walk_outside_try(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -150,25 +151,26 @@ def _find_module(name: tuple[str, ...]) -> Path:
         if (ROOT / package / f"{part}.py").is_file():
             return package / f"{part}.py"
         if not (ROOT / package / part / "__init__.py").is_file():
-            init = package / "__init__.py"
-            for node in ast.parse((ROOT / init).read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.ImportFrom) and part in [alias.asname or alias.name for alias in node.names]:
-                    return _find_module((*package.parts, *node.module.split(".")))  # type: ignore[union-attr]
+            for module, names in _read_names(package).items():
+                if part in names:
+                    return _find_module((*package.parts, *module.split(".")))
             raise ValueError(f"{'.'.join((NAME, *name))} does not exist: {ROOT / package} has no '{part}'.")
     return Path(*name, "__init__.py")
 
 
-def _cut_package(source: str, package: Path, modules: set[Path]) -> str:
+def _read_names(package: Path) -> dict[str, list[str]]:
+    """The names that a package's ``__init__.py`` offers, by the module that defines them."""
+    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+    tables = [ast.literal_eval(node) for node in ast.walk(tree) if isinstance(node, ast.Dict)]
+    return tables[0] if tables else {}
+
+
+def _cut_package(package: Path, modules: set[Path]) -> str:
     """The source of a package's ``__init__.py`` without the modules that are not copied."""
-    statements: list[Any] = []
-    names: list[str] = []
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ImportFrom):
-            if package.joinpath(*node.module.split(".")).with_suffix(".py") in modules:  # type: ignore[union-attr]
-                statements.append(ast.get_source_segment(source, node))
-                names += [alias.asname or alias.name for alias in node.names]
-        elif isinstance(node, ast.Expr):
-            statements.append(ast.get_source_segment(source, node) + "\n")  # type: ignore[operator]
-    if names:
-        statements.append("\n__all__ = [\n" + "".join(f'    "{name}",\n' for name in sorted(names)) + "]")
-    return "\n".join(statements) + "\n" if statements else ""
+    names = _read_names(package)
+    kept = {name: names[name] for name in names if package.joinpath(*name.split(".")).with_suffix(".py") in modules}
+    source = (ROOT / package / "__init__.py").read_text(encoding="utf-8")
+    if not names:
+        return source
+    rows = "".join(f'        "{name}": {json.dumps(kept[name])},\n' for name in kept)
+    return re.sub(r"submod_attrs=\{.*?\n    \}", lambda _: f"submod_attrs={{\n{rows}    }}", source, flags=re.DOTALL)

@@ -1,14 +1,19 @@
 """Ignite handlers that MONAI lacks."""
 
-from .checkpoint import BestModel, LastModel, ResumableState
-from .degradation_report import DegradationReport
-from .evaluation import EvaluationReport, check_table_scans
-from .feature_report import FeatureReport
-from .history import LossHistory
-from .interval import IntervalMap
-from .kernel_report import KernelReport
-from .results import InferenceResults, MeanDataConsistency, get_log_path
-from .spread import SpreadMap
-from .translation_report import TranslationReport
-from .validation import ValidationWithInitial, VolumePSNR
-from .viewer import ResultViewer
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoint": ["BestModel", "LastModel", "ResumableState"],
+        "degradation_report": ["DegradationReport"],
+        "evaluation": ["EvaluationReport"],
+        "feature_report": ["FeatureReport"],
+        "history": ["LossHistory"],
+        "kernel_report": ["KernelReport"],
+        "results": ["InferenceResults", "MeanDataConsistency", "get_log_path"],
+        "spread": ["SpreadMap"],
+        "translation_report": ["TranslationReport"],
+        "validation": ["ValidationWithInitial", "VolumePSNR"],
+    },
+)

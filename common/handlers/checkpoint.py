@@ -19,7 +19,8 @@ from tqdm import tqdm
 from ..io.files import load_state
 from ..io.writing import write_atomically
 from ..runtime import threads
-from ..weights import STATE, SavedWeights, read_overlay
+from ..saved_weights import SavedWeights
+from ..weights import STATE, read_overlay
 
 
 def _is_first() -> bool:

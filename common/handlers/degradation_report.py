@@ -12,6 +12,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from ..io.writing import write_atomically
+from ..reports.curves import draw_degradation, format_noise_range
 
 
 class DegradationReport:
@@ -37,8 +38,6 @@ class DegradationReport:
 
     @torch.no_grad()
     def _write(self, engine: Any) -> None:
-        from ..reports import draw_degradation, format_noise_range  # here, because matplotlib takes long to load
-
         degradation, axes = engine.graph.networks[self.degradation], []
         learned = zip(degradation.factors, degradation.compute_windows(), degradation.compute_kernels(), strict=True)
         for factor, (frequencies, window), kernel in learned:

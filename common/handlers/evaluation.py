@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -20,28 +19,30 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from torch import nn
 
-from ..data import provenance
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..io.files import read_json_object
 from ..io.naming import make_case_stem
 from ..io.writing import check_writable, write_atomically
-from ..metrics import (
+from ..metrics.baseline import interpolate_bicubic, interpolate_cubic
+from ..metrics.lpips import Lpips
+from ..metrics.mscn import select_slices
+from ..metrics.volume import (
     compute_psnr,
     compute_slices_psnr,
     compute_slices_ssim,
     compute_ssim,
-    interpolate_bicubic,
-    interpolate_cubic,
     measure_displacement,
-    select_slices,
+    scale_to_range,
     shift_volume,
 )
-from ..metrics.lpips import Lpips
-from ..metrics.volume import scale_to_range
+from ..reports.case import compute_error_panel, draw_panels
+from ..reports.cohort import MEASURED, draw_box_plots, write_table
+from ..reports.comparison import PLANES_FILE
+from ..reports.files import save_figure
+from ..reports.planes import View, save_panels
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
 from ..transforms.scan.volume import convert_to_units, get_intensity_range, get_percentile
-from ..values import parse_bool
 from ..weights import load_weights
 
 _ACCURACY = 0.03  # voxels, of a measured shift
@@ -51,18 +52,17 @@ class EvaluationReport:
     """Writes a table that compares the method with cubic interpolation over cases, and a picture of each case.
 
     It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may have ``"guide"``: another contrast of the
-    subject, ``(1, X, Y, Z)`` on the HR grid. Methods in ``compare_with`` then take the guide as second input. The
-    displacement is the shift of the result against the interpolated input, in HR voxels along the axes in the method's
-    order (z across the slices). ``psnr_registered`` is PSNR after a shift against HR is taken out
+    subject, ``(1, X, Y, Z)`` on the HR grid. Methods in ``compare_with`` then take the guide as second input, and the
+    picture shows it. The displacement is the shift of the result against the interpolated input, in HR voxels along the
+    axes in the method's order (z across the slices). ``psnr_registered`` is PSNR after a shift against HR is taken out
     (:func:`common.metrics.shift_volume`); what it has more than ``psnr`` was lost by the shift. That shift is measured
     against HR, because noise of the input can change a measured shift by 0.1 voxel. Less than 0.03 voxel is no shift. A
     result that is not displaced against the input, such as cubic interpolation, keeps its PSNR. One without structure
-    has NaN. ``person`` is the subject in the datalist. If the network learns from the scan, the method's rows have
-    ``seed``, ``iterations``, ``seconds`` for the case, ``machine`` and ``precision``. ``output_dir`` gets
+    has NaN. ``person`` is the subject in the datalist. If the network learns from the scan, the method's rows
+    have ``seed``, ``iterations``, ``seconds`` for the case, ``machine`` and ``precision``. ``output_dir`` gets
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and ``<case>_planes.npz``, the
     columns of its picture for one with other runs (:func:`common.reports.merge_pictures`). With ``lpips`` the table
-    also has the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
-    interpolation, the method and HR (:func:`common.reports.viewer`). ``cost.json`` has the network's number of
+    also has the LPIPS against HR. ``cost.json`` has the network's number of
     parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include moving the case to
     the device, and the HR files.
 
@@ -92,7 +92,6 @@ class EvaluationReport:
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
-        report: whether to write pages.
     """
 
     def __init__(
@@ -107,10 +106,7 @@ class EvaluationReport:
         lpips: str | os.PathLike | bool | None = None,
         data_range: str = "percentile",
         score_over: str = "volume",
-        report: bool | str = False,
     ) -> None:
-        from ..reports import MEASURED  # here, because matplotlib takes long to load, and inference needs none
-
         check_writable(output_dir)
         self.output_dir = Path(output_dir)
         self.degradation = degradation
@@ -127,11 +123,6 @@ class EvaluationReport:
         for name, value in self.measured.items():
             if value not in MEASURED[name]:
                 raise ValueError(f"{name} is {value!r}, expected {' or '.join(MEASURED[name])}.")
-        self.report = parse_bool(report, "report")
-        if self.report:
-            from ..reports.viewer import check_viewer
-
-            check_viewer()
         if score_over == "centre_slice":
             # Unsupported degradations are refused before any case is computed.
             interpolate_bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
@@ -170,16 +161,6 @@ class EvaluationReport:
         self.duration = time.perf_counter() - self.start_time
 
     def _measure_case(self, engine: Any) -> None:
-        from ..reports import (  # here, because matplotlib takes long to load
-            PLANES_FILE,
-            View,
-            compute_error_panel,
-            draw_panels,
-            save_figure,
-            save_panels,
-            write_viewer,
-        )
-
         if not engine.state.output:
             return  # the case failed; the evaluator lists it
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
@@ -222,12 +203,6 @@ class EvaluationReport:
             second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide, guide, guide), affine)}
             panels = {"LR": images["LR"], **second, **images}
             save_figure(draw_panels(name, panels, errors, scores), self.output_dir / f"{name}.png")
-            if self.report:
-                page: dict[str, Any] = {"cubic": clipped["cubic"], self.method: clipped[self.method], "HR": truth}
-                page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}
-                lr_affine = self.degradation.compute_lr_affine(affine)
-                page = {"scan": nib.Nifti1Image(_clip_volume(lr, lr, hr), lr_affine), **page}
-                write_viewer(self.output_dir / f"{name}.html", page, name, truth="HR", record=_describe_result(engine))
 
     def _compute_scores(
         self, volumes: Mapping[str, Any], shifts: Mapping[str, Sequence[float]], lr: MetaTensor, hr: MetaTensor
@@ -271,8 +246,6 @@ class EvaluationReport:
         self.hook.remove()
         if not self.rows:
             return
-        from ..reports import draw_box_plots, write_table  # here, because matplotlib takes long to load
-
         print(write_table(self.output_dir, self.rows))
         draw_box_plots(self.output_dir / "boxplots.png", self.rows)
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
@@ -347,19 +320,6 @@ def _describe_self_training(engine: Any, seconds: float) -> dict[str, object]:
         "seconds": round(seconds, 1),
         "machine": name_machine(engine.state.device),
         "precision": name_precision(engine.network),
-    }
-
-
-def _describe_result(engine: Any) -> dict[str, object]:
-    """What made the case's result, for its page."""
-    origin = getattr(engine.network, "origin", {})
-    return {
-        "Bundle": origin.get("bundle"),
-        "BundleVersion": origin.get("version"),
-        "Weights": provenance.describe_weights(engine.network),
-        "Adapted": getattr(engine.inferer, "report", None),
-        "Warnings": getattr(getattr(engine, "case", None), "warnings", ()),  # only a CaseEvaluator records them
-        "Notices": getattr(getattr(engine, "case", None), "notices", ()),
     }
 
 

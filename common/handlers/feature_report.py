@@ -13,9 +13,10 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ..data.loaders.slabs import UnpairedSlabLoader
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..graph import TensorGraph
 from ..io.files import load_state
+from ..reports.features import draw_feature_maps, draw_feature_tsne
 
 
 class FeatureReport:
@@ -71,8 +72,6 @@ class FeatureReport:
         if not self.state.is_file():
             print(f"{self.state} is not there, so no feature maps are drawn")
             return
-        from ..reports import draw_feature_maps, draw_feature_tsne  # here, because matplotlib takes long to load
-
         self.loader = self.make_loader()
         panels = {}
         for title, state in (("before adaptation", self.before), ("after adaptation", self.state)):

@@ -87,9 +87,7 @@ class LossHistory:
     def _finish(self, engine: Engine) -> None:
         # A finished run that is resumed has written nothing, and has its curves already.
         if self.file is not None:
-            from ..reports import (
-                draw_loss_curves,
-            )  # here, because matplotlib takes long to load, and inference needs none
+            from ..reports.curves import draw_loss_curves
 
             self._close()
             draw_loss_curves(self.path.with_name(self.path.stem.replace("history", "losses") + ".png"), self.path)

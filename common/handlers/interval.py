@@ -14,10 +14,9 @@ from nibabel.affines import voxel_sizes
 from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image
 from ..io.writing import write_atomically
-from ..metrics import Interval
-from ..transforms import ResampleResultd, SaveVolumed, get_saver
+from ..metrics.interval import Interval
+from ..transforms.scan.save import make_width_saver
 from ..transforms.scan.volume import attach_meta, convert_to_units
-from ..values import parse_bool
 
 
 class IntervalMap:
@@ -28,17 +27,13 @@ class IntervalMap:
     was measured on.
 
     Args:
-        uncertainty: whether to write intervals.
         interval: of the weights, as :meth:`common.metrics.Interval.describe` gives it; None if it is unknown.
     """
 
-    def __init__(self, uncertainty: bool | str, interval: Mapping[str, Any] | None) -> None:
-        self.uncertainty = parse_bool(uncertainty, "uncertainty")
-        if not self.uncertainty:
-            return
+    def __init__(self, interval: Mapping[str, Any] | None) -> None:
         if interval is None:
             raise ValueError(
-                "uncertainty is true, but the error of these weights was not measured on people with known HR. Measure "
+                "--uncertainty: the error of these weights was not measured on people with known HR. Measure "
                 "it: mri-sr judge --cases cases.csv --calibrate WEIGHTS.json, with the columns person, results, scan, "
                 "hr; or leave out --uncertainty."
             )
@@ -46,15 +41,8 @@ class IntervalMap:
 
     def attach(self, engine: Any) -> None:
         """Write when a result has been written."""
-        if self.uncertainty:
-            steps = engine.postprocessing.flatten().transforms
-            if any(isinstance(step, ResampleResultd) and step.grid for step in steps):
-                raise ValueError(
-                    "uncertainty is true, but the error was measured on the grid of the weights; leave out --spacing "
-                    "and --grid_file."
-                )
-            self.save = make_width_saver(get_saver(engine.postprocessing))
-            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
+        self.save = make_width_saver(engine.postprocessing)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Any) -> None:
         for output in engine.state.output:
@@ -76,9 +64,3 @@ class IntervalMap:
             }
             with write_atomically(get_sidecar_path(path)) as temporary:
                 temporary.write_text(format_json(description, indent=2) + "\n")
-
-
-def make_width_saver(saver: SaveVolumed) -> SaveVolumed:
-    """The transform that writes half widths, with the key "interval", next to the results of another."""
-    text = "super-resolved, half width"
-    return SaveVolumed("interval", saver.output_dir, "interval", saver.bids, text, window=False)

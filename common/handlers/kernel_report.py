@@ -13,9 +13,11 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from ..data.loaders.kernel_crops import KernelCropLoader
-from ..degradations import InPlaneKernel
-from ..networks import KernelGenerator
+from ..degradations.profiles import InPlaneKernel
+from ..networks.kernel_gan import KernelGenerator
 from ..physics.blur_kernels import centre_kernel, describe_kernel, make_gaussian_kernel, save_kernels
+from ..reports.kernel_figures import draw_kernel_figure
+from ..reports.mscn import compute_mscn_distance, draw_mscn
 
 _SHARP = 1.0  # FWHM in HR pixels
 _SLICES = 24  # of each kind in the picture of the MSCN distributions
@@ -73,12 +75,6 @@ class KernelReport:
         # The state is saved before: a run that was killed in between has the kernels, but not the file.
         if not self.trained and self.path.is_file():
             return
-        from ..reports import (  # here, because matplotlib takes long to load
-            compute_mscn_distance,
-            draw_kernel_figure,
-            draw_mscn,
-        )
-
         kernels = (self.generator.eval()() if self.as_trained else self.generator.average).detach().cpu()
         kernels = torch.stack([kernel / kernel.sum() for kernel in kernels])
         if not self.as_trained:

@@ -21,14 +21,14 @@ from ..data import provenance
 from ..data.case import Case
 from ..data.inputs import hide_folder
 from ..data.lists.sharding import parse_shard
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image_or_none
-from ..io.naming import get_output_folder, make_label_path
+from ..io.naming import get_output_folder, make_label_path, rename_result
 from ..io.writing import find_written, remove_file, write_atomically
 from ..runtime.distributed import get_rank
 from ..runtime.precision import name_precision
-from ..transforms import get_saver
+from ..transforms.scan.save import get_saver
 from ..values import parse_bool
 
 
@@ -133,7 +133,9 @@ class InferenceResults:
         sidecar = get_sidecar_path(path)
         with write_atomically(sidecar) as temporary:
             temporary.write_text(format_json(description, indent=2) + "\n")
-        remove_file(sidecar.with_suffix(".html"))  # of an earlier result; that of this one comes later
+        remove_file(sidecar.with_suffix(".html"))  # of an earlier result; those of this one come later
+        with contextlib.suppress(ValueError):  # a name that is too long has none
+            remove_file(rename_result(path, "added"))
 
     def _log(self, engine: Any) -> None:
         log_case(self.log, engine.case)

@@ -8,11 +8,11 @@ from typing import Any
 
 from monai.engines import IterationEvents
 
-from ..degradations import Degradation
-from ..inferers import ResidualShiftInferer
+from ..degradations.base import Degradation
+from ..inferers.diffusion import ResidualShiftInferer
 from ..io.files import format_json, get_sidecar_path
 from ..io.writing import write_atomically
-from ..transforms import RestoreVolumed, get_saver
+from ..transforms.scan.volume import RestoreVolumed
 from .interval import make_width_saver
 
 _DEVIATIONS = 2
@@ -36,7 +36,7 @@ class SpreadMap:
 
     def attach(self, engine: Any) -> None:
         """Write when a result has been written."""
-        self.save = make_width_saver(get_saver(engine.postprocessing))
+        self.save = make_width_saver(engine.postprocessing)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Any) -> None:

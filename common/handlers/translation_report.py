@@ -13,7 +13,8 @@ from ignite.engine import Engine, Events
 
 from ..data.loaders.through_plane import MULTIPLE
 from ..data.loaders.volumes import VolumeCache
-from ..degradations import Degradation
+from ..degradations.base import Degradation
+from ..reports.features import draw_translation
 
 
 class TranslationReport:
@@ -62,8 +63,6 @@ class TranslationReport:
 
     @torch.no_grad()
     def _draw(self, engine: Any) -> None:
-        from ..reports import draw_translation  # here, because matplotlib takes long to load
-
         batch = {key: tensor.to(engine.state.device) for key, tensor in self.batch.items()}
         engine.graph.eval()
         values = engine.graph(batch, ["mr", "ct_fake", "mr_cycle", "mr_fake", "ct_cycle"])

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
-from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.engines import IterationEvents
 
-from ..degradations import Degradation
 from ..io.files import format_json, get_sidecar_path, read_json_object
 from ..io.naming import rename_result
-from ..io.writing import find_written, remove_file, write_atomically
-from ..metrics import divide_by_brightness, interpolate_cubic, measure_added_share, split_measured
-from ..transforms import RestoreVolumed
+from ..io.writing import find_written, write_atomically
+from ..metrics.added_detail import measure_added_share, split_measured
+from ..metrics.baseline import interpolate_cubic
+from ..metrics.brightness_classes import divide_by_brightness
+from ..reports.viewer import check_viewer, write_viewer
+from ..transforms.measure_consistency import MeasureDataConsistencyd
+from ..transforms.result_grid import ResampleResultd
 from ..transforms.scan.save import save_volume
-from ..transforms.scan.volume import convert_to_units, get_intensity_range
-from ..values import parse_bool
+from ..transforms.scan.volume import RestoreVolumed, convert_to_units, get_intensity_range
 
 
 class ResultViewer:
@@ -33,27 +33,20 @@ class ResultViewer:
     added can be laid. It is written by :func:`common.reports.viewer`, with the result's name and ``.html``.
 
     The handler attaches to an evaluator whose postprocessing has ``RestoreVolumed`` and ``SaveVolumed``, after an
-    :class:`InferenceResults`. The page reads its JSON for what made the result. Files of an earlier result are removed.
-
-    Args:
-        degradation: from the result to the scan; gives the positions of LR voxels. None: without interpolation, and
-            without what was added.
-        report: whether to write these files.
+    :class:`InferenceResults`. The page reads its JSON for what made the result. The results of several scans have no
+    degradation, so neither interpolation nor what was added.
     """
 
-    def __init__(self, degradation: Degradation | None = None, report: bool | str = False) -> None:
-        self.degradation = degradation
-        self.report = parse_bool(report, "report")
-        if self.report:
-            from ..reports import check_viewer  # here, because matplotlib takes long to load
+    def __init__(self) -> None:
+        check_viewer()
 
-            check_viewer()
-
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Any) -> None:
         """Write the files when a result is written."""
-        if self.report:
-            # On the network's grid, before the result is brought to another.
-            engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._split)
+        steps = engine.postprocessing.flatten().transforms
+        of_steps = (step.degradation for step in steps if isinstance(step, (MeasureDataConsistencyd, ResampleResultd)))
+        self.degradation = next(of_steps, None)
+        # On the network's grid, before the result is brought to another.
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._split)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _split(self, engine: Any) -> None:
@@ -67,16 +60,9 @@ class ResultViewer:
 
     def _write(self, engine: Any) -> None:
         for output in engine.state.output:
-            path = Path(output["saved_to"])
-            page = get_sidecar_path(path).with_suffix(".html")
-            with contextlib.suppress(ValueError):  # a name that is too long has none
-                remove_file(rename_result(path, "added"))
-            if self.report:
-                self._report(engine.case, output, page)
+            self._report(engine.case, output, get_sidecar_path(Path(output["saved_to"])).with_suffix(".html"))
 
     def _report(self, case: Any, output: Any, page: Path) -> None:
-        from ..reports import write_viewer
-
         scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
         lr, affine = convert_to_units(scan, scan), np.asarray(scan.affine, dtype=np.float64)
         volumes, added = {"scan": nib.Nifti1Image(lr, affine)}, None

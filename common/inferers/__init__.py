@@ -1,21 +1,28 @@
 """Inferers: slabs, slices, orthogonal directions, data consistency with a scan, training on a scan, classical
 methods."""
 
-from .adapted import AdaptedInferer
-from .cascade import CascadeInferer, back_project
-from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
-from .consistent import CheckedInferer, ConsistentInferer
-from .coordinates import CoordinateInferer
-from .diffusion import ResidualShiftInferer
-from .images import (
-    AntiAliasingInferer,
-    EnsembleInferer,
-    InterpolatedInferer,
-    OrthogonalInferer,
-    SliceInsertionInferer,
-    ZeroShotInferer,
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "adapted": ["AdaptedInferer"],
+        "cascade": ["CascadeInferer"],
+        "classical": ["SplineInferer", "TotalVariationInferer", "ZeroFillingInferer"],
+        "consistent": ["CheckedInferer", "ConsistentInferer"],
+        "coordinates": ["CoordinateInferer"],
+        "diffusion": ["ResidualShiftInferer"],
+        "images": [
+            "AntiAliasingInferer",
+            "EnsembleInferer",
+            "InterpolatedInferer",
+            "OrthogonalInferer",
+            "SliceInsertionInferer",
+            "ZeroShotInferer",
+        ],
+        "joint_tv": ["JointTVInferer"],
+        "multi_contrast": ["ExamInferer"],
+        "multi_stack": ["StacksInferer"],
+        "slab": ["AxesInferer", "SlabInferer"],
+    },
 )
-from .joint_tv import JointTVInferer
-from .multi_contrast import ExamInferer
-from .multi_stack import StacksInferer
-from .slab import AxesInferer, SlabInferer

@@ -16,8 +16,12 @@ from tqdm import tqdm
 
 from ..data.loaders.image_pairs import ImagePairs, slice_images
 from ..data.loaders.slabs import draw_gains
-from ..degradations import Degradation, DegradeAndInterpolate, FittedProfile, GaussianProfile, read_profile_width
-from ..networks import SelfAntiAliasing, SliceGains
+from ..degradations.base import Degradation
+from ..degradations.fitted_profile import FittedProfile, read_profile_width
+from ..degradations.interpolation import DegradeAndInterpolate
+from ..degradations.profiles import GaussianProfile
+from ..networks.interpolation import SliceGains
+from ..networks.steps import SelfAntiAliasing
 from ..runtime.memory import move_to_device
 from ..runtime.precision import match_precision, unwrap_autocast
 from ..runtime.progress import begin_part, format_duration, track

@@ -10,7 +10,8 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..degradations import Degradation, GaussianProfile
+from ..degradations.base import Degradation
+from ..degradations.profiles import GaussianProfile
 from ..geometry.spline import apply_along_axes, make_upsampling_matrix
 from ..runtime.progress import track
 from .images import run_in_pieces

@@ -10,7 +10,9 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..degradations import Degradation, KSpaceTruncation, interpolate
+from ..degradations.base import Degradation
+from ..degradations.interpolation import interpolate
+from ..degradations.k_space import KSpaceTruncation
 from ..runtime.progress import track
 from ..values import check_whole_numbers
 

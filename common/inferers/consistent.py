@@ -13,7 +13,7 @@ from monai.inferers import Inferer
 from scipy.fft import next_fast_len
 from torch.nn import functional as F
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..metrics.data_consistency import measure_scan_difference
 from ..physics.continuation import append_ramp
 from ..physics.noise import compute_rician_bias, estimate_noise_in_air

@@ -9,8 +9,9 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
 
-from ..degradations import Degradation, interpolate
-from ..networks import ResidualShift
+from ..degradations.base import Degradation
+from ..degradations.interpolation import interpolate
+from ..networks.diffusion import ResidualShift
 from ..physics.scale import choose_zero_shot_images
 from ..runtime.progress import track
 from ..values import check_whole_numbers

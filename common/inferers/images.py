@@ -12,7 +12,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import nn
 
-from ..degradations import Degradation, interpolate
+from ..degradations.base import Degradation
+from ..degradations.interpolation import interpolate
 from ..geometry.spline import apply_along_axes, make_spline_matrix
 from ..networks.slab import batch_to_slices, slices_to_batch
 from ..physics.scale import choose_zero_shot_images

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ..runtime.progress import begin_part
-from ..stacks import FittedStack, MeasuredContrast, make_measurements, minimise_joint_tv, reconstruct
+from ..stacks.fitting import FittedStack, make_measurements, reconstruct
+from ..stacks.joint_tv import MeasuredContrast, minimise_joint_tv
 from .multi_contrast import ExamInferer
 
 

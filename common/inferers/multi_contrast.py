@@ -17,7 +17,7 @@ from torch import nn
 from ..errors import Notice
 from ..geometry.resampling import make_cubic_grid
 from ..runtime.progress import begin_part, track
-from ..stacks import reconstruct
+from ..stacks.fitting import reconstruct
 from ..transforms.registration.placement import find_misplacement
 from ..transforms.registration.register import register_guide
 from ..transforms.scan.extremes import select_unmeasured

@@ -17,26 +17,20 @@ from monai.inferers import Inferer
 from nibabel.affines import voxel_sizes
 from torch import nn
 
-from ..degradations import FittedProfile, GaussianProfile, read_profile_width
+from ..degradations.fitted_profile import FittedProfile, read_profile_width
+from ..degradations.profiles import GaussianProfile
 from ..errors import Notice
 from ..geometry.resampling import SplineResampling, make_cubic_grid, sample_nearest
 from ..io.images import open_image
 from ..physics.noise import compute_tissue_details, estimate_noise_in_air
 from ..runtime.memory import check_memory, move_to_device
 from ..runtime.progress import begin_part
-from ..stacks import (
-    FittedStack,
-    Region,
-    Registration,
-    Stack,
-    ThinSliceNetworks,
-    average_like,
-    combine_in_k_space,
-    estimate_thickness,
-    fit_stacks,
-    reconstruct,
-    register_stacks,
-)
+from ..stacks.combination import combine_in_k_space
+from ..stacks.fitting import FittedStack, fit_stacks, reconstruct
+from ..stacks.registration import Region, Registration, average_like, register_stacks
+from ..stacks.stack import Stack
+from ..stacks.thickness import estimate_thickness
+from ..stacks.thin import ThinSliceNetworks
 from ..transforms.scan.extremes import find_extremes_on_grid, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import attach_meta, get_intensity_range

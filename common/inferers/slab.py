@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..runtime.memory import count_pieces_at_once
 from ..runtime.progress import begin_part, report_share
 from ..runtime.workers import run_in_parallel

@@ -1,7 +1,14 @@
 """Losses that MONAI and torch lack, and the table that weighs them."""
 
-from .adversarial import AdaptationLoss, CrossEntropyLoss, GradientPenalty, LeastSquaresLoss, WassersteinLoss
-from .contrastive import PatchContrastiveLoss
-from .image import LowFrequencyLoss, PerceptualLoss, SquaredSSIMLoss, SSIMLoss, WeightedL1Loss
-from .kernel import BoundaryLoss, CentreLoss, DownscaleLoss, KernelSchedule, SparsityLoss, SumToOneLoss
-from .table import LossTable, WarmUp
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "adversarial": ["AdaptationLoss", "CrossEntropyLoss", "GradientPenalty", "LeastSquaresLoss", "WassersteinLoss"],
+        "contrastive": ["PatchContrastiveLoss"],
+        "image": ["LowFrequencyLoss", "PerceptualLoss", "SquaredSSIMLoss", "SSIMLoss", "WeightedL1Loss"],
+        "kernel": ["BoundaryLoss", "CentreLoss", "DownscaleLoss", "KernelSchedule", "SparsityLoss", "SumToOneLoss"],
+        "table": ["LossTable", "WarmUp"],
+    },
+)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.special import diric
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..geometry.spline import apply_along_axes
 from ..physics.continuation import append_ramp
 

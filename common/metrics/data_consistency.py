@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from skimage.filters import threshold_otsu
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..physics.means import compute_mean_in_order
 from ..physics.noise import estimate_noise_in_air
 

@@ -1,37 +1,44 @@
 """Networks that the bundles share, one family per file."""
 
-from .contrastive import PlaceFeatures, ProjectionHeads, RandomPlaces, RandomSubgrid
-from .coordinates import AverageOverSlice, CoordinateNetwork
-from .degradation import LinearDegradation, ReceiverNoise
-from .diffusion import DrawNoise, DrawStep, ResidualDenoiser, ResidualShift, StepUNet
-from .discriminators import PatchDiscriminator, VGGDiscriminator
-from .edsr import EDSR, DownsamplingNetwork, SliceBetween
-from .interpolated import DCSRN, MDCSRN, SRCNN, VDSR, InterpolatedNetwork, ReCNN, ReconResNet
-from .interpolation import (
-    AxisInterpolation,
-    AxisResampling,
-    SlabInterpolation,
-    SliceGains,
-    SplineInterpolation,
-    make_patch_interpolation,
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "contrastive": ["PlaceFeatures", "ProjectionHeads", "RandomPlaces", "RandomSubgrid"],
+        "coordinates": ["AverageOverSlice", "CoordinateNetwork"],
+        "degradation": ["LinearDegradation", "ReceiverNoise"],
+        "diffusion": ["DrawNoise", "DrawStep", "ResidualDenoiser", "ResidualShift", "StepUNet"],
+        "discriminators": ["PatchDiscriminator", "VGGDiscriminator"],
+        "edsr": ["EDSR", "DownsamplingNetwork", "SliceBetween"],
+        "interpolated": ["DCSRN", "MDCSRN", "SRCNN", "VDSR", "InterpolatedNetwork", "ReCNN", "ReconResNet"],
+        "interpolation": [
+            "AxisInterpolation",
+            "AxisResampling",
+            "SlabInterpolation",
+            "SliceGains",
+            "SplineInterpolation",
+            "make_patch_interpolation",
+        ],
+        "kernel_gan": ["KernelDiscriminator", "KernelGenerator", "KernelSampling"],
+        "munit": ["AdaptiveDecoder", "AttributeEncoder", "ContentEncoder", "MultiScaleDiscriminator"],
+        "rdn": ["RDN", "Cascade", "GuidedRDN", "make_cascade", "prepare_for_inference"],
+        "slab": ["SlabEncoder", "SlabSuperResolver"],
+        "steps": [
+            "Concatenate",
+            "DomainDistance",
+            "FixedKernel",
+            "GeometricEnsemble",
+            "GradientReversal",
+            "HighBands",
+            "ImageNetwork",
+            "ImagePool",
+            "SampleAtLRVoxels",
+            "SelfAntiAliasing",
+            "SignedRange",
+        ],
+        "ts_rcan": ["TSRCAN", "TranslatedTSRCAN", "TSRCANDecoder", "TSRCANDegrader"],
+        "vgg": ["VGG16Features"],
+        "wdsr": ["WDSR"],
+    },
 )
-from .kernel_gan import KernelDiscriminator, KernelGenerator, KernelSampling
-from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScaleDiscriminator
-from .rdn import RDN, Cascade, GuidedRDN, make_cascade, prepare_for_inference
-from .slab import SlabEncoder, SlabSuperResolver
-from .steps import (
-    Concatenate,
-    DomainDistance,
-    FixedKernel,
-    GeometricEnsemble,
-    GradientReversal,
-    HighBands,
-    ImageNetwork,
-    ImagePool,
-    SampleAtLRVoxels,
-    SelfAntiAliasing,
-    SignedRange,
-)
-from .ts_rcan import TSRCAN, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader
-from .vgg import VGG16Features
-from .wdsr import WDSR

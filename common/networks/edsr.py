@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..physics.scale import get_in_plane_number
 from ..values import parse_bool
 from .float32 import FromImage, ToImage, make_last_layer

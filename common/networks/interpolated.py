@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..physics.scale import get_in_plane_number
 from ..values import parse_bool
 from .float32 import FromImage, InstanceNorm, ToImage, make_last_layer

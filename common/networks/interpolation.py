@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..geometry.spline import apply_along_axes, evaluate_keys_cubic, make_upsampling_matrix
 from .slab import channels_to_slab, slab_to_channels
 

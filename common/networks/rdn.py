@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..physics.scale import get_in_plane_number
 from ..runtime.memory import to_channels_last
 from ..values import check_whole_numbers, parse_bool

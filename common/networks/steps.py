@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..values import parse_bool
 from .slab import channels_to_slab, slab_to_channels
 

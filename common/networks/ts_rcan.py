@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..values import parse_bool
 from .float32 import make_last_layer
 from .interpolation import SlabInterpolation

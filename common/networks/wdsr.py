@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from .float32 import FromImage, make_last_layer
 from .interpolation import AxisInterpolation, AxisResampling
 

@@ -9,14 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import wasserstein_distance
 
+from ..metrics.mscn import compute_mscn, mask_tissue
 from .files import save_figure
 
 
 def _compute_samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the coefficients of images and their products with the upper left neighbour, without air."""
-    # Here, because metrics load MONAI, and with it pyplot, which reports do without.
-    from ..metrics.mscn import compute_mscn, mask_tissue
-
     coefficients, products = [], []
     for image in images:
         values, mask = compute_mscn(image), mask_tissue(image)

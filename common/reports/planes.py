@@ -19,6 +19,7 @@ from skimage.filters import threshold_otsu
 
 from ..io.images import open_image
 from ..io.writing import write_atomically
+from ..transforms.scan.extremes import clean_volume
 
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 """The planes of a report, and the axis (of R, A, S) that each is perpendicular to."""
@@ -80,8 +81,6 @@ class View:
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> View:
         """The middle of a scan's foreground, whatever a method cuts off at its ends, in any order of axes."""
-        from ..transforms.scan.extremes import clean_volume  # here, because it imports MONAI's transforms and so pyplot
-
         image = nib.squeeze_image(open_image(path))
         volume = clean_volume(np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0))
         # Single bright voxels must not make the threshold coarse.

@@ -22,6 +22,8 @@ from nibabel.spatialimages import SpatialImage
 
 from ..io.files import read_sidecar
 from ..io.writing import write_atomically
+from ..metrics.volume import find_score_range
+from ..transforms.scan.extremes import clean_volume
 from .case import draw_case
 from .slices import draw_slices
 
@@ -62,10 +64,6 @@ def write_viewer(
         record: what made the result (:func:`read_result_record`); None if it is not known.
         added: signed part of the result that the scan has not measured, on its grid; can be laid over it in colours.
     """
-    # Here, because they load MONAI, which reports do without.
-    from ..metrics.volume import find_score_range
-    from ..transforms.scan.extremes import clean_volume
-
     script, licence = _read_niivue()
     arrays = {name: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32)) for name, image in volumes.items()}
     affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}

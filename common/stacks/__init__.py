@@ -1,16 +1,23 @@
 """Combine several thick stacks of one exam into one volume: registration, brightness, motion and data consistency."""
 
-from .brightness import BrightnessField, estimate_slice_gains
-from .combination import combine_in_k_space
-from .fitting import FittedStack, fit_stacks, make_measurements, reconstruct
-from .guide import GuidingEdges
-from .half_way import find_half_way
-from .joint_tv import MeasuredContrast, minimise_joint_tv
-from .least_squares import enforce_data_consistency
-from .left_out import LeftOutStack, SeenVolume, estimate_interval, find_data
-from .operator import StackOperator
-from .registration import Region, Registration, average_like, register_stacks
-from .slices import estimate_motions, measure_residuals, weigh_slices
-from .stack import Stack
-from .thickness import estimate_thickness
-from .thin import ThinSliceNetworks, make_thin_slice_network
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "brightness": ["BrightnessField", "estimate_slice_gains"],
+        "combination": ["combine_in_k_space"],
+        "fitting": ["FittedStack"],
+        "guide": ["GuidingEdges"],
+        "half_way": ["find_half_way"],
+        "joint_tv": ["MeasuredContrast", "minimise_joint_tv"],
+        "least_squares": ["enforce_data_consistency"],
+        "left_out": ["estimate_interval"],
+        "operator": ["StackOperator"],
+        "registration": ["Region", "average_like", "register_stacks"],
+        "slices": ["estimate_motions", "measure_residuals", "weigh_slices"],
+        "stack": ["Stack"],
+        "thickness": ["estimate_thickness"],
+        "thin": ["ThinSliceNetworks", "make_thin_slice_network"],
+    },
+)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..degradations import GaussianProfile
-from ..networks import RDN, SignedRange
+from ..degradations.profiles import GaussianProfile
+from ..networks.rdn import RDN
+from ..networks.steps import SignedRange
 from ..runtime.precision import Autocast
 from ..weights import load_weights, read_overlay
 

@@ -1,23 +1,28 @@
 """Transforms that MONAI lacks."""
 
-from .cascade_target import StageTargetd
-from .ct import CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
-from .denoise import DenoiseSlicesd, estimate_noise
-from .flips import RandFlipHRd
-from .labels import CheckLabelsd
-from .load_stacks import GuideStacksd, LoadStacksd, ResampleToFiled, ResampleToReferenced
-from .make_stacks import MakeStacksd
-from .measure_consistency import MeasureDataConsistencyd
-from .registration.guide import ResampleGuided, ShiftGuided
-from .registration.misalignment import RandMisalignd
-from .registration.placement import find_misplacement
-from .registration.register import RegisterHRd, RegisterLRd, register_guide
-from .result_grid import ResampleResultd, choose_cubes
-from .scan.acquired import AcquiredMatrixd
-from .scan.check import CheckHeaderd, CheckMemoryd, CheckVoxelsd, ResizePlanesd
-from .scan.interleaved import EvenSlicesd
-from .scan.load import LoadScand
-from .scan.modality import CheckMRd
-from .scan.save import SaveVolumed, get_saver
-from .scan.scan_statistics import CheckTrainingRanged, compute_scan_statistics, widen_range
-from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "cascade_target": ["StageTargetd"],
+        "ct": ["CheckThickSlicesd"],
+        "denoise": ["DenoiseSlicesd"],
+        "flips": ["RandFlipHRd"],
+        "load_stacks": ["GuideStacksd", "LoadStacksd", "ResampleToFiled", "ResampleToReferenced"],
+        "make_stacks": ["MakeStacksd"],
+        "measure_consistency": ["MeasureDataConsistencyd"],
+        "registration.guide": ["ResampleGuided", "ShiftGuided"],
+        "registration.misalignment": ["RandMisalignd"],
+        "registration.placement": ["find_misplacement"],
+        "registration.register": ["RegisterHRd", "RegisterLRd", "register_guide"],
+        "result_grid": ["CheckGridd"],
+        "scan.acquired": ["AcquiredMatrixd"],
+        "scan.check": ["CheckHeaderd", "CheckMemoryd", "CheckVoxelsd", "ResizePlanesd"],
+        "scan.interleaved": ["EvenSlicesd"],
+        "scan.load": ["LoadScand"],
+        "scan.save": ["SaveVolumed"],
+        "scan.scan_statistics": ["CheckTrainingRanged", "compute_scan_statistics", "widen_range"],
+        "scan.volume": ["MakeLRd", "NormaliseVolumed", "RestoreVolumed", "SliceAxisd"],
+    },
+)

@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import nn
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 
 
 class StageTargetd(MapTransform):

@@ -16,7 +16,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from torch.nn.functional import avg_pool3d
 
-from ..degradations import GaussianProfile
+from ..degradations.profiles import GaussianProfile
 from ..errors import Notice
 from ..geometry.spline import apply_along_axes, make_upsampling_matrix
 from ..io.files import read_json_object

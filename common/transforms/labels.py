@@ -22,6 +22,7 @@ from scipy import ndimage
 from ..geometry.resampling import compute_voxel_map, sample_nearest
 from ..io.dicom_series.signature import is_dicom
 from ..io.images import open_image, open_image_or_none
+from ..io.naming import make_case_stem, make_label_path
 from ..io.nifti_affines import make_image
 from ..io.writing import write_atomically
 from .scan.check import CheckHeaderd, describe_labels
@@ -219,23 +220,41 @@ class CheckLabelsd(MapTransform):
         return d
 
 
-def save_labels(file: str, result: MetaTensor, path: Path) -> None:
-    """Write a label map on the grid of a result, see :func:`resample_labels`.
+class SaveLabelsd(MapTransform):
+    """Write label maps on the grid of a scan's result, see :func:`resample_labels`.
 
     Args:
-        file: the label map.
-        result: ``(1, X, Y, Z)``, with an affine and the ``filename_or_obj`` of its scan.
-        path: of the new label map.
-
-    Raises:
-        ValueError: when it would be written over the label map.
+        keys: of the label maps' paths.
+        reference: key of the result ``(1, X, Y, Z)``, with an affine and the ``filename_or_obj`` of its scan.
+        output_dir, bids: as for :class:`SaveVolumed`. The path is :func:`~common.io.naming.make_label_path`.
+        allow_missing_keys: whether an entry may lack a key.
     """
-    if os.path.realpath(file) == os.path.realpath(path):
-        raise ValueError(f"{file}: its result would be written over it; name another output folder.")
-    labels = resample_labels(read_labels(file), open_image(file).affine, result.shape[1:], _get_affine(result))
-    source = open_image_or_none(result.meta["filename_or_obj"])
-    # The first words keep it out of the next run, as those of results do.
-    write_labels(path, labels, _get_affine(result), source, f"super-resolved grid, labels of {Path(file).name}")
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        reference: str,
+        output_dir: str | os.PathLike,
+        bids: bool | str = False,
+        allow_missing_keys: bool = True,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.reference, self.output_dir, self.bids = reference, output_dir, bids
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            file, result = data[key], data[self.reference]
+            scan = result.meta["filename_or_obj"]
+            name = data.get("name") or make_case_stem(Path(str(scan)), data.get("subject"))
+            path = make_label_path(self.output_dir, name, self.bids)
+            if os.path.realpath(file) == os.path.realpath(path):
+                raise ValueError(f"{file}: its result would be written over it; name another output folder.")
+            labels, affine = read_labels(file), open_image(file).affine
+            labels = resample_labels(labels, affine, result.shape[1:], _get_affine(result))
+            # The first words keep it out of the next run, as those of results do.
+            text = f"super-resolved grid, labels of {Path(file).name}"
+            write_labels(path, labels, _get_affine(result), open_image_or_none(scan), text)
+        return dict(data)
 
 
 def _get_affine(volume: MetaTensor) -> np.ndarray:

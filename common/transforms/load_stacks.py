@@ -13,7 +13,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from nibabel.affines import voxel_sizes
 
-from ..degradations import GaussianProfile
+from ..degradations.profiles import GaussianProfile
 from ..geometry.resampling import SplineResampling
 from ..io.images import open_image
 from ..io.naming import format_first_cause

@@ -9,7 +9,7 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ..degradations import GaussianProfile
+from ..degradations.profiles import GaussianProfile
 from .scan.volume import SliceAxisd, attach_meta
 
 

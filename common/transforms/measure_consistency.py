@@ -9,7 +9,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ..degradations import Degradation
+from ..degradations.base import Degradation
 from ..metrics.data_consistency import measure_scan_difference
 
 

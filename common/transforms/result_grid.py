@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -14,16 +16,23 @@ from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 from scipy.ndimage import gaussian_filter
 
-from ..degradations import Degradation, GaussianProfile, read_profile_width
+from ..degradations.base import Degradation
+from ..degradations.fitted_profile import read_profile_width
+from ..degradations.profiles import GaussianProfile
+from ..errors import Notice
 from ..geometry.gaussian import FWHM_PER_SIGMA
 from ..geometry.resampling import SplineResampling, make_cubic_grid, resample_volume
 from ..io.images import open_image, open_image_or_none
 from ..io.nifti_affines import is_scaling
 from ..metrics.data_consistency import measure_scan_difference
 from ..physics.noise import estimate_noise_in_air
-from ..stacks import enforce_data_consistency
+from ..runtime.memory import check_memory
+from ..stacks.least_squares import enforce_data_consistency
+from .scan.check import advise_memory
 from .scan.volume import ORIENTATION, attach_meta, reorient_volume
 
+_COPIES = 17.0  # measured copies of the cubes in float32, held at once, or of a larger network's grid
+_ROUNDING = 1.01  # of voxel sizes
 _FINEST = 10  # cubes across the scan's finest voxel; more are a mistake of units
 _WIDTHS = (0.5, 2.0)  # slice thickness over slice distance that is believed
 _NOISE, _MODEL = 2.0, 0.004  # factor on the noise, and standard deviation of the operator's error
@@ -82,8 +91,48 @@ def check_axes(file: Any, grid_file: str | os.PathLike | None) -> None:
         )
 
 
+class CheckGridd(MapTransform):
+    """Refuse scans whose results cannot have the wanted grid, before they are computed.
+
+    Where the grid is finer than the network's, a notice says so.
+
+    Args:
+        keys: of volumes ``(1, X, Y, Z)`` with an affine.
+        degradation: from the network's result to the scan.
+        device: where the network runs.
+        grid: as for :class:`ResampleResultd`.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, degradation: Degradation, device: torch.device | str, grid: Mapping[str, Any]
+    ) -> None:
+        super().__init__(keys)
+        self.degradation, self.device, self.grid = degradation, torch.device(device), dict(grid)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            scan = data[key]
+            file, affine = scan.meta.get("filename_or_obj", key), np.asarray(scan.affine, dtype=np.float64)
+            check_axes(file, self.grid["grid_file"])
+            try:
+                size, grid = choose_cubes(scan.shape[1:], affine, **self.grid)
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from None
+            size = max(size, self.degradation.compute_hr_size(scan.shape[1:]), key=math.prod)
+            check_memory(size, _COPIES, self.device, f"{file}: its result", advise_memory)
+            cube, made = voxel_sizes(grid)[0], voxel_sizes(self.degradation.compute_hr_affine(affine)).max()
+            if cube * _ROUNDING < made:
+                warnings.warn(
+                    f"{file}: voxels of {cube:.3g} mm are finer than the weights make, {made:.3g} mm; the rest is "
+                    "interpolation.",
+                    Notice,
+                    stacklevel=2,
+                )
+        return dict(data)
+
+
 class ResampleResultd(MapTransform):
-    r"""Give a network's result its affine, or bring it to a wanted grid and make it agree with its scan there.
+    r"""Bring a network's result to a wanted grid and make it agree with its scan there.
 
     With R the cubic splines from the wanted cubes to the network's grid, and A the degradation, cubes x are found with
 
@@ -98,7 +147,7 @@ class ResampleResultd(MapTransform):
     Args:
         keys: of results ``(1, X, Y, Z)``, normalised as the scan, before :class:`RestoreVolumed`.
         degradation: from the network's result to the scan.
-        grid: "spacing" and "grid_file" as for :func:`choose_cubes`; where both are None, the network's grid.
+        grid: "spacing" and "grid_file" as for :func:`choose_cubes`.
         reference: key of the scan ``(1, X, Y, Z)``, from :class:`LoadScand`.
     """
 
@@ -106,12 +155,11 @@ class ResampleResultd(MapTransform):
         self,
         keys: KeysCollection,
         degradation: Degradation,
-        grid: Mapping[str, Any] | None = None,
+        grid: Mapping[str, Any],
         reference: str = "image",
     ) -> None:
         super().__init__(keys)
-        self.degradation, self.reference = degradation, reference
-        self.grid = {key: value for key, value in (grid or {}).items() if value is not None}
+        self.degradation, self.reference, self.grid = degradation, reference, dict(grid)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -119,16 +167,16 @@ class ResampleResultd(MapTransform):
         scan_affine = np.asarray(scan.affine, dtype=np.float64)
         for key in self.key_iterator(d):
             volume = torch.as_tensor(d[key]).detach()
-            affine: Any = self.degradation.compute_hr_affine(scan_affine)
-            if self.grid:
-                cubes = choose_cubes(scan.shape[1:], scan_affine, **self.grid)
-                volume, measured = self._make_cubes(volume[0].float(), affine, scan, *cubes)
-                d["scan_difference"], d["consistency_error"] = measured
-                volume, affine = volume[None], cubes[1]
-            if "grid_file" in self.grid:
+            made_affine = self.degradation.compute_hr_affine(scan_affine)
+            affine: Any
+            size, affine = choose_cubes(scan.shape[1:], scan_affine, **self.grid)
+            cubes, measured = self._make_cubes(volume[0].float(), made_affine, scan, size, affine)
+            d["scan_difference"], d["consistency_error"] = measured
+            volume = cubes[None]
+            if self.grid["grid_file"] is not None:
                 file = open_image(self.grid["grid_file"])
                 grid = np.asarray(file.affine, dtype=np.float64)
-                on_grid = resample_volume(volume[0], affine, file.shape[:3], grid)
+                on_grid = resample_volume(cubes, affine, file.shape[:3], grid)
                 # RestoreVolumed turns axes from the scan's order back to that of its file.
                 volume, affine = reorient_volume(on_grid[None], grid, scan.meta[ORIENTATION].numpy())
             d[key] = attach_meta(volume, torch.as_tensor(affine), getattr(d[key], "meta", {}))

@@ -14,7 +14,7 @@ import itertools
 import warnings
 from pathlib import Path
 
-from common.cases.choose import STACKS, find_offers
+from common.exams.choose import STACKS, find_offers
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     regions = options.regions.split(",") if options.regions else [None] * len(files)
     offer = find_offers(STACKS, None, {}, True, ())[1]
     assert offer is not None
-    config = offer.make_workflow(output_dir=Path(options.output).parent).parser
+    config = offer.make_workflow([], output_dir=Path(options.output).parent).parser
     read, inferer = config.get_parsed_content("read_stack"), config.get_parsed_content("inferer")
     with Path(options.output).open("w", newline="") as table:
         rows = csv.writer(table)

@@ -165,7 +165,7 @@ class Weights:
         bundle, _, kind = name.partition(":")
         model = BUNDLES / bundle / "models" / f"model{'_' * bool(kind)}{kind}.pt"
         offer = Offer(BUNDLES / bundle, model.with_suffix(".json"), {"checkpoint": model}, (), None, (), False)
-        parser = offer.make_workflow().parser
+        parser = offer.make_workflow([]).parser
         if "adapt_iterations" in parser.config:
             parser["adapt_iterations"] = 0
         self.degradation = parser.get_parsed_content("degradation")

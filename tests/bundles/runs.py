@@ -23,7 +23,7 @@ from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from common.degradations import Degradation
-from common.weights import SavedWeights
+from common.saved_weights import SavedWeights
 
 from .. import forked
 from ..refused import has

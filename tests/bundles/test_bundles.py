@@ -303,15 +303,18 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path):
     np.testing.assert_array_equal(one.get_fdata(), found[stored[-1]])
 
 
+OVERLAYS = "../../../common/cases/overlays"
+
+
 @runs.of("udean_window", "guided_rdn")
 def test_pages(bundle, tiny, trained, tmp_path):
-    """With --report true a page stands beside the result, of volumes that lie where they lie in the world.
+    """With the overlay a page stands beside the result, of volumes that lie where they lie in the world.
 
     So does what was added to the scan, which its degradation does not see. Neither stays beside a later result.
     """
     path = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(7), runs.OBLIQUE, dtype=np.int16, axes="PSR")
     out, name = tmp_path / "sr", tiny.case("a")
-    runs.run(bundle, ["inference"], trained, output_dir=str(out), report="true", **tiny.only(path))
+    runs.run(bundle, ["inference", f"{OVERLAYS}/report"], trained, output_dir=str(out), **tiny.only(path))
     page = Page(out / f"{name}_sr.html")
     scan, sr, added = nib.load(path), nib.load(out / f"{name}_sr.nii.gz"), nib.load(out / f"{name}_added.nii.gz")
     high = np.quantile(scan.get_fdata(), 0.999)
@@ -336,7 +339,8 @@ def test_pages(bundle, tiny, trained, tmp_path):
     assert seen < 0.02 * whole
     runs.run(bundle, ["inference"], trained, output_dir=str(out), **tiny.only(path))
     assert runs.written(out) == [f"{name}_sr.nii.gz"] and not (out / f"{name}_sr.html").exists()
-    runs.run(bundle, ["inference"], trained, output_dir=str(out), report="true", spacing=0.9, **tiny.only(path))
+    overlays = [f"{OVERLAYS}/grid", f"{OVERLAYS}/report"]
+    runs.run(bundle, ["inference", *overlays], trained, output_dir=str(out), spacing=0.9, **tiny.only(path))
     told = json.loads((out / f"{name}_sr.json").read_text())["SuperResolution"]
     assert "--spacing" in told["Added"]["Unknown"] and told["Added"]["Unknown"] in Page(out / f"{name}_sr.html").text
     assert not (out / f"{name}_added.nii.gz").exists()

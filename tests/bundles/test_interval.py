@@ -5,11 +5,12 @@ import json
 import nibabel as nib
 import numpy as np
 
-from common.data.lists.scans import is_result
+from common.data.scans import is_result
 from common.metrics import Interval
 
 from . import runs
 
+INTERVAL = "../../../common/cases/overlays/interval"
 FACTORS = {"air": 0.5, "dark": 1.0, "middle": 2.0, "bright": 4.0}
 
 
@@ -20,13 +21,12 @@ def test_interval(bundle, tmp_path):
     models.mkdir()
     runs.save_weights(bundle, models / "model.pt")
     scan = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
-    options = {**tiny.only(scan), "output_dir": str(out), "uncertainty": True, "check_mr": False}
-    runs.fails(bundle, ["inference"], tmp_path, "--calibrate", "hr", "people", **options)
+    options = {**tiny.only(scan), "output_dir": str(out), "check_mr": False}
+    runs.fails(bundle, ["inference", INTERVAL], tmp_path, "--calibrate", "hr", "people", **options)
     interval = Interval(0.9, FACTORS, 12)
     overlay = models / "model.json"
     overlay.write_text(json.dumps({**json.loads(overlay.read_text()), "interval": interval.describe()}))
-    runs.fails(bundle, ["inference"], tmp_path, "--spacing", **options, spacing=0.9)
-    runs.run(bundle, ["inference"], tmp_path, **options)
+    runs.run(bundle, ["inference", INTERVAL], tmp_path, **options)
     name = scan.name.removesuffix(".nii.gz")
     lr, sr, width = (nib.load(path) for path in (scan, out / f"{name}_sr.nii.gz", out / f"{name}_interval.nii.gz"))
     np.testing.assert_allclose(width.affine, sr.affine, atol=1e-5)

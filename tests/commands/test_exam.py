@@ -7,8 +7,8 @@ import nibabel as nib
 import numpy as np
 
 from common.commands.super_resolve import super_resolve
-from common.data import find_exams
 from common.errors import RunsFailedError
+from common.exams.find import find_exams
 from common.inferers import multi_contrast
 
 from ..bundles import runs

@@ -15,7 +15,7 @@ from common.commands.super_resolve import super_resolve
 from common.degradations import GaussianProfile
 from common.errors import RunsFailedError
 from common.io.dicom import find_series
-from common.transforms import CheckMemoryd
+from common.transforms import CheckGridd
 
 from ..bundles import runs
 from ..clients import dicom
@@ -100,7 +100,7 @@ def test_grids_that_a_scan_cannot_have(folder, tmp_path, capsys):
     begin(together="auto", spacing=1.3)
     has(capsys.readouterr().out, "1 x 1 x 4 mm to 1.3 x 1.3 x 1.3 mm: thick")
     large = MetaTensor(torch.zeros(1).expand(1, 512, 512, 512), affine=torch.eye(4), meta={"filename_or_obj": "a.nii"})
-    check = CheckMemoryd("image", GaussianProfile((1, 1, 1)), "cpu", grid={"spacing": 0.1})
+    check = CheckGridd("image", GaussianProfile((1, 1, 1)), "cpu", {"spacing": 0.1, "grid_file": None})
     refused(lambda: check({"image": large}), ValueError, "a.nii: its result", "give a larger --spacing")
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from common.commands.super_resolve import super_resolve
 from common.errors import RunsFailedError
-from common.weights import read_overlay, write_overlay
+from common.saved_weights import write_overlay
+from common.weights import read_overlay
 
 from ..bundles import runs
 from ..clients import dicom

@@ -25,8 +25,9 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
 from common.handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial, checkpoint
-from common.weights import SavedWeights, read_overlay
+from common.saved_weights import SavedWeights
 from common.weights import load_weights as load_weights
+from common.weights import read_overlay
 from tests import simulated_cuda
 from tests.engines.games import Batches, close_to
 from tests.refused import refused

@@ -9,7 +9,6 @@ import torch
 from ignite.engine import Engine, Events
 from matplotlib.image import imread
 
-from common import reports
 from common.data import KernelCropLoader, VolumeCache, select_kernel_cases
 from common.degradations import InPlaneKernel
 from common.handlers import KernelReport
@@ -46,8 +45,8 @@ def report(folder, kernels, loader, offset=0.0, done=0, generator=None):
 def test_kernels_are_written_with_what_they_belong_to(tmp_path, capsys, monkeypatch, offset):
     """The average of a training does not sum to 1. HR slices that the true kernel degrades are the LR slices."""
     truth, folder = make_gaussian_kernel((2.0, 1.0), 30, offset=offset), tmp_path / "new"
-    shown, draw = [], reports.draw_mscn
-    monkeypatch.setattr(reports, "draw_mscn", lambda path, images: draw(path, shown.append(images) or images))
+    shown, draw = [], module.draw_mscn
+    monkeypatch.setattr(module, "draw_mscn", lambda path, images: draw(path, shown.append(images) or images))
     report(folder, [factor * truth for factor in (1.0, 0.9, 1.2)], loader_of(truth, offset), offset)
     assert {p.name for p in folder.iterdir()} == FILES
     assert all(imread(folder / name).std() > 0.05 for name in FILES if name.endswith("png"))

@@ -62,7 +62,8 @@ def train(path):
 def test_rows_hold_the_first_volumes_and_what_the_networks_make_of_them(tmp_path, monkeypatch):
     """Training does not notice it: neither the networks nor the random numbers."""
     shown, path = [], tmp_path / "new" / "translation.png"
-    monkeypatch.setattr("common.reports.draw_translation", lambda *drawn: shown.append(drawn) or draw(*drawn))
+    target = "common.handlers.translation_report.draw_translation"
+    monkeypatch.setattr(target, lambda *drawn: shown.append(drawn) or draw(*drawn))
     graph, volumes, after = train(path)
     torch.manual_seed(5)
     assert torch.equal(after, torch.get_rng_state()) and all(module.training for module in graph.modules())

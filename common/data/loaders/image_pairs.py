@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...degradations import Degradation, DegradeAndInterpolate, GaussianProfile, interpolate
+from ...degradations.base import Degradation
+from ...degradations.interpolation import DegradeAndInterpolate, interpolate
+from ...degradations.profiles import GaussianProfile
 from ...physics.scale import choose_zero_shot_images
 from ...values import parse_bool
 from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue_voxels

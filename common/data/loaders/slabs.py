@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from ...degradations import Degradation
+from ...degradations.base import Degradation
 from ...io.naming import format_case
 from ...physics.noise import estimate_noise_in_air, estimate_noise_levels
 from ...physics.scale import get_in_plane_number, get_volume_scale, make_patch_size

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ...degradations import GaussianProfile
+from ...degradations.profiles import GaussianProfile
 from .slabs import PatchLoader, check_noise_levels, check_volume_sizes, draw_start, find_tissue_voxels, stack_to_device
 from .volumes import VolumeCache
 

@@ -15,7 +15,8 @@ import nibabel as nib
 import torch
 from filelock import FileLock
 
-from ...degradations import Degradation, GaussianProfile
+from ...degradations.base import Degradation
+from ...degradations.profiles import GaussianProfile
 from ...errors import format_call
 from ...io.files import read_json_object
 from ...io.naming import SIMULATED

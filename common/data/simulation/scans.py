@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from monai.transforms import Compose
 
-from ...transforms import LoadScand, ResampleHRd
+from ...transforms.ct import ResampleHRd
+from ...transforms.scan.load import LoadScand
 from .signal import TISSUES
 
 _LEVELS = 5  # from the darkest to the brightest part of the body; few, so that noise stays small

@@ -19,7 +19,7 @@ from monai.transforms import MapTransform
 from nibabel.orientations import io_orientation
 from torch.nn import functional
 
-from ...degradations import Degradation
+from ...degradations.base import Degradation
 from ...errors import Notice
 from ...geometry.gaussian import FWHM_PER_SIGMA, average_gaussian
 from ...geometry.resampling import resample_volume

@@ -19,7 +19,7 @@ from monai.transforms import MapTransform
 from scipy.spatial.transform import Rotation
 from skimage.filters import threshold_otsu
 
-from ...degradations import Degradation
+from ...degradations.base import Degradation
 from ...io.naming import get_output_folder, make_case_stem
 from ...io.writing import write_atomically
 from ...values import parse_bool

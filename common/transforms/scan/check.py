@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,19 +12,15 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Spacingd
-from nibabel.affines import voxel_sizes
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
-from ...degradations import Degradation
+from ...degradations.base import Degradation
 from ...errors import Notice
 from ...io.read import check_header
 from ...runtime.memory import check_memory
-from ..result_grid import check_axes, choose_cubes
 from .extremes import find_extremes
 
-_COPIES = 17.0  # measured copies of the cubes of a wanted grid in float32, held at once, or of a larger network's grid
-_ROUNDING = 1.01  # of voxel sizes
 # Above this share of equal neighbours along each axis, a volume is a label map and not a scan.
 _PIECEWISE = 0.5
 # In sparse volumes each voxel counts. Along an axis across thin labels, such as points or a centerline, voxels have few
@@ -218,7 +213,7 @@ def _find_last_finite(mask: np.ndarray, finite: np.ndarray, axis: int) -> np.nda
 
 
 class CheckMemoryd(MapTransform):
-    """Refuse scans whose results do not fit into the free memory, or cannot have the wanted grid.
+    """Refuse scans whose results do not fit into the free memory.
 
     On a CPU four volumes of the result's size are needed, in float32: at the peak, 4.4 were measured for udean_window
     and ct_guided. On a GPU main memory holds three at the end.
@@ -228,11 +223,6 @@ class CheckMemoryd(MapTransform):
         degradation: from the network's result to the scan.
         device: where the network runs.
         allow_missing_keys: whether an entry may lack a key.
-        grid: the wanted grid, as for :class:`ResampleResultd`.
-
-    Raises:
-        FileNotFoundError, ValueError: when a result does not fit, or as :func:`choose_cubes`; the message names the
-            scan's file.
     """
 
     def __init__(
@@ -241,44 +231,21 @@ class CheckMemoryd(MapTransform):
         degradation: Degradation,
         device: torch.device | str,
         allow_missing_keys: bool = False,
-        grid: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.degradation, self.device = degradation, device
-        self.grid = {key: value for key, value in (grid or {}).items() if value is not None}
+        self.degradation = degradation
         self.copies = 4.0 if torch.device(device).type == "cpu" else 3.0
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            file = d[key].meta.get("filename_or_obj", key)
-            size = self.degradation.compute_hr_size(d[key].shape[1:])
-            check_memory(size, self.copies, torch.device("cpu"), f"{file}: its result", _advise_memory)
-            if self.grid:
-                self._check_grid(d[key], file, size)
-        return d
-
-    def _check_grid(self, scan: Any, file: Any, made_size: Sequence[int]) -> None:
-        """Refuse a wanted grid, or warn that it is finer than the network's, which has ``made_size`` voxels."""
-        affine = np.asarray(scan.affine, dtype=np.float64)
-        check_axes(file, self.grid.get("grid_file"))
-        try:
-            size, grid = choose_cubes(scan.shape[1:], affine, **self.grid)
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
-        size = max(size, tuple(made_size), key=math.prod)
-        check_memory(size, _COPIES, torch.device(self.device), f"{file}: its result", _advise_memory)
-        cube, made = voxel_sizes(grid)[0], voxel_sizes(self.degradation.compute_hr_affine(affine)).max()
-        if cube * _ROUNDING < made:
-            warnings.warn(
-                f"{file}: voxels of {cube:.3g} mm are finer than the weights make, {made:.3g} mm; the rest is "
-                "interpolation.",
-                Notice,
-                stacklevel=2,
-            )
+        for key in self.key_iterator(data):
+            what = f"{data[key].meta.get('filename_or_obj', key)}: its result"
+            size = self.degradation.compute_hr_size(data[key].shape[1:])
+            check_memory(size, self.copies, torch.device("cpu"), what, advise_memory)
+        return dict(data)
 
 
-def _advise_memory(_: float) -> str:
+def advise_memory(_: float) -> str:
+    """What to do about a result that needs more than the free memory."""
     return "free some, crop the scan, give a larger --spacing, or use a larger machine"
 
 

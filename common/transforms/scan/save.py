@@ -15,10 +15,9 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
 from ...io.images import open_image_or_none
-from ...io.naming import make_case_stem, make_label_path, make_result_path
+from ...io.naming import make_case_stem, make_result_path
 from ...io.nifti_affines import make_image
 from ...io.writing import write_atomically
-from ..labels import save_labels
 from .volume import ENCODING
 
 
@@ -26,8 +25,7 @@ class SaveVolumed(MapTransform):
     """Write a volume as NIfTI under a temporary name and rename it, so that there is never an incomplete file.
 
     The input file's sform and qform, their codes, and header fields that are still valid are carried to the volume's
-    grid, see :func:`make_image`. ``data["saved_to"]`` holds the path as text. A label map of the entry is brought to
-    the volume's grid, and written as :func:`~common.io.naming.make_label_path`.
+    grid, see :func:`make_image`. ``data["saved_to"]`` holds the path as text.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine and ``filename_or_obj``.
@@ -37,11 +35,9 @@ class SaveVolumed(MapTransform):
         bids: whether the file is named as a BIDS derivative.
         description: text for the header's ``descrip``, at most 80 bytes.
         window: whether to keep the grey window of the input's header.
-        labels: key of the label map's path, which an entry may lack.
 
     Raises:
-        ValueError: with ``bids``, when the scan's name is not a BIDS name; or as
-            :func:`common.transforms.labels.save_labels`.
+        ValueError: with ``bids``, when the scan's name is not a BIDS name.
         PermissionError, OSError: when the folder cannot be written to.
     """
 
@@ -53,7 +49,6 @@ class SaveVolumed(MapTransform):
         bids: bool | str = False,
         description: str = "super-resolved",
         window: bool = True,
-        labels: str = "label_map",
     ) -> None:
         super().__init__(keys)
         self.output_dir = output_dir
@@ -61,15 +56,12 @@ class SaveVolumed(MapTransform):
         self.bids = bids
         self.description = description
         self.window = window
-        self.labels = labels
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
             source = Path(str(d[key].meta["filename_or_obj"]))
             name = d.get("name") or make_case_stem(source, d.get("subject"))
-            if self.labels in d:
-                save_labels(d[self.labels], d[key], make_label_path(self.output_dir, name, self.bids))
             path = make_result_path(self.output_dir, name, self.postfix, self.bids)
             save_volume(d[key], path, self.description, self.window)
             d["saved_to"] = str(path)
@@ -80,6 +72,12 @@ def get_saver(postprocessing: Compose) -> SaveVolumed:
     """The transform by which a postprocessing writes results; it must have one."""
     (saver,) = [step for step in postprocessing.flatten().transforms if isinstance(step, SaveVolumed)]
     return saver
+
+
+def make_width_saver(postprocessing: Compose) -> SaveVolumed:
+    """The transform that writes half widths, with the key "interval", next to the results of a postprocessing."""
+    saver, text = get_saver(postprocessing), "super-resolved, half width"
+    return SaveVolumed("interval", saver.output_dir, "interval", saver.bids, text, window=False)
 
 
 def save_volume(volume: MetaTensor, path: Path, description: str, window: bool) -> None:

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import inv_ornt_aff, ornt_transform
 
-from ...degradations import Degradation
+from ...degradations.base import Degradation
 from ...geometry.affines import find_slice_orientation
 from ...io.images import open_image_or_none
 from ...io.lazy_voxels import LazyVoxels

@@ -15,7 +15,7 @@ from common.data.lists.datalist import (
     select_lr,
     use_ct_as_hr,
 )
-from tests.data.lists.test_scans import touch
+from tests.exams.test_scans import touch
 from tests.refused import refused
 
 COMMAND = "python -m common datalist --dataset_dir"

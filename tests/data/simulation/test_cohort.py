@@ -10,7 +10,7 @@ from unittest.mock import DEFAULT, Mock
 import nibabel as nib
 import numpy as np
 
-from common.data import find_scans, load_datalist
+from common.data import load_datalist
 from common.data.lists.assignment import write_datalist
 from common.data.lists.groups import find_slice_axis
 from common.data.simulation import anatomy, cohort
@@ -18,6 +18,7 @@ from common.data.simulation import subjects as simulation
 from common.data.simulation.cohort import simulate_cohort, simulate_scan
 from common.data.simulation.subjects import simulate_subjects
 from common.degradations import GaussianProfile
+from common.exams.partners import find_paired_scans
 from tests.bundles.runs import degrade
 from tests.refused import refused
 
@@ -91,7 +92,7 @@ def test_a_scan_is_what_the_degradation_makes_of_a_head_and_its_guide_is_found(t
     assert folder == str(tmp_path / "scan" / "2x2x1") and find_slice_axis(folder) == "SI"
     (said,) = capsys.readouterr().out.splitlines()
     assert "a simulated t2w scan" in said and "--dataset_dir FOLDER_OR_FILE" in said
-    (pair,) = find_scans(folder, "**/*_t2w.nii.gz", "**/*_t1w.nii.gz")
+    (pair,) = find_paired_scans(folder, "**/*_t2w.nii.gz", "**/*_t1w.nii.gz")
     hr, lr, guide = (nib.load(path) for path in (f"{folder}/simulated_t2w_hr.nii.gz", pair["image"], pair["guide"]))
     assert guide.shape == hr.shape and np.array_equal(guide.affine, hr.affine)
     whole = tuple(slice(n // f * f) for n, f in zip(hr.shape, degradation.factors, strict=True))

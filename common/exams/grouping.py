@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...io.naming import make_case_stem
-from ..case import Case
+from ..data.case import Case
+from ..io.naming import make_case_stem
 from .contrast_agent import has_agent, is_agent_word
 from .owners import describe_unknown, read_metadata, split_by_owner
 
@@ -58,7 +58,7 @@ def identify_contrast(case: Case) -> Hashable:
 
 
 def is_enhanced(case: Case) -> bool:
-    """Whether a scan was made with a contrast agent, see :func:`~common.data.lists.contrast_agent.has_agent`."""
+    """Whether a scan was made with a contrast agent, see :func:`~common.exams.contrast_agent.has_agent`."""
     return has_agent(read_metadata(case), "" if case.series else make_case_stem(case["image"]))
 
 

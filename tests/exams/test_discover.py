@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.cases.discover import find_common_folder, split_output
+from common.exams.discover import find_common_folder, split_output
 from tests.bundles.runs import save
 from tests.refused import refused
 

@@ -6,7 +6,7 @@ from functools import partial
 import nibabel as nib
 import numpy as np
 
-from common.data import find_scans
+from common.exams.partners import find_paired_scans as find_scans
 from tests.refused import refused
 
 PACKED = {".nii": bytes, ".gz": gzip.compress}

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common.cases.discover import discover_cases
 from common.data.case import Case
-from common.data.lists.contrast_agent import mentions_agent
-from common.data.lists.exams import identify_contrast, identify_study, is_enhanced
-from common.data.lists.owners import describe_unknown, identify_owner, split_by_owner
+from common.exams.contrast_agent import mentions_agent
+from common.exams.discover import discover_cases
+from common.exams.grouping import identify_contrast, identify_study, is_enhanced
+from common.exams.owners import describe_unknown, identify_owner, split_by_owner
 from common.io.owners import explain_strangers
 from tests.bundles import runs
 

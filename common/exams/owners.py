@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...io.files import read_sidecar
-from ...io.owners import EXPECTED_PERSON, Owner, explain_difference, is_same_person, make_owner
-from ...runtime.distributed import print_once
-from ..case import Case
+from ..data.case import Case
+from ..io.files import read_sidecar
+from ..io.owners import EXPECTED_PERSON, Owner, explain_difference, is_same_person, make_owner
+from ..runtime.distributed import print_once
 
 
 def read_metadata(case: Case) -> Any:

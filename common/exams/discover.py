@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.case import Case
 from ..data.inputs import describe_series
-from ..data.lists.exams import combine_exam, group_exams
-from ..data.lists.owners import identify_owner, warn_of_another_visit
 from ..data.lists.scan_kinds import print_skipped
-from ..data.lists.scans import explain_skipping, find_scans, is_result, name_results
+from ..data.scans import explain_skipping, is_result, name_results
 from ..io.files import list_files, read_sidecar
 from ..io.formats import explain_missing_content, find_absent_images, get_extension, is_named_as_dicom, may_be_dicom
 from ..io.owners import explain_strangers, make_owner
 from ..runtime.distributed import print_once
 from ..transforms.scan.acquired import read_acquired_matrix
+from .grouping import combine_exam, group_exams
+from .owners import identify_owner, warn_of_another_visit
+from .partners import find_paired_scans
 
 if TYPE_CHECKING:  # imported where there is DICOM, because its packages are optional
     from ..io.dicom import Series
@@ -44,7 +45,7 @@ def discover_cases(
     Args:
         roots: files and folders.
         temporary: folder for the files that DICOM series will become, see :func:`convert_series`.
-        guide: pattern or file of guides, as for :func:`common.data.find_scans`.
+        guide: pattern or file of guides, as for :func:`find_paired_scans`.
         subject: pattern of subjects, likewise.
         label: pattern or file of label maps, likewise.
         together: True if all scans are stacks of one contrast; "auto" to group the scans by exam and contrast.
@@ -201,7 +202,7 @@ def _find_cases(
     scans: list[Case] = []
     if root.is_dir() or not series:
         try:
-            scans = find_scans(root, None, guide, subject, label, dicom=True)
+            scans = find_paired_scans(root, None, guide, subject, label, dicom=True)
         except FileNotFoundError as error:
             if not series:  # a folder of DICOM may have no other scans
                 text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")
