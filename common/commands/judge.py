@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 _FOLDER = "judged"  # of the tables where none is named
+_NOT_OF_A_PERSON = ("results", "output_dir", "cases", "calibrate", "report", "overwrite")
 
 
 def judge(
@@ -67,38 +68,16 @@ def judge(
         device: where the network of --insert_lesions runs, for example cpu; default the first GPU, if there is one.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
-
-    Raises:
-        FileExistsError: the folder is not empty.
-        FileNotFoundError, ValueError: a file is missing, cannot be read, or does not belong to the others.
-        RunsFailedError: with --cases, when persons failed; the others are done.
     """
+    given = {name: value for name, value in locals().items() if name not in _NOT_OF_A_PERSON}
     from ..errors import RunsFailedError, get_message
-    from ..evidence.inputs import read_person, read_table, resolve_paths
+    from ..evidence.inputs import read_person, read_table
     from ..evidence.output import JudgementWriter
-    from ..evidence.segmentation import check_labels_option
+    from ..evidence.segmentation import check_labels_option, check_segmentation
     from ..io.writing import check_writable
     from ..runtime.progress import fill_bar, make_bar
     from ..start import check_device
-    from ..transforms.segment_brain import check_segmentation
 
-    given: dict[str, Any] = {
-        "left_out": left_out,
-        "repeated": repeated,
-        "scan": scan,
-        "hr": hr,
-        "anatomy": anatomy or None,
-        "labels": labels,
-        "lesions": lesions,
-        "interval": interval,
-        "lpips": lpips,
-        "insert_lesions": insert_lesions,
-        "scale": scale,
-        "bundle": bundle,
-        "noise": noise,
-        "region": region,
-        "device": device,
-    }
     if device is not None:
         check_device(device)
     output = Path(output_dir)
@@ -110,8 +89,7 @@ def judge(
     else:
         if results:
             raise ValueError("judge: name results on the command line or in --cases, not both.")
-        folder = Path(cases).parent
-        persons = [given | resolve_paths(row, folder) for row in read_table(cases, list(given))]
+        persons = [given | row for row in read_table(cases, list(given))]
     for options in persons:
         if options.get("labels") is not None:
             check_labels_option(options["labels"])
@@ -121,7 +99,7 @@ def judge(
         from ..evidence.interval import calibrate_weights
 
         bar = make_bar(persons, "calibrating", unit="person")
-        people = (read_person(each["results"], each, each["person"]) for each in bar)
+        people = (read_person(each["results"], each, each["person"])[0] for each in bar)
         print(calibrate_weights(people, calibrate))
         return
     writer = JudgementWriter(output, report)
@@ -131,7 +109,7 @@ def judge(
             for number, options in enumerate(persons):
                 try:
                     with fill_bar(bar, number):
-                        writer.add(read_person(options.get("results", ()), options, options["person"]))
+                        writer.add(*read_person(options.get("results", ()), options, options["person"]))
                 except (OSError, ValueError, ImportError) as error:
                     if cases is None:
                         raise

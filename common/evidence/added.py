@@ -2,63 +2,137 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import nibabel as nib
 import numpy as np
 import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 
+from .. import degradations
 from ..degradations.base import Degradation
 from ..degradations.turned import TurnedDegradation
 from ..io.naming import make_case_stem
 from ..metrics.added_detail import measure_added_share, split_measured
-from ..metrics.fourier_ring import find_agreeing_frequencies, map_patches
-from ..reports.added import draw_added
-from .judgement import Judgement, Question, Rows
-from .person import Person
-from .volume import Volume
+from ..reports.files import escape_text
+from ..reports.planes import PLANES, View, draw_plane, label_ends
+from .fourier_ring import find_agreeing_frequencies, map_patches
+from .person import Person, join_tissue
+from .question import Judgement, Question, Rows
+from .volume import Volume, measure_factors
 
-_ALL = "all"  # tissue
+_ALL = "all"  # regions
+_BRIGHTEST, _LARGEST = 0.999, 0.998  # quantiles
+_INCHES = 3.0
 
 
-def judge_added(person: Person) -> Judgement:
-    """Split results, the scan's interpolation and HR into what the scan has measured and what was added."""
-    volumes = [*person.results, person.cubic, *([person.hr] if person.hr else [])]
-    # Each by itself: how a volume is continued beyond its borders must not depend on the others.
-    added = [split_measured(torch.from_numpy(each.voxels), person.degradation)[1].numpy() for each in volumes]
-    regions = {name: mask for name, mask in person.regions.items() if name != "air"}
-    tissue = np.logical_or.reduce(list(regions.values()))
-    regions = {_ALL: tissue, **regions}
-    factors = person.degradation.factors
-    normal, nyquist = int(np.argmin(factors)), 0.5 / max(factors)
-    first, second = (axis for axis in range(3) if axis != normal)
-    coarse = None if factors[first] == factors[second] else first if factors[first] > factors[second] else second
-    missing = None if person.hr is None else added[-1]
-    judgement = Judgement([])
-    for number, (volume, own) in enumerate(zip(volumes, added, strict=True)):
-        rows: Rows = [
-            {"result": "HR" if volume is person.hr else volume.label, "region": name, "added": 100 * share}
-            for name, share in measure_added_share(person.cubic.voxels, own, regions).items()
-        ]
-        rows[0]["degradation"] = _format_degradation(person.degradation)
-        judgement.rows += rows
-        is_result = number < len(person.results)
-        if person.hr is not None and missing is not None and volume is not person.hr:
-            for row in rows:
-                row |= _compare(own[regions[row["region"]]], missing[regions[row["region"]]])
-            frequencies, corners = find_agreeing_frequencies(volume.voxels, person.hr.voxels, tissue, normal, coarse)
-            flagged = frequencies < nyquist
-            if len(frequencies):
-                rows[0] |= {"contradicts": 100 * flagged.mean(), "agrees_to": float(np.median(frequencies)) / nyquist}
+class Added(Question):
+    """The scan: results, its interpolation and HR are split into what it has measured and what was added."""
+
+    name = "added"
+    question = "What was added to the scan, and how much of it is right?"
+    columns: ClassVar[Mapping[str, str]] = {
+        "region": "tissue, by brightness or of the anatomy",
+        "added": "root mean square of what the scan has not measured, in % of the scan's mean brightness there; of HR: "
+        "what is missing in the scan",
+        "degradation": "from the result to the scan, by the JSON of the first result, else by the two grids",
+        "correlation": "of what was added with what is missing: 1 is right, 0 is unrelated",
+        "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",
+        "contradicts": "share of patches, in %, whose Fourier ring correlation with HR falls below 0.5 within the "
+        "frequencies of the scan; in thick slices only of directions near that across them",
+        "agrees_to": "median frequency up to which patches agree with HR, in multiples of the scan's own along its "
+        "coarsest axis",
+    }
+    asked_by = ("scan",)
+    by = ("region",)
+
+    def judge(self) -> Judgement:
+        person, degradation = self.person, find_degradation(self.person)
+        volumes = [*person.results, person.cubic, *([person.hr] if person.hr else [])]
+        # Each by itself: how a volume is continued beyond its borders must not depend on the others.
+        added = [split_measured(torch.from_numpy(each.voxels), degradation)[1].numpy() for each in volumes]
+        tissue = join_tissue(person.regions)
+        regions = {_ALL: tissue, **{name: mask for name, mask in person.regions.items() if name != "air"}}
+        factors = degradation.factors
+        normal, nyquist = int(np.argmin(factors)), 0.5 / max(factors)
+        first, second = (axis for axis in range(3) if axis != normal)
+        coarse = None if factors[first] == factors[second] else first if factors[first] > factors[second] else second
+        missing = None if person.hr is None else added[-1]
+        names = _name_files(person)
+        judgement = Judgement([])
+        for number, (volume, own) in enumerate(zip(volumes, added, strict=True)):
+            rows: Rows = [
+                {"result": "HR" if volume is person.hr else volume.label, "region": name, "added": 100 * share}
+                for name, share in measure_added_share(person.cubic.voxels, own, regions).items()
+            ]
+            rows[0]["degradation"] = _format_degradation(degradation)
+            judgement.rows += rows
+            is_result = number < len(person.results)
+            if person.hr is not None and missing is not None and volume is not person.hr:
+                for row in rows:
+                    row |= _compare(own[regions[row["region"]]], missing[regions[row["region"]]])
+                frequencies, corners = find_agreeing_frequencies(
+                    volume.voxels, person.hr.voxels, tissue, normal, coarse
+                )
+                flagged = frequencies < nyquist
+                if len(frequencies):
+                    rows[0] |= {
+                        "contradicts": 100 * flagged.mean(),
+                        "agrees_to": float(np.median(frequencies)) / nyquist,
+                    }
+                if is_result:
+                    flags = map_patches(flagged, corners, volume.voxels.shape, normal)
+                    judgement.volumes[f"{names[number]}_contradicts"] = _make_image(flags, volume)
             if is_result:
-                flags = map_patches(flagged, corners, volume.voxels.shape, normal)
-                judgement.volumes[f"{_name_file(person, number)}_contradicts"] = _make_image(flags, volume)
-        if is_result:
-            name = f"{_name_file(person, number)}_added"
-            judgement.volumes[name] = _make_image(own, volume)
-            shown = {volume.label: (volume.voxels, own)}
-            if person.hr is not None and missing is not None:
-                shown["HR"] = person.hr.voxels, missing
-            judgement.pictures[name] = draw_added(shown, volume.affine)
-    return judgement
+                name = f"{names[number]}_added"
+                judgement.volumes[name] = _make_image(own, volume)
+                shown = {volume.label: (volume.voxels, own)}
+                if person.hr is not None and missing is not None:
+                    shown["HR"] = person.hr.voxels, missing
+                judgement.pictures[name] = draw_added(shown, volume.affine)
+        return judgement
+
+
+def find_degradation(person: Person) -> Degradation:
+    """The operator from the first result to the scan, from the result's JSON, else from the two grids.
+
+    It acts on volumes with the axes of the files. Without a JSON it is k-space truncation where a sample at the end
+    of each axis did not move, else a Gaussian profile.
+    """
+    assert person.scan is not None
+    factors, offset = measure_factors(person.scan, person.results[0])
+    record = person.results[0].record.get("Degradation")
+    if isinstance(record, Mapping) and hasattr(degradations, str(record.get("Class"))):
+        known = _build_degradation(record)
+    # A mirrored file has the first sample last.
+    elif all(float(f).is_integer() and o in (0, f - 1) for f, o in zip(factors, offset, strict=True)):
+        known = degradations.KSpaceTruncation([int(f) for f in factors])
+    else:
+        return degradations.GaussianProfile(factors)
+    # A network may have turned the axes of the files.
+    orders, mirrors = itertools.permutations(range(3)), itertools.product((False, True), repeat=3)
+    for order, mirrored in itertools.product(orders, mirrors):
+        turned = TurnedDegradation(known, order, mirrored)
+        if np.allclose([turned.factors, turned.offset], [factors, offset], atol=0.02):
+            return turned
+    raise ValueError(
+        f"judge: the JSON of {person.results[0].name} has a degradation with factors {list(known.factors)}, "
+        f"but the voxels of --scan {person.scan.name} are {factors} times as large; give the scan it was made of."
+    )
+
+
+def _build_degradation(record: Any) -> Any:
+    """The operator that :func:`common.data.provenance.describe_settings` has described."""
+    if isinstance(record, Mapping):
+        settings = {key: _build_degradation(value) for key, value in record.items() if key != "Class"}
+        if "kernel" in settings:
+            settings["kernel"] = torch.tensor(settings["kernel"])
+        return getattr(degradations, str(record["Class"]))(**settings)
+    return [_build_degradation(each) for each in record] if isinstance(record, list) else record
 
 
 def _compare(added: np.ndarray, missing: np.ndarray) -> dict[str, float]:
@@ -80,29 +154,45 @@ def _make_image(voxels: np.ndarray, volume: Volume) -> nib.Nifti1Image:
     return nib.Nifti1Image(voxels.astype(np.float32), volume.affine)
 
 
-def _name_file(person: Person, number: int) -> str:
-    """A name of its own for each result of each person."""
+def _name_files(person: Person) -> list[str]:
+    """A name of its own for each result."""
     stems = [make_case_stem(result.name, person.name) for result in person.results]
-    several = stems.count(stems[number]) > 1
-    return f"{stems[number]}_{number + 1}" if several else stems[number]
+    return [f"{stem}_{n}" if stems.count(stem) > 1 else stem for n, stem in enumerate(stems, 1)]
 
 
-ADDED = Question(
-    name="added",
-    question="What was added to the scan, and how much of it is right?",
-    columns={
-        "region": "tissue, by brightness or of the anatomy",
-        "added": "root mean square of what the scan has not measured, in % of the scan's mean brightness there; of HR: "
-        "what is missing in the scan",
-        "degradation": "from the result to the scan, by the JSON of the first result, else by the two grids",
-        "correlation": "of what was added with what is missing: 1 is right, 0 is unrelated",
-        "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",
-        "contradicts": "share of patches, in %, whose Fourier ring correlation with HR falls below 0.5 within the "
-        "frequencies of the scan; in thick slices only of directions near that across them",
-        "agrees_to": "median frequency up to which patches agree with HR, in multiples of the scan's own along its "
-        "coarsest axis",
-    },
-    is_asked=lambda person: person.scan is not None,
-    judge=judge_added,
-    by=("region",),
-)
+def draw_added(volumes: Mapping[str, tuple[np.ndarray, np.ndarray]], affine: np.ndarray) -> Figure:
+    """Draw volumes, and over each what was added to the scan: warm colours add, cool colours remove.
+
+    Args:
+        volumes: by name, the volume and what was added, each ``(X, Y, Z)`` in the same units. All have the grey window
+            and the colours of the first.
+        affine: of all.
+
+    Returns:
+        A figure with a row for each plane, and two columns for each volume.
+    """
+    first, added = next(iter(volumes.values()))
+    top = float(np.quantile(first, _BRIGHTEST))
+    view = View.from_volume(first.clip(min(float(first.min()), 0.0), top), affine)
+    grey: dict[str, Any] = {"cmap": "gray", "vmin": min(float(first.min()), 0.0), "vmax": top}
+    largest = float(np.quantile(np.abs(added), _LARGEST)) or 1.0
+    signed: dict[str, Any] = {"cmap": "seismic", "vmin": -largest, "vmax": largest}
+    millimetres = np.ptp(view.cut_panel(first, affine).edges, axis=1)
+    # Anterior or superior is up.
+    heights = [millimetres[max(axis for axis in range(3) if axis != normal)] for normal in PLANES.values()]
+    inches = _INCHES * sum(heights) / millimetres.max()
+    figure = Figure(figsize=(2 * _INCHES * len(volumes) + 1, inches + 1), layout="constrained")
+    axes = figure.subplots(len(PLANES), 2 * len(volumes), squeeze=False, height_ratios=heights)
+    for column, (name, pair) in enumerate(volumes.items()):
+        shown, detail = (view.cut_panel(each, affine) for each in pair)
+        for row, normal in enumerate(PLANES.values()):
+            place: Any = shown.edges[[axis for axis in range(3) if axis != normal]], (1.0, 1.0, 1.0), normal
+            for each in axes[row, 2 * column : 2 * column + 2]:
+                draw_plane(each, shown.planes[row], *place, **grey)
+            strength = (np.abs(detail.planes[row]) / largest).clip(0, 1)
+            draw_plane(axes[row, 2 * column + 1], detail.planes[row], *place, alpha=strength.T, **signed)
+            label_ends(axes[row, 2 * column], normal)
+        axes[0, 2 * column].set_title(escape_text(name), fontsize=9)
+        axes[0, 2 * column + 1].set_title("missing in the scan" if column else "added to the scan", fontsize=9)
+    figure.colorbar(ScalarMappable(Normalize(-largest, largest), "seismic"), ax=axes, label="units of the scan")
+    return figure

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,63 +15,96 @@ from ..degradations.fitted_profile import BELIEVED_WIDTHS
 from ..errors import Notice
 from ..geometry.stack import Stack
 from ..io.files import parse_slice_thickness
-from ..reports.differences import draw_differences
+from ..io.read import digest_voxels
 from ..reports.planes import to_ras
 from ..stacks.left_out import LeftOutStack, Prediction, estimate_interval, find_data
-from .judgement import Judgement, Question, Rows
 from .person import Person
+from .pictures import draw_differences
+from .question import Judgement, Question, Rows
 from .volume import Volume
 
 _FEWEST = 100  # voxels that a comparison needs
 _WHERE = (1 / 3, 2 / 3)  # of the slices with much to compare, those that are drawn
 
 
-def judge_left_out(person: Person) -> Judgement:
-    """See each result through the slices of the stack that was left out, and compare."""
-    assert person.left_out is not None
-    cut = cut_to_data(person.left_out)
-    region = None
-    if person.region is not None:
-        region = torch.from_numpy(person.sample_mask(person.region, cut, "--region") > 0)
-    stack = LeftOutStack(make_stack(cut, read_thickness(cut)), region)
-    seen = []
-    for result in person.results:
-        seen.append(stack.see(make_stack(cut_to_data(result))))
-        if (reason := seen[-1].registration.reason) is not None:
+class LeftOut(Question):
+    """A stack of the exam that no result knows: each result is seen through its slices and compared."""
+
+    name = "left_out"
+    question = "How well does each result predict a stack that no result knows?"
+    columns: ClassVar[Mapping[str, str]] = {
+        "correlation": "of the stack with what its slices see of the result, where all results have data",
+        "psnr": "dB; the peak is the 99.9th percentile of the stack",
+        "slice_correlation": "mean of the correlations within each slice",
+        "behind": "mean over slices by which slice_correlation is below that of the best result",
+        "behind_low": "lower end of its 95 % interval over the slices of this one person, not over people",
+        "behind_high": "upper end of its 95 % interval",
+        "verdict": "worse: the interval is above 0; as good: the slices do not tell it from the best",
+        "slices": "slices with at least 100 voxels that all results cover",
+        "share": "of the stack, or of the region, that was compared",
+        "shift": "mm that the stack's middle moved onto the result",
+        "turn": "degrees that it turned",
+    }
+    asked_by = ("left_out",)
+
+    def __init__(self, person: Person, given: Mapping[str, Any]) -> None:
+        self.person = person
+        self.left_out: Volume = given["left_out"]
+        self.region: Volume | None = given.get("region")
+        for result in person.results if self.left_out.is_file else ():
+            known = [each.get("Sha256") for each in result.inputs]
+            if any(known) and digest_voxels(self.left_out.name) in known:
+                raise ValueError(
+                    f"judge: {result.name} was made of --left_out {self.left_out.name}, so it foretells nothing; "
+                    "super-resolve the other stacks without it."
+                )
+
+    def judge(self) -> Judgement:
+        cut = cut_to_data(self.left_out)
+        region = None
+        if self.region is not None:
+            region = torch.from_numpy(self.region.sample_mask(cut, "--region") > 0)
+        stack = LeftOutStack(make_stack(cut, read_thickness(cut)), region)
+        seen = []
+        for result in self.person.results:
+            seen.append(stack.see(make_stack(cut_to_data(result))))
+            if (reason := seen[-1].registration.reason) is not None:
+                raise ValueError(
+                    f"judge: --left_out {self.left_out.name} does not fit {result.name}: {reason}. Name a stack of one "
+                    "exam and contrast with it."
+                )
+        predictions, common = stack.compare(seen)
+        if (count := int(common.sum())) < _FEWEST:
             raise ValueError(
-                f"judge: --left_out {person.left_out.name} does not fit {result.name}: {reason}. Name a stack of one "
-                "exam and contrast with it."
+                f"judge: --left_out {self.left_out.name}: {count} of its voxels lie in all results, expected at least "
+                f"{_FEWEST}; name results that cover it, or another --region."
             )
-    predictions, common = stack.compare(seen)
-    if (count := int(common.sum())) < _FEWEST:
-        raise ValueError(
-            f"judge: --left_out {person.left_out.name}: {count} of its voxels lie in all results, expected at least "
-            f"{_FEWEST}; name results that cover it, or another --region."
-        )
-    best = max(predictions, key=lambda each: float(np.nanmean(each.slices)) if _has_slices(each) else each.correlation)
-    rows: Rows = []
-    for result, view, each in zip(person.results, seen, predictions, strict=True):
-        behind, low, high = estimate_interval(best.slices - each.slices)
-        verdict = "best" if each is best else "worse" if low > 0 else "as good"
-        spread = {} if each is best else {"behind": behind, "behind_low": low, "behind_high": high}
-        rows.append(
-            {
-                "result": result.label,
-                "correlation": each.correlation,
-                "psnr": each.psnr,
-                "slice_correlation": float(np.nanmean(each.slices)) if _has_slices(each) else None,
-                **spread,
-                "verdict": verdict if len(predictions) > 1 else None,
-                "slices": int((~np.isnan(each.slices)).sum()),
-                "share": count / int(stack.counted.sum()),
-                "shift": view.shift,
-                "turn": view.turn,
-            }
-        )
-    scores = [f"correlation {each.correlation:.3f}" for each in predictions]
-    titles = [f"{result.label}, {score}" for result, score in zip(person.results, scores, strict=True)]
-    figure = _draw(person.left_out.label, stack.stack, titles, predictions, common)
-    return Judgement(rows, {f"{person.name}_left_out": figure})
+        means = [None if np.isnan(each.slices).all() else float(np.nanmean(each.slices)) for each in predictions]
+        ranks = [each.correlation if mean is None else mean for each, mean in zip(predictions, means, strict=True)]
+        best = predictions[int(np.argmax(ranks))]
+        rows: Rows = []
+        for result, view, each, mean in zip(self.person.results, seen, predictions, means, strict=True):
+            behind, low, high = estimate_interval(best.slices - each.slices)
+            verdict = "best" if each is best else "worse" if low > 0 else "as good"
+            spread = {} if each is best else {"behind": behind, "behind_low": low, "behind_high": high}
+            rows.append(
+                {
+                    "result": result.label,
+                    "correlation": each.correlation,
+                    "psnr": each.psnr,
+                    "slice_correlation": mean,
+                    **spread,
+                    "verdict": verdict if len(predictions) > 1 else None,
+                    "slices": int((~np.isnan(each.slices)).sum()),
+                    "share": count / int(stack.counted.sum()),
+                    "shift": view.shift,
+                    "turn": view.turn,
+                }
+            )
+        scores = [f"correlation {each.correlation:.3f}" for each in predictions]
+        titles = [f"{result.label}, {score}" for result, score in zip(self.person.results, scores, strict=True)]
+        figure = _draw(self.left_out.label, stack.stack, titles, predictions, common)
+        return Judgement(rows, {f"{self.person.name}_left_out": figure})
 
 
 def cut_to_data(volume: Volume) -> Volume:
@@ -103,10 +137,6 @@ def read_thickness(volume: Volume) -> float:
         stacklevel=2,
     )
     return 1.0
-
-
-def _has_slices(prediction: Prediction) -> bool:
-    return bool((~np.isnan(prediction.slices)).any())
 
 
 def _draw(name: str, stack: Stack, titles: list[str], predictions: list[Prediction], common: torch.Tensor) -> Any:
@@ -144,24 +174,3 @@ def _draw(name: str, stack: Stack, titles: list[str], predictions: list[Predicti
         ]
     columns = [text for index in chosen for text in (f"left out, slice {index}", "predicted", "predicted - left out")]
     return draw_differences(name, columns, rows, spacing.tolist(), normal)
-
-
-LEFT_OUT = Question(
-    "left_out",
-    "How well does each result predict a stack that no result knows?",
-    {
-        "correlation": "of the stack with what its slices see of the result, where all results have data",
-        "psnr": "dB; the peak is the 99.9th percentile of the stack",
-        "slice_correlation": "mean of the correlations within each slice",
-        "behind": "mean over slices by which slice_correlation is below that of the best result",
-        "behind_low": "lower end of its 95 % interval over the slices of this one person, not over people",
-        "behind_high": "upper end of its 95 % interval",
-        "verdict": "worse: the interval is above 0; as good: the slices do not tell it from the best",
-        "slices": "slices with at least 100 voxels that all results cover",
-        "share": "of the stack, or of the region, that was compared",
-        "shift": "mm that the stack's middle moved onto the result",
-        "turn": "degrees that it turned",
-    },
-    lambda person: person.left_out is not None,
-    judge_left_out,
-)

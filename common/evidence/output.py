@@ -1,24 +1,25 @@
-"""Write tables, pictures and volumes of judgements."""
+"""Write tables, pictures and volumes of judgements, and a page of all."""
 
 from __future__ import annotations
 
+import base64
 import csv
+import html
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 from matplotlib.figure import Figure
 
-from ..io.writing import write_atomically
+from ..io.writing import find_written, write_atomically
 from ..reports.files import align_columns, save_figure
-from ..reports.judgement import write_page
 from ..runtime.progress import track
-from . import PARTS
-from .averages import average_over_persons
-from .judgement import Judgement, Question
+from .inputs import QUESTIONS
 from .person import Person
+from .question import Judgement, Question, Rows
 
 _FIRST = {
     "person": "of whom a line is; mean and SD (standard deviation) are over persons, each of whom counts once",
@@ -27,10 +28,19 @@ _FIRST = {
 }
 
 
+_STYLE = (
+    "body{font:15px sans-serif;max-width:75em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
+    "td,th{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
+    "td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}"
+    "img{max-width:100%}dt{font-weight:bold}"
+)
+_Lines = Sequence[Sequence[str]]
+
+
 class JudgementWriter:
     """Judges persons, and writes what was found.
 
-    The pictures and volumes of a person are written when all parts have judged the person, so one that fails leaves
+    The pictures and volumes of a person are written when all questions are answered, so one that fails leaves
     nothing. Tables are written at the end.
 
     Args:
@@ -43,28 +53,17 @@ class JudgementWriter:
         self.rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         self.pictures: dict[str, dict[str, Path]] = defaultdict(dict)
 
-    def add(self, person: Person) -> None:
-        """Judge a person by all parts that the files are there for.
-
-        Raises:
-            ValueError: when the files are there for no part, or a part cannot judge them.
-        """
-        asked = [part for part in PARTS if part.is_asked(person)]
-        if not asked:
-            raise ValueError(
-                f"judge: there is nothing to compare {person.results[0].name} with; give --left_out, --repeated, "
-                "--scan or --hr."
-            )
-        found: dict[str, Judgement] = {part.name: part.judge(person) for part in track(asked)}
-        for part in asked:
-            judgement = found[part.name]
-            methods = {volume.label: method for method, volume in person.methods.items()}
-            self.rows[part.name] += [
+    def add(self, person: Person, questions: Sequence[Question]) -> None:
+        """Judge a person by all questions that are asked."""
+        methods = {volume.label: method for method, volume in person.methods.items()}
+        found: list[Judgement] = [question.judge() for question in track(questions)]
+        for question, judgement in zip(questions, found, strict=True):
+            self.rows[question.name] += [
                 {"person": person.name, "method": methods.get(row["result"], row["result"]), **row}
                 for row in judgement.rows
             ]
             for name, figure in judgement.pictures.items():
-                self._save(part, name, figure)
+                self._save(question.name, name, figure)
             for name, image in judgement.volumes.items():
                 with write_atomically(self.output_dir / f"{name}.nii.gz") as temporary:
                     nib.save(image, temporary)
@@ -72,31 +71,38 @@ class JudgementWriter:
     def write(self) -> None:
         """Write and print the tables, draw what is drawn over all persons, and write the page."""
         sections = []
-        for part in PARTS:
-            if not (rows := self.rows.get(part.name)):
+        for question in QUESTIONS:
+            if not (rows := self.rows.get(question.name)):
                 continue
-            for name, figure in (part.draw(rows) if part.draw else {}).items():
-                self._save(part, name, figure)
-            averages = [] if part.by is None else average_over_persons(rows, part.by)
-            meanings = {**_FIRST, **part.columns}
+            for name, figure in question.draw(rows).items():
+                self._save(question.name, name, figure)
+            averages = [] if question.by is None else average_over_persons(rows, question.by)
+            meanings = {**_FIRST, **question.columns}
             columns = [name for name in meanings if any(name in row for row in rows)]
             own, means = (
                 [[_format_cell(row.get(name)) for name in columns] for row in each] for each in (rows, averages)
             )
             lines = [columns, *own, *means]
-            file = self.output_dir / f"{part.name}.csv"
+            file = self.output_dir / f"{question.name}.csv"
             with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
                 csv.writer(text).writerows(lines)
-            print(f"\n{part.question}\n{align_columns(lines)}\nWrote {file}", flush=True)
-            sections.append((part.question, meanings, columns, own, means, self.pictures[part.name]))
+            print(f"\n{question.question}\n{align_columns(lines)}\nWrote {file}", flush=True)
+            meanings = {name: meanings[name] for name in columns}
+            pictures = self.pictures[question.name]
+            sections.append(_format_section(question.question, meanings, own, means, pictures))
         if self.report and sections:
-            write_page(self.output_dir / "judge.html", sections)
+            page = (
+                f'<!doctype html><meta charset="utf-8"><title>judge</title><style>{_STYLE}</style>{"".join(sections)}'
+            )
+            with write_atomically(self.output_dir / "judge.html") as temporary:
+                # File names may have bytes that are no text.
+                temporary.write_text(page, encoding="utf-8", errors="replace")
             print(f"Wrote {self.output_dir / 'judge.html'}")
 
-    def _save(self, part: Question, name: str, figure: Figure) -> None:
+    def _save(self, table: str, name: str, figure: Figure) -> None:
         path = self.output_dir / f"{name}.png"
         save_figure(figure, path)
-        self.pictures[part.name][name] = path
+        self.pictures[table][name] = path
         print(f"Wrote {path}", flush=True)
 
 
@@ -105,3 +111,62 @@ def _format_cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
     return "" if value is None else str(value)
+
+
+def average_over_persons(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> Rows:
+    """The mean and the standard deviation over persons, by method and other columns; none for a single person.
+
+    Several lines of one person are averaged first: one person is one unit.
+
+    Args:
+        rows: of a table, with the columns ``person`` and ``method``.
+        by: other columns of which each value is apart, such as ``region``.
+
+    Returns:
+        Two lines for each: ``person`` is "mean of 8" and "SD of 8".
+    """
+    groups: dict[tuple, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        groups[tuple(row.get(name) for name in ("method", *by))][row["person"]].append(row)
+    averages: Rows = []
+    for key, persons in groups.items():
+        if len(persons) < 2:
+            continue
+        known = dict(zip(("method", *by), key, strict=True))
+        first = next(iter(persons.values()))[0]
+        numbers = [name for name, value in first.items() if isinstance(value, float) and name not in known]
+        means, deviations = {}, {}
+        for name in numbers:
+            own = [np.mean([line.get(name, np.nan) for line in lines]) for lines in persons.values()]
+            values = np.array([value for value in own if not np.isnan(value)])
+            if len(values) > 1:
+                means[name], deviations[name] = float(values.mean()), float(values.std(ddof=1))
+        for word, found in (("mean", means), ("SD", deviations)):
+            averages.append({"person": f"{word} of {len(persons)}", "result": known["method"], **known, **found})
+    return averages
+
+
+def _format_section(
+    heading: str, meanings: Mapping[str, str], lines: _Lines, means: _Lines, pictures: Mapping[str, Path]
+) -> str:
+    """A section of the page, which needs no other file. Where there are means over persons, the lines are folded."""
+    table = _format_table(meanings, lines)
+    if means:
+        table = f"{_format_table(meanings, means)}<details><summary>each person</summary>{table}</details>"
+    explained = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in meanings.items())
+    images = "".join(
+        f'<h3>{html.escape(name)}</h3><img alt="{html.escape(name)}" '
+        f'src="data:image/png;base64,{base64.b64encode(find_written(file).read_bytes()).decode("ascii")}">'
+        for name, file in pictures.items()
+    )
+    return (
+        f"<h2>{html.escape(heading)}</h2>{table}<details><summary>columns</summary>"
+        f"<dl>{explained}</dl></details>{images}"
+    )
+
+
+def _format_table(columns: Iterable[str], lines: _Lines) -> str:
+    """A table as HTML."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
+    return f"<table><tr>{head}</tr>{body}</table>"

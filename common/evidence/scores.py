@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..metrics.lpips import Lpips
-from ..metrics.volume import SSIM_REACH, compute_nrmse, compute_psnr, map_ssim
-from .judgement import Judgement, Question, Rows
-from .person import Person
+from ..metrics.volume import SSIM_REACH, compute_psnr, find_score_range, map_ssim, scale_to_range
+from .person import Person, join_tissue
+from .question import Judgement, Question, Rows
+from .volume import Volume
 
 
 @cache
@@ -18,45 +20,12 @@ def _load_lpips(weights: str) -> Lpips:
     return Lpips(weights)
 
 
-def _find_mask(person: Person) -> np.ndarray:
-    """The region that the user names, or else all regions but air."""
-    assert person.hr is not None
-    if person.region is not None:
-        return person.sample_mask(person.region, person.hr, "--region") > 0
-    return person.tissue
+class Scores(Question):
+    """HR, and how close the results and the scan's interpolation come to it."""
 
-
-def _judge_scores(person: Person) -> Judgement:
-    assert person.hr is not None
-    mask, lpips = _find_mask(person), _load_lpips(person.lpips) if person.lpips else None
-    low, high = min(float(person.hr.voxels.min()), 0.0), float(np.quantile(person.hr.voxels, 0.999))
-    if high <= low:
-        high = float(person.hr.voxels.max())
-    hr = ((person.hr.voxels - low) / (high - low)).clip(0, 1)
-    rows: Rows = []
-    volumes, inner = person.methods, (slice(SSIM_REACH, -SSIM_REACH),) * 3
-    for method, volume in volumes.items():
-        sr = ((volume.voxels - low) / (high - low)).clip(0, 1)
-        row: dict[str, Any] = {"result": volume.label, "method": method}
-        local = map_ssim(sr, hr) if min(hr.shape) > 2 * SSIM_REACH else np.zeros((0, 0, 0))
-        for suffix, within in (("", None), ("_masked", mask)):
-            here = local if within is None or not local.size else local[within[inner]]
-            row[f"psnr{suffix}"] = compute_psnr(sr, hr, within)
-            row[f"ssim{suffix}"] = float(here.mean(dtype=np.float64)) if here.size else float("nan")
-            row[f"nrmse{suffix}"] = compute_nrmse(sr, hr, within)
-            if lpips is not None:
-                seen = 1 if within is None else within
-                row[f"lpips{suffix}"] = lpips.compute_score(sr * seen, hr * seen)
-        own = volume.voxels[mask].astype(np.float64)
-        row["gain"] = float(own @ person.hr.voxels[mask] / (own @ own))
-        rows.append(row | {"masked": float(mask.mean())})
-    return Judgement(rows)
-
-
-SCORES = Question(
-    name="scores",
-    question="How close do the results come to HR?",
-    columns={
+    name = "scores"
+    question = "How close do the results come to HR?"
+    columns: ClassVar[Mapping[str, str]] = {
         "psnr": "peak signal-to-noise ratio of the volume in dB. For all scores, 0 (or HR's minimum below it) is "
         "scaled to 0 and HR's 99.9th percentile 1, in all volumes; the rest is cut off",
         "ssim": "structural similarity in 3-D, Gaussian window of sigma 1.5 voxels; 1 for equal volumes",
@@ -69,7 +38,48 @@ SCORES = Question(
         "masked": "share of the voxels within it",
         "gain": "the factor by which the result comes closest to HR there; far from 1, their units differ, and the "
         "scores say little else",
-    },
-    is_asked=lambda person: person.hr is not None,
-    judge=_judge_scores,
-)
+    }
+    asked_by = ("hr", "lpips")
+
+    def __init__(self, person: Person, given: Mapping[str, Any]) -> None:
+        self.person, self.lpips = person, given.get("lpips")
+        if person.hr is None:
+            raise ValueError(f"judge: --lpips {self.lpips} compares with HR; give --hr FILE with it.")
+        self.hr = person.hr
+        self.region: Volume | None = given.get("region")
+
+    def judge(self) -> Judgement:
+        person, hr = self.person, self.hr
+        mask, lpips = self._find_mask(), self.lpips and _load_lpips(self.lpips)
+        low, high = find_score_range(hr.voxels)
+        truth = scale_to_range(hr.voxels, low, high)
+        rows: Rows = []
+        volumes, inner = person.methods, (slice(SSIM_REACH, -SSIM_REACH),) * 3
+        for method, volume in volumes.items():
+            sr = scale_to_range(volume.voxels, low, high)
+            row: dict[str, Any] = {"result": volume.label, "method": method}
+            local = map_ssim(sr, truth) if min(truth.shape) > 2 * SSIM_REACH else np.zeros((0, 0, 0))
+            for suffix, within in (("", None), ("_masked", mask)):
+                here = local if within is None or not local.size else local[within[inner]]
+                row[f"psnr{suffix}"] = compute_psnr(sr, truth, within)
+                row[f"ssim{suffix}"] = float(here.mean(dtype=np.float64)) if here.size else float("nan")
+                row[f"nrmse{suffix}"] = _compute_nrmse(sr, truth, within)
+                if lpips:
+                    seen = 1 if within is None else within
+                    row[f"lpips{suffix}"] = lpips.compute_score(sr * seen, truth * seen)
+            own = volume.voxels[mask].astype(np.float64)
+            row["gain"] = float(own @ hr.voxels[mask] / (own @ own))
+            rows.append(row | {"masked": float(mask.mean())})
+        return Judgement(rows)
+
+    def _find_mask(self) -> np.ndarray:
+        """The region that the user names, or else all regions but air."""
+        if self.region is not None:
+            return self.region.sample_mask(self.hr, "--region") > 0
+        return join_tissue(self.person.regions)
+
+
+def _compute_nrmse(sr: np.ndarray, hr: np.ndarray, mask: np.ndarray | None) -> float:
+    """The root mean square of the difference over that of HR, of the voxels in a mask or all."""
+    squares = [np.square(each if mask is None else each[mask]).mean(dtype=np.float64) for each in (hr - sr, hr)]
+    return float(np.sqrt(squares[0]) / np.sqrt(squares[1]))

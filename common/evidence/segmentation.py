@@ -5,21 +5,30 @@ from __future__ import annotations
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
+from scipy import ndimage
 
 from ..io.images import open_image
 from ..io.naming import make_case_stem
 from ..transforms.labels import read_labels
-from ..transforms.segment_brain import TISSUES, classify_brightness, name_tissues, order_tissues, segment_brain
-from .volume import Volume
+from .volume import Volume, check_grid
 
+#: The tissues, with their labels.
+TISSUES = {"csf": 1, "grey matter": 2, "white matter": 3}
+_BETA = 0.1  # weight of neighbours against brightness, as in DIPY's example of T1w heads
+_ITERATIONS = 10  # more change volumes by less than 1 %
+_TOP = 0.999  # quantile of the brain that becomes 1
+_LEAST = 1e-3  # of it: 0 is what lies outside
+_OUTER = 3.0  # mm from the border of the brain, where CSF is most frequent
 _LAST_LINES = 5  # of what a command writes to stderr
 
 
@@ -29,32 +38,30 @@ class Segmentation:
 
     Attributes:
         labels: ``(X, Y, Z)`` on its grid, 0 outside.
-        names: of the labels.
+        names: of regions, with their labels.
         whole: the name of all labels together.
-        sizes: of the labels in voxels, where those at borders count in part; None to count voxels.
+        sizes: of regions in voxels, where those at borders count in part; others are counted.
     """
 
     labels: np.ndarray
-    names: Mapping[int, str]
+    names: Mapping[str, int]
     whole: str
-    sizes: Mapping[int, float] | None = None
+    sizes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def regions(self) -> list[str]:
         """The names of single labels, after that of all together if there are several."""
-        return [self.whole, *self.names.values()] if len(self.names) > 1 else [*self.names.values()]
+        return [self.whole, *self.names] if len(self.names) > 1 else [*self.names]
 
     def get_mask(self, region: str) -> np.ndarray:
         """Where a region is; nowhere for a name that it lacks."""
         if region == self.whole:
             return self.labels != 0
-        return np.isin(self.labels, [number for number, name in self.names.items() if name == region])
+        return np.isin(self.labels, [number for name, number in self.names.items() if name == region])
 
     def measure_size(self, region: str) -> float:
         """The size of a region in voxels."""
-        if self.sizes is None or region == self.whole:
-            return float(self.get_mask(region).sum())
-        return sum(self.sizes[number] for number, name in self.names.items() if name == region)
+        return self.sizes[region] if region in self.sizes else float(self.get_mask(region).sum())
 
 
 class Segmenter:
@@ -66,8 +73,6 @@ class Segmenter:
     """
 
     def __init__(self, labels: str | None, reference: Volume) -> None:
-        if labels is not None:
-            check_labels_option(labels)
         self.labels, self.reference = labels, reference
         self._found: dict[int, Segmentation | None] = {}
 
@@ -79,7 +84,7 @@ class Segmenter:
             else:
                 classes, sizes = self._reference_classes if volume is self.reference else _classify(volume)
                 order = order_tissues(self._reference_classes[0], self.reference.affine)
-                own = {number: float(sizes[found - 1]) for number, found in zip(TISSUES, order, strict=True)}
+                own = {name: float(sizes[found - 1]) for name, found in zip(TISSUES, order, strict=True)}
                 self._found[id(volume)] = Segmentation(name_tissues(classes, order), TISSUES, "brain", own)
         return self._found[id(volume)]
 
@@ -152,13 +157,109 @@ def _read(file: Path, volume: Volume, source: str) -> Segmentation:
     """Read the labels of a volume, and check that they lie on its grid."""
     labels = read_labels(file)
     image: SpatialImage = open_image(file)
-    found = Volume(str(file), labels, np.asarray(image.affine, dtype=np.float64), {})
-    if not found.is_on_grid_of(volume):
-        raise ValueError(
-            f"judge: --labels: the labels of {source} with {labels.shape} voxels do not lie on the grid of "
-            f"{volume.name} with {volume.voxels.shape}; resample them to it."
-        )
+    check_grid(Volume(source, labels, np.asarray(image.affine, dtype=np.float64), {}), volume, "--labels")
     numbers = [int(number) for number in np.unique(labels) if number]
     if not numbers:
         raise ValueError(f"judge: --labels: all labels of {source} are 0; expected numbers of regions.")
-    return Segmentation(labels, {number: str(number) for number in numbers}, "all labels")
+    return Segmentation(labels, {str(number): number for number in numbers}, "all labels")
+
+
+def check_segmentation() -> None:
+    """Check before work begins that the packages are there."""
+    for package in ("deepbet", "dipy"):
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f"{package} is not installed, which segments the brain; install the extra: pip install '.[judge]', or "
+                "give your own segmentation with --labels."
+            )
+
+
+def segment_brain(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Find the brain, with the CSF around it, by the network of deepbet.
+
+    Args:
+        voxels: ``(X, Y, Z)`` of a head of any contrast, with or without skull.
+        affine: 4x4, in mm.
+
+    Returns:
+        Mask ``(X, Y, Z)``.
+
+    Source:
+        Fisch et al., deepbet: Fast brain extraction of T1-weighted MRI using Convolutional Neural Networks, Computers
+        in Biology and Medicine 179, 2024.
+    """
+    from deepbet import BrainExtraction
+
+    try:
+        mask = BrainExtraction(no_gpu=True).run(nib.Nifti1Image(voxels.astype(np.float32), affine))[1]
+    except (AssertionError, ValueError) as error:  # of its box around nothing
+        raise ValueError(f"deepbet finds no brain ({error}); expected a whole head, or give --labels.") from None
+    return np.asarray(mask.dataobj) > 0
+
+
+def classify_brightness(voxels: np.ndarray, brain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the brain into three classes of brightness, by a hidden Markov random field.
+
+    A voxel at a border belongs to several classes in part. Sizes count the parts, so blur and noise change them less
+    than they change the numbers of voxels.
+
+    Args:
+        voxels: ``(X, Y, Z)``, any units.
+        brain: mask of the same shape.
+
+    Returns:
+        Classes ``(X, Y, Z)``: 1 for the darkest to 3 for the brightest, 0 outside of the brain. Sizes of the classes in
+        voxels, (3,).
+
+    Source:
+        Zhang et al., Segmentation of brain MR images through a hidden Markov random field model and the
+        expectation-maximization algorithm, IEEE Transactions on Medical Imaging 20(1), 2001.
+    """
+    from dipy.segment.tissue import TissueClassifierHMRF
+
+    (box,) = ndimage.find_objects(np.pad(brain, 1).astype(np.uint8))  # with a voxel of margin, in the padded volume
+    box = tuple(slice(side.start - 1, side.stop + 1) for side in box)
+    inside, values = np.pad(brain, 1)[box], np.pad(voxels, 1)[box].astype(np.float64)
+    scaled = np.where(inside, (values / np.quantile(values[inside], _TOP)).clip(_LEAST, 1), 0)
+    state = np.random.get_state()
+    np.random.seed(0)  # DIPY draws noise for what lies outside
+    try:
+        classifier = TissueClassifierHMRF(verbose=False)
+        _, found, parts = classifier.classify(scaled, len(TISSUES), _BETA, max_iter=_ITERATIONS)
+    finally:
+        np.random.set_state(state)
+    classes = np.zeros(np.add(brain.shape, 2), np.uint8)
+    classes[box] = np.where(inside, found.clip(1), 0)
+    sizes = parts[inside].sum(axis=0, dtype=np.float64)
+    sizes[0] += inside.sum() - sizes.sum()  # the darkest voxels have parts of what lies outside
+    return classes[1:-1, 1:-1, 1:-1], sizes
+
+
+def order_tissues(classes: np.ndarray, affine: np.ndarray) -> tuple[int, ...]:
+    """Tell which class is which tissue by where it lies: CSF is most frequent at the border, white matter lies deepest.
+
+    So it holds for T1w, T2w and FLAIR.
+
+    Args:
+        classes: ``(X, Y, Z)``, 1 to 3 in the brain, 0 outside.
+        affine: 4x4, in mm.
+
+    Returns:
+        The classes of CSF, grey matter and white matter.
+    """
+    spacing = voxel_sizes(affine)
+    depth = ndimage.distance_transform_edt(np.pad(classes > 0, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    numbers = list(TISSUES.values())
+    white = max(numbers, key=lambda n: np.median(depth[classes == n]) if (classes == n).any() else 0)
+    outer = np.bincount(classes[(depth > 0) & (depth <= max(_OUTER, spacing.min()))], minlength=4)
+    numbers.remove(white)
+    csf = max(numbers, key=lambda n: outer[n])
+    numbers.remove(csf)
+    return csf, *numbers, white
+
+
+def name_tissues(classes: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """The labels of :data:`TISSUES`, from classes of brightness and their order (:func:`order_tissues`)."""
+    of_class = np.zeros(len(TISSUES) + 1, np.uint8)
+    of_class[list(order)] = list(TISSUES.values())
+    return of_class[classes]

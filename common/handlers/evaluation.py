@@ -32,6 +32,7 @@ from ..metrics.volume import (
     compute_slices_ssim,
     compute_ssim,
     measure_displacement,
+    scale_to_range,
     shift_volume,
 )
 from ..reports.case import compute_error_panel, draw_panels
@@ -41,7 +42,7 @@ from ..reports.files import save_figure
 from ..reports.planes import View, save_panels
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
-from ..transforms.scan.volume import convert_to_units, get_percentile
+from ..transforms.scan.volume import convert_to_units, get_intensity_range, get_percentile
 from ..weights import load_weights
 
 _ACCURACY = 0.03  # voxels, of a measured shift
@@ -65,10 +66,10 @@ class EvaluationReport:
     parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include moving the case to
     the device, and the HR files.
 
-    ``data_range`` defines the data range of PSNR and SSIM. ``percentile`` is the 99.9th percentile of each volume,
-    which is cut to [0, 1]; an LR file has its own. ``maximum``, as in papers, is the largest voxel of HR. HR and the
-    result, both in the units of their files, are divided by it. Only values below the scan's smallest voxel are cut
-    off, as in the saved file. An LR file must have HR's units.
+    ``data_range`` defines the data range of PSNR and SSIM. An LR file must have HR's units. ``percentile`` is the
+    99.9th percentile of HR; all volumes are divided by it and cut to [0, 1], as by ``compare`` and ``judge``.
+    ``maximum``, as in papers, is the largest voxel of HR, and only values below the scan's smallest voxel are cut
+    off, as in the saved file.
 
     ``score_over`` defines the region of PSNR and SSIM. ``volume`` is the volume, with SSIM in 3-D. ``slices`` is the
     mean over the slices along z, in 2-D. Slices of air do not count, because there PSNR measures how black the
@@ -91,13 +92,6 @@ class EvaluationReport:
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
-
-    Raises:
-        PermissionError, NotADirectoryError: if ``output_dir`` is not writable.
-        FileExistsError: when it is attached, if ``output_dir`` has a table of other scans.
-        ValueError: when an entry of ``compare_with`` is none of the three, or a file without ``network``;
-            ``data_range`` or ``score_over`` has another value; or with ``centre_slice`` for a degradation that
-            :func:`common.metrics.interpolate_bicubic` does not support.
     """
 
     def __init__(
@@ -189,8 +183,8 @@ class EvaluationReport:
                 with torch.no_grad():
                     volumes[other] = (inferer or engine.inferer)(inputs[0] / one, network, *inputs[1:])[0] * one
             volumes[self.method] = sr
-            clipped = {key: _clip_volume(volume, lr) for key, volume in volumes.items()}
-            truth = _clip_volume(hr, hr)
+            clipped = {key: _clip_volume(volume, lr, hr) for key, volume in volumes.items()}
+            truth = _clip_volume(hr, hr, hr)
             shifts = {key: measure_displacement(volume, clipped["cubic"], factors) for key, volume in clipped.items()}
             scores = self._compute_scores(volumes, shifts, lr, hr)
             for method, volume in clipped.items():
@@ -202,11 +196,11 @@ class EvaluationReport:
                 self.rows.append(row | trained)
             affine = np.asarray(hr.affine, dtype=np.float64)
             view = View.from_file(hr.meta["filename_or_obj"])
-            images = {"LR": view.cut_panel(_clip_volume(lr, lr), self.degradation.compute_lr_affine(affine))}
+            images = {"LR": view.cut_panel(_clip_volume(lr, lr, hr), self.degradation.compute_lr_affine(affine))}
             images |= {key: view.cut_panel(volume, affine) for key, volume in {**clipped, "HR": truth}.items()}
             save_panels(self.output_dir / PLANES_FILE.format(name), images)
             errors = {key: compute_error_panel(images[key], images["HR"]) for key in clipped}
-            second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide, guide), affine)}
+            second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide, guide, guide), affine)}
             panels = {"LR": images["LR"], **second, **images}
             save_figure(draw_panels(name, panels, errors, scores), self.output_dir / f"{name}.png")
 
@@ -214,10 +208,10 @@ class EvaluationReport:
         self, volumes: Mapping[str, Any], shifts: Mapping[str, Sequence[float]], lr: MetaTensor, hr: MetaTensor
     ) -> dict[str, dict]:
         """PSNR, PSNR without the shift, and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
-        truth = reference = _clip_volume(hr, hr)
+        truth = _clip_volume(hr, hr, hr)
 
         def select(volume: Any) -> np.ndarray:
-            return _clip_volume(volume, lr)
+            return _clip_volume(volume, lr, hr)
 
         psnr, ssim = compute_psnr, compute_ssim
         if (over := self.measured["score_over"]) != "volume":
@@ -242,7 +236,7 @@ class EvaluationReport:
             score = scores[method] = {"psnr": psnr(scaled, truth), "ssim": ssim(scaled, truth)}
             score["psnr_registered"] = math.nan if math.isnan(sum(shifts[method])) else score["psnr"]
             if any(shifts[method]) and np.isfinite(shifts[method]).all():
-                shift = _measure_shift(volume, lr, reference, self.degradation.factors)
+                shift = _measure_shift(volume, lr, hr, self.degradation.factors)
                 if any(shift):
                     back = [-voxels for voxels in shift]
                     score["psnr_registered"] = psnr(select(shift_volume(volume, back)[None]), truth)
@@ -301,11 +295,11 @@ def _load_compared_method(
     return load_weights(copy.deepcopy(network), entry, degradation=degradation), None
 
 
-def _measure_shift(volume: Any, scan: MetaTensor, reference: np.ndarray, factors: Sequence[int]) -> list[float]:
+def _measure_shift(volume: Any, scan: MetaTensor, hr: MetaTensor, factors: Sequence[int]) -> list[float]:
     """Return a volume's shift against HR in voxels, 0 along axes where it is too small to be measured."""
-    shift = np.zeros(3)
+    shift, reference = np.zeros(3), _clip_volume(hr, hr, hr)
     for _ in range(2):  # the second time, the anatomy is not cut off by the window any more
-        back = _clip_volume(shift_volume(volume, (-shift).tolist())[None], scan)
+        back = _clip_volume(shift_volume(volume, (-shift).tolist())[None], scan, hr)
         shift += measure_displacement(back, reference, factors)
     return [0.0 if abs(voxels) < _ACCURACY else voxels for voxels in shift.tolist()]
 
@@ -329,6 +323,9 @@ def _describe_self_training(engine: Any, seconds: float) -> dict[str, object]:
     }
 
 
-def _clip_volume(volume: torch.Tensor | np.ndarray, scan: MetaTensor) -> np.ndarray:
-    """A volume ``(1, X, Y, Z)`` in units of a scan's 99.9th percentile, as an array ``(X, Y, Z)`` cut to [0, 1]."""
-    return (torch.as_tensor(volume)[0].detach().float().cpu() / get_percentile(scan)).clamp(0, 1).numpy()
+def _clip_volume(volume: torch.Tensor | np.ndarray, scan: MetaTensor, hr: MetaTensor) -> np.ndarray:
+    """A volume ``(1, X, Y, Z)`` that is scaled like a scan, as an array ``(X, Y, Z)`` in units of HR, cut to [0, 1]."""
+    (low, high), (zero, one) = get_intensity_range(scan), get_intensity_range(hr)
+    first = (zero - low) / (high - low)
+    last = first + get_percentile(hr) * ((one - zero) / (high - low))
+    return scale_to_range(torch.as_tensor(volume)[0].detach().float().cpu(), first, last).numpy()

@@ -14,7 +14,7 @@ from monai.engines import IterationEvents
 from ..io.files import format_json, get_sidecar_path, read_json_object
 from ..io.naming import rename_result
 from ..io.writing import find_written, write_atomically
-from ..metrics.added_detail import measure_added_share
+from ..metrics.added_detail import measure_added_share, split_measured
 from ..metrics.baseline import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
 from ..reports.viewer import check_viewer, write_viewer
@@ -22,7 +22,6 @@ from ..transforms.measure_consistency import MeasureDataConsistencyd
 from ..transforms.result_grid import ResampleResultd
 from ..transforms.scan.save import save_volume
 from ..transforms.scan.volume import RestoreVolumed, convert_to_units, get_intensity_range
-from ..transforms.split_measured import SplitMeasuredd
 
 
 class ResultViewer:
@@ -54,8 +53,8 @@ class ResultViewer:
         self.added, self.unknown = None, "it was not made of one scan by one degradation."
         if self.degradation is not None:
             try:
-                split = SplitMeasuredd("pred", self.degradation)({"pred": engine.state.output["pred"][0]})
-                self.added = split["pred_added"].cpu()
+                result = torch.as_tensor(engine.state.output["pred"][0]).detach().float()
+                self.added = split_measured(result, self.degradation)[1].cpu()
             except ValueError as error:
                 self.unknown = str(error)
 

@@ -14,7 +14,7 @@ from scipy.fft import next_fast_len
 from torch.nn import functional as F
 
 from ..degradations.base import Degradation
-from ..metrics.data_consistency import measure_consistency_error
+from ..metrics.data_consistency import measure_scan_difference
 from ..physics.continuation import append_ramp
 from ..physics.noise import compute_rician_bias, estimate_noise_in_air
 from ..values import check_whole_numbers
@@ -127,8 +127,8 @@ class CheckedInferer(Inferer):
     Args:
         inferer: gives the result, which is returned unchanged.
         degradations: linear operators from the result to the scan; the one that agrees best is used.
-        highest_error: highest value of :func:`common.metrics.measure_consistency_error` in validation, with a margin;
-            None checks nothing.
+        highest_error: highest difference beyond noise (:func:`common.metrics.measure_scan_difference`) in validation,
+            with a margin; None checks nothing.
     """
 
     def __init__(self, inferer: Inferer, degradations: Sequence[Degradation], highest_error: float | None) -> None:
@@ -142,7 +142,7 @@ class CheckedInferer(Inferer):
         sr = self.inferer(inputs, network, *args, **kwargs)
         if self.highest_error is not None:
             lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-            error = measure_consistency_error(sr, lr, self.degradations)
+            _, error = measure_scan_difference(sr, lr, self.degradations)
             if not error <= self.highest_error:  # NaN agrees with nothing
                 missed = (
                     f"degraded again, its result differs from the scan by {error:.1%} of the brightness of tissue, in "

@@ -30,10 +30,6 @@ def interpolate_cubic(lr: _Volume, factors: Sequence[float], offset: Sequence[fl
     Returns:
         The volume on the HR grid, shape (..., X * factors[0], Y * factors[1], Z * factors[2]): an array if ``lr`` is
             one, else a differentiable tensor without the meta data of the LR grid.
-
-    Raises:
-        ValueError: When ``lr`` has fewer than three dimensions, ``factors`` or ``offset`` are not three, or a factor is
-            below 1.
     """
     if lr.ndim < 3:
         raise ValueError(f"cubic needs a volume of shape (..., X, Y, Z), got shape {tuple(lr.shape)}.")
@@ -62,9 +58,6 @@ def interpolate_bicubic(lr: torch.Tensor, factors: Sequence[int], offset: Sequen
 
     Returns:
         The volume on the HR grid, shape (..., X * factors[0], Y * factors[1], Z).
-
-    Raises:
-        ValueError: when slices are super-resolved too, or samples have other positions.
 
     Source:
         Keys, Cubic convolution interpolation for digital image processing, IEEE Transactions on Acoustics, Speech and

@@ -12,11 +12,6 @@ from ..physics.means import compute_mean_in_order
 from ..physics.noise import estimate_noise_in_air
 
 
-def measure_consistency_error(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degradation]) -> float:
-    """The difference beyond noise of :func:`measure_scan_difference`, with its arguments."""
-    return measure_scan_difference(sr, lr, degradations)[1]
-
-
 def measure_scan_difference(
     sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degradation]
 ) -> tuple[float, float]:

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 import torch
+from monai.config.type_definitions import NdarrayOrTensor
 from torch import nn
-
-from .volume import Volume
 
 BATCH = 16  # slices at a time: their first features, for 512x512 pixels, take 70 MB
 SHORTEST = 31  # pixels on each side of an image for AlexNet's last convolution
@@ -21,12 +20,6 @@ class Lpips:
         weights: file of AlexNet's weights as torchvision publishes them (alexnet-owt-7be5be79.pth); nothing is
             downloaded. Or True (or "true", from the command line) for the weights in torchvision's cache, which are
             downloaded if missing.
-
-    Raises:
-        ModuleNotFoundError: when ``lpips`` or torchvision is not installed.
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file holds other weights.
-        OSError: when torchvision cannot download the weights.
 
     Source:
         Zhang et al., The unreasonable effectiveness of deep features as a perceptual metric, CVPR 2018.
@@ -56,16 +49,13 @@ class Lpips:
         self.network.eval()
 
     @torch.no_grad()
-    def compute_score(self, sr: Volume, hr: Volume, device: torch.device | str = "cpu") -> float:
+    def compute_score(self, sr: NdarrayOrTensor, hr: NdarrayOrTensor, device: torch.device | str = "cpu") -> float:
         """The mean LPIPS of all slices along X and Y, shown to the network as grey images in [-1, 1].
 
         Args:
             sr: floats of shape (X, Y, Z) in [0, 1]; each axis at least 31 long.
             hr: ground truth of the same shape and range.
             device: where to compute.
-
-        Raises:
-            ValueError: when the shapes differ or are not those of one volume, or an axis is too short.
         """
         volumes = [torch.as_tensor(volume).float() for volume in (sr, hr)]
         shapes = [tuple(volume.shape) for volume in volumes]

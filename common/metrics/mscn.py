@@ -39,9 +39,6 @@ def compute_mscn(image: np.ndarray) -> np.ndarray:
     Returns:
         Coefficients of shape (H, W), around 0.
 
-    Raises:
-        ValueError: when the image is not 2-D, or its values are not finite floats.
-
     Source:
         Huang et al. 2021, eq. 4 to 6; Mittal et al., No-reference image quality assessment in the spatial
         domain, IEEE Transactions on Image Processing 21(12), 2012.
@@ -50,15 +47,15 @@ def compute_mscn(image: np.ndarray) -> np.ndarray:
     return (image - mu) / (sigma + 1)
 
 
-def find_tissue(image: np.ndarray) -> np.ndarray:
+def mask_tissue(image: np.ndarray) -> np.ndarray:
     """Mask the pixels of an image, as for :func:`compute_mscn`, that are not air: their local mean is 5 % of full
     scale."""
     return _compute_local_statistics(image)[1] >= AIR * 255
 
 
 def select_slices(volume: np.ndarray) -> list[int]:
-    """The slices of a volume (X, Y, Z) in [0, 1] of which at least 5 % is :func:`find_tissue`; at least one."""
-    slices = [z for z in range(volume.shape[-1]) if find_tissue(volume[..., z]).mean() >= TISSUE]
+    """The slices of a volume (X, Y, Z) in [0, 1] of which at least 5 % is :func:`mask_tissue`; at least one."""
+    slices = [z for z in range(volume.shape[-1]) if mask_tissue(volume[..., z]).mean() >= TISSUE]
     if not slices:
         raise ValueError(
             f"no slice counts: none of {volume.shape[-1]} has {AIR:.0%} of full scale on {TISSUE:.0%} of its pixels; "

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeVar
 
 import numpy as np
 import torch
+from monai.config.type_definitions import NdarrayOrTensor
 from scipy import fft
 from scipy.ndimage import fourier_shift
 from skimage.metrics import structural_similarity
 from skimage.registration import phase_cross_correlation
 
-Volume: TypeAlias = "torch.Tensor | np.ndarray"
 _SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
 SSIM_REACH = 5  # voxels from the centre of SSIM's window to its end
 _RAMP = 16  # voxels
+_Values = TypeVar("_Values", torch.Tensor, np.ndarray)
 
 
-def to_array(volume: Volume) -> np.ndarray:
+def find_score_range(hr: np.ndarray) -> tuple[float, float]:
+    """What scores take as 0 and 1: 0, or HR's minimum if that is negative, and its 99.9th percentile, else its maximum.
+
+    Args:
+        hr: any units.
+    """
+    low, high = min(float(hr.min()), 0.0), float(np.quantile(hr, 0.999))
+    high = high if high > low else float(hr.max())
+    return low, high if high > low else low + 1.0
+
+
+def scale_to_range(volume: _Values, low: float, high: float) -> _Values:
+    """The volume in which ``low`` is 0 and ``high`` 1, cut to [0, 1], as in all tables."""
+    return ((volume - low) / (high - low)).clip(0, 1)
+
+
+def to_array(volume: NdarrayOrTensor) -> np.ndarray:
     """Return a volume as an array of shape (X, Y, Z), without leading singleton axes."""
     array = volume.detach().cpu().float().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
     if array.ndim < 3 or any(size != 1 for size in array.shape[:-3]):
@@ -26,7 +43,7 @@ def to_array(volume: Volume) -> np.ndarray:
     return array.reshape(array.shape[-3:])
 
 
-def _to_pair(first: Volume, second: Volume) -> list[np.ndarray]:
+def _to_pair(first: NdarrayOrTensor, second: NdarrayOrTensor) -> list[np.ndarray]:
     """Return two volumes of one shape as float32 arrays."""
     arrays = [to_array(volume).astype(np.float32, copy=False) for volume in (first, second)]
     if arrays[0].shape != arrays[1].shape:
@@ -41,34 +58,19 @@ def _compute_psnr(sr: np.ndarray, hr: np.ndarray) -> float:
         return float(peak_signal_noise_ratio(hr, sr, data_range=1))
 
 
-def compute_psnr(sr: Volume, hr: Volume, mask: np.ndarray | None = None) -> float:
+def compute_psnr(sr: NdarrayOrTensor, hr: NdarrayOrTensor, mask: np.ndarray | None = None) -> float:
     """Peak signal-to-noise ratio of a volume in dB for a data range of 1, infinite for equal volumes.
 
     Args:
         sr: volume of shape (X, Y, Z), singleton axes before it are ignored, normalised to [0, 1].
         hr: ground truth of the same shape and range.
         mask: which voxels count, bool of shape (X, Y, Z); None for all.
-
-    Raises:
-        ValueError: When the shapes differ or are not those of one volume.
     """
     sr, hr = _to_pair(sr, hr)
     return _compute_psnr(sr, hr) if mask is None else _compute_psnr(sr[mask], hr[mask])
 
 
-def compute_nrmse(sr: Volume, hr: Volume, mask: np.ndarray | None = None) -> float:
-    """Normalised root mean square error: that of the difference over that of HR, 0 for equal volumes.
-
-    Args:
-        sr, hr, mask: as for :func:`compute_psnr`, in any units.
-    """
-    from skimage.metrics import normalized_root_mse  # here, because it loads scipy.stats, and inference needs none
-
-    sr, hr = (volume if mask is None else volume[mask] for volume in _to_pair(sr, hr))
-    return float(normalized_root_mse(hr, sr))
-
-
-def map_ssim(sr: Volume, hr: Volume) -> np.ndarray:
+def map_ssim(sr: NdarrayOrTensor, hr: NdarrayOrTensor) -> np.ndarray:
     """The structural similarity around each voxel whose window lies within the volume.
 
     Args:
@@ -81,7 +83,7 @@ def map_ssim(sr: Volume, hr: Volume) -> np.ndarray:
     return structural_similarity(hr, sr, full=True, **_SSIM)[1][(slice(SSIM_REACH, -SSIM_REACH),) * 3]
 
 
-def compute_ssim(sr: Volume, hr: Volume) -> float:
+def compute_ssim(sr: NdarrayOrTensor, hr: NdarrayOrTensor) -> float:
     """Structural similarity of a volume: 3-D Gaussian window (sigma 1.5 voxels, 11 voxels wide), data range 1.
 
     scikit-image takes a quarter of the time of MONAI's ``SSIMMetric`` on a CPU and agrees with it to 1e-6.
@@ -92,9 +94,6 @@ def compute_ssim(sr: Volume, hr: Volume) -> float:
     Returns:
         Mean SSIM over the voxels whose window lies within the volume, at most 1.
 
-    Raises:
-        ValueError: as :func:`compute_psnr`, and when an axis is shorter than 11 voxels.
-
     Source:
         Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE Transactions on
         Image Processing 13(4), 2004.
@@ -103,15 +102,12 @@ def compute_ssim(sr: Volume, hr: Volume) -> float:
     return float(structural_similarity(hr, sr, **_SSIM))
 
 
-def compute_slices_psnr(sr: Volume, hr: Volume, slices: Sequence[int]) -> float:
+def compute_slices_psnr(sr: NdarrayOrTensor, hr: NdarrayOrTensor, slices: Sequence[int]) -> float:
     """Mean peak signal-to-noise ratio of single slices in dB, for a data range of 1.
 
     Args:
         sr, hr: as for :func:`compute_psnr`, slices along the last axis.
         slices: indices of the slices that count, from 0.
-
-    Raises:
-        ValueError: as :func:`compute_psnr`.
 
     Source:
         Iwamoto et al., Unsupervised MRI Super Resolution Using Deep External Learning and Guided Residual Dense Network
@@ -121,7 +117,7 @@ def compute_slices_psnr(sr: Volume, hr: Volume, slices: Sequence[int]) -> float:
     return float(np.mean([_compute_psnr(sr[..., z], hr[..., z]) for z in slices]))
 
 
-def compute_slices_ssim(sr: Volume, hr: Volume, slices: Sequence[int]) -> float:
+def compute_slices_ssim(sr: NdarrayOrTensor, hr: NdarrayOrTensor, slices: Sequence[int]) -> float:
     """Mean structural similarity of single slices: 2-D Gaussian window (sigma 1.5, 11 pixels), data range 1.
 
     A slice's value is the mean over all pixels, and the slice is mirrored at its border. :func:`compute_ssim` instead
@@ -129,9 +125,6 @@ def compute_slices_ssim(sr: Volume, hr: Volume, slices: Sequence[int]) -> float:
 
     Args:
         sr, hr, slices: as for :func:`compute_slices_psnr`.
-
-    Raises:
-        ValueError: as :func:`compute_ssim`, for the axes of a slice.
 
     Source:
         Iwamoto et al. 2022, eq. 9 and 10, see :func:`compute_slices_psnr`; Wang et al. 2004, see :func:`compute_ssim`.
@@ -159,7 +152,7 @@ def _measure_phase_shift(sr: np.ndarray, reference: np.ndarray, factors: Sequenc
     return -phase_cross_correlation(*spectra, space="fourier", upsample_factor=100, normalization="phase")[0]
 
 
-def measure_displacement(sr: Volume, reference: Volume, factors: Sequence[int]) -> tuple[float, ...]:
+def measure_displacement(sr: NdarrayOrTensor, reference: NdarrayOrTensor, factors: Sequence[int]) -> tuple[float, ...]:
     """Sub-voxel shift of an SR volume against its input, by phase correlation.
 
     All frequencies have equal weight, so that neither contrast nor a bias field counts as a shift. Frequencies beyond
@@ -174,9 +167,6 @@ def measure_displacement(sr: Volume, reference: Volume, factors: Sequence[int]) 
     Returns:
         Displacement along X, Y and Z in HR voxels, to 0.01: positive where SR lies at a higher index than the
         reference; NaN when either volume has no structure.
-
-    Raises:
-        ValueError: When the shapes differ or are not those of one volume, or a voxel is not finite.
 
     Source:
         Guizar-Sicairos et al., Efficient subpixel image registration algorithms, Optics Letters 33(2), 2008.
@@ -196,7 +186,7 @@ def measure_displacement(sr: Volume, reference: Volume, factors: Sequence[int]) 
     return tuple(round(float(s), 2) + 0.0 for s in shift)
 
 
-def shift_volume(volume: Volume, shift: Sequence[float]) -> np.ndarray:
+def shift_volume(volume: NdarrayOrTensor, shift: Sequence[float]) -> np.ndarray:
     """Shift a volume by fractions of voxels, by a phase ramp in k-space.
 
     Unlike interpolation, this does not smooth: on volumes with noise, a cubic spline alone gains up to 2 dB. Beyond the

@@ -84,9 +84,6 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
-
-    Raises:
-        ValueError: When there are no rows, one lacks a column, or PSNR and SSIM are not taken alike in all.
     """
     if not rows:
         raise ValueError("write_table needs at least one row.")

@@ -49,11 +49,6 @@ def merge_tables(
 
     Returns:
         The table of :func:`write_table`, and which methods are not compared on equal terms.
-
-    Raises:
-        FileNotFoundError: when a folder has no ``table.json``.
-        ValueError: when a table has not one method and interpolation, an entry has a name of ``RESERVED``, a case is
-            in two folders of one entry, or there are no entries.
     """
     runs = _read_runs(folders_by_name)
     groups = _group_by_input(runs)

@@ -43,9 +43,6 @@ def draw_loss_curves(path: str | os.PathLike, history: str | os.PathLike) -> Non
         history: JSON lines as the trainer writes them: ``{"iteration": 1, "epoch": 1, "generator/image_cycle/l1": 0.1,
             ...}``; keys that begin with ``validation/`` are drawn as points. Later lines replace earlier ones of the
             same iteration.
-
-    Raises:
-        ValueError: When a line is no JSON object or there is nothing to draw.
     """
     series = _read_history(history)
     if not series:

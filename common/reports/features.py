@@ -77,10 +77,6 @@ def draw_feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.nda
         path: the PNG to write.
         panels: by title: pooled features of the source, shape (N, C), and of the target, shape (M, C).
 
-    Raises:
-        ImportError: When scikit-learn is not installed.
-        ValueError: When there are fewer than 5 vectors in a panel.
-
     Source:
         Liu et al. 2023, fig. 5; van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 9, 2008.
     """

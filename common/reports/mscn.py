@@ -9,16 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import wasserstein_distance
 
-from ..metrics.mscn import compute_mscn, find_tissue
+from ..metrics.mscn import compute_mscn, mask_tissue
 from .files import save_figure
 
 
 def _compute_samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the coefficients of images and their products with the upper left neighbour, without air."""
-    # Here, because metrics load MONAI, and with it pyplot, which reports do without.
     coefficients, products = [], []
     for image in images:
-        values, mask = compute_mscn(image), find_tissue(image)
+        values, mask = compute_mscn(image), mask_tissue(image)
         coefficients.append(values[mask])
         # Both of a pair must be tissue.
         products.append((values[1:, 1:] * values[:-1, :-1])[mask[1:, 1:] & mask[:-1, :-1]])
@@ -50,14 +49,11 @@ def compute_mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarr
 def draw_mscn(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Draw the distributions of MSCN coefficients and of products of neighbouring ones, a curve for each group.
 
-    Air is left out (:func:`common.metrics.mscn.find_tissue`). The legend has the distances to the first group.
+    Air is left out (:func:`common.metrics.mscn.mask_tissue`). The legend has the distances to the first group.
 
     Args:
         path: the PNG to write.
         images: groups by their labels: floats of shape (H, W), in [0, 1]; the first is the reference.
-
-    Raises:
-        ValueError: when there is no group, or as :func:`compute_mscn_distance`, with the label.
 
     Source:
         Huang et al. 2021, fig. 5 and eq. 4.

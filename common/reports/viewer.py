@@ -22,6 +22,7 @@ from nibabel.spatialimages import SpatialImage
 
 from ..io.files import read_sidecar
 from ..io.writing import write_atomically
+from ..metrics.volume import find_score_range
 from ..transforms.scan.extremes import clean_volume
 from .case import draw_case
 from .slices import draw_slices
@@ -62,15 +63,11 @@ def write_viewer(
         position: point in mm (world coordinates R, A, S) to look at first; without it the middle of the last volume.
         record: what made the result (:func:`read_result_record`); None if it is not known.
         added: signed part of the result that the scan has not measured, on its grid; can be laid over it in colours.
-
-    Raises:
-        ModuleNotFoundError: without the package that brings NiiVue, or if NiiVue is not found in its version; the
-            message says which to install.
     """
     script, licence = _read_niivue()
     arrays = {name: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32)) for name, image in volumes.items()}
     affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}
-    low, high = _find_range(next(iter(arrays.values())))
+    low, high = map(_round_to_header, find_score_range(clean_volume(next(iter(arrays.values())))))
     arrays = {name: array.clip(low, high) for name, array in arrays.items()}
     at = None if position is None else [float(x) for x in position]
     settings: dict[str, Any] = {"window": [low, high], "at": at, "errors": None}
@@ -219,15 +216,6 @@ def _embed_figure(figure: Figure, description: str) -> str:
     figure.savefig(picture, format="png")
     encoded = base64.b64encode(picture.getvalue()).decode("ascii")
     return f'<img alt="{description}" src="data:image/png;base64,{encoded}">'
-
-
-def _find_range(scan: np.ndarray) -> tuple[float, float]:
-    """Return the least and the greatest stored value, which are the ends of the first window."""
-    scan = clean_volume(scan)
-    low, high = min(float(scan.min()), 0.0), float(np.quantile(scan, 0.999))
-    if high <= low:
-        high = max(float(scan.max()), low + 1.0)
-    return _round_to_header(low), _round_to_header(high)
 
 
 def _round_to_header(value: float) -> float:

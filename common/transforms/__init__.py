@@ -10,7 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "denoise": ["DenoiseSlicesd", "estimate_noise"],
         "flips": ["RandFlipHRd"],
         "guide": ["ResampleGuided", "ShiftGuided"],
-        "insert_lesions": ["InsertLesionsd", "Lesion"],
         "labels": ["CheckLabelsd"],
         "load_stacks": ["GuideStacksd", "LoadStacksd", "ResampleToFiled", "ResampleToReferenced"],
         "make_stacks": ["MakeStacksd"],
@@ -26,6 +25,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "scan.save": ["SaveVolumed", "get_saver"],
         "scan.scan_statistics": ["CheckTrainingRanged", "compute_scan_statistics", "widen_range"],
         "scan.volume": ["MakeLRd", "NormaliseVolumed", "RestoreVolumed", "SliceAxisd"],
-        "split_measured": ["SplitMeasuredd"],
     },
 )

@@ -146,7 +146,7 @@ def test_another_scans_result_is_refused(case, tmp_path):
     compare(case["scan"], case["result"], str(tmp_path / "look.png"))
     scan = nib.load(case["scan"])
     other = str(save(tmp_path / "other.nii.gz", scan.get_fdata()[::-1], scan.affine))
-    words = f"{case['result']} was made of {case['scan']}", f"not those of {other}"
+    words = f"{case['result']} was made of {case['scan']}", f"not those of --scan {other}"
     refused(lambda: compare(other, case["result"], str(tmp_path / "wrong.png")), ValueError, *words)
     assert not (tmp_path / "wrong.png").exists()
 
@@ -248,7 +248,7 @@ def test_refused(case, tmp_path):
     for change, kind, words in (
         ({"result": "none.nii"}, FileNotFoundError, ["--result none.nii"]),
         ({"result": case["scan"], "scan": case["result"]}, ValueError, ["does not lie on", "the same directions"]),
-        ({"hr": case["scan"]}, ValueError, ["lr.nii.gz does not lie on the grid of", "sr.nii.gz"]),
+        ({"hr": case["scan"]}, ValueError, ["lr.nii.gz", "does not lie on the grid of", "sr.nii.gz"]),
         ({"output": "out.jpg"}, ValueError, ["--output is out.jpg", ".png", ".html"]),
         ({"position": [1, 2]}, ValueError, ["--position is [1, 2]", "three numbers"]),
         ({"size": 0}, ValueError, ["--size is 0"]),

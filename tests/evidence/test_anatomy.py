@@ -11,9 +11,16 @@ from scipy.ndimage import affine_transform
 
 from common.__main__ import main
 from common.commands.judge import judge
-from common.evidence import Person, Volume
-from common.reports.bland_altman import draw_bland_altman
-from common.transforms.segment_brain import TISSUES, classify_brightness, name_tissues, order_tissues, segment_brain
+from common.evidence.anatomy import draw_bland_altman
+from common.evidence.person import Person
+from common.evidence.segmentation import (
+    TISSUES,
+    classify_brightness,
+    name_tissues,
+    order_tissues,
+    segment_brain,
+)
+from common.evidence.volume import Volume
 
 from ..bundles.runs import save
 from ..refused import refused
@@ -128,7 +135,7 @@ def test_a_brain_that_shrank_shows_it(tmp_path):
     hr, sr = (str(save(tmp_path / name, each, image.affine)) for name, each in (("hr.nii", voxels), ("sr.nii", small)))
     judge(sr, hr=hr, anatomy=True, output_dir=str(tmp_path / "out"))
     rows = read(tmp_path / "out")
-    assert {region for _, region in rows} == {"brain", *TISSUES.values()}
+    assert {region for _, region in rows} == {"brain", *TISSUES}
     assert float(rows["sr.nii", "brain"]["bias_percent"]) == pytest.approx(-2, abs=0.9)
     assert 1200 < float(rows["HR", "brain"]["ml"]) < 2200 and float(rows["sr.nii", "brain"]["dice"]) > 0.97
     smaller = image.affine @ np.diag([1 / scale] * 3 + [1])
@@ -136,17 +143,17 @@ def test_a_brain_that_shrank_shows_it(tmp_path):
     for affine in (image.affine, smaller):
         classes, _ = classify_brightness(voxels, segment_brain(voxels, affine))
         labels.append(name_tissues(classes, order_tissues(classes, affine)))
-    for number, region in TISSUES.items():
+    for region, number in TISSUES.items():
         count, smaller_count = (int((each == number).sum()) for each in labels)
         assert smaller_count == pytest.approx(count, rel=1e-3)
         ml = count * abs(np.linalg.det(image.affine)) / 1000
         assert float(rows["HR", region]["ml"]) == pytest.approx(ml, rel=0.3), "voxels at a border count in part"
-    parts = sum(float(rows["HR", region]["ml"]) for region in TISSUES.values())
+    parts = sum(float(rows["HR", region]["ml"]) for region in TISSUES)
     assert parts == pytest.approx(float(rows["HR", "brain"]["ml"]), rel=1e-3)
 
 
 def test_without_the_extra_the_error_says_what_to_install(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("common.transforms.segment_brain.find_spec", lambda package: None)
+    monkeypatch.setattr("common.evidence.segmentation.find_spec", lambda package: None)
     out = tmp_path / "out"
     refused(lambda: judge("no.nii", anatomy=True, output_dir=str(out)), ModuleNotFoundError, "'.[judge]'", "--labels")
     judge(files["result"], hr=files["hr"], anatomy=True, labels=files["labels"], output_dir=str(out))  # needs no extra

@@ -5,11 +5,10 @@ import csv
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from monai.data import MetaTensor
 
 from common.evidence.inserted_lesions import compare_detection
-from common.transforms import InsertLesionsd
+from common.evidence.insertion import insert_lesions
+from common.evidence.volume import Volume
 
 from .test_lesions import judge
 
@@ -26,8 +25,7 @@ def make_head():
 
 def test_a_remover_loses_all_an_inventor_has_false_ones_and_the_ideal_is_as_hr():
     hr = make_head()
-    lesions = InsertLesionsd("hr")({"hr": MetaTensor(hr[None], torch.diag(torch.tensor([2.0, 2, 2, 1])).double())})
-    with_lesions = lesions["hr"][0].numpy()
+    with_lesions, _, lesions = insert_lesions(Volume("head", hr, np.diag([2.0, 2, 2, 1]), {}))
     truth, random = with_lesions - hr, np.random.default_rng(1)
 
     def add_noise(volume):
@@ -40,7 +38,7 @@ def test_a_remover_loses_all_an_inventor_has_false_ones_and_the_ideal_is_as_hr()
         "remover": (add_noise(hr), add_noise(hr)),
         "inventor": (add_noise(with_lesions), add_noise(with_lesions)),
     }
-    rows = [row for row in compare_detection(pairs, lesions["hr_lesions"], truth, SPACING) if row["diameter_mm"] > 4]
+    rows = [row for row in compare_detection(pairs, lesions, truth, SPACING) if row["diameter_mm"] > 4]
 
     def average(name, column):
         return np.mean([row[column] for row in rows if row["result"] == name])
@@ -88,7 +86,7 @@ def test_results_of_another_tool_are_judged_on_the_scans_that_a_run_before_wrote
     for names, reason in {
         ("without.nii.gz", "with.nii.gz"): "name the result with lesions first",
         ("with.nii.gz",): "expected pairs",
-        ("with.nii.gz", "judged/head_without_lesions.nii.gz"): "another grid",
+        ("with.nii.gz", "judged/head_without_lesions.nii.gz"): "does not lie on the grid of",
     }.items():
         assert reason in judge(*names, *options, "--output_dir", "refused")
 

@@ -10,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 from common.__main__ import main
 from common.commands.judge import judge
 from common.degradations import GaussianProfile
+from common.evidence.repeated import select_band
 from common.geometry.rigid import find_half_way
-from common.metrics import select_band
 
 from ..refused import refused
 from ..stacks.phantom import grid, moved, save

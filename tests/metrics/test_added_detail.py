@@ -12,7 +12,6 @@ from common.degradations import (
     RicianNoise,
 )
 from common.metrics import divide_by_brightness, measure_added_share, split_measured
-from common.transforms import SplitMeasuredd
 from tests.bundles.runs import phantom
 from tests.refused import refused
 
@@ -47,8 +46,7 @@ def test_nothing_is_added_to_a_bandlimited_volume(degradation, shape):
 def test_what_lies_beyond_the_measured_k_space_is_added():
     truncation, shape = KSpaceTruncation((2, 2, 3)), (18, 18, 27)  # LR sizes without a sample at the Nyquist frequency
     low, high = (make_waves(shape, truncation.factors, inside) for inside in (True, False))
-    entry = SplitMeasuredd("sr", truncation)({"sr": (2 + 3 * low + high)[None]})
-    torch.testing.assert_close(entry["sr_added"][0], high, atol=1e-5, rtol=0)
+    torch.testing.assert_close(split_measured(2 + 3 * low + high, truncation)[1], high, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("degradation", [GaussianProfile((1, 1, 4)), SLICES], ids=str)

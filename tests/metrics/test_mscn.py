@@ -3,7 +3,7 @@
 import numpy as np
 
 from common.metrics import compute_mscn, select_slices
-from common.metrics.mscn import find_tissue
+from common.metrics.mscn import mask_tissue
 from tests.refused import refused
 
 
@@ -12,7 +12,7 @@ def test_mscn_is_equations_4_to_6():
     grey = 255 * np.pad(image, 3, mode="edge")
     window = np.array([[np.exp(-(k**2 + n**2) / 2) for n in range(-3, 4)] for k in range(-3, 4)])
     window /= window.sum()
-    expected, air = np.zeros(image.shape), find_tissue(image / 10)
+    expected, air = np.zeros(image.shape), mask_tissue(image / 10)
     for m, n in np.ndindex(image.shape):
         around = grey[m : m + 7, n : n + 7]
         mu = (window * around).sum()

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
 from common.metrics import compute_mscn
-from common.metrics.mscn import find_tissue
+from common.metrics.mscn import mask_tissue
 from common.reports import compute_mscn_distance, draw_mscn
 from common.reports import mscn as report
 
@@ -37,7 +37,7 @@ def test_distances_are_those_of_coefficients_and_products_without_air():
         0,
     )
     image = np.pad(_tissue(4, (12, 10)), ((5, 4), (6, 3)))  # products are of neighbours above left, both of tissue
-    values, mask = compute_mscn(image), find_tissue(image)
+    values, mask = compute_mscn(image), mask_tissue(image)
     pairs = [(m, n) for m, n in np.ndindex(image.shape) if m and n and mask[m, n] and mask[m - 1, n - 1]]
     np.testing.assert_allclose(
         report._compute_samples([image])[1], [values[m, n] * values[m - 1, n - 1] for m, n in pairs]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import rankdata
 
-_REACH = 2.5  # of the patches, in widths of the widest channel
+_HALF_WIDTH = 2.5  # of the patches, in widths of the widest channel
+_DRAWS = 500  # of sites, by bootstrap
 
 
 class ChannelisedHotelling:
@@ -20,22 +22,18 @@ class ChannelisedHotelling:
 
     Scores are in standard deviations of the sites without a lesion, so those of several trainings can be pooled.
 
-    Args:
-        widths: standard deviations of the Gaussians in mm, rising; a channel is the difference of two neighbours.
+    Attributes:
+        widths: standard deviations of the Gaussians in mm; a channel is the difference of two neighbours.
 
     Source:
         Myers and Barrett, JOSA A 4, 1987. The channels are those of Abbey and Barrett, JOSA A 18, 2001, in 3-D.
     """
 
-    def __init__(self, widths: Sequence[float] = (0.5, 0.8, 1.3, 2.1, 3.5)) -> None:
-        self.widths = tuple(widths)
+    widths = (0.5, 0.8, 1.3, 2.1, 3.5)
+
+    def __init__(self) -> None:
         self.template = self.mean = np.zeros(len(self.widths) - 1)
         self.deviation = 1.0
-
-    @property
-    def reach(self) -> float:
-        """Half the edge of the patches that the channels see, in mm."""
-        return _REACH * self.widths[-1]
 
     def compute_channels(self, volume: np.ndarray, spacing: Sequence[float], sites: np.ndarray) -> np.ndarray:
         """Values of the channels at places of a volume.
@@ -48,7 +46,7 @@ class ChannelisedHotelling:
         Returns:
             ``(N, C)``, in parts of the mean around each site.
         """
-        half = [int(np.ceil(self.reach / step)) for step in spacing]
+        half = [int(np.ceil(_HALF_WIDTH * self.widths[-1] / step)) for step in spacing]
         distances = [np.arange(-n, n + 1) * step for n, step in zip(half, spacing, strict=True)]
         squared = sum(r**2 for r in np.meshgrid(*distances, indexing="ij"))
         gaussians = [np.exp(-squared / (2 * width**2)).ravel() for width in self.widths]
@@ -79,20 +77,12 @@ class ChannelisedHotelling:
 
 def compute_auc(absent: np.ndarray, present: np.ndarray) -> float:
     """Area under the ROC curve of scores without and with a lesion: how often the one with a lesion is higher."""
-    from scipy.stats import rankdata  # here, because it takes long to load, and inference needs none
-
     ranks = rankdata(np.concatenate([present, absent]))[: len(present)]
     return float((ranks.sum() / len(present) - (len(present) + 1) / 2) / len(absent))
 
 
-def estimate_auc_deviation(absent: np.ndarray, present: np.ndarray, seed: int = 0, count: int = 500) -> float:
-    """Standard deviation of :func:`compute_auc` when sites are drawn again, with replacement.
-
-    Args:
-        absent, present: scores.
-        seed: of the draws.
-        count: of the draws.
-    """
-    random = np.random.default_rng(seed)
-    drawn = ([random.choice(each, len(each)) for each in (absent, present)] for _ in range(count))
+def estimate_auc_deviation(absent: np.ndarray, present: np.ndarray) -> float:
+    """Standard deviation of :func:`compute_auc` when sites are drawn again, with replacement."""
+    random = np.random.default_rng(0)
+    drawn = ([random.choice(each, len(each)) for each in (absent, present)] for _ in range(_DRAWS))
     return float(np.std([compute_auc(*each) for each in drawn]))

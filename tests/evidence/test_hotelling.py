@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr
 from sklearn.metrics import roc_auc_score
 
-from common.metrics import ChannelisedHotelling, compute_auc, estimate_auc_deviation
+from common.evidence.hotelling import ChannelisedHotelling, compute_auc, estimate_auc_deviation
 
 
 def test_detectability_is_that_of_the_ideal_observer_of_gaussian_channels():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.metrics import measure_lesions
+from common.evidence.lesions import measure_lesions
 
 SPACING = (1.0, 1.0, 2.0)
 

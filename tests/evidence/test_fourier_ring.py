@@ -3,8 +3,7 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from common.metrics import find_agreeing_frequencies
-from common.metrics.fourier_ring import map_patches
+from common.evidence.fourier_ring import find_agreeing_frequencies, map_patches
 
 SHAPE, NYQUIST = (160, 128, 3), 0.25
 
