@@ -1,11 +1,14 @@
 """What is imported from where."""
 
 import ast
+import json
+import subprocess
+import sys
 from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from common.export.modules import _find_module, _list_imports
+from common.export.modules import _find_module, _list_imports, find_needed_modules, list_strings
 
 COMMON = Path(__file__).parents[1] / "common"
 # The packages and modules of common, from the lowest.
@@ -85,3 +88,23 @@ def test_the_deploy_app_imports_nothing_that_its_environment_lacks():
     names = set().union(*map(imported, (COMMON / "apps" / "deploy").rglob("*.py")))
     ours = {name for name in names if name.split(".")[0] == "common"}
     assert ours and all(name.startswith("common.io.") for name in ours)
+
+
+def test_inference_imports_what_its_config_reaches_and_no_more(tmp_path):
+    """So ``.ci/sizes``, which measures what inference.json reaches, says what a run of it loads."""
+    config = COMMON.parent / "bundles" / "udean_window" / "configs" / "inference.json"
+    program = """if True:
+        import sys
+        from monai.bundle import ConfigWorkflow
+        workflow = ConfigWorkflow(sys.argv[1], workflow_type="infer", logging_file=False)
+        workflow.parser.update({"dataset#data": [], "output_dir": sys.argv[2], "device": "cpu"})
+        workflow.initialize()
+        workflow.run()
+        files = [getattr(module, "__file__", None) for name, module in sys.modules.items() if name[:7] == "common."]
+        print(*[file for file in files if file and not file.endswith("__init__.py")], sep="\\n")
+    """
+    words = [sys.executable, "-c", program, str(config), str(tmp_path)]
+    run = subprocess.run(words, cwd=COMMON.parent, check=True, capture_output=True, text=True)
+    loaded = {Path(line).relative_to(COMMON) for line in run.stdout.splitlines() if line.startswith(str(COMMON))}
+    reached = {*find_needed_modules(list_strings(json.loads(config.read_text())))}
+    assert loaded - {Path("override_checks.py")} <= reached and len(loaded) > len(reached) / 2
