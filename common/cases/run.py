@@ -191,7 +191,7 @@ def _run_group(cases: list[Case], output: Path, bids: bool, **settings: Any) -> 
 
 
 def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output: Path, bids: bool) -> None:
-    from ..io.dicom import write_derived_series
+    from ..io.derived_series import write_derived_series
 
     # A method that learned from the scan itself has no file of weights.
     digest = getattr(network, "origin", {}).get("file_sha256", "unknown")

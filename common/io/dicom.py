@@ -1,8 +1,7 @@
-"""Convert DICOM MR series to NIfTI, and write results as derived DICOM series."""
+"""Find DICOM MR series, and convert them to NIfTI."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -10,13 +9,11 @@ import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from ..runtime.distributed import print_once
@@ -24,20 +21,19 @@ from .files import get_sidecar_path, list_files
 from .formats import find_absent_images
 from .lazy_voxels import LazyVoxels
 from .nifti_affines import Encoding, make_image
-from .writing import open_part_folder
 
 try:
     from pydicom import Dataset
 
     from .dicom_series.completeness import check_concatenations, find_missing_slices
     from .dicom_series.copies import remove_copies
-    from .dicom_series.files import read_dicom_header, read_images
+    from .dicom_series.files import read_images
     from .dicom_series.geometry import sort_into_stack
     from .dicom_series.kinds import explain_unsuitable_series, is_slice
     from .dicom_series.parts import SeriesPart, split_parts, split_series
     from .dicom_series.pixels import read_voxels
-    from .dicom_series.tags import format_some, format_values, get_number, get_values, get_words, name_image
-    from .dicom_series.write import DERIVED, choose_pixel_encoding, choose_rescale, get_slice_thickness, write_series
+    from .dicom_series.tags import format_some, format_values, get_number, get_words, name_image
+    from .dicom_series.write import DERIVED, choose_pixel_encoding, choose_rescale, get_slice_thickness
 except ImportError as error:
     raise ImportError(
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
@@ -260,96 +256,9 @@ def get_contrast_properties(header: Dataset) -> tuple[bool, ...]:
     )
 
 
-def write_derived_series(
-    series: Series,
-    result: str | os.PathLike,
-    folder: str | os.PathLike,
-    bundle: Mapping[str, Any],
-    others: Sequence[Series] = (),
-) -> Path:
-    """Write a result of :func:`write_nifti`'s file as a derived series, either completely or not at all.
-
-    Args:
-        series: the source of the result.
-        result: NIfTI file, with the axes of :func:`write_nifti`, or on any other grid.
-        folder: created if it is missing. The series becomes a folder in it, named by the new SeriesInstanceUID. Older
-            derived series of some of these images in it are then removed.
-        bundle: as for :func:`~common.io.dicom_series.write.write_series`.
-        others: further sources of the result.
-
-    Returns:
-        The folder of the new series.
-
-    Raises:
-        ValueError: when the result has voxels that are not finite.
-    """
-    image: Any = nib.load(result)
-    try:
-        affine = _restore_affine(image.affine, series.affine)
-        factors = np.round(voxel_sizes(series.affine) / voxel_sizes(affine), 6)
-        voxels = np.asanyarray(image.dataobj).T
-        with open_part_folder(folder) as part:
-            series_folder = part / "series"
-            series_folder.mkdir()
-            uid = write_series(
-                series_folder,
-                voxels,
-                affine,
-                factors,
-                series.headers,
-                bundle,
-                series.part,
-                series.number,
-                [other.headers for other in others],
-            )
-            new = series_folder.rename(Path(folder) / uid)
-    except ValueError as error:
-        raise ValueError(f"{result}: {error}") from None
-    sources = {(str(header.SOPInstanceUID), getattr(header, "frame", 0) + 1) for header in series.headers}
-    for other in Path(folder).iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another run may remove it at the same time
-            older = other.stat().st_mtime_ns < new.stat().st_mtime_ns
-            if older and other.is_dir() and not other.is_symlink():
-                _remove_derived_series(other, sources)
-    return new
-
-
 def is_derived(header: Dataset) -> bool:
-    """Whether :func:`write_derived_series` wrote an image."""
+    """Whether :func:`common.io.derived_series.write_derived_series` wrote an image."""
     return bool(DERIVED.match(str(header.get("DerivationDescription", ""))))
-
-
-def _remove_derived_series(folder: Path, sources: set[tuple[str, int]]) -> None:
-    """Remove files that :func:`write_derived_series` made from a stack or a part of it, and their folder if nothing is
-    left.
-
-    Args:
-        folder: folder with the name of the derived series.
-        sources: SOPInstanceUIDs and numbers of frames of the images of the stack.
-    """
-    folders = [path for path in folder.iterdir() if _is_made_of(path, sources, folder.name)]
-    for path in folders:
-        path.unlink(missing_ok=True)
-    if folders and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _is_made_of(path: Path, sources: set[tuple[str, int]], uid: str) -> bool:
-    """Whether :func:`write_derived_series` made a file from some of these images, in the derived series ``uid``."""
-    if path.is_symlink() or not path.is_file():
-        return False
-    try:
-        header = read_dicom_header(path)
-    except ValueError:
-        return False  # damaged, so its series is unknown
-    if header is None or not is_derived(header) or header.SeriesInstanceUID != uid:
-        return False
-    referenced = {
-        (str(item.get("ReferencedSOPInstanceUID")), int(frame))
-        for item in header.get("SourceImageSequence", [])
-        for frame in get_values(item, "ReferencedFrameNumber") or [1]
-    }
-    return not sources.isdisjoint(referenced)
 
 
 def _describe(header: Dataset, count: int, part: str = "") -> str:
@@ -440,18 +349,3 @@ def _make_series(part: SeriesPart, number: int, damaged: Mapping[Path, str]) -> 
             except ValueError as error:
                 series.problem = str(error)
     return series
-
-
-def _restore_affine(affine: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """Restore a result's affine in float64; NIfTI keeps only 24 bits.
-
-    The result's voxels lie at simple fractions of the source's voxels. These fractions are found, and multiplied by
-    the source's exact affine. If the axes are not the source's axes, the affine is returned as it is.
-    """
-    index = np.linalg.solve(source, affine)
-    axes = index[:3, :3]
-    if np.abs(axes - np.diag(np.diag(axes))).max() > 1e-3 or np.diag(axes).min() <= 0:
-        return np.asarray(affine, dtype=np.float64)
-    simple = np.vectorize(lambda number: float(Fraction(number).limit_denominator(64)))(index)
-    rounding = np.array([1e-6, 1e-6, 1e-6, 1e-4])  # of an axis, and of a position, in voxels
-    return source @ np.where(np.abs(simple - index) < rounding, simple, index)

@@ -20,7 +20,8 @@ from common.commands.compare import compare
 from common.data.inputs import describe_file
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport
-from common.io.dicom import find_series, write_derived_series, write_nifti
+from common.io.derived_series import write_derived_series
+from common.io.dicom import find_series, write_nifti
 from common.metrics import interpolate_cubic
 from common.reports.planes import View, to_ras
 from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, convert_to_units

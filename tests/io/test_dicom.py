@@ -25,7 +25,8 @@ from pydicom.uid import (
 from scipy.ndimage import zoom
 
 from common.errors import Notice
-from common.io.dicom import find_series, is_derived, write_derived_series, write_nifti
+from common.io.derived_series import write_derived_series
+from common.io.dicom import find_series, is_derived, write_nifti
 from common.io.dicom_series.signature import is_dicom
 from common.io.formats import EXTENSIONS
 from common.io.read import check_header, read_volume

@@ -9,7 +9,8 @@ from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from pydicom import Dataset
 from pydicom.uid import EnhancedMRColorImageStorage, RawDataStorage, RLELossless, generate_uid
 
-from common.io.dicom import find_series, get_contrast_properties, read_acquisition, write_derived_series, write_nifti
+from common.io.derived_series import write_derived_series
+from common.io.dicom import find_series, get_contrast_properties, read_acquisition, write_nifti
 from common.io.read import read_volume
 
 from ..clients import dicom
