@@ -1,6 +1,7 @@
 """Tiny volumes, and ways to run a bundle on them."""
 
 import csv
+import functools
 import importlib
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
+from monai.bundle.config_item import ComponentLocator
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
@@ -27,6 +29,10 @@ from common.weights import SavedWeights
 
 from .. import forked
 from ..refused import has
+
+# MONAI looks through all of its modules for the names in each config that it parses. In the tests it looks once.
+find_names = functools.cache(functools.partial(ComponentLocator._find_classes_or_functions, None))
+ComponentLocator._find_classes_or_functions = lambda _, modules: find_names(tuple(modules))
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/train.json"))

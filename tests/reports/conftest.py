@@ -1,6 +1,7 @@
 """What tests of reports share."""
 
 import io
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
@@ -21,3 +22,9 @@ def figures(monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", saved)
     return made
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """For tests that look at no picture: each is an empty file."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: Path(path).touch())
