@@ -1,6 +1,7 @@
 """``python -m common``: what it lists, what of a command line it refuses before anything runs, and how it ends."""
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -226,35 +227,48 @@ def test_a_name_that_is_no_utf8_stops_nothing(tmp_path, capsys):
     has(capsys.readouterr().out, "a_sr.nii.gz", "m\\udcfcller_sr.nii.gz", "z_sr.nii.gz")
 
 
-@pytest.mark.parametrize(
-    ("line", "status", "words"),
-    [
-        ("--version", 0, ["mri-sr-bundles 0.", "torch ", "monai "]),
-        ("--help", 0, ["mri-sr PATH", "\nmri-sr <command>", "  profile"]),
-        ("compar", 1, ["did you mean compare?"]),
-        ("bundle", 0, ["\nudean ", "\nzssr "]),
-        ("bundle udaen", 1, ["'udaen'", "did you mean udean?"]),
-        ("./compare", 1, ["compare", "DICOM"]),
-        ("datalist --dataset_dir . --h *", 1, ["did you mean --hr?", "mri-sr datalist --help"]),
-        ("profile --bundle bundles/udean", 1, ["mri-sr profile", "folder of the repository's README.md"]),
-    ],
-)
-def test_installed_there_is_one_name_in_any_folder(tmp_path, line, status, words):
+# Each line as if it were a program's.
+INSTALLED = """
+import contextlib, io, json, sys
+from mri_sr_bundles.common.__main__ import run_mri_sr
+for line in sys.argv[1:]:
+    said, sys.argv[1:] = io.StringIO(), line.split()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            status = run_mri_sr() or 0
+        except SystemExit as stop:
+            status = 1
+            print(stop)
+    print(json.dumps([status, said.getvalue()]))
+"""
+
+
+def test_installed_there_is_one_name_in_any_folder(tmp_path):
     """A command's name is the command, also where a folder has it too."""
     site, place = tmp_path / "site" / "mri_sr_bundles", tmp_path / "place"
     site.mkdir(parents=True)
     (place / "compare").mkdir(parents=True)
     for name in ("common", "bundles"):
         (site / name).symlink_to(ROOT / name, target_is_directory=True)
-    code = "from mri_sr_bundles.common.__main__ import run_mri_sr; run_mri_sr()"
     options = {"cwd": place, "env": {**os.environ, "PYTHONPATH": str(site.parent)}, "text": True}
-    done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, **options)
-    has(done.stdout + done.stderr, *words)
-    assert done.returncode == status
-    if line == "--help":  # which nobody reads
-        reader, writer = os.pipe()
-        os.close(reader)
-        command = [sys.executable, "-c", code, line]
-        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, **options)
-        os.close(writer)
-        assert (done.returncode, done.stderr) == (141, "")
+    lines = {
+        "--version": (0, ["mri-sr-bundles 0.", "torch ", "monai "]),
+        "--help": (0, ["mri-sr PATH", "\nmri-sr <command>", "  profile"]),
+        "compar": (1, ["did you mean compare?"]),
+        "bundle": (0, ["\nudean ", "\nzssr "]),
+        "bundle udaen": (1, ["'udaen'", "did you mean udean?"]),
+        "./compare": (1, ["compare", "DICOM"]),
+        "datalist --dataset_dir . --h *": (1, ["did you mean --hr?", "mri-sr datalist --help"]),
+        "profile --bundle bundles/udean": (1, ["mri-sr profile", "folder of the repository's README.md"]),
+    }
+    done = subprocess.run([sys.executable, "-c", INSTALLED, *lines], capture_output=True, check=True, **options)
+    for printed, (expected, words) in zip(done.stdout.splitlines(), lines.values(), strict=True):
+        status, said = json.loads(printed)
+        has(said, *words)
+        assert status == expected
+    reader, writer = os.pipe()  # which nobody reads
+    os.close(reader)
+    code = "from mri_sr_bundles.common.__main__ import run_mri_sr; run_mri_sr()"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], stdout=writer, stderr=subprocess.PIPE, **options)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

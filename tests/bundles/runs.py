@@ -1,12 +1,15 @@
 """Tiny volumes, and ways to run a bundle on them."""
 
+import contextlib
 import csv
+import functools
 import importlib
+import io
 import json
 import os
 import subprocess
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +18,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from matplotlib.image import imread
+from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
+from monai.bundle.config_item import ComponentLocator
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
@@ -27,6 +31,10 @@ from common.saved_weights import SavedWeights
 
 from .. import forked
 from ..refused import has
+
+# MONAI looks through all of its modules for the names in each config that it parses. In the tests it looks once.
+find_names = functools.cache(functools.partial(ComponentLocator._find_classes_or_functions, None))
+ComponentLocator._find_classes_or_functions = lambda _, modules: find_names(tuple(modules))
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/train.json"))
@@ -306,9 +314,22 @@ def with_overlay(bundle: str, names: Sequence[str], folder: Path, override: Mapp
     return configs(bundle, *names) + beside
 
 
-def run(bundle: str, names: Sequence[str], folder: Path, **override: object) -> None:
-    """Run configs in this process, as ``python -m monai.bundle run`` does."""
-    with warnings.catch_warnings():
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Let pictures be empty files: to draw them takes longer than a tiny training. Those of pages are drawn."""
+    save = Figure.savefig
+
+    def touch(figure: Figure, path: Path, **options: object) -> None:
+        save(figure, path, **options) if isinstance(path, io.BytesIO) else Path(path).touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", touch)
+        yield
+
+
+def run(bundle: str, names: Sequence[str], folder: Path, pictures: bool = False, **override: object) -> None:
+    """Run configs in this process, as ``python -m monai.bundle run`` does; its pictures are empty unless asked for."""
+    with warnings.catch_warnings(), contextlib.nullcontext() if pictures else undrawn():
         warnings.filterwarnings("ignore", message="parsing config_file")  # that a config can run code
         monai.bundle.run(
             config_file=with_overlay(bundle, names, folder, override),
@@ -359,9 +380,7 @@ def check_evaluation(folder: Path, hr_file: Path, degrade_and_place: Callable, m
     """
     case = hr_file.name.removesuffix(".nii.gz")
     written = {path.name for path in (folder / "out").iterdir()}
-    pictures = {f"{case}.png", "boxplots.png"}
-    assert pictures | {"table.csv", "table.json", f"{case}_sr.nii.gz"} <= written
-    assert all(imread(folder / "out" / name).std() > 0.01 for name in pictures)
+    assert {f"{case}.png", "boxplots.png", "table.csv", "table.json", f"{case}_sr.nii.gz"} <= written
     rows = table(folder)
     image = to_the_right(hr_file)
     assert image.shape == (41, 37, 44) and nib.aff2axcodes(image.affine) == tuple("RSA")

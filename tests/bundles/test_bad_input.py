@@ -12,7 +12,7 @@ import torch
 from . import runs, spoilt
 
 
-@runs.of("udean_window", "guided_rdn", "ct_guided")
+@runs.of("udean_window", "guided_rdn")
 def test_bad_volumes_in_a_batch(bundle, tiny, trained, tmp_path):
     """By the real command line: good cases finish, and each bad one is named with the reason."""
     scans, hr = tmp_path / "scans", runs.phantom(0)
@@ -44,7 +44,8 @@ def test_bad_volumes_in_a_batch(bundle, tiny, trained, tmp_path):
     )
 
 
-@runs.each_form
+# One for each way to load what is learned from.
+@runs.of("guided_rdn", "ct_guided", "downsampling_gan")
 def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
     """Training names every bad volume of a group before it trains; evaluation does the good ones and names the bad."""
     patterns = spoilt.spoil(tmp_path / "scans", runs.phantom(9), tiny.contrast)
@@ -77,7 +78,7 @@ def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
     )
 
 
-@runs.of("srcnn", "guided_rdn", "ct_guided")
+@runs.of("srcnn", "ct_guided")
 def test_dataset_dir(bundle, tiny, cohort, trained, tmp_path):
     """A folder that is missing, empty, or without a datalist, and a group without volumes."""
     nowhere, empty, run = tmp_path / "nowhere", tmp_path / "empty", tmp_path / "run"
@@ -102,7 +103,7 @@ def test_dataset_dir(bundle, tiny, cohort, trained, tmp_path):
         runs.fails(bundle, names, trained if group == "test" else run, *words, dataset_dir=str(data))
 
 
-@runs.of("srcnn", "guided_rdn", "ct_guided")
+@runs.of("srcnn", "guided_rdn")
 def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
     """Weights that are missing or of another architecture, and a state of another run, or that is none."""
     tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
@@ -134,7 +135,7 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
     runs.fails(bundle, ["train"], run, f"{state}: not a checkpoint that can be read", **again)
 
 
-@runs.of("udean", "ct_guided")
+@runs.of("udean")
 def test_misspelt_override(bundle, cohort, tmp_path):
     """Nothing is begun; each is answered with its neighbours, or with the component that takes it."""
     wrong = {"max_epoch": 3, "train#trainer#amo": True, "amp": True}

@@ -31,6 +31,8 @@ META = {
     "task", "description", "authors", "copyright", "network_data_format",
 }  # fmt: skip
 TENSOR = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def"}
+METADATA = sorted(runs.ROOT.glob("bundles/*/configs/metadata.json"))
+DOCS = ("README.md", "results.md", "data_license.txt")
 # Orders and directions in which a scan's axes may be stored.
 ORIENTATIONS = ["".join(codes) for order in permutations(("RL", "AP", "SI")) for codes in product(*order)]
 
@@ -54,7 +56,7 @@ def simulated(parser, **changes):
 
 
 def test_train(bundle, tiny, cohort, trained, tmp_path):
-    """train.json by the real command line leaves weights, state and history; resumed when finished it does nothing."""
+    """train.json leaves weights, state and history; resumed when finished it does nothing."""
     weights = {file for name in ("model.pt", "model_last.pt", *tiny.weights) for file in (name, name[:-3] + ".json")}
     states = {f"training_state{stage}.pt" for stage in tiny.stages}
     assert {p.name for p in (trained / "models").iterdir()} == {*weights, *states, *tiny.folders}
@@ -137,14 +139,15 @@ def test_properties(bundle, cohort, trained):
     assert workflow.check_properties() == []
 
 
-def test_metadata(bundle):
-    root = runs.ROOT / "bundles" / bundle
-    meta = json.loads((root / "configs" / "metadata.json").read_text())
+@pytest.mark.parametrize("path", METADATA, ids=lambda path: path.parts[-3])
+def test_metadata(path):
+    """Also of bundles that are not trained."""
+    root, meta = path.parents[1], json.loads(path.read_text())
     assert META <= meta.keys() and meta["version"] in meta["changelog"]
     tensors = meta["network_data_format"]
     for tensor in (*tensors["inputs"].values(), *tensors["outputs"].values()):
         assert TENSOR <= tensor.keys()
-    for file in ("configs/inference.json", "configs/train.json", "configs/logging.conf", "docs/README.md"):
+    for file in ("configs/inference.json", "configs/logging.conf", *(f"docs/{name}" for name in DOCS)):
         assert (root / file).is_file(), f"{root / file} is missing"
 
 
@@ -179,7 +182,7 @@ def test_overlays(bundle):
 
 def test_tables(bundle, tmp_path):
     """Each row of the bundle's tables, in folds or not, is a command line that the configs take."""
-    configs = runs.ROOT / "bundles" / bundle / "configs"
+    configs, different = runs.ROOT / "bundles" / bundle / "configs", {}
     if not (configs / "tables.json").is_file():
         return
     for table, written in json.loads((configs / "tables.json").read_text()).items():
@@ -188,9 +191,12 @@ def test_tables(bundle, tmp_path):
         for listing in (rows, [expand_folds(row, 4) for row in rows] if folds else []):
             found = list_runs(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1})
             assert {run.row for run in found} == {row["name"] for row in written if listing}
-            for run in found:
-                for evaluate in (False, True):
-                    check_overrides(read_arguments(words_of(run, False, evaluate)))
+            for run, evaluate in product(found, (False, True)):
+                arguments = read_arguments(words_of(run, False, evaluate))
+                alike = {key: arguments[key] for key in arguments.keys() - {"output_dir", "ckpt_dir", "fold"}}
+                different["fold" in arguments, json.dumps(alike, sort_keys=True)] = arguments
+    for arguments in different.values():
+        check_overrides(arguments)
 
 
 def test_documented_overrides(bundle):
@@ -269,7 +275,8 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path):
         name: tiny.save_lr(tmp_path / "scans", name, hr, affine, dtype=dtype, axes=axes)
         for name, (affine, axes) in scans.items()
     }
-    inference = {"dataset_dir": str(tmp_path / "scans"), "output_dir": str(tmp_path / "sr")}
+    options = {"register": False} if tiny.guided else {}
+    inference = {"dataset_dir": str(tmp_path / "scans"), "output_dir": str(tmp_path / "sr"), **options}
     runs.run(bundle, ["inference"], trained, **inference)
     assert set(runs.written(tmp_path / "sr")) == {f"{tiny.case(name)}_sr.nii.gz" for name in scans}
     found = {}
@@ -297,7 +304,8 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path):
 
     # One scan gives what it gave in the folder.
     last = tiny.case(stored[-1])
-    runs.run(bundle, ["inference"], trained, output_dir=str(tmp_path / "one"), **tiny.only(paths[stored[-1]]))
+    inference = {"output_dir": str(tmp_path / "one"), **tiny.only(paths[stored[-1]]), **options}
+    runs.run(bundle, ["inference"], trained, **inference)
     assert runs.written(tmp_path / "one") == [f"{last}_sr.nii.gz"]
     one = nib.load(tmp_path / "one" / f"{last}_sr.nii.gz")
     np.testing.assert_array_equal(one.get_fdata(), found[stored[-1]])

@@ -128,7 +128,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     data, models = {"dataset_dir": str(cohort)}, tmp_path / "models"
     refused(tmp_path, rf"no weights at {models}/stage_1.pt", only_stages=2, **data)
     for stage in (1, 2, 3):
-        run(["train"], tmp_path, only_stages=[stage], **data)
+        run(["train"], tmp_path, pictures=stage == 3, only_stages=[stage], **data)
     for stage in ("_1", "_2", "_3"):
         assert runs.history(tmp_path, stage) == runs.history(trained, stage)
     each = [weights(tmp_path, stage) for stage in (1, 2, 3)]

@@ -297,7 +297,7 @@ OVERLAYS = [
     indirect=["bundle"],
 )
 def test_recorded_iterations_train_as_usual_ones(bundle, overlay, override, tiny, cohort, tmp_path):
-    settings = {"dataset_dir": str(cohort), **tiny.lasting(2, 6), **override}
+    settings = {"dataset_dir": str(cohort), **tiny.lasting(1, 6), **override}
     names = [*dict.fromkeys(["train", overlay])]
     run_of(play_recorded, tmp_path / "log.txt", bundle, names, tmp_path, settings).finish()
 

@@ -2,11 +2,8 @@
 
 import json
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
-from skimage.metrics import structural_similarity
 
 from common.degradations import GaussianProfile
 
@@ -73,32 +70,3 @@ def test_pairs(cohort, tmp_path):
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
     message = runs.fails("srcnn", ["train"], tmp_path / "run", dataset_dir=str(cohort), scale=[2, 1, 1])
     assert "scale is [2, 1, 1], expected [n, n, 1]" in message
-
-
-@runs.of("srcnn")
-def test_scores_on_the_scale_of_papers(cohort, tmp_path):
-    """They are what numpy and scikit-image get from the files on disk, and the tables say on which scale they are."""
-    hr = runs.phantom(3)
-    hr[20, 20, 12:14] = 3 * hr.max()  # a vessel
-    hr[..., -6:] = 0  # slices of air
-    entry = TINY.save_hr(tmp_path / "hr", "a", hr, dtype=np.int16, axes="PSR")
-    data = runs.datalist(tmp_path / "data", **{**runs.listed(cohort, TINY), "test": [entry]})
-    options = {"data_range": "maximum", "score_over": "slices"}
-    override = {f"evaluate#report#{key}": value for key, value in options.items()}
-    override |= {**TINY.network, **TINY.training, "dataset_dir": data, "checkpoint": "$None"}
-    done = runs.command("srcnn", ["train", "evaluate"], tmp_path, **override)
-    assert done.returncode == 0, done.stderr
-    assert "PSNR and SSIM with data_range maximum, score_over slices" in done.stdout
-    row = runs.table(tmp_path)["SRCNN", TINY.case("a")]
-    assert {key: row[key] for key in options} == options
-    files = (entry["hr"], tmp_path / "out" / f"{TINY.case('a')}_sr.nii.gz")
-    truth, result = (np.moveaxis(nib.load(path).get_fdata(), 1, -1) for path in files)  # stored as P, S, R
-    air, peak = truth < 0.05 * np.quantile(truth, 0.999), truth.max()
-    truth, result = truth / peak, result / peak
-    counting = [z for z in range(truth.shape[-1]) if not air[..., z].mean() > 0.95]
-    assert 20 < len(counting) <= truth.shape[-1] - 6
-    settings = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
-    ssim = [structural_similarity(truth[..., z], result[..., z], **settings)[1].mean() for z in counting]
-    psnr = [-10 * np.log10(np.mean((truth[..., z] - result[..., z]) ** 2)) for z in counting]
-    assert float(row["psnr"]) == pytest.approx(np.mean(psnr), abs=0.01)
-    assert float(row["ssim"]) == pytest.approx(np.mean(ssim), abs=1e-4)

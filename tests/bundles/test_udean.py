@@ -158,10 +158,12 @@ def test_evaluate(cohort, trained, tmp_path):
     run(
         ["train", "evaluate"],
         folder,
+        pictures=True,
         dataset_dir=str(cohort),
         with_shipped=True,
         **{"evaluate#report#compare_with": others},
     )
+    assert all(imread(folder / "out" / f"{name}.png").std() > 0.01 for name in (case, "boxplots"))
 
     def degrade(hr):
         return truncate(hr, 2), np.meshgrid(*[np.arange(n) / 2 for n in hr.shape], indexing="ij")
@@ -185,7 +187,7 @@ def test_evaluate_forms(cohort, tmp_path, overlay, expected):
     assert terms(tmp_path) == expected
     assert runs.history(tmp_path)[-1]["validation/psnr"] > (10 if overlay == "paper" else 25)
     names += ["evaluate", "evaluate_features"] if adapted else ["evaluate"]
-    run(names, tmp_path, **data)
+    run(names, tmp_path, pictures=overlay == "paper", **data)
     # What is evaluated is in plane across AP, as was trained: subject 5 has 41 voxels along LR, of which 40 are used.
     assert nib.load(out / "sub-5_t1w_sr.nii.gz").shape == (40, 36, 44)
     summary = json.loads((out / "table.json").read_text())["summary"]
@@ -195,7 +197,7 @@ def test_evaluate_forms(cohort, tmp_path, overlay, expected):
         # A panel for the training with adaptation, and one for that without, where it is given.
         alone, before = imread(out / "tsne.png"), tmp_path / "before.pt"
         shutil.copy(tmp_path / "models" / "training_state.pt", before)
-        run(names, tmp_path, before=str(before), **data)
+        run(names, tmp_path, pictures=True, before=str(before), **data)
         assert imread(out / "tsne.png").shape[1] == 2 * alone.shape[1]
         refused(names, tmp_path, "model.pt", "not the state", before=str(tmp_path / "models" / "model.pt"), **data)
         # Inference knows the form by its weights' overlay: it would make no sense on top of cubic interpolation.

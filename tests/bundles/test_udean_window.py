@@ -47,7 +47,8 @@ def test_forms(cohort, tmp_path, form):
             content("network_def", "train", "release", **runs.TINY["udean_window"].network).state_dict(),
             override["initial"],
         )
-    run(["train", *overlays], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=2, **override)
+    options = {"dataset_dir": str(cohort), "max_epochs": 1, "epoch_length": 2, **override}
+    run(["train", *overlays], tmp_path, pictures=form == "2x2x1", **options)
     assert terms(tmp_path) == expected
     assert runs.history(tmp_path)[-1]["validation/psnr"] > 25
     learned = tmp_path / "out" / "degradation.json"
@@ -59,7 +60,7 @@ def test_forms(cohort, tmp_path, form):
         assert max(about["noise"]) < (0.02 if "release" in overlays else 0.01)
         level = "release" in overlays  # without blur
         assert [axis["window"][-1] == 1 for axis in about["axes"]] == [level, level, level or "2x2x1" in form]
-        assert imread(learned.with_suffix(".png")).std() > 0.01
+        assert form != "2x2x1" or imread(learned.with_suffix(".png")).std() > 0.01
 
 
 def test_parameter_counts():

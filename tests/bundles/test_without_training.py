@@ -15,23 +15,11 @@ from .. import forked
 from ..refused import has
 from ..stacks.phantom import Phantom, grid
 from . import runs
-from .test_bundles import META, TENSOR
 
 BUNDLES = sorted(path.name for path in runs.ROOT.glob("bundles/*") if (path / "configs" / "inference.json").is_file())
 BUNDLES = [name for name in BUNDLES if name not in runs.BUNDLES]
 EVALUATED = [name for name in BUNDLES if (runs.ROOT / "bundles" / name / "configs" / "evaluate.json").is_file()]
 CONFIGS = ("inference", "evaluate", "demo")
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_files(bundle):
-    root = runs.ROOT / "bundles" / bundle
-    meta = json.loads((root / "configs" / "metadata.json").read_text())
-    assert META <= meta.keys() and meta["version"] in meta["changelog"]
-    for tensor in (*meta["network_data_format"]["inputs"].values(), *meta["network_data_format"]["outputs"].values()):
-        assert TENSOR <= tensor.keys()
-    for file in ("configs/logging.conf", "docs/README.md", "docs/results.md", "docs/data_license.txt"):
-        assert (root / file).is_file(), f"{root / file} is missing"
 
 
 @pytest.mark.parametrize("bundle", EVALUATED)

@@ -90,7 +90,8 @@ def run(bundle, out):
             (bundle / "configs" / "tables.json").write_text(json.dumps({"main": rows, "other": [A]}))
         ablate(str(table), str(data), str(to), None if default is None else str(default), **options)
 
-    return run
+    with runs.undrawn():
+        yield run
 
 
 def table_file(path, rows):

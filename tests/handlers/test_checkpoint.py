@@ -8,12 +8,14 @@ import random
 import shutil
 import signal
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanSquaredError, from_engine
@@ -29,12 +31,19 @@ from common.saved_weights import SavedWeights
 from common.weights import load_weights as load_weights
 from common.weights import read_overlay
 from tests import simulated_cuda
+from tests.bundles import runs
 from tests.engines.games import Batches, close_to
 from tests.refused import refused
 
 EPOCHS, LENGTH = 3, 4
 load = partial(torch.load, weights_only=True)
 SETTINGS = {"slice_axis": "SI", "offset": (0.5, 0.5, 0.0)}  # that the weights' shapes do not tell
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn():
+    with runs.undrawn():
+        yield
 
 
 class Noisy(nn.Module):  # its pass depends on all random states, and it has buffers
@@ -386,6 +395,7 @@ def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank, ex
 
 def play_on_gpus(device, folder):
     """In a process with a simulated device: a run on a machine with two GPUs that goes on, on one, bit for bit."""
+    Figure.savefig = lambda figure, path, **options: Path(path).touch()
     device.gpus.append(simulated_cuda.Generator())
     copy_to = partial(shutil.copytree, folder / "whole")
     whole = played(folder / "whole", at=lambda *now: copy_to(folder / str(now)), device="cuda:0")

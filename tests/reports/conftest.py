@@ -6,6 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from tests.bundles import runs
+
 
 @pytest.fixture
 def figures(monkeypatch):
@@ -21,3 +23,9 @@ def figures(monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", saved)
     return made
+
+
+@pytest.fixture
+def undrawn():
+    with runs.undrawn():
+        yield

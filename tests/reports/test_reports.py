@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +162,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     assert (tmp_path / "out" / "a_t2w_planes.npz").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_centre_slice_and_the_papers_bicubic(tmp_path):
     """What lies outside of the slice has no part in PSNR and SSIM; without the option all has."""
     hr = torch.rand(1, 24, 28, 13, generator=torch.Generator().manual_seed(0))
@@ -182,6 +182,7 @@ def test_the_centre_slice_and_the_papers_bicubic(tmp_path):
     assert list(_saved(tmp_path / "joint")["summary"]) == ["cubic", "bicubic", "own"]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("over", ["volume", "slices", "centre_slice"])
 @pytest.mark.parametrize("own_lr", [False, True])
 def test_the_scale_of_papers_by_hand(tmp_path, over, own_lr):
@@ -230,6 +231,7 @@ class SelfTrained(ConsistentInferer):
         return network(inputs)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("over", "scale"), [("volume", "percentile"), ("slices", "maximum")])
 def test_psnr_without_the_shift(tmp_path, over, scale):
     """What stands still, as interpolation does, keeps its PSNR; what was moved gets that back; the rest is said."""
@@ -254,13 +256,13 @@ def test_psnr_without_the_shift(tmp_path, over, scale):
     assert rows["half"]["machine"] and rows["half"]["seconds"] >= 0 and rows["still"]["seed"] is None
 
 
-@pytest.mark.parametrize("lpips", [None, False, "false", "False"])
+@pytest.mark.parametrize("lpips", [None, "False"])
 def test_a_score_that_is_not_asked_for_needs_no_package(tmp_path, lpips):
     report = EvaluationReport(tmp_path, KSpaceTruncation((2, 2, 2)), "sr", Guided(0.5), lpips=lpips)
     assert report.lpips is None
 
 
-@pytest.mark.parametrize("codes", ["RAS", "PIL", "ASR", "LPS"])
+@pytest.mark.parametrize("codes", ["PIL", "LPS"])
 def test_heads_are_upright_in_their_proportions_whatever_the_orientation(tmp_path, figures, codes):
     """A spot right, anterior and superior of the middle is drawn on the left and up; millimetres are square."""
     axes, spacing = axcodes2ornt(codes)[:, 0].astype(int), np.array([1.0, 1.5, 3.0])
@@ -415,10 +417,10 @@ def test_the_zoom_is_where_tissue_differs_in_a_plane_that_became_finer(factors):
     assert list(curves) == ["LR", "cubic", "SR"] and (curves["SR"] - curves["cubic"]).max() > 0.1
 
 
-@pytest.mark.parametrize("shape", [(24, 24, 24), (80, 80, 4), (6, 80, 80)])
-@pytest.mark.parametrize("methods", [["SR"], [f"a method with a rather long name, {i}" for i in range(4)]])
-def test_labels_are_apart(shape, methods):
+@pytest.mark.parametrize(("shape", "count"), [((24, 24, 24), 1), ((80, 80, 4), 4), ((6, 80, 80), 4)])
+def test_labels_are_apart(shape, count):
     """Whatever the proportions of the volume, and however many methods with whatever names there are."""
+    methods = [f"a method with a rather long name, {i}" for i in range(count)]
     volume = np.random.default_rng(0).random(shape)
     view = View.from_volume(volume, RAS)
     hr = view.cut_panel(volume, RAS)
@@ -690,9 +692,3 @@ def test_a_failed_report_leaves_the_old_picture_and_no_rubbish(tmp_path, monkeyp
     monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: file.write_bytes(b"half") and open("/no/such/file"))
     refused(lambda: reports.draw_box_plots(path, _rows()), FileNotFoundError, "/no/such/file")
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-def test_reports_keep_out_of_pyplot():
-    """Global figures would leak memory over a cohort and need a display."""
-    code = "import sys, common.reports; sys.exit('matplotlib.pyplot' in sys.modules or 'sklearn' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
