@@ -9,10 +9,10 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from ..data.inputs import digest_voxels
 from ..geometry.affines import measure_factors
 from ..geometry.resampling import resample_volume, sample_nearest
 from ..io.formats import get_extension as format_of
+from ..io.read import digest_voxels
 from ..io.volume_or_series import open_volume
 from ..metrics import compute_psnr, compute_ssim, interpolate_cubic
 from ..reports import check_viewer, draw_case, read_result_record, save_figure, write_viewer

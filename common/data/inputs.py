@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..io.files import get_sidecar_path, read_json_object
-from ..io.images import open_image
+from ..io.read import digest_voxels
 
 _SIDECARS = (".json", ".bval", ".bvec")
 # Keys of SuperResolution in which two runs of one scan agree if their results are the same.
@@ -55,23 +53,6 @@ def describe_series(series: Any, converted: str | os.PathLike) -> dict[str, Any]
         "Instances": list(dict.fromkeys(str(header.SOPInstanceUID) for header in series.headers)),
         "Sha256": digest_voxels(converted),
     }
-
-
-def digest_voxels(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's voxels, shape and affine. Compression does not change it.
-
-    Raises:
-        FileNotFoundError, ValueError: when the file cannot be read.
-    """
-    image = open_image(path)
-    try:
-        voxels = np.ascontiguousarray(np.asanyarray(image.dataobj).T)
-    except Exception as error:  # nibabel has own errors for each format
-        raise ValueError(f"{path}: its voxels cannot be read ({error}); get a whole copy of it.") from None
-    # Affines of one file differ by rounding between formats and libraries.
-    digest = hashlib.sha256(repr((image.shape, image.affine.astype(np.float32).tolist())).encode())
-    digest.update(voxels.data)
-    return digest.hexdigest()
 
 
 def hide_folder(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from .. import degradations
-from ..data.inputs import digest_voxels
 from ..geometry.affines import measure_factors
 from ..geometry.gaussian import FWHM_PER_SIGMA
 from ..geometry.resampling import sample_nearest
 from ..io.formats import get_extension
+from ..io.read import digest_voxels
 from ..metrics import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
 from ..reports import read_result_record

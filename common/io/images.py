@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import logging
 import os
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,13 +44,16 @@ _OTHERS = {
     b"<": "it is a web page or XML, perhaps of a login that a download needs; get the scan again",
 }
 _GZIP = b"\x1f\x8b"
+_KEPT_HEADERS = 1024
+_SETTLED = 10**8  # ns after a change, from when on the time of the last change tells a new content
 _GOOD_RAS = 28  # byte of an MGH header's flag, which nibabel sets to 1 where it is 0
 
 
 def open_image(path: str | os.PathLike) -> SpatialImage:
     """Open a volume without reading its voxels.
 
-    Faults in the header are repaired if their correction is certain.
+    Faults in the header are repaired if their correction is certain. While a file does not change, all calls return the
+    same image, so its affine, header and ``extra`` must not be changed.
 
     Args:
         path: a file with one of :data:`EXTENSIONS`, or of another format that nibabel reads; for DICOM, the folder of a
@@ -71,6 +76,15 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
         return open_series(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
+    state = path.stat()
+    is_settled = time.time_ns() - state.st_mtime_ns > _SETTLED
+    open_once = _open_file if is_settled else _open_file.__wrapped__
+    return open_once(path, (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@functools.lru_cache(_KEPT_HEADERS)
+def _open_file(path: Path, state: tuple[int, ...]) -> SpatialImage:
+    """Open a file; ``state`` is another when its content is."""
     try:
         with _silence_nibabel():
             return open_itk(path) if get_extension(path) in _ITK else _open_nibabel(path)

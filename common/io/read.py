@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import io
 import math
 import os
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,12 +28,14 @@ from .files import read_sidecar
 from .images import open_image
 from .nifti_affines import warn_of_forms
 
+_DIGEST = "digest"  # of an image's voxels, in its extra
+
 
 def read_volume(path: str | os.PathLike) -> MetaTensor:
     """Read a volume of any format that :func:`~common.io.images.open_image` reads, without further axes of length 1.
 
     MONAI's reader is not used, because it can move voxels: if voxel sizes in a header differ a little, it overwrites
-    one form by the other.
+    one form by the other. A file is read to its end once, because gzip's checksum is there.
 
     Args:
         path: of a file, or of the folder of a DICOM series. See :func:`check_header`.
@@ -36,17 +44,27 @@ def read_volume(path: str | os.PathLike) -> MetaTensor:
         Volume ``(X, Y, Z)``, float32, in the file's units.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`~common.io.images.open_image`.
+        FileNotFoundError, ValueError: as :func:`check_header`.
     """
     image = open_image(path)
-    voxels = _convert_to_float32(np.asanyarray(image.dataobj).reshape(image.shape[:3]), path)
+    voxels = _convert_to_float32(_read_voxels(path, image).reshape(image.shape[:3]), path)
     return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta={"filename_or_obj": str(path)})
 
 
-def check_header(path: Path, volumes: bool = False) -> None:
-    """Refuse a file that is not a single 3-D volume or is incomplete, before its voxels are used.
+def digest_voxels(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's voxels, shape and affine. Compression does not change it.
 
-    A file is read to its end once, because gzip's checksum is there.
+    Raises:
+        FileNotFoundError, ValueError: when the file cannot be read.
+    """
+    image = open_image(path)
+    if _DIGEST not in image.extra:
+        _read_voxels(path, image)
+    return image.extra[_DIGEST]
+
+
+def check_header(path: Path, volumes: bool = False, complete: bool = True) -> None:
+    """Refuse a file that is not a single 3-D volume or is incomplete, before its voxels are used.
 
     Accepted with a warning: further axes of length 1; no orientation (both NIfTI form codes 0), for which the warning
     says what is assumed; forms that contradict each other; and each repair of :func:`~common.io.images.open_image`.
@@ -54,6 +72,7 @@ def check_header(path: Path, volumes: bool = False) -> None:
     Args:
         path: of a file, or of the folder of a DICOM series.
         volumes: whether the fourth axis may be longer, because its volumes will be read one by one.
+        complete: whether to read the file to its end; false if :func:`read_volume` follows, which does that.
 
     Raises:
         FileNotFoundError: when the file does not exist.
@@ -79,7 +98,8 @@ def check_header(path: Path, volumes: bool = False) -> None:
             advice = "a single slice is no volume, give the whole stack in one file"
         raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
     check_affine(path, image.affine)
-    _check_file_size(path, image)
+    if complete and not _read_file(path, image):
+        _read_voxels(path, image)
     if len(shape) > 3 and not volumes and not isinstance(image, AFNIImage):  # whose files all have more axes
         warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", Notice, stacklevel=2)
     if (problem := read_sidecar(path)[1]) is not None:
@@ -108,25 +128,47 @@ def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
         )
 
 
-def _check_file_size(path: Path, image: nib.spatialimages.SpatialImage) -> None:
-    """Refuse a file that cannot be read to its end, or whose size does not fit its header."""
+def _read_voxels(path: str | os.PathLike, image: nib.spatialimages.SpatialImage) -> np.ndarray:
+    """All voxels. Their digest stays with the header, because a result names it."""
+    stored: Any = image.dataobj
+    content = io.BytesIO()
+    if _read_file(path, image, content):
+        stored = copy.copy(stored)
+        stored.file_like = content
+    with _explain_damage(path):
+        voxels = np.asanyarray(stored)
+    # Affines of one file differ by rounding between formats and libraries.
+    digest = hashlib.sha256(repr((image.shape, image.affine.astype(np.float32).tolist())).encode())
+    digest.update(np.ascontiguousarray(voxels.T).data)
+    image.extra[_DIGEST] = digest.hexdigest()
+    return voxels
+
+
+def _read_file(
+    path: str | os.PathLike, image: nib.spatialimages.SpatialImage, content: io.BytesIO | None = None
+) -> bool:
+    """Refuse a file that cannot be read to its end, or whose size does not fit its header.
+
+    Args:
+        path: of the file.
+        image: the opened file.
+        content: gets what the file holds, decompressed.
+
+    Returns:
+        Whether the voxels are in a file that nibabel reads.
+    """
     stored = image.dataobj
     file = getattr(stored, "file_like", None)
+    if not isinstance(file, (str, os.PathLike)):
+        return False
     size = 0
-    try:
-        if isinstance(file, (str, os.PathLike)):
-            with ImageOpener(file) as opened:  # type: ignore[arg-type]
-                while block := opened.read(2**22):
-                    size += len(block)
-        else:  # a format without a file object
-            np.asanyarray(stored)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        advice = "the file is damaged, get a whole copy of it"
-        if str(error).startswith("Not a gzipped file"):  # it began as one
-            advice = "other bytes follow what is compressed; gunzip leaves them out, or get a whole copy of the file"
-        raise ValueError(f"{path}: {str(error).rstrip('.')}; {advice}.") from None
+    with _explain_damage(path), ImageOpener(file) as opened:  # type: ignore[arg-type]
+        while block := opened.read(2**22):
+            size += len(block)
+            if content is not None:
+                content.write(block)
     if not isinstance(stored, ArrayProxy):
-        return
+        return True
     shape = tuple(int(n) for n in image.shape)
     expected = int(stored.offset) + math.prod(shape) * image.get_data_dtype().itemsize
     # Some programs append a few bytes to NIfTI and Analyze; other formats may append more.
@@ -136,6 +178,19 @@ def _check_file_size(path: Path, image: nib.spatialimages.SpatialImage) -> None:
             f"{path}: holds {size} bytes, expected {expected} for {shape} voxels; the file is cut off or its header "
             "is damaged, get a whole copy of it."
         )
+    return True
+
+
+@contextmanager
+def _explain_damage(path: str | os.PathLike) -> Iterator[None]:
+    """Name the file and say what to do if it cannot be read to its end."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        advice = "the file is damaged, get a whole copy of it"
+        if str(error).startswith("Not a gzipped file"):  # it began as one
+            advice = "other bytes follow what is compressed; gunzip leaves them out, or get a whole copy of the file"
+        raise ValueError(f"{path}: {str(error).rstrip('.')}; {advice}.") from None
 
 
 def _convert_to_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:

@@ -11,7 +11,7 @@ from common.data.lists.alike import guess_persons
 from common.data.lists.assignment import write_datalist
 from common.data.lists.datalist import GROUPS, load_datalist
 from tests.bundles.runs import ROOT
-from tests.data.lists.test_scans import touch
+from tests.exams.test_scans import touch
 from tests.refused import refused
 
 

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from common.__main__ import main
 from common.commands.judge import judge
-from common.data.inputs import digest_voxels
+from common.io.read import digest_voxels
 from common.stacks import estimate_interval
 
 from ..refused import refused

@@ -15,7 +15,7 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from common.data import CaseLoader, find_scans
-from common.data.inputs import compare_inputs, describe_file, digest_voxels, hide_folder
+from common.data.inputs import compare_inputs, describe_file, hide_folder
 from common.data.lists.sharding import select_pending_cases
 from common.data.provenance import describe_result, describe_settings, hide_folders
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
@@ -23,6 +23,7 @@ from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.handlers import InferenceResults, MeanDataConsistency, get_log_path
 from common.io import writing
+from common.io.read import digest_voxels
 from common.transforms import LoadScand, RestoreVolumed, SaveVolumed
 from tests.refused import refused
 

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import itertools
 import lzma
+import os
 import sys
 import zipfile
 import zlib
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Extension
+from nibabel.openers import Opener
 
 from common.data.lists.scan_kinds import explain_unsuitable_file
 from common.degradations import GaussianProfile
 from common.io.formats import EXTENSIONS, get_extension
 from common.io.images import open_image
 from common.io.naming import make_case_stem
+from common.io.read import digest_voxels
 from common.transforms import CheckHeaderd, LoadScand, SaveVolumed
 from tests.refused import has, refused
 from tests.transforms.grids import affine_of, super_resolve, told, warned
@@ -202,3 +205,19 @@ def test_endings_are_found_whatever_their_case_and_names_lose_them():
             and make_case_stem(f"x/A.b{end.upper()}") == "A.b"
         )
     assert get_extension("a.nii.txt") is None and make_case_stem("a/series") == "series"
+
+
+def test_a_file_is_opened_once_for_its_header_and_once_for_its_voxels(tmp_path, monkeypatch):
+    """Until it changes; nibabel opens it once more, to see what it is."""
+    path, opened = tmp_path / "a.nii", []
+    nib.save(nib.Nifti1Image(np.arange(4096.0, dtype=np.float32).reshape(16, 16, 16), np.eye(4)), path)
+    os.utime(path, (1e9, 1e9))
+    real = Opener.__init__
+    monkeypatch.setattr(Opener, "__init__", lambda *args, **more: (opened.append(args[1]), real(*args, **more))[1])
+    for _ in range(2):
+        assert explain_unsuitable_file(path) is None
+        volume = LoadScand("image", "SI", normalise=False)({"image": str(path)})["image"]
+        digest = digest_voxels(path)
+    assert [*map(str, opened)].count(str(path)) == 4, [*map(str, opened)]
+    nib.save(nib.Nifti1Image(volume[0].numpy() + 1, np.eye(4)), path)
+    assert digest_voxels(path) != digest

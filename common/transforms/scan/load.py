@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 from monai.config import KeysCollection
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
-from ...io.read import read_volume
+from ...io.read import check_header, read_volume
 from ...values import parse_bool
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
@@ -62,7 +63,6 @@ class LoadScand(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         some: dict[str, Any] = {"keys": keys, "allow_missing_keys": allow_missing_keys}
-        self.check = CheckHeaderd(**some)
         self.channel = EnsureChannelFirst(channel_dim="no_channel")
         steps: list[Any] = [CheckVoxelsd(**some)]
         if set_aside:
@@ -77,8 +77,10 @@ class LoadScand(MapTransform):
         self.prepare = Compose(steps)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = self.check(data)
+        d = dict(data)
         for key in self.key_iterator(d):
-            volume = read_volume(d[key]) if isinstance(d[key], (str, os.PathLike)) else d[key]
-            d[key] = self.channel(volume)
+            if isinstance(d[key], (str, os.PathLike)):
+                check_header(Path(d[key]), complete=False)
+                d[key] = read_volume(d[key])
+            d[key] = self.channel(d[key])
         return self.prepare(d)

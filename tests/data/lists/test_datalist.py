@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from tests.data.lists.test_scans import touch
 
 from common.data.lists.assignment import write_datalist
 from common.data.lists.datalist import (
@@ -16,6 +15,7 @@ from common.data.lists.datalist import (
     select_lr,
     use_ct_as_hr,
 )
+from tests.exams.test_scans import touch
 from tests.refused import refused
 
 COMMAND = "python -m common datalist --dataset_dir"
