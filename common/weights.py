@@ -109,10 +109,6 @@ def average_weights(initial: str | os.PathLike | None, trained: str | os.PathLik
         initial: file of the weights that the training started from; None does nothing.
         trained: file of the trained weights, with their overlay; both are replaced.
 
-    Raises:
-        FileNotFoundError: no overlay of the trained weights.
-        ValueError: the tensors of the two files differ in names or shapes.
-
     Source:
         Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", with a mixing coefficient of 1/2.
     """
@@ -148,11 +144,7 @@ def write_overlay(path: str | os.PathLike, overlay: Mapping[str, Any]) -> None:
 
 
 def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
-    """Read the overlay next to a file of weights; None if there is none.
-
-    Raises:
-        ValueError: when the file cannot be read, or is not an overlay of weights.
-    """
+    """Read the overlay next to a file of weights; None if there is none."""
     file = Path(path).with_suffix(".json")
     if not file.is_file():
         return None
@@ -222,11 +214,6 @@ def load_weights(
     Returns:
         The network, on the device, in evaluation mode. Its attribute ``origin`` holds the overlay's ``trained``, and
         ``path``, ``sha256`` and ``file_sha256``, if weights were loaded.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file is damaged or was changed, when its weights belong to another network, architecture
-            or config, or when not all of them are finite; or when there is no path, but one is required.
     """
     if path is None:
         if required:

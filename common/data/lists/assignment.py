@@ -152,7 +152,7 @@ def write_datalist(
         print(f"  in no group: {' '.join(left)}")
     if subject is None and not all(SUBJECT.search(path) for path in subjects):
         print(
-            "warning: each file without sub-<label> in its path counts as a person's only one; if a person has several, "
+            "warning: each file without sub-<label> in its path counts as a person's only one; if some have several, "
             r"which must be in one group, give a regular expression for the person, e.g. --subject 's\d+'"
         )
 

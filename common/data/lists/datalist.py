@@ -42,12 +42,6 @@ def load_datalist(
 
     Returns:
         One dict per entry: an absolute path for each of its kinds, and "subject".
-
-    Raises:
-        FileNotFoundError: when the folder, ``dataset.json`` or a listed file does not exist.
-        ValueError: for an empty folder name, bad JSON, an unknown group or setting, an empty group that is not
-            optional, an entry without a volume or without the needed kind, a file of an unknown format, or subjects or
-            the same voxels in two groups, see :func:`check_groups`.
     """
     if group not in GROUPS:
         raise ValueError(f"group is {group!r}; expected one of {', '.join(GROUPS)}.")
@@ -80,11 +74,6 @@ def load_fold(
 
     Returns:
         As :func:`load_datalist`.
-
-    Raises:
-        FileNotFoundError: as :func:`load_datalist`.
-        ValueError: as :func:`load_datalist`, and for an unknown fold, fewer subjects than folds, or a held-out scan
-            without "hr".
     """
     if folds < 2:
         raise ValueError(f"cross-validation: {folds} folds; expected 2 or more.")
@@ -136,10 +125,6 @@ def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
     Args:
         dataset_dir: folder with ``dataset.json``.
         misaligned: whether HR volumes are to be moved.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`load_datalist`.
-        ValueError: when ``misaligned`` is true but the datalist does not say so.
     """
     path, _, may_move = _read_datalist(dataset_dir)
     if misaligned and not may_move:
@@ -312,11 +297,7 @@ def use_ct_as_hr(entries: Sequence[Mapping]) -> list[dict]:
 
 
 def select_hr(entries: Sequence[Mapping]) -> list[dict]:
-    """Entries with a known HR volume, with only this volume.
-
-    Raises:
-        ValueError: when no entry has an HR volume.
-    """
+    """Entries with a known HR volume, with only this volume."""
     known = [{"hr": entry["hr"], "subject": entry["subject"]} for entry in entries if "hr" in entry]
     if not known:
         raise ValueError(
@@ -327,11 +308,7 @@ def select_hr(entries: Sequence[Mapping]) -> list[dict]:
 
 
 def select_case(entries: Sequence[dict], case: int) -> list[dict]:
-    """The entry of one case, counted from 0, as a list.
-
-    Raises:
-        ValueError: when there is no such case.
-    """
+    """The entry of one case, counted from 0, as a list."""
     if isinstance(case, bool) or not isinstance(case, int) or not 0 <= case < len(entries):
         raise ValueError(f"case is {case!r}, expected one of the {len(entries)}: 0 to {len(entries) - 1}.")
     return [entries[case]]

@@ -100,9 +100,6 @@ class Group(Sequence):
         case: number, from 0, of the only entry; None for all.
         case_group: the group that such an entry is of; default ``name``.
         select: makes other entries of those in the list, such as :func:`~common.data.lists.datalist.select_lr`.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`~common.data.lists.datalist.load_datalist`, when entries are asked for.
     """
 
     def __init__(

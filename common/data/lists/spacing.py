@@ -19,9 +19,6 @@ def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: S
         target: entries; those with "lr" are checked against the median HR spacing, within 20 %.
         factors: of the super-resolution, in the order of the axes after :class:`common.transforms.SliceAxisd`.
         slice_axis: as for :class:`common.transforms.SliceAxisd`.
-
-    Raises:
-        ValueError: with every file that contradicts, its spacing and the expected one.
     """
     lr: dict = {}
     hr: list = []
@@ -52,9 +49,6 @@ def measure_in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> lis
 
     Returns:
         Two numbers in mm, in the order of the axes after :class:`common.transforms.SliceAxisd`.
-
-    Raises:
-        ValueError: when a scan's spacing differs from the median by more than 5 %, because kernels are in HR voxels.
     """
     spacing = {entry["hr"]: size for entry in entries if (size := _read_spacing(entry["hr"], slice_axis)) is not None}
     if not spacing:
@@ -83,9 +77,6 @@ def measure_thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scal
     Returns:
         Three numbers in mm, in the order of the axes after :class:`common.transforms.SliceAxisd`, slices last; 1 each
         when no file can be read.
-
-    Raises:
-        ValueError: when a scan's grid differs from the median by more than 20 % on an axis.
     """
     grids = {}
     for entry in entries:
@@ -124,9 +115,6 @@ def identify_slice_axis(entries: Sequence[Mapping], slice_axis: str) -> str:
 
     Returns:
         "LR", "AP" or "SI"; "SI" if no file can be read.
-
-    Raises:
-        ValueError: when scans have different axes, or no scan shows its axis; the message lists the files.
     """
     if slice_axis != "auto":
         return slice_axis
