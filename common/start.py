@@ -36,10 +36,6 @@ def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
     Args:
         device: the device of the run.
         seed: seed of the initial weights and of all random draws; None for a run without random draws.
-
-    Raises:
-        ValueError: as :func:`common.override_checks.check_overrides` and
-            :func:`common.runtime.distributed.connect_training`; or when the device does not exist.
     """
     if sys.argv[1:2] == ["run"] and Path(sys.argv[0]).parent.name == "bundle":
         arguments = read_arguments(sys.argv[2:])
@@ -77,11 +73,7 @@ def read_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def check_device(device: torch.device | str) -> None:
-    """Refuse a device that does not exist.
-
-    Raises:
-        ValueError: when it is no device of torch, or torch finds no GPU, or no GPU with this number.
-    """
+    """Refuse a device that does not exist."""
     count = torch.cuda.device_count()
     mps = torch.backends.mps.is_available()
     there = ["cpu", *(f"cuda:{index}" for index in range(count)), *["mps"] * mps]

@@ -23,11 +23,7 @@ STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "grap
 
 
 def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
-    """Read the overlay next to a file of weights; None if there is none.
-
-    Raises:
-        ValueError: when the file cannot be read, or is not an overlay of weights.
-    """
+    """Read the overlay next to a file of weights; None if there is none."""
     file = Path(path).with_suffix(".json")
     if not file.is_file():
         return None
@@ -75,11 +71,6 @@ def load_weights(
     Returns:
         The network, on the device, in evaluation mode. Its attribute ``origin`` holds the overlay's ``trained``, and
         ``path``, ``sha256`` and ``file_sha256``, if weights were loaded.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file is damaged or was changed, when its weights belong to another network, architecture
-            or config, or when not all of them are finite; or when there is no path, but one is required.
     """
     if path is None:
         if required:

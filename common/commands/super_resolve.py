@@ -101,11 +101,6 @@ def super_resolve(
         device: where the networks run, for example cpu or cuda:1; default the first GPU, if there is one.
         override: keys of a bundle's inference.json, for example --slice_axis SI or --evaluator#amp True. A bundle
             without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used too.
-
-    Raises:
-        FileNotFoundError: when there is no such path, or no scan in it.
-        ValueError: when an option does not fit.
-        RunsFailedError: when scans failed, or cannot be read; the others are done.
     """
     # Modules that compute are imported only when needed, so that --help is quick.
     from ..startup import import_monai

@@ -89,10 +89,6 @@ def find_scans(
     Returns:
         Cases with "image" and the "name" of :func:`name_results`. A case has a problem if its format cannot be read or
         its content is missing. One case represents all DICOM files of a folder.
-
-    Raises:
-        FileNotFoundError: when the path does not exist, or no file, or none that matches, looks like a scan.
-        ValueError: for an empty pattern, or only files that are skipped.
     """
     root = Path(path).expanduser()
     alone = root.is_file() or (root.is_symlink() and not root.exists())

@@ -76,9 +76,6 @@ def split_output(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
     """Split paths into scans and the output, which is the last of several if it is a folder or does not exist.
 
     After a single scan it may also be an earlier result.
-
-    Raises:
-        ValueError: when a folder may be either, or a new file follows several scans.
     """
     *scans, last = paths
     if not scans:
