@@ -1,11 +1,13 @@
 """``python -m common datalist``: which volume serves in which group, and what cannot be divided."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from common.data.lists.alike import guess_persons
 from common.data.lists.assignment import write_datalist
 from common.data.lists.datalist import GROUPS, load_datalist
 from tests.bundles.runs import ROOT
@@ -216,11 +218,7 @@ def test_one_file_for_every_method(tmp_path, capsys):
         assert load_datalist(str(tmp_path), group, ("hr", "guide"), needs="guide" if group != "source" else None)
     both = [e for e in load_datalist(str(tmp_path), "source", ("hr", "guide", "ct")) if "hr" in e]
     assert both and all(e[kind].endswith(f"{e['subject']}{patterns[kind][3:]}") for e in both for kind in patterns)
-    said = capsys.readouterr().out
-    assert "source: 4 hr, 4 guide, 8 ct of 8 subjects" in said and "warning" not in said
-    touch(tmp_path, *(f"s{i}_t1.nii" for i in range(4)))
-    _written(tmp_path, hr="s*_t1.nii")
-    assert "give a regular expression for the person" in capsys.readouterr().out
+    assert "source: 4 hr, 4 guide, 8 ct of 8 subjects" in capsys.readouterr().out
 
 
 def test_lr_without_hr_or_with_hr_of_few(tmp_path, capsys):
@@ -270,3 +268,107 @@ def test_what_cannot_be_read_is_an_error_and_what_is_no_scan_is_said(tmp_path, c
     for name, kind in (("other/a.mnc", ValueError), ("other/a.nii", FileNotFoundError)):
         (tmp_path / "dataset.json").write_text(json.dumps({"source": [{"hr": name, "subject": "a"}]}))
         refused(lambda: load_datalist(str(tmp_path), "source"), kind, "dataset.json: 1 listed", name)
+
+
+def _asked(root, capsys, names, grids):
+    """What the command warns of scans with these names and grids, and the subjects by the --subject that it gives."""
+    for name, grid in zip(names, grids, strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        affine = nib.affines.from_matvec(np.eye(3), (grid, 0, 0))
+        voxels = np.random.default_rng([*name.encode()]).integers(0, 1000, (3, 3, 3), np.int16)
+        nib.save(nib.Nifti1Image(voxels, affine), root / name)
+    try:
+        _written(root, hr="**/*.nii")
+    except ValueError as error:
+        said = str(error)
+    else:
+        said = capsys.readouterr().out.partition("warning: ")[2]
+    if "--subject '" not in said:
+        return said, None
+    options = {"hr": "**/*.nii", "subject": said.rpartition("--subject ")[2].strip().strip("'"), "split": (1, 1, 1, 0)}
+    joined = _written(root, **options)[0]
+    assert "warning" not in capsys.readouterr().out
+    scans = {}
+    for entry in (entry for group in GROUPS for entry in joined[group]):
+        scans.setdefault(entry["subject"], set()).add(entry["hr"])
+    return said, {frozenset(paths) for paths in scans.values()}
+
+
+@pytest.mark.parametrize(
+    "people",
+    [
+        [[f"OAS1_{i:04d}_MR{k}_mpr-1_anon.nii" for k in (1, 2)] for i in range(5)],
+        [[f"OAS3{i:04d}_MR_d{day + 7 * i:04d}.nii" for day in (129, 3467)] for i in range(5)],
+        [
+            [
+                f"ADNI_00{i}_S_029{i}_MR_x_{d}193713091_S{k}_I{3 * k}.nii"
+                for d, k in ((20060418, 13408 + i), (20070319, 29612 + i))
+            ]
+            for i in range(5)
+        ],
+        [[f"file_brain_{c}_20{i}_600{i}47.nii" for c in ("AXT1", "AXT1POST", "AXFLAIR")] for i in range(5)],
+        [[f"P0{i}/20{k}-04-18/T1.nii" for k in ("06", "07")] for i in range(5)],
+        [[f"P0{i}_1{i}.0{k}.2019_T1.nii" for k in (3, 5)] for i in range(5)],
+        [[f"P{i}/{c}.nii" for c in ("3_T1_MPRAGE", "5_T2", "9_FLAIR", "7_PD")] for i in range(5)],
+        [[f"100{i}307_{c}.nii" for c in ("3T_T1w", "7T")] for i in range(5)],
+        [[f"100{i}307_{c}.nii" for c in ("20252_2_0", "20253_2_0", "20252_3_0")] for i in range(5)],
+        [[f"BraTS-GLI-0000{i}-00{k}-t1n.nii" for k in range(1 + i % 2)] for i in range(8)],
+        [[f"s{i}{c}.nii" for c in ("_ses-01", "_Visit2", "-tp3", "_m06", "_followup")] for i in range(1, 6)],
+        [[f"P{i:02d}_T1w.nii", f"p{i:02d}_ce.nii"] for i in range(5)],
+        [[f"{name}_{year}.nii" for year in (2019, 2021)] for name in ("smith", "jones", "miller", "ann_brown")],
+        [[f"{year}_P{i:02d}.nii" for year in (2019, 2021)] for i in range(5)],
+        [[f"P{i:02d}_{year}0{i + 1}12.nii" for year in (19, 21)] for i in range(5)],
+        [["p/a_1_t1.nii", "q/a_1_t2.nii"], ["a_2.nii"], ["sub-1_t1w.nii", "Sub-1_ses-2_t1w.nii"], ["sub-2_t1w.nii"]],
+        [["k113_t1w.nii", "k113_t2w.nii", "k113_flair.nii"], ["ann.nii"], ["k11.nii"], ["k12.nii"]],
+    ],
+)
+def test_scans_that_may_be_of_one_person_are_asked_about(tmp_path, capsys, people):
+    """The --subject that the command gives joins those of one person, and no others."""
+    names = [name for own in people for name in own]
+    assert _asked(tmp_path, capsys, names, [0] * len(names))[1] == {frozenset(own) for own in people}
+
+
+@pytest.mark.parametrize(
+    "cohort",
+    [
+        [f"OAS1_{i:04d}_MR1_mpr-1_anon.nii" for i in range(1, 417)],
+        [f"OAS{k}_{i:04d}_MR1.nii" for k in (1, 2) for i in range(3)],
+        [f"IXI{i:03d}-Guys-{7 * i:04d}-T1.nii" for i in range(40)],
+        [
+            f"BraTS19_{name}_1_t1.nii"
+            for name in ("2013_0", "2013_1", "CBICA_AAB", "CBICA_AAG", "TCIA01_147", "TCIA02_147")
+        ],
+        [f"{9 * i:07d}_20252_2_0.nii" for i in range(40)],
+        [f"site{k:02d}_{i:02d}_T1.nii" for k in range(5) for i in range(4)],
+        [f"HCP1200_T1_100{i}07.nii" for i in range(8)],
+        [f"study2_PD{i:02d}.nii" for i in range(8)],
+        [f"study2_m{i:02d}.nii" for i in range(8)],
+        [f"T1{i:02d}.nii" for i in range(8)],
+        [f"scan_{year}.nii" for year in range(2001, 2009)],
+        [f"{number}_3T.nii" for number in (100307, 100408, 101107, 101309)],
+    ],
+)
+def test_persons_of_a_cohort_stay_apart(cohort):
+    assert len({*guess_persons(Path("nowhere"), cohort).values()}) == len(cohort)
+
+
+def test_scans_with_a_grid_of_their_own(tmp_path, capsys):
+    """Up to six on one grid may be of one person, if no number says otherwise; more are of a study."""
+    for number, (own, joined) in enumerate(
+        (
+            (["ann_x", "ann_y"], True),
+            ([f"ann_{i}" for i in range(6)], True),
+            ([f"ann_{i}" for i in range(7)], False),
+            ([f"ann_{i:02d}" for i in range(2)], True),
+            ([f"ann_{i:03d}" for i in range(2)], False),
+            ([f"ann{i:02d}" for i in range(6)], False),
+        )
+    ):
+        names = [f"{name}.nii" for name in (*own, *"bcde")]
+        grids = [0] * len(own) + [1, 2, 3, 4]
+        said, found = _asked(tmp_path / str(number), capsys, names, grids)
+        assert (frozenset(names[:-4]) in (found or ())) == joined, own
+        assert joined or not said
+    cohort = [f"study_{i}_t1.nii" for i in range(6)]
+    assert not _asked(tmp_path / "template", capsys, cohort, [0] * 6)[0]  # the grid shows nothing
+    assert not _asked(tmp_path / "native", capsys, cohort, range(6))[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from ...runtime.progress import make_bar
 from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ...values import parse_bool
 from ..case import Case
+from .alike import guess_persons, suggest_subject_pattern
 from .datalist import (
     FILE,
     GROUPS,
@@ -28,7 +30,7 @@ from .datalist import (
     find_data_folder,
 )
 from .scan_kinds import explain_unreadable, explain_unsuitable_file, print_skipped, remove_voxel_files
-from .subjects import SUBJECT, check_no_duplicates, identify_subject
+from .subjects import check_no_duplicates, identify_subject
 
 _LISTED = 20  # files in a message
 # Endings of files that lie next to scans and describe them.
@@ -66,7 +68,7 @@ def write_datalist(
 
     Each file is read and checked as in training. Files that match a pattern but are no scans by their names or headers,
     such as masks, are skipped with a line. Files that describe scans, such as sidecar JSON, are skipped without one. A
-    warning lists volumes with other voxel sizes.
+    warning lists files of different groups if their paths look like one person's, and volumes with other voxel sizes.
 
     Args:
         dataset_dir: folder of the data; patterns and the paths in ``dataset.json`` are relative to it.
@@ -88,6 +90,12 @@ def write_datalist(
         target: as ``source``.
         validation: as ``source``.
         test: as ``source``; alone it is enough to evaluate existing weights.
+
+    Raises:
+        FileNotFoundError: no such folder, or a pattern without files.
+        ValueError: a matching file that training would refuse, too few subjects, a bad split or subject, a subject or
+            the same voxels in two groups, with guides a subject with two volumes of a kind or with a scan or guide
+            alone, no CT for training, or an LR volume in test without known HR.
     """
     root = find_data_folder(dataset_dir)
     misaligned, paired = parse_bool(misaligned, "misaligned"), parse_bool(paired, "paired")
@@ -114,7 +122,7 @@ def write_datalist(
     if any(given_groups.values()):
         chosen = {group: set(find_files(root, pattern, group)) for group, pattern in given_groups.items()}
     else:
-        chosen = _split_files(files, subjects, misaligned, paired, split, seed)
+        chosen = _split_files(root, files, subjects, misaligned, paired, split, seed)
     groups = {group: _make_entries(group, chosen[group], files, subjects, paired) for group in GROUPS}
     for group, entries in groups.items():
         if given_groups[group] and not entries:
@@ -150,11 +158,8 @@ def write_datalist(
     left = sorted(set(subjects.values()) - {entry["subject"] for entries in groups.values() for entry in entries})
     if left:
         print(f"  in no group: {' '.join(left)}")
-    if subject is None and not all(SUBJECT.search(path) for path in subjects):
-        print(
-            "warning: each file without sub-<label> in its path counts as a person's only one; if some have several, "
-            r"which must be in one group, give a regular expression for the person, e.g. --subject 's\d+'"
-        )
+    if subject is None:
+        _warn_of_shared_persons(root, groups, misaligned)
 
 
 def _select_volumes(root: Path, matches: Sequence[str], kind: str) -> list[str]:
@@ -190,7 +195,38 @@ def _select_volumes(root: Path, matches: Sequence[str], kind: str) -> list[str]:
     return [path for path in paths if path not in others]
 
 
+def _warn_of_shared_persons(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misaligned: bool) -> None:
+    """Print a warning where volumes of different groups may be of one person."""
+    group_of = {
+        entry[kind]: "source" if misaligned and group == "target" else group
+        for group, entries in groups.items()
+        for entry in entries
+        for kind in (*SCANS, "ct")
+        if kind in entry
+    }
+    person = guess_persons(root, group_of)
+    paths_by_person: dict[str, list[str]] = {}
+    for path in group_of:
+        paths_by_person.setdefault(person[path], []).append(path)
+    shared = [paths for paths in paths_by_person.values() if len({group_of[path] for path in paths}) > 1]
+    if shared:
+        listing = "\n  ".join(", ".join(f"{path} ({group_of[path]})" for path in paths) for paths in shared[:_LISTED])
+        if len(shared) > _LISTED:
+            listing += f"\n  and {len(shared) - _LISTED} more"
+        print(
+            f"warning: by their names these may be scans of one person, in different groups:\n  {listing}\n"
+            f"If they are, give the same command with {_suggest_subject_option(person)}"
+        )
+
+
+def _suggest_subject_option(person: Mapping[str, str]) -> str:
+    """The option that makes each of these persons one subject."""
+    expression = suggest_subject_pattern(person)
+    return "a regular expression for --subject" if expression is None else f"--subject {shlex.quote(expression)}"
+
+
 def _split_files(
+    root: Path,
     files: Mapping[str, list[str]],
     subjects: Mapping[str, str],
     misaligned: bool,
@@ -226,10 +262,17 @@ def _split_files(
         names = [name for name in names if name != "source"]  # learning from guides or CT needs no HR in source
     if len(pool) < len(names):
         kinds = "HR" if pool is hr_subjects or not lr_subjects else "LR" if pool is lr_subjects else "HR and LR"
+        person = guess_persons(root, subjects)
+        more = len({*person.values()}) > len({*subjects.values()})
         raise ValueError(
             f"datalist: found {len(pool)} subjects with {kinds} volumes ({', '.join(sorted(pool)) or 'none'}), but at "
             f"least {len(names)} are needed, one each for {', '.join(names)}. Add subjects, check --subject, which "
             "defines a subject, leave a group empty with a share of 0 in --split, or give the groups by hand."
+            + (
+                f" If a file is named like others in other folders, give {_suggest_subject_option(person)}"
+                if more
+                else ""
+            )
         )
     if names:
         order = [sorted(pool)[i] for i in np.random.default_rng(seed).permutation(len(pool))]
