@@ -23,7 +23,7 @@ from ..errors import Notice
 from ..geometry.gaussian import average_gaussian, compute_coarsening_sigma
 from ..geometry.registration.contrasts import GAIN, find_misplacement, register_contrasts
 from ..geometry.registration.one_person import LEAST_MUTUAL_INFORMATION
-from ..geometry.resampling import NEAR, resample_volume
+from ..geometry.resampling import GRID_TOLERANCE, resample_volume
 from ..io.naming import make_case_stem
 from ..values import parse_bool
 from .register import write_quality
@@ -230,7 +230,8 @@ def _reorient_guide(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
 def _resample_guide(guide: torch.Tensor, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:
     """Resample a guide ``(X, Y, Z)`` with its affine to a grid with another affine and size."""
     matrix = np.linalg.solve(affine, grid)
-    if np.abs(matrix - np.eye(4)).max() < NEAR and all(n <= m for n, m in zip(size, guide.shape, strict=True)):
+    is_larger = all(n <= m for n, m in zip(size, guide.shape, strict=True))
+    if is_larger and np.abs(matrix - np.eye(4)).max() < GRID_TOLERANCE:
         return guide[tuple(map(slice, size))].clone()
     # Along the axes of the grid, not of the guide: across tilted thick slices alone, and never in their plane.
     length = np.linalg.norm(grid[:3, :3], axis=0)
