@@ -160,8 +160,7 @@ class BandLimit(KSpaceFilter):
     .. math:: w(k) = 1 \text{ where } |k_a| < N_a / (2 f_a), \quad 1/2 \text{ where equal, else } 0
 
     Sampling the result at every ``factor``-th voxel equals :class:`KSpaceTruncation`, from another first voxel that of
-    a shifted volume. So one filtered volume gives truncated patches at every position and in every mirror image. A
-    single patch cannot give them, because its ringing comes from beyond its borders.
+    a shifted volume. So one filtered volume gives truncated patches at every position and in every mirror image.
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis; an axis of factor 1 does not change.

@@ -188,8 +188,7 @@ class AxesInferer(Inferer):
         self.offset = tuple(offset)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The mean of the inferer's results on ``(B, 1, X, Y, Z)``.
-        """
+        """The mean of the inferer's results on ``(B, 1, X, Y, Z)``."""
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         total: Any = None
         count = 0

@@ -62,7 +62,6 @@ def estimate_noise(slices: np.ndarray) -> float:
     For each slice: the median absolute value of the diagonal details in the tissue
     (:func:`common.physics.noise.compute_tissue_details`), times 1.4826 (Donoho and Johnstone 1994, section 4.2).
     The result is the median over the slices, so slices with artefacts do not count.
-    ``skimage.restoration.estimate_sigma`` does the same for one slice without the threshold, but needs PyWavelets.
 
     Args:
         slices: volume ``(Z, X, Y)`` in float64.

@@ -70,10 +70,9 @@ class ShiftGuided(MapTransform):
 class ResampleGuided(MapTransform):
     """Resample a guide to the HR grid of an LR scan, through both affines.
 
-    Where the grid's voxels are longer than the guide's (thick slices), the guide is first blurred by a Gaussian. Its
-    squared FWHM is the squared length of the grid's voxel minus that of the guide's in the same direction. Then the
-    guide is resampled once with cubic splines and clipped to its own range, because splines overshoot. Outside its
-    field of view it is 0. A guide that is already on the grid is only cropped.
+    Where the grid's voxels are longer than the guide's (thick slices), the guide is first blurred by a Gaussian to
+    their length. Then it is resampled once with cubic splines and clipped to its own range, because splines overshoot.
+    Outside its field of view it is 0. A guide that is already on the grid is only cropped.
 
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.

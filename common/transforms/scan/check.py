@@ -210,8 +210,7 @@ def _find_last_finite(mask: np.ndarray, finite: np.ndarray, axis: int) -> np.nda
 class CheckMemoryd(MapTransform):
     """Refuse scans whose results do not fit into the free memory, or cannot have the wanted grid.
 
-    On a CPU four volumes of the result's size are needed, in float32: at the peak, 4.4 were measured for udean_window
-    and ct_guided. On a GPU main memory holds three at the end.
+    On a CPU four volumes of the result's size are needed in float32, with a GPU three at the end.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine.
