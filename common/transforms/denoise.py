@@ -26,8 +26,7 @@ _STRENGTH = 0.8
 class DenoiseSlicesd(MapTransform):
     """Denoise a volume by non-local means, slice by slice across its last axis: scikit-image, fast mode.
 
-    Noise is estimated once per volume (:func:`estimate_noise`), so all slices are smoothed alike. Denoise before
-    resampling: interpolation makes noise smooth, and smooth noise is not recognised.
+    All slices are smoothed alike. Denoise before resampling: smooth noise is not recognised.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` in any range, the slices along the last axis.
