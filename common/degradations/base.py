@@ -25,9 +25,8 @@ class Degradation(nn.Module):
     Volumes are tensors ``(..., X, Y, Z)`` with any leading dimensions (channel, batch). LR voxel ``i`` is centred on
     HR voxel ``factor * i + offset`` of each axis. The affines follow from this.
 
-    Half-precision volumes are computed in float32, because FFTs do not support bfloat16, with or without autocast. They
-    are returned in their own dtype; integers are returned as float32. A ``MetaTensor`` is returned as a ``MetaTensor``
-    with the affine of its new grid. So a degradation can be the ``func`` of ``Lambdad`` in a MONAI pipeline.
+    Half-precision volumes are computed in float32 and returned in their own dtype; integers are returned as float32. A
+    ``MetaTensor`` is returned as a ``MetaTensor`` with the affine of its new grid.
 
     Subclasses implement ``_degrade`` and, if the operator is linear, ``_adjoint``.
 

@@ -41,9 +41,9 @@ class FittedProfile:
     along one axis change both terms alike. The estimate is the width at which q in plane equals q across the slices, on
     the mean over both axes in plane.
 
-    The estimate is too wide if anatomy is smoother across the slices than in plane, such as a neck. It is too narrow if
-    planes were interpolated to more pixels than acquired, or with much noise (10 %). So its difference from 1, slices
-    that touch, is reduced by a fifth, and the result is limited to 0.7 to 1.2.
+    The estimate is too wide if anatomy is smoother across the slices than in plane, and too narrow if planes were
+    interpolated, or with much noise. So its difference from 1, slices that touch, is reduced by a fifth, and the result
+    is limited to 0.7 to 1.2.
 
     Args:
         factors: of the returned profile; those of the axes in plane are 1.

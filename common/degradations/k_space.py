@@ -24,7 +24,6 @@ class KSpaceTruncation(Degradation):
     .. math:: (A x)_m = \frac{1}{N}\,\mathrm{Re} \sum_{k=-\lfloor n/2 \rfloor}^{\lceil n/2 \rceil - 1}
               X_k\, e^{2 \pi i k m / n}, \qquad X = \mathrm{FFT}(x)
 
-    A scanner samples the Fourier transform of the object; the distance it covers from the centre sets the resolution.
     Voxels grow and edges ring (Gibbs). Sample 0 does not move: LR voxel i lies on HR voxel ``factor * i`` (offset 0).
     The mean intensity does not change. Signals below the new Nyquist frequency give exactly ``x[::factor]``.
 
@@ -160,8 +159,7 @@ class BandLimit(KSpaceFilter):
     .. math:: w(k) = 1 \text{ where } |k_a| < N_a / (2 f_a), \quad 1/2 \text{ where equal, else } 0
 
     Sampling the result at every ``factor``-th voxel equals :class:`KSpaceTruncation`, from another first voxel that of
-    a shifted volume. So one filtered volume gives truncated patches at every position and in every mirror image. A
-    single patch cannot give them, because its ringing comes from beyond its borders.
+    a shifted volume. So one filtered volume gives truncated patches at every position and in every mirror image.
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis; an axis of factor 1 does not change.
@@ -194,9 +192,8 @@ class EllipticalKSpace(KSpaceFilter):
 
     .. math:: w(k) = 1 \text{ where } \sum_a \left(\frac{k_a}{N_a / 2}\right)^2 \le 1, \text{ else } 0
 
-    3-D protocols skip the corners of the two phase-encoding directions ("elliptical scanning", "k-space shutter"). This
-    saves about 21 % (1 - pi / 4) of the scan time. Resolution falls along the diagonals, but not along the axes. For a
-    low-resolution scan, put it after :class:`KSpaceTruncation` in :class:`ComposeDegradations`.
+    3-D protocols skip the corners of the two phase-encoding directions ("elliptical scanning"), which
+    saves 21 % of the scan time. For an LR scan, put it after :class:`KSpaceTruncation` in :class:`ComposeDegradations`.
 
     Args:
         axes: the phase-encoding axes, two or three of 0, 1, 2. With the default, axis 2 is the readout. In RAS
@@ -250,9 +247,8 @@ class PartialFourier(KSpaceFilter):
 
     Clinical protocols acquire 5/8 to 7/8 of the phase or slice encodings. A real object has a Hermitian k-space. So the
     real part of the zero-filled image equals an image with the k-space weights :math:`(s(k) + s(-k)) / 2`: frequencies
-    acquired on one side lose half of their weight. This is a blur along ``axis``, linear and its own adjoint. It models
-    homodyne reconstruction without its ramp filter. Magnitude images also keep the imaginary part, an edge signal that
-    adds in quadrature. They are not linear, and this module does not model them.
+    acquired on one side lose half of their weight. This is a blur along ``axis``, linear and its own adjoint. Magnitude
+    images also keep the imaginary part, which this module does not model.
 
     Args:
         fraction: acquired fraction of k-space, in (0.5, 1]; at 1 nothing changes. The number of encodings is rounded,

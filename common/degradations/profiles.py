@@ -26,19 +26,15 @@ class GaussianProfile(Degradation):
               c_i = f\,i + \frac{f - 1}{2}
 
     The profile of a short selective pulse is close to a Gaussian with the nominal slice thickness as full width at half
-    maximum: factors (1, 1, f). Many papers blur a plane in this way before sampling: factors (f, f, 1). With ``fwhm=1``
-    voxels touch; more is overlap (or an imperfect pulse), less is a gap. The edge of the field of view does not move,
-    unless another ``offset`` takes the place of (f - 1) / 2. Beyond the edges of a volume, its outermost voxels are
-    repeated.
-
-    Factors need not be whole. Each LR voxel is computed at its exact position, also between HR voxels, so operators in
-    sequence compose and their affines are exact. The number of voxels is then rounded, and the far edge of the field
-    of view moves by up to half a voxel.
+    maximum: factors (1, 1, f). Many papers blur a plane in this way before sampling: factors (f, f, 1). The edge of the
+    field of view does not move, unless another ``offset`` takes the place of (f - 1) / 2. Beyond the edges of a volume,
+    its outermost voxels are repeated. If factors are not whole, the number of voxels is rounded, and the far edge of
+    the field of view moves by up to half a voxel.
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis, three numbers of at least 1; an axis of factor 1 does
             not change.
-        fwhm: full width at half maximum of the profile, as a multiple of the LR voxels; more than 0.
+        fwhm: full width at half maximum of the profile in LR voxels; with 1 they touch, less is a gap.
         offset: centre of LR voxel 0 along each spatial axis, in HR voxels, 0 along an axis of factor 1; None for
             (f - 1) / 2. With that of another degradation, both have the same grid.
 

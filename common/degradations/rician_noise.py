@@ -16,11 +16,10 @@ class RicianNoise(Degradation):
     .. math:: y = \sqrt{(x + n_1)^2 + n_2^2}, \qquad n_1, n_2 \sim \mathcal{N}(0, \sigma^2)
 
     The two channels of an MR receiver have independent Gaussian noise, and the scanner shows the magnitude. Without
-    signal, the noise is Rayleigh distributed with mean :math:`\sigma \sqrt{\pi / 2}`; with much, nearly Gaussian. The
-    operator is not linear, so there is no adjoint.
+    signal, the noise is Rayleigh distributed with mean :math:`\sigma \sqrt{\pi / 2}`; with much, nearly Gaussian.
 
-    With a ``seed``, the noise depends on the seed and the volume only: the same in any order, batch or process, after a
-    resume, and on any device. Without a seed, every call draws new noise from torch's global generator.
+    With a ``seed``, the noise depends on the seed and the volume only: the same in any order, batch or process, and on
+    any device. Without a seed, every call draws new noise from torch's global generator.
 
     Args:
         sigma: standard deviation of the noise in each channel, in the units of the image (0.02 is 2 % of a volume in

@@ -52,5 +52,5 @@ def average_gaussian(
     margins = margins or [math.ceil(3 * math.sqrt(v)) for v in np.diag(covariance)]
     size = [n + margin for n, margin in zip(shape, margins, strict=True)]
     spectrum = torch.fft.rfftn(volume, s=size, dim=axes) * make_gaussian_spectrum(size, covariance, volume.device)
-    inside = (..., *map(slice, shape))
-    return torch.fft.irfftn(spectrum, s=size, dim=axes)[inside]
+    inner = (..., *map(slice, shape))
+    return torch.fft.irfftn(spectrum, s=size, dim=axes)[inner]

@@ -18,7 +18,7 @@ from ..runtime.memory import move_to_device
 from .spline import apply_along_axes, make_spline_matrix
 
 _POINTS = 300_000  # computed at a time: more take memory and save no time
-NEAR = 1e-4  # voxels; grids that differ by less are the same
+GRID_TOLERANCE = 1e-4  # voxels; grids that differ by less are the same
 _TIE = 1e-3  # voxels by which points are moved, so that none lies half-way between two voxels
 LEFT = (-1, -1, -1)
 
@@ -103,7 +103,7 @@ class SplineResampling:
         self.size, self.new_size = tuple(size), tuple(new_size)
         self.places = np.asarray(places, dtype=np.float64)
         rounded = self.places.round()
-        same = np.abs(self.places - rounded).max() < NEAR and self.size == self.new_size
+        same = np.abs(self.places - rounded).max() < GRID_TOLERANCE and self.size == self.new_size
         self.displace = displace
         self.identical = bool(same and (rounded == np.eye(4)).all() and displace is None)
         turned = self.identical or self.places.ndim > 2 or displace is not None
@@ -113,12 +113,12 @@ class SplineResampling:
     def _make_matrices(self) -> list[torch.Tensor] | None:
         """The resampling as a matrix for each axis, which is far faster; None if the axes are not parallel."""
         turned = self.places[:3, :3] - np.diag(np.diag(self.places))[:3, :3]
-        if (np.abs(turned) @ self.new_size).max() > NEAR:
+        if (np.abs(turned) @ self.new_size).max() > GRID_TOLERANCE:
             return None
         matrices = []
         for axis, (size, new_size) in enumerate(zip(self.size, self.new_size, strict=True)):
             at = self.places[axis, axis] * np.arange(new_size) + self.places[axis, 3]
-            inside = (at > -0.5 - NEAR) & (at < size - 0.5 + NEAR)
+            inside = (at > -0.5 - GRID_TOLERANCE) & (at < size - 0.5 + GRID_TOLERANCE)
             matrices.append(torch.from_numpy(make_spline_matrix(size, at) * inside[:, None]))
         return matrices
 
@@ -179,7 +179,7 @@ class SplineResampling:
             positions_of_part[:, 1, None, :] * y[:, None]
             + (positions_of_part[:, 2] * z + positions_of_part[:, 3])[:, None, :]
         )
-        margins = torch.as_tensor(margin, dtype=torch.float32).expand(3)[:, None] + NEAR
+        margins = torch.as_tensor(margin, dtype=torch.float32).expand(3)[:, None] + GRID_TOLERANCE
         first = move_to_device(-margins, device)
         last = move_to_device(torch.tensor(self.size)[:, None] - 1 + margins, device)
         each = len(y) * len(z)

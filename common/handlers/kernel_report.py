@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from ..data.loaders.kernel_crops import KernelCropLoader
+from ..data.loaders.kernel_crops import KernelCropLoader, select_evenly
 from ..degradations.profiles import InPlaneKernel
 from ..networks.kernel_gan import KernelGenerator
 from ..physics.blur_kernels import centre_kernel, describe_kernel, make_gaussian_kernel, save_kernels
@@ -111,18 +110,13 @@ class KernelReport:
         """Return LR slices, and degraded HR slices of the same cases."""
         gaussian = make_gaussian_kernel(1.5, offset=self.offset)
         images: dict[str, list[np.ndarray]] = {"LR scans": [], "estimated kernels": [], "Gaussian (sigma 1.5)": []}
-        chosen = _select_evenly(list(zip(self.loader.cases, kernels, strict=True)), _SLICES)
+        chosen = select_evenly(list(zip(self.loader.cases, kernels, strict=True)), _SLICES)
         share = max(1, _SLICES // len(chosen))
         for case, kernel in chosen:
-            images["LR scans"] += [plane.numpy() for plane in _select_evenly(case.lr, share)]
-            for plane in _select_evenly(case.hr, share):
+            images["LR scans"] += [plane.numpy() for plane in select_evenly(case.lr, share)]
+            for plane in select_evenly(case.hr, share):
                 rows, columns = (n // self.factor * self.factor for n in plane.shape)
                 for name, of_lr in (("estimated kernels", kernel), ("Gaussian (sigma 1.5)", gaussian)):
                     degradation = InPlaneKernel(of_lr, self.factor, self.offset)
                     images[name].append(degradation(plane[:rows, :columns, None])[..., 0].numpy())
         return images
-
-
-def _select_evenly(items: Sequence[Any], most: int) -> list[Any]:
-    """At most this number of items, evenly spread."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]

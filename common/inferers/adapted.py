@@ -85,9 +85,6 @@ class AdaptedInferer(Inferer):
         report: on the last volume, for the description of the result.
         chosen: the network that made the last volume.
 
-    Raises:
-        ValueError: when an argument is out of its range.
-
     Source:
         Zhao et al. 2021 (SMORE), who train on the scan alone, from scratch. Scales: Shocher et al. 2018.
     """

@@ -81,9 +81,6 @@ class CascadeInferer(Inferer):
 
         Returns:
             ``(B, 1, factor^t X, factor^t Y, Z)`` for t stages, float32.
-
-        Raises:
-            ValueError: when the guide does not have the size of its grid.
         """
         image = lr = _remove_metadata(inputs)
         slices = 8 if image.is_cuda else 1

@@ -38,9 +38,6 @@ class ZeroFillingInferer(Inferer):
 
     Args:
         degradation: from HR to the volume, for the position of LR voxels; its factors are whole.
-
-    Raises:
-        ValueError: when a factor is not whole.
     """
 
     def __init__(self, degradation: Degradation) -> None:
@@ -75,10 +72,6 @@ class TotalVariationInferer(Inferer):
         degradation: the linear operator A from HR to the scan y.
         weight: :math:`\lambda`, for a scan that is normalised to [0, 1].
         iterations: of FISTA.
-
-    Raises:
-        TypeError: when the degradation is not linear.
-        ValueError: when ``weight`` is not above 0 or ``iterations`` no whole number above 0.
 
     Source:
         Rudin, Osher and Fatemi, Physica D 60, 1992; Beck and Teboulle, SIAM Journal on Imaging Sciences 2(1), 2009.

@@ -51,10 +51,6 @@ class ConsistentInferer(Inferer):
             added if FFTs are then faster. Use 0 for periodic scans, such as those simulated by truncating the k-space
             of a volume with tissue at its border.
 
-    Raises:
-        TypeError: when the degradation is not linear.
-        ValueError: when ``iterations`` is negative or no whole number.
-
     Source:
         Youla and Webb, IEEE TMI 1(2), 1982. The weight is that of Lee, IEEE TPAMI 2(2), 1980.
     """

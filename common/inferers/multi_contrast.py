@@ -73,9 +73,6 @@ class ExamInferer(StacksInferer):
 
         Returns:
             Volume ``(1, 1, X', Y', Z')`` of the contrast of ``inputs``, with its affine.
-
-        Raises:
-            ValueError: when this contrast cannot be made.
         """
         if not contrasts:
             return super().__call__(inputs, network, others, guide)

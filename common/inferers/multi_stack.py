@@ -98,10 +98,6 @@ class StacksInferer(Inferer):
 
         Returns:
             Volume ``(1, 1, X', Y', Z')`` with its affine.
-
-        Raises:
-            FileNotFoundError, ValueError: when the region cannot be read, or does not lie on the first stack; when one
-                of two stacks is mirrored.
         """
         self.report = {}
         images = {get_file(image): image for image in (inputs, *others)}

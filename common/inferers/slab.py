@@ -166,9 +166,6 @@ class AxesInferer(Inferer):
         pass_axis: whether the network takes the axis as its second argument.
         mirrored: whether mirror images are averaged too.
         offset: o along each axis, as in the degradation; f - 1 - 2 o must be a whole number of at least 0.
-
-    Raises:
-        ValueError: when ``axes`` are not distinct spatial axes.
     """
 
     def __init__(
@@ -191,11 +188,7 @@ class AxesInferer(Inferer):
         self.offset = tuple(offset)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The mean of the inferer's results on ``(B, 1, X, Y, Z)``.
-
-        Raises:
-            ValueError: when a mirror image's result would have to be moved by a fraction of a voxel.
-        """
+        """The mean of the inferer's results on ``(B, 1, X, Y, Z)``."""
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         total: Any = None
         count = 0

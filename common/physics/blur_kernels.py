@@ -256,8 +256,8 @@ def load_kernels(
 def centre_kernel(kernel: torch.Tensor, offset: float) -> torch.Tensor:
     """Shift a kernel so that its best-fitting Gaussian is centred on ``offset`` from its middle; keep its sum.
 
-    Patches do not determine the centre of a kernel. Huang et al. 2021, eq. 3, fixes the centre of mass. With side lobes
-    on one side, this is not where the image appears. Cubic spline interpolation; outside the kernel is 0.
+    Patches do not determine the centre of a kernel. Huang et al. 2021, eq. 3, fixes the centre of mass, which with side
+    lobes on one side is not where the image appears.
     """
     shift = [offset - c for c in describe_kernel(kernel)["centre"]]
     if max(map(abs, shift)) > len(kernel) / 4:

@@ -43,9 +43,7 @@ def compute_tissue_details(values: np.ndarray, axes: Sequence[int]) -> tuple[np.
     Returns:
         The details, and a mask of their shape; in a constant volume nothing is tissue.
     """
-    # Two estimates of noise use these: the median in each slice, for weights that learn a degradation, and the
-    # smoothest windows, for the ranges of weights. Replacing one by the other, or by estimate_noise_in_air, needs new
-    # weights.
+    # The median in each slice, and the smoothest windows, use these. Replacing one by the other needs new weights.
     means = details = values
     for axis in axes:
         every_second = (slice(None),) * axis + (slice(None, None, 2),)

@@ -18,8 +18,7 @@ class StageTargetd(MapTransform):
     """Use an LR scan, or the output of earlier stages, as HR for the training of a stage.
 
     Iwamoto et al. 2022, eq. 4 and section II-D. The output of the earlier stages is HR (key "hr"), and its degraded
-    version is LR (key of the scan). A guide (key "guide") is resampled to the grid of HR. HR and guide are cropped at
-    their far ends, by little more than an LR voxel at most, to a size that fits the degradation.
+    version is LR (key of the scan). HR and guide are cropped at their far ends to a size that fits the degradation.
 
     Args:
         keys: key of the LR scan ``(1, X, Y, Z)``; the guide is on the grid of the whole cascade's result.

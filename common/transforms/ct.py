@@ -125,9 +125,8 @@ def replace_padding(hu: torch.Tensor) -> torch.Tensor:
 def find_body(hu: torch.Tensor, spacing: Sequence[float]) -> np.ndarray:
     """Find the patient: large, thick parts of the volume above air, with their holes filled.
 
-    The volume is thresholded on a grid of at most 2 mm. Opening removes the thin shells of tables and headrests. Parts
-    with at least a tenth of the largest part's size are kept, and their thin parts (ears) are restored. Holes in any
-    plane (lung, sinuses, bowel) are filled. A margin of 3 mm keeps the skin inside.
+    Opening removes the thin shells of tables and headrests. Parts with at least a tenth of the largest part's size are
+    kept, and their thin parts (ears) are restored. Holes in any plane are filled. A margin of 3 mm keeps the skin.
 
     Args:
         hu: ``(X, Y, Z)`` in HU.

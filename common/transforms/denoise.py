@@ -26,8 +26,7 @@ _STRENGTH = 0.8
 class DenoiseSlicesd(MapTransform):
     """Denoise a volume by non-local means, slice by slice across its last axis: scikit-image, fast mode.
 
-    Noise is estimated once per volume (:func:`estimate_noise`), so all slices are smoothed alike. Denoise before
-    resampling: interpolation makes noise smooth, and smooth noise is not recognised.
+    All slices are smoothed alike. Denoise before resampling: smooth noise is not recognised.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` in any range, the slices along the last axis.
@@ -62,7 +61,6 @@ def estimate_noise(slices: np.ndarray) -> float:
     For each slice: the median absolute value of the diagonal details in the tissue
     (:func:`common.physics.noise.compute_tissue_details`), times 1.4826 (Donoho and Johnstone 1994, section 4.2).
     The result is the median over the slices, so slices with artefacts do not count.
-    ``skimage.restoration.estimate_sigma`` does the same for one slice without the threshold, but needs PyWavelets.
 
     Args:
         slices: volume ``(Z, X, Y)`` in float64.

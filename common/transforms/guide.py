@@ -23,7 +23,7 @@ from ..errors import Notice
 from ..geometry.gaussian import average_gaussian, compute_coarsening_sigma
 from ..geometry.registration.contrasts import GAIN, find_misplacement, register_contrasts
 from ..geometry.registration.one_person import LEAST_MUTUAL_INFORMATION
-from ..geometry.resampling import NEAR, resample_volume
+from ..geometry.resampling import GRID_TOLERANCE, resample_volume
 from ..io.naming import make_case_stem
 from ..values import parse_bool
 from .register import write_quality
@@ -70,10 +70,9 @@ class ShiftGuided(MapTransform):
 class ResampleGuided(MapTransform):
     """Resample a guide to the HR grid of an LR scan, through both affines.
 
-    Where the grid's voxels are longer than the guide's (thick slices), the guide is first blurred by a Gaussian. Its
-    squared FWHM is the squared length of the grid's voxel minus that of the guide's in the same direction. Then the
-    guide is resampled once with cubic splines and clipped to its own range, because splines overshoot. Outside its
-    field of view it is 0. A guide that is already on the grid is only cropped.
+    Where the grid's voxels are longer than the guide's (thick slices), the guide is first blurred by a Gaussian to
+    their length. Then it is resampled once with cubic splines and clipped to its own range, because splines overshoot.
+    Outside its field of view it is 0. A guide that is already on the grid is only cropped.
 
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.
@@ -230,7 +229,8 @@ def _reorient_guide(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
 def _resample_guide(guide: torch.Tensor, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:
     """Resample a guide ``(X, Y, Z)`` with its affine to a grid with another affine and size."""
     matrix = np.linalg.solve(affine, grid)
-    if np.abs(matrix - np.eye(4)).max() < NEAR and all(n <= m for n, m in zip(size, guide.shape, strict=True)):
+    is_larger = all(n <= m for n, m in zip(size, guide.shape, strict=True))
+    if is_larger and np.abs(matrix - np.eye(4)).max() < GRID_TOLERANCE:
         return guide[tuple(map(slice, size))].clone()
     # Along the axes of the grid, not of the guide: across tilted thick slices alone, and never in their plane.
     length = np.linalg.norm(grid[:3, :3], axis=0)

@@ -28,9 +28,8 @@ class RandMisalignd(RandomizableTransform, MapTransform):
 
     in world coordinates p about the centre of the volume: shrinking along the anterior-posterior (A-P) and left-right
     (L-R) axes, rotation about the L-R axis (nodding), then about the head-feet (H-F) axis (shaking), and translation
-    along H-F and L-R. The axes are those of the patient, from the affine, so the same draw moves the same anatomy the
-    same way in any storage order. The volume is resampled once, with cubic splines. Voxels that come from outside
-    repeat its border. The result is clipped to the range of the input, since splines overshoot.
+    along H-F and L-R. The axes are those of the patient. The volume is resampled once, with cubic splines; its border
+    repeats. The result is clipped to the range of the input, since splines overshoot.
 
     Magnitudes are uniform in their ranges and independent. The paper gives no signs: here rotations and translations
     have either sign with equal probability, and shrinking always shrinks. A translation by one voxel is the spacing of

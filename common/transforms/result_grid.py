@@ -139,8 +139,7 @@ class ResampleResultd(MapTransform):
     by :func:`common.stacks.enforce_data_consistency`, from the network's result, blurred if the cubes are coarser.
     Where the cubes do not reach, R x is the network's result. The slices' profile is as wide as the protocol says. If
     the degradation is not linear, the result is only resampled. If the file's voxels are no cubes, splines sample the
-    cubes there; voxels outside of the scan are 0. "scan_difference" and
-    "consistency_error" become those of the new result.
+    cubes there. "scan_difference" and "consistency_error" become those of the new result.
 
     Args:
         keys: of results ``(1, X, Y, Z)``, normalised as the scan, before :class:`RestoreVolumed`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,13 +71,12 @@ def select_kernel_cases(
         pooled = [
             source.volumes[i]["hr"][0][..., z]
             for i in same_subject or range(len(source))
-            for z in _select_evenly(hr[i])
+            for z in select_evenly(hr[i], _SLICES)
         ]
         name = str(entry.get("lr", entry.get("hr")))
         if kernel_per == "volume":
-            cases.append(
-                KernelCase(name, None, [planes[..., z] for z in _select_evenly(tissue_slices[::slice_step])], pooled)
-            )
+            chosen = select_evenly(tissue_slices[::slice_step], _SLICES)
+            cases.append(KernelCase(name, None, [planes[..., z] for z in chosen], pooled))
             continue
         for z in tissue_slices[::slice_step]:
             same = []
@@ -215,8 +215,8 @@ def _warn_of_sharp_scans(cases: Sequence[KernelCase]) -> None:
     """Warn of LR volumes with more detail than HR slices that are sampled at every other pixel."""
     details: dict[str, list[tuple[float, float]]] = {}
     for case in cases:
-        lr = np.median([_measure_detail(plane) for plane in case.lr])
-        hr = np.median([_measure_detail(plane[::2, ::2]) for plane in case.hr])
+        lr = np.median([_measure_local_detail(plane) for plane in case.lr])
+        hr = np.median([_measure_local_detail(plane[::2, ::2]) for plane in case.hr])
         details.setdefault(case.volume, []).append((float(lr), float(hr)))
     for volume, values in details.items():
         lr, hr = np.median(values, axis=0)
@@ -227,15 +227,13 @@ def _warn_of_sharp_scans(cases: Sequence[KernelCase]) -> None:
             )
 
 
-def _measure_detail(plane: torch.Tensor) -> float:
+def _measure_local_detail(plane: torch.Tensor) -> float:
     """Mean difference of tissue from its 3x3 mean, as a share of the mean of tissue."""
     smooth = F.avg_pool2d(plane[None, None], 3, 1)[0, 0]
     tissue = smooth > AIR
     return float((plane[1:-1, 1:-1] - smooth)[tissue].abs().mean() / smooth[tissue].mean())
 
 
-def _select_evenly(slices: Sequence[int]) -> list[int]:
-    """Select at most ``_SLICES`` slices, evenly spread."""
-    if len(slices) <= _SLICES:
-        return list(slices)
-    return [slices[round(i)] for i in np.linspace(0, len(slices) - 1, _SLICES)]
+def select_evenly(items: Sequence[Any], most: int) -> list[Any]:
+    """At most this number of items, evenly spread."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from nibabel.affines import apply_affine
 from scipy.ndimage import binary_erosion, gaussian_filter
 from torch.nn import functional as F
 
@@ -127,8 +128,6 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, i
 
     The moving stack, mirrored along each of its axes, is registered too, at 4 mm. Where it fits better there, it is
     compared at 1.5 mm. It is mirrored if this fits, and misses less than 0.6 of what it missed to a correlation of 1.
-    Stacks of 14 heads and 7 pairs of real ones, mirrored left to right, missed 0.05 to 0.39; as they were, none fitted
-    better mirrored. Stacks of another contrast of these heads missed 0.97 and more.
 
     Args:
         fixed, moving: the stacks.
@@ -141,7 +140,9 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, i
             motions.append(torch.zeros(6, dtype=torch.float64))
             motions[-1][3 + axis] = turn
     # The same at all levels, as the motions of one are the starts of the next.
-    centre = moving.centre if region is None else _find_centre(region)
+    centre = moving.centre
+    if region is not None:
+        centre = apply_affine(region.affine, torch.nonzero(region.mask).double().mean(0).cpu().numpy())
     for voxel, blur, points in _LEVELS:
         # Seen from where the last fit puts the moving stack; before the first, it may lie anywhere.
         there = make_rigid_matrix(motions[0].numpy(), centre)
@@ -217,12 +218,6 @@ def _deform(fit: RigidFit, motion: torch.Tensor) -> Deformation | None:
     other.deformation = deformation
     after = float(other.compare(motion[None])[0])
     return deformation if after > before + _GAIN and 1 - after < _LEFT * (1 - before) else None
-
-
-def _find_centre(region: Region) -> np.ndarray:
-    """The middle of a region in mm."""
-    middle = torch.nonzero(region.mask).double().mean(0).cpu().numpy()
-    return region.affine[:3, :3] @ middle + region.affine[:3, 3]
 
 
 class _View:

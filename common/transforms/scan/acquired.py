@@ -30,9 +30,8 @@ def crop_k_space(volume: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     .. math:: y_m = \frac{1}{N}\,\sum_{|k| \le n/2} X_k\, e^{2 \pi i k m / n}, \qquad X = \mathrm{FFT}(x)
 
     Sample 0 keeps its position, and the mean is kept. For even n the samples at -n/2 and n/2 are added, because
-    zero-filling leaves half of the acquired sample in each. Scanners fill complex k-space and then take the magnitude.
-    So a little of the volume lies beyond n/2, and ringing may be negative. The magnitude is taken again, unless the
-    volume itself has negative values.
+    zero-filling leaves half of the acquired sample in each. The magnitude is taken again, because ringing may be
+    negative, unless the volume itself has negative values.
 
     Args:
         volume: ``(X, Y, Z)``.

@@ -37,8 +37,7 @@ def find_extremes(volume: np.ndarray) -> np.ndarray | None:
     highest value are left out of these, so that a fill value of any share is found. Voxels more than five ranges above
     or below the rest are extreme; below magnitudes, which are not negative, more than one range. A frequent value is
     extreme if it is separated from the rest by a gap of a tenth of the range below 0, or of one range above the rest.
-    Bright voxels that vary and are more than four voxels thick are an object, not extreme. Thin bright objects in an
-    almost empty field count as outliers. Zero is air, and never extreme.
+    Bright voxels that vary and are more than four voxels thick are an object, not extreme. Zero is never extreme.
 
     Args:
         volume: ``(X, Y, Z)``, finite, any units.
@@ -157,8 +156,7 @@ def clean_volume(volume: np.ndarray) -> np.ndarray:
 class SetAsideExtremesd(MapTransform):
     """Remove extreme voxels (:func:`find_extremes`) before normalisation and the network, with a warning.
 
-    :func:`replace_extremes` replaces them, and the volume's meta data keep them for :func:`restore_extremes`. A volume
-    without extreme voxels is not changed.
+    :func:`replace_extremes` replaces them, and the volume's meta data keep them for :func:`restore_extremes`.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` of finite voxels, with the axes as they are stored.
@@ -261,8 +259,7 @@ def _describe_extremes(volume: np.ndarray, extreme: np.ndarray, clean: np.ndarra
 def restore_extremes(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mapping[Hashable, Any]) -> None:
     """Put the extreme voxels of a scan back into its result, in place.
 
-    If the nearest voxel of the scan was set aside, the voxel of the result gets its value. There is no interpolation:
-    it would ring into the neighbourhood, and users mask by the exact fill value.
+    If the nearest voxel of the scan was set aside, the voxel of the result gets its value, without interpolation.
 
     Args:
         result: ``(X, Y, Z)``, integers or floats, with the axes as the scan is stored.

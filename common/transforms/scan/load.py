@@ -28,10 +28,6 @@ def check_volume(path: str | os.PathLike) -> None:
 class LoadScand(MapTransform):
     """Load a scan: check its header, read it, check its voxels, put the slice axis last, and normalise it.
 
-    The steps are :class:`CheckHeaderd`, :func:`~common.io.read.read_volume`, :class:`CheckVoxelsd`,
-    :class:`SetAsideExtremesd`, :class:`~common.transforms.CheckMRd`, :class:`AcquiredMatrixd`, :class:`SliceAxisd` and
-    :class:`NormaliseVolumed`.
-
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
         slice_axis: anatomical axis across the slices, "LR", "AP", "SI", or "auto" to choose by the spacing.

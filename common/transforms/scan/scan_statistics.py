@@ -26,10 +26,9 @@ class _Statistic(NamedTuple):
         below: what values below the range may mean.
         above: what values above the range may mean.
         far: factors beyond the lower and upper limit of the training range without a warning. Up to there, most of the
-            gain over cubic interpolation remained in tests (``tests/benchmarks/out_of_range.py``: six heads, a neck, a
-            skull base; four mice for small voxels). Voxels larger by more than half were not tested.
-        scans: lowest and highest value for any weights. Gains hardly depend on these, and they tell what is no scan:
-            they lie between 90 MR volumes of heads, bodies and animals, and CT, phantoms and inverted contrast.
+            gain over cubic interpolation remained (``tests/benchmarks/out_of_range.py``).
+        scans: lowest and highest value for any weights, between 90 MR volumes of heads, bodies and animals, and CT,
+            phantoms and inverted contrast.
     """
 
     label: str
@@ -70,8 +69,7 @@ class CheckTrainingRanged(MapTransform):
     """Warn of volumes that are far outside of the training range of the weights, or that are no MR scans.
 
     A warning names the file and each statistic: value, range, and possible meaning. No volume is changed or refused.
-    The statistics do not see pathology, motion and artefacts. A warning is repeated if the same volume comes again;
-    ``-W ignore`` and other filters apply.
+    The statistics do not see pathology, motion and artefacts.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine in mm, slabs or slices along the last axis, after
@@ -204,8 +202,7 @@ def widen_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[str
     """The range of volumes' statistics, from their smallest over 1.25 to their largest times 1.25.
 
     Another volume from the same source has a chance of 2 in n + 1 to be outside of the range of n volumes, in each
-    statistic. This is the reason for the margin. It is a factor because the statistics are positive with proportional
-    scatter.
+    statistic: the reason for the margin.
 
     Args:
         statistics: of each volume, from :func:`compute_scan_statistics`.

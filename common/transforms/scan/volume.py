@@ -39,9 +39,8 @@ def reorient_volume(
 class SliceAxisd(MapTransform):
     """Order the axes so that the anatomical axis across the slices is last, for any stored order.
 
-    Each axis runs to the right, anterior or superior. So a scan gives the same volume in any storage order, and the
-    position of LR voxels on HR voxels does not depend on the file. :class:`RestoreVolumed` restores order and
-    directions.
+    Each axis runs to the right, anterior or superior, so a scan gives the same volume in any storage order.
+    :class:`RestoreVolumed` restores order and directions.
 
     Args:
         keys: of channel-first volumes with an affine.
@@ -67,8 +66,7 @@ class SliceAxisd(MapTransform):
 class NormaliseVolumed(MapTransform):
     """Scale a volume so that 0, or its minimum if that is negative, becomes 0, and its 99.9th percentile 1.
 
-    Nothing is clipped: brighter voxels (vessels, fat) stay above 1. The range is stored in the meta data, and
-    :class:`RestoreVolumed` restores it.
+    Nothing is clipped. The range is stored in the meta data, and :class:`RestoreVolumed` restores it.
 
     Args:
         keys: of volumes.
@@ -122,17 +120,11 @@ class MakeLRd(MapTransform):
         grids = [(list(d.factors), list(d.offset)) for d in (degradation, like or degradation)]
         if grids[0] != grids[1]:
             (factors, offset), (expected, centre) = grids
-            advice = "Set degradation to the same, and leave the other out"
-            if set(factors) == {1} and not any(offset):
-                advice = (
-                    "It only filters: apply it after degradation, as {'_target_': 'common.degradations."
-                    "ComposeDegradations', 'degradations': ['@degradation', {'_target_': 'common.degradations."
-                    f"{type(degradation).__name__}', its arguments}}]}}"
-                )
             raise ValueError(
                 f"scan_degradation or source_degradation puts LR voxel i on HR voxel {factors} * i + {offset}, but "
                 f"degradation, for which the networks are built, on {expected} * i + {centre}: results and cubic "
-                f"interpolation would be displaced. {advice}."
+                "interpolation would be displaced. Set degradation to the same, and leave the other out. A filter "
+                "comes after degradation, in ComposeDegradations."
             )
         self.degradation = degradation
 
