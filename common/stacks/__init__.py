@@ -7,11 +7,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "brightness": ["BrightnessField", "estimate_slice_gains"],
         "combination": ["combine_in_k_space"],
-        "fitting": ["FittedStack", "fit_stacks", "make_measurements", "reconstruct"],
+        "fitting": ["FittedStack"],
         "guide": ["GuidingEdges"],
         "joint_tv": ["MeasuredContrast", "minimise_joint_tv"],
         "least_squares": ["enforce_data_consistency"],
-        "left_out": ["LeftOutStack", "SeenVolume", "estimate_interval", "find_data"],
+        "left_out": ["estimate_interval"],
         "operator": ["StackOperator"],
         "slices": ["estimate_motions", "measure_residuals", "weigh_slices"],
         "thickness": ["estimate_thickness"],
