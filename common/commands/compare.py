@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ..evidence.volume import Volume, check_grid, is_made_of, measure_factors
-from ..geometry.resampling import resample_volume, sample_nearest
+from ..geometry.nearest import sample_nearest
+from ..geometry.resampling import resample_volume
 from ..metrics.baseline import interpolate_cubic
 from ..metrics.volume import compute_psnr, compute_ssim, find_score_range, scale_to_range
 from ..reports.case import draw_case

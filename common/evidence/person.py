@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from ..geometry.gaussian import FWHM_PER_SIGMA
 from ..geometry.labels import resample_labels
+from ..geometry.nearest import sample_nearest
 from ..geometry.registration.one_person import FLAT, LEAST_VOLUME_CORRELATION, WINDOW
-from ..geometry.resampling import sample_nearest
 from ..metrics.baseline import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
 from .segmentation import Segmenter

@@ -12,8 +12,9 @@ from nibabel.affines import voxel_sizes
 from scipy import fft, ndimage
 from scipy.spatial.transform import Rotation
 
+from ..geometry.nearest import sample_nearest
 from ..geometry.registration.stacks import register_stacks
-from ..geometry.resampling import SplineResampling, sample_nearest
+from ..geometry.resampling import SplineResampling
 from ..geometry.rigid import find_half_way
 from ..reports.planes import to_ras
 from ..stacks.brightness import BrightnessField

@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from scipy import ndimage
 
-from .resampling import LEFT, compute_voxel_map, sample_nearest
+from .nearest import LEFT, compute_voxel_map, sample_nearest
 
 _NEAR = 0.01  # relative difference of voxel sizes that are the same
 _STRAIGHT = 1e-6  # voxels; axes that turn less are parallel

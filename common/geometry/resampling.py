@@ -1,4 +1,4 @@
-"""Bring volumes to other grids: by cubic splines, linearly, and by nearest voxels."""
+"""Bring volumes to other grids: by cubic splines, and linearly."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
-from nibabel.affines import voxel_sizes
-from scipy import ndimage
 from torch.nn import functional as F
 
 from ..runtime.memory import move_to_device
@@ -19,8 +16,6 @@ from .spline import apply_along_axes, make_spline_matrix
 
 _POINTS = 300_000  # computed at a time: more take memory and save no time
 GRID_TOLERANCE = 1e-4  # voxels; grids that differ by less are the same
-_TIE = 1e-3  # voxels by which points are moved, so that none lies half-way between two voxels
-LEFT = (-1, -1, -1)
 
 
 @lru_cache(maxsize=16)
@@ -228,29 +223,3 @@ def sample_linear(channels: torch.Tensor, positions: torch.Tensor) -> torch.Tens
     last = move_to_device(torch.tensor(channels.shape[1:]) - 1, positions.device).clamp_min(1)
     grid = (2 * positions / last[:, None] - 1).T.flip(1)[None, None, None].float()
     return F.grid_sample(channels[None], grid, padding_mode="border", align_corners=True)[0, :, 0, 0]
-
-
-def sample_nearest(
-    volume: np.ndarray, affine: np.ndarray, size: Sequence[int], target_affine: np.ndarray, sides: Sequence[int] = LEFT
-) -> np.ndarray:
-    """Sample a volume at its nearest voxels; 0 outside of it.
-
-    Args:
-        volume, affine: ``(X, Y, Z)``, and its affine in mm.
-        size, target_affine: of the other grid.
-        sides: to which side a point goes that lies half-way between two voxels: -1 for left, posterior and inferior, 1
-            for the other side.
-    """
-    if not volume.any():
-        return np.zeros(size, volume.dtype)
-    places = compute_voxel_map(affine, target_affine, sides)
-    options: dict[str, Any] = {"order": 0, "mode": "grid-constant"}
-    return ndimage.affine_transform(volume, places[:3, :3], places[:3, 3], tuple(size), **options)
-
-
-def compute_voxel_map(affine: np.ndarray, target_affine: np.ndarray, sides: Sequence[int] = LEFT) -> np.ndarray:
-    """Matrix from voxels of ``target_affine`` to voxels of ``affine``; ties go to these sides of the world."""
-    size = voxel_sizes(affine).min()
-    shifted = np.array(target_affine, dtype=np.float64)
-    shifted[:3, 3] += _TIE * size * np.array(sides)
-    return np.linalg.solve(np.asarray(affine, dtype=np.float64), shifted)

@@ -20,8 +20,9 @@ from torch import nn
 from ..degradations.fitted_profile import BELIEVED_WIDTHS, USUAL_WIDTHS, FittedProfile, read_profile_width
 from ..degradations.profiles import GaussianProfile
 from ..errors import Notice
+from ..geometry.nearest import sample_nearest
 from ..geometry.registration.stacks import Region, Registration, average_like, register_stacks
-from ..geometry.resampling import SplineResampling, make_cubic_grid, sample_nearest
+from ..geometry.resampling import SplineResampling, make_cubic_grid
 from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.stack import Stack
 from ..io.images import open_image

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from ...errors import Notice
-from ...geometry.resampling import sample_nearest
+from ...geometry.nearest import sample_nearest
 
 _KEPT = "extremes"
 # Measured on 9 real MR volumes and a CT: their brightest voxel is 1.3 to 3.4 times the 99.9th percentile.
