@@ -74,14 +74,14 @@ _RESULTS = """# {name}: results
 FILL IN: data, length, machine, and the table with its CSV.
 """
 _NEXT = """next:
-  common/networks/{name}.py: your network; import it in common/networks/__init__.py
+  common/networks/{name}.py: your network; name it in common/networks/__init__.py
   {configs}/train.json and inference.json: network_def and its sizes; in train.json also train#trainer#sizes,
   graph and players
   {root}/docs and metadata.json: what is marked FILL IN; and a row in bundles/README.md
   see that it trains, in seconds:
     {run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']" --output_dir W --epoch_length 4"""
 _NEXT_WITHOUT_TRAINING = """next:
-  common/inferers/{name}.py: your inferer; import it in common/inferers/__init__.py
+  common/inferers/{name}.py: your inferer; name it in common/inferers/__init__.py
   {configs}/inference.json: inferer and its values
   {root}/docs and metadata.json: what is marked FILL IN; and a row in bundles/README.md
   see that it runs:
