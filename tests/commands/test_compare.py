@@ -99,20 +99,25 @@ def test_what_is_drawn(case, tmp_path, monkeypatch):
     assert imread(one).shape[0] < pictures[0].shape[0]
 
 
-def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys):
-    """For LR that is made of HR, whose 99.9th percentile is not that of LR, and a result in HR's units."""
+@pytest.mark.parametrize("is_file", [False, True])
+def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys, is_file):
+    """For LR that is made of HR, and a file with a 99.9th percentile of its own; the results are in HR's units."""
     hr = 900 * np.random.default_rng(0).random((24, 24, 24)) ** 4
     path, degradation = save(tmp_path / "a.nii.gz", hr, OBLIQUE), GaussianProfile((2, 2, 2))
     volume = NormaliseVolumed("hr")({"hr": MetaTensor(hr[None], affine=OBLIQUE, meta={"filename_or_obj": str(path)})})
     lr = MakeLRd("hr", degradation)(volume)["lr"]
+    if is_file:
+        meta = {"filename_or_obj": "lr.nii.gz"}
+        stored = MetaTensor(convert_to_units(lr, volume["hr"])[None], affine=lr.affine, meta=meta)
+        lr = NormaliseVolumed("lr")({"lr": stored})["lr"]
     data = DataLoader([{"lr": lr, "hr": volume["hr"]}], batch_size=1)
     data.cases = [{"hr": str(path)}]
     report, network = EvaluationReport(tmp_path, degradation, "SR"), torch.nn.Upsample(scale_factor=2)
     how = {"prepare_batch": lambda batch, *_, **__: (batch["lr"], batch["hr"]), "val_handlers": [report]}
     SupervisedEvaluator(torch.device("cpu"), data, network, **how).run()
     rows = {row["method"]: row for row in json.loads((tmp_path / "table.json").read_text())["cases"]}
-    scan = save(tmp_path / "lr.nii.gz", convert_to_units(lr, volume["hr"]), lr.affine.numpy())
-    result = save(tmp_path / "sr.nii.gz", convert_to_units(network(lr[None])[0], volume["hr"]), OBLIQUE)
+    scan = save(tmp_path / "lr.nii.gz", convert_to_units(lr, lr), lr.affine.numpy())
+    result = save(tmp_path / "sr.nii.gz", convert_to_units(network(lr[None])[0], lr), OBLIQUE)
     capsys.readouterr()
     compare(str(scan), str(result), str(tmp_path / "out.png"), str(path))
     text = capsys.readouterr().out
