@@ -10,15 +10,9 @@ import pytest
 import torch
 
 from common import weights_catalogue
+from common.exams.ranking import rank_choices, rank_self_trained
 from common.saved_weights import SavedWeights
-from common.weights_catalogue import (
-    BUNDLES,
-    Offer,
-    list_offers,
-    rank_choices,
-    rank_self_trained,
-    read_card,
-)
+from common.weights_catalogue import BUNDLES, Offer, list_offers, read_card
 
 from .bundles import runs
 from .refused import refused

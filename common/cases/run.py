@@ -22,6 +22,7 @@ from ..engines.evaluator import CasesFailedError
 from ..errors import find_first_cause
 from ..exams.discover import convert_series
 from ..exams.grouping import group_cases
+from ..exams.ranking import format_spacing
 from ..handlers.results import get_log_path, log_case
 from ..io.files import read_sidecar
 from ..io.images import open_image
@@ -30,7 +31,7 @@ from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
 from ..io.writing import check_room, open_part_folder
 from ..transforms.scan.load import check_volume
-from ..weights_catalogue import WITHIN, format_spacing
+from ..weights_catalogue import WITHIN
 
 
 def check_disk_space(cases: Sequence[Case], output: Path) -> None:

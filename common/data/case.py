@@ -37,7 +37,7 @@ class Case(Mapping[str, Any]):
         sources: what temporary files were made of, such as a DICOM series, by file.
         series: the DICOM series that become files, by file.
         inputs: descriptions of files that were converted, by file; see :func:`common.data.inputs.describe_file`.
-        choice: the weights, a :class:`common.weights_catalogue.Choice`; None if nothing is to be chosen.
+        choice: the weights, a :class:`common.exams.ranking.Choice`; None if nothing is to be chosen.
         parts: the cases of an exam's stacks.
         warnings: texts of the warnings about it, each once.
         notices: likewise, of each :class:`common.errors.Notice`.

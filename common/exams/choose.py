@@ -17,7 +17,8 @@ from ..io.images import open_image
 from ..runtime.distributed import print_once
 from ..transforms.result_grid import choose_cubes
 from ..transforms.scan.acquired import compute_acquired_affine
-from ..weights_catalogue import Choice, Offer, format_spacing, list_offers, rank_choices, rank_self_trained
+from ..weights_catalogue import Offer, list_offers
+from .ranking import Choice, format_spacing, rank_choices, rank_self_trained
 
 _STACKS = "stacks"  # the bundle that makes one volume of several scans, where none is named
 
