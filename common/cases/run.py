@@ -100,7 +100,7 @@ def run_cases(
             log_case(get_log_path(output, shard), case)  # no workflow has done so
 
 
-def list_left_out(exams: Sequence[Case]) -> list[Case]:
+def list_rejected_stacks(exams: Sequence[Case]) -> list[Case]:
     """Cases of the stacks that were left out of exams because they do not fit, each with the reason as a warning.
 
     Args:

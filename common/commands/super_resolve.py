@@ -106,7 +106,7 @@ def super_resolve(
     from ..startup import import_monai
 
     import_monai()
-    from ..cases.run import check_disk_space, list_left_out, run_cases
+    from ..cases.run import check_disk_space, list_rejected_stacks, run_cases
     from ..data.lists.scan_kinds import looks_like_scan
     from ..data.lists.sharding import select_pending_cases
     from ..engines.evaluator import describe_warnings
@@ -202,7 +202,7 @@ def super_resolve(
         if not dry_run and any(case.problem is None for case in cases):
             print_once(f"results go to {output}")
         run_cases(cases, output, [*override], bids, shard, overlays, keep_paths, dry_run)
-        if left_out := [] if is_file else list_left_out(cases):
+        if left_out := [] if is_file else list_rejected_stacks(cases):
             choose_weights(left_out, known, None, False, asked and together is not True)
             left_out = select_pending_cases(left_out, output, skip_existing, None, bids, divided=True)
             check_disk_space(left_out, output)

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "case": ["Case"],
         "ct": ["LoadCTd"],
         "lists.datalist": ["load_datalist", "pair_contrasts", "select_hr", "select_lr", "use_ct_as_hr"],
-        "lists.groups": ["Datalist", "Group", "find_slice_axis"],
+        "lists.groups": ["Datalist", "Group", "choose_default_slice_axis"],
         "lists.spacing": [
             "check_scale",
             "identify_slice_axis",

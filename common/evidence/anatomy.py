@@ -60,7 +60,7 @@ class Anatomy(Question):
         rows: list[dict[str, Any]] = []
         for region in dict.fromkeys(region for _, found in segmented.values() for region in found.regions):
             masks = {name: found.get_mask(region) for name, (_, found) in segmented.items()}
-            ml = {name: found.measure_size(region) * volume.millilitres for name, (volume, found) in segmented.items()}
+            ml = {name: found.count_voxels(region) * volume.millilitres for name, (volume, found) in segmented.items()}
             for name, (volume, _) in segmented.items():
                 kind = "result" if name in names else name
                 row: dict[str, Any] = {"result": name, "kind": kind, "region": region, "ml": ml[name]}

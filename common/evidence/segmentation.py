@@ -59,7 +59,7 @@ class Segmentation:
             return self.labels != 0
         return np.isin(self.labels, [number for name, number in self.names.items() if name == region])
 
-    def measure_size(self, region: str) -> float:
+    def count_voxels(self, region: str) -> float:
         """The size of a region in voxels."""
         return self.sizes[region] if region in self.sizes else float(self.get_mask(region).sum())
 

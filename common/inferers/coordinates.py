@@ -88,7 +88,7 @@ class CoordinateInferer(ExamInferer):
         """The volume of a single contrast; the arguments are those of ``reconstruct``."""
         return self._fit([volume], [(volume, affine, fitted, variances)], guides)[0]
 
-    def share_edges(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
+    def reconstruct_jointly(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
         """The volumes of all contrasts; the arguments are those of :class:`ExamInferer`."""
         return self._fit(volumes, starts) if volumes else []
 

@@ -51,7 +51,7 @@ class JointTVInferer(ExamInferer):
         with begin_part(1, 2):
             return self._minimise([agreed], [(agreed, affine, fitted, variances)], guides)[0]
 
-    def share_edges(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
+    def reconstruct_jointly(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
         """The volumes of all contrasts; the arguments are those of :class:`ExamInferer`."""
         return self._minimise(volumes, starts)
 

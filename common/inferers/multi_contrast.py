@@ -121,12 +121,14 @@ class ExamInferer(StacksInferer):
         for name, result in made.items():
             result.report[name]["Edges"] = [other for other in made if other != name]
         with begin_part(1, 2):
-            volumes = self.share_edges([each.volume for each in made.values()], [each.start for each in made.values()])
+            volumes = self.reconstruct_jointly(
+                [each.volume for each in made.values()], [each.start for each in made.values()]
+            )
         for result, volume in zip(made.values(), volumes, strict=True):
             result.volume = volume
         return results
 
-    def share_edges(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
+    def reconstruct_jointly(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
         """Make each contrast of an exam again, with the edges of the others.
 
         Args:

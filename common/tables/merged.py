@@ -81,7 +81,7 @@ def merge_finished_rows(output_dir: str | os.PathLike, rows: Mapping[str, Sequen
     }
     if not complete:
         return
-    print(merge_tables(output_dir, complete, {name: _describe_row(output_dir, rows[name]) for name in complete}))
+    print(merge_tables(output_dir, complete, {name: _collect_row_facts(output_dir, rows[name]) for name in complete}))
     print(merge_pictures(output_dir, complete))
     histories = {
         name: [path for folder in pool for path in sorted(folder.glob("history*.jsonl"))]
@@ -100,7 +100,7 @@ def remove_merged(output_dir: str | os.PathLike) -> None:
         (Path(output_dir) / name).unlink(missing_ok=True)
 
 
-def _describe_row(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
+def _collect_row_facts(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
     """Return the facts about a row's finished runs, for :func:`common.reports.merge_tables`.
 
     Returns:

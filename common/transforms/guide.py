@@ -110,7 +110,7 @@ class ResampleGuided(MapTransform):
             self._check_spacing(lr, guide, names)
             quality: dict[str, Any] = {}
             if self.register:
-                move = self._align_guide if self.register == "auto" else self._register_guide
+                move = self._align_guide if self.register == "auto" else self._register_and_check_guide
                 guide, quality = move(lr, guide, names)
             if quality:
                 write_quality(self.quality_dir, d.get("name") or make_case_stem(names["lr"], d.get("subject")), quality)
@@ -131,7 +131,7 @@ class ResampleGuided(MapTransform):
             return guide, {}
         why = f"a step of {finding['step']} makes the two {finding['gain']:.1%} more alike"
         try:
-            registered, quality = self._register_guide(lr, guide, names)
+            registered, quality = self._register_and_check_guide(lr, guide, names)
         except ImportError as error:
             raise ImportError(
                 f"{names['guide']}: the guide does not lie on {names['lr']} ({why}); {error} Or register it yourself, "
@@ -146,7 +146,7 @@ class ResampleGuided(MapTransform):
         )
         return registered, quality
 
-    def _register_guide(
+    def _register_and_check_guide(
         self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]
     ) -> tuple[MetaTensor, dict[str, Any]]:
         """The registered guide and the quality of the registration. Raises a ValueError if it is still misaligned."""

@@ -100,7 +100,7 @@ def test_it_learns_and_depends_on_the_seed_alone():
         before = torch.get_rng_state()
         with torch.no_grad():
             inferer = make_inferer(network, trainer, iterations, points=3, agree=agree, seed=seed)
-            results = inferer.share_edges([start[0] for start in starts], starts)
+            results = inferer.reconstruct_jointly([start[0] for start in starts], starts)
         assert torch.equal(torch.get_rng_state(), before)
         return torch.stack(results).numpy()
 

@@ -11,7 +11,7 @@ from ..simulated import import_simulation, is_simulated
 from .datalist import SCANS, check_misaligned, load_datalist, load_fold, select_case
 
 
-def find_slice_axis(dataset_dir: str | None, factors: Sequence[float] = ()) -> str:
+def choose_default_slice_axis(dataset_dir: str | None, factors: Sequence[float] = ()) -> str:
     """The axis across the slices where the user gives none.
 
     Args:

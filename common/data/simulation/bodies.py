@@ -30,7 +30,7 @@ def make_body(spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.
     # From organs to details: what is painted later lies over what was painted before.
     for kinds, least, most in (
         ((_paint_region,), 3, 6),
-        ((_paint_folds, _paint_bone, _paint_spine, _paint_slab), 2, 5),
+        ((_paint_folds, _paint_bone, _paint_spine, _paint_flat_layer), 2, 5),
         ((_paint_region, _paint_membrane, _paint_vessels), 3, 6),
         ((_paint_lesion,), 1, 4),
     ):
@@ -157,7 +157,7 @@ def _paint_spine(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     tissues.paint(draw.choose(("wm", "gm")), draw.compute_share(canal - np.float32(0.25 * radius) + 0 * along))
 
 
-def _paint_slab(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+def _paint_flat_layer(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     """A layer with flat sides: fat, cartilage, a muscle, an implant."""
     layer = np.abs(draw.draw_plane()) - np.float32(draw.draw_number(1, 25))
     tissues.paint(draw.choose((*_SOFT, "bone")), draw.compute_share(layer))

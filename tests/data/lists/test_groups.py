@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.data import Datalist, Group, find_slice_axis, pair_contrasts
+from common.data import Datalist, Group, choose_default_slice_axis, pair_contrasts
 from common.data.lists import groups
 from common.data.simulation import cohort
 from tests.bundles import runs
@@ -69,10 +69,10 @@ def test_a_cohort_is_simulated_where_none_is_given(monkeypatch):
 
 
 def test_the_axis_across_the_slices_of_what_does_not_show_it(tmp_path):
-    assert [find_slice_axis(folder) for folder in (None, str(tmp_path))] == ["SI", "auto"]
-    assert [find_slice_axis(str(tmp_path), factors) for factors in ([2, 2, 2], [2, 2, 1])] == ["SI", "auto"]
+    assert [choose_default_slice_axis(folder) for folder in (None, str(tmp_path))] == ["SI", "auto"]
+    assert [choose_default_slice_axis(str(tmp_path), factors) for factors in ([2, 2, 2], [2, 2, 1])] == ["SI", "auto"]
     (tmp_path / "simulated.json").touch()
-    assert find_slice_axis(str(tmp_path)) == "SI"
+    assert choose_default_slice_axis(str(tmp_path)) == "SI"
 
 
 def test_contrasts_take_turns():

@@ -12,7 +12,7 @@ import numpy as np
 
 from common.data import load_datalist
 from common.data.lists.assignment import write_datalist
-from common.data.lists.groups import find_slice_axis
+from common.data.lists.groups import choose_default_slice_axis
 from common.data.simulation import anatomy, cohort
 from common.data.simulation import subjects as simulation
 from common.data.simulation.cohort import simulate_cohort, simulate_scan
@@ -63,7 +63,7 @@ def test_a_cohort_is_made_once_and_as_by_hand(tmp_path, capsys, monkeypatch):
     refused(lambda: make(subjects=4), FileExistsError, *words, "others")
     (folder / "simulated.json").unlink()
     refused(make, FileExistsError, *words, "something else")
-    assert contents(folder) == made and find_slice_axis(str(folder)) == "auto"
+    assert contents(folder) == made and choose_default_slice_axis(str(folder)) == "auto"
 
 
 def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
@@ -89,7 +89,7 @@ def test_without_nilearn_the_extra_is_named(tmp_path, monkeypatch):
 def test_a_scan_is_what_the_degradation_makes_of_a_head_and_its_guide_is_found(tmp_path, capsys):
     degradation = GaussianProfile((2, 2, 1))
     folder = simulate_scan(str(tmp_path / "scan"), degradation, "t2w", "t1w", spacing=4.0)
-    assert folder == str(tmp_path / "scan" / "2x2x1") and find_slice_axis(folder) == "SI"
+    assert folder == str(tmp_path / "scan" / "2x2x1") and choose_default_slice_axis(folder) == "SI"
     (said,) = capsys.readouterr().out.splitlines()
     assert "a simulated t2w scan" in said and "--dataset_dir FOLDER_OR_FILE" in said
     (pair,) = find_paired_scans(folder, "**/*_t2w.nii.gz", "**/*_t1w.nii.gz")
