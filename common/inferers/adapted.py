@@ -173,14 +173,14 @@ class AdaptedInferer(Inferer):
         # A network after interpolation that has not learned much may be worse than interpolation alone.
         after_interpolation = isinstance(degradation, DegradeAndInterpolate)
         starts: list[nn.Module] = [network, nn.Identity()] if after_interpolation else [network]
-        with_gains, across, early = None, [], self.iterations
+        uneven, across, early = None, [], self.iterations
         if isinstance(degradation, GaussianProfile) and self.check_rims:
             across, early = [select_evenly(volume.movedim(axis, 1).flatten(0, 1)) for axis in (2, 3)], _EARLY
         if isinstance(degradation, GaussianProfile) and self.gains:
-            with_gains = SliceGains(degradation, dark=0.0).to(volume.device)
+            uneven = SliceGains(degradation, dark=0.0).to(volume.device)
         check = HeldOutCheck(held, across, starts)
         adapted = copy.deepcopy(network)
-        done, why = self._train(trained_on, adapted, with_gains, check, early)
+        done, why = self._train(trained_on, adapted, uneven, check, early)
         self.report |= {"Iterations": done, **check.report, "Used": not why}
         took = f"training on the scan ({format_duration(time.perf_counter() - began)})"
         if not why:
@@ -228,11 +228,11 @@ class AdaptedInferer(Inferer):
         self,
         examples: Sequence[ImagePairs],
         network: nn.Module,
-        with_gains: SliceGains | None,
+        uneven: SliceGains | None,
         check: HeldOutCheck,
         early: int,
     ) -> tuple[int, str]:
-        """Train the network on patches; with ``with_gains`` their slices differ in brightness.
+        """Train the network on patches; with ``uneven`` their slices differ in brightness.
 
         The network is checked after ``early`` iterations and at the end. Returns the iterations that were done, and why
         the network should not be used; empty if it should.
@@ -257,8 +257,8 @@ class AdaptedInferer(Inferer):
 
         def compute_gradients(patches: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor | None, ...]:
             hr, lr, *others = patches
-            if with_gains is not None:
-                hr, lr = (with_gains(images, *others) for images in (hr, lr))
+            if uneven is not None:
+                hr, lr = (uneven(images, *others) for images in (hr, lr))
             if examples[0].blurred is None:
                 loss = _compute_loss(network(lr), hr)
             else:
@@ -272,7 +272,7 @@ class AdaptedInferer(Inferer):
                 # A batch is from one stack, because stacks of small scans differ in the size of patches.
                 patches = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
                 optimizer.zero_grad(set_to_none=False)
-                batch = self._iterate_patches(patches, count, with_gains is not None, rng)
+                batch = self._iterate_patches(patches, count, uneven is not None, rng)
                 for part_gradients in run_in_parallel(compute_gradients, batch, device, count * size * _PIXEL_BYTES):
                     for total, part in zip(sums, part_gradients, strict=True):
                         if part is not None:  # None for a parameter that the network does not use
@@ -293,7 +293,7 @@ class AdaptedInferer(Inferer):
     def _iterate_patches(
         self, images: ImagePairs, count: int, with_gains: bool, rng: np.random.Generator
     ) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Yield patches in parts of ``count``: HR, LR, blurred if there are any, and with ``with_gains`` slices' gains."""
+        """Yield patches in parts of ``count``: HR, LR, blurred if there are any, and gains of slices if wanted."""
         for first in range(0, self.batch_size, count):
             pairs = [images.draw_patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
             hr, lr, *blurred = (torch.stack(images) for images in zip(*pairs, strict=True))
