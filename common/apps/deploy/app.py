@@ -18,7 +18,7 @@ from operators import BundleOperator, LoaderOperator, SelectorOperator, VolumeOp
 # Keys of inference.json with paths of NIfTI files; DICOM is read from -i and written to -o.
 _OF_FILES = {
     *("bundle_root", "dataset_dir", "output_dir", "lr", "guide", "subject", "imports"),
-    *("bids", "shard", "skip_existing", "report", "keep_paths"),
+    *("bids", "shard", "skip_existing", "keep_paths"),
 }
 
 
