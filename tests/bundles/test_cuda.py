@@ -9,14 +9,12 @@ import json
 import os
 import signal
 import socket
-from pathlib import Path
 
 import monai.bundle
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from matplotlib.figure import Figure
 
 from common import inferers
 from common.data import CaseLoader
@@ -121,16 +119,11 @@ def start(bundle, names, folder, **override):
     monai.bundle.run(config_file=files, logging_file=False, **settings)
 
 
-def without_pictures():
-    Figure.savefig = lambda figure, path, **options: Path(path).touch()
-
-
 def play(device, bundle, precision, folder, data, scan):
     """Train, and train again, stopped in each stage on a machine with two GPUs and resumed on one; evaluate and infer.
 
     It leaves counts.json: the worst of each phase.
     """
-    without_pictures()
     tiny, options, data = runs.TINY[bundle], PRECISIONS[precision], {"dataset_dir": str(data)}
     watch, counts = Watch(device, tiny.stages), {}
     length = {**data, **in_precision(bundle, ["train"], options), **tiny.lasting(*LENGTH)}
@@ -162,7 +155,6 @@ def play(device, bundle, precision, folder, data, scan):
 
 def play_recorded(device, bundle, names, folder, settings):
     """Train with iterations that are recorded, and with iterations that are not."""
-    without_pictures()
     run = AlternatingTrainer.run
 
     def watched(trainer):
@@ -189,13 +181,11 @@ def written_by_training(file):
 
 
 def play_alone(device, bundle, names, folder, settings):
-    without_pictures()
     start(bundle, names, folder, **settings)
 
 
 def play_together(device, rank, port, bundle, folder, settings):
     """One of two processes on a machine with two GPUs; both break off after two iterations."""
-    without_pictures()
     device.gpus.append(simulated_cuda.Generator())
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -76,9 +76,7 @@ def test_layers_of_zssr():
         assert sum(p.numel() for p in network.parameters()) == 9 * (64 + 6 * 64 * 64 + 64) + 7 * 64 + 1 == 222_785
 
 
-@pytest.mark.parametrize(
-    "operator", [KSpaceTruncation((2, 2, 2)), KSpaceTruncation((2, 2, 1)), GaussianProfile((1, 1, 3))]
-)
+@pytest.mark.parametrize("operator", [KSpaceTruncation((2, 2, 2)), GaussianProfile((1, 1, 3))])
 def test_a_scan_alone(tmp_path, operator):
     hr = runs.phantom(0, (48, 48, 60))
     scan = runs.save(tmp_path / "scan.nii.gz", *runs.degrade(hr, PLAIN, operator))

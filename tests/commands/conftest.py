@@ -10,7 +10,7 @@ import warnings
 import pytest
 
 from common.tables import execution
-from tests.bundles.runs import ROOT, TINY
+from tests.bundles.runs import ROOT, TINY, undrawn
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def commands(monkeypatch):
         return 0
 
     monkeypatch.setattr(execution, "run_program", run)
-    return made
+    with undrawn():
+        yield made
 
 
 @pytest.fixture

@@ -160,7 +160,6 @@ def iterations(folder):
 
 def play(device, folder):
     """In the process that has the device."""
-    without_pictures()
     trainer = trained(folder / "recorded")
     assert trainer.late == [0, 0, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 0]
     assert not any(trained(folder / "usual", False, cuda_graph=False).late)
@@ -198,7 +197,6 @@ def play(device, folder):
 
 def play_obstacles(device, folder):
     """What cannot be recorded goes on as usual, and a line says why."""
-    without_pictures()
     obstacles = {
         "waiting": ({"network": Waiting}, "the processor waits for the GPU in "),
         "counting": ({"network": Counting}, "an iteration changes calls of the graph networks.net"),
@@ -217,12 +215,6 @@ def play_obstacles(device, folder):
         assert same(folder / name, folder / f"{name}_usual"), name
 
 
-def without_pictures():
-    import common.reports
-
-    common.reports.draw_loss_curves = lambda *args: None
-
-
 @pytest.mark.parametrize("function", [play, play_obstacles])
 def test_recorded_iterations(function, tmp_path):
     simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:{function.__name__}", tmp_path).finish()
@@ -233,7 +225,6 @@ def test_recorded_iterations(function, tmp_path):
 
 def play_together(device, rank, port, folder):
     """One of two processes with a GPU each."""
-    without_pictures()
     device.gpus.append(simulated_cuda.Generator())
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.cuda.set_device(rank)

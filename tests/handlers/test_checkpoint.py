@@ -8,14 +8,12 @@ import random
 import shutil
 import signal
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from matplotlib.figure import Figure
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanSquaredError, from_engine
@@ -395,7 +393,6 @@ def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank, ex
 
 def play_on_gpus(device, folder):
     """In a process with a simulated device: a run on a machine with two GPUs that goes on, on one, bit for bit."""
-    Figure.savefig = lambda figure, path, **options: Path(path).touch()
     device.gpus.append(simulated_cuda.Generator())
     copy_to = partial(shutil.copytree, folder / "whole")
     whole = played(folder / "whole", at=lambda *now: copy_to(folder / str(now)), device="cuda:0")
