@@ -143,16 +143,11 @@ def fit_stacks(
         combined = combine_in_k_space(corrected, inside, *profiles)
         start = reconstruct(combined, affine, fitted, [_VARIANCE] * len(fitted), error=_ERROR)
         fitted = [_refit(each, start, affine, k > 0, region, i > 0) for k, each in enumerate(fitted)]
-    placed = [
-        replace(stack, affine=_restore_affine(stack, c, f.stack))
-        for stack, c, f in zip(stacks, coarse, fitted, strict=True)
+    placed = [  # moved as their coarse versions were
+        replace(stack, affine=each.stack.affine @ np.linalg.inv(averaged.affine) @ stack.affine)
+        for stack, averaged, each in zip(stacks, coarse, fitted, strict=True)
     ]
     return [replace(each, stack=stack) for each, stack in zip(fitted, placed, strict=True)], start
-
-
-def _restore_affine(stack: Stack, coarse: Stack, moved: Stack) -> np.ndarray:
-    """The affine of a stack, moved as its coarse version was."""
-    return moved.affine @ np.linalg.inv(coarse.affine) @ stack.affine
 
 
 def _average_pixels(stack: Stack, voxel: float) -> Stack:
