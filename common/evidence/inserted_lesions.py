@@ -45,10 +45,9 @@ _PLACES, _RARE = 20_000, 0.001  # where false lesions are looked for, and the sh
 _SEEDS = (1, 2, 3, 4)  # of the noise in HR and scan, with and without lesions
 _EDGE = 28.0  # mm of the pictures
 _SWAPPED = -0.2  # recovered share of the contrast
-
 _NOISE = 0.02  # standard deviation in parts of the tissue's median
-_SETTINGS = ("scale", "bundle", "noise")
-_ITS_OWN = ("insert_lesions", "person", "results", "device", *_SETTINGS)
+_SETTINGS = ("scale", "bundle", "noise")  # options that belong to it alone
+_ALLOWED = ("insert_lesions", "person", "results", "device", *_SETTINGS)  # and all that may be given with it
 
 LesionPair = tuple[np.ndarray, np.ndarray]  # with and without lesions, one grid
 
@@ -76,7 +75,7 @@ class InsertedLesions(Question):
         if "insert_lesions" not in given:
             wrong = " and ".join(f"--{key}" for key in _SETTINGS if key in given)
             raise ValueError(f"judge: {wrong}: that is for --insert_lesions HR; name it too.")
-        if wrong := " and ".join(f"--{key}" for key in given if key not in _ITS_OWN):
+        if wrong := " and ".join(f"--{key}" for key in given if key not in _ALLOWED):
             raise ValueError(f"judge: --insert_lesions goes without {wrong}; ask in a run of its own.")
         self.person = person
         self.hr: Volume = given["insert_lesions"]

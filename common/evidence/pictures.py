@@ -14,12 +14,10 @@ from nibabel.affines import apply_affine, voxel_sizes
 from ..reports.files import escape_text
 from ..reports.planes import PLANES, View, draw_plane, label_ends
 
-_SIZE = 2.2  # inches of a panel's longer side
+_SIZE, _PANEL, _WIDTH = 2.2, 1.5, 3.0  # inches of a panel: of differences, of a cut-out, of a segmentation
 _SHOWN = 99.5  # percentile of the brightest that a window shows
-_PANEL = 1.5  # inches
-_CUT = ("axial", "coronal")
-_WIDTH = 3.0  # inches of a panel
-_OPAQUE = 0.35
+_CUT = ("axial", "coronal")  # planes of a cut-out
+_OPAQUE = 0.35  # labels over a volume
 _COLOURS = 10  # of matplotlib's cycle
 
 
