@@ -48,7 +48,7 @@ def gain(names, folder, stage=1, size=None, **override):
     network = load_weights(parser.get_parsed_content("network_def"), folder / "models" / "model.pt")
     if (target := parser.get_parsed_content("stage_target")) is not None:
         target.select_stage(stage, network)
-    (case,) = parser.get_parsed_content("validate#dataset").items
+    (case,) = parser.get_parsed_content("validate#dataset").volumes
     assert size is None or abs(case["hr"].shape[1] - size) < 1.5  # one more or less is the rounding
     volumes = [case[key][None] for key in ("lr", "guide") if key in case]
     interpolate, inferer = (
