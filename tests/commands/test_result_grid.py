@@ -15,7 +15,7 @@ from common.commands.super_resolve import super_resolve
 from common.degradations import GaussianProfile
 from common.errors import RunsFailedError
 from common.io.dicom import find_series
-from common.transforms import CheckGridd
+from common.transforms.result_grid import CheckGridd
 
 from ..bundles import runs
 from ..clients import dicom
