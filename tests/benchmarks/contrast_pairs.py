@@ -14,7 +14,7 @@ import itertools
 import warnings
 from pathlib import Path
 
-from common.exams.choose import STACKS, find_offers
+from common.exams.choose import find_offers
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     files = options.files.split(",")
     regions = options.regions.split(",") if options.regions else [None] * len(files)
-    offer = find_offers(STACKS, None, {}, True, ())[1]
+    offer = find_offers("stacks", None, {}, True, ())[1]
     assert offer is not None
     config = offer.make_workflow([], output_dir=Path(options.output).parent).parser
     read, inferer = config.get_parsed_content("read_stack"), config.get_parsed_content("inferer")
