@@ -45,12 +45,23 @@ def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
         report_uncaught(with_traceback, functools.partial(advise_continuation, arguments))
         if check_overrides is not None:
             check_overrides(arguments)
+        else:
+            _refuse_unknown_keys(arguments)
     check_device(device)
     if torch.device(device).type == "cpu":
         threads.choose_threads()
     if seed is not None:
         connect_training(device)
         set_determinism(seed)
+
+
+def _refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
+    """Refuse overrides of keys that the configs of a run do not have."""
+    known = inspect.signature(monai.bundle.run).parameters.keys() | {"traceback", "workflow_type"}
+    config = ConfigParser(ConfigParser.load_config_files(arguments.get("config_file", {})))
+    unknown = [f"--{key}" for key in arguments if key not in known and "#" not in key and key not in config]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: the configs have no such key.")
 
 
 def read_arguments(words: Sequence[str]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The way of a case through mri-sr: it is discovered, its weights are chosen, and it is run."""
+"""Cases run through the workflows of their bundles, with the overlays that mri-sr lays."""

@@ -92,7 +92,7 @@ def run_cases(
             continue
         volumes = _is_four_dimensional(ready[0])
         if dry_run:
-            (_preview_4d_scan if volumes else _preview_group)(ready, output, bids)
+            (_preview_4d_scan if volumes else _preview_group)(ready, output, bids, overlays)
         else:
             (_run_4d_scan if volumes else _run_group)(ready, output, bids, **settings)
     for case in cases:
@@ -203,12 +203,12 @@ def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output
     print(f"{case.name} -> {folder}", flush=True)
 
 
-def _preview_group(cases: list[Case], output: Path, bids: bool) -> None:
+def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequence[str]) -> None:
     """Load cases and check them as their bundle's workflow does, and say what would be done."""
     printed = set[str]()
     with tempfile.TemporaryDirectory() as nowhere:
         try:
-            _, evaluator = _initialise_workflow(cases, Path(nowhere))
+            _, evaluator = _initialise_workflow(cases, Path(nowhere), overlays)
         except Exception as error:
             for case in cases:
                 case.problem = format_first_cause(error)
@@ -297,13 +297,13 @@ def _collect_warnings(case: Case, volumes: Sequence[Case]) -> None:
         case.notices = list(dict.fromkeys([*case.notices, *map(one.strip_name, one.notices)]))
 
 
-def _preview_4d_scan(cases: list[Case], output: Path, bids: bool) -> None:
+def _preview_4d_scan(cases: list[Case], output: Path, bids: bool, overlays: Sequence[str]) -> None:
     """Check each volume of the only case, a 4-D scan, and say what would be done."""
     (case,), volumes = cases, list[Case]()
     with tempfile.TemporaryDirectory() as folder, case.catch_problem():
         volumes = _split_case(case, Path(folder))
         for volume in volumes:
             volume.entry["name"] = case.name
-        _preview_group(volumes, output, bids)
+        _preview_group(volumes, output, bids, overlays)
         _raise_first_problem(case, volumes)
     _collect_warnings(case, volumes)

@@ -68,7 +68,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     check_writable(output_dir)
     has_weights = checkpoint is not None or _has_weights(source)
     overlays, problems = _read_overlays(weights, only_weights=bool(checkpoint)) if has_weights else ({}, [])
-    configs, unreadable = _read_configs(source, overlays.get("model", {}), has_weights)
+    configs, unreadable = _read_configs(source, overlays.get("model", {}))
     problems += unreadable + _find_problems(source, configs)
     meta = configs.get("metadata", {})
     version = str(meta.get("version", ""))
@@ -148,7 +148,7 @@ def _read_overlays(weights: Path, only_weights: bool) -> tuple[dict[str, dict], 
     return overlays, problems
 
 
-def _read_configs(source: Path, overlay: dict[str, Any], has_weights: bool) -> tuple[dict[str, dict], list[str]]:
+def _read_configs(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[str]]:
     """Return the configs by name, with an overlay's values in inference and train, and what is wrong with them."""
     configs: dict[str, dict] = {}
     problems = []

@@ -96,6 +96,8 @@ def judge(
         elif options.get("anatomy"):
             check_segmentation()
     if calibrate is not None:
+        if cases is None:
+            raise ValueError("judge: --calibrate takes several people: give --cases with person, results, scan and hr.")
         from ..evidence.interval import calibrate_weights
 
         bar = make_bar(persons, "calibrating", unit="person")

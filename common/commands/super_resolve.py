@@ -148,11 +148,6 @@ def super_resolve(
         )
     several = exam or together is True
     exam = exam or (for_exams and not together)
-    grid = [f"--{name}" for name in ("spacing", "grid_file") if name in override]
-    if uncertainty and grid:
-        raise ValueError(
-            f"--uncertainty goes without {' and '.join(grid)}: the error was measured on the grid of the weights."
-        )
     overlays = ["report"] * bool(report) + ["interval"] * bool(uncertainty)
     options = [*inspect.signature(super_resolve).parameters]
     if device is not None:

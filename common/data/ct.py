@@ -18,15 +18,15 @@ from .lists.spacing import identify_slice_axis, measure_thin_slice_spacing
 class LoadCTd(MapTransform):
     """Load a CT scan at the spacing and along the slice axis of MR that is super-resolved across slices.
 
-    The steps are :class:`~common.transforms.LoadScand`, :class:`~common.transforms.HounsfieldWindowd` and
-    :class:`~common.transforms.ResampleHRd`.
+    The steps are :class:`~common.transforms.LoadScand`, :class:`~common.transforms.ct.HounsfieldWindowd` and
+    :class:`~common.transforms.ct.ResampleHRd`.
 
     Args:
         keys: of paths.
         mr_entries: entries of the MR, "lr" or else "hr"; their headers are read with the first CT scan.
         slice_axis: as for :class:`~common.transforms.SliceAxisd`, of the MR.
         scale: of the super-resolution, [1, 1, n].
-        window, offset: as for :class:`~common.transforms.HounsfieldWindowd`.
+        window, offset: as for :class:`~common.transforms.ct.HounsfieldWindowd`.
     """
 
     def __init__(

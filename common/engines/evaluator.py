@@ -39,7 +39,8 @@ class CasesFailedError(RuntimeError):
 
     def __init__(self, failures: Sequence[str], total: int) -> None:
         listing = "\n  ".join(failures)
-        super().__init__(f"{len(failures)} of {total} cases failed, the others are done:\n  {listing}")
+        others = ", the others are done" * (len(failures) < total)
+        super().__init__(f"{len(failures)} of {total} cases failed{others}:\n  {listing}")
 
 
 class CaseEvaluator(SupervisedEvaluator):

@@ -43,7 +43,7 @@ def read_person(
 
     Args:
         results: names of the results.
-        options: of :func:`common.commands.judge`, by name; None for those that are not given.
+        options: of :func:`common.commands.judge.judge`, by name; None for those that are not given.
         name: of the person; None for the name of the first result.
 
     Returns:

@@ -167,10 +167,13 @@ def _read_names(package: Path) -> dict[str, list[str]]:
 
 def _cut_package(package: Path, modules: set[Path]) -> str:
     """The source of a package's ``__init__.py`` without the modules that are not copied."""
-    names = _read_names(package)
-    kept = {name: names[name] for name in names if package.joinpath(*name.split(".")).with_suffix(".py") in modules}
-    source = (ROOT / package / "__init__.py").read_text(encoding="utf-8")
+    source, names = (ROOT / package / "__init__.py").read_text(encoding="utf-8"), _read_names(package)
     if not names:
         return source
+    kept = {name: names[name] for name in names if package.joinpath(*name.split(".")).with_suffix(".py") in modules}
     rows = "".join(f'        "{name}": {json.dumps(kept[name])},\n' for name in kept)
-    return re.sub(r"submod_attrs=\{.*?\n    \}", lambda _: f"submod_attrs={{\n{rows}    }}", source, flags=re.DOTALL)
+    return (
+        f'"""{ast.get_docstring(ast.parse(source))}"""\n\nimport lazy_loader\n\n'
+        "__getattr__, __dir__, __all__ = lazy_loader.attach(\n"
+        f"    __name__,\n    submod_attrs={{\n{rows}    }},\n)\n"
+    )

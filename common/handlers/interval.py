@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import os
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image
 from ..io.writing import write_atomically
 from ..metrics.interval import Interval
+from ..transforms.result_grid import ResampleResultd
 from ..transforms.scan.save import make_width_saver
 from ..transforms.scan.volume import attach_meta, convert_to_units
+from ..weights import read_overlay
 
 
 class IntervalMap:
@@ -27,20 +30,26 @@ class IntervalMap:
     was measured on.
 
     Args:
-        interval: of the weights, as :meth:`common.metrics.Interval.describe` gives it; None if it is unknown.
+        checkpoint: file of the weights, whose overlay has the ``interval`` of :meth:`common.metrics.Interval.describe`.
     """
 
-    def __init__(self, interval: Mapping[str, Any] | None) -> None:
+    def __init__(self, checkpoint: str | os.PathLike) -> None:
+        interval = (read_overlay(checkpoint) or {}).get("interval")
         if interval is None:
             raise ValueError(
-                "--uncertainty: the error of these weights was not measured on people with known HR. Measure "
-                "it: mri-sr judge --cases cases.csv --calibrate WEIGHTS.json, with the columns person, results, scan, "
-                "hr; or leave out --uncertainty."
+                f"{checkpoint}: the error of these weights was not measured on people with known HR. Leave out "
+                "--uncertainty, or measure it: mri-sr judge --cases cases.csv --calibrate WEIGHTS.json, with the "
+                "columns person, results, scan, hr."
             )
         self.interval = Interval.read(interval)
 
     def attach(self, engine: Any) -> None:
         """Write when a result has been written."""
+        if any(isinstance(step, ResampleResultd) for step in engine.postprocessing.flatten().transforms):
+            raise ValueError(
+                "the error was measured on the grid of the weights; leave out --uncertainty, or --spacing and "
+                "--grid_file."
+            )
         self.save = make_width_saver(engine.postprocessing)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 

@@ -24,7 +24,7 @@ from ..data.lists.sharding import parse_shard
 from ..degradations.base import Degradation
 from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image_or_none
-from ..io.naming import get_output_folder, make_label_path, rename_result
+from ..io.naming import get_output_folder, list_companions, make_label_path
 from ..io.writing import find_written, remove_file, write_atomically
 from ..runtime.distributed import get_rank
 from ..runtime.precision import name_precision
@@ -133,9 +133,8 @@ class InferenceResults:
         sidecar = get_sidecar_path(path)
         with write_atomically(sidecar) as temporary:
             temporary.write_text(format_json(description, indent=2) + "\n")
-        remove_file(sidecar.with_suffix(".html"))  # of an earlier result; those of this one come later
-        with contextlib.suppress(ValueError):  # a name that is too long has none
-            remove_file(rename_result(path, "added"))
+        for file in list_companions(path):
+            remove_file(file)  # of an earlier result; those of this one come later
 
     def _log(self, engine: Any) -> None:
         log_case(self.log, engine.case)

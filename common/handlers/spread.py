@@ -12,8 +12,8 @@ from ..degradations.base import Degradation
 from ..inferers.diffusion import ResidualShiftInferer
 from ..io.files import format_json, get_sidecar_path
 from ..io.writing import write_atomically
+from ..transforms.scan.save import make_width_saver
 from ..transforms.scan.volume import RestoreVolumed
-from .interval import make_width_saver
 
 _DEVIATIONS = 2
 

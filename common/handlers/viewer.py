@@ -30,7 +30,8 @@ class ResultViewer:
     What was added, ``<name>_added.nii.gz``, has the units of the scan (:func:`common.metrics.split_measured`). In the
     result's JSON, ``Added`` is its share of the brightness of dark, middle and bright tissue, or under ``Unknown`` the
     reason why there is none. The page shows the scan, its cubic interpolation and the result, over which what was
-    added can be laid. It is written by :func:`common.reports.viewer`, with the result's name and ``.html``.
+    added can be laid. With the result's name and ``.html``
+    it is written by :func:`common.reports.viewer.write_viewer`.
 
     The handler attaches to an evaluator whose postprocessing has ``RestoreVolumed`` and ``SaveVolumed``, after an
     :class:`InferenceResults`. The page reads its JSON for what made the result. The results of several scans have no

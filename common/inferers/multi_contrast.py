@@ -133,7 +133,7 @@ class ExamInferer(StacksInferer):
 
         Args:
             volumes: each agrees with its own stacks; all on one grid.
-            starts: the arguments of :func:`~common.stacks.reconstruct` for each.
+            starts: the arguments of :func:`~common.stacks.fitting.reconstruct` for each.
         """
         results = []
         for i, (start, affine, fitted, variances) in track([*enumerate(starts)]):

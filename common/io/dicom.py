@@ -87,7 +87,7 @@ class Series:
 
     @property
     def is_derived(self) -> bool:
-        """Whether :func:`write_derived_series` wrote any of it."""
+        """Whether :func:`common.io.derived_series.write_derived_series` wrote any of it."""
         return any(map(is_derived, self.headers))
 
     @property

@@ -171,10 +171,9 @@ def find_files(root: Path, patterns: str | Sequence[str] | None, option: str) ->
             path for path in list_files(root, None if "**" in parts else len(parts)) if _matches_pattern(path, parts)
         ]
         if not matches:
-            without = " For scans without guides, use --guided false."
-            raise FileNotFoundError(
-                f"no files match --{option} '{pattern}' in {root}." + (without if option == "guide" else "")
-            )
+            advice = " For scans without guides, leave --guide out of mri-sr, or use --guided false."
+            without = advice * (option == "guide")
+            raise FileNotFoundError(f"no files match --{option} '{pattern}' in {root}.{without}")
         matching.update(matches)
     return sorted(matching)
 

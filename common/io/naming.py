@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import find_first_cause
 from ..values import parse_bool
+from .files import get_sidecar_path
 from .formats import get_extension
 
 # Entities in names of derived anatomical images, in order (BIDS specification 1.11).
@@ -118,6 +119,16 @@ def rename_result(path: Path, postfix: str) -> Path:
     """
     name, renamed = re.subn(r"(?<=_)(desc-[a-zA-Z0-9]*)sr(?=_[^_]*$)", rf"\g<1>{postfix}", path.name)
     return _check_length(path.with_name(name if renamed else f"{_get_stem(path)}_{postfix}.nii.gz"), path.name)
+
+
+def list_companions(result: Path) -> list[Path]:
+    """Files about a result that need not be there: a page, what was added, and an error bar with its JSON."""
+    page = get_sidecar_path(result).with_suffix(".html")
+    try:
+        added, interval = (rename_result(result, postfix) for postfix in ("added", "interval"))
+    except ValueError:  # a name that is too long has none
+        return [page]
+    return [page, added, interval, get_sidecar_path(interval)]
 
 
 def _get_stem(result: Path) -> str:

@@ -17,7 +17,7 @@ from nibabel.brikhead import AFNIImage
 
 from .files import format_json, get_sidecar_path, read_sidecar
 from .images import open_image, open_image_or_none
-from .naming import make_case_stem, make_label_path, make_result_path
+from .naming import list_companions, make_case_stem, make_label_path, make_result_path
 from .nifti_affines import make_image, read_encoding
 from .writing import remove_file, write_atomically
 
@@ -94,6 +94,8 @@ def join_results(
         The path of the joined image.
     """
     path = make_result_path(output_dir, name, bids=bids)
+    for file in list_companions(path):
+        remove_file(file)  # of an earlier result
     firsts = sorted(Path(folder).glob(f"{names[0]}_*"), key=lambda file: file.name.endswith("_sr.nii.gz"))
     for first in firsts:
         rest = first.name.removeprefix(names[0])
@@ -168,7 +170,9 @@ def _join_images(files: Sequence[Path], source: Any, path: Path) -> None:
 
 
 def _join_descriptions(descriptions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The JSON of several volumes as one."""
+    """The JSON of several volumes as one. That of an error bar is the same for all."""
+    if "SuperResolution" not in descriptions[0]:
+        return dict(descriptions[0])
     records = [one["SuperResolution"] for one in descriptions]
     keys = list(dict.fromkeys(key for one in records for key in one))
     # Only the first volume has a label map among its inputs.

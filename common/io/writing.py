@@ -117,8 +117,8 @@ class HeldFiles:
 
         JSON files come first, and say whose the others are. So a killed process leaves no file without its origin.
         """
-        for path in self.files:
-            if path.suffix != ".json":
+        for path, temporary in self.files.items():
+            if path.suffix != ".json" or temporary is None:
                 path.unlink(missing_ok=True)
         for path, temporary in sorted(self.files.items(), key=lambda item: item[0].suffix != ".json"):
             if temporary is not None:

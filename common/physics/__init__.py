@@ -1,1 +1,1 @@
-"""Gaussians, noise, blur kernels, spline interpolation and scales of scans."""
+"""Noise, blur kernels, and scales of scans."""

@@ -61,6 +61,8 @@ def choose_cubes(
                 f"--spacing is {spacing!r}, expected mm from {sizes.min() / _FINEST:.3g} to below {sizes.max():.3g}, "
                 f"as the voxels of the scan are {' x '.join(f'{mm:.3g}' for mm in sizes)} mm."
             )
+    if grid_file is None and spacing is None:
+        raise ValueError("--spacing and --grid_file are both null; give one.")
     if grid_file is None:
         return make_cubic_grid(size, affine, float(spacing))  # type: ignore[arg-type]
     file = open_image(grid_file)

@@ -52,3 +52,12 @@ def test_a_target_is_no_module():
         home, name = target.rsplit(".", 1)
         modules = pkgutil.iter_modules(getattr(pkgutil.resolve_name(home), "__path__", []))
         assert name not in {module.name for module in modules}, target
+
+
+@pytest.mark.parametrize("bundle", runs.BUNDLES)
+def test_the_wanted_grid_takes_the_place_of_steps_that_every_inference_has(bundle):
+    """``grid.json`` replaces them by their number."""
+    steps = CONFIGS[runs.ROOT / "bundles" / bundle / "configs" / "inference.json"]["postprocessing"]["transforms"]
+    names = [step["_target_"].rpartition(".")[2] for step in steps]
+    assert names[:2] == ["MeasureDataConsistencyd", "RestoreVolumed"] or "ResampleToFiled" in names  # of exams
+    assert names[-1] == "SaveVolumed"

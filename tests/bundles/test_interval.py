@@ -38,3 +38,8 @@ def test_interval(bundle, tmp_path):
     said = json.loads((out / f"{name}_interval.json").read_text())
     assert said["Level"] == 0.9 and said["CalibrationPeople"] == 12 and said["Factors"] == FACTORS
     assert is_result(out / f"{name}_interval.nii.gz")
+    # It is known on the weights' grid only, and does not stay beside a later result.
+    grid = ["inference", INTERVAL.replace("interval", "grid")]
+    runs.fails(bundle, [*grid, INTERVAL], tmp_path, "the grid of the weights", "--spacing", **options, spacing=0.9)
+    runs.run(bundle, grid, tmp_path, **options, spacing=0.9)
+    assert not [*out.glob("*_interval*")]

@@ -307,6 +307,9 @@ def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
     begin = partial(super_resolve, str(data), str(output), **options)
     refused(lambda: begin(dry_run=True), RunsFailedError, why)
     assert capsys.readouterr().out.count("would write") == 2 and not output.exists()
+    refused(partial(begin, uncertainty=True), RunsFailedError, "1 of 2 scans failed", why)
+    assert nib.load(output / "dwi_interval.nii.gz").shape == nib.load(output / "dwi_sr.nii.gz").shape
+    assert json.loads((output / "dwi_interval.json").read_text())["Level"] == 0.9
     refused(begin, RunsFailedError, "1 of 2 scans failed", why)
     assert files(output) == ["dwi_sr.bval", "dwi_sr.bvec", "dwi_sr.json", "dwi_sr.nii.gz", "log.jsonl"]
     super_resolve(str(tmp_path / "alone"), **options)

@@ -1,1 +1,1 @@
-"""Read a DICOM MR series as a volume, and write a derived series."""
+"""Parts of reading a DICOM MR series as a volume, and of writing a derived one."""
