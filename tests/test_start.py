@@ -1,7 +1,10 @@
 """How a run of a config begins."""
 
+import sys
+
 import torch
 
+from common import start
 from common.runtime import threads
 from common.start import prepare_run
 
@@ -18,6 +21,18 @@ def test_a_run_settles_threads_and_seeds_what_is_random(monkeypatch):
     prepare_run("cpu")  # which draws nothing, and seeds nothing
     count = torch.cuda.device_count()
     refused(lambda: prepare_run(f"cuda:{count}"), ValueError, f"device is cuda:{count}")
+
+
+def test_an_export_which_lacks_the_checks_refuses_keys_that_no_config_has(monkeypatch, tmp_path):
+    config = tmp_path / "inference.json"
+    config.write_text('{"scale": 2, "evaluator": {"amp": false}}')
+    line = ["bundle/__main__.py", "run", "--config_file", str(config), "--scale", "3", "--evaluator#amp", "True"]
+    monkeypatch.setattr(start, "check_overrides", None)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "argv", line)
+    prepare_run("cpu")
+    monkeypatch.setattr(sys, "argv", [*line, "--scal", "3"])
+    refused(lambda: prepare_run("cpu"), ValueError, "--scal: the configs have no such key")
 
 
 def test_a_gpu_is_of_one_process(monkeypatch):

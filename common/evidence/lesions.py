@@ -48,8 +48,6 @@ class Lesions(Question):
     def __init__(self, person: Person, given: Mapping[str, Any]) -> None:
         self.person = person
         self.lesions: Volume = given["lesions"]
-        if person.hr is None and person.scan is None and len(person.results) == 1:
-            raise ValueError("judge: --lesions compares a result with HR or the scan; give --hr FILE or --scan FILE.")
 
     def judge(self) -> Judgement:
         person, lesions = self.person, number_lesions(self.lesions)

@@ -81,6 +81,7 @@ def test_refused(tmp_path):
     overlay = tmp_path / "model.json"
     cases = write_cases(tmp_path / "cases.csv", [person])
     refused(lambda: judge(cases=cases, calibrate=str(overlay)), FileNotFoundError, "--calibrate", overlay)
+    refused(lambda: judge("sr.nii.gz", calibrate=str(overlay)), ValueError, "--calibrate", "give --cases")
     overlay.write_text(OVERLAY)
     cases = write_cases(tmp_path / "cases.csv", [[person[0], person[1], person[3]]], ("person", "results", "hr"))
     refused(lambda: judge(cases=cases, calibrate=str(overlay)), ValueError, "--calibrate", "p0", "scan")
