@@ -13,10 +13,18 @@ from common.networks import (
     ImagePool,
     PatchDiscriminator,
     SampleAtLRVoxels,
+    SignedRange,
     SlabInterpolation,
 )
 
 from ..refused import refused
+
+
+def test_a_network_for_signed_images_sees_and_gives_them():
+    image, seen = torch.rand(1, 1, 4, 4, 4), []
+    result = SignedRange(lambda signed: seen.append(signed) or signed / 2)(image)
+    torch.testing.assert_close(seen[0], 2 * image - 1)
+    torch.testing.assert_close(result, image / 2 + 0.25)
 
 
 @pytest.mark.parametrize("kind", [KSpaceTruncation, GaussianProfile])
