@@ -148,7 +148,8 @@ def main(words: list[str]) -> None:
         case ["common", "simulate"]:
             words += ["--spacing", "2"]
         case ["common", "ablate"]:
-            words = [*_without(words, ["size", *_sizes(words)]), "--size", "tiny"]
+            words = [*_without(words, ["size", "max_epochs", "epoch_length", *_sizes(words)]), "--size", "small"]
+            words += ["--max_epochs", "1", "--epoch_length", "2"]
             if not any(word.endswith(".json") for word in words):
                 # test_tasks.py and test_tables_of_the_papers.py have the other rows.
                 tables = Path(words[words.index("--bundle") + 1], "configs", "tables.json")

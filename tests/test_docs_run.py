@@ -72,7 +72,12 @@ def provide_more(folder: Path, page: str) -> None:
         runs.datalist(folder / "D", **{group: [{"hr": path}] for group, path in zip(groups, hr, strict=True)})
     if page == "common/docs/simulation.md":
         shutil.copy(ROOT / "bundles" / "ct_guided" / "models" / "model.pt", folder / "initial.pt")
+    if page == "bundles/stacks/docs/README.md":
+        for contrast in ("T1W", "T2W", "FLAIR"):
+            reader.save_scan(folder / f"{contrast}.nii.gz", np.eye(4), (1, 1, 4))
     if page == "common/docs/daily_use.md":
+        for name in "ab":
+            reader.save_scan(folder / f"{name}.nii.gz", reader.grid((2, 2, 2)), (2, 2, 2))
         for scan, guide in (("t2", "t1"), ("FOLDER/sub-01/sub-01_t2w", "FOLDER/sub-01/sub-01_t1w")):
             reader.save_scan(folder / f"{scan}.nii.gz", np.eye(4), (2, 2, 4))
             reader.save_guide(folder / f"{guide}.nii.gz", np.eye(4))
