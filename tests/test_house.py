@@ -64,7 +64,7 @@ def test_modules_import_each_other_in_no_circle():
         for name in names:
             with suppress(ValueError):  # what a package's __init__.py defines
                 graph[path].add(_find_module(name))
-    TopologicalSorter(graph).prepare()
+    assert {*TopologicalSorter(graph).static_order()} >= graph.keys()  # a circle has no order
 
 
 def test_windows_can_import_every_module_and_read_every_config():
