@@ -51,9 +51,9 @@ TRAININGS = {name: STAGES.get(name, (Training(exact=tiny.exact),)) for name, tin
 
 
 def make_cohort(bundle: str, sizes: Sizes, folder: Path) -> Path:
-    """A datalist with one volume a group: the same phantom each time, as only its size counts."""
-    tiny, hr = runs.TINY[bundle], runs.phantom(0, sizes.hr)
-    groups = {group: [tiny.save_hr(folder, group, hr)] for group in tiny.groups}
+    """A datalist with one phantom a group, each another, as a list refuses a volume in two groups."""
+    tiny = runs.TINY[bundle]
+    groups = {group: [tiny.save_hr(folder, group, runs.phantom(i, sizes.hr))] for i, group in enumerate(tiny.groups)}
     if "source" in groups:
         groups["source"] = [tiny.as_source(entry) for entry in groups["source"]]
     return runs.datalist(folder, **groups)
