@@ -85,6 +85,8 @@ class KernelEstimation:
     def run(self) -> None:
         """Estimate the kernels of all parts, or those that are missing, until the time is up."""
         for number, loader in enumerate(self.blur.make_part_loaders(), 1):
+            if number > 1 and self.time_limit.is_over(f"before part {number}"):
+                return
             # Draws here must not change later draws.
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(self.blur.seed)
@@ -107,8 +109,6 @@ class KernelEstimation:
                     invalidates=self._list_dependent_files(number),
                     **self.options,
                 ).run()
-            if self.time_limit.is_over():
-                return
 
     def make_players(self, kernels: int) -> tuple[TensorGraph, dict[str, Player]]:
         """Make graph and players for this number of kernels."""

@@ -70,10 +70,11 @@ class RunFolder:
         return self.ckpt_dir / f"training_state{self.suffix}.pt"
 
     def save_config(self) -> None:
-        """Write ``config.json``, with overlays and overrides, in the first process of a run of a config."""
-        if self.config is not None and get_rank()[0] == 0:
+        """Write ``config.json`` once, with overlays and overrides, in the first process of a run of a config."""
+        config, self.config = self.config, None
+        if config is not None and get_rank()[0] == 0:
             with write_atomically(self.output_dir / "config.json") as temporary:
-                ConfigParser.export_config_file(self.config, temporary, indent=4, default=str)
+                ConfigParser.export_config_file(config, temporary, indent=4, default=str)
 
     def list_later_files(self) -> list[Path]:
         """Weights and states of later stages, which depend on this one."""

@@ -49,9 +49,9 @@ class StagedTrainer:
     def run(self) -> None:
         """Train the stages, until they are done or the time is up."""
         for number in self.only_stages:
-            self.make_trainer(number).run()
-            if self.time_limit.is_over():
+            if number > self.only_stages[0] and self.time_limit.is_over(f"before stage {number}"):
                 return
+            self.make_trainer(number).run()
 
     def make_trainer(self, number: int) -> Any:
         """Make the trainer of a stage.

@@ -18,7 +18,7 @@ from ..data.loaders.volumes import VolumeCache
 from ..degradations.base import Degradation
 from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
-from ..runtime.distributed import average_gradients, average_tensor, check_connected, print_once, trains_alone
+from ..runtime.distributed import average_gradients, average_tensor, check_connected, trains_alone
 from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.late_losses import LateLosses, LossEvents
 from ..runtime.memory import keep_freed_memory, to_channels_last
@@ -263,7 +263,7 @@ class AlternatingTrainer(SupervisedTrainer):
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_finished)
         self.add_event_handler(Events.STARTED, self._end_if_finished)
         if self.folder is not None:
-            self.add_event_handler(Events.STARTED, self.folder.save_config)
+            self.add_event_handler(Events.EPOCH_STARTED, self.folder.save_config)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_time_is_up)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
@@ -277,13 +277,8 @@ class AlternatingTrainer(SupervisedTrainer):
             raise KeyboardInterrupt
 
     def _end_if_time_is_up(self, engine: AlternatingTrainer) -> None:
-        state = engine.state
-        last = state.iteration == state.max_epochs * state.epoch_length
-        if not last and self.time_limit.is_over():
-            print_once(
-                f"{self.time_limit.minutes:g} minutes are over at iteration {state.iteration} of "
-                f"{state.max_epochs * state.epoch_length}; the same command with --resume True goes on"
-            )
+        state, total = engine.state, engine.state.max_epochs * engine.state.epoch_length
+        if state.iteration < total and self.time_limit.is_over(f"after iteration {state.iteration} of {total}"):
             self.read_losses()
             state.max_epochs = state.epoch  # the last epoch is validated and saved
             engine.terminate_epoch()
