@@ -182,7 +182,10 @@ def test_what_an_overlay_turns_off_computes_no_step_and_moves_no_weight(decay):
     trainer = trainer_of(players, networks, 2, STEPS | {"unused": ["idle", "back"]})
     trainer.run()
     assert networks["idle"].weight.item() == 0.25 and list(trainer.players) == ["generator", "judge"]
-    terms = {"generator": {"cycle", "fool", "total", "learning_rate"}, "judge": {"real", "fake", "total", "learning_rate"}}
+    terms = {
+        "generator": {"cycle", "fool", "total", "learning_rate"},
+        "judge": {"real", "fake", "total", "learning_rate"},
+    }
     assert set(trainer.state.output[0]) == {"loss", *(f"{name}/{term}" for name in terms for term in terms[name])}
 
 
