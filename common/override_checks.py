@@ -145,10 +145,14 @@ class _Config:
         components = find_components(self.parser.get()).items()
         homes = [home for home, component in components if name in list_arguments(component)]
         meant = [f"{path}#{other}" if path else other for other in close] + [f"{home}#{name}" for home in homes]
+        paths = [parts for parts, _ in _walk(self.parser.get()) if parts]
+        meant += ["#".join(parts) for parts in paths if parts[-1].startswith(f"{name}/")]  # losses, as image_cycle/l1
         dashes = "--" if start == "--" else ""
         proposed = " or ".join(dashes + other for other in [*dict.fromkeys(meant)][:_MOST])
+        there = ", ".join(other for other in place if other not in _OF_COMPONENTS) if path and not arguments else ""
         owner = f"{path} has" if path else "the configs have"
-        return f"{key}: {owner} no such key" + (f"; did you mean {proposed}?" if proposed else ".")
+        answer = f"; did you mean {proposed}?" if proposed else f"; it has {there}." if there else "."
+        return f"{key}: {owner} no such key{answer}"
 
     def find_misfit(self, key: str, value: Any) -> str | None:
         """Say what is wrong with an override's value; None if it fits."""

@@ -257,7 +257,7 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
         ("--data#simulated#a#b 2", "data has no such key; did you mean --data#simulated?"),
         ("--data#folsd 2", "data has no such key; did you mean --data#fold or --data#folds?"),
         ("--weight_decay 2", "the configs have no such key; did you mean --players#generator#optimizer#weight_"),
-        ("--train#metric 3", "train has no such key."),
+        ("--train#metric 3", "train has no such key; it has "),
         ("--values#rat 3", "did you mean --values#rate?"),
         (
             "--train#dataset#x 1",
@@ -268,7 +268,9 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
         ("--residual false", "--residual is 'false'", "give True or False"),  # others' components read it
         ("--players#generator#optimizer#amsgrad true", "give True or False"),
         ("--players#generator#clip_norm None", "'$None'"),
-        ("--rows#l2 $None", "rows has no such key"),
+        ("--rows#l2 $None", "rows has no such key; it has image/l1."),
+        ("--rows#image $None", "did you mean --rows#image/l1?"),
+        ("--image 2", "did you mean --rows#image/l1?"),
     ):
         refused(partial(run, components, *line.split()), ValueError, *words)
 

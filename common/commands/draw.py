@@ -13,7 +13,7 @@ _STYLE = "color:#111,stroke:#555"
 
 
 def draw_losses(bundle: str) -> None:
-    """Print a diagram of what the losses need, one for each stage in a bundle's train.json.
+    """Print a diagram of what the losses need, with their keys, one for each stage in a bundle's train.json.
 
     A bundle that is trained on each exam has no train.json; its graph and players are those of the inferer.
 
@@ -44,22 +44,27 @@ def draw_losses(bundle: str) -> None:
             raise ValueError(f'{file}: expected "graph" and "players" in {place}, found {[*keys]}.')
         values = [keys[name] for name in ("graph", "players")]
         graph, players = (parser[value[1:]] if isinstance(value, str) else value for value in values)
+        owner = f"stages#{number - 1}" if stage else "train#trainer" if trains else "inferer"
+        place = values[1][1:] if isinstance(values[1], str) else f"{owner}#players"
         title = [f"---\ntitle: stage {number}\n---"] if len(stages) > 1 else []
-        print("\n".join(["```mermaid", *title, *_write_flowchart(graph["steps"], players), "```"]))
+        print("\n".join(["```mermaid", *title, *_write_flowchart(graph["steps"], players, place), "```"]))
 
 
-def _write_flowchart(steps: dict[str, Sequence[str]], players: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _write_flowchart(
+    steps: dict[str, Sequence[str]], players: Mapping[str, Mapping[str, Any]], place: str
+) -> list[str]:
     """Lines of Mermaid. Prefixes keep names apart from each other and from Mermaid's own words.
 
     Args:
         steps: ``{"output": ["network", "input", ...]}`` in order of computation.
         players: with networks and losses, as in JSON.
+        place: of the players in the config.
     """
     lines, styles, owners, needed = [], [], {}, {}
     for i, (name, player) in enumerate(players.items()):
         inputs = dict.fromkeys(tensor for row in player["losses"].values() for tensor in row[2:])
-        terms = ", ".join(dict.fromkeys(term.partition("/")[0] for term in player["losses"]))
-        lines.append(f'  {_join_names(inputs)} -.-> p_{name}{{{{"losses of {name}:<br/>{terms}"}}}}:::player{i}')
+        terms = "<br/>".join([f"{place}#{name}#losses#", *player["losses"]])
+        lines.append(f'  {_join_names(inputs)} -.-> p_{name}{{{{"{terms}"}}}}:::player{i}')
         styles.append(f"  classDef player{i} fill:{_FILLS[i % len(_FILLS)]},{_STYLE}")
         owners.update(dict.fromkeys(player.get("networks") or [name], f":::player{i}"))
         needed.update(inputs)

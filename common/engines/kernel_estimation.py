@@ -15,6 +15,7 @@ from ..data.unknown_blur import UnknownBlur
 from ..graph import TensorGraph
 from ..handlers.kernel_report import KernelReport
 from ..io.writing import check_writable
+from ..runtime.time_limit import TimeLimit, start_time_limit
 from ..values import parse_bool
 from ..weights import load_weights
 from .player import Player
@@ -45,6 +46,7 @@ class KernelEstimation:
         train_handlers: as for :class:`AlternatingTrainer`.
         as_trained: as for :class:`common.handlers.KernelReport`.
         invalidates: further files that depend on the kernels, such as the state of the next stage.
+        minutes: after which the estimation ends, as for :class:`AlternatingTrainer`.
         options: further arguments of :class:`AlternatingTrainer`; the precision is always float32.
     """
 
@@ -62,6 +64,7 @@ class KernelEstimation:
         train_handlers: Sequence = (),
         as_trained: bool | str = False,
         invalidates: Sequence[str | os.PathLike] = (),
+        minutes: float | TimeLimit | None = None,
         **options: Any,
     ) -> None:
         self.stage, self.blur, self.graph, self.players, self.network = stage, blur, graph, players, network
@@ -75,11 +78,15 @@ class KernelEstimation:
         self.as_trained = parse_bool(as_trained, "as_trained")
         new = not folder.resume
         folder = RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, new, settings=folder.settings)
-        self.options = {**options, "device": self.device, "folder": folder, "amp": False}
+        self.time_limit = start_time_limit(minutes)
+        fixed = {"device": self.device, "folder": folder, "amp": False, "minutes": self.time_limit}
+        self.options = {**options, **fixed}
 
     def run(self) -> None:
-        """Estimate the kernels of all parts, or those that are missing."""
+        """Estimate the kernels of all parts, or those that are missing, until the time is up."""
         for number, loader in enumerate(self.blur.make_part_loaders(), 1):
+            if number > 1 and self.time_limit.is_over(f"before part {number}"):
+                return
             # Draws here must not change later draws.
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(self.blur.seed)

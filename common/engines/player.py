@@ -134,6 +134,10 @@ class Player:
         wanted = {"fused": fused, "capturable": captured and device.type == "cuda" and not fp16}
         return {option: True for option, on in wanted.items() if on and option in accepted and option not in configured}
 
+    def get_learning_rate(self) -> float:
+        """The learning rate of the next step, of the first group of parameters."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
     @property
     def is_finished(self) -> bool:
         """Whether every learning rate has fallen below ``stop_below``."""

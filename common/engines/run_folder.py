@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 from ..io.files import load_state
-from ..io.writing import check_writable
+from ..io.writing import check_writable, write_atomically
+from ..runtime.distributed import get_rank
 from ..values import parse_bool
 
 
 class RunFolder:
-    """Folder of a training: its histories, weights and states.
+    """Folder of a training: its config, histories, weights and states.
 
     Args:
         output_dir: folder of the histories and pictures.
@@ -40,6 +44,7 @@ class RunFolder:
         self.ckpt_dir = Path(ckpt_dir) if ckpt_dir else self.output_dir / "models"
         self.resume, self.overwrite = parse_bool(resume, "resume"), parse_bool(overwrite, "overwrite")
         self.stage, self.settings = stage, dict(settings or {})
+        self.config = _find_config()
         if self.resume and self.overwrite:
             raise ValueError(
                 "resume and overwrite are both true; give one: resume continues a run, overwrite replaces it."
@@ -63,6 +68,13 @@ class RunFolder:
     def state_file(self) -> Path:
         """File to resume from."""
         return self.ckpt_dir / f"training_state{self.suffix}.pt"
+
+    def save_config(self) -> None:
+        """Write ``config.json`` once, with overlays and overrides, in the first process of a run of a config."""
+        config, self.config = self.config, None
+        if config is not None and get_rank()[0] == 0:
+            with write_atomically(self.output_dir / "config.json") as temporary:
+                ConfigParser.export_config_file(config, temporary, indent=4, default=str)
 
     def list_later_files(self) -> list[Path]:
         """Weights and states of later stages, which depend on this one."""
@@ -106,3 +118,11 @@ class RunFolder:
         """Whether the run that is resumed uses autocast; None if there is none, or its state does not say."""
         saved = load_state(self.state_file, "cpu") if self.resume and self.state_file.is_file() else None
         return saved.get("amp") if isinstance(saved, dict) else None
+
+
+def _find_config() -> dict[str, Any] | None:
+    """The config that MONAI builds objects of at the moment. It does not give it to them, so look in the callers."""
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"].get()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from ..runtime.time_limit import TimeLimit
 from .trainer import AlternatingTrainer
 
 
@@ -19,6 +20,7 @@ class StagedTrainer:
         stages: in order, each makes a trainer; in JSON trainers with ``"_mode_": "callable"``. Each is called with
             ``stage``, its number from 1, and with ``options``. Arguments of its own come first.
         only_stages: number, or numbers, of the stages to train; None for all.
+        minutes: after which the training ends, see :class:`AlternatingTrainer`; None for no limit.
         options: arguments of all stages.
 
     Raises:
@@ -31,6 +33,7 @@ class StagedTrainer:
         self,
         stages: Sequence[Callable[..., Any]],
         only_stages: int | Sequence[int] | None = None,
+        minutes: float | None = None,
         **options: Any,
     ) -> None:
         known = [*range(1, len(stages) + 1)]
@@ -39,11 +42,15 @@ class StagedTrainer:
             raise ValueError(
                 f'only_stages is {only_stages}, expected some of {known}, for example --only_stages "[{known[-1]}]".'
             )
-        self.stages, self.only_stages, self.options = stages, sorted(set(chosen)), options
+        self.time_limit = TimeLimit(minutes)
+        self.stages, self.only_stages = stages, sorted(set(chosen))
+        self.options = {**options, "minutes": self.time_limit}
 
     def run(self) -> None:
-        """Train the stages."""
+        """Train the stages, until they are done or the time is up."""
         for number in self.only_stages:
+            if number > self.only_stages[0] and self.time_limit.is_over(f"before stage {number}"):
+                return
             self.make_trainer(number).run()
 
     def make_trainer(self, number: int) -> Any:

@@ -23,6 +23,7 @@ from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.late_losses import LateLosses, LossEvents
 from ..runtime.memory import keep_freed_memory, to_channels_last
 from ..runtime.precision import choose_autocast
+from ..runtime.time_limit import TimeLimit, start_time_limit
 from ..saved_weights import SavedWeights
 from ..transforms.scan.scan_statistics import widen_range
 from ..values import check_whole_numbers, parse_bool
@@ -49,13 +50,13 @@ class AlternatingTrainer(SupervisedTrainer):
     Ctrl-C or SIGTERM sets ``engine.interrupted``, and ends the run with KeyboardInterrupt after the iteration.
 
     ``engine.state.output`` is a list with one dictionary, ``[{"<player>/<term>": float, "<player>/total": float,
-    "loss": float}]``, as MONAI's handlers expect of a trainer; ``loss`` is the sum of the totals. If iterations are
-    recorded as a CUDA graph, these are the losses of the iteration before. ``LossEvents.LOSSES_READ`` is fired when
-    losses are read; ``engine.state.losses_of`` is their iteration. All are read before an epoch ends or a state is
-    saved.
+    "<player>/learning_rate": float, "loss": float}]``, as MONAI's handlers expect of a trainer; ``loss`` is the sum of
+    the totals. If iterations are recorded as a CUDA graph, these are the losses of the iteration before.
+    ``LossEvents.LOSSES_READ`` is fired when losses are read; ``engine.state.losses_of`` is their iteration. All are
+    read before an epoch ends or a state is saved.
 
-    With a ``folder`` it adds the standard handlers of a run: ``history.jsonl`` and its curves, a progress bar,
-    TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
+    With a ``folder`` it adds the standard handlers of a run: ``config.json``, ``history.jsonl`` and its curves, a
+    progress bar, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
     ``folder.ckpt_dir``, ``model.pt`` holds the best weights of the validated network, or the latest weights without
     validation. ``model_last.pt`` holds the weights of the latest state. ``train_handlers`` act before a state is saved.
 
@@ -84,6 +85,8 @@ class AlternatingTrainer(SupervisedTrainer):
             statistics, so that inference warns of other scans.
         initial: file of the weights to start from, or None.
         save_minutes: between states within an epoch, see :class:`common.handlers.ResumableState`.
+        minutes: after which the training ends: its epoch ends early, is validated and saved. A resumed run goes on from
+            there. Stages share a :class:`~common.runtime.time_limit.TimeLimit`. None for no limit.
         stage: number from 1, or name, of a stage; None for a method with one stage. It is part of file names such as
             ``history_2.jsonl``. A stage that begins again removes the states of later stages, and ``invalidates``. If
             ``keep`` is "last", the weights of a numbered stage are also saved as ``stage_2.pt``.
@@ -125,6 +128,7 @@ class AlternatingTrainer(SupervisedTrainer):
         lr_volumes: VolumeCache | None = None,
         initial: str | os.PathLike | None = None,
         save_minutes: float | None = 5,
+        minutes: float | TimeLimit | None = None,
         stage: int | str | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
         amp: bool | str | None = None,
@@ -135,6 +139,7 @@ class AlternatingTrainer(SupervisedTrainer):
         if network is None and validator is not None:
             network = validator.trained_network
         amp = None if amp is None else parse_bool(amp, "amp")
+        self.time_limit, self.folder = start_time_limit(minutes), folder
         check_whole_numbers(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
         if validator is not None and folder is None:
             raise ValueError("there is a validator, but no folder for its results; give folder.")
@@ -168,7 +173,7 @@ class AlternatingTrainer(SupervisedTrainer):
         captured = cuda_graph is not None and parse_bool(cuda_graph, "cuda_graph")
         self._join_players(captured)
         self.capture = IterationCapture(self._run_players, graph, self.players, device, captured)
-        self._unread_losses: list[LateLosses] = []
+        self._unread_losses: list[tuple[LateLosses, dict[str, float]]] = []
         self._output: list[dict] = []
         self.register_events(*LossEvents)
         self.add_event_handler(Events.COMPLETED, lambda: self.read_losses())  # of a run that a handler ended
@@ -257,6 +262,9 @@ class AlternatingTrainer(SupervisedTrainer):
         # Last of the handlers: the last epoch is then saved, and a restored state is checked.
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_finished)
         self.add_event_handler(Events.STARTED, self._end_if_finished)
+        if self.folder is not None:
+            self.add_event_handler(Events.EPOCH_STARTED, self.folder.save_config)
+        self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_time_is_up)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
         # Draws must not depend on the draws for the first weights, nor on an earlier stage.
@@ -267,6 +275,13 @@ class AlternatingTrainer(SupervisedTrainer):
         last = engine.state.iteration % engine.state.epoch_length == 0
         if self.interrupted and (not last or engine.last_event_name == Events.EPOCH_COMPLETED):
             raise KeyboardInterrupt
+
+    def _end_if_time_is_up(self, engine: AlternatingTrainer) -> None:
+        state, total = engine.state, engine.state.max_epochs * engine.state.epoch_length
+        if state.iteration < total and self.time_limit.is_over(f"after iteration {state.iteration} of {total}"):
+            self.read_losses()
+            state.max_epochs = state.epoch  # the last epoch is validated and saved
+            engine.terminate_epoch()
 
     def _end_if_finished(self, engine: AlternatingTrainer) -> None:
         if self.players and all(player.is_finished for player in self.players.values()):
@@ -279,7 +294,8 @@ class AlternatingTrainer(SupervisedTrainer):
         batch = {key: batchdata[key].to(engine.state.device, non_blocking=True) for key in self.graph.batch_keys}
         terms, values = self.capture(batch)
         names = [f"{name}/{term}" for name, parts in terms.items() for term in parts]
-        self._unread_losses.append(LateLosses(engine.state.iteration, names, values))
+        rates = {f"{name}/learning_rate": player.get_learning_rate() for name, player in self.players.items()}
+        self._unread_losses.append((LateLosses(engine.state.iteration, names, values), rates))
         epoch_ends = engine.state.iteration % engine.state.epoch_length == 0
         # While the GPU computes an iteration, the processor reads the losses of the one before.
         self.read_losses(keep=1 if self.capture.is_recorded and not epoch_ends else 0)
@@ -296,8 +312,8 @@ class AlternatingTrainer(SupervisedTrainer):
             keep: number of the latest iterations that are left.
         """
         while len(self._unread_losses) > keep:
-            late = self._unread_losses.pop(0)
-            output = late.read()
+            late, rates = self._unread_losses.pop(0)
+            output = late.read() | rates
             for name, player in self.players.items():
                 player.add_total(output[f"{name}/total"])
             output["loss"] = sum(output[f"{name}/total"] for name in self.players)

@@ -204,8 +204,8 @@ class ResumableState:
         _, *metrics = training.values() or [None]
         if metrics:
             return self.evaluator is not None and round(float(self.evaluator.state.best_metric), 4) in metrics
-        length = engine.state.epoch_length
-        return training.get("iteration") == engine.state.iteration // length * length > 0
+        iteration, length = engine.state.iteration, engine.state.epoch_length
+        return training.get("iteration") in {iteration, iteration // length * length} - {0}
 
     def _restore(self, engine: Any) -> None:
         self.saved = time.monotonic()

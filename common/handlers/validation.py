@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from monai.handlers import PeakSignalToNoiseRatio, ValidationHandler, from_engine
 
@@ -36,7 +37,10 @@ class ValidationWithInitial(ValidationHandler):
     def __call__(self, engine: Engine) -> None:
         """Validate."""
         self.validator.state.trained = engine.state.iteration  # type: ignore[union-attr]
-        super().__call__(engine)
+        # The loader of the volumes draws a number. What a training draws later must not depend on when its time was up.
+        within_epoch = engine.state.iteration % engine.state.epoch_length != 0  # type: ignore[operator]
+        with torch.random.fork_rng(devices=[], enabled=within_epoch):
+            super().__call__(engine)
         engine.state.metrics.update(self.validator.state.metrics)  # type: ignore[union-attr]
 
     def _validate_at_end(self, engine: Engine) -> None:

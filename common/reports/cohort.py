@@ -23,6 +23,7 @@ MEASURED = {"data_range": ("percentile", "maximum"), "score_over": ("volume", "s
 """Options of how PSNR and SSIM are taken, as :class:`common.handlers.EvaluationReport` explains; defaults first."""
 OPTIONAL = {"psnr_registered": ("registered PSNR (dB)", 2), "lpips": ("LPIPS", 4)}
 """Optional columns of a table."""
+_PRINTED = ("psnr", "ssim", "lpips")  # the files have all columns
 
 KEYS = ("person", "seed")
 """Optional columns after ``case`` and ``method``: what tells rows of a method apart."""
@@ -83,7 +84,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
             (:func:`describe_gain_over_start`), and what it ``knew``.
 
     Returns:
-        The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
+        The table of mean +- sd of PSNR, SSIM and LPIPS by method, in order of first appearance, to print; of one case
+        its value.
     """
     if not rows:
         raise ValueError("write_table needs at least one row.")
@@ -101,7 +103,14 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
     mixed = [label for label in ("machine", "precision") if len({row.get(label) for row in rows} - {None}) > 1]
     printed = [label for label in labels if label in ("iterations", "trained", "knew", "published", *mixed)]
     counted = [(title, key) for title, key in (("people", "person"), ("cases", "case")) if key in keys]
-    lines = [["method", *(title for title, _ in counted), *(title for title, _ in metrics.values()), *printed]]
+    lines = [
+        [
+            "method",
+            *(title for title, _ in counted),
+            *(metrics[name][0] for name in _PRINTED if name in metrics),
+            *printed,
+        ]
+    ]
     for method in methods:
         summary[method] = {}
         of_method = [row for row in rows if row["method"] == method]
@@ -113,7 +122,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
             sd = float(np.std(values, ddof=1)) if values.size > 1 and np.isfinite(values).all() else math.nan
             summary[method][metric] = {"mean": mean, "sd": sd, "n": values.size}
             spread = "" if math.isnan(sd) else f" +- {sd:.{decimals}f}"
-            line.append("-" if math.isnan(mean) else f"{round(mean, decimals) + 0.0:.{decimals}f}{spread}")
+            if metric in _PRINTED:
+                line.append("-" if math.isnan(mean) else f"{round(mean, decimals) + 0.0:.{decimals}f}{spread}")
         lines.append([*line, *(str(of_method[0].get(label) or "-") for label in printed)])
     if "published" in printed and "cubic" in summary:  # beside it, the same of ours
         lines[0].append("gain over cubic")

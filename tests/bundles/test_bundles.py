@@ -81,6 +81,37 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
     assert before == after
 
 
+@runs.of("srcnn", "ct_guided")
+def test_the_saved_config_alone_gives_the_same_training(bundle, cohort, trained, tmp_path):
+    override = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
+    with runs.undrawn(), pytest.warns(UserWarning, match="parsing config_file"):
+        monai.bundle.run(config_file=str(trained / "out" / "config.json"), logging_file=False, **override)
+    assert runs.same(runs.results(bundle, trained), runs.results(bundle, tmp_path))
+
+
+@runs.of("srcnn", "downsampling_gan")
+def test_a_training_that_its_minutes_end_goes_on_as_if_it_had_not_ended(bundle, tiny, cohort, tmp_path, capsys):
+    """It ends after an iteration, whose weights are validated and saved; no further stage begins."""
+    options = {"dataset_dir": str(cohort), **tiny.lasting(2, 2)}
+    whole, parts, first = tmp_path / "whole", tmp_path / "parts", tiny.stages[0]
+    runs.run(bundle, ["train"], whole, **options)
+    for iteration in (1, 2, 3):
+        capsys.readouterr()
+        runs.run(bundle, ["train"], parts, **options, resume=True, minutes=1e-9)
+        assert f"minutes are over after iteration {iteration} of 4; " in capsys.readouterr().out
+        last = runs.history(parts, first)[-1]
+        assert last["iteration"] == iteration and (first in tiny.unvalidated or "validation/psnr" in last)
+        assert {path.stem for path in (parts / "models").glob("*state*")} == {f"training_state{first}"}
+        assert (parts / "models" / "model.pt").is_file() or first in tiny.unvalidated
+    runs.run(bundle, ["train"], parts, **options, resume=True)
+    for stage in tiny.stages:
+        losses = [[line for line in runs.history(folder, stage) if len(line) > 3] for folder in (whole, parts)]
+        assert losses[0] == losses[1] and len(losses[0]) == 4
+        files = [folder / "models" / f"training_state{stage}.pt" for folder in (whole, parts)]
+        one, other = (torch.load(file, weights_only=True) for file in files)
+        assert runs.same({**one, "best": None}, {**other, "best": None})
+
+
 @runs.each_form
 def test_another_run_is_refused(bundle, cohort, trained, tmp_path):
     """A folder that holds a run is left alone, unless it is said to be continued or replaced."""

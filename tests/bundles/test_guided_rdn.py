@@ -82,7 +82,8 @@ def test_forms(cohort, learned, tmp_path, form):
     data = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries))}
     run(names, tmp_path, **data, **override)
     for stage in range(1, override["cascade"] + 1):
-        assert runs.history(tmp_path, f"_{stage}")[0].keys() == {"epoch", "iteration", "rdn/image", "rdn/total"}
+        logged = {"epoch", "iteration", "rdn/image", "rdn/total", "rdn/learning_rate"}
+        assert runs.history(tmp_path, f"_{stage}")[0].keys() == logged
         # Of the 40 voxels of HR, what the degradation leaves and the stages before make of it; or all of them.
         scale = override.get("scale", [2])[0]
         size = 40 if form == "supervised" else 40 / scale * scale ** ((stage - 1) / override["cascade"])

@@ -27,7 +27,7 @@ run, refused, content = (partial(do, "udean") for do in (runs.run, runs.fails, r
 def terms(folder):
     """Names of the loss terms of a run."""
     found = runs.history(folder)[0].keys() - {"epoch", "iteration"}
-    return {name for name in found if not name.endswith("/total")}
+    return {name for name in found if not name.endswith(("/total", "/learning_rate"))}
 
 
 def without(names, *parts):

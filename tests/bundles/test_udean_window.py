@@ -34,7 +34,7 @@ FORMS = {
 def terms(folder):
     """Names of the loss terms of a run."""
     found = set().union(*runs.history(folder)) - {"epoch", "iteration", "validation/psnr"}
-    return {name for name in found if not name.endswith("/total")}
+    return {name for name in found if not name.endswith(("/total", "/learning_rate"))}
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -34,8 +34,8 @@ flowchart LR
   t_lr & t_guide --> t_image["join<br/>→ image"]:::player1
   t_image --> t_sr["net<br/>→ sr"]:::player0
   t_one["kernel<br/>→ one"]:::fixed
-  t_sr & t_hr & t_one -.-> p_net{{"losses of net:<br/>image, sum"}}:::player0
-  t_image -.-> p_other{{"losses of other:<br/>end"}}:::player1
+  t_sr & t_hr & t_one -.-> p_net{{"players#net#losses#<br/>image/l1<br/>image/l2<br/>sum"}}:::player0
+  t_image -.-> p_other{{"players#other#losses#<br/>end"}}:::player1
   classDef"""
 
 
@@ -51,7 +51,7 @@ def test_what_losses_need_is_drawn_without_data_or_weights(tmp_path, capsys):
     draw_losses(_bundle(tmp_path, {**CONFIG, "train": {"trainer": {"graph": "@graph", "stages": "@stages"}}}))
     said = capsys.readouterr().out
     assert re.findall("```mermaid\n---\ntitle: (.*)\n---\nflowchart", said) == ["stage 1", "stage 2"]
-    assert EXPECTED.partition("flowchart")[2] in said
+    assert EXPECTED.partition("flowchart")[2] in said and '{{"stages#0#players#net#losses#<br/>image/l1' in said
 
 
 def test_refused(tmp_path):

@@ -99,7 +99,8 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     trainer = AlternatingTrainer(1, [batch] * 5, graph, {"p": player}, 5, torch.device("cpu"))
     trainer.run()
     total = (0.1 * 0.3 + 0.7) / 2
-    assert trainer.state.output == [pytest.approx({"p/bicubic": 0.5, "p/total": total, "loss": total})]
+    logged = {"p/bicubic": 0.5, "p/total": total, "p/learning_rate": 0.0, "loss": total}
+    assert trainer.state.output == [pytest.approx(logged)]
     other.join_graph("p", graph, torch.device("cpu"), False, False)
     other.load_state_dict(player.state_dict(), 0, 0)
     for schedule in (player.schedule, other.schedule):

@@ -89,6 +89,8 @@ def game_by_hand(order, optimizer, iterations, repeat):
         terms |= {"judge/real": real, "judge/fake": false, "judge/total": real + false}
         losses.append({name: loss.item() for name, loss in terms.items()})
         losses[-1]["loss"] = losses[-1]["generator/total"] + losses[-1]["judge/total"]  # for handlers of others
+        players = {"generator": generator, "judge": judge}
+        losses[-1] |= {f"{name}/learning_rate": player.param_groups[0]["lr"] for name, player in players.items()}
     return values_of(net), losses
 
 
@@ -180,17 +182,22 @@ def test_what_an_overlay_turns_off_computes_no_step_and_moves_no_weight(decay):
     trainer = trainer_of(players, networks, 2, STEPS | {"unused": ["idle", "back"]})
     trainer.run()
     assert networks["idle"].weight.item() == 0.25 and list(trainer.players) == ["generator", "judge"]
-    terms = {"generator": {"cycle", "fool", "total"}, "judge": {"real", "fake", "total"}}
+    terms = {
+        "generator": {"cycle", "fool", "total", "learning_rate"},
+        "judge": {"real", "fake", "total", "learning_rate"},
+    }
     assert set(trainer.state.output[0]) == {"loss", *(f"{name}/{term}" for name in terms for term in terms[name])}
 
 
 def test_schedulers_step_once_an_iteration_however_many_steps_a_player_takes():
     halving, rates = {"iteration_scheduler": partial(LambdaLR, lr_lambda=lambda iteration: 0.5**iteration)}, []
-    trainer = trainer_of(players_of(generator={"steps": 3, **halving}, judge=halving))
+    trainer, logged = trainer_of(players_of(generator={"steps": 3, **halving}, judge=halving)), []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: logged.append(*engine.state.output))
     for player in trainer.players.values():
         player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
     trainer.run()
     assert rates == [0.1 * 0.5**i for i in range(4) for _ in range(4)]
+    assert [losses["judge/learning_rate"] for losses in logged] == rates[::4]
 
 
 def test_a_rate_that_stays_and_then_falls():

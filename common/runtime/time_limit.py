@@ -1,0 +1,47 @@
+"""The time that a training may take."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch.distributed as dist
+
+from .distributed import print_once, trains_alone
+
+
+class TimeLimit:
+    """Minutes of a training from now on, for all of its stages together.
+
+    Args:
+        minutes: more than 0; None for no limit.
+
+    Raises:
+        ValueError: if ``minutes`` is no number above 0.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        if minutes is not None and (isinstance(minutes, (bool, str)) or not minutes > 0):
+            raise ValueError(f"minutes is {minutes!r}, expected a number above 0, or null for no limit.")
+        self.minutes = minutes
+        self._is_said = False
+        self._ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+    def is_over(self, place: str) -> bool:
+        """Whether the time is up, in all processes by the clock of the first. The first time, a line says so.
+
+        Args:
+            place: in the training, for that line.
+        """
+        over = [time.monotonic() >= self._ends]
+        if self.minutes is not None and not trains_alone():
+            dist.broadcast_object_list(over)
+        if over[0] and not self._is_said:
+            print_once(f"{self.minutes:g} minutes are over {place}; the same command with --resume True goes on")
+            self._is_said = True
+        return over[0]
+
+
+def start_time_limit(minutes: float | TimeLimit | None) -> TimeLimit:
+    """The limit of a training; that of all stages, if one has been started for them."""
+    return minutes if isinstance(minutes, TimeLimit) else TimeLimit(minutes)
