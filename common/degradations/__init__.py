@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ComposeDegradations",
             "RandomDegradation",
             "choose_degradation",
+            "make_acquisition",
             "make_forward_operator",
             "make_random_blur",
         ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from nibabel.affines import voxel_sizes
 
 from ..data.case import Case
 from ..io.images import open_image
+from ..physics.scale import parse_scale
 from ..runtime.distributed import print_once
 from ..transforms.result_grid import choose_cubes
 from ..transforms.scan.acquired import compute_acquired_affine
@@ -74,9 +74,7 @@ def find_offers(
 
 def _select_scale(offers: Sequence[Offer], scale: Any) -> list[Offer]:
     """The offers of a scale: three factors, also as text such as "2x2x1", or a number, which is the largest factor."""
-    given = scale
-    with contextlib.suppress(ValueError, SyntaxError):
-        scale = ast.literal_eval(scale.lower().replace("x", ",")) if isinstance(scale, str) else scale
+    given, scale = scale, parse_scale(scale)
     wanted = [tuple(scale)] if isinstance(scale, list | tuple) else []
     if type(scale) in (int, float):
         wanted = [(scale,) * 3, (scale, scale, 1), (1, 1, scale)]
