@@ -53,10 +53,10 @@ def degrade(
     from ..startup import import_monai
 
     import_monai()
-    from ..data.degraded import OPERATOR, degrade_scan
+    from ..data.degraded import degrade_scan, is_degraded
     from ..errors import RunsFailedError
     from ..exams.discover import convert_series, discover_cases, find_common_folder, split_output
-    from ..io.files import read_sidecar
+    from ..io.formats import get_extension
     from ..io.naming import get_output_folder, make_result_path
     from ..io.writing import check_writable
     from ..physics.scale import get_volume_scale, parse_scale
@@ -79,14 +79,16 @@ def degrade(
         raise ValueError("no scan is named; give HR scans, DICOM files of series, or folders.")
     roots, output = [Path(path).expanduser() for path in paths], Path(output_dir).expanduser() if output_dir else None
     if output is None:
-        roots, output = split_output(roots)
+        roots, output = split_output(roots, is_degraded)
     output = output or find_common_folder(roots) / _RESULTS
     is_file = get_output_folder(output) != output
+    if get_extension(output) and not is_file and not output.is_dir():
+        raise ValueError(f"{output}: expected a file .nii.gz or .nii for LR of a scan, or a folder.")
     check_writable(get_output_folder(output))
     with tempfile.TemporaryDirectory(prefix="degrade-") as temporary:
         every = discover_cases(roots, Path(temporary))
         # Of a folder, those that this command has made are no HR.
-        cases = [case for case in every if len(every) == 1 or OPERATOR not in read_sidecar(case["image"])[0]]
+        cases = [case for case in every if len(every) == 1 or not is_degraded(case["image"])]
         if is_file and len(cases) != 1:
             raise ValueError(f"{output}: found {len(cases)} scans, expected one for a file; name a folder.")
         for case in cases:
@@ -98,7 +100,7 @@ def degrade(
                 path = output if is_file else make_result_path(output, case.name, "lr")
                 if os.path.realpath(path) == os.path.realpath(case["image"]):
                     raise ValueError(f"{path}: that would be written over the scan; name another output.")
-                if path.exists() and OPERATOR not in read_sidecar(path)[0]:
+                if path.exists() and not is_degraded(path):
                     raise ValueError(f"{path} is there, and degrade did not make it; remove it or name another output.")
                 image, name = case["image"], case.name_files()[case["image"]]
                 made = degrade_scan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from ..transforms.scan.volume import ENCODING, attach_meta, get_stored_dtype
 from ..version import __version__
 from .provenance import describe_settings, read_source_metadata
 
-OPERATOR = "Degradation"  # key of the JSON next to LR
+_OPERATOR = "Degradation"  # key of the JSON next to LR
 _BRIGHT = 0.999  # quantile of HR that noise is a share of
 _FEWEST = 3  # voxels along an axis that a network needs
 
@@ -97,7 +98,7 @@ def degrade_scan(
         "AcquisitionVoxelSize": acquired,
         "GeneratedBy": [{"Name": "mri-sr degrade", "Version": __version__}],
         "HRVoxels": voxels,
-        OPERATOR: describe_settings(degradation, Degradation.__module__.rpartition(".")[0]),
+        _OPERATOR: describe_settings(degradation, Degradation.__module__.rpartition(".")[0]),
     }
     if factors[2] > 1:
         record["SliceThickness"] = acquired[across]
@@ -129,6 +130,11 @@ def _find_axes(affine: torch.Tensor, slice_axis: str) -> tuple[list[int], list[b
 
 def _format(numbers: Sequence[float] | np.ndarray) -> str:
     return " x ".join(f"{number:.4g}" for number in numbers)
+
+
+def is_degraded(path: str | os.PathLike) -> bool:
+    """Whether a file is LR of :func:`degrade_scan`, by the JSON next to it."""
+    return _OPERATOR in read_sidecar(path)[0]
 
 
 def find_whole_voxels(size: Sequence[int], degradation: Degradation) -> list[tuple[int, int]]:
