@@ -55,11 +55,12 @@ def degrade(
     import_monai()
     from ..data.degraded import degrade_scan, is_degraded
     from ..errors import RunsFailedError
+    from ..exams.choose import parse_scale
     from ..exams.discover import convert_series, discover_cases, find_common_folder, split_output
     from ..io.formats import get_extension
     from ..io.naming import get_output_folder, make_result_path
     from ..io.writing import check_writable
-    from ..physics.scale import get_volume_scale, parse_scale
+    from ..physics.scale import get_volume_scale
     from ..values import check_whole_numbers
 
     factors = get_volume_scale(parse_scale(scale))

@@ -12,8 +12,8 @@ import torch
 from monai.data import MetaTensor
 from nibabel.affines import from_matvec, voxel_sizes
 
+from ..degradations.acquisition import make_acquisition
 from ..degradations.base import Degradation
-from ..degradations.compose import make_acquisition
 from ..degradations.fitted_profile import BELIEVED_WIDTHS
 from ..degradations.turned import TurnedDegradation
 from ..geometry.affines import find_slice_orientation

@@ -9,12 +9,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "acquisition": ["make_acquisition"],
         "base": ["Degradation"],
         "compose": [
             "ComposeDegradations",
             "RandomDegradation",
             "choose_degradation",
-            "make_acquisition",
             "make_forward_operator",
             "make_random_blur",
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,6 @@ from nibabel.affines import voxel_sizes
 
 from ..data.case import Case
 from ..io.images import open_image
-from ..physics.scale import parse_scale
 from ..runtime.distributed import print_once
 from ..transforms.result_grid import choose_cubes
 from ..transforms.scan.acquired import compute_acquired_affine
@@ -70,6 +70,13 @@ def find_offers(
         names = " and ".join(f"--{name}" for name in (override if bundle is None else [f"bundle {bundle}"]))
         raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together or --exam.")
     return known if scale is None else _select_scale(known, scale), stacks
+
+
+def parse_scale(scale: Any) -> Any:
+    """Read a scale of a command line, such as the text "2x2x1"; what is no list of numbers stays as it is."""
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(scale.lower().replace("x", ",")) if isinstance(scale, str) else scale
+    return scale
 
 
 def _select_scale(offers: Sequence[Offer], scale: Any) -> list[Offer]:

@@ -5,17 +5,7 @@ Each function raises a ValueError with the name of the key if the numbers are no
 
 from __future__ import annotations
 
-import ast
-import contextlib
 from collections.abc import Sequence
-from typing import Any
-
-
-def parse_scale(scale: Any) -> Any:
-    """Read a scale of a command line, such as the text "2x2x1"; what is no list of numbers stays as it is."""
-    with contextlib.suppress(ValueError, SyntaxError):
-        return ast.literal_eval(scale.lower().replace("x", ",")) if isinstance(scale, str) else scale
-    return scale
 
 
 def get_in_plane_number(scale: Sequence[int], name: str = "scale") -> int:
