@@ -73,4 +73,4 @@ def _simulate(scan: Path, hr: Path) -> None:
             simulate_head(Path(temporary), ["t1w"], _SPACING)
         head: Any = nib.load(Path(temporary, "simulated_t1w.nii.gz"))
         nib.save(head.slicer[..., : head.shape[2] // _THICKNESS * _THICKNESS], hr)
-    save_degraded(read_volume(hr)[None], GaussianProfile((1, 1, _THICKNESS)), scan)
+    save_degraded(read_volume(hr), GaussianProfile((1, 1, _THICKNESS)), scan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from nibabel.affines import from_matvec, voxel_sizes
+from nibabel.orientations import io_orientation
 
 from ..degradations.acquisition import make_acquisition
 from ..degradations.base import Degradation
 from ..degradations.fitted_profile import BELIEVED_WIDTHS
 from ..degradations.turned import TurnedDegradation
-from ..geometry.affines import find_slice_orientation
+from ..geometry.affines import find_slice_orientation, find_slice_permutation
 from ..io.files import format_config, get_sidecar_path, read_sidecar
 from ..io.images import open_image
 from ..io.nifti_affines import choose_encoding, read_encoding
@@ -63,8 +65,11 @@ def degrade_scan(
         FileNotFoundError, ValueError: when HR cannot be read or is no 3-D MR scan, LR would have fewer than 3 voxels
             along an axis, or the thickness is not 0.5 to 2 distances of the slices.
     """
-    hr = LoadScand("image", ordered=False, normalise=False, set_aside=False, check_mr=True)({"image": image})["image"]
-    order, mirrored = _find_axes(hr.affine, slice_axis)
+    hr = LoadScand("image", ordered=False, normalise=False, check_mr=True)({"image": image})["image"]
+    if slice_axis == "auto" and _find_across(hr.affine) is None:
+        slice_axis = "SI"
+    orientation = find_slice_orientation(hr.affine, slice_axis)
+    order, mirrored = np.argsort(orientation[:, 0]).tolist(), (orientation[:, 1] < 0).tolist()
     across, before = order[2], voxel_sizes(hr.affine.numpy())
     distance = float(factors[2] * before[across])
     width = None if thickness is None else thickness / distance
@@ -85,7 +90,7 @@ def degrade_scan(
             f"{image}: LR of its {_format(hr.shape[1:])} voxels would have {_format(size)}, expected at least "
             f"{_FEWEST} along each axis; give a smaller scale."
         )
-    lr = save_degraded(hr, degradation, path)
+    lr = save_degraded(hr[0], degradation, path)
     acquired = after = voxel_sizes(lr.affine.numpy()).round(5).tolist()
     if thickness is not None:
         acquired = [float(thickness) if axis == across else size for axis, size in enumerate(after)]
@@ -112,20 +117,17 @@ def degrade_scan(
     text = f"{_format(hr.shape[1:])} voxels of {_format(before)} mm to {_format(size)} of {_format(after)} mm"
     if any(cropped := [n - (last - first) for n, (first, last) in zip(hr.shape[1:], voxels, strict=True)]):
         text += f"; HR was cropped by {_format(cropped)} voxels, to whole LR voxels"
-    if len(set(factors)) > 1 and _find_axes(lr.affine, "auto")[0][2] != across:
-        text += f"; its voxels do not show the slices, so give mri-sr --slice_axis {slice_axis}"
+    if len(set(factors)) > 1 and _find_across(lr.affine) != across:
+        name = ("LR", "AP", "SI")[int(io_orientation(lr.affine.numpy())[across, 0])]
+        text += f"; its voxel sizes do not show the slices, so give mri-sr --slice_axis {name}"
     return text
 
 
-def _find_axes(affine: torch.Tensor, slice_axis: str) -> tuple[list[int], list[bool]]:
-    """Which stored axis each ordered one is, and whether each stored axis is mirrored."""
-    try:
-        orientation = find_slice_orientation(affine, slice_axis)
-    except ValueError:
-        if slice_axis != "auto":
-            raise
-        orientation = find_slice_orientation(affine, "SI")
-    return np.argsort(orientation[:, 0]).tolist(), (orientation[:, 1] < 0).tolist()
+def _find_across(affine: torch.Tensor) -> int | None:
+    """The stored axis across the slices, if the voxel sizes show it."""
+    with suppress(ValueError):
+        return find_slice_permutation(affine, "auto")[2]
+    return None
 
 
 def _format(numbers: Sequence[float] | np.ndarray) -> str:
@@ -155,7 +157,7 @@ def save_degraded(hr: MetaTensor, degradation: Degradation, path: Path) -> MetaT
     """Degrade an HR volume, cropped to whole LR voxels, and write the magnitude as NIfTI in the type of HR's file.
 
     Args:
-        hr: ``(1, X, Y, Z)``, with an affine and ``filename_or_obj``.
+        hr: ``(X, Y, Z)``, with an affine and ``filename_or_obj``.
         degradation: from HR, as stored, to LR.
         path: NIfTI to write.
 
@@ -163,8 +165,8 @@ def save_degraded(hr: MetaTensor, degradation: Degradation, path: Path) -> MetaT
         LR, ``(1, X, Y, Z)``, as it is written.
     """
     file = str(hr.meta["filename_or_obj"])
-    voxels = find_whole_voxels(hr.shape[1:], degradation)
-    whole = hr.as_tensor()[0][tuple(slice(*ends) for ends in voxels)].double()
+    voxels = find_whole_voxels(hr.shape, degradation)
+    whole = hr.as_tensor()[tuple(slice(*ends) for ends in voxels)].double()
     affine = np.asarray(hr.affine, np.float64) @ from_matvec(np.eye(3), [first for first, _ in voxels])
     dtype = get_stored_dtype(file)
     array = convert_type(degradation(whole).abs().contiguous().numpy(), dtype).astype(dtype)

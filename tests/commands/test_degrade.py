@@ -84,6 +84,13 @@ def acquire(volume, factors, width, fraction):
     return np.abs(volume)
 
 
+def test_slices_that_voxel_sizes_do_not_show_are_named(tmp_path, capsys):
+    """HR is coronal, and LR has cubic voxels."""
+    hr = save(tmp_path / "hr.nii.gz", phantom(0, (20, 14, 24)), np.diag([1.0, 2, 1, 1]), axes="IRA")
+    main(["degrade", str(hr), str(tmp_path / "lr"), "--scale", "2x2x1"])
+    has(capsys.readouterr().out, "to 12 x 10 x 14 of 2 x 2 x 2 mm", "--slice_axis AP")
+
+
 @pytest.mark.parametrize(("thickness", "fraction"), [(None, 1.0), (None, 0.7), (3.0, 0.75)])
 def test_it_is_the_physics_of_a_scanner(tmp_path, thickness, fraction):
     """By NumPy in anatomical axes; where its voxels lie; what its JSON says; and the operator that it holds."""

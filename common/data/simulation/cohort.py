@@ -78,7 +78,7 @@ def simulate_scan(
         scan = new / f"simulated_{contrast}.nii.gz"
         hr = scan.with_name(f"simulated_{contrast}_hr.nii.gz")
         shutil.copyfile(scan, hr)
-        save_degraded(read_volume(hr)[None], degradation, scan)
+        save_degraded(read_volume(hr), degradation, scan)
 
     _make_once(place, {"contrasts": contrasts, "spacing": spacing}, write_scan)
     _print_once(str(place), f"this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir FOLDER_OR_FILE.")
@@ -100,7 +100,7 @@ def simulate_exam(folder: str, contrast: str = "t1w") -> str:
 
     def write_exam(new: Path) -> None:
         simulate_head(new / "hr", [contrast], spacing)
-        hr = read_volume(new / "hr" / f"simulated_{contrast}.nii.gz")[None]
+        hr = read_volume(new / "hr" / f"simulated_{contrast}.nii.gz")
         for axis, plane in enumerate(("sag", "cor", "ax")):
             factors = [thickness if axis == other else 1 for other in range(3)]
             save_degraded(hr, GaussianProfile(factors), new / "stacks" / f"simulated_{contrast}_{plane}.nii.gz")
