@@ -47,12 +47,13 @@ def persons(tmp_path):
 def test_files_that_do_not_belong_together_are_refused_by_name(persons, tmp_path):
     (own, other), out = persons, str(tmp_path / "out")
     image = nib.load(own["hr"])
-    shifted = str(save(tmp_path / "shifted.nii.gz", np.asarray(image.dataobj), OBLIQUE + np.eye(4, k=3)))
+    shifted = str(save(tmp_path / "shifted.nii.gz", np.asarray(image.dataobj), OBLIQUE + 20 * np.eye(4, k=3)))
     empty = str(save(tmp_path / "empty.nii.gz", np.zeros(SHAPE), OBLIQUE))
     for given, words in (
         ({"scan": other["scan"]}, ("--scan", other["scan"], own["result"], "correlation")),
         ({"hr": other["hr"]}, ("--hr", other["hr"], "correlation")),
-        ({"hr": shifted}, ("--hr", shifted, "grid")),
+        ({"hr": shifted}, ("--hr", shifted, "beyond its field of view", "in the tissue of")),
+        ({"hr": own["scan"]}, ("--hr", own["scan"], "voxels of", "expected the same", "--grid_file")),
         ({"scan": shifted}, ("--scan", shifted, "does not lie on")),
         ({"hr": empty}, ("--hr", empty, "empty")),
         ({}, ("--scan", "--hr")),
