@@ -195,6 +195,15 @@ def measure_factors(scan: Volume, result: Volume, command: str = "judge") -> tup
     return found
 
 
+def check_on_scan(result: Volume, scan: Volume) -> None:
+    """Refuse a result that does not lie on its scan, also if it was made of it."""
+    if measure_factors(scan, result) is None:
+        raise ValueError(
+            f"judge: {result.name} has a grid of its own, expected finer voxels of {scan.name}; super-resolve it "
+            "without --grid_file and --spacing."
+        )
+
+
 def is_made_of(result: Volume, scan: Volume, command: str = "judge") -> bool:
     """Whether the JSON of a result names the scan, by its voxels or its series; it is refused if it names others."""
     inputs = result.inputs
