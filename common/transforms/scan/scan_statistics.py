@@ -115,7 +115,9 @@ class CheckTrainingRanged(MapTransform):
             file = volume.meta.get("filename_or_obj", key)
             statistics = compute_scan_statistics(volume, volume.affine)
             found = self._describe_outside(statistics)
-            near = "" if any(_STATISTICS[name].label in found for name in _SPACINGS) else self._describe_near(statistics)
+            near = (
+                "" if any(_STATISTICS[name].label in found for name in _SPACINGS) else self._describe_near(statistics)
+            )
             # Not warn(): a server would show the warning only the first time that a scan is sent.
             if near:
                 warnings.warn_explicit(f"{file}: {near}.", Notice, __file__, 0)
@@ -123,7 +125,8 @@ class CheckTrainingRanged(MapTransform):
                 summary = f"{file}: unlike the training scans in {', '.join(found)}."
                 message = "\n  ".join([summary, *found.values(), "Compare with cubic interpolation."])
                 warnings.warn_explicit(message, UserWarning, __file__, 0)
-            d["outside_training"] = ", ".join([*found, *[near] * bool(near)])
+            unlike = [f"unlike the training scans in {', '.join(found)}"] if found else []
+            d["outside_training"] = ", ".join([*unlike, *[near] * bool(near)])
         return d
 
     def _describe_near(self, statistics: Mapping[str, Sequence[float]]) -> str:
