@@ -291,7 +291,7 @@ class StacksInferer(Inferer):
         if known:
             source, thickness = "other stacks", float(np.clip(np.mean(known), *USUAL_WIDTHS))
         else:
-            width = FittedProfile((1, 1, 1)).estimate_width(image)
+            width, _ = FittedProfile((1, 1, 1)).estimate_width(image)
             source, thickness = "scan" if width else "assumed", width or 1.0
         report |= {"ProfileFrom": source, "Profile": round(thickness, 3)}
         return replace(stack, thickness=thickness)
