@@ -31,7 +31,6 @@ from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
 from ..io.writing import check_room, open_part_folder
 from ..transforms.scan.load import check_volume
-from ..weights_catalogue import WITHIN
 
 
 def check_disk_space(cases: Sequence[Case], output: Path) -> None:
@@ -145,8 +144,7 @@ def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
             if "contrasts" in cases[0]:
                 stacks = f"{number} stacks of {1 + len(cases[0]['contrasts'])} contrasts"
             title, names = choice.offer.bundle.name, f"{names} ({stacks})"
-        beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
-        print(f"{title}, {before} to {after}: {names}{beyond}", flush=True)
+        print(f"{title}, {before} to {after}: {names}", flush=True)
     offer = group[0].choice.offer
     known = {*offer.overrides, *["uncertainty"] * offer.has_interval}
     if ignored := [f"--{option}" for option in options if option not in known]:

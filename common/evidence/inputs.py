@@ -19,10 +19,12 @@ from .question import Question
 from .repeated import Repeated
 from .scores import Scores
 from .segmentation import is_pattern
+from .verdict import Verdict
 from .volume import Volume, match_grid
 
 #: In the order of the page.
 QUESTIONS: tuple[type[Question], ...] = (
+    Verdict,
     LeftOut,
     Repeated,
     Anatomy,

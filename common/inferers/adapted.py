@@ -37,8 +37,8 @@ _PIXELS = 4096  # of the patches in one call of a thread: with fewer, the overhe
 _PIXEL_BYTES = 32768  # of the activations that gradients need
 _SOURCES = {
     "protocol": "as its protocol says",
-    "scan": "as the scan shows",
-    "assumed": "assumed, as the scan is too small to show it",
+    "scan": "as the scan shows, {}; sharp slices that touch look like 0.7 to 0.9",
+    "assumed": "assumed, because the scan does not show it for sure: {}",
 }
 
 
@@ -216,11 +216,13 @@ class AdaptedInferer(Inferer):
                     "to use it, set --adapt_profile"
                 )
                 stated_width = None
-        with use_one_thread():  # so that rounding does not depend on the number of threads
-            width = stated_width or fitted.estimate_width(volume)
+        width, found = stated_width, ""
+        if width is None:
+            with use_one_thread():  # so that rounding does not depend on the number of threads
+                width, found = fitted.estimate_width(volume)
         source = "protocol" if stated_width else "scan" if width else "assumed"
         profile = fitted.make_profile(width)
-        tqdm.write(f"slices are {profile.fwhm:.2f} times as thick as they are apart, {_SOURCES[source]}")
+        tqdm.write(f"slices are {profile.fwhm:.2f} times as thick as they are apart, {_SOURCES[source].format(found)}")
         self.report["ProfileFrom"] = source
         return profile
 

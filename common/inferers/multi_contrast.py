@@ -18,7 +18,7 @@ from ..errors import Notice
 from ..geometry.registration.contrasts import find_misplacement, register_contrasts
 from ..geometry.resampling import make_cubic_grid
 from ..runtime.progress import begin_part, track
-from ..stacks.fitting import reconstruct
+from ..stacks.fitting import compare_with_stack, reconstruct
 from ..transforms.scan.extremes import select_unmeasured
 from ..transforms.scan.volume import ORIENTATION, attach_meta, reorient_volume
 from .multi_stack import StacksInferer, check_copies, convert_range, get_affine, get_file
@@ -86,6 +86,7 @@ class ExamInferer(StacksInferer):
             warnings.warn(warning.message, warning.category, stacklevel=2)
         if result.error is not None:
             raise result.error
+        self.comparison = compare_with_stack(result.volume, result.start[1], result.start[2][0])
         volume = convert_range(result.volume, result.brightness, inputs)
         values, place = _copy_axes(volume[None], result.affine, reference.meta, inputs.meta)
         measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in result.start[2][1:]]
