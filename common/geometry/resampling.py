@@ -77,6 +77,16 @@ def _list_taps(position: torch.Tensor, size: int) -> tuple[tuple[torch.Tensor, .
     return _weigh_cubic(position - before), [(before.long() + i).clamp(0, size - 1) for i in range(-1, 3)]
 
 
+def make_tap_matrix(size: int, positions: np.ndarray) -> torch.Tensor:
+    """The cubic B-spline of ``size`` coefficients at positions ``(M,)`` along an axis, as a matrix (M, size); 0 outside."""
+    at = torch.from_numpy(positions)
+    inside = (at > -0.5 - GRID_TOLERANCE) & (at < size - 0.5 + GRID_TOLERANCE)
+    matrix = torch.zeros(len(at), size, dtype=torch.float64)
+    for weight, index in zip(*_list_taps(at, size), strict=True):
+        matrix.scatter_add_(1, index[:, None], (weight * inside)[:, None])
+    return matrix
+
+
 class SplineResampling:
     """Resamples a volume to another grid by cubic splines; 0 outside of the volume.
 
