@@ -78,7 +78,7 @@ def _list_taps(position: torch.Tensor, size: int) -> tuple[tuple[torch.Tensor, .
 
 
 def make_tap_matrix(size: int, positions: np.ndarray) -> torch.Tensor:
-    """The cubic B-spline of ``size`` coefficients at positions ``(M,)`` along an axis, as a matrix (M, size); 0 outside."""
+    """The cubic B-spline of ``size`` coefficients at positions ``(M,)``, as a matrix (M, size); 0 outside."""
     at = torch.from_numpy(positions)
     inside = (at > -0.5 - GRID_TOLERANCE) & (at < size - 0.5 + GRID_TOLERANCE)
     matrix = torch.zeros(len(at), size, dtype=torch.float64)

@@ -13,6 +13,7 @@ from .guide import SlopeForm, compute_slopes, list_slabs
 from .least_squares import solve_conjugate_gradients
 from .operator import StackOperator
 
+ROUNDS = 8  # how often the root is replaced, by default
 _REACHED = 0.01  # of the most coverage; what has less was not reached at all
 _HALF = 0.5  # of the usual coverage by slices; where there is less, the start counts too
 _ERROR = 0.03  # standard deviation of the start's error there, in units of the mean of tissue
@@ -57,7 +58,7 @@ def minimise_joint_tv(
     voxel: float,
     guides: Sequence[torch.Tensor] = (),
     iterations: int = 6,
-    rounds: int = 8,
+    rounds: int = ROUNDS,
 ) -> list[torch.Tensor]:
     r"""Find the volumes of all contrasts at once that agree with their stacks and have few edges, in common places.
 

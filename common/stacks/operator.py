@@ -89,7 +89,9 @@ class StackOperator:
             size = self.size[axis]
             taps = make_tap_matrix(size, step * np.arange(count) + middle[axis])
             f = torch.fft.rfftfreq(size, dtype=torch.float64)
-            spectrum = torch.exp(-2 * math.pi**2 * float(self.covariance[axis, axis]) * f**2) / _compute_spline_spectrum(f)
+            spectrum = torch.exp(
+                -2 * math.pi**2 * float(self.covariance[axis, axis]) * f**2
+            ) / _compute_spline_spectrum(f)
             matrix = torch.fft.irfft(torch.fft.rfft(taps) * spectrum, n=size)
             matrix[matrix.abs() < _NOTHING] = 0
             self._matrices.append(move_to_device(matrix.float(), self.weights.device))
