@@ -13,8 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from common.__main__ import main
 from common.commands.super_resolve import super_resolve
-from common.degradations import read_profile_width
+from common.degradations import choose_degradation, read_profile_width
+from common.exams.choose import parse_scale
 from common.io.read import read_volume
+from common.transforms import LoadScand, MakeLRd
 
 from ..bundles.runs import phantom, save
 from ..refused import has, refused
@@ -61,6 +63,10 @@ def test_super_resolved_it_lies_on_the_grid_of_hr(tmp_path, scale):
         np.testing.assert_allclose(sr.affine, affine, rtol=1e-6, atol=1e-6)
         np.testing.assert_array_less(np.subtract(image.shape, whole.shape), 4)
         assert np.corrcoef(sr.get_fdata().ravel(), whole.ravel())[0, 1] > 0.97
+        # Training takes the pair: LR lies where it expects it.
+        load = LoadScand(["hr", "lr"], slice_axis="LR" if name == "anisotropic" else "SI")
+        pair = load({"hr": hr / f"{name}.nii.gz", "lr": tmp_path / "lr" / f"{name}_lr.nii.gz"})
+        MakeLRd("hr", choose_degradation(parse_scale(scale)))(pair)
 
 
 def acquire(volume, factors, width, fraction):
