@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from common.commands.super_resolve import super_resolve
 from common.errors import RunsFailedError
@@ -50,7 +51,8 @@ def test_a_folder(tmp_path, capsys):
         for i, value in labels.items():
             voxels_of[5 + 6 * i : 11 + 6 * i, 5:15, 5:13] = value
         runs.save(data / name, voxels_of, np.diag([1.5, 1.5, 1.5, 1]), dtype=np.float32)
-    crop = np.random.default_rng(0).integers(0, 9, (5, 5, 4)).repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    blurred = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(9, 9, 9)), 1.5)
+    crop = np.digitize(blurred, np.quantile(blurred, [0.25, 0.5, 0.75]))
     runs.save(data / "crop.nii.gz", crop, np.diag([1.5, 1.5, 1.5, 1]), dtype=np.float32)
     assert (data / "crop.nii.gz").stat().st_size > 0.25 * crop.size, "it compresses no better than scans"
     (data / "x" / "t1.json").write_text("{,")
