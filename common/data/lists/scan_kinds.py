@@ -189,7 +189,8 @@ _skipped: ContextVar[dict[str, str] | None] = ContextVar("skipped", default=None
 @contextmanager
 def collect_skipped() -> Iterator[dict[str, str]]:
     """Collect what the block says by :func:`print_skipped`: reasons by the name of the file or series."""
-    token = _skipped.set(found := {})
+    found: dict[str, str] = {}
+    token = _skipped.set(found)
     try:
         yield found
     finally:
