@@ -213,12 +213,13 @@ def get_log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Pat
     return Path(output_dir) / ("log.jsonl" if parts == 1 else f"log_{part}of{parts}.jsonl")
 
 
-def log_case(log: Path | None, case: Case) -> None:
-    """Append a line about a case that is done or has failed to a log, if there is one.
+def log_case(log: Path | None, case: Case, passed_over: str | None = None) -> None:
+    """Append a line about a case that is done, has failed or is passed over to a log, if there is one.
 
     Args:
         log: from :func:`get_log_path`.
         case: a scan, or an exam.
+        passed_over: why it is no scan; None for a scan.
     """
     if log is None:
         return
@@ -230,6 +231,7 @@ def log_case(log: Path | None, case: Case) -> None:
         "result": case.result,
         "verdict": case.verdict,
         "error": case.problem,
+        **({"passed_over": passed_over} if passed_over else {}),
         "warnings": case.warnings,
         "notices": case.notices,
         "seconds": round(case.seconds, 3),

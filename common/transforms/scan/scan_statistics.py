@@ -15,7 +15,6 @@ from scipy.fft import rfft
 from skimage.filters import threshold_otsu
 
 from ...errors import Notice
-from ...geometry.affines import ROUNDING
 from ...physics.noise import estimate_noise_in_tissue
 
 
@@ -61,7 +60,8 @@ _STATISTICS = {
 }
 # Names that earlier training ranges have too. No gain depended on them, so these ranges are not checked.
 _UNCHECKED = ("air", "tissue_median", "tissue_spread", "tissue_volume")
-_SPACINGS = ("in_plane_spacing", "slice_spacing")
+# Voxel sizes are told if they are outside of their range by more than the factor.
+_SPACINGS, _OUTSIDE = ("in_plane_spacing", "slice_spacing"), 1.05
 # Ranges are widened by this factor.
 _MARGIN = 1.25
 # Bands of k-space along an axis, in Nyquist frequencies, and the fewest voxels whose spectrum has both.
@@ -130,14 +130,14 @@ class CheckTrainingRanged(MapTransform):
         return d
 
     def _describe_near(self, statistics: Mapping[str, Sequence[float]]) -> str:
-        """By how much voxel sizes are outside of their range, if by more than rounding; else empty."""
+        """By how much voxel sizes are outside of their range; empty if by little."""
         finer, coarser = 1.0, 1.0
         for name in _SPACINGS:
             low, high = self.training_range.get(name, (0.0, np.inf))
             finer = max(finer, low / min(statistics[name]))
             coarser = max(coarser, max(statistics[name]) / high)
         factor, word = max((finer, "smaller"), (coarser, "larger"))
-        return f"voxels are {factor:.2f} times {word} than in training" if factor > 1 + ROUNDING else ""
+        return f"voxels are {factor:.2f} times {word} than in training" if factor > _OUTSIDE else ""
 
     def _describe_outside(self, statistics: Mapping[str, Sequence[float]]) -> dict[str, str]:
         """A text for each statistic with values outside of its range, by its label; NaN is never outside."""
