@@ -180,6 +180,12 @@ def test_contents(bundle, tiny, exported):
     assert f"{type(network).__module__.rpartition('.')[2]}.py" in carried < every
     readme = (exported / "docs" / "README.md").read_text()
     assert "pip install monai==" in readme and "mri-sr datalist" in readme
+    assert "configs/inference.json --dataset_dir FOLDER_OR_FILE" in readme and "o weights ship" not in readme
+    assert "scipy==" in readme and "nilearn" not in readme, "the simulation is not exported"
+    for page in exported.glob("docs/*.md"):
+        links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
+        assert all((page.parent / link).resolve().is_relative_to(exported) for link in links), page
+        assert all((page.parent / link).exists() for link in links), page
 
     with zipfile.ZipFile(exported.parents[1] / f"{bundle}_v{version(bundle)}.zip") as archive:
         assert not [n for n in archive.namelist() if not n.startswith(f"{bundle}/")]
