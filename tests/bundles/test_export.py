@@ -330,8 +330,13 @@ def test_large_file_that_is_named(copied, tmp_path, monkeypatch):
     (copied / "large_files.yml").write_text("\n".join(["large_files:", *entries, ""]))
     for picture in (copied / "docs").glob("*.png"):
         picture.unlink()
+    with (copied / "docs" / "README.md").open("a") as readme:
+        readme.write("\n## A gap\n\n| a |\n|---|\n| FILL IN |\n\n## The rest\n\n- FILL IN\n- That.\n")
     export(str(copied), str(tmp_path / "dist"))
-    assert (tmp_path / "dist" / ONE / "docs" / "film.bin").stat().st_size == 200_001
+    docs = tmp_path / "dist" / ONE / "docs"
+    assert (docs / "film.bin").stat().st_size == 200_001
+    text = (docs / "README.md").read_text()
+    assert text.endswith("## The rest\n\n- That.\n") and "A gap" not in text
 
 
 @mostly_slow(runs.TINY)
