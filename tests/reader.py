@@ -20,7 +20,7 @@ from common.degradations import GaussianProfile
 
 from .bundles import runs
 
-SHAPE = (48, 52, 44)
+SHAPE = (64, 68, 44)  # at half the size, one patch of each bundle, as in scans
 
 
 def grid(coarser: tuple[int, int, int]) -> np.ndarray:

@@ -77,13 +77,13 @@ _NEXT = """next:
   common/networks/{name}.py: your network; name it in common/networks/__init__.py
   {configs}/train.json and inference.json: network_def and its sizes; in train.json also train#trainer#sizes,
   graph and players
-  {root}/docs and metadata.json: what is marked FILL IN; and a row in bundles/README.md
+  {root}/docs: what is marked FILL IN; metadata.json; and a row in bundles/README.md
   see that it trains, in seconds:
     {run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']" --output_dir W --epoch_length 4"""
 _NEXT_WITHOUT_TRAINING = """next:
   common/inferers/{name}.py: your inferer; name it in common/inferers/__init__.py
   {configs}/inference.json: inferer and its values
-  {root}/docs and metadata.json: what is marked FILL IN; and a row in bundles/README.md
+  {root}/docs: what is marked FILL IN; metadata.json; and a row in bundles/README.md
   see that it runs:
     {run} "['{configs}/inference.json','{configs}/evaluate.json','{configs}/demo.json']" --output_dir W"""
 _TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles/test_export.py -k {name}"
@@ -193,11 +193,11 @@ def _make_metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in meta.items() if key != "eval_metrics"} | {
         "version": "0.1.0",
         "changelog": {"0.1.0": "first version"},
-        "name": f"{name}: FILL IN what it does",
-        "task": "FILL IN",
-        "description": "FILL IN",
+        "name": name,
+        "task": "MRI super-resolution",
+        "description": f"MRI super-resolution by {name}",
         "data_source": "none shipped; see docs/data_license.txt",
-        "references": ["FILL IN"],
+        "references": [],
     }
 
 

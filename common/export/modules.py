@@ -101,17 +101,18 @@ def rename_package(text: str, name: str) -> str:
     return re.sub(rf"(?<![\w.]){NAME}(?=[./](?:{inside})\b)", name, text)
 
 
-def find_distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, str]:
+def find_distributions(configs: Iterable[str], modules: Iterable[Path], also_tried: bool = False) -> dict[str, str]:
     """Packages that configs and modules need: names for pip, and a place of the import of each.
 
-    Imports within ``try`` are left out: modules work without them, or report the missing package.
+    Imports within ``try`` are left out, unless ``also_tried``: modules work without them, or report what is missing.
     """
     imported: dict[Any, str] = {}
     known = packages_distributions()
     modules = {*modules}
     modules |= {folder / "__init__.py" for module in modules for folder in module.parents}
     for path in sorted(modules):
-        for node in _walk_outside_try(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        for node in ast.walk(tree) if also_tried else _walk_outside_try(tree):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:

@@ -180,6 +180,12 @@ def test_contents(bundle, tiny, exported):
     assert f"{type(network).__module__.rpartition('.')[2]}.py" in carried < every
     readme = (exported / "docs" / "README.md").read_text()
     assert "pip install monai==" in readme and "mri-sr datalist" in readme
+    assert "configs/inference.json --dataset_dir FOLDER_OR_FILE" in readme and "o weights ship" not in readme
+    assert "scipy==" in readme and "nilearn" not in readme, "the simulation is not exported"
+    for page in exported.glob("docs/*.md"):
+        links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
+        assert all((page.parent / link).resolve().is_relative_to(exported) for link in links), page
+        assert all((page.parent / link).exists() for link in links), page
 
     with zipfile.ZipFile(exported.parents[1] / f"{bundle}_v{version(bundle)}.zip") as archive:
         assert not [n for n in archive.namelist() if not n.startswith(f"{bundle}/")]
@@ -324,8 +330,13 @@ def test_large_file_that_is_named(copied, tmp_path, monkeypatch):
     (copied / "large_files.yml").write_text("\n".join(["large_files:", *entries, ""]))
     for picture in (copied / "docs").glob("*.png"):
         picture.unlink()
+    with (copied / "docs" / "README.md").open("a") as readme:
+        readme.write("\n## A gap\n\n| a |\n|---|\n| FILL IN |\n\n## The rest\n\n- FILL IN\n- That.\n")
     export(str(copied), str(tmp_path / "dist"))
-    assert (tmp_path / "dist" / ONE / "docs" / "film.bin").stat().st_size == 200_001
+    docs = tmp_path / "dist" / ONE / "docs"
+    assert (docs / "film.bin").stat().st_size == 200_001
+    text = (docs / "README.md").read_text()
+    assert text.endswith("## The rest\n\n- That.\n") and "A gap" not in text
 
 
 @mostly_slow(runs.TINY)
