@@ -1,16 +1,19 @@
 """``judge --left_out``: volumes are seen through the slices of a stack that none knows."""
 
 import csv
+import itertools
 import json
 
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.ndimage import gaussian_filter
 
 from common.__main__ import main
 from common.commands.judge import judge
 from common.degradations import GaussianProfile
+from common.evidence.pictures import draw_differences
 from common.io.read import digest_voxels
 from common.stacks import estimate_interval
 
@@ -122,6 +125,19 @@ def test_what_does_not_fit_is_refused_by_name(exam, tmp_path):
     (tmp_path / "knowing.json").write_text(json.dumps({"SuperResolution": inputs}))
     refused(lambda: judge(knowing, left_out=exam["stack"], output_dir=out), ValueError, knowing, exam["stack"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shape", [(120, 26), (26, 120)])
+def test_labels_of_rows_and_columns_are_apart(shape):
+    images = [(np.eye(*shape), False), (np.eye(*shape), False), (np.eye(*shape), True)] * 2
+    names = [f"a_result_with_a_long_name_{i}_sr.nii.gz, correlation 0.812" for i in range(3)]
+    titles = ["left out, slice 12", "predicted", "predicted - left out"] * 2
+    figure = draw_differences("a stack", titles, dict.fromkeys(names, images), [1, 1, 1], 1)
+    FigureCanvasAgg(figure).draw()
+    labels = [panel.texts[-1].get_window_extent() for panel in figure.axes[:18:6]]
+    assert all(below.y1 < above.y0 for above, below in itertools.pairwise(labels))
+    columns = [panel.title.get_window_extent() for panel in figure.axes[:6]]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(columns))
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says_also_where_slices_are_alike():
