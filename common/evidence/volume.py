@@ -140,11 +140,11 @@ class Volume:
         return values
 
 
-def check_grid(volume: Volume, result: Volume, option: str, command: str = "judge") -> None:
+def check_grid(volume: Volume, result: Volume, option: str) -> None:
     """Refuse a volume that lies on another grid than a result."""
     if not volume.is_on_grid_of(result):
         raise ValueError(
-            f"{command}: {option} {volume.name} with {volume.voxels.shape} voxels does not lie on the grid of "
+            f"judge: {option} {volume.name} with {volume.voxels.shape} voxels does not lie on the grid of "
             f"{result.name} with {result.voxels.shape}; crop or resample it first."
         )
 
