@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from ..evidence.volume import Volume, check_grid, is_made_of, measure_factors
+from ..evidence.volume import Volume, is_made_of, match_grid, measure_factors
 from ..geometry.nearest import sample_nearest
 from ..geometry.resampling import resample_volume
 from ..metrics.baseline import interpolate_cubic
@@ -46,7 +46,7 @@ def compare(
         scan: the scan: a file that ``mri-sr`` reads, or the folder or a file of a DICOM series.
         result: its super-resolution, as mri-sr writes it: NIfTI, or the folder or a file of the derived DICOM series.
         output: the PNG or HTML file to write.
-        hr: the truth on the grid of ``result``, if known. Adds it, the errors, PSNR and SSIM.
+        hr: the truth, if known; on another grid than ``result`` it is resampled. Adds it, the errors, PSNR and SSIM.
         position: point in mm (world coordinates R, A, S) that the planes go through; default the middle of the head.
         size: with ``position``, edge in mm of what a PNG shows around the point.
         plane: axial, coronal or sagittal, to draw only this plane in a PNG; default all three.
@@ -75,15 +75,10 @@ def compare(
     names = {"scan": scan, "result": result} | ({} if hr is None else {"hr": hr})
     files = {key: Volume.read(name, f"--{key}", "compare") for key, name in names.items()}
     lr, sr = files["scan"], files["result"]
-    is_known = is_made_of(sr, lr, "compare")
-    found = None
-    try:
-        found = measure_factors(lr, sr, "compare")
-    except ValueError:
-        if not is_known:
-            raise
+    is_made_of(sr, lr, "compare")
+    found = measure_factors(lr, sr, "compare")
     if hr is not None:
-        check_grid(files["hr"], sr, "--hr", "compare")
+        files["hr"] = match_grid(files["hr"], sr, "compare")
     affine, shape = sr.affine, sr.voxels.shape
     # A fill value or a hot voxel would compress the scan's grey levels and cause ringing in its interpolation.
     volumes = _replace_extreme_voxels({key: each.voxels for key, each in files.items()})

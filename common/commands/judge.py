@@ -45,7 +45,7 @@ def judge(
         repeated: the scans of two visits of one person, "first.nii.gz,second.nii.gz"; give their two results in this
             order. Says how much the results differ, against how much the scans do.
         scan: the scan that the results were made of. Says what a result added to it.
-        hr: the truth on the grid of the results. Adds scores, and a test for invented detail.
+        hr: the truth; on another grid than the results it is resampled. Adds scores, and a test for invented detail.
         anatomy: whether to segment the brain and its tissues in all volumes, and to compare their sizes.
         labels: your own segmentation in its place: label maps, "maps/{name}_labels.nii.gz", where {name} is that of a
             volume's file and {folder} that of its folder; or a command, "mytool {input} {output}".

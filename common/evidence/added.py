@@ -140,9 +140,9 @@ def find_degradation(person: Person) -> tuple[Degradation, Volume] | None:
         return degradations.GaussianProfile(found[0]), person.cubic
     # A network may have turned the axes of the files.
     orders, mirrors = itertools.permutations(range(3)), itertools.product((False, True), repeat=3)
-    for order, mirrored in itertools.product(orders, mirrors) if found else ():
+    for order, mirrored in itertools.product(orders, mirrors):
         turned = TurnedDegradation(known, order, mirrored)
-        if np.allclose([turned.factors, turned.offset], found, atol=0.02):
+        if found is not None and np.allclose([turned.factors, turned.offset], found, atol=0.02):
             return turned, person.cubic
     if not is_made_of(result, scan):
         raise ValueError(
@@ -150,7 +150,7 @@ def find_degradation(person: Person) -> tuple[Degradation, Volume] | None:
             f"{list(known.offset)}, which does not lead to --scan {scan.name}; give the scan it was made of."
         )
     # The result was brought to another grid, as by --grid_file.
-    order = range(3) if len(set(known.factors)) == 1 else find_slice_permutation(scan.affine, "auto")
+    order = (0, 1, 2) if len(set(known.factors)) == 1 else find_slice_permutation(scan.affine, "auto")
     turned = TurnedDegradation(known, order, (io_orientation(scan.affine)[:, 1] < 0).tolist())
     voxels = interpolate_cubic(scan.voxels, turned.factors, turned.offset)
     return turned, Volume("cubic", voxels, turned.compute_hr_affine(scan.affine), {})

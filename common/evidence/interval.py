@@ -49,7 +49,6 @@ class IntervalCoverage(Question):
         if len(person.results) > 1:
             raise ValueError(f"judge: --interval {self.interval.name} is of one result; name that result alone.")
         self.hr = person.hr
-        check_grid(self.hr, person.results[0], "--hr")
         check_grid(self.interval, person.results[0], "--interval")
 
     def judge(self) -> Judgement:

@@ -15,7 +15,7 @@ from ..geometry.robust import SIGMA_PER_MAD
 from ..metrics.brightness_classes import divide_by_brightness
 from .person import Person
 from .pictures import draw_cutouts
-from .question import Judgement, Question
+from .question import Judgement, Question, Rows
 from .volume import Volume
 
 _DRAWN = 8  # lesions in the picture, the largest
@@ -71,13 +71,13 @@ class Lesions(Question):
         balls = 2 * np.cbrt(3000 * counts * lesions.millilitres / (4 * math.pi))
         diameters = dict(zip(numbers.tolist(), balls.tolist(), strict=True))
         nothing = LesionMeasure(math.nan, math.nan, math.nan)
-        rows = []
+        rows: Rows = []
         for i, diameter in diameters.items():
             expected = found[reference].get(i, nothing)
-            own = {name: _make_row(name, i, diameter, found[name].get(i, nothing), expected) for name in volumes}
-            if "scan" in own and own["cubic"]["lost"] == 0:  # cubic shows what the scan holds
-                own["scan"]["lost"] = 0
-            rows += own.values()
+            of_lesion = {name: _make_row(name, i, diameter, found[name].get(i, nothing), expected) for name in volumes}
+            if "scan" in of_lesion and of_lesion["cubic"]["lost"] == 0:  # cubic shows what the scan holds
+                of_lesion["scan"]["lost"] = 0
+            rows += of_lesion.values()
         for name in volumes:
             own = [row for row in rows if row["result"] == name]
             known = [row for row in own if row["lost"] is not None]

@@ -15,6 +15,7 @@ from ..reports.files import escape_text
 from ..reports.planes import PLANES, View, draw_plane, label_ends
 
 _SIZE, _PANEL, _WIDTH = 2.2, 1.5, 3.0  # inches of a panel: of differences, of a cut-out, of a segmentation
+_ROOM = (1.2, 1.6)  # least width and height in inches, of a title and of a label of a row
 _SHOWN = 99.5  # percentile of the brightest that a window shows
 _CUT = ("axial", "coronal")  # planes of a cut-out
 _OPAQUE = 0.35  # labels over a volume
@@ -40,8 +41,7 @@ def draw_differences(
     """
     shape = next(iter(rows.values()))[0][0].shape
     size = np.array(shape) * [spacing[axis] for axis in range(3) if axis != normal]
-    width, height = _SIZE * size / size.max()
-    width = max(width, 1.2)
+    width, height = np.maximum(_SIZE * size / size.max(), _ROOM)
     figure = Figure(
         (len(columns) * (width + 0.1) + 1.2, len(rows) * (height + 0.15) + 1), dpi=130, layout="constrained"
     )
@@ -59,7 +59,7 @@ def draw_differences(
             if is_signed:
                 scale = drawn
         label_ends(panels[0], normal)
-        label = "\n".join(textwrap.wrap(escape_text(name), 26))
+        label = "\n".join(textwrap.wrap(escape_text(name), 32))
         panels[0].text(-0.04, 0.5, label, transform=panels[0].transAxes, rotation=90, ha="right", va="center", size=6)
     for panel, column in zip(axes[0], columns, strict=True):
         panel.set_title("\n".join(textwrap.wrap(escape_text(column), 24)), fontsize=8)

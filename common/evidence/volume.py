@@ -140,11 +140,11 @@ class Volume:
         return values
 
 
-def check_grid(volume: Volume, result: Volume, option: str, command: str = "judge") -> None:
+def check_grid(volume: Volume, result: Volume, option: str) -> None:
     """Refuse a volume that lies on another grid than a result."""
     if not volume.is_on_grid_of(result):
         raise ValueError(
-            f"{command}: {option} {volume.name} with {volume.voxels.shape} voxels does not lie on the grid of "
+            f"judge: {option} {volume.name} with {volume.voxels.shape} voxels does not lie on the grid of "
             f"{result.name} with {result.voxels.shape}; crop or resample it first."
         )
 
@@ -166,14 +166,18 @@ def match_grid(hr: Volume, result: Volume, command: str = "judge") -> Volume:
         )
     middles = [each.affine @ [*(np.array(each.voxels.shape) - 1) / 2, 1] for each in (hr, result)]
     shift = np.linalg.solve(result.affine, middles[0] - middles[1])[:3]
+    placed = hr.place_on_grid(result)
+    beyond = (
+        "" if placed.missing is None else f" {placed.missing.mean():.1%} of the result lie beyond HR, which is 0 there."
+    )
     warnings.warn(
         f"{command}: the middle of --hr {hr.name} lies {', '.join(f'{voxels:.2g}' for voxels in shift)} voxels "
         f"({np.linalg.norm((middles[0] - middles[1])[:3]):.2g} mm) from that of {result.name}; HR was resampled to its "
-        "grid, by the positions in the headers and cubic splines.",
+        f"grid, by the positions in the headers and cubic splines.{beyond}",
         Notice,
         stacklevel=2,
     )
-    return hr.place_on_grid(result)
+    return placed
 
 
 def measure_factors(scan: Volume, result: Volume, command: str = "judge") -> tuple[list[float], list[float]] | None:

@@ -13,8 +13,9 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from nibabel.affines import voxel_sizes
+from nibabel.affines import from_matvec, voxel_sizes
 from scipy.ndimage import gaussian_filter
+from torch.nn import functional as F
 
 from ..degradations.base import Degradation
 from ..degradations.fitted_profile import BELIEVED_WIDTHS, read_profile_width
@@ -192,7 +193,9 @@ class ResampleResultd(MapTransform):
         mm, voxel = voxel_sizes(made_affine), voxel_sizes(affine)[0]
         sigmas = compute_coarsening_sigma(mm, voxel) / mm
         blurred = torch.from_numpy(gaussian_filter(made.cpu().numpy(), sigmas, mode="nearest")).to(made)
-        volume = resample_volume(blurred, made_affine, size, affine)
+        # Cubes that begin up to a voxel before the network's grid, as its first sample lies elsewhere, repeat its end.
+        padded = F.pad(blurred[None, None], (1,) * 6, mode="replicate")[0, 0]
+        volume = resample_volume(padded, made_affine @ from_matvec(np.eye(3), [-1, -1, -1]), size, affine)
         operator: Any = _Composition(degradation.to(made.device), size, made.shape, np.linalg.inv(affine) @ made_affine)
         rest = made * ~operator.resampling.find_inside(made.device)
         if degradation.is_linear:

@@ -12,10 +12,10 @@ from nibabel.affines import voxel_sizes
 from scipy.ndimage import map_coordinates
 
 from common.commands.super_resolve import super_resolve
-from common.degradations import GaussianProfile
+from common.degradations import GaussianProfile, KSpaceTruncation
 from common.errors import RunsFailedError
 from common.io.dicom import find_series
-from common.transforms.result_grid import CheckGridd
+from common.transforms.result_grid import CheckGridd, ResampleResultd
 
 from ..bundles import runs
 from ..clients import dicom
@@ -86,6 +86,14 @@ def test_the_result_lies_right_and_agrees_with_the_scan(folder, tmp_path, capsys
     tissue = covered & (scan > 100)
     error = np.sqrt(np.mean((again - scan)[tissue] ** 2) / np.mean(scan[tissue] ** 2))
     assert tissue.sum() > 1000 and error < 0.005
+
+
+def test_cubes_before_the_networks_first_sample_are_not_black():
+    """With k-space truncation the scan's field of view begins half a voxel before that of the result."""
+    scan = MetaTensor(torch.ones(1, 10, 10, 10), affine=torch.diag(torch.tensor([2.0, 2, 2, 1])).double())
+    step = ResampleResultd("pred", KSpaceTruncation((2, 2, 2)), {"spacing": 0.8, "grid_file": None})
+    cubes = step({"image": scan, "pred": torch.ones(1, 20, 20, 20)})["pred"]
+    assert cubes.shape == (1, 25, 25, 25) and cubes[0, :-1, :-1, :-1].min() > 0.9
 
 
 def test_grids_that_a_scan_cannot_have(folder, tmp_path, capsys):

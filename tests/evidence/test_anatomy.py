@@ -11,6 +11,7 @@ from scipy.ndimage import affine_transform
 
 from common.__main__ import main
 from common.commands.judge import judge
+from common.evidence import segmentation
 from common.evidence.anatomy import draw_bland_altman
 from common.evidence.person import Person
 from common.evidence.segmentation import (
@@ -124,6 +125,29 @@ def test_tissues_are_told_by_their_place(order):
     classes = np.array([0, *order])[tissues]
     assert order_tissues(classes, np.diag([3, 3, 3, 1])) == order
     assert (name_tissues(classes, order) == tissues).all()
+
+
+def test_fine_voxels_are_segmented_at_1_mm(monkeypatch):
+    """The volume lies where it lay, without the waves that 1 mm cannot hold; others stay as they are."""
+
+    def sample(size, spacing) -> Volume:
+        affine = np.diag([-spacing, spacing, 2.0, 1])
+        affine[:2, 3] = [-spacing / 2, spacing / 2]  # the same first corner
+        at = affine[:3, :3] @ np.indices((size, size, 10)).reshape(3, -1) + affine[:3, 3:]
+        smooth, fine = np.sin(at / 4).sum(axis=0), np.cos(np.pi * at[0] / 0.5)
+        return Volume("x", (smooth + (spacing < 1) * fine).reshape(size, size, 10).astype(np.float32), affine, {})
+
+    fine, expected = sample(60, 0.5), sample(30, 1.0)
+    seen = []
+    monkeypatch.setattr(segmentation, "segment_brain", lambda voxels, affine: seen.append(voxels) or voxels > 0)
+    monkeypatch.setattr(segmentation, "classify_brightness", lambda voxels, brain: (brain + 1, np.array([1.0, 2, 3])))
+    found = segmentation.Segmenter(None, fine).segment(fine)
+    assert found.labels.shape == (30, 30, 10) and found.volume.is_on_grid_of(expected)
+    assert found.measure("csf") + found.measure("grey matter") + found.measure("white matter") == pytest.approx(12e-3)
+    inner = (slice(3, -3),) * 3
+    np.testing.assert_allclose(seen[0][inner], expected.voxels[inner], atol=0.06)
+    coarse = segmentation.Segmenter(None, expected).segment(expected)
+    assert coarse.volume is expected and seen[1] is expected.voxels
 
 
 def test_a_brain_that_shrank_shows_it(tmp_path):
