@@ -147,13 +147,14 @@ class AdaptedInferer(Inferer):
     def measure_training(self, volume: torch.Tensor, network: nn.Module) -> tuple[float, float]:
         """Seconds of the training on this machine if it stops early, and at most.
 
-        They are measured by an iteration on two planes of a stack ``(X, Y, Z)``.
+        They are measured by an iteration on the two middle planes of a stack ``(X, Y, Z)``.
         """
         if not self.iterations:
             return 0.0, 0.0
         short, began, check = copy.copy(self), 0.0, SimpleNamespace(find_reason=lambda trained: "")
         short.iterations = 1
-        images = slice_images(volume[None, None, ..., :2], 2)
+        middle = volume.shape[2] // 2
+        images = slice_images(volume[None, None, ..., middle - 1 : middle + 1], 2)
         pairs = [ImagePairs.degrade_images(each, self.degradation) for each in images]
         for _ in range(2):  # the first prepares the second
             began = time.perf_counter()

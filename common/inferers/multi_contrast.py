@@ -212,7 +212,7 @@ class ExamInferer(StacksInferer):
         volume = torch.full(tuple(size), 0.5, device=stacks[0].voxels.device)
         ones = [torch.ones(stack.voxels.shape[2], device=volume.device) for stack in stacks]
         fitted = [FittedStack(stack, None, None, o, o, o) for stack, o in zip(stacks, ones, strict=True)]
-        step = _measure_time(lambda: reconstruct(volume, grid, fitted, [1.0] * len(fitted), iterations=1))
+        step = _measure_time(lambda: reconstruct(volume, grid, fitted, [1.0] * len(fitted), iterations=1), False)
         planes = volume[: max(1, _VOXELS // volume[0].numel())]
         edges = GuidingEdges([planes] * guides)
         share = len(volume) / len(planes)
@@ -244,9 +244,10 @@ class ExamInferer(StacksInferer):
         return agree + linearise + 6 * apply
 
 
-def _measure_time(work: Callable[[], object]) -> float:
-    """Seconds of some work, which is done twice; the first time prepares it."""
-    work()
+def _measure_time(work: Callable[[], object], prepare: bool = True) -> float:
+    """Seconds of some work; short work is done once before, which prepares it."""
+    if prepare:
+        work()
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
