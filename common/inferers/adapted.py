@@ -149,7 +149,7 @@ class AdaptedInferer(Inferer):
 
         They are measured by an iteration on the two middle planes of a stack ``(X, Y, Z)``.
         """
-        if not self.iterations:
+        if not self.iterations or isinstance(self.degradation, FittedProfile):
             return 0.0, 0.0
         short, began, check = copy.copy(self), 0.0, SimpleNamespace(find_reason=lambda trained: "")
         short.iterations = 1
