@@ -28,7 +28,6 @@ from ..stacks.fitting import FittedStack, reconstruct
 from ..stacks.guide import GuidingEdges, SlopeForm
 from ..transforms.scan.extremes import select_unmeasured
 from ..transforms.scan.volume import ORIENTATION, attach_meta, reorient_volume
-from .adapted import AdaptedInferer
 from .multi_stack import StacksInferer, check_copies, convert_range, get_affine, get_file
 
 # Likely slope that another contrast does not show. With thick slices in three planes, 0.1 gained 0.12 to 0.18 dB; with
@@ -236,7 +235,7 @@ class ExamInferer(StacksInferer):
                 continue
             factor, one = self.networks.select_network(stack.spacing[2] / voxel_sizes(grid)[0], network)
             inferer: Any = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
-            if isinstance(inferer, AdaptedInferer):
+            if hasattr(inferer, "measure_training"):  # not a class, for joint_tv would carry its training
                 least, most = (0, 0) if factor in trained else inferer.measure_training(stack.voxels, one)
                 trained.add(factor)
                 thin, early, inferer = thin + most, early + most - least, inferer.inferer
