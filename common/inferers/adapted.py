@@ -147,13 +147,15 @@ class AdaptedInferer(Inferer):
     def measure_training(self, volume: torch.Tensor, network: nn.Module) -> tuple[float, float]:
         """Seconds of the training on this machine if it stops early, and at most.
 
-        They are measured by an iteration on two planes of a stack ``(X, Y, Z)``.
+        They are measured by an iteration on the two middle planes of a stack ``(X, Y, Z)``.
         """
-        if not self.iterations:
+        is_trainable = _is_trainable(unwrap_autocast(network))
+        if not self.iterations or not is_trainable or isinstance(self.degradation, FittedProfile):
             return 0.0, 0.0
         short, began, check = copy.copy(self), 0.0, SimpleNamespace(find_reason=lambda trained: "")
         short.iterations = 1
-        images = slice_images(volume[None, None, ..., :2], 2)
+        middle = volume.shape[2] // 2
+        images = slice_images(volume[None, None, ..., middle - 1 : middle + 1], 2)
         pairs = [ImagePairs.degrade_images(each, self.degradation) for each in images]
         for _ in range(2):  # the first prepares the second
             began = time.perf_counter()
@@ -164,8 +166,7 @@ class AdaptedInferer(Inferer):
     def _choose_network(self, volume: torch.Tensor, network: Any) -> nn.Module:
         """The network or its trained copy, by images of the scan."""
         self.report, bare = {}, unwrap_autocast(network)
-        exported = isinstance(bare, torch.jit.ScriptModule)
-        if exported or not isinstance(bare, nn.Module) or not any(True for _ in bare.parameters()):
+        if not _is_trainable(bare):
             tqdm.write(f"no training on the scan: exported weights ({type(bare).__name__}) cannot be trained")
             return network
         began = time.perf_counter()
@@ -319,6 +320,12 @@ class AdaptedInferer(Inferer):
             hr, lr, *blurred = (torch.stack(images) for images in zip(*pairs, strict=True))
             gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs] if with_gains else []
             yield hr, lr, *blurred, *([move_to_device(torch.stack(gains), lr.device)] if gains else [])
+
+
+def _is_trainable(network: Any) -> bool:
+    """Whether a network can be trained; exported weights cannot."""
+    exported = isinstance(network, torch.jit.ScriptModule)
+    return isinstance(network, nn.Module) and not exported and any(True for _ in network.parameters())
 
 
 def _compute_loss(result: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,7 @@ class CoordinateInferer(ExamInferer):
         McGinnis et al. 2023.
     """
 
-    is_self_trained = True
+    is_self_trained = at_once = True
 
     def __init__(
         self,
@@ -88,9 +88,11 @@ class CoordinateInferer(ExamInferer):
         """The volume of a single contrast; the arguments are those of ``reconstruct``."""
         return self._fit([volume], [(volume, affine, fitted, variances)], guides)[0]
 
-    def reconstruct_jointly(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
+    def reconstruct_jointly(
+        self, volumes: Mapping[str, torch.Tensor], starts: Mapping[str, tuple], name: str
+    ) -> dict[str, torch.Tensor]:
         """The volumes of all contrasts; the arguments are those of :class:`ExamInferer`."""
-        return self._fit(volumes, starts) if volumes else []
+        return dict(zip(volumes, self._fit([*volumes.values()], [*starts.values()]), strict=True))
 
     def _fit(
         self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple], guides: Sequence[torch.Tensor] = ()

@@ -25,6 +25,8 @@ class JointTVInferer(ExamInferer):
         profile, spacing, region: as for :class:`~common.inferers.StacksInferer`.
     """
 
+    at_once = True
+
     def __init__(
         self,
         weight: float,

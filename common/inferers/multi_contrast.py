@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,6 @@ from ..stacks.fitting import FittedStack, compare_with_stack, reconstruct
 from ..stacks.guide import GuidingEdges, SlopeForm
 from ..transforms.scan.extremes import select_unmeasured
 from ..transforms.scan.volume import ORIENTATION, attach_meta, reorient_volume
-from .adapted import AdaptedInferer
 from .multi_stack import StacksInferer, check_copies, convert_range, get_affine, get_file
 
 # Likely slope that another contrast does not show. With thick slices in three planes, 0.1 gained 0.12 to 0.18 dB; with
@@ -82,7 +82,12 @@ class ExamInferer(StacksInferer):
 
     All contrasts are made by themselves when the first is asked for, and each with the edges of the others when it is
     asked for itself. Before, a short measurement of this machine says how long the exam will take.
+
+    Attributes:
+        at_once: whether all contrasts are made again at the same time.
     """
+
+    at_once = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -159,9 +164,11 @@ class ExamInferer(StacksInferer):
                 grid = np.linalg.inv(move) @ affine  # the stacks stay, and the grid moves to them
                 costs.append(self._estimate_seconds(found, grid, size, network, len(exam) - 1))
                 placed[name] = found, images, grid
-        if costs:
+        if costs and not self.is_self_trained:
             _print_estimate(costs)
-        self._costs = [each for cost in costs for each in (cost.thin, cost.agree)] + [cost.joint for cost in costs]
+        joint = [cost.joint for cost in costs]
+        joint = [sum(joint), *[0.0] * len(joint[1:])] if self.at_once else joint
+        self._costs = [each for cost in costs for each in (cost.thin, cost.agree)] + joint
         for i, (name, (found, images, grid)) in enumerate(placed.items()):
             result = results[name]
             self.report = result.report
@@ -199,7 +206,8 @@ class ExamInferer(StacksInferer):
             The volumes that are done, at least that of the contrast.
         """
         guides = [volume for other, volume in volumes.items() if other != name]
-        return {name: reconstruct(*starts[name], guides, slope=_SLOPE, rounds=1)}
+        start, affine, fitted, variances = starts[name]
+        return {name: reconstruct(start, affine, fitted, variances, guides, slope=_SLOPE, rounds=1)}
 
     def _estimate_seconds(
         self,
@@ -213,7 +221,7 @@ class ExamInferer(StacksInferer):
         volume = torch.full(tuple(size), 0.5, device=stacks[0].voxels.device)
         ones = [torch.ones(stack.voxels.shape[2], device=volume.device) for stack in stacks]
         fitted = [FittedStack(stack, None, None, o, o, o) for stack, o in zip(stacks, ones, strict=True)]
-        step = _measure_time(lambda: reconstruct(volume, grid, fitted, [1.0] * len(fitted), iterations=1))
+        step = _measure_time(lambda: reconstruct(volume, grid, fitted, [1.0] * len(fitted), iterations=1), False)
         planes = volume[: max(1, _VOXELS // volume[0].numel())]
         edges = GuidingEdges([planes] * guides)
         share = len(volume) / len(planes)
@@ -223,16 +231,18 @@ class ExamInferer(StacksInferer):
         agree = _STEPS * step
         thin = early = 0.0
         trained = set[int]()
-        for stack in stacks if self.networks is not None and self.thin is not None else ():
+        for stack in stacks:
+            if self.networks is None or self.thin is None:
+                continue
             factor, one = self.networks.select_network(stack.spacing[2] / voxel_sizes(grid)[0], network)
             inferer: Any = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
-            if isinstance(inferer, AdaptedInferer):
+            if hasattr(inferer, "measure_training"):  # not a class, for joint_tv would carry its training
                 least, most = (0, 0) if factor in trained else inferer.measure_training(stack.voxels, one)
                 trained.add(factor)
                 thin, early, inferer = thin + most, early + most - least, inferer.inferer
             corner = stack.voxels[tuple(slice(max(_SIDE, n // 8)) for n in stack.voxels.shape[:2])]
             share = stack.voxels.numel() / corner.numel()
-            thin += share * _measure_time(lambda run=inferer, x=corner, net=one: run(x[None, None], net))
+            thin += share * _measure_time(partial(inferer, corner[None, None], one))
         return _Seconds(thin, agree, self.estimate_joint(agree, linearise, apply), early)
 
     def estimate_joint(self, agree: float, linearise: float, apply: float) -> float:
@@ -245,9 +255,10 @@ class ExamInferer(StacksInferer):
         return agree + linearise + 6 * apply
 
 
-def _measure_time(work: Callable[[], object]) -> float:
-    """Seconds of some work, which is done twice; the first time prepares it."""
-    work()
+def _measure_time(work: Callable[[], object], prepare: bool = True) -> float:
+    """Seconds of some work; short work is done once before, which prepares it."""
+    if prepare:
+        work()
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

@@ -55,6 +55,14 @@ def test_a_scan_teaches_what_its_slices_lack(network):
     assert not torch.equal(adapted, adapting(seed=1)(lr, network)), "and other patches another"
 
 
+def test_the_minutes_of_a_training_are_measured_on_a_copy(network):
+    given, inferer = copy.deepcopy(network.state_dict()), adapting(iterations=400)
+    least, most = inferer.measure_training(THICKEN(blobs())[0, 0], network)
+    assert 0 < most == pytest.approx(4 * least) and inferer.iterations == 400
+    assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
+    assert inferer.measure_training(blobs()[0, 0], torch.nn.Identity()) == (0, 0), "nothing to train"
+
+
 @pytest.mark.parametrize("amp", [False, True])
 def test_it_trains_in_the_precision_of_the_network_and_by_the_same_bits_on_any_threads(network, amp):
     lr, given, seen, results = THICKEN(blobs()), apply_precision(network, "cpu", amp, None), set(), []

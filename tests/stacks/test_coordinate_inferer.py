@@ -94,15 +94,15 @@ def test_it_learns_and_depends_on_the_seed_alone():
     network = CoordinateNetwork(features=32, layers=2, frequencies=32)
     trainer = partial(AlternatingTrainer, device=torch.device("cpu"))
     shape, affine = make_cubic_grid((64, 64, 16), grid(2)[1], 2.0)
-    starts = [(torch.zeros(shape), affine, [fit(name)], [1e-4]) for name in CONTRASTS]
+    starts = {name: (torch.zeros(shape), affine, [fit(name)], [1e-4]) for name in CONTRASTS}
 
     def make(iterations=150, agree=False, seed=0):
         before = torch.get_rng_state()
         with torch.no_grad():
             inferer = make_inferer(network, trainer, iterations, points=3, agree=agree, seed=seed)
-            results = inferer.reconstruct_jointly([start[0] for start in starts], starts)
+            results = inferer.reconstruct_jointly({name: start[0] for name, start in starts.items()}, starts, "")
         assert torch.equal(torch.get_rng_state(), before)
-        return torch.stack(results).numpy()
+        return torch.stack([*results.values()]).numpy()
 
     learned, again, other = make(), make(), make(seed=1)
     np.testing.assert_array_equal(learned, again)
