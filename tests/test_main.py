@@ -172,7 +172,7 @@ def test_every_command_has_help_for_each_argument_and_the_same_options(name, cap
     assert ("device" in taken, "\n  --device" in text) == (known, known) and "\n  --quiet, -q  (false)\n" in text
     if not any(each.kind is each.VAR_KEYWORD for each in taken.values()):
         refused(lambda: __main__.main([name, "--deviec", "x"]), SystemExit, "--deviec: there is no such option", name)
-    named = [each for each in taken.values() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    named = [each for each in taken.values() if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     given = [f"--{each.name}=x" for each in named if each.default is each.empty]
 
     def speak(*args, **options):

@@ -31,7 +31,6 @@ from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
 from ..io.writing import check_room, open_part_folder
 from ..transforms.scan.load import check_volume
-from ..weights_catalogue import WITHIN
 
 
 def check_disk_space(cases: Sequence[Case], output: Path) -> None:
@@ -83,6 +82,7 @@ def run_cases(
         dry_run: whether only to load the cases and print what would be done.
     """
     settings = {"overlays": overlays, "shard": shard, "keep_paths": keep_paths}
+    before = 0
     for group in group_cases([case for case in cases if case.problem is None], _describe_run):
         _print_choices(group, [*options, *["uncertainty"] * ("interval" in overlays)])
         for case in group:
@@ -94,7 +94,10 @@ def run_cases(
         if dry_run:
             (_preview_4d_scan if volumes else _preview_group)(ready, output, bids, overlays)
         else:
-            (_run_4d_scan if volumes else _run_group)(ready, output, bids, **settings)
+            left = sum(map(_count_volumes, (case for case in cases if case.problem is None and not case.started)))
+            counted = before, before + left
+            (_run_4d_scan if volumes else _run_group)(ready, output, bids, counted, **settings)
+            before += sum(map(_count_volumes, ready))
     for case in cases:
         if case.problem is not None and not case.started and not dry_run:
             log_case(get_log_path(output, shard), case)  # no workflow has done so
@@ -145,8 +148,7 @@ def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
             if "contrasts" in cases[0]:
                 stacks = f"{number} stacks of {1 + len(cases[0]['contrasts'])} contrasts"
             title, names = choice.offer.bundle.name, f"{names} ({stacks})"
-        beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
-        print(f"{title}, {before} to {after}: {names}{beyond}", flush=True)
+        print(f"{title}, {before} to {after}: {names}", flush=True)
     offer = group[0].choice.offer
     known = {*offer.overrides, *["uncertainty"] * offer.has_interval}
     if ignored := [f"--{option}" for option in options if option not in known]:
@@ -173,10 +175,11 @@ def _initialise_workflow(cases: list[Case], output: Path, overlays: Sequence[str
     return workflow, evaluator
 
 
-def _run_group(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
-    """Super-resolve cases, and write the derived series of DICOM."""
+def _run_group(cases: list[Case], output: Path, bids: bool, counted: tuple[int, int], **settings: Any) -> None:
+    """Super-resolve cases, and write the derived series of DICOM; ``counted`` are those before, and all."""
     try:
         workflow, evaluator = _initialise_workflow(cases, output, bids=bids, **settings)
+        evaluator.before, evaluator.total = counted
         workflow.run()
         workflow.finalize()
     except Exception as error:
@@ -230,6 +233,11 @@ def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequen
             printed.add(path)
 
 
+def _count_volumes(case: Case) -> int:
+    """How many volumes a case has that are done one by one."""
+    return count_volumes(case["image"]) if _is_four_dimensional(case) else 1
+
+
 def _is_four_dimensional(case: Case) -> bool:
     """Whether a case's scan is a 4-D image, whose volumes are done one by one."""
     return not case.series and "stacks" not in case and count_volumes(case["image"]) > 1
@@ -265,7 +273,7 @@ def _raise_first_problem(case: Case, volumes: Sequence[Case]) -> None:
             raise ValueError(f"{case['image']}: volume {i} of {len(volumes)}: {reason}")
 
 
-def _run_4d_scan(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
+def _run_4d_scan(cases: list[Case], output: Path, bids: bool, counted: tuple[int, int], **settings: Any) -> None:
     """Super-resolve each volume of the only case, a 4-D scan, and join the results if none failed."""
     (case,), volumes = cases, list[Case]()
     case.started = time.perf_counter()
@@ -278,7 +286,7 @@ def _run_4d_scan(cases: list[Case], output: Path, bids: bool, **settings: Any) -
             with volume.catch_problem():
                 check_volume(volume["image"])
         _raise_first_problem(case, volumes)
-        _run_group(volumes, results, bids=False, **settings)
+        _run_group(volumes, results, False, counted, **settings)
         _raise_first_problem(case, volumes)
         names = [volume.name for volume in volumes]
         with case.files.hold():

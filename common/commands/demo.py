@@ -62,8 +62,10 @@ def _simulate(scan: Path, hr: Path) -> None:
 
     import nibabel as nib
 
-    from ..data.simulation.cohort import save_degraded, simulate_head
+    from ..data.degraded import save_degraded
+    from ..data.simulation.cohort import simulate_head
     from ..degradations.profiles import GaussianProfile
+    from ..io.read import read_volume
 
     with tempfile.TemporaryDirectory(prefix="demo-") as temporary:
         # Its output names the temporary folder.
@@ -71,4 +73,4 @@ def _simulate(scan: Path, hr: Path) -> None:
             simulate_head(Path(temporary), ["t1w"], _SPACING)
         head: Any = nib.load(Path(temporary, "simulated_t1w.nii.gz"))
         nib.save(head.slicer[..., : head.shape[2] // _THICKNESS * _THICKNESS], hr)
-    save_degraded(hr, GaussianProfile((1, 1, _THICKNESS)), scan)
+    save_degraded(read_volume(hr), GaussianProfile((1, 1, _THICKNESS)), scan)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 _FOLDER = "judged"  # of the tables where none is named
-_NOT_OF_A_PERSON = ("results", "output_dir", "cases", "calibrate", "report", "overwrite")
 
 
 def judge(
@@ -69,7 +68,9 @@ def judge(
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
     """
-    given = {name: value for name, value in locals().items() if name not in _NOT_OF_A_PERSON}
+    given: dict[str, Any] = {"left_out": left_out, "repeated": repeated, "scan": scan, "hr": hr, "anatomy": anatomy}
+    given |= {"labels": labels, "lesions": lesions, "interval": interval, "lpips": lpips, "region": region}
+    given |= {"insert_lesions": insert_lesions, "scale": scale, "bundle": bundle, "noise": noise, "device": device}
     from ..errors import RunsFailedError, get_message
     from ..evidence.inputs import read_person, read_table
     from ..evidence.output import JudgementWriter

@@ -107,7 +107,8 @@ def super_resolve(
 
     import_monai()
     from ..cases.run import check_disk_space, list_rejected_stacks, run_cases
-    from ..data.lists.scan_kinds import looks_like_scan
+    from ..data.case import Case
+    from ..data.lists.scan_kinds import collect_skipped, looks_like_scan
     from ..data.lists.sharding import select_pending_cases
     from ..engines.evaluator import describe_warnings
     from ..errors import RunsFailedError
@@ -119,7 +120,8 @@ def super_resolve(
         set_acquired_matrix,
         split_output,
     )
-    from ..handlers.results import get_log_path
+    from ..handlers.results import get_log_path, log_case
+    from ..io.files import get_sidecar_path
     from ..io.naming import get_output_folder
     from ..io.writing import check_writable
     from ..runtime.distributed import connect_processes, gather_items, get_rank, print_once
@@ -177,7 +179,8 @@ def super_resolve(
         raise ValueError(f"{output}: expected a file .nii.gz or .nii for the result of a scan, or a folder.")
     started = time.perf_counter()
     with silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam, visits, fewest)
+        with collect_skipped() as passed_over:
+            every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam, visits, fewest)
         if is_file and len(every) > 1:
             raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")
         for case in every:
@@ -191,6 +194,12 @@ def super_resolve(
         choose_weights(every, known, stacks, guide is not None, asked)
         cases = select_pending_cases(every, output, skip_existing, shard, bids, convert_series)
         skipped = [case.result for case in every if case.result]
+        lacking = [path for path in skipped if report and not get_sidecar_path(path).with_suffix(".html").exists()]
+        if lacking:
+            print_once(
+                f"{len(lacking)} of the results that are there have no page, such as {lacking[0]}; for --report, leave "
+                "--skip_existing out."
+            )
         check_disk_space(cases, output)
         if not dry_run:
             check_writable(get_output_folder(output))
@@ -211,7 +220,10 @@ def super_resolve(
     failures = [failure for *_, failure in ended if failure]
     counts = {"done": len(ended) - len(failures), "skipped": len(gather_items(skipped)), "failed": len(failures)}
     log = get_log_path(output, shard)
-    print_once(_summarise(counts, dry_run, time.perf_counter() - started, output, log))
+    if get_rank()[0] == 0 and not dry_run:
+        for name, reason in passed_over.items():
+            log_case(log, Case({"image": name, "name": Path(name).name}), reason)
+    print_once(_summarise(counts, len(passed_over), dry_run, time.perf_counter() - started, output, log))
     if failures:
         if get_rank()[0] > 0:
             raise SystemExit(1)  # the first process says what failed
@@ -219,15 +231,22 @@ def super_resolve(
         raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(ended)} scans {cannot}:", *failures]))
 
 
-def _summarise(counts: Mapping[str, int], dry_run: bool, seconds: float, output: Path, log: Path | None) -> str:
-    """The last line: how many scans ended in which way, and where the results are."""
+def _summarise(
+    counts: Mapping[str, int], passed_over: int, dry_run: bool, seconds: float, output: Path, log: Path | None
+) -> str:
+    """The last line: how many scans ended in which way, what is no scan, and where the results are."""
     from ..runtime.progress import format_duration
 
     words = {"done": "to do", "failed": "cannot be done"} if dry_run else {}
     ends = ", ".join(f"{counts[end]} {words.get(end, end)}" for end in ("done", "skipped", "failed") if counts[end])
     number = sum(counts.values())
     text = f"{number} scan{'s' * (number != 1)}: {ends or 'nothing to do'}"
+    others = f"; {passed_over} passed over, no scan{'s' * (passed_over > 1)}" * bool(passed_over)
     if dry_run:
-        return text + f"; results would go to {output}" * bool(counts["done"])
-    text += f", in {format_duration(seconds)}" + f"; results in {output}" * bool(counts["done"] + counts["skipped"])
+        return text + others + f"; results would go to {output}" * bool(counts["done"])
+    text += (
+        f", in {format_duration(seconds)}"
+        + others
+        + f"; results in {output}" * bool(counts["done"] + counts["skipped"])
+    )
     return text + (f", log in {log}" if log and os.access(log, os.W_OK) else "")

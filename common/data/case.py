@@ -42,6 +42,7 @@ class Case(Mapping[str, Any]):
         warnings: texts of the warnings about it, each once.
         notices: likewise, of each :class:`common.errors.Notice`.
         result: path of the file from ``SaveVolumed``, or None.
+        verdict: what the result is worth, in a sentence; None if that is not known.
         started: when its turn began, by ``time.perf_counter``; it may have been loaded ahead.
         ended: end of its handlers' work; 0 before.
         files: of its result, held back until all are written.
@@ -58,6 +59,7 @@ class Case(Mapping[str, Any]):
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     result: str | None = None
+    verdict: str | None = None
     started: float = 0.0
     ended: float = 0.0
     files: HeldFiles = field(default_factory=HeldFiles, init=False)
@@ -192,4 +194,5 @@ class Case(Mapping[str, Any]):
             return f"{self.name}: failed after {duration}: {self.shorten(self.problem)}"
         is_part = self.result is None or ".part-" in self.result  # of a 4-D scan, which is joined elsewhere
         result = f"{self.name}, {duration}" if is_part else f"{self.name} -> {self.result}, {duration}"
+        result += f": {self.verdict}" if self.verdict else ""
         return "; ".join([result, *(f"{grade}: {self.shorten(text)}" for grade, text in self.list_warnings())])

@@ -43,14 +43,19 @@ def describe_result(bundle_root: str | os.PathLike, degradation: Degradation | N
     return " ".join([f"super-resolved{factors}, research only, bundle", *describe_bundle(bundle_root).values()])
 
 
-def describe_settings(module: nn.Module) -> dict[str, Any]:
-    """A module's class and the arguments that it stores, for JSON; modules among these in the same way."""
+def describe_settings(module: nn.Module, package: str | None = None) -> dict[str, Any]:
+    """A module's class and the arguments that it stores, for JSON; modules among these in the same way.
+
+    Args:
+        module: its arguments are its attributes of the same names.
+        package: of the class; then MONAI's ``ConfigParser`` builds the module again.
+    """
 
     def convert(value: Any) -> Any:
         if isinstance(value, (list, tuple, nn.ModuleList)):
             return [convert(item) for item in value]
         if isinstance(value, nn.Module):
-            return describe_settings(value)
+            return describe_settings(value, package)
         if isinstance(value, Mapping):
             return {str(key): convert(item) for key, item in value.items()}
         if isinstance(value, torch.Tensor):
@@ -58,7 +63,9 @@ def describe_settings(module: nn.Module) -> dict[str, Any]:
         return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
     names = [name for name in inspect.signature(type(module)).parameters if hasattr(module, name)]
-    return {"Class": type(module).__name__, **{name: convert(getattr(module, name)) for name in names}}
+    kind = type(module).__name__
+    head = {"Class": kind} if package is None else {"_target_": f"{package}.{kind}"}
+    return {**head, **{name: convert(getattr(module, name)) for name in names}}
 
 
 def describe_weights(network: nn.Module) -> dict[str, str]:

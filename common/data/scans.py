@@ -40,6 +40,7 @@ from .simulated import import_simulation
 
 # Compressed label maps of heads had up to 0.11 bytes a voxel, scans of heads 0.16 and more.
 _MOST_BYTES = 0.25
+_FEW = 2_000_000  # voxels, up to which all are read: in crops labels compress less
 
 
 def find_cases(
@@ -192,13 +193,14 @@ def _explain_labels(path: Path) -> str | None:
     image: Any = open_image_or_none(path)
     if image is None or len([size for size in image.shape if size > 1]) != 3:
         return None
-    if path.suffix in (".gz", ".mgz") and path.stat().st_size > _MOST_BYTES * math.prod(image.shape):
+    voxels = math.prod(image.shape)
+    if path.suffix in (".gz", ".mgz") and voxels > _FEW and path.stat().st_size > _MOST_BYTES * voxels:
         return None  # its voxels need not be read
     try:
-        voxels = np.asanyarray(image.dataobj).reshape(1, *(size for size in image.shape if size > 1))
+        array = np.asanyarray(image.dataobj).reshape(1, *(size for size in image.shape if size > 1))
     except Exception:  # of nibabel; it is reported when the file is loaded
         return None
-    found = describe_labels(voxels) if voxels.dtype.kind in "biuf" and voxels.min() < voxels.max() else None
+    found = describe_labels(array) if array.dtype.kind in "biuf" and array.min() < array.max() else None
     return found and f"{found}; expected a magnitude MR image."
 
 

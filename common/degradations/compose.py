@@ -153,4 +153,4 @@ def make_forward_operator(degradation: Degradation, band_limited: bool | str) ->
 
 def choose_degradation(factors: Sequence[Any]) -> Degradation:
     """A Gaussian profile if factors ``(1, 1, n)`` act across the slices only, else truncation of k-space."""
-    return GaussianProfile(factors) if factors[0] == 1 else KSpaceTruncation(factors)
+    return GaussianProfile(factors) if list(factors[:2]) == [1, 1] else KSpaceTruncation(factors)

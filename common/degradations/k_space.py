@@ -274,7 +274,7 @@ class PartialFourier(KSpaceFilter):
                 f"PartialFourier: fraction must be more than 0.5 and at most 1, got {fraction}. "
                 "Half of k-space or less does not determine an image."
             )
-        self.fraction = float(fraction)
+        self.fraction, self.axis = float(fraction), axis
 
     def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         (frequency,), (size,) = k, sizes
@@ -285,4 +285,4 @@ class PartialFourier(KSpaceFilter):
         return torch.where(both_sides | own_partner, 1.0, 0.5)
 
     def extra_repr(self) -> str:
-        return f"fraction={self.fraction}, axis={self.axes[0]}"
+        return f"fraction={self.fraction}, axis={self.axis}"

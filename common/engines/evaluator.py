@@ -64,12 +64,15 @@ class CaseEvaluator(SupervisedEvaluator):
 
     Attributes:
         is_part: whether the run is a part of another, which itself reports the number of cases and their warnings.
+        before, total: of such a part, the cases before its own, and of all parts; total is None for no other parts.
 
     Raises:
         CasesFailedError: at the end of the run, if cases failed; the message lists them with the reasons.
     """
 
     is_part = False
+    before = 0
+    total: int | None = None
     state: Any
     data_loader: Any
 
@@ -125,7 +128,8 @@ class CaseEvaluator(SupervisedEvaluator):
         started = time.perf_counter()
         self.state.epoch_length = len(self.data_loader)  # the cases may be others than at the start
         # Parts of a case are fractions of the total.
-        bar = make_bar(total=len(self.data_loader), unit="scan", unit_scale=True)
+        every = self.total or len(self.data_loader)
+        bar = make_bar(total=every, initial=self.before, unit="scan", unit_scale=True)
         with self._record_warnings(), bar as self.bar:
             super().run(global_epoch)
         if not self.is_part:
@@ -143,7 +147,7 @@ class CaseEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
         output: Any = []
         if self.case.problem is None:
-            with self.case.catch_problem(), fill_bar(self.bar, len(self.cases)), self.case.files.hold():
+            with self.case.catch_problem(), fill_bar(self.bar, self.before + len(self.cases)), self.case.files.hold():
                 done = super()._iteration(engine, batchdata)
                 self.case.move_files()
                 output, self.case.result = done, done[0].get("saved_to") if isinstance(done, list) else None
@@ -155,7 +159,8 @@ class CaseEvaluator(SupervisedEvaluator):
         self.cases.append(case)
         if case.problem != self._problem_before:
             self._failed.append(case)
-        count = f"{len(self.cases)}/{len(self.data_loader)} " if len(self.data_loader) > 1 else ""
+        every = self.total or len(self.data_loader)
+        count = f"{self.before + len(self.cases)}/{every} " if every > 1 else ""
         tqdm.write(count + case.summarise())
         sys.stdout.flush()
         if len(self.cases) == len(self.data_loader):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import nibabel as nib
@@ -12,18 +14,23 @@ import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from nibabel.orientations import io_orientation
 
 from .. import degradations
 from ..degradations.base import Degradation
 from ..degradations.turned import TurnedDegradation
+from ..errors import Notice
+from ..geometry.affines import find_slice_permutation
+from ..geometry.nearest import sample_nearest
 from ..io.naming import make_case_stem
 from ..metrics.added_detail import measure_added_share, split_measured
+from ..metrics.baseline import interpolate_cubic
 from ..reports.files import escape_text
 from ..reports.planes import PLANES, View, draw_plane, label_ends
 from .fourier_ring import find_agreeing_frequencies, map_patches
 from .person import Person, join_tissue
 from .question import Judgement, Question, Rows
-from .volume import Volume, measure_factors
+from .volume import Volume, is_made_of, measure_factors
 
 _ALL = "all"  # regions
 _BRIGHTEST, _LARGEST = 0.999, 0.998  # quantiles
@@ -51,33 +58,49 @@ class Added(Question):
     by = ("region",)
 
     def judge(self) -> Judgement:
-        person, degradation = self.person, find_degradation(self.person)
-        volumes = [*person.results, person.cubic, *([person.hr] if person.hr else [])]
+        person = self.person
+        if (found := find_degradation(person)) is None:
+            warnings.warn(
+                f"{person.results[0].name}: what was added is not measured, because the result was not made of one "
+                "scan by one degradation; leave a stack out instead.",
+                Notice,
+                stacklevel=2,
+            )
+            return Judgement([])
+        degradation, cubic = found
+        volumes = [*person.results, *([person.hr] if person.hr else [])]
+        regions = {name: mask for name, mask in person.regions.items() if name != "air"}
+        if cubic is not person.cubic:
+            regions = {
+                name: sample_nearest(mask, person.cubic.affine, cubic.voxels.shape, cubic.affine)
+                for name, mask in regions.items()
+            }
+            volumes = [_fill(volume.place_on_grid(cubic), cubic) for volume in volumes]
+        tissue = join_tissue(regions)
+        regions = {_ALL: tissue, **regions}
+        hr = volumes.pop() if person.hr else None
+        results, volumes = volumes, [*volumes, cubic, *([hr] if hr else [])]
         # Each by itself: how a volume is continued beyond its borders must not depend on the others.
         added = [split_measured(torch.from_numpy(each.voxels), degradation)[1].numpy() for each in volumes]
-        tissue = join_tissue(person.regions)
-        regions = {_ALL: tissue, **{name: mask for name, mask in person.regions.items() if name != "air"}}
         factors = degradation.factors
         normal, nyquist = int(np.argmin(factors)), 0.5 / max(factors)
         first, second = (axis for axis in range(3) if axis != normal)
         coarse = None if factors[first] == factors[second] else first if factors[first] > factors[second] else second
-        missing = None if person.hr is None else added[-1]
+        missing = None if hr is None else added[-1]
         names = _name_files(person)
         judgement = Judgement([])
         for number, (volume, own) in enumerate(zip(volumes, added, strict=True)):
             rows: Rows = [
-                {"result": "HR" if volume is person.hr else volume.label, "region": name, "added": 100 * share}
-                for name, share in measure_added_share(person.cubic.voxels, own, regions).items()
+                {"result": "HR" if volume is hr else volume.label, "region": name, "added": 100 * share}
+                for name, share in measure_added_share(cubic.voxels, own, regions).items()
             ]
             rows[0]["degradation"] = _format_degradation(degradation)
             judgement.rows += rows
-            is_result = number < len(person.results)
-            if person.hr is not None and missing is not None and volume is not person.hr:
+            is_result = number < len(results)
+            if hr is not None and missing is not None and volume is not hr:
                 for row in rows:
                     row |= _compare(own[regions[row["region"]]], missing[regions[row["region"]]])
-                frequencies, corners = find_agreeing_frequencies(
-                    volume.voxels, person.hr.voxels, tissue, normal, coarse
-                )
+                frequencies, corners = find_agreeing_frequencies(volume.voxels, hr.voxels, tissue, normal, coarse)
                 flagged = frequencies < nyquist
                 if len(frequencies):
                     rows[0] |= {
@@ -91,38 +114,53 @@ class Added(Question):
                 name = f"{names[number]}_added"
                 judgement.volumes[name] = _make_image(own, volume)
                 shown = {volume.label: (volume.voxels, own)}
-                if person.hr is not None and missing is not None:
-                    shown["HR"] = person.hr.voxels, missing
+                if hr is not None and missing is not None:
+                    shown["HR"] = hr.voxels, missing
                 judgement.pictures[name] = draw_added(shown, volume.affine)
         return judgement
 
 
-def find_degradation(person: Person) -> Degradation:
-    """The operator from the first result to the scan, from the result's JSON, else from the two grids.
+def find_degradation(person: Person) -> tuple[Degradation, Volume] | None:
+    """The operator to the scan, from the JSON of the first result, else from the two grids; and cubic on its own grid.
 
     It acts on volumes with the axes of the files. Without a JSON it is k-space truncation where a sample at the end
-    of each axis did not move, else a Gaussian profile.
+    of each axis did not move, else a Gaussian profile. None if the result has a grid of its own and no degradation.
     """
-    assert person.scan is not None
-    factors, offset = measure_factors(person.scan, person.results[0])
-    record = person.results[0].record.get("Degradation")
+    scan, result = person.scan, person.results[0]
+    assert scan is not None
+    found, record = measure_factors(scan, result), result.record.get("Degradation")
     if isinstance(record, Mapping) and hasattr(degradations, str(record.get("Class"))):
         known = _build_degradation(record)
+    elif found is None:
+        return None
     # A mirrored file has the first sample last.
-    elif all(float(f).is_integer() and o in (0, f - 1) for f, o in zip(factors, offset, strict=True)):
-        known = degradations.KSpaceTruncation([int(f) for f in factors])
+    elif all(float(f).is_integer() and o in (0, f - 1) for f, o in zip(*found, strict=True)):
+        known = degradations.KSpaceTruncation([int(f) for f in found[0]])
     else:
-        return degradations.GaussianProfile(factors)
+        return degradations.GaussianProfile(found[0]), person.cubic
     # A network may have turned the axes of the files.
     orders, mirrors = itertools.permutations(range(3)), itertools.product((False, True), repeat=3)
-    for order, mirrored in itertools.product(orders, mirrors):
+    for order, mirrored in itertools.product(orders, mirrors) if found else ():
         turned = TurnedDegradation(known, order, mirrored)
-        if np.allclose([turned.factors, turned.offset], [factors, offset], atol=0.02):
-            return turned
-    raise ValueError(
-        f"judge: the JSON of {person.results[0].name} has a degradation with factors {list(known.factors)}, "
-        f"but the voxels of --scan {person.scan.name} are {factors} times as large; give the scan it was made of."
-    )
+        if np.allclose([turned.factors, turned.offset], found, atol=0.02):
+            return turned, person.cubic
+    if not is_made_of(result, scan):
+        raise ValueError(
+            f"judge: the JSON of {result.name} has a degradation with factors {list(known.factors)} and offset "
+            f"{list(known.offset)}, which does not lead to --scan {scan.name}; give the scan it was made of."
+        )
+    # The result was brought to another grid, as by --grid_file.
+    order = range(3) if len(set(known.factors)) == 1 else find_slice_permutation(scan.affine, "auto")
+    turned = TurnedDegradation(known, order, (io_orientation(scan.affine)[:, 1] < 0).tolist())
+    voxels = interpolate_cubic(scan.voxels, turned.factors, turned.offset)
+    return turned, Volume("cubic", voxels, turned.compute_hr_affine(scan.affine), {})
+
+
+def _fill(volume: Volume, cubic: Volume) -> Volume:
+    """A volume that adds nothing where it is missing."""
+    if volume.missing is None:
+        return volume
+    return replace(volume, voxels=np.where(volume.missing, cubic.voxels, volume.voxels))
 
 
 def _build_degradation(record: Any) -> Any:

@@ -16,7 +16,6 @@ from ..reports.files import escape_text
 from .pictures import draw_segmentations
 from .question import Judgement, Question
 from .segmentation import Segmentation
-from .volume import Volume
 
 _MOST = 6  # panels of a picture
 _PERCENTILE = 95  # of the Hausdorff distance
@@ -31,7 +30,8 @@ class Anatomy(Question):
     question = "Do the brain and its tissues keep their volume and their place?"
     columns: ClassVar[Mapping[str, str]] = {
         "region": "the brain, with the CSF around it, or a tissue; with --labels the number of a label",
-        "ml": "volume in ml, by the volume's own voxels; those at a border of tissues count in part",
+        "ml": "volume in ml; voxels at a border of tissues count in part. Without --labels, voxels below 0.9 mm are "
+        "segmented at 1 mm, for all columns",
         "against": "what it is compared with: HR, or else the scan",
         "bias_ml": "volume less that of HR or of the scan, in ml: below 0, it shrank",
         "bias_percent": "the same in per cent; half a voxel of shift changed two brains by 0.3 %, a tissue by 8.5 %",
@@ -48,32 +48,30 @@ class Anatomy(Question):
         given = {name: each for name, each in {"HR": person.hr, "scan": person.scan, "cubic": cubic}.items() if each}
         names = [result.label for result in person.results]
         given |= zip(names, person.results, strict=True)
-        segmented: dict[str, tuple[Volume, Segmentation]] = {}
-        for name, volume in given.items():
-            if found := segmenter.segment(volume):
-                segmented[name] = volume, found
+        tried = {name: segmenter.segment(volume) for name, volume in given.items()}
+        segmented: dict[str, Segmentation] = {name: found for name, found in tried.items() if found}
         if segmented.keys().isdisjoint(names):
             raise ValueError(
                 f"judge: --labels {person.labels}: there is no file of labels for {person.results[0].name}."
             )
         against = next((name for name in ("HR", "scan") if name in segmented), None)
         rows: list[dict[str, Any]] = []
-        for region in dict.fromkeys(region for _, found in segmented.values() for region in found.regions):
-            masks = {name: found.get_mask(region) for name, (_, found) in segmented.items()}
-            ml = {name: found.count_voxels(region) * volume.millilitres for name, (volume, found) in segmented.items()}
-            for name, (volume, _) in segmented.items():
+        for region in dict.fromkeys(region for found in segmented.values() for region in found.regions):
+            masks = {name: found.get_mask(region) for name, found in segmented.items()}
+            ml = {name: found.measure(region) for name, found in segmented.items()}
+            for name, found in segmented.items():
                 kind = "result" if name in names else name
                 row: dict[str, Any] = {"result": name, "kind": kind, "region": region, "ml": ml[name]}
                 if against is not None and name != against:
                     bias = ml[name] - ml[against]
                     row |= {"against": against, "bias_ml": bias}
                     row["bias_percent"] = 100 * bias / ml[against] if ml[against] else float("nan")
-                    if against == "HR" and volume.is_on_grid_of(segmented["HR"][0]):
+                    if against == "HR" and found.volume.is_on_grid_of(segmented["HR"].volume):
                         row["dice"], row["hd95_mm"] = measure_agreement(
-                            masks[name], masks["HR"], volume.spacing.tolist()
+                            masks[name], masks["HR"], found.volume.spacing.tolist()
                         )
                 rows.append(row)
-        drawn = {name: (volume.voxels, found.labels, volume.affine) for name, (volume, found) in segmented.items()}
+        drawn = {name: (each.volume.voxels, each.labels, each.volume.affine) for name, each in segmented.items()}
         return Judgement(rows, {f"anatomy_{person.name}": draw_segmentations(drawn)})
 
     @staticmethod

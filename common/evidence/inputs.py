@@ -19,10 +19,12 @@ from .question import Question
 from .repeated import Repeated
 from .scores import Scores
 from .segmentation import is_pattern
-from .volume import Volume
+from .verdict import Verdict
+from .volume import Volume, match_grid
 
 #: In the order of the page.
 QUESTIONS: tuple[type[Question], ...] = (
+    Verdict,
     LeftOut,
     Repeated,
     Anatomy,
@@ -59,6 +61,8 @@ def read_person(
     if "repeated" in given:
         given["repeated"] = [Volume.read(scan, "--repeated") for scan in _split_names(given["repeated"])]
     read = [Volume.read(result, "the result") for result in results]
+    if "hr" in given and read:
+        given["hr"] = match_grid(given["hr"], read[0])
     of_all = {key: given[key] for key in ("scan", "hr", "labels", "anatomy") if key in given}
     person = Person(name or make_case_stem(given.get("insert_lesions", *read[:1]).label), read, **of_all)
     if "region" in given and not {"left_out", "hr"} & given.keys():

@@ -17,7 +17,7 @@ from ..saved_weights import write_overlay
 from ..weights import read_overlay
 from .person import Person
 from .question import Judgement, Question
-from .volume import Volume, check_grid
+from .volume import Volume, check_grid, check_on_scan
 
 _DRAWN = 50_000  # voxels of a region; more add nothing
 _SHARES = np.linspace(0, 0.95, 20)  # of the voxels, those with the widest intervals, that are left out in turn
@@ -107,6 +107,7 @@ def calibrate_weights(people: Iterable[Person], overlay: str) -> str:
         if person.scan is None or person.hr is None:
             raise ValueError(f"judge: --calibrate: {person.name} has no scan or no hr; give both for each person.")
         for result in person.results:
+            check_on_scan(result, person.scan)
             factors = (person.scan.spacing / result.spacing).tolist()
             found = draw_scores(result.voxels, person.hr.voxels, person.scan.voxels, factors)
             scores.setdefault(person.name, []).append(found)

@@ -65,8 +65,8 @@ class LeftOut(Question):
         if self.region is not None:
             region = torch.from_numpy(self.region.sample_mask(cut, "--region") > 0)
         stack = LeftOutStack(make_stack(cut, read_thickness(cut)), region)
-        seen = []
-        for result in self.person.results:
+        seen, volumes = [], list(self.person.methods.values())
+        for result in volumes:
             seen.append(stack.see(make_stack(cut_to_data(result))))
             if (reason := seen[-1].registration.reason) is not None:
                 raise ValueError(
@@ -83,7 +83,7 @@ class LeftOut(Question):
         ranks = [each.correlation if mean is None else mean for each, mean in zip(predictions, means, strict=True)]
         best = predictions[int(np.argmax(ranks))]
         rows: Rows = []
-        for result, view, each, mean in zip(self.person.results, seen, predictions, means, strict=True):
+        for result, view, each, mean in zip(volumes, seen, predictions, means, strict=True):
             behind, low, high = estimate_interval(best.slices - each.slices)
             verdict = "best" if each is best else "worse" if low > 0 else "as good"
             spread = {} if each is best else {"behind": behind, "behind_low": low, "behind_high": high}
@@ -102,7 +102,7 @@ class LeftOut(Question):
                 }
             )
         scores = [f"correlation {each.correlation:.3f}" for each in predictions]
-        titles = [f"{result.label}, {score}" for result, score in zip(self.person.results, scores, strict=True)]
+        titles = [f"{result.label}, {score}" for result, score in zip(volumes, scores, strict=True)]
         figure = _draw(self.left_out.label, stack.stack, titles, predictions, common)
         return Judgement(rows, {f"{self.person.name}_left_out": figure})
 

@@ -39,7 +39,7 @@ class Lesions(Question):
         "volume_ml": "of the voxels that have at least half of its contrast",
         "volume_ratio": "volume over that in HR, else in cubic",
         "lost": "1 if the lesion is not seen: cnr is below 1, or has the other sign; empty if it is not seen in HR, "
-        "else in cubic",
+        "else in cubic. The scan keeps what cubic keeps",
         "false": "1 if the lesion is seen, and HR, else cubic, shows none there; empty if it does",
     }
     asked_by = ("lesions",)
@@ -48,6 +48,11 @@ class Lesions(Question):
     def __init__(self, person: Person, given: Mapping[str, Any]) -> None:
         self.person = person
         self.lesions: Volume = given["lesions"]
+        if person.scan is None and person.hr is None:
+            raise ValueError(
+                f"judge: --lesions {self.lesions.name}: there is nothing to compare {person.results[0].name} with; "
+                "give --scan or --hr."
+            )
 
     def judge(self) -> Judgement:
         person, lesions = self.person, number_lesions(self.lesions)
@@ -56,7 +61,7 @@ class Lesions(Question):
             volumes = {"scan": person.scan, "cubic": person.cubic} | volumes
         if person.hr is not None:
             volumes["HR"] = person.hr
-        reference = "HR" if person.hr is not None else "cubic" if person.scan is not None else person.results[0].label
+        reference = "HR" if person.hr is not None else "cubic"
         found: dict[str, dict[int, LesionMeasure]] = {}
         for name, volume in volumes.items():
             labels = lesions.sample_mask(volume, "--lesions").astype(np.int32)
@@ -69,8 +74,10 @@ class Lesions(Question):
         rows = []
         for i, diameter in diameters.items():
             expected = found[reference].get(i, nothing)
-            for name in volumes:
-                rows.append(_make_row(name, i, diameter, found[name].get(i, nothing), expected))
+            own = {name: _make_row(name, i, diameter, found[name].get(i, nothing), expected) for name in volumes}
+            if "scan" in own and own["cubic"]["lost"] == 0:  # cubic shows what the scan holds
+                own["scan"]["lost"] = 0
+            rows += own.values()
         for name in volumes:
             own = [row for row in rows if row["result"] == name]
             known = [row for row in own if row["lost"] is not None]

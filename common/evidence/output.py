@@ -26,11 +26,16 @@ _FIRST = {
     "result": "the file, or what it is compared with",
     "method": "the same for all persons: result 1 is the first result of each",
 }
-
+_UNITS = {
+    **dict.fromkeys(("psnr", "psnr_masked"), "dB"),
+    **dict.fromkeys(("added", "restored", "contradicts", "scan_difference", "result_difference"), "%"),
+    **{"shift": "mm", "turn": "degrees"},
+}  # of columns whose name does not say it
 
 _STYLE = (
     "body{font:15px sans-serif;max-width:75em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
     "td,th{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
+    "td:last-child{white-space:normal}"
     "td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}"
     "img{max-width:100%}dt{font-weight:bold}"
 )
@@ -82,12 +87,13 @@ class JudgementWriter:
             own, means = (
                 [[_format_cell(row.get(name)) for name in columns] for row in each] for each in (rows, averages)
             )
-            lines = [columns, *own, *means]
+            lines = [*own, *means]
             file = self.output_dir / f"{question.name}.csv"
             with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
-                csv.writer(text).writerows(lines)
-            print(f"\n{question.question}\n{align_columns(lines)}\nWrote {file}", flush=True)
-            meanings = {name: meanings[name] for name in columns}
+                csv.writer(text).writerows([columns, *lines])
+            headings = [f"{name} ({_UNITS[name]})" if name in _UNITS else name for name in columns]
+            print(f"\n{question.question}\n{align_columns([headings, *lines])}\nWrote {file}", flush=True)
+            meanings = {heading: meanings[name] for heading, name in zip(headings, columns, strict=True)}
             pictures = self.pictures[question.name]
             sections.append(_format_section(question.question, meanings, own, means, pictures))
         if self.report and sections:

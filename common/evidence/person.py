@@ -18,7 +18,7 @@ from ..geometry.registration.one_person import FLAT, LEAST_VOLUME_CORRELATION, W
 from ..metrics.baseline import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
 from .segmentation import Segmenter
-from .volume import Volume, check_grid, is_made_of, measure_factors
+from .volume import Volume, is_made_of, measure_factors
 
 _COARSE = 2.0  # mm of sampling of local correlation
 _EQUAL = 1e-3  # of the range: copies of one volume differ less, in rounding
@@ -53,8 +53,9 @@ class Person:
     def cubic(self) -> Volume:
         """The scan's cubic interpolation on the results' grid."""
         assert self.scan is not None
-        voxels = interpolate_cubic(self.scan.voxels, *measure_factors(self.scan, self.results[0]))
-        return Volume("cubic", voxels, self.results[0].affine, {})
+        if (found := measure_factors(self.scan, self.results[0])) is None:
+            return replace(self.scan.place_on_grid(self.results[0]), name="cubic", label="cubic", metadata={})
+        return Volume("cubic", interpolate_cubic(self.scan.voxels, *found), self.results[0].affine, {})
 
     @property
     def methods(self) -> dict[str, Volume]:
@@ -73,8 +74,8 @@ class Person:
         for volume in (self.hr, self.cubic if self.scan else None, self.scan, *self.results):
             if volume is not None and (found := self.segmenter.segment(volume)):
                 grid = self.results[0]
-                if not volume.is_on_grid_of(grid):
-                    labels = resample_labels(found.labels, volume.affine, grid.voxels.shape, grid.affine)
+                if not found.volume.is_on_grid_of(grid):
+                    labels = resample_labels(found.labels, found.volume.affine, grid.voxels.shape, grid.affine)
                     found = replace(found, labels=labels)
                 return {name: found.get_mask(name) for name in found.names}
         raise ValueError(f"judge: --labels {self.labels}: there is no file for any volume of {self.name}.")
@@ -103,14 +104,14 @@ class Person:
             if self.scan is not None:
                 is_made_of(result, self.scan)
                 measure_factors(self.scan, result)
+            for option, volume in (("--scan", self.scan), ("--hr", self.hr)):
+                if volume is None:
+                    continue
                 if not result.is_on_grid_of(self.results[0]):
                     raise ValueError(
-                        "judge: the results lie on different grids; with --scan, judge each grid in a run of its own."
+                        f"judge: the results lie on different grids; with {option}, judge each grid in its own run."
                     )
-                check_place(self.cubic, result, f"--scan {self.scan.name}")
-            if self.hr is not None:
-                check_grid(self.hr, result, "--hr")
-                check_place(self.hr, result, f"--hr {self.hr.name}")
+                check_place(self.cubic if volume is self.scan else volume, result, f"{option} {volume.name}")
 
 
 def check_place(volume: Volume, result: Volume, name: str) -> None:
@@ -136,19 +137,20 @@ def correlate_locally(first: Volume, second: Volume) -> float:
     """The correlation of two volumes on one grid, each standardised in a Gaussian window of 8 mm.
 
     Brightness fields and gains have no influence, nor has the outline that all heads share. The volumes are sampled
-    at about 2 mm. It is 0 where either is constant.
+    at about 2 mm, where neither is missing. It is 0 where either is constant.
     """
     step = tuple(slice(None, None, max(1, round(_COARSE / mm))) for mm in first.spacing)
     sigma = [WINDOW / mm / part.step for mm, part in zip(first.spacing, step, strict=True)]
-    standardised = []
+    standardised, there = [], np.ones(first.voxels[step].shape, bool)
     for volume in (first, second):
+        there &= True if volume.missing is None else ~volume.missing[step]
         voxels = gaussian_filter(volume.voxels, [_COARSE / FWHM_PER_SIGMA / mm for mm in volume.spacing])[step]
         difference = voxels - gaussian_filter(voxels, sigma)
         spread = np.sqrt(gaussian_filter(difference**2, sigma))
         flat = FLAT * float(np.quantile(voxels, 0.99))
         standardised.append(difference / np.sqrt(spread**2 + flat**2 + np.finfo(np.float32).tiny))
-    pair = [each.ravel().astype(np.float64) for each in standardised]
-    return float(np.corrcoef(pair)[0, 1]) if all(np.ptp(each) for each in pair) else 0.0
+    pair = [each[there].astype(np.float64) for each in standardised]
+    return float(np.corrcoef(pair)[0, 1]) if there.any() and all(np.ptp(each) for each in pair) else 0.0
 
 
 def _check_repetition(given: Sequence[tuple[str, Volume]], may_be_equal: bool) -> None:
@@ -173,7 +175,10 @@ def _check_finite(results: Sequence[Volume], others: Mapping[str, Volume]) -> No
             tissue = (~divide_by_brightness(reference.voxels)["air"]).astype(np.uint8)
             tissue = sample_nearest(tissue, reference.affine, volume.voxels.shape, volume.affine)
             inside, where = int(tissue[volume.missing].sum()), f" of {reference.name}"
-        found = f"{option} {volume.name}: {volume.missing.sum()} of {volume.missing.size} voxels are NaN or infinite"
+        found = (
+            f"{option} {volume.name}: {volume.missing.sum()} of {volume.missing.size} voxels are NaN or infinite, or "
+            "beyond its field of view"
+        )
         if inside:
             raise ValueError(
                 f"judge: {found}, {inside} of them in the tissue{where}; expected numbers. Fill them, or crop all "

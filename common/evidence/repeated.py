@@ -22,7 +22,7 @@ from .left_out import cut_to_data, make_stack, read_thickness
 from .person import Person, join_tissue
 from .pictures import draw_differences
 from .question import Judgement, Question, Rows
-from .volume import Volume
+from .volume import Volume, check_on_scan
 
 _FEWEST = 100  # voxels of a region
 _ALL = "all but air"
@@ -68,6 +68,7 @@ class Repeated(Question):
         for visit, scan in zip(self.visits, self.scans, strict=True):
             try:
                 visit.check({"--scan": scan})
+                check_on_scan(visit.results[0], scan)
             except ValueError as error:
                 place = f"--repeated, {self.scans[0].name} for {person.results[0].name} and so on"
                 raise ValueError(f"judge: {place}: {str(error).removeprefix('judge: ')}") from None

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,8 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
 
+from ..geometry.gaussian import compute_coarsening_sigma
+from ..geometry.resampling import scale_voxels
 from ..io.images import open_image
 from ..io.naming import make_case_stem
 from ..transforms.labels import read_labels
@@ -24,6 +26,8 @@ from .volume import Volume, check_grid
 
 #: The tissues, with their labels.
 TISSUES = {"csf": 1, "grey matter": 2, "white matter": 3}
+#: Voxels below the first number of mm are segmented at the second: finer ones take minutes a volume.
+FINEST, COARSE = 0.9, 1.0
 _BETA = 0.1  # weight of neighbours against brightness, as in DIPY's example of T1w heads
 _ITERATIONS = 10  # more change volumes by less than 1 %
 _TOP = 0.999  # quantile of the brain that becomes 1
@@ -37,12 +41,14 @@ class Segmentation:
     """Regions of a volume.
 
     Attributes:
+        volume: what was segmented, maybe on a coarser grid.
         labels: ``(X, Y, Z)`` on its grid, 0 outside.
         names: of regions, with their labels.
         whole: the name of all labels together.
         sizes: of regions in voxels, where those at borders count in part; others are counted.
     """
 
+    volume: Volume
     labels: np.ndarray
     names: Mapping[str, int]
     whole: str
@@ -59,9 +65,10 @@ class Segmentation:
             return self.labels != 0
         return np.isin(self.labels, [number for name, number in self.names.items() if name == region])
 
-    def count_voxels(self, region: str) -> float:
-        """The size of a region in voxels."""
-        return self.sizes[region] if region in self.sizes else float(self.get_mask(region).sum())
+    def measure(self, region: str) -> float:
+        """The size of a region in ml."""
+        count = self.sizes[region] if region in self.sizes else float(self.get_mask(region).sum())
+        return count * self.volume.millilitres
 
 
 class Segmenter:
@@ -82,23 +89,38 @@ class Segmenter:
             if self.labels is not None:
                 self._found[id(volume)] = find_labels(self.labels, volume)
             else:
-                classes, sizes = self._reference_classes if volume is self.reference else _classify(volume)
-                order = order_tissues(self._reference_classes[0], self.reference.affine)
+                coarse, classes, sizes = self._reference_classes if volume is self.reference else _classify(volume)
+                reference, known, _ = self._reference_classes
+                order = order_tissues(known, reference.affine)
                 own = {name: float(sizes[found - 1]) for name, found in zip(TISSUES, order, strict=True)}
-                self._found[id(volume)] = Segmentation(name_tissues(classes, order), TISSUES, "brain", own)
+                labels = name_tissues(classes, order)
+                self._found[id(volume)] = Segmentation(coarse, labels, TISSUES, "brain", own)
         return self._found[id(volume)]
 
     @cached_property
-    def _reference_classes(self) -> tuple[np.ndarray, np.ndarray]:
+    def _reference_classes(self) -> tuple[Volume, np.ndarray, np.ndarray]:
         return _classify(self.reference)
 
 
-def _classify(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """Classes of brightness in the brain, and their sizes."""
+def _classify(volume: Volume) -> tuple[Volume, np.ndarray, np.ndarray]:
+    """The volume on the grid of its segmentation, classes of brightness in the brain, and their sizes."""
+    coarse = coarsen(volume)
     try:
-        return classify_brightness(volume.voxels, segment_brain(volume.voxels, volume.affine))
+        return coarse, *classify_brightness(coarse.voxels, segment_brain(coarse.voxels, coarse.affine))
     except ValueError as error:
         raise ValueError(f"judge: --anatomy, {volume.name}: {error}") from None
+
+
+def coarsen(volume: Volume) -> Volume:
+    """A volume with voxels of 1 mm along the axes where they are below 0.9 mm, from the same first corner."""
+    spacing = np.where(volume.spacing < FINEST, COARSE, volume.spacing)
+    if (spacing == volume.spacing).all():
+        return volume
+    size = np.maximum(np.rint(volume.voxels.shape * volume.spacing / spacing), 1).astype(int)
+    sigma = compute_coarsening_sigma(volume.spacing, spacing) / volume.spacing
+    blurred = replace(volume, voxels=ndimage.gaussian_filter(volume.voxels, sigma, mode="nearest"))
+    grid = Volume(volume.name, np.empty(size, np.float32), scale_voxels(volume.affine, spacing / volume.spacing), {})
+    return blurred.place_on_grid(grid)
 
 
 def check_labels_option(labels: str) -> None:
@@ -161,7 +183,7 @@ def _read(file: Path, volume: Volume, source: str) -> Segmentation:
     numbers = [int(number) for number in np.unique(labels) if number]
     if not numbers:
         raise ValueError(f"judge: --labels: all labels of {source} are 0; expected numbers of regions.")
-    return Segmentation(labels, {str(number): number for number in numbers}, "all labels")
+    return Segmentation(volume, labels, {str(number): number for number in numbers}, "all labels")
 
 
 def check_segmentation() -> None:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import SpatialImage
 from scipy.ndimage import map_coordinates
 
+from ..errors import Notice
 from ..geometry import affines
+from ..geometry.nearest import sample_nearest
+from ..geometry.resampling import SplineResampling
 from ..io.formats import get_extension
 from ..io.read import digest_voxels
 from ..io.volume_or_series import open_volume
 from ..reports.viewer import read_result_record
 
 _SAME = 0.05  # voxels; the corners of one grid differ by less
+_BEYOND = 2  # voxels of another grid, by which a volume is continued beyond its ends
+_SAME_SIZE = 0.1  # relative; voxels of HR that differ by less from those of a result are as large
 
 
 @dataclass
@@ -30,7 +38,7 @@ class Volume:
     Attributes:
         name: as the user wrote it.
         label: in tables and pictures: the name of the file or series.
-        missing: where its file holds NaN or infinity, which are 0 in ``voxels``; None for nowhere.
+        missing: where its file holds NaN or infinity, or does not reach, and ``voxels`` are 0; None for nowhere.
         metadata: keys of the sidecar, such as ``SliceThickness`` in mm.
     """
 
@@ -100,6 +108,25 @@ class Volume:
         apart = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
         return float(np.linalg.norm(apart, axis=1).max()) < _SAME * self.spacing.min()
 
+    def place_on_grid(self, grid: Volume) -> Volume:
+        """This volume on the grid of another, where geometry puts it, by cubic splines; missing where it ends.
+
+        Its ends are repeated for two voxels of the grid.
+        """
+        order = ornt_transform(io_orientation(self.affine), io_orientation(grid.affine))  # of parallel axes it is fast
+        places = np.linalg.solve(self.affine @ inv_ornt_aff(order, self.voxels.shape), grid.affine)
+        reach = _BEYOND * np.abs(places[:3, :3]).sum(axis=1)
+        pad = int(np.ceil(reach.max()))
+        places[:3, 3] += pad
+        turned = torch.from_numpy(np.pad(apply_orientation(self.voxels, order), pad, mode="edge"))
+        size = grid.voxels.shape
+        resampling = SplineResampling(turned.shape, size, places)
+        missing = ~resampling.find_inside(margin=(0.5 + reach - pad).tolist()).numpy()
+        if self.missing is not None:
+            missing |= sample_nearest(self.missing, self.affine, size, grid.affine)
+        voxels = np.where(missing, np.float32(0), resampling(turned).numpy())
+        return replace(self, voxels=voxels, affine=grid.affine, missing=missing if missing.any() else None)
+
     def sample_mask(self, grid: Volume, option: str) -> np.ndarray:
         """The nearest labels of this mask on the grid of another volume, 0 outside."""
         places = np.linalg.inv(self.affine) @ grid.affine
@@ -122,20 +149,59 @@ def check_grid(volume: Volume, result: Volume, option: str, command: str = "judg
         )
 
 
-def measure_factors(scan: Volume, result: Volume, command: str = "judge") -> tuple[list[float], list[float]]:
+def match_grid(hr: Volume, result: Volume, command: str = "judge") -> Volume:
+    """HR on the grid of a result; a notice says by how much it was moved.
+
+    Raises:
+        ValueError: its voxels have another size.
+    """
+    if hr.is_on_grid_of(result):
+        return hr
+    found, expected = (" x ".join(f"{mm:.3g}" for mm in each.spacing) for each in (hr, result))
+    step = np.abs(np.linalg.solve(result.affine, hr.affine)[:3, :3]).max(axis=1)
+    if np.abs(step - 1).max() > _SAME_SIZE and not np.allclose(hr.spacing, result.spacing, rtol=_SAME_SIZE):
+        raise ValueError(
+            f"{command}: --hr {hr.name} has voxels of {found} mm, {result.name} of {expected} mm; expected the same. "
+            f"Super-resolve with --grid_file {hr.name}."
+        )
+    middles = [each.affine @ [*(np.array(each.voxels.shape) - 1) / 2, 1] for each in (hr, result)]
+    shift = np.linalg.solve(result.affine, middles[0] - middles[1])[:3]
+    warnings.warn(
+        f"{command}: the middle of --hr {hr.name} lies {', '.join(f'{voxels:.2g}' for voxels in shift)} voxels "
+        f"({np.linalg.norm((middles[0] - middles[1])[:3]):.2g} mm) from that of {result.name}; HR was resampled to its "
+        "grid, by the positions in the headers and cubic splines.",
+        Notice,
+        stacklevel=2,
+    )
+    return hr.place_on_grid(result)
+
+
+def measure_factors(scan: Volume, result: Volume, command: str = "judge") -> tuple[list[float], list[float]] | None:
     """Voxels of a result per voxel of its scan, and where the scan's first voxel lies in voxels of the result.
+
+    Returns:
+        None if the result was made of this scan, but on a grid of its own.
 
     Raises:
         ValueError: the result does not lie on the scan.
     """
     found = affines.measure_factors(scan.affine, scan.voxels.shape, result.affine, result.voxels.shape)
-    if found is None:
+    if found is None and not is_made_of(result, scan, command):
         raise ValueError(
             f"{command}: {result.name} with {result.voxels.shape} voxels does not lie on --scan {scan.name} with "
             f"{scan.voxels.shape}: expected the same directions and field of view, and voxels of the same size or "
             "finer. Is it made from this scan?"
         )
     return found
+
+
+def check_on_scan(result: Volume, scan: Volume) -> None:
+    """Refuse a result that does not lie on its scan, also if it was made of it."""
+    if measure_factors(scan, result) is None:
+        raise ValueError(
+            f"judge: {result.name} has a grid of its own, expected finer voxels of {scan.name}; super-resolve it "
+            "without --grid_file and --spacing."
+        )
 
 
 def is_made_of(result: Volume, scan: Volume, command: str = "judge") -> bool:

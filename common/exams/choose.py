@@ -72,11 +72,16 @@ def find_offers(
     return known if scale is None else _select_scale(known, scale), stacks
 
 
+def parse_scale(scale: Any) -> Any:
+    """Read a scale of a command line, such as the text "2x2x1"; what is no list of numbers stays as it is."""
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(scale.lower().replace("x", ",")) if isinstance(scale, str) else scale
+    return scale
+
+
 def _select_scale(offers: Sequence[Offer], scale: Any) -> list[Offer]:
     """The offers of a scale: three factors, also as text such as "2x2x1", or a number, which is the largest factor."""
-    given = scale
-    with contextlib.suppress(ValueError, SyntaxError):
-        scale = ast.literal_eval(scale.lower().replace("x", ",")) if isinstance(scale, str) else scale
+    given, scale = scale, parse_scale(scale)
     wanted = [tuple(scale)] if isinstance(scale, list | tuple) else []
     if type(scale) in (int, float):
         wanted = [(scale,) * 3, (scale, scale, 1), (1, 1, scale)]

@@ -72,10 +72,16 @@ def discover_cases(
     return exams
 
 
-def split_output(paths: Sequence[Path]) -> tuple[list[Path], Path | None]:
+def split_output(
+    paths: Sequence[Path], is_result: Callable[[Path], bool] = is_result
+) -> tuple[list[Path], Path | None]:
     """Split paths into scans and the output, which is the last of several if it is a folder or does not exist.
 
     After a single scan it may also be an earlier result.
+
+    Args:
+        paths: on the command line.
+        is_result: whether a file is a result of the command.
     """
     *scans, last = paths
     if not scans:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nibabel.affines import voxel_sizes
+
 from ..data.case import Case
+from ..geometry.affines import RATIO_ROUNDING, THICK
 from ..io.naming import make_case_stem
 from .contrast_agent import has_agent, is_agent_word
 from .owners import describe_unknown, read_metadata, split_by_owner
@@ -93,8 +96,14 @@ def combine_contrasts(scans: Sequence[Case], fewest: int = 2) -> list[Case]:
 
     Returns:
         The cases; those with a problem are no part of the exam. A scan that has no other is returned as it is, if one
-        is too few.
+        is too few, and so is one whose voxels are nearly cubes.
     """
+    thin = [case for case in scans if _is_thin(case)]
+    if 0 < len(thin) < len(scans):
+        for case in thin:
+            text = "done alone, because it has no thick slices; as --guide it shows its edges to one contrast"
+            case.notices = [*case.notices, text]
+        return [*combine_contrasts([case for case in scans if case not in thin], fewest), *thin]
     groups = group_cases(scans, identify_contrast)
     exam = [combine_stacks(group, fewest=1) for group in groups]
     good = [case for case in exam if case.problem is None]
@@ -107,6 +116,17 @@ def combine_contrasts(scans: Sequence[Case], fewest: int = 2) -> list[Case]:
         case.entry["contrasts"] = [files[id(other)] for other in good if other is not case]
         case.series, case.sources, case.inputs = series, sources, inputs
     return exam
+
+
+def _is_thin(case: Case) -> bool:
+    """Whether a scan can be read and has no thick slices."""
+    if case.problem is not None:
+        return False
+    try:
+        sizes = voxel_sizes(case.read_grid()[0])
+    except (OSError, ValueError):  # said by combine_stacks
+        return False
+    return bool(sizes.max() * RATIO_ROUNDING < THICK * sizes.min())
 
 
 def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:

@@ -16,6 +16,7 @@ from .spline import apply_along_axes, make_spline_matrix
 
 _POINTS = 300_000  # computed at a time: more take memory and save no time
 GRID_TOLERANCE = 1e-4  # voxels; grids that differ by less are the same
+PARALLEL = 0.05  # voxels by which a stack may be oblique from end to end, and count as parallel
 
 
 @lru_cache(maxsize=16)
@@ -77,6 +78,16 @@ def _list_taps(position: torch.Tensor, size: int) -> tuple[tuple[torch.Tensor, .
     return _weigh_cubic(position - before), [(before.long() + i).clamp(0, size - 1) for i in range(-1, 3)]
 
 
+def make_tap_matrix(size: int, positions: np.ndarray) -> torch.Tensor:
+    """The cubic B-spline of ``size`` coefficients at positions ``(M,)``, as a matrix (M, size); 0 outside."""
+    at = torch.from_numpy(positions)
+    inside = (at > -0.5 - GRID_TOLERANCE) & (at < size - 0.5 + GRID_TOLERANCE)
+    matrix = torch.zeros(len(at), size, dtype=torch.float64)
+    for weight, index in zip(*_list_taps(at, size), strict=True):
+        matrix.scatter_add_(1, index[:, None], (weight * inside)[:, None])
+    return matrix
+
+
 class SplineResampling:
     """Resamples a volume to another grid by cubic splines; 0 outside of the volume.
 
@@ -86,6 +97,7 @@ class SplineResampling:
         places: matrix (4, 4) from voxels of the other grid to voxels of the volume; or (K, 4, 4), one for each of K
             blocks of planes along the last axis.
         displace: function that displaces positions ``(3, N)`` in voxels of the volume; None for no such displacement.
+        oblique: voxels of the volume by which the other grid may be oblique from end to end, and count as parallel.
     """
 
     def __init__(
@@ -94,6 +106,7 @@ class SplineResampling:
         new_size: Sequence[int],
         places: np.ndarray,
         displace: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        oblique: float = GRID_TOLERANCE,
     ) -> None:
         self.size, self.new_size = tuple(size), tuple(new_size)
         self.places = np.asarray(places, dtype=np.float64)
@@ -102,17 +115,20 @@ class SplineResampling:
         self.displace = displace
         self.identical = bool(same and (rounded == np.eye(4)).all() and displace is None)
         turned = self.identical or self.places.ndim > 2 or displace is not None
-        self.matrices = None if turned else self._make_matrices()
+        self.matrices = None if turned else self._make_matrices(oblique)
         self.places = self.places.reshape(-1, 4, 4)
 
-    def _make_matrices(self) -> list[torch.Tensor] | None:
+    def _make_matrices(self, oblique: float) -> list[torch.Tensor] | None:
         """The resampling as a matrix for each axis, which is far faster; None if the axes are not parallel."""
         turned = self.places[:3, :3] - np.diag(np.diag(self.places))[:3, :3]
-        if (np.abs(turned) @ self.new_size).max() > GRID_TOLERANCE:
+        found, first = (np.abs(turned) @ self.new_size).max(), self.places[:3, 3]
+        if found > oblique:
             return None
+        if found > GRID_TOLERANCE:  # exact in the middle
+            first = first + turned @ (np.array(self.new_size) - 1) / 2
         matrices = []
         for axis, (size, new_size) in enumerate(zip(self.size, self.new_size, strict=True)):
-            at = self.places[axis, axis] * np.arange(new_size) + self.places[axis, 3]
+            at = self.places[axis, axis] * np.arange(new_size) + first[axis]
             inside = (at > -0.5 - GRID_TOLERANCE) & (at < size - 0.5 + GRID_TOLERANCE)
             matrices.append(torch.from_numpy(make_spline_matrix(size, at) * inside[:, None]))
         return matrices

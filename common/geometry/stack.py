@@ -10,7 +10,7 @@ import torch
 
 from .deformation import Deformation
 from .gaussian import FWHM_PER_SIGMA
-from .resampling import SplineResampling, scale_voxels
+from .resampling import PARALLEL, SplineResampling, scale_voxels
 
 
 @dataclass(frozen=True)
@@ -57,4 +57,4 @@ class Stack:
         """The resampling of a volume of size ``thin`` over the stack's field of view to a grid of this affine."""
         own = scale_voxels(self.affine, 1 / np.divide(thin, self.voxels.shape))
         displace = None if self.deformation is None else self.deformation.convert_to_voxels(own, inverse=True)
-        return SplineResampling(thin, size, np.linalg.inv(own) @ affine, displace)
+        return SplineResampling(thin, size, np.linalg.inv(own) @ affine, displace, PARALLEL)

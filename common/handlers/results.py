@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+import torch
 from ignite.engine import Events
 from ignite.metrics import Metric
 from monai.engines import IterationEvents
@@ -26,6 +28,7 @@ from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image_or_none
 from ..io.naming import get_output_folder, list_companions, make_label_path
 from ..io.writing import find_written, remove_file, write_atomically
+from ..metrics.verdict import CONTRADICTION, CubicComparison, compare_with_cubic, describe_verdict
 from ..runtime.distributed import get_rank
 from ..runtime.precision import name_precision
 from ..transforms.scan.save import get_saver
@@ -37,7 +40,8 @@ class InferenceResults:
 
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
-    SuperResolution it has the bundle, its weights, scale, degradation, the inputs with digests of their voxels
+    SuperResolution it has the verdict in a sentence (:func:`common.metrics.verdict.describe_verdict`), the difference
+    from cubic interpolation, the bundle, its weights, scale, degradation, the inputs with digests of their voxels
     (:func:`common.data.inputs.describe_file`), the differences from the scan that
     :class:`~common.transforms.MeasureDataConsistencyd` has measured before the result is rounded, how an
     :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds, spacing, precision, versions and
@@ -85,6 +89,23 @@ class InferenceResults:
 
     def _describe_inputs(self, engine: Any) -> None:
         self.inputs = engine.case.describe_inputs()
+        (self.outside,) = engine.state.batch.get("outside_training", [None])
+        # On the network's grid, before the result is brought to another.
+        self.comparison: CubicComparison | None = getattr(engine.inferer, "comparison", None)
+        if self.degradation is not None:
+            scan, result = engine.state.batch["image"], engine.state.output["pred"]
+            affine = np.asarray(scan.affine, dtype=np.float64).reshape(-1, 4, 4)[0]
+            place = np.asarray(self.degradation.compute_hr_affine(affine), dtype=np.float64)
+            volumes = (torch.as_tensor(each)[0, 0].detach() for each in (result, scan))
+            self.comparison = compare_with_cubic(next(volumes), place, next(volumes), affine)
+
+    def _describe_verdict(self, engine: Any) -> str | None:
+        """The verdict on the result; None if it cannot be compared."""
+        if self.comparison is None:
+            return None
+        case = engine.case
+        warned = any(case.strip_name(text).startswith(CONTRADICTION) for text in case.warnings)
+        return describe_verdict(self.comparison, self.outside, warned)
 
     def _describe(self, engine: Any) -> None:
         output = engine.state.output[0]
@@ -96,8 +117,12 @@ class InferenceResults:
             labels = make_label_path(self.output_dir, case.name, self.bids)
             if "label_map" not in case and labels.exists():
                 warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
+        case.verdict = self._describe_verdict(engine)
         before, after = _read_spacing(files[0]), _read_spacing(find_written(path))
         bids_metadata = {
+            "Verdict": case.verdict,
+            "DifferenceFromCubic": self.comparison and _round_share(self.comparison.difference),
+            "OutsideTraining": self.outside,
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
             "Weights": self.weights or None,
@@ -188,12 +213,13 @@ def get_log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Pat
     return Path(output_dir) / ("log.jsonl" if parts == 1 else f"log_{part}of{parts}.jsonl")
 
 
-def log_case(log: Path | None, case: Case) -> None:
-    """Append a line about a case that is done or has failed to a log, if there is one.
+def log_case(log: Path | None, case: Case, passed_over: str | None = None) -> None:
+    """Append a line about a case that is done, has failed or is passed over to a log, if there is one.
 
     Args:
         log: from :func:`get_log_path`.
         case: a scan, or an exam.
+        passed_over: why it is no scan; None for a scan.
     """
     if log is None:
         return
@@ -203,7 +229,9 @@ def log_case(log: Path | None, case: Case) -> None:
         **{key: case[key] for key in ("image", "guide", "stacks", "contrasts") if key in case},
         **({"image": case.source} if case.sources else {}),
         "result": case.result,
+        "verdict": case.verdict,
         "error": case.problem,
+        **({"passed_over": passed_over} if passed_over else {}),
         "warnings": case.warnings,
         "notices": case.notices,
         "seconds": round(case.seconds, 3),

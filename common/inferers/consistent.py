@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..degradations.base import Degradation
 from ..metrics.data_consistency import measure_scan_difference
+from ..metrics.verdict import CONTRADICTION
 from ..physics.continuation import append_ramp
 from ..physics.noise import compute_rician_bias, estimate_noise_in_air
 from ..values import check_whole_numbers
@@ -147,8 +148,7 @@ class CheckedInferer(Inferer):
                 if math.isnan(error):
                     missed = "its result cannot be compared with the scan: one has no signal or no finite values"
                 warnings.warn(
-                    f"the network contradicts the scan; {missed}. Cubic interpolation may be nearer to the truth: "
-                    "compare the two.",
+                    f"{CONTRADICTION}; {missed}. Cubic interpolation may be nearer to the truth: compare the two.",
                     stacklevel=2,
                 )
         return sr

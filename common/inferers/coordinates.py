@@ -105,9 +105,9 @@ class CoordinateInferer(ExamInferer):
             contrasts.append(
                 [MeasuredVoxels(everywhere, guide.reshape(-1), known, torch.zeros(3, device=known.device))]
             )
-        with begin_part(0, 2, 1 / _TRAINING), torch.enable_grad():
+        with begin_part(0, (_TRAINING, 1)), torch.enable_grad():
             network = self._train(contrasts)
-        with begin_part(1, 2, 1 / _TRAINING), torch.no_grad():
+        with begin_part(1, (_TRAINING, 1)), torch.no_grad():
             values = torch.cat([*run_in_pieces(network, everywhere.split(_PIECE))])
             results = [values[:, i].reshape(size) for i in range(len(volumes))]
             if self.agree:

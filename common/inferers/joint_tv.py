@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from ..runtime.progress import begin_part
 from ..stacks.fitting import FittedStack, make_measurements, reconstruct
-from ..stacks.joint_tv import MeasuredContrast, minimise_joint_tv
+from ..stacks.joint_tv import ROUNDS, MeasuredContrast, minimise_joint_tv
 from .multi_contrast import ExamInferer
 
 
@@ -51,9 +51,15 @@ class JointTVInferer(ExamInferer):
         with begin_part(1, 2):
             return self._minimise([agreed], [(agreed, affine, fitted, variances)], guides)[0]
 
-    def reconstruct_jointly(self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple]) -> list[torch.Tensor]:
+    def reconstruct_jointly(
+        self, volumes: Mapping[str, torch.Tensor], starts: Mapping[str, tuple], name: str
+    ) -> dict[str, torch.Tensor]:
         """The volumes of all contrasts; the arguments are those of :class:`ExamInferer`."""
-        return self._minimise(volumes, starts)
+        return dict(zip(volumes, self._minimise([*volumes.values()], [*starts.values()]), strict=True))
+
+    def estimate_joint(self, agree: float, linearise: float, apply: float) -> float:
+        """Seconds of a contrast in the minimisation, as for :class:`ExamInferer`."""
+        return ROUNDS * (1.1 * agree + 7 * apply) * (self.weight > 0)
 
     def _minimise(
         self, volumes: Sequence[torch.Tensor], starts: Sequence[tuple], guides: Sequence[torch.Tensor] = ()

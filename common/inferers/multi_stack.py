@@ -26,11 +26,12 @@ from ..geometry.resampling import SplineResampling, make_cubic_grid
 from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.stack import Stack
 from ..io.images import open_image
+from ..metrics.verdict import CubicComparison
 from ..physics.noise import compute_tissue_details, estimate_noise_in_air
 from ..runtime.memory import check_memory, move_to_device
 from ..runtime.progress import begin_part
 from ..stacks.combination import combine_in_k_space
-from ..stacks.fitting import FittedStack, fit_stacks, reconstruct
+from ..stacks.fitting import FittedStack, compare_with_stack, fit_stacks, reconstruct
 from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR
 from ..stacks.thickness import estimate_thickness
 from ..stacks.thin import ThinSliceNetworks
@@ -62,6 +63,7 @@ class StacksInferer(Inferer):
 
     Attributes:
         report: on each stack of the last exam, for the description of the result.
+        comparison: of the last volume with the interpolation of its main stack; None if it cannot be compared.
     """
 
     is_self_trained = False
@@ -80,6 +82,7 @@ class StacksInferer(Inferer):
         self.networks = networks
         self.thin, self.profile, self.spacing, self.region = thin, profile, spacing, region
         self.report: dict[str, Any] = {}
+        self.comparison: CubicComparison | None = None
 
     def __call__(
         self,
@@ -114,6 +117,7 @@ class StacksInferer(Inferer):
         guides = [] if guide is None else [guide]
         with begin_part(len(stacks) + 1, len(stacks) + 2):
             volume = self.solve_alone(volume, affine, fitted, variances, guides)
+        self.comparison = compare_with_stack(volume, affine, fitted[0])
         volume = convert_range(volume, reference, inputs)
         measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
@@ -287,7 +291,7 @@ class StacksInferer(Inferer):
         if known:
             source, thickness = "other stacks", float(np.clip(np.mean(known), *USUAL_WIDTHS))
         else:
-            width = FittedProfile((1, 1, 1)).estimate_width(image)
+            width, _ = FittedProfile((1, 1, 1)).estimate_width(image)
             source, thickness = "scan" if width else "assumed", width or 1.0
         report |= {"ProfileFrom": source, "Profile": round(thickness, 3)}
         return replace(stack, thickness=thickness)

@@ -98,7 +98,8 @@ def choose_zoom(
 
     The planes are those along which voxels become finer; of thick slices those across the slices. A place counts by the
     mean of the squared differences over the square. Noise is smoothed, and is much the same everywhere. Only tissue
-    counts, and no border of it nor of the volume: there scalp, air and extrapolated slices differ most.
+    counts, and no border of it nor of the volume: there scalp, air and extrapolated slices differ most. All images have
+    data in the square: zeros up to the border of the plane are none.
 
     Args:
         images: as for :func:`draw_panels`.
@@ -113,7 +114,7 @@ def choose_zoom(
     finer = _measure_voxels(images[scan]) / _measure_voxels(last)
     across = [tuple(axis for axis in range(3) if axis != normal) for normal in PLANES.values()]
     gains = {row: finer[list(across[row])].prod() for row, plane in enumerate(PLANES) if plane in planes}
-    best, zoom = -1.0, None
+    best, zoom = (-1.0, -1.0), None
     for row in (row for row, gain in gains.items() if gain >= _NEARLY_MOST * max(gains.values())):
         axes = list(across[row])
         voxel, inside = _measure_voxels(last)[axes], []
@@ -132,9 +133,11 @@ def choose_zoom(
             depth = distance_transform_edt(tissue, sampling=voxel)[1:-1, 1:-1]
         squares = squares * (depth > min(edge / 2, depth.max() / 2))
         size = np.maximum(np.rint(edge / voxel), 1).astype(int)
-        local = uniform_filter(squares, size.tolist(), mode="constant")
-        if local.max() > best:
-            best = float(local.max())
+        data = np.all([binary_fill_holes(_sample(image, row, inside) != 0) for image in images.values()], axis=0)
+        share = uniform_filter(data.astype(float), size.tolist(), mode="nearest").round(3)
+        local = uniform_filter(squares, size.tolist(), mode="constant") * (share == share.max())
+        if (share.max(), local.max()) > best:
+            best = share.max(), local.max()
             middle = np.ravel_multi_index([n // 2 for n in local.shape], local.shape)
             peak = np.unravel_index(np.argmax(local) if local.any() else middle, local.shape)
             ends = []
@@ -264,7 +267,7 @@ def draw_panels(
             draw_panel(panel, image, row, ends, style)
             if number == 0:
                 score = scores.get(title)
-                caption = f"{score['psnr']:.2f} dB, {score['ssim']:.4f}" if score else ""
+                caption = f"{score['psnr']:.2f} dB, SSIM {score['ssim']:.4f}" if score else ""
                 panel.set_title("\n".join([*titles[title], caption]), fontsize=10)
             if number < len(shown) - 1 and row == zoom.row:
                 (left_end, low), (edge, _) = zoom.limits[:, 0], np.ptp(zoom.limits, axis=1)

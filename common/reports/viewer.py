@@ -92,6 +92,7 @@ def write_viewer(
     parts = {
         "title": html.escape(title),
         "result": html.escape(result),
+        "verdict": html.escape(str((record or {}).get("Verdict") or "")),
         "origin": html.escape(_describe_origin(record)),
         "added": html.escape(_describe_added(record)),
         "warnings": _format_warnings(record),

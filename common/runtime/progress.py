@@ -21,8 +21,7 @@ class _Part(NamedTuple):
     start: float
     length: float
 
-    def cut(self, index: int, count: int, growth: float) -> _Part:
-        costs = [growth**i for i in range(count)]
+    def cut(self, index: int, costs: Sequence[float]) -> _Part:
         unit = self.length / sum(costs)
         return _Part(self.bar, self.start + unit * sum(costs[:index]), unit * costs[index])
 
@@ -44,7 +43,8 @@ def make_bar(items: Iterable | None = None, what: str = "", **options: Any) -> t
         options: further ones of ``tqdm``.
     """
     hidden = _hidden.get() or int(os.environ.get("RANK", 0)) > 0
-    return tqdm(items, what, leave=False, dynamic_ncols=True, disable=hidden or None, **options)
+    # By tqdm's default the rest would follow the last parts alone, and jump.
+    return tqdm(items, what, leave=False, dynamic_ncols=True, smoothing=0, disable=hidden or None, **options)
 
 
 @contextmanager
@@ -55,23 +55,39 @@ def fill_bar(bar: tqdm, index: int) -> Iterator[None]:
 
 
 @contextmanager
-def begin_part(index: int, count: int, growth: float = 1.0) -> Iterator[None]:
-    """Let the block be part ``index``, from 0, of ``count`` parts of the present part of the bar, if there is one.
+def begin_part(index: int, costs: int | Sequence[float]) -> Iterator[None]:
+    """Let the block be part ``index``, from 0, of the parts of the present part of the bar, if there is one.
 
-    Each part takes ``growth`` times as much work as the part before it.
+    Args:
+        index: of the part.
+        costs: what each part costs, such as seconds; or the number of parts, if they cost the same.
     """
     part = _part.get()
-    with _begin(None if part is None else part.cut(index, count, growth)):
+    with _begin(None if part is None else part.cut(index, [1] * costs if isinstance(costs, int) else costs)):
         yield
 
 
-def track(items: Sequence[Item], growth: float = 1.0) -> Iterator[Item]:
-    """Yield items; the work on each is a part of the present one, as for :func:`begin_part`."""
+@contextmanager
+def join_items(done: int, count: int) -> Iterator[None]:
+    """Let the block work on ``count`` items of the bar as one, the present item and ``done`` before it included."""
     part = _part.get()
+    if part is not None:
+        start = max(part.start - done, 0)
+        part = _Part(part.bar, start, min(count, part.bar.total - start))
+    token = _part.set(part)
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
+def track(items: Sequence[Item], growth: float = 1.0) -> Iterator[Item]:
+    """Yield items; the work on each is a part of the present one, ``growth`` times as much as on the item before."""
+    part, costs = _part.get(), [growth**i for i in range(len(items))]
     for i, item in enumerate(items):
         if part is not None:
             # Not a context, which would be left late where a loop breaks off.
-            _part.set(present := part.cut(i, len(items), growth))
+            _part.set(present := part.cut(i, costs))
         yield item
         if part is not None:
             present.advance(1)

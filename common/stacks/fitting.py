@@ -14,6 +14,7 @@ from ..geometry.registration.stacks import Region
 from ..geometry.resampling import scale_voxels
 from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.stack import Stack
+from ..metrics.verdict import CubicComparison, compare_volumes, cut_middle, measure_widths
 from ..runtime.progress import track
 from .brightness import BrightnessField, estimate_slice_gains
 from .combination import combine_in_k_space
@@ -242,3 +243,20 @@ def _fit_motions(
         if left < _WORTH * best:
             best, motions = left, found
     return replace(each, stack=replace(each.stack, affine=place), slice_motions=motions)
+
+
+def compare_with_stack(volume: torch.Tensor, affine: np.ndarray, fitted: FittedStack) -> CubicComparison | None:
+    """Compare a volume with the interpolation of one of its stacks; see :func:`common.metrics.verdict`.
+
+    Args:
+        volume, affine: with the brightness of the reference, and its affine in mm.
+        fitted: the stack, where it lies on the volume.
+    """
+    part, place = cut_middle(volume, affine)
+    stack, voxels = fitted.stack, fitted.correct(fitted.stack.voxels)
+    cubic = stack.make_resampling(voxels.shape, part.shape, place)(voxels).cpu()
+    operator = fitted.make_operator(part.shape, place)
+    inside = (operator.weights * fitted.weights > 0).cpu()
+    seen, seen_cubic = (operator(each.to(voxels.device)).cpu()[inside] for each in (part, cubic))
+    scans = seen, seen_cubic, voxels.cpu()[inside]
+    return compare_volumes(part, cubic, measure_widths(place, stack.affine), scans)

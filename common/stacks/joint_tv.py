@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 
 from ..runtime.progress import track
-from .guide import apply_transposed_slopes, compute_slopes
+from .guide import SlopeForm, compute_slopes, list_slabs
 from .least_squares import solve_conjugate_gradients
 from .operator import StackOperator
 
+ROUNDS = 8  # how often the root is replaced, by default
 _REACHED = 0.01  # of the most coverage; what has less was not reached at all
 _HALF = 0.5  # of the usual coverage by slices; where there is less, the start counts too
 _ERROR = 0.03  # standard deviation of the start's error there, in units of the mean of tissue
@@ -57,7 +58,7 @@ def minimise_joint_tv(
     voxel: float,
     guides: Sequence[torch.Tensor] = (),
     iterations: int = 6,
-    rounds: int = 8,
+    rounds: int = ROUNDS,
 ) -> list[torch.Tensor]:
     r"""Find the volumes of all contrasts at once that agree with their stacks and have few edges, in common places.
 
@@ -97,12 +98,12 @@ def minimise_joint_tv(
     strength = weight / math.sqrt(sum(ratios) / len(ratios))
     for _ in track(range(rounds)):
         slopes = sum(scale**2 * _measure_slopes(x, voxel) for x, scale in zip(volumes, scales, strict=True))
-        form = strength * voxel / (known + slopes + _FLAT**2).sqrt()  # h^3, over h^2 of two slopes
+        form = SlopeForm(strength * voxel / (known + slopes + _FLAT**2).sqrt()[None])  # h^3, over h^2 of two slopes
         for c in track(range(len(volumes))):
 
-            def apply_system(x: torch.Tensor, c: int = c, form: torch.Tensor = form) -> torch.Tensor:
-                penalty = scales[c] ** 2 * apply_transposed_slopes(form * compute_slopes(x))
-                return measured[c].apply_normal_operator(x) + trust[c] * x + penalty
+            def apply_system(x: torch.Tensor, c: int = c, form: SlopeForm = form) -> torch.Tensor:
+                total = measured[c].apply_normal_operator(x).addcmul_(trust[c], x)
+                return total.add_(form(x), alpha=scales[c] ** 2)
 
             volumes[c] = solve_conjugate_gradients(apply_system, right[c], volumes[c], iterations)
     return volumes
@@ -110,7 +111,10 @@ def minimise_joint_tv(
 
 def _measure_slopes(volume: torch.Tensor, voxel: float) -> torch.Tensor:
     """The squared length of the slope at each voxel, per mm^2."""
-    return compute_slopes(volume).square().sum(dim=0) / voxel**2
+    slopes = torch.empty_like(volume)
+    for part in list_slabs(volume):
+        torch.sum(compute_slopes(volume, part).square_(), dim=0, out=slopes[part])
+    return slopes.div_(voxel**2)
 
 
 def _average_tissue(volume: torch.Tensor) -> float:

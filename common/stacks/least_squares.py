@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..runtime.progress import track
-from .guide import GuidingEdges
+from .guide import GuidingEdges, SlopeForm
 from .operator import StackOperator
 
 #: Factor on the noise of a scan in the start's consistency with it: networks and averaging have already removed noise.
@@ -52,19 +52,19 @@ def enforce_data_consistency(
     Returns:
         The corrected volume.
     """
-    edges = [GuidingEdges(guide) for guide in guides]
-    least, start, rounds = min(variances), volume, rounds if edges else 1
+    edges = GuidingEdges(guides) if guides else None
+    least, start, rounds = min(variances), volume, rounds if guides else 1
     weights, trust = [least / variance for variance in variances], least / error**2
     terms = list(zip(stacks, operators, weights, strict=True))
     right = sum(weight * a.adjoint(y) for y, a, weight in terms) + trust * start
     for _ in track(range(rounds)):
-        forms = [each.linearise_around(volume) for each in edges]
+        form = None if edges is None else edges.linearise_around(volume)
 
-        def apply_system(x: torch.Tensor, forms: Sequence[Callable] = forms) -> torch.Tensor:
-            total = sum(weight * a.adjoint(a(x)) for _, a, weight in terms) + trust * x
-            for form in forms:
-                total = total + 2 * least / (slope * len(forms)) * form(x)
-            return total
+        def apply_system(x: torch.Tensor, form: SlopeForm | None = form) -> torch.Tensor:
+            total = trust * x
+            for _, a, weight in terms:
+                total.add_(a.adjoint(a(x)), alpha=weight)
+            return total if form is None else total.add_(form(x), alpha=2 * least / slope)
 
         volume = solve_conjugate_gradients(apply_system, right, volume, iterations)
     return volume
@@ -75,16 +75,20 @@ def solve_conjugate_gradients(
 ) -> torch.Tensor:
     """Solve ``image(x) = right`` approximately for a symmetric linear function, from a start."""
     volume, residual = start.clone(), right - operator(start)
-    direction, power = residual.clone(), residual.square().sum()
+    direction, power = residual.clone(), _multiply(residual, residual)
     enough = _CONVERGED * power
     for _ in track(range(iterations)):
         if volume.device.type == "cpu" and power <= enough:
             break
         product = operator(direction)
         # On a GPU nothing changes once it has converged; to leave the loop, the processor would wait.
-        length = (power / (direction * product).sum()).where(power > enough, 0)
-        volume.add_(length * direction)
-        residual = residual - length * product
-        before, power = power, residual.square().sum()
-        direction = residual + (power / before).where(power > enough, 0) * direction
+        length = (power / _multiply(direction, product)).where(power > enough, 0)
+        volume.addcmul_(direction, length)
+        residual.addcmul_(product, -length)
+        before, power = power, _multiply(residual, residual)
+        direction.mul_((power / before).where(power > enough, 0)).add_(residual)
     return volume
+
+
+def _multiply(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    return torch.dot(first.flatten(), second.flatten())

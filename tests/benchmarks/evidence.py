@@ -16,12 +16,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import torch
 
 from common.commands.super_resolve import super_resolve
-from common.degradations import Degradation, GaussianProfile, KSpaceTruncation
+from common.data.degraded import save_degraded
+from common.degradations import make_acquisition
 from common.io.images import open_image
 from common.io.naming import make_case_stem
+from common.io.read import read_volume
 
 _MARGIN = 8  # voxels of air around the foreground
 _FOREGROUND = 0.05  # of the 99.9th percentile
@@ -61,14 +62,11 @@ def write_pair(file: str, factors: list[int], noise: float, seed: int, hr: Path,
     size = np.minimum(found.max(0) + 1 + _MARGIN, voxels.shape) - first
     size -= size % factors
     part = tuple(slice(low, low + n) for low, n in zip(first, size, strict=True))
-    cropped_voxels = np.ascontiguousarray(voxels[part])
-    cropped = nib.Nifti1Image(cropped_voxels, image.affine @ nib.affines.from_matvec(np.eye(3), first))
-    degradation: Degradation = KSpaceTruncation(factors) if min(factors) > 1 else GaussianProfile(factors)
-    lr = degradation(torch.from_numpy(cropped_voxels))
-    real, imaginary = noise * top * torch.randn(2, *lr.shape, generator=torch.Generator().manual_seed(seed))
+    cropped = nib.Nifti1Image(
+        np.ascontiguousarray(voxels[part]), image.affine @ nib.affines.from_matvec(np.eye(3), first)
+    )
     nib.save(cropped, hr)
-    magnitude = torch.sqrt((lr + real).square() + imaginary.square()).numpy()
-    nib.save(nib.Nifti1Image(magnitude, degradation.compute_lr_affine(cropped.affine)), scan)
+    save_degraded(read_volume(hr), make_acquisition(factors, sigma=noise * top, seed=seed), scan)
 
 
 if __name__ == "__main__":

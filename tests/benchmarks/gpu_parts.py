@@ -174,12 +174,15 @@ class MeasuredTraining:
             own = self.build(self.beside("float32"), 1, 1, amp=False)
             own.graph.load_state_dict(on_cpu.graph.state_dict())
             own_batch = next(iter(own.data_loader))
+            torch.manual_seed(0)
             (found,) = own._iteration(own, batch)
+        state = torch.manual_seed(0).get_state()
         (expected,) = on_cpu._iteration(on_cpu, batch)
         batches = max(difference(own_batch[key], value) for key, value in batch.items())
         losses = max(relative(found[term], value) for term, value in expected.items())
         check("a batch", batches, VOXELS)
-        check("an iteration's losses", losses, LOSSES)
+        if self.device == cpu or torch.equal(state, torch.get_rng_state()):  # devices draw other numbers
+            check("an iteration's losses", losses, LOSSES)
         return {"batch_difference": batches, "loss_difference": losses}
 
     def equality(self) -> dict[str, object]:

@@ -70,8 +70,10 @@ def relative(found: float, expected: float) -> float:
 
 
 def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """The largest, as a share of the largest expected value."""
+    """The largest, as a share of the largest expected value; 0 of tensors that hold nothing, such as no guide."""
     found, expected = (tensor.detach().cpu().float() for tensor in (found, expected))
+    if found.shape == expected.shape and not found.numel():
+        return 0.0
     return ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6)).item()
 
 

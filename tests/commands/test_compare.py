@@ -254,7 +254,7 @@ def test_refused(case, tmp_path):
     for change, kind, words in (
         ({"result": "none.nii"}, FileNotFoundError, ["--result none.nii"]),
         ({"result": case["scan"], "scan": case["result"]}, ValueError, ["does not lie on", "the same directions"]),
-        ({"hr": case["scan"]}, ValueError, ["lr.nii.gz", "does not lie on the grid of", "sr.nii.gz"]),
+        ({"hr": case["scan"]}, ValueError, ["lr.nii.gz", "voxels of", "sr.nii.gz", "expected the same"]),
         ({"output": "out.jpg"}, ValueError, ["--output is out.jpg", ".png", ".html"]),
         ({"position": [1, 2]}, ValueError, ["--position is [1, 2]", "three numbers"]),
         ({"size": 0}, ValueError, ["--size is 0"]),

@@ -1,18 +1,21 @@
 """``python -m common judge``: what it refuses, several persons, and that nothing partial is left."""
 
 import csv
+import json
 from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from common.__main__ import main
 from common.commands.judge import judge
+from common.data.inputs import describe_file
 from common.degradations import KSpaceTruncation
-from common.errors import RunsFailedError
+from common.errors import Notice, RunsFailedError
 from common.io.dicom import find_series, write_nifti
+from common.metrics.volume import compute_psnr, find_score_range, scale_to_range
 
 from ..bundles.runs import OBLIQUE, degrade, save
 from ..clients.dicom import Series
@@ -47,12 +50,13 @@ def persons(tmp_path):
 def test_files_that_do_not_belong_together_are_refused_by_name(persons, tmp_path):
     (own, other), out = persons, str(tmp_path / "out")
     image = nib.load(own["hr"])
-    shifted = str(save(tmp_path / "shifted.nii.gz", np.asarray(image.dataobj), OBLIQUE + np.eye(4, k=3)))
+    shifted = str(save(tmp_path / "shifted.nii.gz", np.asarray(image.dataobj), OBLIQUE + 20 * np.eye(4, k=3)))
     empty = str(save(tmp_path / "empty.nii.gz", np.zeros(SHAPE), OBLIQUE))
     for given, words in (
         ({"scan": other["scan"]}, ("--scan", other["scan"], own["result"], "correlation")),
         ({"hr": other["hr"]}, ("--hr", other["hr"], "correlation")),
-        ({"hr": shifted}, ("--hr", shifted, "grid")),
+        ({"hr": shifted}, ("--hr", shifted, "beyond its field of view", "in the tissue of")),
+        ({"hr": own["scan"]}, ("--hr", own["scan"], "voxels of", "expected the same", "--grid_file")),
         ({"scan": shifted}, ("--scan", shifted, "does not lie on")),
         ({"hr": empty}, ("--hr", empty, "empty")),
         ({}, ("--scan", "--hr")),
@@ -88,6 +92,63 @@ def test_what_is_not_finite_is_counted_and_refused_in_tissue(persons, tmp_path, 
             with pytest.warns(UserWarning) as caught:
                 run()
             assert any(all(word in str(each.message) for word in [*words, "count as 0"]) for each in caught)
+
+
+def resample(voxels, affine, target, order=5) -> np.ndarray:
+    """A volume on HR's number of voxels with another affine, by scipy."""
+    places = np.linalg.inv(affine) @ target
+    moved = affine_transform(voxels, places[:3, :3], places[:3, 3], SHAPE, order=order, mode="nearest")
+    return moved.astype(np.float32)
+
+
+def read(folder, table: str) -> dict[tuple[str, str], dict[str, str]]:
+    """The lines of a table by result, and region if there are several."""
+    with (folder / f"{table}.csv").open(newline="") as file:
+        return {(row["result"], row.get("region", "")): row for row in csv.DictReader(file)}
+
+
+def test_hr_on_a_shifted_grid_in_another_order_of_axes_is_resampled_and_the_shift_is_named(persons, tmp_path, capsys):
+    own, _ = persons
+    hr = np.asarray(nib.load(own["hr"]).dataobj)
+    judge(own["result"], hr=own["hr"], output_dir=str(tmp_path / "same"))
+    assert " psnr (dB) " in capsys.readouterr().out
+    target = OBLIQUE @ np.array([[1, 0, 0, 0.5], [0, 1, 0, 0.5], [0, 0, 1, -0.5], [0, 0, 0, 1]])
+    shifted = str(save(tmp_path / "shifted.nii.gz", resample(hr, OBLIQUE, target), target, axes="SLP"))
+    with pytest.warns(Notice, match=r"shifted\.nii\.gz lies 0\.5, 0\.5, -0\.5 voxels .* from that of .*scan_sr"):
+        judge(own["result"], hr=shifted, output_dir=str(tmp_path / "out"))
+    same, found = (float(read(tmp_path / name, "scores")["scan_sr.nii.gz", ""]["psnr"]) for name in ("same", "out"))
+    assert same > 50 and found > 35
+
+
+@pytest.mark.parametrize("kind", ["shifted", "turned"])
+def test_a_result_on_a_grid_of_its_own_is_judged_against_its_scan(persons, tmp_path, kind):
+    """As --grid_file makes it: what it added is what it added on the grid of the weights."""
+    own, _ = persons
+    hr, result = (np.asarray(nib.load(own[name]).dataobj) for name in ("hr", "result"))
+    turn = np.eye(4)
+    if kind == "turned":
+        turn[:2, :2] = [[0.9995, -0.03], [0.03, 0.9995]]
+    target = OBLIQUE @ turn
+    target[:3, 3] = (OBLIQUE @ [-0.5, -0.5, -0.5, 1])[:3]
+    truth = str(save(tmp_path / "truth.nii.gz", resample(hr, OBLIQUE, target), target))
+    moved = str(save(tmp_path / "moved_sr.nii.gz", resample(result, OBLIQUE, target), target))
+    known = {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 2]}}
+    record = known | {"Inputs": [describe_file(own["scan"])]}
+    (tmp_path / "moved_sr.json").write_text(json.dumps({"SuperResolution": known}))
+    words = "does not lie on" if kind == "turned" else "which does not lead to"
+    refused(lambda: judge(moved, scan=own["scan"]), ValueError, f"{words} --scan", own["scan"])
+    (tmp_path / "moved_sr.json").write_text(json.dumps({"SuperResolution": record}))
+    judge(own["result"], scan=own["scan"], hr=own["hr"], output_dir=str(tmp_path / "same"))
+    judge(moved, scan=own["scan"], hr=truth, output_dir=str(tmp_path / "out"))
+    scan, low, high = nib.load(own["scan"]), *find_score_range(nib.load(truth).get_fdata())
+    cubic = resample(np.asarray(scan.dataobj), scan.affine, target, 3)
+    expected = compute_psnr(*(scale_to_range(each, low, high) for each in (cubic, nib.load(truth).get_fdata())))
+    assert float(read(tmp_path / "out", "scores")["cubic", ""]["psnr"]) == pytest.approx(expected, abs=0.01)
+    expected, found = (read(tmp_path / name, "added") for name in ("same", "out"))
+    for name in ("HR", "cubic"):
+        assert float(found[name, "all"]["added"]) == pytest.approx(float(expected[name, "all"]["added"]), rel=0.25)
+    assert float(found["moved_sr.nii.gz", "all"]["correlation"]) > 0.9
+    assert nib.load(tmp_path / "out" / "moved_sr_added.nii.gz").shape == SHAPE
 
 
 def test_a_result_of_another_scan_is_refused_by_its_json(persons, tmp_path):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from common.commands.super_resolve import super_resolve
 from common.errors import RunsFailedError
@@ -50,15 +51,20 @@ def test_a_folder(tmp_path, capsys):
         for i, value in labels.items():
             voxels_of[5 + 6 * i : 11 + 6 * i, 5:15, 5:13] = value
         runs.save(data / name, voxels_of, np.diag([1.5, 1.5, 1.5, 1]), dtype=np.float32)
+    blurred = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(9, 9, 9)), 1.5)
+    crop = np.digitize(blurred, np.quantile(blurred, [0.25, 0.5, 0.75]))
+    runs.save(data / "crop.nii.gz", crop, np.diag([1.5, 1.5, 1.5, 1]), dtype=np.float32)
+    assert (data / "crop.nii.gz").stat().st_size > 0.25 * crop.size, "it compresses no better than scans"
     (data / "x" / "t1.json").write_text("{,")
     why = ["bad.nii: not a readable image", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "--bundle zssr", "closed.dcm"]
     begin = partial(super_resolve, str(data))
     refused(lambda: begin(dry_run=True), RunsFailedError, "3 of 5 scans could not be done", *why)
     said = capsys.readouterr().out
     # By their names or their voxels.
-    has(said, *(f"passed over: {data / name}: a " for name in ("sub-1_mask.nii", "brain.nii.gz", "regions.nii")))
+    voxel_names = ("brain.nii.gz", "regions.nii", "crop.nii.gz")
+    has(said, *(f"passed over: {data / name}: a " for name in ("sub-1_mask.nii", *voxel_names)))
     has(said, f"would write {output / 'x_t1_sr.nii.gz'}\n", f"warning: x_t1: {data / 'x' / 't1.json'}: not valid JSON")
-    has(said, f"\n5 scans: 2 to do, 3 cannot be done; results would go to {output}\n")
+    has(said, f"\n5 scans: 2 to do, 3 cannot be done; 4 passed over, no scans; results would go to {output}\n")
     assert not output.exists()
     # What one bundle alone knows is for that one.
     refused(
@@ -71,7 +77,10 @@ def test_a_folder(tmp_path, capsys):
     assert f"results go to {output}" in said and said.count(" scans: ") == 1 and "the log is" not in said
     has(said, "5 scans: 2 done, 3 failed, in ", f"results in {output}, log in {output / 'log.jsonl'}\n")
     log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    assert sorted(each["result"] is None for each in log) == [False, False, True, True, True]
+    assert sorted(each["result"] is None for each in log) == 2 * [False] + 7 * [True]
+    over = {each["name"]: each["passed_over"] for each in log if "passed_over" in each}
+    assert over.keys() == {"sub-1_mask.nii", *voxel_names} and "a mask" in over["brain.nii.gz"]
+    assert [line[:4] for line in said.splitlines() if "_sr.nii.gz, " in line] == ["1/2 ", "2/2 "], "of both weights"
     has(str([each["error"] for each in log]), "bad.nii: not a readable", "no weights", "closed.dcm")
     for name, (spacing, weights) in suited.items():
         lone = scan(tmp_path / name / "t1.nii.gz", spacing)
@@ -107,6 +116,8 @@ def test_several_scans(tmp_path, capsys):
     results["b"].unlink()
     refused(lambda: begin(skip_existing=True), RunsFailedError, "1 of 2 scans failed")
     has(capsys.readouterr().out, "4 scans: 1 done, 2 skipped, 1 failed")
+    refused(lambda: begin(skip_existing=True, report=True), RunsFailedError, "1 of 1 scans failed")
+    has(capsys.readouterr().out, "3 of the results that are there have no page", "leave --skip_existing out")
     refused(lambda: begin(dry_run=True), RunsFailedError, "1 of 4 scans could not be done")
     said = capsys.readouterr().out
     assert f"passed over: {mask}: a mask" in said

@@ -119,7 +119,7 @@ def test_on_a_grid_of_ones_own(tmp_path, capsys):
 
 
 def test_auto_finds_exams_and_their_contrasts(tmp_path, capsys):
-    """By their names; what has no other scan of its exam is done by itself."""
+    """By their names; what has no other scan of its exam is done by itself, and so is one that is not thick."""
     phantom = Phantom(3)
     for name, across in (("a/brain_t2_ax", 2), ("a/brain_t2_cor", 1), ("a/brain_t1_ax", 2), ("b/brain_t2_ax", 2)):
         stack(tmp_path / f"{name}.nii.gz", phantom, across)
@@ -127,11 +127,18 @@ def test_auto_finds_exams_and_their_contrasts(tmp_path, capsys):
         stack(tmp_path / "d" / f"{patient}_ax.nii.gz", phantom, 2)
     for acq, across in (("ax", 2), ("sag", 0)):
         stack(tmp_path / "c" / f"sub-1_acq-{acq}_T2w.nii.gz", phantom, across)
+    cubes = grid(2, thick=1)
+    runs.save(tmp_path / "b" / "brain_t1_3d.nii.gz", phantom.on(*cubes), cubes[1])
     main(["super-resolve", str(tmp_path), "--together", "auto", "--dry_run"])
     said = capsys.readouterr().out
+    has(
+        said,
+        "brain_t1_3d: done alone, because it has no thick slices",
+        "1 x 1 x 1 mm to 0.5 x 0.5 x 0.5 mm: brain_t1_3d",
+    )
     has(said, "mm: brain_t1_ax, brain_t2 (3 stacks of 2 contrasts)")
     has(said, "stacks, 1 x 1 x 4 mm to 1 x 1 x 1 mm: sub-1_T2w (2 stacks each)", "ct_guided 1x1x4")
-    assert said.count("would write") == 6
+    assert said.count("would write") == 7
 
 
 class Scanned(dicom.Series):

@@ -33,7 +33,7 @@ def anatomy():
 def test_the_width_is_found_with_noise_as_without_it(anatomy, noise):
     profiles = [GaussianProfile(FACTORS, fwhm=fwhm) for fwhm in (0.4, 0.8, 1.0, 1.2, 1.8)]
     found = {
-        profile.fwhm: FittedProfile(FACTORS).estimate_width(noise(profile(anatomy[0]))[None]) for profile in profiles
+        profile.fwhm: FittedProfile(FACTORS).estimate_width(noise(profile(anatomy[0]))[None])[0] for profile in profiles
     }
     assert (found.pop(0.4), found.pop(1.8)) == (pytest.approx(0.7, abs=0.05), 1.2)
     assert found == pytest.approx({fwhm: fwhm for fwhm in found}, abs=0.15)
@@ -41,17 +41,32 @@ def test_the_width_is_found_with_noise_as_without_it(anatomy, noise):
 
 def test_finer_pixels_along_one_axis_alone_do_not_change_the_width(anatomy):
     scanned = MetaTensor(GaussianProfile((1.5, 1, 6), fwhm=0.8)(anatomy[0])[None], affine_of(1.5, 1.0, 6.0))
-    assert FittedProfile(FACTORS).estimate_width(scanned) == pytest.approx(0.8, abs=0.15)
+    assert FittedProfile(FACTORS).estimate_width(scanned)[0] == pytest.approx(0.8, abs=0.15)
+
+
+def test_a_width_that_is_not_sure_is_not_used(anatomy):
+    """Parts that differ, as where a half is smooth across its slices, and slices as thin as pixels."""
+    scan = GaussianProfile(FACTORS)(anatomy[0])[None]
+    smooth = torch.from_numpy(ndimage.gaussian_filter1d(scan.numpy(), 1.0, axis=4))
+    left = torch.arange(scan.shape[2])[:, None, None] < scan.shape[2] // 2
+    width, found = FittedProfile(FACTORS).estimate_width(scan)
+    lowest, highest = (float(word) for word in found.split()[:3:2])
+    assert lowest - 0.01 <= width <= highest + 0.01 and found.endswith("in parts of the scan")
+    width, found = FittedProfile(FACTORS).estimate_width(torch.where(left, smooth, scan))
+    lowest, highest = (float(word) for word in found.split()[:3:2])
+    assert width is None and highest > lowest + 0.15
+    cubes = MetaTensor(scan, affine_of(3.0, 3.0, 3.0))
+    assert FittedProfile(FACTORS).estimate_width(cubes) == (None, "slices are about as thick as pixels are wide")
 
 
 @pytest.mark.parametrize("shape", [(20, 20, 12), (2, 40, 40), (40, 2, 12), (1, 1, 1), (60, 60, 9)])
 def test_what_tells_nothing_is_taken_for_slices_that_touch(shape):
     fitted = FittedProfile(FACTORS)
     assert (
-        fitted.estimate_width(torch.zeros(1, 1, *shape)) is None
-        and fitted.estimate_width(torch.ones(1, 1, *shape)) is None
+        fitted.estimate_width(torch.zeros(1, 1, *shape))[0] is None
+        and fitted.estimate_width(torch.ones(1, 1, *shape))[0] is None
     )
-    assert shape == (20, 20, 12) or fitted.estimate_width(torch.rand(1, 1, *shape)) is None
+    assert shape == (20, 20, 12) or fitted.estimate_width(torch.rand(1, 1, *shape))[0] is None
     assert fitted.make_profile(None).factors == FACTORS and fitted.make_profile(None).fwhm == 1.0
 
 

@@ -10,9 +10,11 @@ from scipy.ndimage import gaussian_filter
 
 from common.__main__ import main
 from common.commands.judge import judge
+from common.degradations import GaussianProfile
 from common.io.read import digest_voxels
 from common.stacks import estimate_interval
 
+from ..bundles.runs import degrade
 from ..refused import refused
 from ..stacks.phantom import RADII, Phantom, grid, moved, save
 
@@ -71,6 +73,14 @@ def test_the_stack_is_found_and_predicted_and_the_better_volume_is_told(exam, tm
     assert (true["verdict"], made_up["verdict"]) == ("best", "worse")
     assert 0 < float(made_up["behind_low"]) < float(made_up["behind"]) < float(made_up["behind_high"])
     assert (tmp_path / "out" / "true_left_out.png").stat().st_size > 10_000
+
+
+def test_with_the_scan_cubic_has_a_row(exam, tmp_path):
+    true = nib.load(exam["true"])
+    scan = save(tmp_path / "scan.nii.gz", *degrade(true.get_fdata(), true.affine, GaussianProfile((1, 1, 4))))
+    judge(exam["true"], scan=str(scan), left_out=exam["stack"], output_dir=str(tmp_path / "out"))
+    rows = read_rows(tmp_path / "out")
+    assert (rows["true.nii.gz"]["verdict"], rows["cubic"]["verdict"]) == ("best", "worse")
 
 
 def test_only_what_all_volumes_and_the_region_cover_is_compared(exam, tmp_path):

@@ -73,7 +73,7 @@ def test_a_lesion_that_was_taken_out_is_lost_and_the_others_keep_contrast_and_vo
 def test_a_mask_that_shows_nothing_here_is_refused_by_name(tmp_path, monkeypatch, mask, reason):
     make_exam(tmp_path)
     monkeypatch.chdir(tmp_path)
-    message = judge("kept_sr.nii.gz", "--lesions", f"{mask}.nii.gz")
+    message = judge("kept_sr.nii.gz", "--hr", "hr.nii.gz", "--lesions", f"{mask}.nii.gz")
     assert f"--lesions {mask}.nii.gz" in message and reason in message
     assert not (tmp_path / "judged").exists()
 
@@ -84,9 +84,14 @@ def test_labels_stay_what_they_are_and_a_lesion_beyond_the_volume_is_listed_with
     labels = np.zeros((40, 40, 60), np.uint8)
     for number, (x, y, z) in {7: SITES[0], 9: (10, 10, 55)}.items():
         labels[x - 2 : x + 3, y - 2 : y + 3, z - 2 : z + 3] = number
+    labels[28:33, 8:13, 21] = 11  # between two slices of the scan
     nib.save(nib.Nifti1Image(labels, np.eye(4)), "labels.nii.gz")
-    assert not judge("kept_sr.nii.gz", "--lesions", "labels.nii.gz")
+    message = judge("kept_sr.nii.gz", "--lesions", "labels.nii.gz")
+    assert "labels.nii.gz" in message and "give --scan or --hr" in message
+    assert not judge("kept_sr.nii.gz", "--scan", "scan.nii.gz", "--lesions", "labels.nii.gz")
     with open("judged/lesions.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["lesion"] for row in rows] == ["7", "9", "1 of 2"]
-    assert rows[0]["lost"] == "0" and rows[1]["contrast_percent"] == rows[1]["lost"] == ""
+        rows = {(row["result"], row["lesion"]): row for row in csv.DictReader(file)}
+    own = {lesion: row for (result, lesion), row in rows.items() if result == "kept_sr.nii.gz"}
+    assert list(own) == ["7", "9", "11", "2 of 3"]
+    assert own["7"]["lost"] == "0" and own["9"]["contrast_percent"] == own["9"]["lost"] == ""
+    assert rows["cubic", "11"]["lost"] == rows["scan", "11"]["lost"] == "0", "what cubic keeps, the scan has"

@@ -167,7 +167,7 @@ def test_every_scan_is_logged_run_after_run(bundle, tmp_path):
             infer(bundle, scans, out)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == ["a", "b", "a", "b"]
-    assert lines[0].keys() == {"finished", "name", "image", "result", "error", "warnings", "notices", "seconds"}
+    assert lines[0].keys() == {*"finished name image result verdict error warnings notices seconds".split()}
     assert lines[0]["result"] == str(out / "a_sr.nii.gz") and lines[0]["error"] is None
     assert lines[0]["warnings"] == [f"{scans / 'a.nii'}: strange; look at it."]
     assert lines[1]["result"] is None and "not a readable image" in lines[1]["error"] and lines[1]["warnings"] == []

@@ -123,7 +123,8 @@ def test_rims_that_no_slice_has_are_not_taken(network, true, told, used, capsys)
     unchecked = adapting(GaussianProfile((1, 1, FACTOR), fwhm=told), 110, check_rims=False)
     assert not torch.equal(unchecked(lr, network), PLAIN(lr, network)) and "Overshoot" not in unchecked.report
     if not used:
-        why = "it drew rims that the scan does not show"
+        rims = "rims that the scan does not show, in {Overshoot:.2%} of ordinary tissue, "
+        why = (rims + "{OvershootOriginal:.2%} with the original weights").format(**said)
         assert said["NotUsed"] == why and f"stopped after 100 of 110 iterations, was not used: {why}; the orig" in out
         threads = torch.get_num_threads()
         torch.set_num_threads(3 - min(threads, 2))
@@ -151,6 +152,11 @@ def test_rims_are_accepted_if_the_original_weights_draw_more():
     inferer(lr, Sharpen())
     said = inferer.report
     assert said["OvershootOriginal"] > said["Overshoot"] > max(2 * said["OvershootInPlane"], 0.005) and said["Used"]
+    original, inferer.learning_rate = Sharpen(), 0.05
+    nn.init.constant_(original.amount, 1.5)  # too little, so that training draws a few more
+    inferer(lr, original)
+    assert inferer.report["Overshoot"] > inferer.report["OvershootOriginal"]
+    assert inferer.report["NotUsed"].endswith("with the original weights, which draw rims too")
 
 
 def test_gains_keep_what_one_slice_alone_has_from_being_sharpened(network):

@@ -1,5 +1,6 @@
 """Several stacks into one volume, with interpolation in the place of the network."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.ndimage import binary_erosion
 
 from common.degradations import GaussianProfile
 from common.inferers import ExamInferer, SplineInferer, StacksInferer
+from common.runtime import progress
 from common.transforms import LoadScand, RestoreVolumed
 
 from ..refused import has, refused
@@ -141,6 +143,22 @@ def test_a_contrast_that_cannot_be_made_fails_alone():
     assert exam.report["t1.nii.gz"]["Edges"] == []
     assert psnr(made, phantom.on(made.shape[2:], np.asarray(made.affine)[0])) > 30
     refused(lambda: exam(other, torch.nn.Identity(), contrasts=[[good]]), ValueError, "t2.nii.gz cannot be registered")
+
+
+def test_the_bar_counts_the_work_of_an_exam(capsys):
+    """Its length is said before; most is done for the first contrast, which is there before the edges of the second."""
+    grids, phantom = [grid(across, size=32) for across in (2, 0)], Phantom(7)
+    images = [given(phantom.stack(*each), each[1], name) for each, name in zip(grids, "ab", strict=True)]
+    exam = ExamInferer(Networks(), lambda degradation: SplineInferer(degradation), profile=1.0)
+    counts = []
+    with progress.tqdm(total=2, file=open(os.devnull, "w")) as bar:
+        for i in range(2):
+            with progress.fill_bar(bar, i):
+                exam(images[i], torch.nn.Identity(), contrasts=[[images[1 - i]]])
+                counts.append(bar.n)
+    costs = exam._costs
+    assert len(costs) == 6 and counts == pytest.approx([2 * (1 - costs[-1] / sum(costs)), 2])
+    assert capsys.readouterr().out.count("the exam will take about") == 1
 
 
 def test_a_stack_of_two_thirds_of_the_slices_and_larger_pixels():

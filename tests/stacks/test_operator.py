@@ -37,11 +37,11 @@ def test_pixels_that_are_larger_are_averaged():
     assert operator(wave)[2:-2].abs().max() < 0.05
 
 
-@pytest.mark.parametrize("moves", [False, True])
-@pytest.mark.parametrize("thickness", [0.7, 1.0])
-def test_adjoint(moves, thickness):
-    """Also with slices that move, and a deformation after that."""
-    shape, affine = grid(1, (12, -20, 7), size=16)
+@pytest.mark.parametrize("turned", [(12, -20, 7), (0, 180, 0)])
+@pytest.mark.parametrize(("moves", "thickness"), [(False, 0.7), (False, 1.0), (True, 1.0)])
+def test_adjoint(turned, moves, thickness):
+    """Also along parallel axes, with slices that move, and a deformation after that."""
+    shape, affine = grid(1, turned, size=16)
     hr_shape, hr_affine = grid(2, size=16, thick=1)
     rng = torch.Generator().manual_seed(0)
     motions = deformation = None
@@ -72,6 +72,17 @@ def test_slices_that_move_by_themselves():
     rigid = StackOperator(HR_SHAPE, HR_AFFINE, shape, affine)
     both = (still.weights * rigid.weights) > 0
     assert (still(volume) - rigid(volume))[both].abs().max() < 0.01
+
+
+@pytest.mark.parametrize("across", [0, 1, 2])
+def test_parallel_axes_in_any_order_and_direction(across):
+    """Their matrices give what is sampled voxel by voxel, as for slices that might move."""
+    shape, affine = grid(across, (0, 180, 0), size=32)
+    affine = affine @ np.diag([1.3, 0.9, 1, 1])
+    noise = torch.rand(HR_SHAPE, generator=torch.Generator().manual_seed(0))
+    sampled = StackOperator(HR_SHAPE, HR_AFFINE, shape, affine, 0.8, np.stack([np.eye(4)] * shape[2]))
+    parallel = StackOperator(HR_SHAPE, HR_AFFINE, shape, affine, 0.8)
+    torch.testing.assert_close(parallel(noise), sampled(noise), atol=1e-4, rtol=0)
 
 
 def test_what_lies_beyond_the_outer_centres_of_a_volume_is_not_seen():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -181,12 +183,28 @@ def find_archives(paths: Iterable[Path]) -> dict[Path, str]:
     return dict.fromkeys(files, "an archive; unpack it if it holds scans.")
 
 
+_skipped: ContextVar[dict[str, str] | None] = ContextVar("skipped", default=None)
+
+
+@contextmanager
+def collect_skipped() -> Iterator[dict[str, str]]:
+    """Collect what the block says by :func:`print_skipped`: reasons by the name of the file or series."""
+    found: dict[str, str] = {}
+    token = _skipped.set(found)
+    try:
+        yield found
+    finally:
+        _skipped.reset(token)
+
+
 def print_skipped(reasons: Mapping[Any, str]) -> None:
     """Print a line for each file or series that is not a scan.
 
     Args:
         reasons: reasons by the name of the file or series.
     """
+    if (skipped := _skipped.get()) is not None:
+        skipped |= {str(name): reason for name, reason in reasons.items()}
     for name, reason in reasons.items():
         print_once(f"passed over: {name}: {reason}")
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import torch
 from filelock import FileLock
 
 from ...degradations.base import Degradation
@@ -20,7 +18,9 @@ from ...degradations.profiles import GaussianProfile
 from ...errors import format_call
 from ...io.files import read_json_object
 from ...io.naming import SIMULATED
+from ...io.read import read_volume
 from ...io.writing import write_atomically
+from ..degraded import save_degraded
 
 _SCAN_SEED = 1000  # of the head for inference, which is in no cohort
 _printed: set[str] = set()
@@ -78,7 +78,7 @@ def simulate_scan(
         scan = new / f"simulated_{contrast}.nii.gz"
         hr = scan.with_name(f"simulated_{contrast}_hr.nii.gz")
         shutil.copyfile(scan, hr)
-        save_degraded(hr, degradation, scan)
+        save_degraded(read_volume(hr), degradation, scan)
 
     _make_once(place, {"contrasts": contrasts, "spacing": spacing}, write_scan)
     _print_once(str(place), f"this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir FOLDER_OR_FILE.")
@@ -100,7 +100,7 @@ def simulate_exam(folder: str, contrast: str = "t1w") -> str:
 
     def write_exam(new: Path) -> None:
         simulate_head(new / "hr", [contrast], spacing)
-        hr = new / "hr" / f"simulated_{contrast}.nii.gz"
+        hr = read_volume(new / "hr" / f"simulated_{contrast}.nii.gz")
         for axis, plane in enumerate(("sag", "cor", "ax")):
             factors = [thickness if axis == other else 1 for other in range(3)]
             save_degraded(hr, GaussianProfile(factors), new / "stacks" / f"simulated_{contrast}_{plane}.nii.gz")
@@ -124,23 +124,6 @@ def simulate_head(folder: Path, contrasts: Sequence[str], spacing: float) -> Non
     for name in contrasts:
         (folder / "sub-001" / f"sub-001_{name}.nii.gz").rename(folder / f"simulated_{name}.nii.gz")
     (folder / "sub-001").rmdir()
-
-
-def save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:
-    """Degrade an HR file, cropped to whole LR voxels, and write the result.
-
-    Args:
-        hr: NIfTI to read.
-        degradation: from HR to LR.
-        path: NIfTI to write.
-    """
-    image: Any = nib.load(hr)
-    sizes = [n // factor * factor for n, factor in zip(image.shape, degradation.factors, strict=True)]
-    volume = torch.from_numpy(image.get_fdata()[tuple(map(slice, sizes))])
-    lr = nib.Nifti1Image(degradation(volume).abs().round().short().numpy(), degradation.compute_lr_affine(image.affine))
-    lr.header.set_xyzt_units("mm")
-    with write_atomically(path) as temporary:
-        nib.save(lr, temporary)
 
 
 def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:

@@ -251,7 +251,7 @@ def _describe_extremes(volume: np.ndarray, extreme: np.ndarray, clean: np.ndarra
     where = f"within voxels ({where})" if count == 1 else f"in {count} places, the largest within voxels ({where})"
     return (
         f"voxels far beyond the rest ({clean.min():.6g} to {clean.max():.6g}): {what}, {where}, "
-        "counted from 0. They are ignored by normalisation and network, and put back into the result where no other "
+        "counted from 0. They are ignored by normalisation and network; a result gets them back where no other "
         "stack measured."
     )
 

@@ -14,6 +14,7 @@ from nibabel.affines import voxel_sizes
 from scipy.fft import rfft
 from skimage.filters import threshold_otsu
 
+from ...errors import Notice
 from ...physics.noise import estimate_noise_in_tissue
 
 
@@ -59,6 +60,8 @@ _STATISTICS = {
 }
 # Names that earlier training ranges have too. No gain depended on them, so these ranges are not checked.
 _UNCHECKED = ("air", "tissue_median", "tissue_spread", "tissue_volume")
+# Voxel sizes are told if they are outside of their range by more than the factor.
+_SPACINGS, _OUTSIDE = ("in_plane_spacing", "slice_spacing"), 1.05
 # Ranges are widened by this factor.
 _MARGIN = 1.25
 # Bands of k-space along an axis, in Nyquist frequencies, and the fewest voxels whose spectrum has both.
@@ -68,8 +71,9 @@ _INNER, _OUTER, _FEWEST = (0.4, 0.6), (0.8, 1.0), 8
 class CheckTrainingRanged(MapTransform):
     """Warn of volumes that are far outside of the training range of the weights, or that are no MR scans.
 
-    A warning names the file and each statistic: value, range, and possible meaning. No volume is changed or refused.
-    The statistics do not see pathology, motion and artefacts.
+    A warning names the file and each statistic: value, range, and possible meaning. Voxel sizes that are outside of the
+    range, but not far, cause a notice. What is outside is stored in words as "outside_training", empty for nothing. No
+    volume is changed or refused. The statistics do not see pathology, motion and artefacts.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine in mm, slabs or slices along the last axis, after
@@ -105,15 +109,35 @@ class CheckTrainingRanged(MapTransform):
                 raise ValueError(f"training_range: {name} is {pair!r}, expected lowest and highest value.")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        for key in self.key_iterator(data) if self.training_range else ():
-            volume = data[key]
-            if found := self._describe_outside(compute_scan_statistics(volume, volume.affine)):
-                file = volume.meta.get("filename_or_obj", key)
+        d = dict(data)
+        for key in self.key_iterator(d) if self.training_range else ():
+            volume = d[key]
+            file = volume.meta.get("filename_or_obj", key)
+            statistics = compute_scan_statistics(volume, volume.affine)
+            found = self._describe_outside(statistics)
+            near = (
+                "" if any(_STATISTICS[name].label in found for name in _SPACINGS) else self._describe_near(statistics)
+            )
+            # Not warn(): a server would show the warning only the first time that a scan is sent.
+            if near:
+                warnings.warn_explicit(f"{file}: {near}.", Notice, __file__, 0)
+            if found:
                 summary = f"{file}: unlike the training scans in {', '.join(found)}."
                 message = "\n  ".join([summary, *found.values(), "Compare with cubic interpolation."])
-                # Not warn(): a server would show the warning only the first time that a scan is sent.
                 warnings.warn_explicit(message, UserWarning, __file__, 0)
-        return dict(data)
+            unlike = [f"unlike the training scans in {', '.join(found)}"] if found else []
+            d["outside_training"] = ", ".join([*unlike, *[near] * bool(near)])
+        return d
+
+    def _describe_near(self, statistics: Mapping[str, Sequence[float]]) -> str:
+        """By how much voxel sizes are outside of their range; empty if by little."""
+        finer, coarser = 1.0, 1.0
+        for name in _SPACINGS:
+            low, high = self.training_range.get(name, (0.0, np.inf))
+            finer = max(finer, low / min(statistics[name]))
+            coarser = max(coarser, max(statistics[name]) / high)
+        factor, word = max((finer, "smaller"), (coarser, "larger"))
+        return f"voxels are {factor:.2f} times {word} than in training" if factor > _OUTSIDE else ""
 
     def _describe_outside(self, statistics: Mapping[str, Sequence[float]]) -> dict[str, str]:
         """A text for each statistic with values outside of its range, by its label; NaN is never outside."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import Notice
 from common.transforms import CheckTrainingRanged, NormaliseVolumed, SliceAxisd, compute_scan_statistics, widen_range
 from tests.bundles.runs import ROOT, phantom
 from tests.refused import refused
@@ -34,14 +35,16 @@ def statistics(volume, affine=AFFINE):
 
 
 def told(training_range, *scans, filters="default", scale=(2, 2, 2)):
-    """The text of each warning."""
+    """The text of each warning that is no notice."""
     check = CheckTrainingRanged("image", training_range, scale)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter(filters)
         for scan in scans:
             before = scan.clone()
-            assert check({"image": scan, "other": 1}) == {"image": scan, "other": 1} and torch.equal(scan, before)
-    return [str(w.message) for w in caught]
+            done = check({"image": scan, "other": 1})
+            done.pop("outside_training", "")
+            assert done == {"image": scan, "other": 1} and torch.equal(scan, before)
+    return [str(w.message) for w in caught if w.category is UserWarning]
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +215,24 @@ def test_every_bad_scan_is_told_even_twice_of_what_is_named(training_range):
     (message,) = told(earlier | {"noise": [0, 0.01]}, scans[0])
     assert "noise: " in message and "air: " not in message
     assert CheckTrainingRanged("image", {"noise": [0, 1]}, allow_missing_keys=True)({"hr": 1}) == {"hr": 1}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ((2.0, 9), "2.00 times smaller"),
+        ((0.1, 0.8), "1.25 times larger"),
+        ((1.04, 9), ""),
+        ((5, 9), "slabs or slices"),
+    ],
+)
+def test_voxels_that_are_near_the_training_range_get_a_notice_and_far_ones_a_warning(limits, said):
+    scan = prepared(SCAN, np.diag([0.5, 0.5, 1.0, 1]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        done = CheckTrainingRanged("image", {"slice_spacing": limits}, (1, 1, 1))({"image": scan})
+    assert (said in done["outside_training"]) and bool(said) == bool(done["outside_training"]) == len(caught)
+    assert [each.category for each in caught] == [Notice if "times" in said else UserWarning] * bool(said)
 
 
 def test_refused():
