@@ -45,8 +45,8 @@ class CheckMRd(MapTransform):
                 file = getattr(data[key], "meta", {}).get("filename_or_obj", key)
                 raise ValueError(
                     f"{file}: is given as MR but its values, {low:.5g} to {high:.5g} (0.1st to 99.9th percentile), are "
-                    "those of CT; MR is 0 or a little more in air. Are MR and CT exchanged? Leave CT out. If it is MR, give "
-                    "mri-sr --check_mr False."
+                    "those of CT; MR is 0 or a little more in air. Are MR and CT exchanged? Leave CT out. If it is MR, "
+                    "give mri-sr --check_mr False."
                 )
         return dict(data)
 
