@@ -377,6 +377,7 @@ def test_refused():
     )
     refused(lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "give folder")
     refused(lambda: trainer_of(players_of(), initial="a.pt"), ValueError, "initial is a.pt", "no network")
+    refused(lambda: trainer_of(players_of(), minutes=0), ValueError, "minutes is 0", "above 0")
     refused(trainer_of(players_of(), batches=[{"hr": torch.rand(1, 2, 6, 5)}]).run, ValueError, "['lr']", "['hr']")
 
 
