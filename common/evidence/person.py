@@ -78,7 +78,7 @@ class Person:
                     labels = resample_labels(found.labels, found.volume.affine, grid.voxels.shape, grid.affine)
                     found = replace(found, labels=labels)
                 return {name: found.get_mask(name) for name in found.names}
-        raise ValueError(f"judge: --labels {self.labels}: there is no file for any volume of {self.name}.")
+        raise ValueError(f"judge: --labels {self.labels}: there is no file of labels for {self.results[0].name}.")
 
     @cached_property
     def segmenter(self) -> Segmenter | None:
