@@ -33,7 +33,6 @@ from ..runtime.progress import begin_part
 from ..stacks.combination import combine_in_k_space
 from ..stacks.fitting import FittedStack, compare_with_stack, fit_stacks, reconstruct
 from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR
-from ..stacks.slices import remove_noise
 from ..stacks.thickness import estimate_thickness
 from ..stacks.thin import ThinSliceNetworks
 from ..transforms.scan.extremes import find_extremes_on_grid, select_unmeasured
@@ -43,7 +42,6 @@ from ..transforms.scan.volume import attach_meta, get_intensity_range
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
 _LESS = 0.5  # weight below which a slice is warned of
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
-_NOISE_LEFT = 0.25  # share of the noise's standard deviation that is left when slices are filtered
 _COARSE = 1.0  # mm of the voxels on which motion and brightness are fitted
 
 
@@ -225,11 +223,6 @@ class StacksInferer(Inferer):
         with begin_part(0, len(stacks) + 2):
             coarse = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, max(voxel, _COARSE))
             fitted, shown = fit_stacks(stacks, *coarse, region)
-        excess = [max(0.0, each.error**2 - MODEL_ERROR**2) for each in fitted]
-        sigmas = [_estimate_noise(each.stack.voxels) for each in fitted]
-        if len(fitted) > 1:
-            sigmas = [_NOISE_LEFT * sigma for sigma in sigmas]
-            fitted = [replace(f, stack=replace(f.stack, voxels=remove_noise(f.stack.voxels))) for f in fitted]
         thin, inside = [], []
         tuned: dict[int, nn.Module] = {}
         for i, each in enumerate(fitted):
@@ -241,7 +234,11 @@ class StacksInferer(Inferer):
             thin.append(resampling(volume))
             unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
             inside.append(resampling.find_inside(volume.device) & ~torch.from_numpy(unmeasured).to(volume.device))
-        noise = [math.sqrt(sigma**2 + 4 * more) for sigma, more in zip(sigmas, excess, strict=True)]
+        excess = [max(0.0, each.error**2 - MODEL_ERROR**2) for each in fitted]
+        noise = [
+            math.sqrt(_estimate_noise(each.stack.voxels) ** 2 + 4 * more)
+            for each, more in zip(fitted, excess, strict=True)
+        ]
         operators = [each.make_operator(size, affine) for each in fitted]
         volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
         factor = 1.0 if self.networks is None else NOISE_FACTOR

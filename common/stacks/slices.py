@@ -1,15 +1,13 @@
-"""Slices of a stack that moved by themselves, or that show something else; and their noise."""
+"""Slices of a stack that moved by themselves, or that show something else."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from ..geometry.gaussian import average_gaussian
 from ..geometry.rigid import RigidFit, make_rigid_matrix
 from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.stack import Stack
-from ..physics.noise import estimate_noise_in_air
 from ..runtime.memory import move_to_device
 
 _POINTS = 2_000  # of a slice
@@ -20,8 +18,6 @@ _LIKELY = 2.0  # mm and degrees, standard deviation of a slice's motion
 _OUTLYING = 3.0  # standard deviations above the median residual, above which a slice counts less
 _LEAST = 0.02  # residual that is never odd
 _LEFT_OUT = 2.0  # times that limit, above which a slice does not count
-_DETAIL = 0.76  # share of white noise's variance that is left when the mean of its neighbours is subtracted
-_AIR, _QUIET = 0.1, 0.25  # mean above which a pixel is tissue, and the quantile of its variance that is noise
 
 
 def estimate_motions(
@@ -113,21 +109,3 @@ def weigh_slices(residuals: torch.Tensor) -> torch.Tensor:
     limit = middle + (_OUTLYING * SIGMA_PER_MAD * (known - middle).abs().median()).clamp_min(_LEAST)
     weights = torch.where(residuals > limit, (limit / residuals).square(), 1.0)
     return torch.where(residuals > _LEFT_OUT * limit, 0.0, weights)
-
-
-def remove_noise(stack: torch.Tensor) -> torch.Tensor:
-    r"""Filter each slice of a stack ``(X, Y, Z)``, about in [0, 1], by Wiener's filter in a Gaussian window of 1 pixel.
-
-    .. math:: m + \max(0, 1 - s^2 / v)\,(y - m), \qquad m = w * y, \qquad v = w * (y - m)^2
-
-    Edges stay, since their variance v is far above that of noise, :math:`s^2`. That is known from air, else it is the
-    lower quartile of v in tissue. Combined stacks share no noise; it would stand as lines in planes that no stack has.
-    """
-    window = np.diag([1.0, 1.0, 0.0])
-    mean = average_gaussian(stack, window)
-    variance = average_gaussian((stack - mean).square(), window).clamp_min(1e-12)
-    noise = _DETAIL * estimate_noise_in_air(stack[None, None])[0].square()
-    tissue = variance[mean > _AIR]
-    if noise.isnan() and len(tissue):
-        noise = tissue.kthvalue(1 + int(_QUIET * (len(tissue) - 1))).values
-    return mean + (1 - noise.nan_to_num(0) / variance).clamp_min(0) * (stack - mean)

@@ -42,14 +42,11 @@ def psnr(result, true):
 
 
 def test_noise_is_known_where_the_air_is_masked():
-    """It does not stand as lines in the plane that no stack has: there, little of its power in slices is left."""
     phantom, rng = Phantom(9), np.random.default_rng(9)
     grids = [grid(across) for across in (2, 0)]
     heads = [phantom.stack(*each) for each in grids]
     noisy = [np.hypot(head + 0.03 * rng.normal(size=head.shape), 0.03 * rng.normal(size=head.shape)) for head in heads]
     quality = []
-    f = np.abs(np.fft.fftfreq(24))
-    along = (f > 0.2)[:, None, None] & (f < 0.1)  # x high and z low: only the first stack has it
     for masks in ([1, 1], [head > 0.05 for head in heads]):
         stacks = [
             given(n * m, affine, f"{i}") for i, (n, m, (_, affine)) in enumerate(zip(noisy, masks, grids, strict=True))
@@ -58,11 +55,7 @@ def test_noise_is_known_where_the_air_is_masked():
         true = phantom.on(result.shape[2:], np.asarray(result.affine)[0])
         deep = binary_erosion(true > 0.1, iterations=4)
         quality.append(-10 * np.log10(np.mean((np.asarray(result)[0, 0] - true)[deep] ** 2)))
-        error = (np.asarray(result)[0, 0] - true)[20:44, 20:44, 20:44]
-        lines = np.abs(np.fft.fftn(error, norm="ortho")) ** 2
-        for arms in (lines, lines.swapaxes(0, 2)):
-            assert arms[np.broadcast_to(along, arms.shape)].mean() < 0.15 * 4 * 0.03**2
-    assert quality[1] > quality[0] - 3, quality
+    assert quality[1] > quality[0] - 0.5, quality
 
 
 TURN = 4 * np.array([0.6, 0.48, 0.64])  # degrees
