@@ -25,9 +25,11 @@ class Stage:
 def test_a_stage_is_made_when_it_begins_with_the_options_of_all_and_its_own(only_stages, numbers):
     Stage.ran = []
     made_by = [Stage, partial(Stage, rate=2), partial(Stage, stage="last")]
-    StagedTrainer(made_by, only_stages, rate=1, epochs=4).run()
+    staged = StagedTrainer(made_by, only_stages, rate=1, epochs=4)
+    staged.run()
     of = {1: {"stage": 1, "rate": 1}, 2: {"stage": 2, "rate": 2}, 3: {"stage": "last", "rate": 1}}
-    assert Stage.ran == [(i, {**of[number], "epochs": 4}) for i, number in enumerate(numbers)]
+    shared = {"epochs": 4, "minutes": staged.time_limit}
+    assert Stage.ran == [(i, {**of[number], **shared}) for i, number in enumerate(numbers)]
 
 
 def test_stages_that_are_none_are_refused():

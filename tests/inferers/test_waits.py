@@ -45,7 +45,7 @@ def forms(iterations):
     yield "images", 0, lambda v: ZeroShotInferer(THICK, iterations=iterations)(v, same)
     yield "variation", 2, lambda v: TotalVariationInferer(PLANES, iterations=iterations)(v, same)
     network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Upsample(scale_factor=(1, 3))).cuda()
-    for profile, most in ((THICK, 20), (FittedProfile((1, 1, 3)), 110)):
+    for profile, most in ((THICK, 20), (FittedProfile((1, 1, 3)), 300)):
         adapted = AdaptedInferer(OrthogonalInferer(), profile, iterations, 2, (8, 4), gains=0.1)
         yield type(profile).__name__, most, lambda v, adapted=adapted: adapted(v, network)
     yield "stacks", 0, lambda v: in_stacks(v[0, 0], iterations)
