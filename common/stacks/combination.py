@@ -39,6 +39,8 @@ def combine_in_k_space(
     Returns:
         The volume; 0 where no volume has voxels.
     """
+    if len(volumes) == 1:
+        return torch.where(inside[0], volumes[0], 0.0)
     size, device = volumes[0].shape, volumes[0].device
     mean = sum(v * m for v, m in zip(volumes, inside, strict=True)) / sum(m.float() for m in inside).clamp_min(1)  # type: ignore[union-attr]
     x, y = (torch.fft.fftfreq(n, device=device) for n in size[:2])
