@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -81,6 +82,10 @@ def provide_more(folder: Path, page: str) -> None:
         for scan, guide in (("t2", "t1"), ("FOLDER/sub-01/sub-01_t2w", "FOLDER/sub-01/sub-01_t1w")):
             reader.save_scan(folder / f"{scan}.nii.gz", np.eye(4), (2, 2, 4))
             reader.save_guide(folder / f"{guide}.nii.gz", np.eye(4))
+        scan = nib.load(folder / "scan.nii.gz")
+        labels = nib.Nifti1Image((scan.get_fdata() > scan.get_fdata().mean()).astype(np.uint8), scan.affine)
+        for name in ("labels", "labels_on_result"):
+            nib.save(labels, folder / f"{name}.nii.gz")
         for path, n in (("DICOM_FOLDER", 1), ("OUT/NAME_dicom/UID", 2)):
             dicom.Series(spacing=(1 / n, 1 / n, 4.0), shape=(32 * n, 28 * n, 10)).save(folder / path)
     if page == "common/docs/serving.md":
