@@ -32,6 +32,7 @@ from .provenance import describe_settings, read_source_metadata
 
 _OPERATOR = "Degradation"  # key of the JSON next to LR
 _BRIGHT = 0.999  # quantile of HR that noise is a share of
+_NEGATIVE = 0.1  # of the brightest, below 0, that resampling may leave
 _FEWEST = 3  # voxels along an axis that a network needs
 
 
@@ -79,7 +80,13 @@ def degrade_scan(
             f"{image}: slices would be {distance:.4g} mm apart and {thickness:g} mm thick, expected a slice thickness "
             f"of {least * distance:.4g} to {most * distance:.4g} mm."
         )
-    sigma = noise * float(np.quantile(hr.numpy(), _BRIGHT))
+    low, high = np.quantile(hr.numpy(), [1 - _BRIGHT, _BRIGHT])
+    if low < -_NEGATIVE * high:
+        raise ValueError(
+            f"{image}: its values begin at {low:.5g} and end at {high:.5g}, expected 0 or more, as LR is a magnitude; "
+            "add a constant, so that air is 0."
+        )
+    sigma = noise * float(high)
     degradation: Degradation = make_acquisition(factors, width, partial_fourier, sigma, seed)
     if order != [0, 1, 2] or any(mirrored):
         degradation = TurnedDegradation(degradation, order, mirrored)

@@ -92,7 +92,8 @@ class FittedProfile:
         found = f"{min(parts):.2f} to {max(parts):.2f} in parts of the scan"
         if np.std(parts, ddof=1) > _SURE:
             return None, found
-        return float(np.clip(whole, *USUAL_WIDTHS)), found
+        width = float(np.clip(whole, *USUAL_WIDTHS))
+        return width, found if width == whole else f"{'less' if whole < width else 'more'} is not believed"
 
     def make_profile(self, width: float | None) -> GaussianProfile:
         """The profile of this width; for None, as wide as the distance of the slices."""

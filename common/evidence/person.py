@@ -54,7 +54,8 @@ class Person:
         """The scan's cubic interpolation on the results' grid."""
         assert self.scan is not None
         if (found := measure_factors(self.scan, self.results[0])) is None:
-            return replace(self.scan.place_on_grid(self.results[0]), name="cubic", label="cubic", metadata={})
+            placed = self.scan.place_on_grid(self.results[0], repeated=0)  # where the result ends, too
+            return replace(placed, name="cubic", label="cubic", metadata={})
         return Volume("cubic", interpolate_cubic(self.scan.voxels, *found), self.results[0].affine, {})
 
     @property

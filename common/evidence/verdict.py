@@ -31,8 +31,8 @@ class Verdict(Question):
     def judge(self) -> Judgement:
         rows: Rows = []
         for result in self.person.results:
-            texts = [*self._compare_with_hr(result), *_describe_result(self.person, result)]
-            rows += [{"result": result.label, "verdict": "; ".join(texts)}] if texts else []
+            texts = self._compare_with_hr(result) or _describe_result(self.person, result)
+            rows += [{"result": result.label, "verdict": " ".join(texts)}] if texts else []
         return Judgement(rows)
 
     def _compare_with_hr(self, result: Volume) -> list[str]:
@@ -53,7 +53,7 @@ def _describe_result(person: Person, result: Volume) -> list[str]:
     record, scan = result.record, person.scan
     assert scan is not None
     if record and "Degradation" not in record:
-        return [str(record["Verdict"])] if "Verdict" in record else []
+        return [f"by its JSON: {record['Verdict']}"] if "Verdict" in record else []
     volumes = torch.from_numpy(result.voxels), result.affine, torch.from_numpy(scan.voxels), scan.affine
     if (comparison := compare_with_cubic(*volumes)) is None:
         return []

@@ -108,14 +108,16 @@ class Volume:
         apart = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
         return float(np.linalg.norm(apart, axis=1).max()) < _SAME * self.spacing.min()
 
-    def place_on_grid(self, grid: Volume) -> Volume:
+    def place_on_grid(self, grid: Volume, repeated: float = _BEYOND) -> Volume:
         """This volume on the grid of another, where geometry puts it, by cubic splines; missing where it ends.
 
-        Its ends are repeated for two voxels of the grid.
+        Args:
+            grid: the other volume.
+            repeated: for how many voxels of the grid the ends are repeated.
         """
         order = ornt_transform(io_orientation(self.affine), io_orientation(grid.affine))  # of parallel axes it is fast
         places = np.linalg.solve(self.affine @ inv_ornt_aff(order, self.voxels.shape), grid.affine)
-        reach = _BEYOND * np.abs(places[:3, :3]).sum(axis=1)
+        reach = repeated * np.abs(places[:3, :3]).sum(axis=1)
         pad = int(np.ceil(reach.max()))
         places[:3, 3] += pad
         turned = torch.from_numpy(np.pad(apply_orientation(self.voxels, order), pad, mode="edge"))
@@ -164,15 +166,15 @@ def match_grid(hr: Volume, result: Volume, command: str = "judge") -> Volume:
             f"{command}: --hr {hr.name} has voxels of {found} mm, {result.name} of {expected} mm; expected the same. "
             f"Super-resolve with --grid_file {hr.name}."
         )
-    middles = [each.affine @ [*(np.array(each.voxels.shape) - 1) / 2, 1] for each in (hr, result)]
-    shift = np.linalg.solve(result.affine, middles[0] - middles[1])[:3]
+    offset = np.linalg.solve(result.affine, hr.affine)[:3, 3]
+    shift = (offset - np.round(offset)).round(2) + 0.0  # whole voxels are a matter of the field of view
     placed = hr.place_on_grid(result)
     beyond = (
         "" if placed.missing is None else f" {placed.missing.mean():.1%} of the result lie beyond HR, which is 0 there."
     )
     warnings.warn(
-        f"{command}: the middle of --hr {hr.name} lies {', '.join(f'{voxels:.2g}' for voxels in shift)} voxels "
-        f"({np.linalg.norm((middles[0] - middles[1])[:3]):.2g} mm) from that of {result.name}; HR was resampled to its "
+        f"{command}: voxels of --hr {hr.name} lie {', '.join(f'{voxels:g}' for voxels in shift)} voxels "
+        f"({np.linalg.norm(result.affine[:3, :3] @ shift):.2g} mm) from those of {result.name}; HR was brought to its "
         f"grid, by the positions in the headers and cubic splines.{beyond}",
         Notice,
         stacklevel=2,

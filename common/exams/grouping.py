@@ -101,7 +101,7 @@ def combine_contrasts(scans: Sequence[Case], fewest: int = 2) -> list[Case]:
     thin = [case for case in scans if _is_thin(case)]
     if 0 < len(thin) < len(scans):
         for case in thin:
-            text = "done alone, because it has no thick slices; as --guide it shows its edges to one contrast"
+            text = "done alone, because it has no thick slices; to use its edges, give it as --guide to one contrast"
             case.notices = [*case.notices, text]
         return [*combine_contrasts([case for case in scans if case not in thin], fewest), *thin]
     groups = group_cases(scans, identify_contrast)

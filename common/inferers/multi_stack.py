@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from nibabel.affines import voxel_sizes
 from torch import nn
+from tqdm import tqdm
 
 from ..degradations.fitted_profile import BELIEVED_WIDTHS, USUAL_WIDTHS, FittedProfile, read_profile_width
 from ..degradations.profiles import GaussianProfile
@@ -321,6 +323,8 @@ class StacksInferer(Inferer):
         if factor in tuned:
             thin = getattr(inferer, "inferer", inferer)(voxels[None, None], tuned[factor])
         else:
+            if getattr(inferer, "is_self_trained", False):
+                tqdm.write(f"{Path(stack.name).name}:")
             thin = inferer(voxels[None, None], network)
             tuned[factor] = getattr(inferer, "chosen", network)
             self.report[stack.name] |= getattr(inferer, "report", {})

@@ -143,9 +143,9 @@ def describe_verdict(comparison: CubicComparison, outside: str | None = None, wa
     if warned:
         return "contradicts the scan: keep cubic; the network's result disagreed with it more than in validation"
     if comparison.difference < _HARDLY:
-        return f"hardly differs from cubic, {away}" + (f": {outside}" if outside else "")
+        return f"hardly differs from cubic: {away}" + (f"; {outside}" if outside else "")
     if abs(comparison.sharpening) < _SHARPER:
-        return f"no finer than cubic: keep cubic; it differs {away}, but not along its detail, as noise does"
+        return f"neither finer nor smoother than cubic, {away}: noise was added, or as much removed as detail added"
     known = "" if outside is None else f", but {outside}" if outside else ", within what the weights know"
     return f"{'finer' if comparison.sharpening > 0 else 'smoother'} than cubic, {away}, agrees with the scan{known}"
 

@@ -42,7 +42,7 @@ def test_results_by_what_they_are_worth(exam):
     expected = {
         "finer than cubic, by ": [hr, 0.5 * hr + 0.5 * cubic, hr + 15 * noise],
         "hardly differs from cubic": [cubic, cubic + 2 * noise],
-        "no finer than cubic: keep cubic": [cubic + 20 * noise],
+        "neither finer nor smoother than cubic": [cubic + 20 * noise],
         "contradicts the scan: keep cubic": [0.8 * hr, smooth, cubic.roll(factors[axis], axis), hr.flip(axis)],
     }
     for begin, results in expected.items():
@@ -55,7 +55,7 @@ def test_results_by_what_they_are_worth(exam):
     assert "agrees with the scan, but voxels" in describe_verdict(compared, "voxels are small")
     assert describe_verdict(compared).endswith("agrees with the scan")
     assert describe_verdict(compared, "", warned=True).startswith("contradicts the scan: keep cubic")
-    assert describe_verdict(compare_with_cubic(cubic, AFFINE, lr, affine), "so").endswith("brightness: so")
+    assert describe_verdict(compare_with_cubic(cubic, AFFINE, lr, affine), "so").endswith("brightness; so")
 
 
 def test_neither_units_nor_stored_axes_matter(exam):
