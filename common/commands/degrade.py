@@ -23,7 +23,8 @@ def degrade(
     """Make LR of HR scans as a scanner would: k-space truncation, slice profile and gap, partial Fourier, and noise.
 
     Each LR scan is <name>_lr.nii.gz, at its place in space. Super-resolved by the same --scale, if weights have it, it
-    lies on the grid of HR. HR is first cropped to whole LR voxels, to the right, in front and above. LR has the data type of HR.
+    lies on the grid of HR. HR is first cropped to whole LR voxels, to the right, in front and above. LR has the data
+    type of HR.
 
     With the scale 1x1x4, slices have a Gaussian profile. With 2x2x2 or 2x2x4, k-space is truncated along all axes, as
     in a 3-D scan. With --slice_thickness it is truncated in plane, and slices have a profile.

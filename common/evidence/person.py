@@ -54,7 +54,10 @@ class Person:
         """The scan's cubic interpolation on the results' grid."""
         assert self.scan is not None
         if (found := measure_factors(self.scan, self.results[0])) is None:
-            placed = self.scan.place_on_grid(self.results[0], repeated=0)  # where the result ends, too
+            result = self.results[0]
+            placed = self.scan.place_on_grid(result)
+            if (beyond := self.scan.place_on_grid(result, repeated=0).missing) is not None:
+                placed.voxels[beyond & (result.voxels == 0)] = 0  # it ends where the result does
             return replace(placed, name="cubic", label="cubic", metadata={})
         return Volume("cubic", interpolate_cubic(self.scan.voxels, *found), self.results[0].affine, {})
 
