@@ -241,7 +241,7 @@ def _summarise(
     ends = ", ".join(f"{counts[end]} {words.get(end, end)}" for end in ("done", "skipped", "failed") if counts[end])
     number = sum(counts.values())
     text = f"{number} scan{'s' * (number != 1)}: {ends or 'nothing to do'}"
-    others = f"; files passed over, as they are no scans: {passed_over}" * bool(passed_over)
+    others = f"; {passed_over} file{'s' * (passed_over > 1)} passed over" * bool(passed_over)
     if dry_run:
         return text + others + f"; results would go to {output}" * bool(counts["done"])
     text += (
