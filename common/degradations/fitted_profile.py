@@ -69,9 +69,9 @@ class FittedProfile:
                 measured at the distance of the slices; without, at the last of the factors.
 
         Returns:
-            The width, limited to 0.7 to 1.2, and the lowest and highest of parts of the volume in words. The width is
-            None if it is not sure, and the words say why: there are fewer than 10 slices or too little tissue, slices
-            are about as thick as pixels are wide, or the parts differ.
+            The width, limited to 0.7 to 1.2, and in words the lowest and highest of parts of the volume, or that the
+            width is at a limit. The width is None if it is not sure, and the words say why: there are fewer than 10
+            slices or too little tissue, slices are about as thick as pixels are wide, or the parts differ.
         """
         factors = 2 * [float(self.factors[-1])]
         if isinstance(volume, MetaTensor):

@@ -120,7 +120,7 @@ def test_hr_on_a_shifted_grid_in_another_order_of_axes_is_resampled_and_the_shif
     assert same > 50 and found > 35
 
 
-@pytest.mark.parametrize("kind", ["shifted", "turned"])
+@pytest.mark.parametrize("kind", ["shifted", "turned", "beyond"])
 def test_a_result_on_a_grid_of_its_own_is_judged_against_its_scan(persons, tmp_path, kind):
     """As --grid_file makes it: what it added is what it added on the grid of the weights."""
     own, _ = persons
@@ -129,19 +129,23 @@ def test_a_result_on_a_grid_of_its_own_is_judged_against_its_scan(persons, tmp_p
     if kind == "turned":
         turn[:2, :2] = [[0.9995, -0.03], [0.03, 0.9995]]
     target = OBLIQUE @ turn
-    target[:3, 3] = (OBLIQUE @ [-0.5, -0.5, -0.5, 1])[:3]
+    target[:3, 3] = (OBLIQUE @ [-0.5, -0.5, -6.5 if kind == "beyond" else -0.5, 1])[:3]
+    empty = (..., slice(5 if kind == "beyond" else 0))  # where the result is 0, since the scan has ended
     truth = str(save(tmp_path / "truth.nii.gz", resample(hr, OBLIQUE, target), target))
-    moved = str(save(tmp_path / "moved_sr.nii.gz", resample(result, OBLIQUE, target), target))
+    resampled = resample(result, OBLIQUE, target)
+    resampled[empty] = 0
+    moved = str(save(tmp_path / "moved_sr.nii.gz", resampled, target))
     known = {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 2]}}
     record = known | {"Inputs": [describe_file(own["scan"])]}
     (tmp_path / "moved_sr.json").write_text(json.dumps({"SuperResolution": known}))
-    words = "does not lie on" if kind == "turned" else "which does not lead to"
+    words = "which does not lead to" if kind == "shifted" else "does not lie on"
     refused(lambda: judge(moved, scan=own["scan"]), ValueError, f"{words} --scan", own["scan"])
     (tmp_path / "moved_sr.json").write_text(json.dumps({"SuperResolution": record}))
     judge(own["result"], scan=own["scan"], hr=own["hr"], output_dir=str(tmp_path / "same"))
     judge(moved, scan=own["scan"], hr=truth, output_dir=str(tmp_path / "out"))
     scan, low, high = nib.load(own["scan"]), *find_score_range(nib.load(truth).get_fdata())
     cubic = resample(np.asarray(scan.dataobj), scan.affine, target, 3)
+    cubic[empty] = 0
     expected = compute_psnr(*(scale_to_range(each, low, high) for each in (cubic, nib.load(truth).get_fdata())))
     assert float(read(tmp_path / "out", "scores")["cubic", ""]["psnr"]) == pytest.approx(expected, abs=0.01)
     expected, found = (read(tmp_path / name, "added") for name in ("same", "out"))
