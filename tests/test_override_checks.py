@@ -259,10 +259,7 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
         ("--weight_decay 2", "the configs have no such key; did you mean --players#generator#optimizer#weight_"),
         ("--train#metric 3", "train has no such key; it has "),
         ("--values#rat 3", "did you mean --values#rate?"),
-        (
-            "--train#dataset#x 1",
-            "train#dataset is $@data.train; set what it refers to, or replace train#dataset as",
-        ),
+        ("--train#dataset#x 1", "train#dataset is $@data.train; set what it refers to, or replace train#dataset as"),
         ("--validate#evaluator#inferer#roi_size 1", "validate#evaluator#inferer is @inferer; set what it refers to"),
         ("--guided true", "--guided is 'true', but the config reads a switch; give True or False."),
         ("--residual false", "--residual is 'false'", "give True or False"),  # others' components read it

@@ -113,13 +113,7 @@ def super_resolve(
     from ..engines.evaluator import describe_warnings
     from ..errors import RunsFailedError
     from ..exams.choose import choose_weights, find_offers, reads_exams
-    from ..exams.discover import (
-        convert_series,
-        discover_cases,
-        find_common_folder,
-        set_acquired_matrix,
-        split_output,
-    )
+    from ..exams.discover import convert_series, discover_cases, find_common_folder, set_acquired_matrix, split_output
     from ..handlers.results import get_log_path, log_case
     from ..io.files import get_sidecar_path
     from ..io.naming import get_output_folder

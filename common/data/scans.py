@@ -14,13 +14,7 @@ import numpy as np
 
 from ..degradations.base import Degradation
 from ..io.files import find_files, list_files
-from ..io.formats import (
-    EXTENSIONS,
-    explain_missing_content,
-    find_absent_images,
-    is_named_as_dicom,
-    may_be_dicom,
-)
+from ..io.formats import EXTENSIONS, explain_missing_content, find_absent_images, is_named_as_dicom, may_be_dicom
 from ..io.images import open_image_or_none
 from ..io.naming import make_case_stem
 from ..io.writing import check_writable

@@ -12,11 +12,7 @@ from .rician_noise import RicianNoise
 
 
 def make_acquisition(
-    factors: Sequence[int],
-    width: float | None = None,
-    partial_fourier: float = 1.0,
-    sigma: float = 0.0,
-    seed: int = 0,
+    factors: Sequence[int], width: float | None = None, partial_fourier: float = 1.0, sigma: float = 0.0, seed: int = 0
 ) -> ComposeDegradations:
     """A scanner's acquisition of slices along the last axis, on the grid of :func:`choose_degradation`.
 

@@ -40,9 +40,7 @@ class Degradation(nn.Module):
     whole_factors: bool = True
 
     def __init__(
-        self,
-        factors: Sequence[float] | np.ndarray = (1, 1, 1),
-        offset: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
+        self, factors: Sequence[float] | np.ndarray = (1, 1, 1), offset: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0)
     ) -> None:
         super().__init__()
         self.factors = _check_factors(factors, type(self).__name__, self.whole_factors)

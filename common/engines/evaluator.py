@@ -38,9 +38,12 @@ class CasesFailedError(RuntimeError):
     """
 
     def __init__(self, failures: Sequence[str], total: int) -> None:
-        listing = "\n  ".join(failures)
+        super().__init__(failures, total)
+
+    def __str__(self) -> str:
+        failures, total = self.args
         others = ", the others are done" * (len(failures) < total)
-        super().__init__(f"{len(failures)} of {total} cases failed{others}:\n  {listing}")
+        return "\n  ".join([f"{len(failures)} of {total} cases failed{others}:", *failures])
 
 
 class CaseEvaluator(SupervisedEvaluator):

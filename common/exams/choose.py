@@ -33,11 +33,7 @@ def reads_exams(bundle: str | None) -> bool:
 
 
 def find_offers(
-    bundle: str | None,
-    scale: Any,
-    override: Mapping[str, Any],
-    together: bool | str,
-    options: Sequence[str],
+    bundle: str | None, scale: Any, override: Mapping[str, Any], together: bool | str, options: Sequence[str]
 ) -> tuple[list[Offer], Offer | None]:
     """Find the weights to choose from.
 

@@ -209,27 +209,18 @@ class EvaluationReport:
     ) -> dict[str, dict]:
         """PSNR, PSNR without the shift, and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
         truth = _clip_volume(hr, hr, hr)
-
-        def select(volume: Any) -> np.ndarray:
-            return _clip_volume(volume, lr, hr)
-
+        select: Callable[..., np.ndarray] = partial(_clip_volume, scan=lr, hr=hr)
         psnr, ssim = compute_psnr, compute_ssim
         if (over := self.measured["score_over"]) != "volume":
             slices = [truth.shape[-1] // 2] if over == "centre_slice" else select_slices(truth)
-            psnr, ssim = (
-                partial(compute_slices_psnr, slices=slices),
-                partial(compute_slices_ssim, slices=slices),
-            )
+            psnr, ssim = (partial(compute_slices_psnr, slices=slices), partial(compute_slices_ssim, slices=slices))
         if self.measured["data_range"] == "maximum":
             truth = convert_to_units(hr, hr)
             peak, floor = truth.max(), convert_to_units(lr, lr).min()
             if peak <= 0:
                 raise ValueError(f"HR has no voxel above 0 but at most {peak:g}, so data_range maximum has no scale.")
             truth = truth / peak
-
-            def select(volume: Any) -> np.ndarray:
-                return convert_to_units(volume, lr).clip(floor) / peak
-
+            select = partial(_scale_volume, scan=lr, floor=floor, peak=peak)
         scores: dict[str, dict] = {}
         for method, volume in volumes.items():
             scaled = select(volume)
@@ -272,10 +263,7 @@ def check_table_scans(output_dir: str | os.PathLike, hr: Iterable[str | os.PathL
 
 
 def _load_compared_method(
-    name: str,
-    entry: str | os.PathLike | nn.Module | Mapping,
-    network: nn.Module | None,
-    degradation: Degradation,
+    name: str, entry: str | os.PathLike | nn.Module | Mapping, network: nn.Module | None, degradation: Degradation
 ) -> tuple[nn.Module, Callable | None]:
     """Return network and inferer of an entry of ``compare_with``; the inferer is None for the evaluator's."""
     if isinstance(entry, nn.Module):
@@ -329,3 +317,8 @@ def _clip_volume(volume: torch.Tensor | np.ndarray, scan: MetaTensor, hr: MetaTe
     first = (zero - low) / (high - low)
     last = first + get_percentile(hr) * ((one - zero) / (high - low))
     return scale_to_range(torch.as_tensor(volume)[0].detach().float().cpu(), first, last).numpy()
+
+
+def _scale_volume(volume: torch.Tensor, scan: MetaTensor, floor: float, peak: float) -> np.ndarray:
+    """A volume in units of a scan, not below its least value, as parts of the peak of HR."""
+    return convert_to_units(volume, scan).clip(floor) / peak

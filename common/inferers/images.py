@@ -67,11 +67,7 @@ class OrthogonalInferer(Inferer):
     """
 
     def __init__(
-        self,
-        planes: Sequence[int] = (0, 1),
-        batch: int | None = None,
-        power: float = 0.0,
-        keeps_size: bool = False,
+        self, planes: Sequence[int] = (0, 1), batch: int | None = None, power: float = 0.0, keeps_size: bool = False
     ) -> None:
         super().__init__()
         if isinstance(power, bool) or not isinstance(power, (int, float)) or not power >= 0:

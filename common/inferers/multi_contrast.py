@@ -210,12 +210,7 @@ class ExamInferer(StacksInferer):
         return {name: reconstruct(start, affine, fitted, variances, guides, slope=_SLOPE, rounds=1)}
 
     def _estimate_seconds(
-        self,
-        stacks: Sequence[Stack],
-        grid: np.ndarray,
-        size: Sequence[int],
-        network: nn.Module,
-        guides: int,
+        self, stacks: Sequence[Stack], grid: np.ndarray, size: Sequence[int], network: nn.Module, guides: int
     ) -> _Seconds:
         """Measure how long a contrast will take on this machine; other arguments are as for :meth:`make_start`."""
         volume = torch.full(tuple(size), 0.5, device=stacks[0].voxels.device)
@@ -292,8 +287,7 @@ def _align_contrast(reference: MetaTensor, stack: MetaTensor) -> np.ndarray:
     left = find_misplacement(lr, attach_meta(other.as_tensor(), affine, other.meta))
     if left["similarity"] <= found["similarity"]:
         warnings.warn(
-            f"{get_file(stack)}: it may not lie on {get_file(reference)}; registration does not help.",
-            stacklevel=2,
+            f"{get_file(stack)}: it may not lie on {get_file(reference)}; registration does not help.", stacklevel=2
         )
         return np.eye(4)
     shift, angle = np.linalg.norm(quality["translation_mm"]), quality["rotation_degrees"]

@@ -95,10 +95,7 @@ def measure_widths(affine: np.ndarray, scan_affine: np.ndarray) -> np.ndarray:
 
 
 def compare_volumes(
-    result: torch.Tensor,
-    cubic: torch.Tensor,
-    width: np.ndarray,
-    scans: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    result: torch.Tensor, cubic: torch.Tensor, width: np.ndarray, scans: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 ) -> CubicComparison | None:
     """Compare a result with an interpolation of its scan.
 

@@ -52,12 +52,7 @@ class CoordinateNetwork(nn.Module):
     """
 
     def __init__(
-        self,
-        contrasts: int = 2,
-        features: int = 1024,
-        layers: int = 4,
-        frequencies: int = 256,
-        bandwidth: float = 0.03,
+        self, contrasts: int = 2, features: int = 1024, layers: int = 4, frequencies: int = 256, bandwidth: float = 0.03
     ) -> None:
         super().__init__()
         self.sizes = dict[str, Any](features=features, layers=layers, frequencies=frequencies, bandwidth=bandwidth)

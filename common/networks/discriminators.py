@@ -44,11 +44,7 @@ class VGGDiscriminator(nn.Module):
     """
 
     def __init__(
-        self,
-        channels: int,
-        widths: Sequence[int] = (64, 128, 256, 512),
-        dense: int = 1024,
-        layer_norm: bool = False,
+        self, channels: int, widths: Sequence[int] = (64, 128, 256, 512), dense: int = 1024, layer_norm: bool = False
     ) -> None:
         super().__init__()
         body: list[nn.Module] = []

@@ -43,11 +43,7 @@ class EDSR(nn.Module):
     """
 
     def __init__(
-        self,
-        features: int = 64,
-        blocks: int = 16,
-        degradation: Degradation | None = None,
-        residual: bool | str = True,
+        self, features: int = 64, blocks: int = 16, degradation: Degradation | None = None, residual: bool | str = True
     ) -> None:
         super().__init__()
         factor = 1

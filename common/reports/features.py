@@ -35,10 +35,7 @@ def draw_feature_maps(
     groups = (source, target)
     variance = sum(np.var(group["features"], axis=(1, 2)) for group in groups)
     chosen = np.argsort(variance)[::-1][:_CHANNELS]
-    titles = (
-        ("$Y_s$ (HR)", r"$X_{s\sim t}$ (learned LR)", "f_{{s{}}}"),
-        ("$Y_t$ (SR)", "$X_t$ (LR)", "f_{{t{}}}"),
-    )
+    titles = (("$Y_s$ (HR)", r"$X_{s\sim t}$ (learned LR)", "f_{{s{}}}"), ("$Y_t$ (SR)", "$X_t$ (LR)", "f_{{t{}}}"))
     bright = np.concatenate([np.ravel(group["image"]) for group in groups])
     grey = {"cmap": "gray", "vmin": 0.0, "vmax": float(np.percentile(bright, 99.8))}
     panels = 2 + len(chosen)

@@ -75,11 +75,7 @@ def apply_precision(network: nn.Module, device: torch.device, amp: bool | None, 
 
 
 def choose_autocast(
-    amp: bool | None,
-    network: nn.Module,
-    device: torch.device,
-    kwargs: dict | None = None,
-    training: bool = False,
+    amp: bool | None, network: nn.Module, device: torch.device, kwargs: dict | None = None, training: bool = False
 ) -> bool:
     """Decide whether networks run under autocast: by ``amp``; if that is None, on a GPU, or if it is faster on a CPU.
 

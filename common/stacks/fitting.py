@@ -187,12 +187,7 @@ def _fit_brightness(
 
 
 def _refit(
-    each: FittedStack,
-    volume: torch.Tensor,
-    affine: np.ndarray,
-    has_field: bool,
-    region: Region | None,
-    moves: bool,
+    each: FittedStack, volume: torch.Tensor, affine: np.ndarray, has_field: bool, region: Region | None, moves: bool
 ) -> FittedStack:
     """Fit a stack to a volume: first its motions, if it ``moves``, then brightness, gains and weights."""
     operator = each.make_operator(volume.shape, affine)

@@ -21,11 +21,7 @@ _LEFT_OUT = 2.0  # times that limit, above which a slice does not count
 
 
 def estimate_motions(
-    volume: torch.Tensor,
-    affine: np.ndarray,
-    stack: Stack,
-    counts: torch.Tensor,
-    groups: np.ndarray,
+    volume: torch.Tensor, affine: np.ndarray, stack: Stack, counts: torch.Tensor, groups: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Find the motions of groups of slices of a stack relative to a volume.
 

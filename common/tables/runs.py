@@ -55,10 +55,7 @@ class Run:
 
 
 def list_runs(
-    rows: Sequence[Mapping],
-    output_dir: Path,
-    override: Mapping[str, Any],
-    trained: Path | None = None,
+    rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, Any], trained: Path | None = None
 ) -> list[Run]:
     """Return the runs of all rows.
 

@@ -54,11 +54,7 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
 
 
 def write_labels(
-    path: str | os.PathLike,
-    labels: np.ndarray,
-    affine: np.ndarray,
-    source: SpatialImage | None,
-    description: str = "",
+    path: str | os.PathLike, labels: np.ndarray, affine: np.ndarray, source: SpatialImage | None, description: str = ""
 ) -> None:
     """Write labels ``(X, Y, Z)`` with their affine as NIfTI.
 

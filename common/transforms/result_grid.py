@@ -38,10 +38,7 @@ _FINEST = 10  # cubes across the scan's finest voxel; more are a mistake of unit
 
 
 def choose_cubes(
-    size: Sequence[int],
-    affine: np.ndarray,
-    spacing: float | None = None,
-    grid_file: str | os.PathLike | None = None,
+    size: Sequence[int], affine: np.ndarray, spacing: float | None = None, grid_file: str | os.PathLike | None = None
 ) -> tuple[tuple[int, ...], np.ndarray]:
     """Size and affine of the grid of cubes on which a result is made to agree with its scan.
 
@@ -152,11 +149,7 @@ class ResampleResultd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        degradation: Degradation,
-        grid: Mapping[str, Any],
-        reference: str = "image",
+        self, keys: KeysCollection, degradation: Degradation, grid: Mapping[str, Any], reference: str = "image"
     ) -> None:
         super().__init__(keys)
         self.degradation, self.reference, self.grid = degradation, reference, dict(grid)

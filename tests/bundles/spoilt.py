@@ -28,19 +28,13 @@ def spoil(folder, volume, contrast):
     images = {
         "flat": (image(volume[..., 0].astype(np.float32)), "expected a 3-D volume"),
         "single": (image(volume[..., :1].astype(np.float32)), "expected a 3-D volume"),
-        "series": (
-            image(np.stack([volume] * 2, axis=-1).astype(np.float32)),
-            "3-D volume; save each volume",
-        ),
+        "series": (image(np.stack([volume] * 2, axis=-1).astype(np.float32)), "3-D volume; save each volume"),
         "colour": (image(colour), "not colour"),
         "nan": (image(holes), "1 of .* voxels are NaN or infinite, 1 of them in tissue"),
         "infinite": (image(blown), "2 of .* voxels are NaN or infinite, 2 of them in tissue"),
         "constant": (image(np.full(volume.shape, 7, np.int16)), "every voxel is 7"),
         "thin": (image(few), "fewer than a slab: 3 on each axis"),
-        "singular": (
-            image(volume.astype(np.float32), np.diag([1, 1, 0, 1])),
-            "not invertible.*sform or qform",
-        ),
+        "singular": (image(volume.astype(np.float32), np.diag([1, 1, 0, 1])), "not invertible.*sform or qform"),
     }
     patterns = {}
     folder.mkdir(exist_ok=True)

@@ -150,13 +150,7 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     assert kernels.shape == (256, 33, 33)
     for name, count in (("blur#validation", 16), ("scan", 20)):
         assert len(content(f"{name}_degradation", tmp_path, "release", **data).degradations) == count
-    small = {
-        "max_epochs": 1,
-        "epoch_length": 2,
-        "val_interval": 5,
-        "lr_patch": [12, 12, 1],
-        "batch_size": 2,
-    }
+    small = {"max_epochs": 1, "epoch_length": 2, "val_interval": 5, "lr_patch": [12, 12, 1], "batch_size": 2}
     run(["train", "release"], tmp_path, **data, **small)
     weights = tmp_path / "models" / "model.pt"
     assert read_overlay(weights)["slice_axis"] == "auto"

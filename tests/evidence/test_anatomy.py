@@ -14,13 +14,7 @@ from common.commands.judge import judge
 from common.evidence import segmentation
 from common.evidence.anatomy import draw_bland_altman
 from common.evidence.person import Person
-from common.evidence.segmentation import (
-    TISSUES,
-    classify_brightness,
-    name_tissues,
-    order_tissues,
-    segment_brain,
-)
+from common.evidence.segmentation import TISSUES, classify_brightness, name_tissues, order_tissues, segment_brain
 from common.evidence.volume import Volume
 
 from ..bundles.runs import save

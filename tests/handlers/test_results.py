@@ -86,7 +86,7 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     assert own.pop("Seconds") > 0 and own.pop("Device").startswith("cpu, ")
     assert own.pop("Precision") == "float32"
     assert own.pop("Inputs") == [
-        {**hide_folder({"File": str(path)}), "Bytes": path.stat().st_size, "Sha256": digest_voxels(path)},
+        {**hide_folder({"File": str(path)}), "Bytes": path.stat().st_size, "Sha256": digest_voxels(path)}
     ]
     assert own.pop("Versions").keys() >= {"python", "monai", "torch", "nibabel"}
     weights = {"File": "best.ts", "FileSha256": "ff", "Sha256": "ee"}

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.degradations import (
-    ComposeDegradations,
-    EllipticalKSpace,
-    GaussianProfile,
-    KSpaceTruncation,
-    RicianNoise,
-)
+from common.degradations import ComposeDegradations, EllipticalKSpace, GaussianProfile, KSpaceTruncation, RicianNoise
 from common.metrics import divide_by_brightness, measure_added_share, split_measured
 from tests.bundles.runs import phantom
 from tests.refused import refused

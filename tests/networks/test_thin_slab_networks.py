@@ -8,14 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.degradations import KSpaceTruncation
-from common.networks import (
-    TSRCAN,
-    SlabEncoder,
-    SlabSuperResolver,
-    TranslatedTSRCAN,
-    TSRCANDecoder,
-    TSRCANDegrader,
-)
+from common.networks import TSRCAN, SlabEncoder, SlabSuperResolver, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader
 from common.networks.slab import channels_to_slab, slab_to_channels
 from common.networks.ts_rcan import ShiftTowardsFirstPixel
 from common.runtime.memory import to_channels_last

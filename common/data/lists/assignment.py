@@ -20,15 +20,7 @@ from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ...values import parse_bool
 from ..case import Case
 from .alike import guess_persons, suggest_subject_pattern
-from .datalist import (
-    FILE,
-    GROUPS,
-    KINDS,
-    SCANS,
-    check_groups,
-    describe_counts,
-    find_data_folder,
-)
+from .datalist import FILE, GROUPS, KINDS, SCANS, check_groups, describe_counts, find_data_folder
 from .scan_kinds import explain_unreadable, explain_unsuitable_file, print_skipped, remove_voxel_files
 from .subjects import check_no_duplicates, identify_subject
 

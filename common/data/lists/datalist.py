@@ -22,11 +22,7 @@ KINDS = (*SCANS, "guide", "ct")
 
 
 def load_datalist(
-    dataset_dir: str,
-    group: str,
-    kinds: str | Sequence[str] = SCANS,
-    needs: str | None = None,
-    optional: bool = False,
+    dataset_dir: str, group: str, kinds: str | Sequence[str] = SCANS, needs: str | None = None, optional: bool = False
 ) -> list[dict]:
     """Entries of one group of ``dataset_dir/dataset.json`` with absolute paths.
 

@@ -46,11 +46,7 @@ _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 _BRUKER = "2dseq"
 _AFNI = (".brik", ".brik.gz")
 # Endings of the file of voxels, by the ending of its header.
-_VOXELS = {
-    ".hdr": (".img",),
-    ".hdr.gz": (".img.gz",),
-    ".head": _AFNI,
-}
+_VOXELS = {".hdr": (".img",), ".hdr.gz": (".img.gz",), ".head": _AFNI}
 
 _LABELS = "a mask or label map"
 _PHASE = "a phase image, or a map made of one"

@@ -130,7 +130,7 @@ def _split_by_echo(headers: list[Dataset]) -> dict[str, list[Dataset]]:
 def _round_together(column: Sequence[float | None]) -> list[float]:
     """Make values equal that differ by rounding. A missing value becomes that of all others, or -1."""
     firsts: list[float] = []
-    for value in sorted({value for value in column if value is not None}):
+    for value in sorted(known for known in column if known is not None):
         if not firsts or value - firsts[-1] > _ROUNDING * max(1, abs(value)):
             firsts.append(value)
     missing = firsts[0] if len(firsts) == 1 else -1

@@ -116,16 +116,12 @@ def read_slice(header: Dataset, opened: dict[str, Dataset] | None = None) -> tup
         padding = _find_padding(header, image, pixels)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{path}: the pixel data cannot be decoded ({reason}). "
-            + (
-                f"They are compressed, {syntax.name}; {_advise_decoders(syntax)}"
-                if compressed
-                else "The file does not say how they are compressed; export the series uncompressed."
-                if image["PixelData"].is_undefined_length
-                else "The file is damaged, get a whole copy of it."
-            )
-        ) from None
+        advice = "The file is damaged, get a whole copy of it."
+        if compressed:
+            advice = f"They are compressed, {syntax.name}; {_advise_decoders(syntax)}"
+        elif image["PixelData"].is_undefined_length:
+            advice = "The file does not say how they are compressed; export the series uncompressed."
+        raise ValueError(f"{path}: the pixel data cannot be decoded ({reason}). {advice}") from None
     if pixels.shape != (header.Rows, header.Columns):
         raise ValueError(f"{path}: pixels of shape {pixels.shape}, expected {(header.Rows, header.Columns)}.")
     with np.errstate(over="ignore"):

@@ -10,13 +10,7 @@ from torch.nn import functional as F
 
 from common.data import PairedSlabLoader, UnpairedSlabLoader, are_axes_alike
 from common.data.loaders import slabs
-from common.degradations import (
-    BandLimit,
-    ComposeDegradations,
-    GaussianProfile,
-    KSpaceTruncation,
-    RicianNoise,
-)
+from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
 from common.networks import LinearDegradation
 from tests.data.loaders.drawn import cache, check_draws, check_shares, half_air, noise, origin, take
 from tests.refused import refused

@@ -219,12 +219,7 @@ def test_every_bad_scan_is_told_even_twice_of_what_is_named(training_range):
 
 @pytest.mark.parametrize(
     ("limits", "said"),
-    [
-        ((2.0, 9), "2.00 times smaller"),
-        ((0.1, 0.8), "1.25 times larger"),
-        ((1.04, 9), ""),
-        ((5, 9), "slabs or slices"),
-    ],
+    [((2.0, 9), "2.00 times smaller"), ((0.1, 0.8), "1.25 times larger"), ((1.04, 9), ""), ((5, 9), "slabs or slices")],
 )
 def test_voxels_that_are_near_the_training_range_get_a_notice_and_far_ones_a_warning(limits, said):
     scan = prepared(SCAN, np.diag([0.5, 0.5, 1.0, 1]))

@@ -270,10 +270,7 @@ def test_refused():
     for call, words in [
         (lambda: SliceAxisd("x", "z")({"x": volume()}), ["a.nii", "slice_axis", "'z'", "LR, AP, SI, auto"]),
         # On another grid than that of the networks, results would be displaced.
-        (
-            lambda: MakeLRd("hr", GaussianProfile((2, 2, 2)), like=TRUNCATION),
-            ["scan_degradation", "Set degradation"],
-        ),
+        (lambda: MakeLRd("hr", GaussianProfile((2, 2, 2)), like=TRUNCATION), ["scan_degradation", "Set degradation"]),
         (lambda: MakeLRd("hr", IN_PLANE, like=TRUNCATION), ["scan_degradation", [2, 2, 1], [2, 2, 2]]),
         (lambda: own_lr(degradation=IN_PLANE), [(4, 4, 3), (8, 8, 6), (4, 4, 6)]),
         # The same voxels stored from the other side; moved by half a voxel; of another size.
