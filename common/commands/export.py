@@ -16,6 +16,7 @@ from monai.bundle.config_parser import merge_kv
 
 from ..export import archive, check, modules
 from ..export.readme import PINNED, write_pages
+from ..export.unit_tests import write_unit_test
 from ..io.files import format_config, load_state
 from ..io.writing import check_writable, open_part_folder
 from ..weights import explain_no_overlay, read_overlay
@@ -42,6 +43,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     package that the configs need. Their package is named by the bundle and its version (``udean_v1_2_0``), so that two
     bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` has that folder; the same input gives the same bytes.
+    ``<output_dir>/ci/unit_tests/test_<name>.py`` is a test in the form of MONAI's model zoo.
 
     A bundle whose inference.json has no key "checkpoint" has no weights.
 
@@ -113,6 +115,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
         if target.exists():
             shutil.rmtree(target)
         folder.replace(target)
+        write_unit_test(configs, output / "ci" / "unit_tests" / f"test_{name}.py", name)
     print(f"{target}\n{zipped}: SHA-256 {digest}")
 
 
