@@ -81,7 +81,12 @@ class KernelEstimation:
         self.device, self.train_handlers = torch.device(blur.device), train_handlers
         self.as_trained = parse_bool(as_trained, "as_trained")
         self.time_limit = start_time_limit(minutes)
-        place = {"output_dir": output_dir, "ckpt_dir": ckpt_dir, "resume": folder.resume, "overwrite": not folder.resume}
+        place = {
+            "output_dir": output_dir,
+            "ckpt_dir": ckpt_dir,
+            "resume": folder.resume,
+            "overwrite": not folder.resume,
+        }
         self.options = {**options, **place, "device": self.device, "amp": False, "minutes": self.time_limit}
 
     def run(self) -> None:
