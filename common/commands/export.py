@@ -15,6 +15,8 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
 from ..export import archive, check, modules
+from ..export.readme import PINNED, write_pages
+from ..export.unit_tests import write_unit_test
 from ..io.files import format_config, load_state
 from ..io.writing import check_writable, open_part_folder
 from ..weights import explain_no_overlay, read_overlay
@@ -28,9 +30,8 @@ BUNDLE_ROOT = (
     "$next((str(f.frame.f_locals['self'].config_root_path.parent) for f in inspect.stack(0) "
     "if isinstance(f.frame.f_locals.get('self'), monai.bundle.ConfigWorkflow)), '.')"
 )
-APPLY = "python -m monai.bundle run --config_file configs/inference.json --dataset_dir FOLDER_OR_FILE --output_dir OUT"
 ON_PATH = "$sys.path.insert(1, @bundle_root)"
-PINNED = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
+COLLECTION = ("demo", "tables")  # configs for commands and data that are not exported
 OF_MONAI = ("fire", "pytorch-ignite", "tensorboard")  # imported by MONAI, for its commands and handlers
 
 
@@ -42,6 +43,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     package that the configs need. Their package is named by the bundle and its version (``udean_v1_2_0``), so that two
     bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` has that folder; the same input gives the same bytes.
+    ``<output_dir>/ci/unit_tests/test_<name>.py`` is a test in the form of MONAI's model zoo.
 
     A bundle whose inference.json has no key "checkpoint" has no weights.
 
@@ -75,27 +77,30 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     version = str(meta.get("version", ""))
     package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
     needed: list[Path] = []
+    configs = {config: content for config, content in configs.items() if config not in COLLECTION}
     try:
         needed = modules.find_needed_modules(modules.list_strings(configs))
     except ValueError as error:
         problems.append(f"{source / 'configs'}: {error}")
     listed = meta.get("required_packages_version", {})
-    packages = {n.lower() for n in (*PINNED, *listed)}
-    for distribution, where in sorted(modules.find_distributions(modules.list_strings(configs), needed).items()):
-        if distribution.lower() not in packages:
-            problems.append(
-                f"metadata.json does not list {distribution} in required_packages_version; {where} needs it."
-            )
+    imported, tried = modules.find_distributions(modules.list_strings(configs), needed)
+    known = {distribution.lower() for distribution in (*PINNED, *listed)}
+    problems += [
+        f"metadata.json does not list {distribution} in required_packages_version; {where} needs it."
+        for distribution, where in sorted(imported.items())
+        if distribution.lower() not in known
+    ]
     _refuse(source, problems)
-    used = {*OF_MONAI, *modules.find_distributions(modules.list_strings(configs), needed, also_tried=True)}
-    meta["required_packages_version"] = {n: v for n, v in listed.items() if n.lower() in {u.lower() for u in used}}
-
+    used = {distribution.lower() for distribution in (*imported, *tried, *OF_MONAI)}
+    meta["required_packages_version"] = {name: v for name, v in listed.items() if name.lower() in used}
+    if checkpoint:  # what is known of the bundle's own weights
+        for key in ("eval_metrics", "data_source"):
+            meta.pop(key, None)
     with open_part_folder(output) as temporary:
         folder = temporary / name
         _copy_files(source, folder, configs, package)
         modules.copy_modules(needed, folder, package)
-        for page in (folder / "docs").glob("*.md"):
-            _rewrite_docs(page, source, package, meta, has_weights)
+        write_pages(folder / "docs", package, meta, configs, overlays)
         for stem, overlay in overlays.items():
             shutil.copyfile(weights.with_stem(stem) if stem != "model" else weights, folder / "models" / f"{stem}.pt")
             (folder / "models" / f"{stem}.json").write_text(format_config(overlay) + "\n")
@@ -110,6 +115,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
         if target.exists():
             shutil.rmtree(target)
         folder.replace(target)
+        write_unit_test(configs, output / "ci" / "unit_tests" / f"test_{name}.py", name)
     print(f"{target}\n{zipped}: SHA-256 {digest}")
 
 
@@ -229,39 +235,6 @@ def _copy_files(source: Path, folder: Path, configs: dict[str, dict], package: s
     if (source / "large_files.yml").is_file():
         shutil.copyfile(source / "large_files.yml", folder / "large_files.yml")
     shutil.copytree(source / "docs", folder / "docs")
-
-
-def _rewrite_docs(path: Path, source: Path, package: str, meta: dict, has_weights: bool) -> None:
-    """Rewrite a page for the bundle's folder. README.md also gets what must be installed, and how to apply."""
-    text = path.read_text(encoding="utf-8")
-    if has_weights:
-        text = re.sub(r"No weights ship[^.]*\.", "The weights are `models/model.pt`.", text)
-    # The demo's simulation and the page of all bundles are not exported, nor are others that are linked.
-    text = re.sub(r"^# demo\n.*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"[^.\n]*\[[^]]*\]\(\.\./\.\./README\.md[^)]*\)\. ?", "", text)
-    text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", text)
-    text = "".join(_drop_gaps(section) for section in re.split("^(?=## )", text, flags=re.MULTILINE))
-    text = modules.rename_package(text, package)
-    name = source.resolve().name
-    text = re.sub(rf"bundles/{name}\b", ".", text.replace(f"bundles/{name}/", ""))
-    place = "All from the folder that holds `configs`"
-    if path.name == "README.md":
-        versions = {name: meta[key] for name, key in PINNED.items() if key in meta} | meta["required_packages_version"]
-        packages = " ".join(f"{name}=={version}" for name, version in versions.items())
-        place += (
-            f", in an environment with what `configs/metadata.json` lists:\n\n```bash\npip install {packages}\n```\n\n"
-            f"Super-resolve scans:\n\n```bash\n{APPLY}\n```\n\n"
-            "Commands that begin with `mri-sr` or `python -m tests` are those of the whole collection"
-        )
-    path.write_text(text.replace("All from the repository's root.\n", f"{place}.\n"), encoding="utf-8")
-
-
-def _drop_gaps(section: str) -> str:
-    """A section of a page without what its author has not filled in; "" if nothing is left but a table's head."""
-    if "FILL IN" not in section:
-        return section
-    lines = [line for line in section.splitlines(keepends=True) if "FILL IN" not in line]
-    return "".join(lines) if any(line.strip() and line[0] not in "#|" for line in lines) else ""
 
 
 def _check_large_files(source: Path, folder: Path) -> None:
