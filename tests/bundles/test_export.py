@@ -326,7 +326,7 @@ def test_large_file_that_is_named(copied, tmp_path, monkeypatch):
     monkeypatch.setattr(export_bundle, "LARGE", 200_000)
     (copied / "docs" / "film.bin").write_bytes(bytes(200_001))
     large = ["docs/film.bin", *(f"models/{path.name}" for path in (copied / "models").glob("model_*.pt"))]
-    entries = [f"- {{path: {name}, url: 'https://example.org/{name}'}}" for name in large]
+    entries = [f"- {{path: {name}, url: 'https://example.org/{name}', hash_val: '', hash_type: ''}}" for name in large]
     (copied / "large_files.yml").write_text("\n".join(["large_files:", *entries, ""]))
     for picture in (copied / "docs").glob("*.png"):
         picture.unlink()
