@@ -14,8 +14,9 @@ from monai.apps.utils import check_hash
 from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
-from ..export import archive, conversion, modules
+from ..export import archive, check, modules
 from ..export.readme import PINNED, write_pages
+from ..export.unit_tests import write_unit_test
 from ..io.files import format_config, load_state
 from ..io.writing import check_writable, open_part_folder
 from ..weights import explain_no_overlay, read_overlay
@@ -37,13 +38,14 @@ OF_MONAI = ("fire", "pytorch-ignite", "tensorboard")  # imported by MONAI, for i
 def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None) -> None:
     """Write a bundle as a folder and a zip with all that it needs, and print the zip's SHA-256.
 
-    ``<output_dir>/<name>/`` has the configs, which find their folder; models/model.pt and model.ts, with their overlay
-    model.json, whose values are also in inference.json and train.json; the docs and the licence. It also has the
-    modules of this package that the configs need. Their package is named by the bundle and its version
-    (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
+    ``<output_dir>/<name>/`` has the configs, which find their folder; models/model.pt with its overlay model.json,
+    whose values are also in inference.json and train.json; the docs and the licence. It also has the modules of this
+    package that the configs need. Their package is named by the bundle and its version (``udean_v1_2_0``), so that two
+    bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` has that folder; the same input gives the same bytes.
+    ``<output_dir>/ci/unit_tests/test_<name>.py`` is a test in the form of MONAI's model zoo.
 
-    A bundle whose inference.json has no key "checkpoint" has no weights; its network is not converted.
+    A bundle whose inference.json has no key "checkpoint" has no weights.
 
     Further weights of the bundle, models/model_*.pt, are exported with their overlays. With a ``checkpoint`` they are
     left out, because they are not of that training.
@@ -55,8 +57,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
     Raises:
         FileNotFoundError: when there is no such bundle.
-        ValueError: with every reason why the bundle cannot be exported, in its weights, configs, metadata or files, or
-            because a network's TorchScript form differs from it.
+        ValueError: with every reason why the bundle cannot be exported, in its weights, configs, metadata or files.
         PermissionError, NotADirectoryError: when output_dir cannot be written to.
     """
     source = Path(bundle)
@@ -106,16 +107,15 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
         _check_large_files(source, folder)
         try:
             if has_weights:
-                print(f"{name} {version}: converting the network ...", flush=True)
-                print(f"{name} {version}: {conversion.convert_weights(folder)}")
+                check.check_network(folder)
         except ValueError as error:
             _refuse(source, [str(error)])
-        _check_large_files(source, folder)
         zipped = output / f"{name}_v{version}.zip"
         digest = archive.write_zip(folder, zipped)
         if target.exists():
             shutil.rmtree(target)
         folder.replace(target)
+        write_unit_test(configs, output / "ci" / "unit_tests" / f"test_{name}.py", name)
     print(f"{target}\n{zipped}: SHA-256 {digest}")
 
 
@@ -255,9 +255,8 @@ def _check_large_files(source: Path, folder: Path) -> None:
                     f"{name} does not have the hash_val that large_files.yml gives; publish it anew and correct it."
                 )
         elif name not in named and size > LARGE:
-            also = ", and model.ts, which will be as large," if name == "models/model.pt" else ""
             problems.append(
-                f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it{also} where "
-                "it can be fetched from, and name it in large_files.yml next to configs, with path and url."
+                f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it where it can "
+                "be fetched from, and name it in large_files.yml next to configs, with path and url."
             )
     _refuse(source, problems)
