@@ -47,8 +47,10 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
     A bundle whose inference.json has no key "checkpoint" has no weights.
 
+    docs/README.md has the sections of the zoo's template, made from the bundle's own pages and metadata.json.
+
     Further weights of the bundle, models/model_*.pt, are exported with their overlays. With a ``checkpoint`` they are
-    left out, because they are not of that training.
+    left out, as are the metadata's eval_metrics and data_source, because they are not of that training.
 
     Args:
         bundle: folder of the bundle, for example bundles/udean_window.
@@ -93,9 +95,9 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     _refuse(source, problems)
     used = {distribution.lower() for distribution in (*imported, *tried, *OF_MONAI)}
     meta["required_packages_version"] = {name: v for name, v in listed.items() if name.lower() in used}
-    if checkpoint:  # what is known of the bundle's own weights
-        for key in ("eval_metrics", "data_source"):
-            meta.pop(key, None)
+    if checkpoint:
+        meta.pop("eval_metrics", None)
+        meta.pop("data_source", None)
     with open_part_folder(output) as temporary:
         folder = temporary / name
         _copy_files(source, folder, configs, package)

@@ -124,7 +124,10 @@ def _list_sections(sections: Mapping[str, str]) -> list[str]:
 def _list_tags(meta: Mapping[str, Any]) -> str:
     offer = meta.get("offer", {})
     kinds = {"Guided": "guided" in offer, "Self-Supervised": "learns_from_scan" in offer}
-    kinds |= {"Unpaired": re.search("unpaired|unmatched", meta["task"]), "Several Scans": "fewest_stacks" in offer}
+    kinds |= {
+        "Unpaired": "unpaired" in meta["task"] or "unmatched" in meta["task"],
+        "Several Scans": "fewest_stacks" in offer,
+    }
     tags = ["Super-Resolution", "MR", DIRECTIONS.get(tuple(offer.get("scale", ()))), *(k for k in kinds if kinds[k])]
     return ", ".join(tag for tag in tags if tag)
 
