@@ -119,6 +119,8 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
         folder.replace(target)
         write_unit_test(configs, output / "ci" / "unit_tests" / f"test_{name}.py", name)
     print(f"{target}\n{zipped}: SHA-256 {digest}")
+    if checkpoint:
+        print(f"{target / 'docs'}: its pages and data_license.txt are of the bundle's own weights; say what yours are.")
 
 
 def _refuse(source: Path, problems: list[str]) -> None:

@@ -71,7 +71,8 @@ def _make_readme(
     if weights:
         intro = re.sub(r"No weights ship[^.]*\.", "The weights are `models/model.pt`.", intro)
     idea, options, limits, cite = (sections.pop(name, "") for name in ("Idea", "Options", "When not", "Cite"))
-    demo = measured.pop("Demo", "").replace("[README](README.md)'s command", "The collection's demo")
+    demo, bar, _ = measured.pop("Demo", "").rpartition("|\n")  # up to its last table
+    demo = (demo + bar).replace("[README](README.md)'s command", "The collection's demo")
     references = meta.get("references", [])
     datalist = re.search("^mri-sr datalist (.*)$", page, re.MULTILINE)
     parts = {
