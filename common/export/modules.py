@@ -135,33 +135,42 @@ def _write(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def find_distributions(configs: Iterable[str], modules: Iterable[Path], also_tried: bool = False) -> dict[str, str]:
-    """Packages that configs and modules need: names for pip, and a place of the import of each.
+def find_distributions(configs: Iterable[str], modules: Iterable[Path]) -> tuple[dict[str, str], dict[str, str]]:
+    """Packages that configs and modules import: names for pip, and a place of the import of each.
 
-    Imports within ``try`` are left out, unless ``also_tried``: modules work without them, or report what is missing.
+    Returns:
+        Those that are needed, and those that are imported within ``try`` only: modules work without them, or report
+        what is missing.
     """
-    imported: dict[Any, str] = {}
-    known = packages_distributions()
+    needed: dict[Any, str] = {}
+    tried: dict[Any, str] = {}
     modules = {*modules}
     modules |= {folder / "__init__.py" for module in modules for folder in module.parents}
     for path in sorted(modules):
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        for node in ast.walk(tree) if also_tried else _walk_outside_try(tree):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                names = [node.module]
-            else:
-                continue
-            imported |= {full.split(".")[0]: path.as_posix() for full in names}
+        needed |= {name: path.as_posix() for name in _list_packages(_walk_outside_try(tree))}
+        tried |= {name: path.as_posix() for name in _list_packages(ast.walk(tree))}
+    known = packages_distributions()
     for text in configs:
         match = _IMPORT.match(text)
         root = match and (match[1] or match[2])
         # Other strings have dots too, so only installed packages count.
-        if root in known:
-            imported.setdefault(root, "the configs")
-    others = {n: where for n, where in imported.items() if n not in sys.stdlib_module_names and n != NAME}
-    return {known.get(name, [name])[0]: where for name, where in others.items()}
+        if root in known and root != NAME:
+            needed.setdefault(root, "the configs")
+
+    def name_for_pip(names: dict[Any, str]) -> dict[str, str]:
+        return {known.get(name, [name])[0]: where for name, where in names.items()}
+
+    return name_for_pip(needed), name_for_pip({name: where for name, where in tried.items() if name not in needed})
+
+
+def _list_packages(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The packages that nodes import, but for Python's own and this one."""
+    for node in nodes:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module]
+        yield from {name.split(".")[0] for name in names} - {*sys.stdlib_module_names, NAME}
 
 
 def _walk_outside_try(tree: ast.AST) -> Iterator[ast.AST]:
