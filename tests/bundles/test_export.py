@@ -329,6 +329,28 @@ def test_zoo(bundle, tiny, exported, tmp_path, monkeypatch, forget):
     verify(folder, tmp_path / "scans")
 
 
+CHECK_WORKFLOW = """
+def check_workflow(workflow, check_properties):
+    workflow.initialize()
+    assert not workflow.check_properties()
+    workflow.run()
+"""
+
+
+@mostly_slow(runs.TINY)
+def test_unit_test(bundle, exported, tmp_path):
+    """In a folder like the zoo's, the unit test trains, evaluates and infers; all code is formatted as there."""
+    pytest.importorskip("parameterized")
+    shutil.copytree(exported, tmp_path / "models" / bundle)
+    file = shutil.copy(exported.parents[1] / "ci" / "unit_tests" / f"test_{bundle}.py", tmp_path)
+    (tmp_path / "utils.py").write_text(CHECK_WORKFLOW)
+    done = forked.command(["unittest", f"test_{bundle}"], tmp_path, tmp_path / "said")
+    assert done.returncode == 0 and re.search("^Ran 2 tests(.|\n)*OK$", done.stderr, re.MULTILINE), done.stderr
+    style = ["format", "--check", "--config", runs.ROOT / "pyproject.toml", tmp_path / "models", file]
+    subprocess.run([sys.executable, "-m", "ruff", *style], check=True)
+    assert not [path for path in tmp_path.rglob("*.py") if max(map(len, path.read_text().splitlines()), default=0) > 132]
+
+
 def verify(folder: Path, scans: Path) -> None:
     """The zoo's verification of a folder that is on the path."""
     weights, exported = folder / "models" / "model.pt", folder / "models" / "verify_model.ts"
