@@ -329,6 +329,7 @@ def test_zoo(bundle, tiny, exported, tmp_path, monkeypatch, forget):
     verify(folder, tmp_path / "scans")
 
 
+LONG = r"^(?!.*# type: ignore).{133}"  # what flake8-bugbear refuses
 CHECK_WORKFLOW = """
 def check_workflow(workflow, check_properties):
     workflow.initialize()
@@ -348,7 +349,7 @@ def test_unit_test(bundle, exported, tmp_path):
     assert done.returncode == 0 and re.search("^Ran 2 tests(.|\n)*OK$", done.stderr, re.MULTILINE), done.stderr
     style = ["format", "--check", "--config", runs.ROOT / "pyproject.toml", tmp_path / "models", file]
     subprocess.run([sys.executable, "-m", "ruff", *style], check=True)
-    assert not [path for path in tmp_path.rglob("*.py") if max(map(len, path.read_text().splitlines()), default=0) > 132]
+    assert not [path for path in tmp_path.rglob("*.py") if re.search(LONG, path.read_text(), re.MULTILINE)]
 
 
 def verify(folder: Path, scans: Path) -> None:
