@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 import types
 import zipfile
 from pathlib import Path
 
+import monai.bundle
 import pytest
 import torch
 import yaml
@@ -234,3 +236,26 @@ def test_hugging_face(bundle, exported, tmp_path, monkeypatch):
     assert yaml.safe_load(matter) == {"tags": ["monai", "medical"], "library_name": "monai", "license": "apache-2.0"}
     assert page == (folder / "docs" / "README.md").read_text()
     assert all((folder / file).exists() for file in re.findall(r"`((?:docs|configs|models)/[^`]+)`", page))
+
+
+LONG = r"^(?!.*# type: ignore).{133}"  # what flake8-bugbear refuses
+CHECK_WORKFLOW = """
+def check_workflow(workflow, check_properties):
+    workflow.initialize()
+    assert not workflow.check_properties()
+    workflow.run()
+"""
+
+
+@mostly_slow(runs.TINY)
+def test_unit_test(bundle, exported, tmp_path):
+    """In a folder like the zoo's, the unit test trains, evaluates and infers; all code is formatted as there."""
+    pytest.importorskip("parameterized")
+    shutil.copytree(exported, tmp_path / "models" / bundle)
+    file = shutil.copy(exported.parents[1] / "ci" / "unit_tests" / f"test_{bundle}.py", tmp_path)
+    (tmp_path / "utils.py").write_text(CHECK_WORKFLOW)
+    done = forked.command(["unittest", f"test_{bundle}"], tmp_path, tmp_path / "said")
+    assert done.returncode == 0 and re.search("^Ran 2 tests(.|\n)*OK$", done.stderr, re.MULTILINE), done.stderr
+    style = ["format", "--check", "--config", runs.ROOT / "pyproject.toml", tmp_path / "models", file]
+    subprocess.run([sys.executable, "-m", "ruff", *style], check=True)
+    assert not [path for path in tmp_path.rglob("*.py") if re.search(LONG, path.read_text(), re.MULTILINE)]
