@@ -38,15 +38,6 @@ def explain_no_overlay(path: Path) -> str:
     return f"There is no {path.stem}.json next to the weights; copy it there, like that of other weights."
 
 
-def read_training_range(path: str | os.PathLike | None) -> dict[str, list[float]] | None:
-    """Read the ``training_range`` of weights from their overlay; None if it is unknown.
-
-    Args:
-        path: file of the weights; None if there are none.
-    """
-    return None if path is None else (read_overlay(path) or {}).get("training_range")
-
-
 def load_weights(
     network: _Network,
     path: str | os.PathLike | None,

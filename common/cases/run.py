@@ -17,7 +17,6 @@ from monai.bundle import ConfigWorkflow
 from ..data import provenance
 from ..data.case import Case
 from ..data.inputs import describe_file
-from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
 from ..errors import find_first_cause
 from ..exams.discover import convert_series
@@ -216,7 +215,7 @@ def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequen
             for case in cases:
                 case.problem = format_first_cause(error)
             return
-        batches = iter(CaseLoader(evaluator.data_loader.dataset))
+        batches = iter(evaluator.data_loader)
         for case in cases:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")

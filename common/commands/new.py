@@ -183,8 +183,8 @@ def _reset_weight_values(source: Path, configs: Mapping[str, dict]) -> dict[str,
     overlay = source / "models" / "model.json"
     decided = json.loads(overlay.read_text()) if overlay.is_file() else {}
     train, inference = configs["train"], configs["inference"]
-    kept = {"checkpoint", "training_range"}  # which name the bundle's own file of weights
-    values = {key: train.get(key) for key in inference if key in decided and key not in kept}
+    # The checkpoint names the bundle's own file of weights.
+    values = {key: train.get(key) for key in inference if key in decided and key != "checkpoint"}
     return {key: value for key, value in values.items() if not str(value).startswith(("$", "@"))}
 
 

@@ -12,7 +12,6 @@ from monai.transforms import Compose, CopyItemsd
 from torch import nn
 
 from ..data.lists.groups import Group
-from ..data.loaders.cases import CaseLoader
 from ..data.provenance import describe_result
 from ..degradations.base import Degradation
 from ..transforms.scan.save import SaveVolumed
@@ -78,7 +77,7 @@ class Evaluation(CaseEvaluator):
         save = SaveVolumed("sr", output_dir, description=describe_result(bundle_root, degradation))
         super().__init__(
             device=torch.device(device),
-            val_data_loader=CaseLoader(Dataset(data, preprocessing)),
+            val_data_loader=Dataset(data, preprocessing),
             network=prepare(load_weights(network, checkpoint, device, digest, degradation)),
             inferer=inferer,
             postprocessing=Compose([CopyItemsd("pred", names="sr"), restore, save]),

@@ -18,7 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data.case import Case
-from ..data.loaders.cases import loading_ahead, prepare_lr_hr
+from ..data.loaders.cases import CaseLoader, loading_ahead, prepare_lr_hr
 from ..io.naming import format_case
 from ..runtime.distributed import gather_items, get_rank
 from ..runtime.memory import keep_freed_memory
@@ -56,7 +56,7 @@ class CaseEvaluator(SupervisedEvaluator):
 
     Args:
         device: where the network runs.
-        val_data_loader: a :class:`common.data.CaseLoader`.
+        val_data_loader: the dataset of the cases, which a :class:`common.data.CaseLoader` reads.
         network: runs under autocast if ``amp`` says so; the inferer and all else is in float32.
         prepare_batch: as for ``SupervisedEvaluator``.
         postprocessing: of "pred" of each case; writes the result. Handlers find it as ``engine.postprocessing``.
@@ -94,7 +94,7 @@ class CaseEvaluator(SupervisedEvaluator):
         network = apply_precision(network, device, amp, amp_kwargs)
         self.postprocessing = postprocessing  # before handlers are attached
         options |= {"prepare_batch": prepare_batch, "postprocessing": postprocessing}
-        super().__init__(device, val_data_loader, network, **options)
+        super().__init__(device, CaseLoader(val_data_loader), network, **options)
         # Ignite logs epochs, which cases do not have, and errors, which are raised anyway.
         self.logger.setLevel(logging.CRITICAL)
         self.case: Case | Any = None

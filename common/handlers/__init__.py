@@ -11,9 +11,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "feature_report": ["FeatureReport"],
         "history": ["LossHistory"],
         "kernel_report": ["KernelReport"],
-        "results": ["InferenceResults", "MeanDataConsistency", "get_log_path"],
+        "results": ["DataConsistency", "InferenceResults", "get_log_path"],
         "spread": ["SpreadMap"],
         "translation_report": ["TranslationReport"],
-        "validation": ["ValidationWithInitial", "VolumePSNR"],
+        "validation": ["ValidationWithInitial"],
     },
 )

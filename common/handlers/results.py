@@ -28,6 +28,7 @@ from ..io.files import format_json, get_sidecar_path
 from ..io.images import open_image_or_none
 from ..io.naming import get_output_folder, list_companions, make_label_path
 from ..io.writing import find_written, remove_file, write_atomically
+from ..metrics.data_consistency import measure_scan_difference
 from ..metrics.verdict import CONTRADICTION, CubicComparison, compare_with_cubic, describe_verdict
 from ..runtime.distributed import get_rank
 from ..runtime.precision import name_precision
@@ -38,16 +39,16 @@ from ..values import parse_bool
 class InferenceResults:
     """Writes a JSON next to each result that says how it was made, and a line for each scan to a log.
 
-    It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
-    keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
-    SuperResolution it has the verdict in a sentence (:func:`common.metrics.verdict.describe_verdict`), the difference
-    from cubic interpolation, the bundle, its weights, scale, degradation, the inputs with digests of their voxels
-    (:func:`common.data.inputs.describe_file`), the differences from the scan that
-    :class:`~common.transforms.MeasureDataConsistencyd` has measured before the result is rounded, how an
-    :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds, spacing, precision, versions and
-    device. If results are named as BIDS derivatives, their folder becomes a derivative dataset. The log is
-    :func:`get_log_path`. Each case appends a line, so a killed run keeps its lines, and later runs follow earlier ones.
-    Numbers that are not finite are null in both.
+    It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``, and gives this
+    the description for headers (:func:`common.data.provenance.describe_result`). The JSON has the keys of BIDS
+    derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under SuperResolution it
+    has the verdict in a sentence (:func:`common.metrics.verdict.describe_verdict`), the difference from cubic
+    interpolation, the bundle, its weights, scale, degradation, the inputs with digests of their voxels
+    (:func:`common.data.inputs.describe_file`), the differences from the scan that :class:`DataConsistency` has measured
+    before the result is rounded, how an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings,
+    seconds, spacing, precision, versions and device. If results are named as BIDS derivatives, their folder becomes a
+    derivative dataset. The log is :func:`get_log_path`. Each case appends a line, so a killed run keeps its lines, and
+    later runs follow earlier ones. Numbers that are not finite are null in both.
 
     Args:
         bundle_root: folder of the bundle, with ``configs/metadata.json``.
@@ -65,6 +66,7 @@ class InferenceResults:
         keep_paths: bool | str = False,
     ) -> None:
         self.bundle = provenance.describe_bundle(bundle_root)
+        self.description = provenance.describe_result(bundle_root, degradation)
         self.degradation = degradation
         self.keep_paths = parse_bool(keep_paths, "keep_paths")
         self.shard = shard
@@ -72,6 +74,7 @@ class InferenceResults:
     def attach(self, engine: Any) -> None:
         """Describe each result when it is written, and log each case when it is done or has failed."""
         saver = get_saver(engine.postprocessing)
+        saver.description = self.description
         self.output_dir, self.bids = Path(saver.output_dir), parse_bool(saver.bids, "bids")
         self.log = get_log_path(self.output_dir, self.shard)
         if self.bids:
@@ -173,14 +176,32 @@ class InferenceResults:
             print(f"the log is {self.log}")
 
 
-class MeanDataConsistency(Metric):
-    """Mean data consistency error of the results, from :class:`~common.transforms.MeasureDataConsistencyd`.
+class DataConsistency(Metric):
+    """Mean difference beyond noise between results, degraded again, and their scans.
 
-    It is the key metric of an inference, which knows no HR. NaN if there is no result.
+    It is the key metric of an inference, which knows no HR. NaN if there is no result. Each case's output gets
+    "scan_difference" and "consistency_error" from :func:`common.metrics.measure_scan_difference`, of the network's
+    result.
+
+    Args:
+        degradation: from the result to the scan.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, degradation: Degradation) -> None:
         super().__init__(skip_unrolling=True)
+        self.degradation = degradation
+
+    def attach(self, engine: Any, name: str, *args: Any) -> None:  # type: ignore[override]
+        """Measure each result before postprocessing, and put the mean under ``name``."""
+        super().attach(engine, name, *args)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._measure)
+
+    def _measure(self, engine: Any) -> None:
+        output = engine.state.output
+        result, scan = (torch.as_tensor(output[key][0]).detach() for key in ("pred", "image"))
+        measured = measure_scan_difference(result, scan.to(result.device), [self.degradation])
+        for key, value in zip(("scan_difference", "consistency_error"), measured, strict=True):
+            output[key] = torch.tensor([value], dtype=torch.float64)
 
     def reset(self) -> None:
         """Forget the results."""

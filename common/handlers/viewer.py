@@ -18,7 +18,6 @@ from ..metrics.added_detail import measure_added_share, split_measured
 from ..metrics.baseline import interpolate_cubic
 from ..metrics.brightness_classes import divide_by_brightness
 from ..reports.viewer import check_viewer, write_viewer
-from ..transforms.measure_consistency import MeasureDataConsistencyd
 from ..transforms.result_grid import ResampleResultd
 from ..transforms.scan.save import save_volume
 from ..transforms.scan.volume import RestoreVolumed, convert_to_units, get_intensity_range
@@ -44,7 +43,7 @@ class ResultViewer:
     def attach(self, engine: Any) -> None:
         """Write the files when a result is written."""
         steps = engine.postprocessing.flatten().transforms
-        of_steps = (step.degradation for step in steps if isinstance(step, (MeasureDataConsistencyd, ResampleResultd)))
+        of_steps = (step.degradation for step in steps if isinstance(step, (ResampleResultd, RestoreVolumed)))
         self.degradation = next(of_steps, None)
         # On the network's grid, before the result is brought to another.
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._split)

@@ -12,7 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "guide": ["ResampleGuided", "ShiftGuided"],
         "load_stacks": ["GuideStacksd", "LoadStacksd", "ResampleToFiled", "ResampleToReferenced"],
         "make_stacks": ["MakeStacksd"],
-        "measure_consistency": ["MeasureDataConsistencyd"],
         "misalignment": ["RandMisalignd"],
         "register": ["RegisterHRd", "RegisterLRd"],
         "scan.acquired": ["AcquiredMatrixd"],

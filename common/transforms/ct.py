@@ -184,22 +184,24 @@ class CheckThickSlicesd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
-        scale: thin slices per thick slice, more than 1; whole or not without ``models``. Or [1, 1, n] of a training.
+        scale: [1, 1, n], n thin slices per thick slice.
         models: folder of weights with their overlays. Messages name the overlay that fits. None for training.
         spacing: of the cubes to which results are resampled, in mm, so that they may be coarser; None for no such.
+        must_be_whole: whether n must be a whole number.
     """
 
     def __init__(
         self,
         keys: KeysCollection,
-        scale: float | Sequence[float],
+        scale: Sequence[float],
         models: str | os.PathLike | None = None,
         allow_missing_keys: bool = False,
         spacing: float | None = None,
+        must_be_whole: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.spacing = spacing
-        self.scale, self.models = scale if isinstance(scale, (int, float)) else get_slice_factor(scale), models
+        self.scale, self.models = get_slice_factor(scale, must_be_whole), models
         if models is not None:
             check_slice_factor(self.scale)
 

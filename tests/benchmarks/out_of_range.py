@@ -169,7 +169,7 @@ class Weights:
         if "adapt_iterations" in parser.config:
             parser["adapt_iterations"] = 0
         self.degradation = parser.get_parsed_content("degradation")
-        self.ranges = parser.get_parsed_content("training_range")
+        self.ranges = offer.read_overlay().get("training_range")
         self.inferer = parser.get_parsed_content("inferer")
         self.network = parser.get_parsed_content("evaluator").network.eval()
 

@@ -5,7 +5,6 @@ import pkgutil
 import re
 
 import pytest
-import torch
 
 from . import runs
 
@@ -35,13 +34,6 @@ def test_no_config_reads_another_or_imports_what_monai_leaves_out():
     assert not [text for text in texts if re.match(r"%.*\.json|\$(from .* )?import .*,", text)]
 
 
-@pytest.mark.parametrize("bundle", runs.BUNDLES)
-def test_the_network_is_one_for_torchscript(bundle):
-    """Which an export needs."""
-    network = runs.content(bundle, "network_def", "inference", **runs.TINY[bundle].network)
-    assert isinstance(torch.jit.script(network), torch.jit.ScriptModule)
-
-
 def test_a_target_is_no_module():
     """A component that is called as a module is that module, from Python 3.12 on."""
     targets = {text for config in CONFIGS.values() for key, text in strings_in(config) if key.endswith("_target_")}
@@ -55,9 +47,8 @@ def test_a_target_is_no_module():
 
 
 @pytest.mark.parametrize("bundle", runs.BUNDLES)
-def test_the_wanted_grid_takes_the_place_of_steps_that_every_inference_has(bundle):
-    """``grid.json`` replaces them by their number."""
+def test_the_wanted_grid_takes_the_place_of_a_step_that_every_inference_has(bundle):
+    """``grid.json`` replaces it by its number."""
     steps = CONFIGS[runs.ROOT / "bundles" / bundle / "configs" / "inference.json"]["postprocessing"]["transforms"]
     names = [step["_target_"].rpartition(".")[2] for step in steps]
-    assert names[:2] == ["MeasureDataConsistencyd", "RestoreVolumed"] or "ResampleToFiled" in names  # of exams
-    assert names[-1] == "SaveVolumed"
+    assert names == ["RestoreVolumed", "SaveVolumed"] or "ResampleToFiled" in names  # of exams

@@ -63,7 +63,7 @@ def test_no_ct_is_taken_for_mr(bundle, files, tmp_path):
         entry = {"image": str(files / f"{name}.nii"), "stacks": [str(files / "mr.nii")]}
         entry |= {"guide": str(files / "mr.nii")} if guided else {}
         override |= {"dataset#data": [entry], "output_dir": str(tmp_path), "slice_axis": "SI", "register": False}
-        loader: CaseLoader = runs.content(bundle, "dataloader", "inference", **override)
+        loader = CaseLoader(runs.content(bundle, "dataset", "inference", **override))
         return next(iter(loader)) or loader.cases[0].problem
 
     has(read("ct"), "ct.nii", "those of CT", "--check_mr False")

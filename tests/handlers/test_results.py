@@ -14,16 +14,17 @@ import torch
 from monai.data import Dataset
 from monai.transforms import Compose
 
-from common.data import CaseLoader, find_scans
+from common.data import find_scans
 from common.data.inputs import compare_inputs, describe_file, hide_folder
 from common.data.lists.sharding import select_pending_cases
-from common.data.provenance import describe_result, describe_settings, hide_folders
+from common.data.provenance import describe_settings, hide_folders
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
-from common.handlers import InferenceResults, MeanDataConsistency, get_log_path
+from common.handlers import DataConsistency, InferenceResults, get_log_path
 from common.io import writing
 from common.io.read import digest_voxels
+from common.metrics import measure_scan_difference
 from common.transforms import LoadScand, RestoreVolumed, SaveVolumed
 from tests.refused import refused
 
@@ -50,9 +51,13 @@ def read(path):
     return json.loads(path.read_text())
 
 
-def warned(data, agreement=0.25):
+def warned(data, **measured):
     warnings.warn(f"{data['image'].meta['filename_or_obj']}: strange; look at it.", stacklevel=2)
-    return {**data, "scan_difference": 0.5, "consistency_error": torch.tensor(agreement)}
+    return {**data, **measured}
+
+
+def enlarge(volume, _=None):
+    return torch.as_tensor(volume).repeat_interleave(2, -3).repeat_interleave(2, -2)
 
 
 def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned, keep_paths=False, meet=dict):
@@ -61,13 +66,13 @@ def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warne
         select_pending_cases(find_scans(str(scans)), output_dir, bids=bids), LoadScand("image", slice_axis="SI")
     )
     meet(moment="chosen")
-    save = SaveVolumed("pred", output_dir, bids=bids, description=describe_result(bundle, DEGRADATION))
+    save = SaveVolumed("pred", output_dir, bids=bids)
     steps = [RestoreVolumed("pred", "image", DEGRADATION), warned, partial(meet, moment="inferred"), save]
     options = {"postprocessing": Compose([*steps, partial(meet, moment="saved")])}
     options |= {"val_handlers": [InferenceResults(bundle, DEGRADATION, shard, keep_paths)]}
-    options |= {"inferer": lambda volume, _: torch.as_tensor(volume).repeat_interleave(2, 2).repeat_interleave(2, 3)}
-    options |= {"key_val_metric": {"consistency_error": MeanDataConsistency()}}
-    evaluator = CaseEvaluator(torch.device("cpu"), CaseLoader(dataset), network or torch.nn.Identity(), **options)
+    options |= {"inferer": enlarge}
+    options |= {"key_val_metric": {"consistency_error": DataConsistency(DEGRADATION)}}
+    evaluator = CaseEvaluator(torch.device("cpu"), dataset, network or torch.nn.Identity(), **options)
     evaluator.run()
     return evaluator
 
@@ -76,7 +81,10 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     path, out = scan(tmp_path / "in" / "ä scan.nii.gz"), tmp_path / "out"
     network = torch.nn.Identity()
     network.origin = {"path": "/other/best.ts", "file_sha256": "ff", "sha256": "ee", "bundle": "method"}
-    assert infer(bundle, path, out, network).state.metrics == {"consistency_error": 0.25}
+    lr = LoadScand("image", slice_axis="SI")({"image": path})["image"].as_tensor()
+    # Of the normalised result, before it is rounded.
+    difference, beyond_noise = measure_scan_difference(enlarge(lr), lr, [DEGRADATION])
+    assert infer(bundle, path, out, network).state.metrics == {"consistency_error": beyond_noise}
     assert f"are in {out}\nthe log is {out / 'log.jsonl'}\n" in capsys.readouterr().out
     said = read(out / "ä scan_sr.json")
     own = said.pop("SuperResolution")
@@ -91,7 +99,7 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     assert own.pop("Versions").keys() >= {"python", "monai", "torch", "nibabel"}
     weights = {"File": "best.ts", "FileSha256": "ff", "Sha256": "ee"}
     expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1]}
-    expected |= {"DifferenceFromScan": 0.5, "DifferenceBeyondNoise": 0.25}
+    expected |= {"DifferenceFromScan": round(difference, 6), "DifferenceBeyondNoise": round(beyond_noise, 6)}
     expected |= {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 1]}, "SpacingBefore": [1, 1.5, 3]}
     expected |= {"Warnings": ["ä scan.nii.gz: strange; look at it."], "Notices": []}
     assert own == expected | {"SpacingAfter": [0.5, 0.75, 3]}
@@ -143,7 +151,7 @@ def test_an_agreement_that_is_none_is_null_and_a_fill_value_goes_through_the_eva
     volume = nib.load(path).get_fdata()
     volume[0] = -32768
     nib.save(nib.Nifti1Image(volume.astype(np.int16), np.diag([-1, 1.5, 3, 1])), path)
-    infer(bundle, path, out, warned=partial(warned, agreement=np.nan))
+    infer(bundle, path, out, warned=partial(warned, consistency_error=np.nan))
     own = json.loads((out / "a_sr.json").read_text(), parse_constant=pytest.fail)["SuperResolution"]
     assert own["DifferenceBeyondNoise"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Notices"][0]
     assert (nib.load(out / "a_sr.nii.gz").get_fdata()[:2] == -32768).all()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from monai.data import Dataset
 
-from common.data import CaseLoader, find_scans, prepare_lr_hr
+from common.data import find_scans, prepare_lr_hr
 from common.degradations import DegradeAndInterpolate, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.inferers import (
@@ -97,10 +97,10 @@ def test_a_terminal_shows_one_total_of_all_scans(monkeypatch, capsys, tmp_path, 
     monkeypatch.setattr(progress, "tqdm", lambda *args, **options: TQDM(*args, mininterval=0, **options))
 
     def run():
-        loader = CaseLoader(Dataset(find_scans(str(tmp_path)), LoadScand("image", slice_axis="auto")))
+        scans = Dataset(find_scans(str(tmp_path)), LoadScand("image", slice_axis="auto"))
         device = torch.device("cpu")
         evaluator = CaseEvaluator(
-            device, loader, torch.nn.Identity(), inferer=TILES, prepare_batch=prepare_lr_hr, postprocessing=lambda x: x
+            device, scans, torch.nn.Identity(), inferer=TILES, prepare_batch=prepare_lr_hr, postprocessing=lambda x: x
         )
         with progress.silence(quiet), pytest.raises(Exception, match="1 of 4 cases failed"):
             evaluator.run()

@@ -156,7 +156,7 @@ def volume(spacing, shape=(6, 6, 6), function=None):
 
 def check(spacing, scale, models=None):
     entry = {"lr": volume(spacing)}
-    assert CheckThickSlicesd("lr", scale, models)(entry)["lr"] is entry["lr"]
+    assert CheckThickSlicesd("lr", [1, 1, scale], models)(entry)["lr"] is entry["lr"]
 
 
 def test_slices_must_fit_the_scale_and_a_result_that_stays_anisotropic_is_warned_of():
@@ -225,5 +225,5 @@ def test_what_the_coarser_grid_cannot_hold_is_averaged_away_and_a_spacing_that_i
     assert ResampleHRd("hr", (1, 1, 1))({"hr": integers})["hr"].dtype == torch.float32
     for spacing in ((1, 1), (1, 0, 1), (1, 1, float("nan")), 1.0):
         refused(lambda s=spacing: ResampleHRd("hr", s), ValueError, "spacing", spacing, "three positive numbers")
-    for transform in (ResampleHRd("x", (1, 1, 1), True), CheckThickSlicesd("x", 2, allow_missing_keys=True)):
+    for transform in (ResampleHRd("x", (1, 1, 1), True), CheckThickSlicesd("x", [1, 1, 2], allow_missing_keys=True)):
         assert transform({"other": 1}) == {"other": 1}

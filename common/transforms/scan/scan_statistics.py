@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from skimage.filters import threshold_otsu
 
 from ...errors import Notice
 from ...physics.noise import estimate_noise_in_tissue
+from ...weights import read_overlay
 
 
 class _Statistic(NamedTuple):
@@ -78,8 +80,9 @@ class CheckTrainingRanged(MapTransform):
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine in mm, slabs or slices along the last axis, after
             :class:`SliceAxisd` and :class:`NormaliseVolumed`.
-        training_range: lowest and highest value for names of :func:`compute_scan_statistics`, as training writes them
-            into the weights' overlay. Statistics that it lacks are compared with any scan's. None checks nothing.
+        training_range: file of the weights, whose overlay has it from training, or itself: lowest and highest value
+            for names of :func:`compute_scan_statistics`. Statistics that it lacks are compared with any scan's. None
+            checks nothing.
         scale: voxels of the result for a voxel of the scan along each axis. Along axes that are not refined, empty
             outer k-space took no gain in tests.
     """
@@ -87,12 +90,14 @@ class CheckTrainingRanged(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        training_range: Mapping[str, Sequence[float]] | None,
+        training_range: Mapping[str, Sequence[float]] | str | os.PathLike | None,
         scale: Sequence[float] = (2, 2, 2),
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.kept = {name for name, n in (("in_plane_detail", max(scale[:2])), ("slice_detail", scale[2])) if n == 1}
+        if isinstance(training_range, str | os.PathLike):
+            training_range = (read_overlay(training_range) or {}).get("training_range")
         given = {} if training_range is None else training_range
         if not isinstance(given, Mapping):
             raise ValueError(f"training_range is {given!r}, expected a range for each statistic, or null.")

@@ -81,7 +81,9 @@ class Counted(torch.nn.Module):
 
 def evaluator_of(entries, network=None, steps=PREPARATION, ahead=False, **options):
     options |= {"network": network or torch.nn.Identity(), "device": torch.device("cpu")}
-    return CaseEvaluator(val_data_loader=CaseLoader(Dataset(entries, steps), ahead), **options)
+    evaluator = CaseEvaluator(val_data_loader=Dataset(entries, steps), **options)
+    evaluator.data_loader.ahead = ahead
+    return evaluator
 
 
 @ahead_or_not
