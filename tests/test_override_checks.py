@@ -224,7 +224,7 @@ COMPONENTS = {
     "data": {"_target_": "common.data.Datalist", "degradation": {"_target_": "$type(@x)", "factors": 2}},
     "inferer": {"_target_": "SlidingWindowInferer", "roi_size": 2, "overlap": "@residual"},
     "train": {"dataset": "$@data.train", "handlers": [], "trainer": {"_target_": "common.engines.AlternatingTrainer"}},
-    "validate": {"evaluator": {"_target_": "common.engines.Validation", "inferer": "@inferer"}},
+    "validate": {"evaluator": {"_target_": "SupervisedEvaluator", "inferer": "@inferer"}},
     "evaluator": {"_target_": "monai.engines.SupervisedEvaluator", "amp": "@train#amp"},
 }
 
@@ -238,7 +238,7 @@ def components(tmp_path):
 
 def test_a_key_is_the_users_where_something_reads_it(components):
     for line in (
-        "--train#trainer#amp True --validate#evaluator#amp true --players#generator#clip_norm 1.0",
+        "--train#trainer#amp True --validate#evaluator#amp True --players#generator#clip_norm 1.0",
         "--players#generator#optimizer#weight_decay 0.01 --players#generator#optimizer#amsgrad True",
         "--players#generator#_disabled_ True --players#judge x --rows#image/l2 x",
         "--graph#networks#other x --graph#steps#back ['net','sr'] --data#simulated {'spacing':2}",

@@ -62,7 +62,9 @@ def _write_flowchart(
     """
     lines, styles, owners, needed = [], [], {}, {}
     for i, (name, player) in enumerate(players.items()):
-        inputs = dict.fromkeys(tensor for row in player["losses"].values() for tensor in row[2:])
+        inputs = dict.fromkeys(
+            tensor for row in player["losses"].values() for tensor in row[2:] if isinstance(tensor, str)
+        )
         terms = "<br/>".join([f"{place}#{name}#losses#", *player["losses"]])
         lines.append(f'  {_join_names(inputs)} -.-> p_{name}{{{{"{terms}"}}}}:::player{i}')
         styles.append(f"  classDef player{i} fill:{_FILLS[i % len(_FILLS)]},{_STYLE}")

@@ -14,7 +14,9 @@ from monai.apps.utils import check_hash
 from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
-from ..export import archive, conversion, modules
+from ..export import archive, check, modules
+from ..export.readme import PINNED, write_pages
+from ..export.unit_tests import write_unit_test
 from ..io.files import format_config, load_state
 from ..io.writing import check_writable, open_part_folder
 from ..weights import explain_no_overlay, read_overlay
@@ -28,22 +30,22 @@ BUNDLE_ROOT = (
     "$next((str(f.frame.f_locals['self'].config_root_path.parent) for f in inspect.stack(0) "
     "if isinstance(f.frame.f_locals.get('self'), monai.bundle.ConfigWorkflow)), '.')"
 )
-APPLY = "python -m monai.bundle run --config_file configs/inference.json --dataset_dir FOLDER_OR_FILE --output_dir OUT"
 ON_PATH = "$sys.path.insert(1, @bundle_root)"
-PINNED = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
+COLLECTION = ("demo", "tables")  # configs for commands and data that are not exported
 OF_MONAI = ("fire", "pytorch-ignite", "tensorboard")  # imported by MONAI, for its commands and handlers
 
 
 def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None) -> None:
     """Write a bundle as a folder and a zip with all that it needs, and print the zip's SHA-256.
 
-    ``<output_dir>/<name>/`` has the configs, which find their folder; models/model.pt and model.ts, with their overlay
-    model.json, whose values are also in inference.json and train.json; the docs and the licence. It also has the
-    modules of this package that the configs need. Their package is named by the bundle and its version
-    (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
+    ``<output_dir>/<name>/`` has the configs, which find their folder; models/model.pt with its overlay model.json,
+    whose values are also in inference.json and train.json; the docs and the licence. It also has the modules of this
+    package that the configs need. Their package is named by the bundle and its version (``udean_v1_2_0``), so that two
+    bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` has that folder; the same input gives the same bytes.
+    ``<output_dir>/ci/unit_tests/test_<name>.py`` is a test in the form of MONAI's model zoo.
 
-    A bundle whose inference.json has no key "checkpoint" has no weights; its network is not converted.
+    A bundle whose inference.json has no key "checkpoint" has no weights.
 
     Further weights of the bundle, models/model_*.pt, are exported with their overlays. With a ``checkpoint`` they are
     left out, because they are not of that training.
@@ -55,8 +57,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
     Raises:
         FileNotFoundError: when there is no such bundle.
-        ValueError: with every reason why the bundle cannot be exported, in its weights, configs, metadata or files, or
-            because a network's TorchScript form differs from it.
+        ValueError: with every reason why the bundle cannot be exported, in its weights, configs, metadata or files.
         PermissionError, NotADirectoryError: when output_dir cannot be written to.
     """
     source = Path(bundle)
@@ -76,43 +77,45 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     version = str(meta.get("version", ""))
     package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
     needed: list[Path] = []
+    configs = {config: content for config, content in configs.items() if config not in COLLECTION}
     try:
         needed = modules.find_needed_modules(modules.list_strings(configs))
     except ValueError as error:
         problems.append(f"{source / 'configs'}: {error}")
     listed = meta.get("required_packages_version", {})
-    packages = {n.lower() for n in (*PINNED, *listed)}
-    for distribution, where in sorted(modules.find_distributions(modules.list_strings(configs), needed).items()):
-        if distribution.lower() not in packages:
-            problems.append(
-                f"metadata.json does not list {distribution} in required_packages_version; {where} needs it."
-            )
+    imported, tried = modules.find_distributions(modules.list_strings(configs), needed)
+    known = {distribution.lower() for distribution in (*PINNED, *listed)}
+    problems += [
+        f"metadata.json does not list {distribution} in required_packages_version; {where} needs it."
+        for distribution, where in sorted(imported.items())
+        if distribution.lower() not in known
+    ]
     _refuse(source, problems)
-    used = {*OF_MONAI, *modules.find_distributions(modules.list_strings(configs), needed, also_tried=True)}
-    meta["required_packages_version"] = {n: v for n, v in listed.items() if n.lower() in {u.lower() for u in used}}
-
+    used = {distribution.lower() for distribution in (*imported, *tried, *OF_MONAI)}
+    meta["required_packages_version"] = {name: v for name, v in listed.items() if name.lower() in used}
+    if checkpoint:  # what is known of the bundle's own weights
+        for key in ("eval_metrics", "data_source"):
+            meta.pop(key, None)
     with open_part_folder(output) as temporary:
         folder = temporary / name
         _copy_files(source, folder, configs, package)
         modules.copy_modules(needed, folder, package)
-        for page in (folder / "docs").glob("*.md"):
-            _rewrite_docs(page, source, package, meta, has_weights)
+        write_pages(folder / "docs", package, meta, configs, overlays)
         for stem, overlay in overlays.items():
             shutil.copyfile(weights.with_stem(stem) if stem != "model" else weights, folder / "models" / f"{stem}.pt")
             (folder / "models" / f"{stem}.json").write_text(format_config(overlay) + "\n")
         _check_large_files(source, folder)
         try:
             if has_weights:
-                print(f"{name} {version}: converting the network ...", flush=True)
-                print(f"{name} {version}: {conversion.convert_weights(folder)}")
+                check.check_network(folder)
         except ValueError as error:
             _refuse(source, [str(error)])
-        _check_large_files(source, folder)
         zipped = output / f"{name}_v{version}.zip"
         digest = archive.write_zip(folder, zipped)
         if target.exists():
             shutil.rmtree(target)
         folder.replace(target)
+        write_unit_test(configs, output / "ci" / "unit_tests" / f"test_{name}.py", name)
     print(f"{target}\n{zipped}: SHA-256 {digest}")
 
 
@@ -234,39 +237,6 @@ def _copy_files(source: Path, folder: Path, configs: dict[str, dict], package: s
     shutil.copytree(source / "docs", folder / "docs")
 
 
-def _rewrite_docs(path: Path, source: Path, package: str, meta: dict, has_weights: bool) -> None:
-    """Rewrite a page for the bundle's folder. README.md also gets what must be installed, and how to apply."""
-    text = path.read_text(encoding="utf-8")
-    if has_weights:
-        text = re.sub(r"No weights ship[^.]*\.", "The weights are `models/model.pt`.", text)
-    # The demo's simulation and the page of all bundles are not exported, nor are others that are linked.
-    text = re.sub(r"^# demo\n.*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"[^.\n]*\[[^]]*\]\(\.\./\.\./README\.md[^)]*\)\. ?", "", text)
-    text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", text)
-    text = "".join(_drop_gaps(section) for section in re.split("^(?=## )", text, flags=re.MULTILINE))
-    text = modules.rename_package(text, package)
-    name = source.resolve().name
-    text = re.sub(rf"bundles/{name}\b", ".", text.replace(f"bundles/{name}/", ""))
-    place = "All from the folder that holds `configs`"
-    if path.name == "README.md":
-        versions = {name: meta[key] for name, key in PINNED.items() if key in meta} | meta["required_packages_version"]
-        packages = " ".join(f"{name}=={version}" for name, version in versions.items())
-        place += (
-            f", in an environment with what `configs/metadata.json` lists:\n\n```bash\npip install {packages}\n```\n\n"
-            f"Super-resolve scans:\n\n```bash\n{APPLY}\n```\n\n"
-            "Commands that begin with `mri-sr` or `python -m tests` are those of the whole collection"
-        )
-    path.write_text(text.replace("All from the repository's root.\n", f"{place}.\n"), encoding="utf-8")
-
-
-def _drop_gaps(section: str) -> str:
-    """A section of a page without what its author has not filled in; "" if nothing is left but a table's head."""
-    if "FILL IN" not in section:
-        return section
-    lines = [line for line in section.splitlines(keepends=True) if "FILL IN" not in line]
-    return "".join(lines) if any(line.strip() and line[0] not in "#|" for line in lines) else ""
-
-
 def _check_large_files(source: Path, folder: Path) -> None:
     """Refuse files over 25 MB that large_files.yml does not name, and files whose hash differs from its entry."""
     path, named = folder / "large_files.yml", {}
@@ -285,9 +255,8 @@ def _check_large_files(source: Path, folder: Path) -> None:
                     f"{name} does not have the hash_val that large_files.yml gives; publish it anew and correct it."
                 )
         elif name not in named and size > LARGE:
-            also = ", and model.ts, which will be as large," if name == "models/model.pt" else ""
             problems.append(
-                f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it{also} where "
-                "it can be fetched from, and name it in large_files.yml next to configs, with path and url."
+                f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it where it can "
+                "be fetched from, and name it in large_files.yml next to configs, with path and url."
             )
     _refuse(source, problems)

@@ -13,6 +13,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "run_folder": ["RunFolder"],
         "staged": ["StagedTrainer"],
         "trainer": ["AlternatingTrainer"],
-        "validation": ["Validation"],
     },
 )

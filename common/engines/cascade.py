@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from monai.engines import SupervisedEvaluator
 
 from ..data.loaders.volumes import VolumeCache
 from ..degradations.base import Degradation
@@ -15,9 +18,7 @@ from ..inferers.cascade import CascadeInferer
 from ..networks.rdn import Cascade
 from ..transforms.cascade_target import StageTargetd
 from ..weights import load_weights
-from .run_folder import RunFolder
 from .trainer import AlternatingTrainer
-from .validation import Validation
 
 
 class CascadeStage(AlternatingTrainer):
@@ -32,8 +33,8 @@ class CascadeStage(AlternatingTrainer):
         degradation: from HR to LR, of the whole cascade.
         graph: the forward pass of a stage; the cascade stands for the stage's network.
         inferer: of the whole cascade.
-        validator: called with the ``inferer`` of the stage; in JSON a validation with ``"_mode_": "callable"``.
-        folder: of the run.
+        validator: called with the ``inferer`` of the stage; in JSON an evaluator with ``"_mode_": "callable"``.
+        ckpt_dir: folder of ``model.pt``.
         options: further arguments of :class:`AlternatingTrainer`.
     """
 
@@ -47,15 +48,15 @@ class CascadeStage(AlternatingTrainer):
         degradation: Degradation,
         graph: TensorGraph,
         inferer: CascadeInferer,
-        validator: Callable[..., Validation],
-        folder: RunFolder,
+        validator: Callable[..., SupervisedEvaluator],
+        ckpt_dir: str | os.PathLike,
         **options: Any,
     ) -> None:
         if target is None and len(network.stages) > 1:
             raise ValueError(f"cascade is {len(network.stages)}, expected 1 for learning from HR: set --cascade 1.")
         before = network
         if stage > 1:
-            before = load_weights(copy.deepcopy(network), folder.ckpt_dir / "model.pt", device, degradation=degradation)
+            before = load_weights(copy.deepcopy(network), Path(ckpt_dir, "model.pt"), device, degradation=degradation)
         if target is not None:
             target.select_stage(stage, before)
         for dataset in datasets:
@@ -68,7 +69,7 @@ class CascadeStage(AlternatingTrainer):
             graph=TensorGraph(networks, steps, graph.batch_keys),
             network=network,
             validator=validator(inferer=inferer.select_stage(stage)),
-            folder=folder,
+            ckpt_dir=ckpt_dir,
             stage=stage,
             **options,
         )

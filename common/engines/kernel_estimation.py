@@ -40,7 +40,7 @@ class KernelEstimation:
         graph: makes the forward pass.
         players: by name; each makes a player.
         network: trained in the next stage, with the kernels.
-        folder: of the run.
+        output_dir, ckpt_dir, resume, overwrite: as for :class:`common.engines.RunFolder`.
         initial: file of the first weights of ``network``. It is checked before kernels are estimated.
         stage: name of the stage, at the start of the names of its parts.
         train_handlers: as for :class:`AlternatingTrainer`.
@@ -58,7 +58,10 @@ class KernelEstimation:
         graph: partial[TensorGraph],
         players: Mapping[str, partial[Player]],
         network: nn.Module,
-        folder: RunFolder,
+        output_dir: str | os.PathLike,
+        ckpt_dir: str | os.PathLike | None = None,
+        resume: bool | str = False,
+        overwrite: bool | str = False,
         initial: str | os.PathLike | None = None,
         stage: str = "kernels",
         train_handlers: Sequence = (),
@@ -68,19 +71,23 @@ class KernelEstimation:
         **options: Any,
     ) -> None:
         self.stage, self.blur, self.graph, self.players, self.network = stage, blur, graph, players, network
+        folder = RunFolder(output_dir, ckpt_dir, resume, overwrite, stage="*")
         self.kernel_dir, self.ckpt_dir = Path(blur.kernel_dir), folder.ckpt_dir
         check_writable(blur.kernel_dir)
-        folder.select_stage("*").check_overwriting(writes_model=True)
+        folder.check_overwriting(writes_model=True)
         if initial is not None:
             load_weights(network, initial, blur.device, degradation=blur.degradation, option="initial")
         self.invalidates = [Path(file) for file in invalidates]
         self.device, self.train_handlers = torch.device(blur.device), train_handlers
         self.as_trained = parse_bool(as_trained, "as_trained")
-        new = not folder.resume
-        folder = RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, new, settings=folder.settings)
         self.time_limit = start_time_limit(minutes)
-        fixed = {"device": self.device, "folder": folder, "amp": False, "minutes": self.time_limit}
-        self.options = {**options, **fixed}
+        place = {
+            "output_dir": output_dir,
+            "ckpt_dir": ckpt_dir,
+            "resume": folder.resume,
+            "overwrite": not folder.resume,
+        }
+        self.options = {**options, **place, "device": self.device, "amp": False, "minutes": self.time_limit}
 
     def run(self) -> None:
         """Estimate the kernels of all parts, or those that are missing, until the time is up."""

@@ -50,10 +50,6 @@ class RunFolder:
                 "resume and overwrite are both true; give one: resume continues a run, overwrite replaces it."
             )
 
-    def select_stage(self, stage: int | str | None) -> RunFolder:
-        """The same folder for a stage."""
-        return RunFolder(self.output_dir, self.ckpt_dir, self.resume, self.overwrite, stage, self.settings)
-
     @property
     def suffix(self) -> str:
         """Suffix of the names of the stage's files."""

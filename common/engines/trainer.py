@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from ignite.engine import Events
-from monai.engines import SupervisedTrainer
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
@@ -22,7 +22,7 @@ from ..runtime.distributed import average_gradients, average_tensor, check_conne
 from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.late_losses import LateLosses, LossEvents
 from ..runtime.memory import keep_freed_memory, to_channels_last
-from ..runtime.precision import choose_autocast
+from ..runtime.precision import choose_autocast, unwrap_autocast
 from ..runtime.time_limit import TimeLimit, start_time_limit
 from ..saved_weights import SavedWeights
 from ..transforms.scan.scan_statistics import widen_range
@@ -31,8 +31,7 @@ from ..weights import load_weights
 from .capture import IterationCapture
 from .player import Player
 from .run_folder import RunFolder
-from .training_handlers import make_training_handlers
-from .validation import Validation
+from .training_handlers import adapt_validator, make_training_handlers
 
 
 class AlternatingTrainer(SupervisedTrainer):
@@ -55,9 +54,9 @@ class AlternatingTrainer(SupervisedTrainer):
     ``LossEvents.LOSSES_READ`` is fired when losses are read; ``engine.state.losses_of`` is their iteration. All are
     read before an epoch ends or a state is saved.
 
-    With a ``folder`` it adds the standard handlers of a run: ``config.json``, ``history.jsonl`` and its curves, a
+    With an ``output_dir`` it adds the standard handlers of a run: ``config.json``, ``history.jsonl`` and its curves, a
     progress bar, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
-    ``folder.ckpt_dir``, ``model.pt`` holds the best weights of the validated network, or the latest weights without
+    ``ckpt_dir``, ``model.pt`` holds the best weights of the validated network, or the latest weights without
     validation. ``model_last.pt`` holds the weights of the latest state. ``train_handlers`` act before a state is saved.
 
     Args:
@@ -71,12 +70,13 @@ class AlternatingTrainer(SupervisedTrainer):
         epoch_length: iterations per epoch; default the length of the batches.
         device: to train on; default the device of the batches.
         network: its weights are saved, and ``initial`` is loaded into it; default the validator's network.
-        validator: validates the network after every ``val_interval`` epochs, and after the last epoch. It is left out
-            if it has no volumes. It needs a ``folder``.
+        validator: validates the network after every ``val_interval`` epochs, and after the last epoch, on volumes "hr"
+            and "lr", in the precision of the training. It is left out if it has no volumes. It needs ``output_dir``.
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest weights.
         train_handlers: further handlers with ``attach``.
-        folder: of the histories, pictures, weights and states. Without it, nothing is written.
+        output_dir, ckpt_dir, resume, overwrite, settings: as for :class:`common.engines.RunFolder`. Without
+            ``output_dir``, nothing is written.
         bundle_root: folder of the bundle, which the overlays name.
         degradation: from HR to LR; weights keep its factors and offset, and ``initial`` must have them.
         sizes: further values that weights need, by the keys of the configs, besides the network's own ``sizes``; see
@@ -99,7 +99,7 @@ class AlternatingTrainer(SupervisedTrainer):
 
     Raises:
         ValueError: if a player names a network, or a term a tensor, that the graph lacks; if two players train the same
-            network; if there are no epochs or no iterations; if there is a validator and no folder to write to, or an
+            network; if there are no epochs or no iterations; if there is a validator and no ``output_dir``, or an
             ``initial`` and no network.
         FileExistsError: if a folder holds another run, or weights without a run.
         FloatingPointError: in training, if a loss is not finite; the message names the terms.
@@ -117,11 +117,15 @@ class AlternatingTrainer(SupervisedTrainer):
         epoch_length: int | None = None,
         device: torch.device | None = None,
         network: nn.Module | None = None,
-        validator: Validation | None = None,
+        validator: SupervisedEvaluator | None = None,
         val_interval: int = 1,
         keep: str = "best",
         train_handlers: Sequence | None = None,
-        folder: RunFolder | None = None,
+        output_dir: str | os.PathLike | None = None,
+        ckpt_dir: str | os.PathLike | None = None,
+        resume: bool | str = False,
+        overwrite: bool | str = False,
+        settings: Mapping[str, Any] | None = None,
         bundle_root: str | os.PathLike = ".",
         degradation: Degradation | None = None,
         sizes: Mapping[str, Any] | None = None,
@@ -137,16 +141,16 @@ class AlternatingTrainer(SupervisedTrainer):
     ) -> None:
         device = torch.device(train_data_loader.device if device is None else device)
         if network is None and validator is not None:
-            network = validator.trained_network
+            network = unwrap_autocast(validator.network)
         amp = None if amp is None else parse_bool(amp, "amp")
-        self.time_limit, self.folder = start_time_limit(minutes), folder
+        self.time_limit, folder = start_time_limit(minutes), None
         check_whole_numbers(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
-        if validator is not None and folder is None:
-            raise ValueError("there is a validator, but no folder for its results; give folder.")
+        if validator is not None and output_dir is None:
+            raise ValueError("there is a validator, but no folder for its results; give output_dir.")
         if initial is not None and network is None:
             raise ValueError(f"initial is {initial}, but there is no network to load it into; give network.")
-        if folder is not None:
-            folder = folder.select_stage(stage)
+        if output_dir is not None:
+            folder = RunFolder(output_dir, ckpt_dir, resume, overwrite, stage, settings)
             # Later stages continue from the weights of the first.
             folder.check_overwriting(writes_model=stage == 1 if isinstance(stage, int) else network is not None)
             amp = folder.read_amp() if amp is None else amp
@@ -177,7 +181,8 @@ class AlternatingTrainer(SupervisedTrainer):
         self._output: list[dict] = []
         self.register_events(*LossEvents)
         self.add_event_handler(Events.COMPLETED, lambda: self.read_losses())  # of a run that a handler ended
-        self.validator = validator if validator is not None and validator.has_volumes else None
+        self.folder = folder
+        self.validator = validator if validator is not None and validator.state.epoch_length else None
         handlers = [*(train_handlers or ())]
         if folder is not None:
             known = (degradation, sizes, bundle_root, self._measure_training_range(lr_volumes))
@@ -187,7 +192,8 @@ class AlternatingTrainer(SupervisedTrainer):
             )
         for handler in handlers:
             handler.attach(self)
-        for handler in [*handlers, *(() if self.validator is None else self.validator.handlers)]:
+        attached = [] if self.validator is None else adapt_validator(self.validator, self.amp, self.amp_kwargs)
+        for handler in [*handlers, *attached]:
             if hasattr(handler, "set_trainer"):  # MONAI's early stopping, which ends this training
                 handler.set_trainer(self)
 
@@ -212,8 +218,6 @@ class AlternatingTrainer(SupervisedTrainer):
         training_range: Mapping[str, list[float]],
     ) -> Callable[..., SavedWeights]:
         """A function that makes the writer of weights for some file names."""
-        if self.validator is not None:
-            self.validator.set_precision(self.amp, self.amp_kwargs)
         known = ({} if degradation is None else {"scale": list(degradation.factors)}) | dict(sizes or {})
         precision = str(self.amp_kwargs["dtype"] if self.amp else torch.float32).removeprefix("torch.")
         offset = None if degradation is None else list(degradation.offset)
@@ -243,7 +247,7 @@ class AlternatingTrainer(SupervisedTrainer):
             for tensor in [*self.graph.parameters(), *self.graph.buffers()]:
                 dist.broadcast(tensor.data, src=0)
         if self.validator is not None:
-            self.validator.load_volumes()  # before anything is written, because data may be refused
+            _ = self.validator.data_loader.dataset[0]  # before anything is written, because data may be refused
         if self.state.iteration == 0:
             self._begin()
         with interrupt_after_iteration(self):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.distributed as dist
 from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
 from monai.handlers import TensorBoardStatsHandler
 
+from ..data.loaders.cases import prepare_lr_hr
 from ..handlers.checkpoint import BestModel, LastModel, ResumableState
 from ..handlers.history import LossHistory
 from ..handlers.validation import ValidationWithInitial
 from ..runtime.late_losses import LossEvents
+from ..runtime.precision import apply_precision, unwrap_autocast
 from ..saved_weights import SavedWeights
 from .run_folder import RunFolder
-from .validation import Validation
 
 
 class _LossCurves(TensorBoardStatsHandler):
@@ -32,10 +34,27 @@ class _LossCurves(TensorBoardStatsHandler):
         writer.flush()
 
 
+def adapt_validator(validator: SupervisedEvaluator, amp: bool, amp_kwargs: Mapping[str, Any]) -> list:
+    """Let an evaluator read "lr" and "hr", and run its network in the precision of the training.
+
+    Args:
+        validator: of the network.
+        amp: whether the training uses autocast.
+        amp_kwargs: of ``torch.autocast``.
+
+    Returns:
+        The handlers that are attached to it.
+    """
+    validator.prepare_batch = prepare_lr_hr
+    network = unwrap_autocast(validator.network)  # an earlier stage may have adapted it
+    validator.network = apply_precision(network, validator.state.device, amp, dict(amp_kwargs))
+    return [handler for attached in validator._event_handlers.values() for handler, *_ in attached]
+
+
 def make_training_handlers(
     folder: RunFolder,
     saved: Callable[..., SavedWeights] | None,
-    validator: Validation | None,
+    validator: SupervisedEvaluator | None,
     interval: int,
     keep: str,
     initial: str | os.PathLike | None,
@@ -62,7 +81,7 @@ def make_training_handlers(
     best = keep == "best" and validator is not None
     if validator is not None:
         if saved is not None and best:
-            BestModel(saved("model.pt", of=validator.trained_network)).attach(validator)
+            BestModel(saved("model.pt", of=unwrap_autocast(validator.network))).attach(validator)
         first = initial if best else None
         handlers.append(ValidationWithInitial(first, validator=validator, interval=interval, epoch_level=True))
     if saved is not None and not best:

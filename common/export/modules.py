@@ -17,6 +17,8 @@ NAME = ROOT.name
 
 _DOTTED = re.compile(rf"\b{NAME}((?:\.[A-Za-z_]\w*)+)")
 _FROM = re.compile(rf"\bfrom\s+{NAME}((?:\.\w+)*)\s+import\s+([\w, ]+)")
+_REFERENCE = re.compile(rf"(:\w+:`~?){NAME}(?=\.)")
+_WIDTH = 120  # characters of a line of code
 _IMPORT = re.compile(r"^\$(?:import|from)\s+([A-Za-z_]\w*)|^([A-Za-z_]\w*)\.")
 
 
@@ -79,14 +81,16 @@ def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
     Args:
         modules: from :func:`find_needed_modules`.
         folder: parent of the new package.
-        name: of the new package; it replaces this package's name in docstrings and messages too.
+        name: of the new package; it replaces this package's name in messages too. References in docstrings lose it,
+            because lines must not become longer.
     """
     modules = list(modules)
     packages = {parent for path in modules for parent in path.parents}
     for path in modules:
         target = folder / name / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(rename_package((ROOT / path).read_text(encoding="utf-8"), name), encoding="utf-8")
+        source = _REFERENCE.sub(r"\1", (ROOT / path).read_text(encoding="utf-8"))
+        target.write_text(rename_package(source, name), encoding="utf-8")
         for file in {*(ROOT / path).parent.glob(f"{path.stem}.*")} - {ROOT / path}:
             shutil.copyfile(file, target.with_name(file.name))
     for package in packages:
@@ -101,33 +105,72 @@ def rename_package(text: str, name: str) -> str:
     return re.sub(rf"(?<![\w.]){NAME}(?=[./](?:{inside})\b)", name, text)
 
 
-def find_distributions(configs: Iterable[str], modules: Iterable[Path], also_tried: bool = False) -> dict[str, str]:
-    """Packages that configs and modules need: names for pip, and a place of the import of each.
+def format_code(value: Any, indent: str = "", before: str = "", after: str = "") -> str:
+    """Python code of nested lists and dictionaries, as black formats it in lines of 120 characters.
 
-    Imports within ``try`` are left out, unless ``also_tried``: modules work without them, or report what is missing.
+    Args:
+        value: of the code.
+        indent: of its first line.
+        before: it on the first line, for example a name and " = ".
+        after: it on the last line.
     """
-    imported: dict[Any, str] = {}
-    known = packages_distributions()
+    line = indent + before + _write(value) + after
+    if len(line) <= _WIDTH or not isinstance(value, (list, dict)):
+        return line
+    pairs = (
+        [(f"{_write(k)}: ", item) for k, item in value.items()] if isinstance(value, dict) else [("", v) for v in value]
+    )
+    comma, inner = "," if len(pairs) > 1 else "", indent + "    "
+    lines = [format_code(item, inner, key, comma) for key, item in pairs]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    return "\n".join([indent + before + start, *lines, indent + end + after])
+
+
+def _write(value: Any) -> str:
+    """Python code on one line, with double quotes."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_write(key)}: {_write(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_write, value))}]"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def find_distributions(configs: Iterable[str], modules: Iterable[Path]) -> tuple[dict[str, str], dict[str, str]]:
+    """Packages that configs and modules import: names for pip, and a place of the import of each.
+
+    Returns:
+        Those that are needed, and those that are imported within ``try`` only: modules work without them, or report
+        what is missing.
+    """
+    needed: dict[Any, str] = {}
+    tried: dict[Any, str] = {}
     modules = {*modules}
     modules |= {folder / "__init__.py" for module in modules for folder in module.parents}
     for path in sorted(modules):
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        for node in ast.walk(tree) if also_tried else _walk_outside_try(tree):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                names = [node.module]
-            else:
-                continue
-            imported |= {full.split(".")[0]: path.as_posix() for full in names}
+        needed |= {name: path.as_posix() for name in _list_packages(_walk_outside_try(tree))}
+        tried |= {name: path.as_posix() for name in _list_packages(ast.walk(tree))}
+    known = packages_distributions()
     for text in configs:
         match = _IMPORT.match(text)
         root = match and (match[1] or match[2])
         # Other strings have dots too, so only installed packages count.
-        if root in known:
-            imported.setdefault(root, "the configs")
-    others = {n: where for n, where in imported.items() if n not in sys.stdlib_module_names and n != NAME}
-    return {known.get(name, [name])[0]: where for name, where in others.items()}
+        if root in known and root != NAME:
+            needed.setdefault(root, "the configs")
+
+    def name_for_pip(names: dict[Any, str]) -> dict[str, str]:
+        return {known.get(name, [name])[0]: where for name, where in names.items()}
+
+    return name_for_pip(needed), name_for_pip({name: where for name, where in tried.items() if name not in needed})
+
+
+def _list_packages(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The packages that nodes import, but for Python's own and this one."""
+    for node in nodes:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module]
+        yield from {name.split(".")[0] for name in names} - {*sys.stdlib_module_names, NAME}
 
 
 def _walk_outside_try(tree: ast.AST) -> Iterator[ast.AST]:
@@ -172,9 +215,8 @@ def _cut_package(package: Path, modules: set[Path]) -> str:
     if not names:
         return source
     kept = {name: names[name] for name in names if package.joinpath(*name.split(".")).with_suffix(".py") in modules}
-    rows = "".join(f'        "{name}": {json.dumps(kept[name])},\n' for name in kept)
     return (
         f'"""{ast.get_docstring(ast.parse(source))}"""\n\nimport lazy_loader\n\n'
-        "__getattr__, __dir__, __all__ = lazy_loader.attach(\n"
-        f"    __name__,\n    submod_attrs={{\n{rows}    }},\n)\n"
+        f"{format_code(kept, before='_NAMES = ')}\n"
+        "__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_NAMES)\n"
     )

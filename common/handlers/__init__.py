@@ -14,6 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "results": ["DataConsistency", "InferenceResults", "get_log_path"],
         "spread": ["SpreadMap"],
         "translation_report": ["TranslationReport"],
-        "validation": ["ValidationWithInitial", "VolumePSNR"],
+        "validation": ["ValidationWithInitial"],
     },
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.handlers import PeakSignalToNoiseRatio, ValidationHandler, from_engine
+from monai.handlers import ValidationHandler
 
 
 class ValidationWithInitial(ValidationHandler):
@@ -50,10 +50,3 @@ class ValidationWithInitial(ValidationHandler):
     def _validate_initial(self, engine: Engine) -> None:
         if engine.state.iteration == 0:  # not resumed within the epoch
             self(engine)
-
-
-class VolumePSNR(PeakSignalToNoiseRatio):
-    """Mean PSNR of volumes in [0, 1]: "pred" of an evaluator's output against "label"."""
-
-    def __init__(self) -> None:
-        super().__init__(max_val=1.0, output_transform=from_engine(["pred", "label"]))

@@ -323,9 +323,8 @@ class AdaptedInferer(Inferer):
 
 
 def _is_trainable(network: Any) -> bool:
-    """Whether a network can be trained; exported weights cannot."""
-    exported = isinstance(network, torch.jit.ScriptModule)
-    return isinstance(network, nn.Module) and not exported and any(True for _ in network.parameters())
+    """Whether a network can be trained."""
+    return isinstance(network, nn.Module) and any(True for _ in network.parameters())
 
 
 def _compute_loss(result: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import voxel_sizes
 
 from .dicom import Series, is_derived
 from .dicom_series.files import read_dicom_header
@@ -46,7 +45,6 @@ def write_derived_series(
     image: Any = nib.load(result)
     try:
         affine = _restore_affine(image.affine, series.affine)
-        factors = np.round(voxel_sizes(series.affine) / voxel_sizes(affine), 6)
         voxels = np.asanyarray(image.dataobj).T
         with open_part_folder(folder) as part:
             series_folder = part / "series"
@@ -55,7 +53,7 @@ def write_derived_series(
                 series_folder,
                 voxels,
                 affine,
-                factors,
+                series.affine,
                 series.headers,
                 bundle,
                 series.part,

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "adversarial": ["AdaptationLoss", "CrossEntropyLoss", "GradientPenalty", "LeastSquaresLoss", "WassersteinLoss"],
+        "adversarial": ["GradientPenalty", "WassersteinLoss"],
         "contrastive": ["PatchContrastiveLoss"],
         "image": ["LowFrequencyLoss", "PerceptualLoss", "SquaredSSIMLoss", "SSIMLoss", "WeightedL1Loss"],
         "kernel": ["BoundaryLoss", "CentreLoss", "DownscaleLoss", "KernelSchedule", "SparsityLoss", "SumToOneLoss"],

@@ -1,58 +1,9 @@
-"""Adversarial losses, for discriminators and for generators."""
+"""Losses of a Wasserstein game."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
-
-
-class _TargetLoss(nn.Module):
-    def __init__(self, target: float) -> None:
-        super().__init__()
-        self.target = target
-
-
-class AdaptationLoss(_TargetLoss):
-    """Mean distance of verdicts from undecided, ``mean |D - target|`` (one term of Liu et al. 2023, eq. 8 and 9).
-
-    Args:
-        target: the verdict of a discriminator that cannot tell the domains apart.
-    """
-
-    def __init__(self, target: float = 0.5) -> None:
-        super().__init__(target)
-
-    def forward(self, verdict: torch.Tensor) -> torch.Tensor:
-        """Verdicts of any shape to a scalar."""
-        return (verdict - self.target).abs().mean()
-
-
-class LeastSquaresLoss(_TargetLoss):
-    """Mean squared distance of a verdict from one target (Mao et al. 2017; Liu et al. 2023, eq. 4, 11 and 12).
-
-    Args:
-        target: the verdict to be reached, 1 for real and 0 for generated.
-    """
-
-    def forward(self, verdict: torch.Tensor) -> torch.Tensor:
-        """A verdict of any shape to a scalar."""
-        return F.mse_loss(verdict, torch.full_like(verdict, self.target))
-
-
-class CrossEntropyLoss(_TargetLoss):
-    """Binary cross-entropy of logits against one verdict (Goodfellow et al. 2014; Wang et al. 2023, eq. 5 and 6).
-
-    MONAI's ``PatchAdversarialLoss`` takes the logarithm of a sigmoid. Its gradient is 0 if the discriminator is sure.
-    Here sigmoid and logarithm are one function, which keeps its gradient.
-
-    Args:
-        target: as for :class:`LeastSquaresLoss`.
-    """
-
-    def forward(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits of any shape to a scalar."""
-        return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, self.target))
 
 
 class WassersteinLoss(nn.Module):

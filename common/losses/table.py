@@ -26,18 +26,19 @@ class LossTable:
     Args:
         rows: ``{"name": [weight, loss, "input", ...]}``. ``name`` is the term's name. ``weight`` is a number or a
             :class:`ChangingWeight`. ``loss`` is a callable that gives a scalar, or a tensor that is averaged. The
-            inputs are the names of its tensors, in order. A term of weight 0 is never computed. A row that an overlay
-            sets to None is left out.
+            inputs are the names of its tensors, in order. A number after a name is a tensor of this value in the shape
+            of the first, such as the verdict 1 of real images. A term of weight 0 is never computed. A row that an
+            overlay sets to None is left out.
 
     Raises:
         ValueError: if a row is not a list of at least three items: a number of at least 0 or a changing weight, a
-            callable, and names. The message names the row.
+            callable, and inputs. The message names the row.
     """
 
     def __init__(self, rows: Mapping[str, Sequence[Any] | None] | None) -> None:
         if not isinstance(rows, Mapping):
             raise ValueError(f'a loss table is {rows!r}, expected {{"name": [weight, loss, "input", ...], ...}}.')
-        self.terms: dict[str, tuple[float | ChangingWeight, Callable, tuple[str, ...]]] = {}
+        self.terms: dict[str, tuple[float | ChangingWeight, Callable, tuple[str | float, ...]]] = {}
         for name, row in rows.items():
             if row is None:
                 continue
@@ -51,14 +52,17 @@ class LossTable:
                 raise ValueError(f"{label}: the weight is {weight}, expected 0 or more: negative ones raise the loss.")
             if not callable(loss):
                 raise ValueError(f"{label}: the loss is {loss!r}, expected a callable, for example a torch loss.")
-            if not all(isinstance(tensor, str) for tensor in inputs):
-                raise ValueError(f"{label}: the inputs are {inputs!r}, expected names of tensors.")
+            if not all(isinstance(each, str) or (i and type(each) in (int, float)) for i, each in enumerate(inputs)):
+                raise ValueError(
+                    f"{label}: the inputs are {inputs!r}, expected names of tensors, or numbers after one."
+                )
             if weight != 0:
                 self.terms[name] = (weight, loss, tuple(inputs))
 
     def list_inputs(self) -> dict[str, tuple[str, ...]]:
         """The tensors that each computed term reads, by the term's name."""
-        return {name: inputs for name, (_, _, inputs) in self.terms.items()}
+        terms = self.terms.items()
+        return {name: tuple(each for each in inputs if isinstance(each, str)) for name, (_, _, inputs) in terms}
 
     def to(self, device: torch.device) -> LossTable:
         """Move losses and changing weights to a device, once; a copy in each iteration would block."""
@@ -80,7 +84,9 @@ class LossTable:
         total: torch.Tensor | None = None
         parts: dict[str, torch.Tensor] = {}
         for name, (weight, loss, inputs) in self.terms.items():
-            part = loss(*[values[tensor].float() for tensor in inputs])
+            first = values[inputs[0]].float()  # type: ignore[index]
+            further = [values[e].float() if isinstance(e, str) else torch.full_like(first, e) for e in inputs[1:]]
+            part = loss(first, *further)
             parts[name] = part.detach()
             factor = weight.get_value() if isinstance(weight, ChangingWeight) else weight
             weighted = (factor * part).mean()

@@ -71,7 +71,6 @@ class CoordinateNetwork(nn.Module):
         features = self.shared(coordinates)
         return torch.cat([head(features) for head in self.heads], dim=-1)
 
-    @torch.jit.unused
     def renew(self, contrasts: int) -> CoordinateNetwork:
         """A network of the same sizes for another number of contrasts, with new weights."""
         return CoordinateNetwork(contrasts, **self.sizes)

@@ -205,7 +205,3 @@ class ResidualDenoiser(nn.Module):
         scaled = torch.cat([(images[:, :1] - lr) / self.kappa, lr], dim=1)
         scaled = F.pad(scaled, [0, -width % 8, 0, -height % 8], mode="replicate")
         return lr + self.kappa * self.unet(scaled, step)[..., :height, :width].float()
-
-    def list_further_inputs(self) -> dict[str, range]:
-        """Inputs of an exported network besides the images: the step."""
-        return {"step": range(self.steps)}

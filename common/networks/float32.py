@@ -35,11 +35,8 @@ class ToValues(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As ``nn.Linear``."""
-        if torch.jit.is_scripting():  # scripts support autocast of a constant device only
-            return F.linear(input, self.weight, self.bias)
-        else:
-            with torch.autocast(input.device.type, enabled=False):
-                return F.linear(input.to(self.weight.dtype), self.weight, self.bias)
+        with torch.autocast(input.device.type, enabled=False):
+            return F.linear(input.to(self.weight.dtype), self.weight, self.bias)
 
 
 class FromImage(ToImage):

@@ -190,10 +190,6 @@ class Cascade(nn.Module):
                 return network(image)
         raise ValueError("the cascade has no such stage")
 
-    def list_further_inputs(self) -> dict[str, range]:
-        """Further inputs of an exported network besides the image: the stage, if there are several."""
-        return {"stage": range(len(self.stages))} if len(self.stages) > 1 else {}
-
 
 def make_cascade(network: Callable[[], nn.Module], scale: Sequence[int], stages: int = 1) -> Cascade:
     """A cascade of networks of one architecture.

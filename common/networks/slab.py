@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -56,7 +55,6 @@ class SlabEncoder(nn.Module):
         slab_orientations: int = 1,
     ) -> None:
         super().__init__()
-        self.slab_orientations = slab_orientations
         # The kernel on pixel 0 reaches from -padding to kernel - 1 - padding, whose middle is the offset.
         kernel = [max(3 + int(2 * o) % 2, int(2 * o) + 1) for o in offset]
         padding = [int((k - 1) / 2 - o) for k, o in zip(kernel, offset, strict=True)]
@@ -93,8 +91,7 @@ class SlabSuperResolver(nn.Module):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
-        self.encoder: Any = encoder
-        self.decoder = decoder
+        self.encoder, self.decoder = encoder, decoder
 
     def forward(self, lr: torch.Tensor, axis: int = -1) -> torch.Tensor:
         """Slabs ``(B, 1, H, W, Z)`` to ``(B, 1, sx H, sy W, sz Z)``.
@@ -104,7 +101,3 @@ class SlabSuperResolver(nn.Module):
         """
         slab_orientation = torch.full((1, 3), axis, dtype=torch.long, device=lr.device)
         return self.decoder(self.encoder(lr, slab_orientation), lr)
-
-    def list_further_inputs(self) -> dict[str, range]:
-        """Inputs of an exported network besides the slab: the axis, if the encoder has several orientations."""
-        return {"axis": range(self.encoder.slab_orientations)} if self.encoder.slab_orientations > 1 else {}

@@ -40,8 +40,8 @@ def check_connected() -> None:
     """Raise a RuntimeError if torchrun started several processes that should train together and are not connected."""
     if get_rank()[1] > 1 and not dist.is_initialized() and not _alone.get():
         raise RuntimeError(
-            "several processes were started, but they are not connected: call common.start.prepare_run, with a seed, "
-            "in the config's initialize."
+            "several processes were started, but they are not connected: call common.start.prepare_run, "
+            "with a seed, in the config's initialize."
         )
 
 

@@ -5,7 +5,6 @@ import pkgutil
 import re
 
 import pytest
-import torch
 
 from . import runs
 
@@ -33,13 +32,6 @@ def test_no_config_reads_another_or_imports_what_monai_leaves_out():
     texts = [text for config in CONFIGS.values() for _, text in strings_in(config)]
     assert len(texts) > 1000
     assert not [text for text in texts if re.match(r"%.*\.json|\$(from .* )?import .*,", text)]
-
-
-@pytest.mark.parametrize("bundle", runs.BUNDLES)
-def test_the_network_is_one_for_torchscript(bundle):
-    """Which an export needs."""
-    network = runs.content(bundle, "network_def", "inference", **runs.TINY[bundle].network)
-    assert isinstance(torch.jit.script(network), torch.jit.ScriptModule)
 
 
 def test_a_target_is_no_module():

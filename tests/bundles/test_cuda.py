@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from monai.engines import SupervisedEvaluator
 
 from common import inferers
 from common.data import CaseLoader
-from common.engines import AlternatingTrainer, Validation
+from common.engines import AlternatingTrainer
 from tests import simulated_cuda
 from tests.benchmarks.gpu_setup import vgg_weights
 
@@ -48,7 +49,7 @@ class Watch:
             run(trainer)
 
         AlternatingTrainer.run = watched
-        self.count_calls(Validation, "_iteration", "validation")
+        self.count_calls(SupervisedEvaluator, "_iteration", "validation")
         cases = CaseLoader.__iter__
 
         def cases_ahead(loader):

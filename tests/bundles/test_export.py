@@ -32,9 +32,6 @@ def mostly_slow(names):
     return pytest.mark.parametrize("bundle", known, indirect=True, scope="session")
 
 
-SHAPES = ((1, 33, 28), (2, 16, 20), (1, 7, 48))  # batch and plane; the export itself compares others
-
-
 def version(bundle: str) -> str:
     return json.loads((runs.ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())["version"]
 
@@ -103,27 +100,6 @@ def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
     assert (tmp_path / "out" / "models" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
 
 
-@mostly_slow(runs.TINY)
-def test_forms(bundle, tiny, exported, tmp_path):
-    """TorchScript gives what eager mode gives, on shapes that the export has not tried."""
-    network = runs.content(bundle, "network_def", "inference", str(exported / "models" / "model")).eval()
-    network.load_state_dict(torch.load(exported / "models" / "model.pt", weights_only=True))
-    meta = json.loads((exported / "configs" / "metadata.json").read_text())
-    image = meta["network_data_format"]["inputs"]["image"]
-    file = exported / "models" / "model.ts"
-    overlay = read_overlay(file)
-    assert (overlay["trained"]["bundle"], overlay["trained"]["version"]) == (bundle, version(bundle))
-    scripted = torch.jit.load(file)
-    assert compute_digest(scripted.state_dict()) == overlay["digest"]
-    for batch, *plane in SHAPES:
-        x = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
-        # The stage of a cascade, the axis of a slab, the step of a diffusion.
-        counts = [tiny.network[key] for key in ("cascade", "slab_orientations", "steps") if key in tiny.network]
-        for choice in [(k,) for n in counts for k in range(n)] or [()]:
-            with torch.no_grad():
-                torch.testing.assert_close(scripted(x, *choice), network(x, *choice), atol=1e-4, rtol=0)
-
-
 @pytest.mark.filterwarnings("ignore:`isinstance:FutureWarning")  # within torch
 @runs.of("srcnn")
 def test_onnx(bundle, trained, tmp_path):
@@ -158,8 +134,7 @@ def test_contents(bundle, tiny, exported):
         assert not [text for text in list_strings(json.loads(config.read_text())) if re.match("%.*[.]json", text)], (
             config
         )
-    kinds = ("json", "pt", "ts")
-    assert {file for file in files if file.startswith("models/")} == {f"models/model.{kind}" for kind in kinds}
+    assert {file for file in files if file.startswith("models/")} == {"models/model.json", "models/model.pt"}
     overlay = json.loads((exported / "models" / "model.json").read_text())
     inference = json.loads((exported / "configs" / "inference.json").read_text())
     assert tiny.network.items() <= overlay.items() and overlay["digest"] == inference["digest"]
@@ -189,7 +164,6 @@ def test_contents(bundle, tiny, exported):
 
     with zipfile.ZipFile(exported.parents[1] / f"{bundle}_v{version(bundle)}.zip") as archive:
         assert not [n for n in archive.namelist() if not n.startswith(f"{bundle}/")]
-        assert b"/tmp" not in archive.read(f"{bundle}/models/model.ts")
 
 
 @pytest.mark.slow
@@ -279,7 +253,7 @@ REFUSED = {
     ),
     "another shape": (
         spoil_text("configs/metadata.json", '["2*n", "2*n", 6]', '["2*n", "n", 6]'),
-        r"metadata.json: .* becomes \[1, 1, 64, 32, 6\], but the network makes it \[1, 1, 64, 64, 6\]",
+        r"metadata.json: .* becomes \[1, 1, 34, 17, 6\], but the network makes it \[1, 1, 34, 34, 6\]",
     ),
     "large file": (lambda f: (f / "docs" / "film").write_bytes(bytes(25_000_001)), "docs/film has 25.0 MB.*files.yml"),
     "another hash": (listed("{path: docs/README.md, url: 'https://a.org', hash_val: '00'}"), "README.md .*hash_val"),
@@ -356,7 +330,7 @@ def test_zoo(bundle, tiny, exported, tmp_path, monkeypatch, forget):
 
 
 def verify(folder: Path, scans: Path) -> None:
-    """The zoo's verification of a folder that is on the path; without weights, its network alone is scripted."""
+    """The zoo's verification of a folder that is on the path."""
     weights, exported = folder / "models" / "model.pt", folder / "models" / "verify_model.ts"
     files = {"meta_file": "metadata", "config_file": "inference"}
     files = {key: str(folder / "configs" / f"{name}.json") for key, name in files.items()}
@@ -365,8 +339,5 @@ def verify(folder: Path, scans: Path) -> None:
     if weights.is_file():
         monai.bundle.ckpt_export(net_id="network_def", filepath=str(exported), ckpt_file=str(weights), **files)
         torch.jit.load(exported)
-    else:
-        parser = ConfigParser(ConfigParser.load_config_file(files["config_file"]))
-        assert isinstance(torch.jit.script(parser.get_parsed_content("network_def")), torch.jit.ScriptModule)
     options = {"workflow_type": "inference", "dataset_dir": str(scans), "logging_file": False}
     assert monai.bundle.create_workflow(**options, **files).check_properties() in (None, [])

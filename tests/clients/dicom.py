@@ -200,11 +200,12 @@ def read_by_itk(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return sitk.GetArrayFromImage(image).T, LPS_TO_RAS @ affine
 
 
-def read_by_dcm2niix(folder: Path, work: Path) -> nib.Nifti1Image:
-    work.mkdir()
-    command = ["dcm2niix", "-b", "n", "-z", "n", "-f", "volume", "-o", str(work), str(folder)]
+def read_by_dcm2niix(folder: Path, path: Path) -> nib.Nifti1Image:
+    """The only series in a folder, written to a .nii.gz file."""
+    name = path.name.removesuffix(".nii.gz")
+    command = ["dcm2niix", "-b", "n", "-z", "i", "-f", name, "-o", str(path.parent), str(folder)]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
-    (path,) = work.iterdir()
+    assert [*path.parent.glob(f"{name}*")] == [path]
     return nib.load(path)
 
 

@@ -129,7 +129,7 @@ def test_values_and_geometry(result, tmp_path):
     first = np.where(nib.io_orientation(lr)[:, 1] < 0, -0.5, 0)
     np.testing.assert_allclose(affine[:3, 3], nib.affines.apply_affine(lr, first), atol=1e-5)
     np.testing.assert_allclose(affine[:3, :3], lr[:3, :3] / 2, atol=1e-5)
-    other = nib.as_closest_canonical(dicom.read_by_dcm2niix(folder, tmp_path / "dcm2niix"))
+    other = nib.as_closest_canonical(dicom.read_by_dcm2niix(folder, tmp_path / "written.nii.gz"))
     expected = nib.as_closest_canonical(expected)
     np.testing.assert_allclose(other.affine, expected.affine, atol=1e-3)
     np.testing.assert_allclose(other.get_fdata(), expected.get_fdata(), atol=0.501 * step + 1e-3)
@@ -182,31 +182,29 @@ def test_header(result):
 
 
 def test_each_form(app, bundles, tmp_path):
-    study = generate_uid(prefix=None)
-    attributes = {"StudyInstanceUID": study, "FrameOfReferenceUID": generate_uid(prefix=None)}
-    series = dicom.Series(angles=(4, 2, -3), spacing=(1.0, 1.0, 5.0), attributes=attributes)
-    guide = dicom.Series(angles=(4, 2, -3), spacing=(0.5, 0.5, 5.0), shape=(64, 56, 10), attributes=attributes, seed=5)
-    series.save(tmp_path / "alone")
-    series.save_nifti(tmp_path / "nifti" / "sub-1_t2w.nii.gz")
-    images = series.save(tmp_path / "study" / "scan")
-    others = guide.save(tmp_path / "study" / "guide")
-    guide.save_nifti(tmp_path / "pair" / "sub-1_t1w.nii.gz")
-    series.save_nifti(tmp_path / "pair" / "sub-1_t2w.nii.gz")
+    """Each bundle makes of thick slices and of frames in one file what it makes of them as NIfTI, by dcm2niix."""
+    scans = bundles / "scans"
+    for path in scans.glob("*.nii.gz"):
+        for folder in ["pair", *(["nifti"] if "t2w" in path.name else [])]:
+            (tmp_path / folder).mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / folder)
     for bundle in [bundles / name for name in runs.FORMS]:
-        out, chosen = tmp_path / "out" / bundle.name, []
         guided = "guided" in json.loads((bundle / "configs" / "inference.json").read_text())
-        arguments = tmp_path / ("study" if guided else "alone"), out, bundle
-        if guided:
-            chosen = ["--series", images[0].SeriesInstanceUID, "--guide", others[0].SeriesInstanceUID]
-            assert app(*arguments) == 1 and not any(out.iterdir())
-        assert app(*arguments, *chosen) == 0, bundle.name
-        data = tmp_path / ("pair" if guided else "nifti")
-        expected = nib.load(by_inference(bundle, data, tmp_path / "sr" / bundle.name) / "sub-1_t2w_sr.nii.gz")
-        (folder,) = out.iterdir()
-        found, affine = dicom.read_by_itk(folder)
-        np.testing.assert_allclose(affine, expected.affine, atol=2e-5, err_msg=bundle.name)
-        np.testing.assert_array_equal(found, expected.get_fdata(), err_msg=bundle.name)
-        assert [error for path in folder.iterdir() for error in dicom.standard_errors(path)] == []
+        sr = by_inference(bundle, tmp_path / ("pair" if guided else "nifti"), tmp_path / "sr" / bundle.name)
+        for name in ("thick", "enhanced"):
+            out, chosen = tmp_path / "out" / bundle.name / name, []
+            arguments = scans / name / ("" if guided else "scan"), out, bundle
+            if guided:
+                uids = [dicom.read(scans / name / kind)[0].SeriesInstanceUID for kind in ("scan", "guide")]
+                chosen = ["--series", uids[0], "--guide", uids[1]]
+                assert app(*arguments) == 1 and not any(out.iterdir())
+            assert app(*arguments, *chosen) == 0, (bundle.name, name)
+            (folder,) = out.iterdir()
+            assert [error for path in folder.iterdir() for error in dicom.standard_errors(path)] == []
+            found = nib.as_closest_canonical(dicom.read_by_dcm2niix(folder, out / "written.nii.gz"))
+            expected = nib.as_closest_canonical(nib.load(sr / f"sub-{name}_t2w_sr.nii.gz"))
+            np.testing.assert_allclose(found.affine, expected.affine, atol=1e-3, err_msg=bundle.name)
+            np.testing.assert_array_equal(found.get_fdata(), expected.get_fdata(), err_msg=bundle.name)
 
 
 def test_headers_say_how_thick_the_slices_are(app, bundles, tmp_path, capfd):

@@ -14,7 +14,7 @@ from ignite.engine import Events
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from common.engines import AlternatingTrainer, Player, RunFolder
+from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
 from common.losses import WarmUp
 from common.networks import ImagePool
@@ -126,8 +126,8 @@ def trainer_of(
     }
     graph = TensorGraph(networks, steps)
     options = {"device": torch.device("cuda"), "network": networks["net"], "amp": False, "cuda_graph": True, **options}
-    folder = RunFolder(folder, resume=resume)
-    return AlternatingTrainer(EPOCHS, batches(3, 1, 6, 5), graph, players, LENGTH, folder=folder, **options)
+    options |= {"output_dir": folder, "resume": resume}
+    return AlternatingTrainer(EPOCHS, batches(3, 1, 6, 5), graph, players, LENGTH, **options)
 
 
 def trained(folder, recorded=True, **options):

@@ -12,7 +12,7 @@ from torch import nn
 from common import losses
 from common.data import KernelCropLoader, VolumeCache, select_kernel_cases
 from common.degradations import InPlaneKernel
-from common.engines import AlternatingTrainer, KernelEstimation, Player, RunFolder
+from common.engines import AlternatingTrainer, KernelEstimation, Player
 from common.graph import TensorGraph
 from common.networks import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
 from common.physics.blur_kernels import compute_kernel_error, describe_kernel, make_bicubic_kernel, make_gaussian_kernel
@@ -38,8 +38,8 @@ def trainer_of(networks, batches, kernels):
     """The bundle's game, with its optimizer; kernels whose images are dark are ahead in the schedule."""
     first = {"bicubic": 5.0, "sum_to_one": 0.5, "boundaries": 0.5, "centre": 0.0, "sparse": 0.0}
     schedule = losses.KernelSchedule(kernels, first, {"centre": 1.0, "sparse": 5.0}, threshold=0.25, interval=2)
-    rows = {"real": [1.0, losses.AdaptationLoss(1.0), "lr_verdict"]}
-    rows |= {"fake": [1.0, losses.AdaptationLoss(0.0), "lr_fake_verdict"]}
+    rows = {"real": [1.0, nn.L1Loss(), "lr_verdict", 1]}
+    rows |= {"fake": [1.0, nn.L1Loss(), "lr_fake_verdict", 0]}
     rows |= {"bicubic": ["bicubic", losses.DownscaleLoss(), "lr_fake", "lr_bicubic"]}
     terms = {"sum_to_one": losses.SumToOneLoss(), "boundaries": losses.BoundaryLoss(7)}
     terms |= {"sparse": losses.SparsityLoss(), "centre": losses.CentreLoss(7, 0.0)}
@@ -116,7 +116,7 @@ def test_a_player_may_have_what_players_have_by_default(tmp_path):
     blur = SimpleNamespace(device="cpu", seed=0, output_dir=tmp_path, kernel_dir=tmp_path / "kernels")
     graph = partial(TensorGraph, networks={"bare": nn.PReLU(), "adam": nn.PReLU()}, steps={"sr": ["bare", "hr"]})
     later = tmp_path / "training_state_next.pt"
-    estimation = KernelEstimation(blur, graph, players, nn.PReLU(), RunFolder(tmp_path, tmp_path), invalidates=[later])
+    estimation = KernelEstimation(blur, graph, players, nn.PReLU(), tmp_path, tmp_path, invalidates=[later])
     graph, players = estimation.make_players(kernels=4)
     for name, eps in (("bare", 1e-8), ("adam", 2.5e-7)):
         players[name].join_graph(name, graph, torch.device("cpu"), False, False)

@@ -13,7 +13,7 @@ from common.data import UnpairedSlabLoader, VolumeCache
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
 from common.handlers import LossHistory, ResumableState
-from common.losses import AdaptationLoss, LowFrequencyLoss, SquaredSSIMLoss
+from common.losses import LowFrequencyLoss, SquaredSSIMLoss
 from common.networks import LinearDegradation, PatchDiscriminator, SlabEncoder, SlabInterpolation, TSRCANDecoder
 from tests.engines.games import close_to, spiked
 
@@ -38,7 +38,7 @@ def trainer_of(folder, resume=False, rank=0):
     steps |= {"feature": ["encoder", "fake"], "sr": ["decoder", "feature", "fake"]}
     steps |= {"fake_verdict": ["judge", "fake"], "real_verdict": ["judge", "lr"]}
     adamw = partial(torch.optim.AdamW, lr=0.001, eps=1e-4, weight_decay=0.1)
-    looks = {"fool": [1.0, AdaptationLoss(), "fake_verdict"], "anchor": [1.0, LowFrequencyLoss(1.0), "fake", "generic"]}
+    looks = {"fool": [1.0, nn.L1Loss(), "fake_verdict", 0.5], "anchor": [1.0, LowFrequencyLoss(1.0), "fake", "generic"]}
     likeness = {"l1": [1.0, nn.L1Loss(), "sr", "hr"], "ssim": [0.5, SquaredSSIMLoss(), "sr", "hr"]}
     verdicts = {"real": [1.0, close_to(1), "real_verdict"], "fake": [1.0, close_to(0), "fake_verdict"]}
     players = {

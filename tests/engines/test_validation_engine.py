@@ -1,11 +1,12 @@
 """Validation in a training: what it leaves as it was."""
 
 import torch
+from monai.engines import SupervisedEvaluator
 from monai.handlers import PeakSignalToNoiseRatio, from_engine
 from torch import nn
 from torch.utils.data import DataLoader
 
-from common.engines import Player, RunFolder, Validation
+from common.engines import Player
 from tests.engines.test_trainer import ADAM, l1, trainer_of
 
 
@@ -21,7 +22,9 @@ def test_what_a_training_draws_hangs_on_its_seed_alone(tmp_path):
         players = {"up": Player(["up"], ADAM, {"l1": [1.0, l1, "back", "lr"]})}
         psnr = {"psnr": PeakSignalToNoiseRatio(1.0, output_transform=from_engine(["pred", "label"]))}
         for epochs in (1, 3) if resumed else (3,):
-            validator = Validation("cpu", volumes, network, lambda lr, network: network(lr), key_val_metric=psnr)
+            validator = SupervisedEvaluator(
+                "cpu", volumes, network, inferer=lambda lr, network: network(lr), key_val_metric=psnr
+            )
             trainer = trainer_of(
                 players,
                 {"up": network},
@@ -30,7 +33,8 @@ def test_what_a_training_draws_hangs_on_its_seed_alone(tmp_path):
                 epochs,
                 validator=validator,
                 network=network,
-                folder=RunFolder(tmp_path / f"{drawn}{resumed}", resume=True),
+                output_dir=tmp_path / f"{drawn}{resumed}",
+                resume=True,
             )
             trainer.run()
         lines = (tmp_path / f"{drawn}{resumed}" / "history.jsonl").read_text().splitlines()

@@ -134,14 +134,12 @@ def test_refused():
 
 @pytest.mark.parametrize("base", [True, False])
 @pytest.mark.parametrize("scale", [(2, 2, 2), (2, 2, 1), (3, 3, 1), (1, 1, 2)])
-def test_a_slab_becomes_one_of_the_scale_and_torchscript_equals_eager_at_any_size(scale, base):
+def test_a_slab_becomes_one_of_the_scale_at_any_size(scale, base):
     network = small(scale, base)
-    scripted = torch.jit.script(network)
     for h, w in ((16, 16), (9, 13)):
         lr = torch.rand(2, 1, h, w, 3)
         sr = network(lr)
         assert sr.shape == (2, 1, h * scale[0], w * scale[1], 3 * scale[2]) and sr.std() > 0.05
-        assert torch.allclose(scripted(lr), sr, atol=1e-6)
 
 
 def test_a_translator_keeps_the_grid_and_begins_with_the_slab():

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from monai.engines import SupervisedEvaluator
 from torch import nn
 from torch.utils.data import DataLoader
 
-from common.engines.validation import Validation
+from common.engines.training_handlers import adapt_validator
 from common.runtime import precision
 from common.runtime.precision import apply_precision, choose_autocast, unwrap_autocast
 
@@ -31,12 +32,13 @@ def test_a_network_under_autocast_gives_float32_and_is_the_network_else():
     assert net.seen == [torch.bfloat16, torch.float16]
 
 
-def test_validation_follows_the_training_unless_it_has_a_precision_of_its_own():
-    bf16, fp16 = {"dtype": torch.bfloat16}, {"dtype": torch.float16}
-    for own, expected in (({}, (True, bf16)), ({"amp": "false"}, (False, bf16)), ({"amp_kwargs": fp16}, (True, fp16))):
-        validation = Validation("cpu", DataLoader([]), Net(), lambda x, network: network(x), **own)
-        validation.set_precision(True, bf16)
-        assert validation.precision == expected
+def test_validation_runs_in_the_precision_of_its_training_and_of_its_next_stage():
+    net, pair = Net(), {"lr": torch.rand(2), "hr": torch.rand(2)}
+    evaluator = SupervisedEvaluator("cpu", DataLoader([pair]), net, inferer=lambda x, network: network(x))
+    for amp, dtype in ((True, torch.float16), (True, torch.bfloat16), (False, torch.float16)):
+        adapt_validator(evaluator, amp, {"dtype": dtype})
+        evaluator.run()
+    assert net.seen == [torch.float16, torch.bfloat16, torch.float32]
 
 
 CPU = torch.device("cpu")

@@ -231,7 +231,8 @@ class WriterOperator(Operator):
         metadata = result.metadata()
         folder = self.part / "series"
         folder.mkdir()
-        uid = write_series(folder, result.asnumpy(), metadata["affine"], source.headers, metadata["bundle"])
+        affine, bundle = metadata["affine"], metadata["bundle"]
+        uid = write_series(folder, result.asnumpy(), affine, source.affine, source.headers, bundle)
         folder.rename(self.output / uid)
         print(f"written: {self.output / uid}")
 

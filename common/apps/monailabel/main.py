@@ -211,7 +211,7 @@ class SuperResolutionApp(MONAILabelApp):
         if not root.is_dir():
             raise FileNotFoundError(f"--conf bundles {root}: there is no such folder.")
         tasks = {}
-        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        for folder in sorted(path.parent for path in root.glob("*/configs")):
             try:
                 tasks[folder.name] = SuperResolutionTask(folder, Path(tempfile.gettempdir()) / folder.name)
             except Exception as error:

@@ -69,7 +69,7 @@ def write_series(
     folder: Path,
     voxels: np.ndarray,
     affine: np.ndarray,
-    factors: Sequence[float],
+    source_affine: np.ndarray,
     headers: Sequence[Dataset],
     bundle: Mapping[str, Any],
     part: str = "",
@@ -82,7 +82,7 @@ def write_series(
         folder: an empty folder; files are named 0001.dcm, 0002.dcm, ...
         voxels: ``(slices, rows, columns)``, any real type, in the units of the source.
         affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm).
-        factors: voxel sizes of the source over those of the volume.
+        source_affine: 4x4, of the source series.
         headers: headers of the source series, in the order of its slices.
         bundle: "name" and "version" of the bundle that made it, the SHA-256 of its weights as "sha256", and perhaps its
             "intended_use".
@@ -100,6 +100,7 @@ def write_series(
     dtype, slope, intercept = choose_pixel_encoding(voxels, *choose_rescale(headers))
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = voxel_sizes(lps)
+    factors = np.round(voxel_sizes(source_affine) / spacing, 6)
     template = _Template(headers, bundle, factors, spacing, part, number, others)
     template.PixelSpacing = _format_positions([spacing[1], spacing[0]])
     template.ImageOrientationPatient = _format_positions((lps[:3, :2] / spacing[:2]).T.ravel())
