@@ -41,8 +41,6 @@ class Evaluation(CaseEvaluator):
         prepare: makes of the network with its weights the equal one that runs; default the same.
         shipped: finds weights to compare with, see its default; None for none. It is not called for simulated heads.
         val_handlers: further handlers with ``attach``.
-        amp: whether the network runs under autocast; None for the choice of
-            :func:`common.runtime.precision.choose_autocast`.
         options: further arguments of :class:`CaseEvaluator`.
 
     Raises:
@@ -66,7 +64,6 @@ class Evaluation(CaseEvaluator):
         prepare: Callable[[nn.Module], nn.Module] = lambda network: network,
         shipped: Callable[..., Mapping[str, Mapping]] | None = load_shipped_weights,
         val_handlers: Sequence = (),
-        amp: bool | str | None = None,
         **options: Any,
     ) -> None:
         others: Mapping[str, Mapping] = {}
@@ -82,6 +79,5 @@ class Evaluation(CaseEvaluator):
             inferer=inferer,
             postprocessing=Compose([CopyItemsd("pred", names="sr"), restore, save]),
             val_handlers=[report(**known, shipped=others), *val_handlers],
-            amp=amp,
             **options,
         )
