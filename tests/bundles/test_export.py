@@ -20,6 +20,7 @@ from common.commands.export import export
 from common.export.modules import list_strings
 from common.weights import read_overlay
 
+from .. import forked
 from . import runs
 from .conftest import version
 
