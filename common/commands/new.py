@@ -25,8 +25,6 @@ _README = """# {name}
 
 FILL IN: what goes in and what comes out. FILL IN: what it learns from. No weights ship.
 
-All from the repository's root.
-
 ```bash
 # demo
 {run} "['{configs}/{main}.json','{configs}/evaluate.json','{configs}/demo.json']"

@@ -3,12 +3,16 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 
+import monai.bundle
 import pytest
 import torch
+import yaml
 from monai.bundle import ConfigParser
 
 from common.commands import export as export_bundle
@@ -16,6 +20,7 @@ from common.commands.export import export
 from common.export.modules import list_strings
 from common.weights import read_overlay
 
+from .. import forked
 from . import runs
 from .conftest import version
 
@@ -57,10 +62,8 @@ def test_contents(bundle, tiny, exported):
     )
     network = runs.content(bundle, "network_def", "inference", **tiny.network)
     assert f"{type(network).__module__.rpartition('.')[2]}.py" in carried < every
-    readme = (exported / "docs" / "README.md").read_text()
-    assert "pip install monai==" in readme and "mri-sr datalist" in readme
-    assert "configs/inference.json --dataset_dir FOLDER_OR_FILE" in readme and "o weights ship" not in readme
-    assert "scipy==" in readme and "nilearn" not in readme, "the simulation is not exported"
+    meta = json.loads((exported / "configs" / "metadata.json").read_text())
+    assert not meta.keys() & {"eval_metrics", "data_source"}, "these weights are others than those that ship"
     for page in exported.glob("docs/*.md"):
         links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
         assert all((page.parent / link).resolve().is_relative_to(exported) for link in links), page
@@ -204,14 +207,56 @@ def test_large_file_that_is_named(copied, tmp_path, monkeypatch):
     monkeypatch.setattr(export_bundle, "LARGE", 200_000)
     (copied / "docs" / "film.bin").write_bytes(bytes(200_001))
     large = ["docs/film.bin", *(f"models/{path.name}" for path in (copied / "models").glob("model_*.pt"))]
-    entries = [f"- {{path: {name}, url: 'https://example.org/{name}'}}" for name in large]
+    entries = [f"- {{path: {name}, url: 'https://example.org/{name}', hash_val: '', hash_type: ''}}" for name in large]
     (copied / "large_files.yml").write_text("\n".join(["large_files:", *entries, ""]))
     for picture in (copied / "docs").glob("*.png"):
         picture.unlink()
-    with (copied / "docs" / "README.md").open("a") as readme:
-        readme.write("\n## A gap\n\n| a |\n|---|\n| FILL IN |\n\n## The rest\n\n- FILL IN\n- That.\n")
     export(str(copied), str(tmp_path / "dist"))
-    docs = tmp_path / "dist" / ONE / "docs"
-    assert (docs / "film.bin").stat().st_size == 200_001
-    text = (docs / "README.md").read_text()
-    assert text.endswith("## The rest\n\n- That.\n") and "A gap" not in text
+    assert (tmp_path / "dist" / ONE / "docs" / "film.bin").stat().st_size == 200_001
+
+
+@runs.of("srcnn")
+def test_hugging_face(bundle, exported, tmp_path, monkeypatch):
+    """MONAI's push_to_hf_hub uploads the folder, with a model card of the page, and tags the version."""
+    folder = shutil.copytree(exported, tmp_path / bundle)
+    calls = []
+
+    class Api:
+        def __init__(self, token=None):
+            pass
+
+        def __getattr__(self, name):
+            return lambda **given: calls.append((name, given))
+
+    monkeypatch.setattr("monai.bundle.scripts.huggingface_hub", types.SimpleNamespace(HfApi=Api))
+    monai.bundle.push_to_hf_hub(f"user/{bundle}", bundle, str(tmp_path), private=False, version=version(bundle))
+    uploaded = {"repo_id": f"user/{bundle}", "folder_path": str(folder)}
+    assert [name for name, _ in calls] == ["create_repo", "upload_folder", "create_tag"]
+    assert calls[1][1] == uploaded and calls[2][1]["tag"] == version(bundle)
+    _, matter, page = (folder / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(matter) == {"tags": ["monai", "medical"], "library_name": "monai", "license": "apache-2.0"}
+    assert page == (folder / "docs" / "README.md").read_text()
+    assert all((folder / file).exists() for file in re.findall(r"`((?:docs|configs|models)/[^`]+)`", page))
+
+
+LONG = r"^(?!.*# type: ignore).{133}"  # what flake8-bugbear refuses
+CHECK_WORKFLOW = """
+def check_workflow(workflow, check_properties):
+    workflow.initialize()
+    assert not workflow.check_properties()
+    workflow.run()
+"""
+
+
+@mostly_slow(runs.TINY)
+def test_unit_test(bundle, exported, tmp_path):
+    """In a folder like the zoo's, the unit test trains, evaluates and infers; all code is formatted as there."""
+    pytest.importorskip("parameterized")
+    shutil.copytree(exported, tmp_path / "models" / bundle)
+    file = shutil.copy(exported.parents[1] / "ci" / "unit_tests" / f"test_{bundle}.py", tmp_path)
+    (tmp_path / "utils.py").write_text(CHECK_WORKFLOW)
+    done = forked.command(["unittest", f"test_{bundle}"], tmp_path, tmp_path / "said")
+    assert done.returncode == 0 and re.search("^Ran 2 tests(.|\n)*OK$", done.stderr, re.MULTILINE), done.stderr
+    style = ["format", "--check", "--config", runs.ROOT / "pyproject.toml", tmp_path / "models", file]
+    subprocess.run([sys.executable, "-m", "ruff", *style], check=True)
+    assert not [path for path in tmp_path.rglob("*.py") if re.search(LONG, path.read_text(), re.MULTILINE)]
