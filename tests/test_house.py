@@ -14,8 +14,8 @@ COMMON = Path(__file__).parents[1] / "common"
 # The packages and modules of common, from the lowest.
 LAYERS = (
     "errors version values cli_help runtime geometry io physics degradations graph weights saved_weights networks "
-    "losses metrics stacks transforms data inferers reports handlers engines export override_checks tables "
-    "weights_catalogue shipped_weights startup start exams cases evidence commands apps __main__"
+    "losses metrics stacks transforms data inferers reports handlers export override_checks tables weights_catalogue "
+    "shipped_weights engines startup start exams cases evidence commands apps __main__"
 ).split()
 
 

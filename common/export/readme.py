@@ -67,7 +67,7 @@ def _make_readme(
     """The README by the bundle's own, its results and metadata; a section of which nothing is known is left out."""
     title, intro, sections = _split(PICTURE.sub("", page).replace("[Measurements](results.md).", ""))
     _, _, measured = _split(FENCE.sub("", PICTURE.sub("", results)))
-    intro = FENCE.sub("", intro).replace("All from the repository's root.\n", "")
+    intro = FENCE.sub("", intro)
     if weights:
         intro = re.sub(r"No weights ship[^.]*\.", "The weights are `models/model.pt`.", intro)
     idea, options, limits, cite = (sections.pop(name, "") for name in ("Idea", "Options", "When not", "Cite"))
