@@ -247,7 +247,8 @@ class AlternatingTrainer(SupervisedTrainer):
             for tensor in [*self.graph.parameters(), *self.graph.buffers()]:
                 dist.broadcast(tensor.data, src=0)
         if self.validator is not None:
-            _ = self.validator.data_loader.dataset[0]  # before anything is written, because data may be refused
+            # Before anything is written, because data may be refused.
+            _ = self.validator.data_loader.dataset[0]  # type: ignore[union-attr]
         if self.state.iteration == 0:
             self._begin()
         with interrupt_after_iteration(self):
