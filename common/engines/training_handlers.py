@@ -35,7 +35,7 @@ class _LossCurves(TensorBoardStatsHandler):
 
 
 def adapt_validator(validator: SupervisedEvaluator, amp: bool, amp_kwargs: Mapping[str, Any]) -> list:
-    """Let an evaluator have its volumes on its device, and run its network in the precision of the training.
+    """Put an evaluator's volumes on its device, and run its network in the precision of the training.
 
     Args:
         validator: of the network.
