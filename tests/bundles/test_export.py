@@ -22,6 +22,7 @@ from common.export.modules import list_strings
 from common.weights import compute_digest, read_overlay
 
 from .. import forked
+from ..refused import has
 from . import runs
 from .conftest import made_once
 
@@ -314,7 +315,7 @@ def test_large_file_that_is_named(copied, tmp_path, monkeypatch):
 
 
 @mostly_slow(runs.TINY)
-def test_zoo(bundle, tiny, exported, tmp_path, monkeypatch, forget):
+def test_zoo(bundle, exported, tmp_path, monkeypatch, forget):
     """What the model zoo's full verification calls, on a copy in its folder of models and from another folder.
 
     Its first step, metadata.json against MONAI's schema, downloads the schema; test_metadata knows what it asks for.
@@ -325,8 +326,7 @@ def test_zoo(bundle, tiny, exported, tmp_path, monkeypatch, forget):
     loaded = monai.bundle.load(bundle, bundle_dir=str(folder.parent), device="cpu")
     assert compute_digest(loaded.state_dict()) == read_overlay(folder / "models" / "model.pt")["digest"]
     monkeypatch.syspath_prepend(str(folder))
-    tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
-    verify(folder, tmp_path / "scans")
+    verify(folder)
 
 
 LONG = r"^(?!.*# type: ignore).{133}"  # what flake8-bugbear refuses
@@ -352,8 +352,8 @@ def test_unit_test(bundle, exported, tmp_path):
     assert not [path for path in tmp_path.rglob("*.py") if re.search(LONG, path.read_text(), re.MULTILINE)]
 
 
-def verify(folder: Path, scans: Path) -> None:
-    """The zoo's verification of a folder that is on the path."""
+def verify(folder: Path) -> None:
+    """The zoo's verification of a folder that is on the path; its properties are asked for without data."""
     weights, exported = folder / "models" / "model.pt", folder / "models" / "verify_model.ts"
     files = {"meta_file": "metadata", "config_file": "inference"}
     files = {key: str(folder / "configs" / f"{name}.json") for key, name in files.items()}
@@ -362,5 +362,8 @@ def verify(folder: Path, scans: Path) -> None:
     if weights.is_file():
         monai.bundle.ckpt_export(net_id="network_def", filepath=str(exported), ckpt_file=str(weights), **files)
         torch.jit.load(exported)
-    options = {"workflow_type": "inference", "dataset_dir": str(scans), "logging_file": False}
-    assert monai.bundle.create_workflow(**options, **files).check_properties() in (None, [])
+    workflow = monai.bundle.create_workflow(workflow_type="inference", logging_file=False, **files)
+    assert workflow.check_properties() in (None, [])
+    with pytest.raises(RuntimeError) as caught:
+        workflow.run()
+    has(str(runs.first_cause(caught.value)), "no --dataset_dir is given")
