@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from .export.modules import NAME, ROOT, map_strings, rename_package
 from .geometry.affines import ROUNDING
 from .io.files import read_json_object
-from .override_checks import find_unread
+from .override_checks import find_unread, list_arguments
 from .runtime.distributed import choose_device
 from .transforms.scan.scan_statistics import CheckTrainingRanged
 from .values import parse_bool
@@ -223,7 +223,7 @@ def _explain_unknown_key(overrides: Mapping[str, Any], known: Mapping[Path, Any]
     nowhere = [key for key in overrides if not any(key in each for each in known.values())]
     lacking = nowhere[0] if nowhere else " and --".join(overrides)
     parts = [(key, value) for content in contents for key, value in content.items() if isinstance(value, dict)]
-    within = {f"{key}#{lacking}" for key, value in parts if lacking in value}
+    within = {f"{key}#{lacking}" for key, value in parts if "_target_" in value and lacking in list_arguments(value)}
     close = sorted(within)[:2] or difflib.get_close_matches(lacking, sorted({*keys, *options}), n=2)
     names = " or ".join(folder.name for folder in known) if len(known) <= _NAMED else "any bundle"
     meant = f"; did you mean --{' or --'.join(close)}?" if close else "."

@@ -83,6 +83,62 @@ def test_gains_are_over_people(bundle):
             assert f"{min(gains):.2f} to {max(gains):.2f} dB" in row
 
 
+def mean_over_people(rows: list[dict], column: str, person: str, digits: int, part: int = 0) -> float:
+    """The mean over people of a column; a person's contrasts are one person, and a cell may hold PSNR and SSIM."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        name = re.sub("^(T1w|T2w|FLAIR|kirby113.*)$", "kirby113", row[person])
+        values.setdefault(name, []).append(float(re.split("[,/] ?", row[column])[part]))
+    return round(float(np.mean([np.mean(each) for each in values.values()])), digits)
+
+
+def test_eval_metrics_are_means_over_people():
+    def read(bundle: str, file: str) -> list[dict]:
+        with (ROOT / "bundles" / bundle / "docs" / file).open(encoding="utf-8") as source:
+            return [row for row in csv.DictReader(source) if not row.get("person", "").startswith("mean")]
+
+    expected: dict[str, dict] = {}
+    window = read("udean_window", "people.csv")
+    window = [{**row, "SR": str(float(row["cubic 2x2x2"]) + float(row["gain 2x2x2"]))} for row in window]
+    expected["udean_window"] = {"people": len(window)}
+    expected["udean_window"] |= {
+        f"psnr_2x2x2{end}": mean_over_people(window, column, "person", 2)
+        for end, column in {"": "SR", "_cubic": "cubic 2x2x2"}.items()
+    }
+    scans = [row for row in read("guided_rdn", "real_scans_ssim.csv") if row["LR by"] == "truncation"]
+    guided = [row for row in scans if row["guided RDN"] != "–"]
+    kernels = read("downsampling_gan", "weights_ssim.csv")
+    expected["guided_rdn"] = {"people": 2, "people_with_guide": 1}
+    expected["ct_guided"] = {"people": len(read("ct_guided", "people.csv"))}
+    expected["downsampling_gan"] = {"people": 2}
+    for part, (metric, digits) in enumerate({"psnr": 2, "ssim": 4}.items()):
+        for bundle, size, rows, person, columns in (
+            (
+                "ct_guided",
+                "1x1x4",
+                read("ct_guided", "people.csv"),
+                "person",
+                {"": "not fine-tuned", "_cubic": "cubic"},
+            ),
+            ("downsampling_gan", "2x2x1", kernels, "volume", {"": "shipped weights", "_cubic": "cubic"}),
+            ("guided_rdn", "2x2x1", scans, "scan", {"_unguided": "RDN", "_cubic": "cubic"}),
+            ("guided_rdn", "2x2x1", guided, "scan", {"_guided": "guided RDN", "_guided_cubic": "cubic"}),
+        ):
+            for end, column in columns.items():
+                expected[bundle][f"{metric}_{size}{end}"] = mean_over_people(rows, column, person, digits, part)
+    stacks = {
+        row["stacks"].split(",")[0]: row["unmoved"] for row in read("stacks", "stacks.csv") if "DC" not in row["stacks"]
+    }
+    expected["stacks"] = {"people": 3} | {
+        f"psnr_1x1x4_{count}_stack{'s' * (count != 'one')}": round(float(np.mean([*map(float, cells.split(","))])), 2)
+        for count, cells in stacks.items()
+    }
+    found = {
+        path.parents[1].name: json.loads(path.read_text()) for path in ROOT.glob("bundles/*/configs/metadata.json")
+    }
+    assert {name: meta["eval_metrics"] for name, meta in found.items() if "eval_metrics" in meta} == expected
+
+
 def commands() -> list[tuple[str, str]]:
     """Each command of a page that shells would run, with the variables that the page sets."""
     found, pages = [], {}

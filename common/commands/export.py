@@ -47,8 +47,10 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
     A bundle whose inference.json has no key "checkpoint" has no weights.
 
+    docs/README.md has the sections of the zoo's template, made from the bundle's own pages and metadata.json.
+
     Further weights of the bundle, models/model_*.pt, are exported with their overlays. With a ``checkpoint`` they are
-    left out, because they are not of that training.
+    left out, as are the metadata's eval_metrics and data_source, because they are not of that training.
 
     Args:
         bundle: folder of the bundle, for example bundles/udean_window.
@@ -93,9 +95,9 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     _refuse(source, problems)
     used = {distribution.lower() for distribution in (*imported, *tried, *OF_MONAI)}
     meta["required_packages_version"] = {name: v for name, v in listed.items() if name.lower() in used}
-    if checkpoint:  # what is known of the bundle's own weights
-        for key in ("eval_metrics", "data_source"):
-            meta.pop(key, None)
+    if checkpoint:
+        meta.pop("eval_metrics", None)
+        meta.pop("data_source", None)
     with open_part_folder(output) as temporary:
         folder = temporary / name
         _copy_files(source, folder, configs, package)
@@ -117,6 +119,8 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
         folder.replace(target)
         write_unit_test(configs, output / "ci" / "unit_tests" / f"test_{name}.py", name)
     print(f"{target}\n{zipped}: SHA-256 {digest}")
+    if checkpoint:
+        print(f"{target / 'docs'}: its pages and data_license.txt are of the bundle's own weights; say what yours are.")
 
 
 def _refuse(source: Path, problems: list[str]) -> None:
@@ -248,9 +252,9 @@ def _check_large_files(source: Path, folder: Path) -> None:
     problems = []
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         name, size = file.relative_to(folder).as_posix(), file.stat().st_size
-        if name in named and "hash_val" in named[name]:
-            entry = named[name]
-            if not check_hash(file, entry["hash_val"], entry.get("hash_type", "md5")):
+        entry = named.get(name, {})
+        if entry.get("hash_val"):  # the zoo's template has ""
+            if not check_hash(file, entry["hash_val"], entry.get("hash_type") or "md5"):
                 problems.append(
                     f"{name} does not have the hash_val that large_files.yml gives; publish it anew and correct it."
                 )

@@ -25,8 +25,6 @@ _README = """# {name}
 
 FILL IN: what goes in and what comes out. FILL IN: what it learns from. No weights ship.
 
-All from the repository's root.
-
 ```bash
 # demo
 {run} "['{configs}/{main}.json','{configs}/evaluate.json','{configs}/demo.json']"
@@ -86,7 +84,7 @@ _NEXT_WITHOUT_TRAINING = """next:
   {root}/docs: what is marked FILL IN; metadata.json; and a row in bundles/README.md
   see that it runs:
     {run} "['{configs}/inference.json','{configs}/evaluate.json','{configs}/demo.json']" --output_dir W"""
-_TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles/test_export.py -k {name}"
+_TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles/test_doors.py -k {name}"
 
 
 def create_bundle(bundle: str, template: str = "srcnn") -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from ..data.lists.groups import Group
 from ..data.provenance import describe_result
 from ..degradations.base import Degradation
+from ..shipped_weights import load_shipped_weights
 from ..transforms.scan.save import SaveVolumed
 from ..transforms.scan.volume import RestoreVolumed
 from ..weights import load_weights
@@ -38,11 +39,8 @@ class Evaluation(CaseEvaluator):
         checkpoint: file of the network's weights; None to leave the network as it is.
         digest: digest of their tensors; None if it is not known.
         prepare: makes of the network with its weights the equal one that runs; default the same.
-        shipped: finds weights to compare with, as :func:`common.shipped_weights.load_shipped_weights`; None for none.
-            It is not called for simulated heads.
+        shipped: finds weights to compare with, see its default; None for none. It is not called for simulated heads.
         val_handlers: further handlers with ``attach``.
-        amp: whether the network runs under autocast; None for the choice of
-            :func:`common.runtime.precision.choose_autocast`.
         options: further arguments of :class:`CaseEvaluator`.
 
     Raises:
@@ -64,9 +62,8 @@ class Evaluation(CaseEvaluator):
         checkpoint: str | os.PathLike | None = None,
         digest: str | None = None,
         prepare: Callable[[nn.Module], nn.Module] = lambda network: network,
-        shipped: Callable[..., Mapping[str, Mapping]] | None = None,
+        shipped: Callable[..., Mapping[str, Mapping]] | None = load_shipped_weights,
         val_handlers: Sequence = (),
-        amp: bool | str | None = None,
         **options: Any,
     ) -> None:
         others: Mapping[str, Mapping] = {}
@@ -82,6 +79,5 @@ class Evaluation(CaseEvaluator):
             inferer=inferer,
             postprocessing=Compose([CopyItemsd("pred", names="sr"), restore, save]),
             val_handlers=[report(**known, shipped=others), *val_handlers],
-            amp=amp,
             **options,
         )

@@ -86,7 +86,7 @@ class CaseEvaluator(SupervisedEvaluator):
         network: nn.Module,
         prepare_batch: Callable = prepare_lr_hr,
         postprocessing: Callable | None = None,
-        amp: bool | str | None = False,
+        amp: bool | str | None = None,
         amp_kwargs: dict | None = None,
         **options: Any,
     ) -> None:

@@ -12,6 +12,7 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import TensorBoardStatsHandler
 
 from ..data.loaders.cases import prepare_lr_hr
+from ..data.loaders.volumes import VolumeCache
 from ..handlers.checkpoint import BestModel, LastModel, ResumableState
 from ..handlers.history import LossHistory
 from ..handlers.validation import ValidationWithInitial
@@ -35,7 +36,7 @@ class _LossCurves(TensorBoardStatsHandler):
 
 
 def adapt_validator(validator: SupervisedEvaluator, amp: bool, amp_kwargs: Mapping[str, Any]) -> list:
-    """Let an evaluator read "lr" and "hr", and run its network in the precision of the training.
+    """Let an evaluator read "lr" and "hr" on its device, and run its network in the precision of the training.
 
     Args:
         validator: of the network.
@@ -46,6 +47,8 @@ def adapt_validator(validator: SupervisedEvaluator, amp: bool, amp_kwargs: Mappi
         The handlers that are attached to it.
     """
     validator.prepare_batch = prepare_lr_hr
+    if isinstance(volumes := getattr(validator.data_loader, "dataset", None), VolumeCache):
+        volumes.to(validator.state.device)
     network = unwrap_autocast(validator.network)  # an earlier stage may have adapted it
     validator.network = apply_precision(network, validator.state.device, amp, dict(amp_kwargs))
     return [handler for attached in validator._event_handlers.values() for handler, *_ in attached]

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,7 @@ def find_needed_modules(configs: Iterable[str]) -> list[Path]:
         if path in modules:
             continue
         modules.add(path)
-        source = (ROOT / path).read_text(encoding="utf-8")
-        pending += [_find_module(name) for name in _list_imports(ast.parse(source), path)]
+        pending += [_find_module(name) for name in _list_imports(path)]
     return sorted(modules)
 
 
@@ -142,47 +142,42 @@ def find_distributions(configs: Iterable[str], modules: Iterable[Path]) -> tuple
         Those that are needed, and those that are imported within ``try`` only: modules work without them, or report
         what is missing.
     """
-    needed: dict[Any, str] = {}
-    tried: dict[Any, str] = {}
+    imported: dict[bool, dict[Any, str]] = {False: {}, True: {}}
     modules = {*modules}
     modules |= {folder / "__init__.py" for module in modules for folder in module.parents}
     for path in sorted(modules):
-        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        needed |= {name: path.as_posix() for name in _list_packages(_walk_outside_try(tree))}
-        tried |= {name: path.as_posix() for name in _list_packages(ast.walk(tree))}
+        for node, tried in _read_imports(path):
+            names = [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module] if node.module and not node.level else []
+            imported[tried] |= {name.split(".")[0]: path.as_posix() for name in names}
     known = packages_distributions()
     for text in configs:
         match = _IMPORT.match(text)
         root = match and (match[1] or match[2])
         # Other strings have dots too, so only installed packages count.
-        if root in known and root != NAME:
-            needed.setdefault(root, "the configs")
-
-    def name_for_pip(names: dict[Any, str]) -> dict[str, str]:
-        return {known.get(name, [name])[0]: where for name, where in names.items()}
-
-    return name_for_pip(needed), name_for_pip({name: where for name, where in tried.items() if name not in needed})
-
-
-def _list_packages(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """The packages that nodes import, but for Python's own and this one."""
-    for node in nodes:
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [node.module]
-        yield from {name.split(".")[0] for name in names} - {*sys.stdlib_module_names, NAME}
+        if root in known:
+            imported[False].setdefault(root, "the configs")
+    ours = {*sys.stdlib_module_names, NAME}
+    needed, others = (
+        {known.get(name, [name])[0]: where for name, where in imported[within].items() if name not in ours}
+        for within in (False, True)
+    )
+    return needed, {name: where for name, where in others.items() if name not in needed}
 
 
-def _walk_outside_try(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those within ``try``."""
+@cache
+def _read_imports(path: Path) -> list[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """The imports of a module, and of each whether it is within ``try``."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     tried = {id(n) for t in ast.walk(tree) if isinstance(t, ast.Try) for line in t.body for n in ast.walk(line)}
-    return (node for node in ast.walk(tree) if id(node) not in tried)
+    return [(n, id(n) in tried) for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
 
 
-def _list_imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, ...]]:
+def _list_imports(path: Path) -> Iterator[tuple[str, ...]]:
     """The imports of a module from this package that it cannot do without, as names within the package."""
-    for node in _walk_outside_try(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
+    for node, tried in _read_imports(path):
+        if isinstance(node, ast.ImportFrom) and node.level and not tried:
             package = path.parts[: len(path.parts) - node.level]
             for alias in node.names:
                 yield (*package, *(node.module.split(".") if node.module else ()), alias.name)

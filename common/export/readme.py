@@ -67,11 +67,12 @@ def _make_readme(
     """The README by the bundle's own, its results and metadata; a section of which nothing is known is left out."""
     title, intro, sections = _split(PICTURE.sub("", page).replace("[Measurements](results.md).", ""))
     _, _, measured = _split(FENCE.sub("", PICTURE.sub("", results)))
-    intro = FENCE.sub("", intro).replace("All from the repository's root.\n", "")
+    intro = FENCE.sub("", intro)
     if weights:
         intro = re.sub(r"No weights ship[^.]*\.", "The weights are `models/model.pt`.", intro)
     idea, options, limits, cite = (sections.pop(name, "") for name in ("Idea", "Options", "When not", "Cite"))
-    demo = measured.pop("Demo", "").replace("[README](README.md)'s command", "The collection's demo")
+    demo, bar, _ = measured.pop("Demo", "").rpartition("|\n")  # up to its last table
+    demo = (demo + bar).replace("[README](README.md)'s command", "The collection's demo")
     references = meta.get("references", [])
     datalist = re.search("^mri-sr datalist (.*)$", page, re.MULTILINE)
     parts = {
@@ -124,7 +125,10 @@ def _list_sections(sections: Mapping[str, str]) -> list[str]:
 def _list_tags(meta: Mapping[str, Any]) -> str:
     offer = meta.get("offer", {})
     kinds = {"Guided": "guided" in offer, "Self-Supervised": "learns_from_scan" in offer}
-    kinds |= {"Unpaired": re.search("unpaired|unmatched", meta["task"]), "Several Scans": "fewest_stacks" in offer}
+    kinds |= {
+        "Unpaired": "unpaired" in meta["task"] or "unmatched" in meta["task"],
+        "Several Scans": "fewest_stacks" in offer,
+    }
     tags = ["Super-Resolution", "MR", DIRECTIONS.get(tuple(offer.get("scale", ()))), *(k for k in kinds if kinds[k])]
     return ", ".join(tag for tag in tags if tag)
 

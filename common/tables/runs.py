@@ -135,7 +135,7 @@ def make_command_words(run: Run, resume: bool, evaluate: bool = False) -> list[s
     keys = {**run.override, "output_dir": run.folder, "ckpt_dir": models}
     if evaluate:
         configs = [*configs, str(Path(configs[0]).with_name("evaluate.json"))]
-        if "evaluate#evaluator#shipped" in ConfigParser(ConfigParser.load_config_file(configs[-1])):
+        if "evaluate#evaluator" in ConfigParser(ConfigParser.load_config_file(configs[-1])):
             keys = {"evaluate#evaluator#shipped": None, **keys}  # a table has the rows that it names
         overlay = models / "model.json"
         if run.trained is None:

@@ -1,6 +1,8 @@
 """What the bundles' tests share: a tiny cohort, and a bundle that was trained on it."""
 
+import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,13 +12,16 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from common.commands.export import export
+
 from . import runs
 
 
 @pytest.fixture(params=runs.BUNDLES, scope="session")
 def bundle(request) -> str:
     """Each bundle's name."""
-    assert request.param in runs.TINY, f"tests/bundles/tiny/{request.param}.py is to hold what the tests must know"
+    tested = request.param in runs.TINY or request.param not in runs.BUNDLES
+    assert tested, f"tests/bundles/tiny/{request.param}.py is to hold what the tests must know"
     return request.param
 
 
@@ -89,3 +94,33 @@ def trained(bundle, cohort, tmp_path_factory) -> Path:
     made = made_once(tmp_path_factory, f"trained_{bundle}", make)
     # Of this worker's own, as tests look at what is new in it.
     return shutil.copytree(made, tmp_path_factory.mktemp(f"trained_{bundle}") / "run")
+
+
+def version(bundle: str) -> str:
+    return json.loads((runs.ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())["version"]
+
+
+@pytest.fixture(scope="session")
+def exported(bundle, tmp_path_factory) -> Path:
+    """The folder of an exported bundle, out of its zip, where the repository is not on the path.
+
+    It has the weights that ship, or else tiny ones drawn at random.
+    """
+    source = runs.ROOT / "bundles" / bundle
+
+    def make(folder: Path) -> None:
+        weights = None
+        if bundle in runs.TINY and not (source / "models" / "model.pt").is_file():
+            runs.save_weights(bundle, weights := folder / "weights" / "model.pt")
+        export(str(source), str(folder), weights)
+        shutil.unpack_archive(folder / f"{bundle}_v{version(bundle)}.zip", folder / "elsewhere")
+
+    return made_once(tmp_path_factory, f"dist_{bundle}", make) / "elsewhere" / bundle
+
+
+@pytest.fixture
+def forget(monkeypatch) -> None:
+    """Forget the modules of exported bundles, and their folders on the path."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in [name for name in sys.modules if re.match(r"[a-z_]+_v\d", name)]:
+        del sys.modules[name]

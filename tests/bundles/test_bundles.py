@@ -15,7 +15,10 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import from_matvec
 from nibabel.orientations import io_orientation
 
+from common.commands.export import COLLECTION
 from common.data.lists.datalist import SCANS
+from common.export.modules import find_distributions, find_needed_modules, list_strings
+from common.export.readme import PINNED
 from common.override_checks import check_overrides
 from common.start import read_arguments
 from common.tables.rows import expand_folds, read_table_rows
@@ -31,6 +34,14 @@ META = {
     "task", "description", "authors", "copyright", "network_data_format",
 }  # fmt: skip
 TENSOR = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def"}
+# The clients that serve one scan, by the versions that they are tested with.
+APPS = {
+    app: re.search(rf"^{package}==(.*)$", (runs.ROOT / "common" / "apps" / file).read_text(), re.MULTILINE)[1]
+    for app, package, file in (
+        ("monai-label", "monailabel", "monailabel/requirements.txt"),
+        ("monai-deploy", "monai-deploy-app-sdk", "deploy/requirements.txt"),
+    )
+}
 METADATA = sorted(runs.ROOT.glob("bundles/*/configs/metadata.json"))
 DOCS = ("README.md", "results.md", "data_license.txt")
 # Orders and directions in which a scan's axes may be stored.
@@ -172,7 +183,7 @@ def test_properties(bundle, cohort, trained):
 
 @pytest.mark.parametrize("path", METADATA, ids=lambda path: path.parts[-3])
 def test_metadata(path):
-    """Also of bundles that are not trained."""
+    """Also of bundles that are not trained. The packages are those that an export imports, the apps those here."""
     root, meta = path.parents[1], json.loads(path.read_text())
     assert META <= meta.keys() and meta["version"] in meta["changelog"]
     tensors = meta["network_data_format"]
@@ -180,6 +191,13 @@ def test_metadata(path):
         assert TENSOR <= tensor.keys()
     for file in ("configs/inference.json", "configs/logging.conf", *(f"docs/{name}" for name in DOCS)):
         assert (root / file).is_file(), f"{root / file} is missing"
+    configs = [json.loads(file.read_text()) for file in path.parent.glob("*.json") if file.stem not in COLLECTION]
+    strings = [*list_strings(configs)]
+    needed, tried = find_distributions(strings, find_needed_modules(strings))
+    trains = {"tensorboard"} if (path.parent / "train.json").is_file() else set()
+    listed = {name.lower() for name in meta["required_packages_version"]}
+    assert {*needed} - {*PINNED} | trains <= listed <= {*needed, *tried} | trains
+    assert meta.get("supported_apps", APPS) == APPS and ("supported_apps" in meta) != ("fewest_stacks" in meta["offer"])
 
 
 def test_overlays(bundle):

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Events
-from monai.fl.client import MonaiAlgo
-from monai.fl.utils.constants import ExtraItems
-from monai.fl.utils.exchange_object import ExchangeObject
 
 from ..refused import refused
 from . import runs
@@ -93,27 +90,3 @@ def test_what_differs_in_a_resumed_training_is_used_or_refused_by_name(bundle, t
     for key, value in other.items():
         words = trained / "models" / "training_state.pt", key.rpartition("#")[2]
         refused(lambda key=key, value=value: restore(resume=True, **{key: value}), ValueError, *words)
-
-
-@pytest.mark.slow
-@runs.of("udean_window")
-def test_two_sites_of_a_federation_train_in_rounds(bundle, tiny, cohort, tmp_path):
-    """By MONAI's client: the mean of the sites' weights is given back to both, and trained on."""
-    sites = []
-    for name in "ab":
-        options = runs.overrides(bundle, ["train"], tmp_path / name, dataset_dir=str(cohort), seed=ord(name))
-        root = str(runs.ROOT / "bundles" / bundle)
-        sites.append(MonaiAlgo(root, 1, False, train_kwargs=options, config_evaluate_filename=None))
-        sites[-1].initialize({ExtraItems.CLIENT_NAME: name})
-    _, length = tiny.length("")
-    for number in (1, 2):
-        weights = [site.get_weights().weights for site in sites]
-        mean = {key: sum(w[key] for w in weights) / 2 for key in weights[0]}
-        for site in sites:
-            site.train(ExchangeObject(weights={key: value.clone() for key, value in mean.items()}))
-            assert site.trainer.state.iteration == number * length
-            trained = site.get_weights().weights
-            assert 0 < max((trained[key] - mean[key]).abs().max() for key in mean) < 0.1
-    for site, name in zip(sites, "ab", strict=True):
-        site.finalize()
-        assert len({line["iteration"] for line in runs.history(tmp_path / name)} - {0}) == 2 * length

@@ -24,13 +24,7 @@ from ..bundles import runs, spoilt
 APP = runs.ROOT / "common" / "apps" / "monailabel"
 # A later version of udean_window, and another bundle of the same version, whose package has the same name.
 MARKED = {"udean_next": ("udean_window_v9_0_0", "9.0.0"), "udean_twin": (None, None)}
-# How scans are stored: affine, data type and axes.
-STORED = (
-    (runs.AFFINE, np.float32, "RAS"),
-    (runs.OBLIQUE, np.int16, "PSR"),
-    (runs.AFFINE, np.int16, "LPS"),
-    (runs.OBLIQUE, np.float32, "SLA"),
-)
+STORED = ((runs.AFFINE, "RAS"), (runs.OBLIQUE, "SLA"))  # affines and axes of scans; those by dcm2niix have others
 # In each Python that the server starts: where it connects to, or looks up, other than this machine.
 WATCH = """
 import sys
@@ -128,11 +122,16 @@ def server(bundles, tmp_path_factory) -> Server:
     server = Server(folder)
     for name in runs.FORMS:
         shutil.copytree(bundles / name, server.dist / name)
-        save, scans, subject = runs.TINY[name].save_lr, folder / "scans" / name, name.replace("_", "")
+        tiny, scans, subject = runs.TINY[name], folder / "scans" / name, name.replace("_", "")
         server.scans[name] = [
-            save(scans, f"{subject}{i}", runs.phantom(i), affine, dtype=dtype, axes=axes)
-            for i, (affine, dtype, axes) in enumerate(STORED)
+            tiny.save_lr(scans, f"{subject}{i}", runs.phantom(i), affine, axes=axes)
+            for i, (affine, axes) in enumerate(STORED)
         ]
+        for kind in ("thick", "enhanced"):  # DICOM series, by dcm2niix
+            given, scan = bundles / "scans" / f"sub-{kind}", scans / f"{tiny.case(subject + kind)}.nii.gz"
+            server.scans[name].append(shutil.copy(f"{given}_t2w.nii.gz", scan))
+            if tiny.guided:
+                shutil.copy(f"{given}_t1w.nii.gz", scans / f"sub-{subject}{kind}_t1w.nii.gz")
         shutil.copytree(scans, server.studies, dirs_exist_ok=True)
     udean = server.dist / "udean_window"
     for name, (package, version) in MARKED.items():
@@ -157,9 +156,9 @@ def mark(bundle: Path, text: str, package: str | None, version: str | None) -> N
         (bundle / "configs" / "metadata.json").write_text(json.dumps({**metadata, "version": version}))
     (old,) = (path.parent for path in bundle.glob("*/__init__.py"))
     save = old / "transforms" / "scan" / "save.py"
-    source, line = save.read_text(), "nib.save(image, temporary)"
+    source, line = save.read_text(), "write_image(image, path, description, window)"
     assert line in source
-    save.write_text(source.replace(line, f"image.header['descrip'] = {text!r}; {line}"))
+    save.write_text(source.replace(line, line.replace("description", repr(text))))
     if package:
         config = bundle / "configs" / "inference.json"
         config.write_text(config.read_text().replace(old.name, package))

@@ -69,8 +69,10 @@ def test_it_is_the_paper_layer_by_layer_and_slices_do_not_mix(guided):
 
 
 @both
-def test_a_cascade_applies_the_network_of_its_stage_folded_too(guided):
+def test_a_cascade_applies_the_network_of_its_stage_scripted_or_folded_too(guided, tmp_path):
     cascade = Cascade(networks := [trained(guided, seed) for seed in range(3)], 2).eval()
+    torch.jit.script(cascade).save(tmp_path / "cascade.ts")
+    scripted = torch.jit.load(tmp_path / "cascade.ts")
     state = {name: value.clone() for name, value in cascade.state_dict().items()}
     folded = prepare_for_inference(cascade)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
@@ -78,11 +80,12 @@ def test_a_cascade_applies_the_network_of_its_stage_folded_too(guided):
     for image in (image_of(guided, (8, 8)), image_of(guided, (7, 5))):
         expected = torch.stack([network(image) for network in networks])
         assert not torch.allclose(expected[0], expected[1], atol=1e-2)
-        for form, atol in ((cascade, 1e-6), (folded, 1e-5)):
+        for form, atol in ((cascade, 1e-6), (scripted, 1e-6), (folded, 1e-5)):
             assert torch.allclose(form(image), expected[2], atol=atol)
             assert torch.allclose(torch.stack([form(image, stage) for stage in range(3)]), expected, atol=atol)
     for stage in (3, -4):
         refused(partial(cascade, image, stage), ValueError, "no such stage")
+        refused(partial(scripted, image, stage), torch.jit.Error, "no such stage")
     refused(lambda: prepare_for_inference(cascade.train()), ValueError, "evaluation mode")
 
 

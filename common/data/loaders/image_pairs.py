@@ -183,6 +183,7 @@ class ImagePairLoader(PatchLoader):
         anti_aliasing: bool | str | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        volumes.to(device)
         self.has_blurred = anti_aliasing is not None
         with_blurred = anti_aliasing is not None and parse_bool(anti_aliasing, "self_anti_aliasing")
         planes = getattr(degradation, "planes", ()) if planes is None else planes
@@ -239,6 +240,7 @@ class InterpolatedImageLoader(PatchLoader):
         device: torch.device | str,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        volumes.to(device)
         self.size, self.planes = (patch, patch, 1), choose_zero_shot_images(list(degradation.factors))[0]
         for axis in self.planes:
             size = [patch, patch]
@@ -282,6 +284,7 @@ class TripletLoader(PatchLoader):
         max_distance: int | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        volumes.to(device)
         max_distance = max(1, round(factor / 2)) if max_distance is None else max_distance
         self.lr_patch, self.max_distance, self.volumes = tuple(lr_patch), max_distance, volumes
         edge, slices = self.lr_patch

@@ -245,6 +245,8 @@ class UnpairedSlabLoader(_SlabLoader):
         mirror: bool | str = True,
     ) -> None:
         super().__init__(make_patch_size(lr_patch, slices), factors, any_axis, avoid_air, batch_size, seed, device)
+        source.to(device)
+        target.to(device)
         self.mirror = parse_bool(mirror, "mirror")
         if self.any_axis and len({parse_bool(each, "fourier_encoded") for each in fourier_encoded}) > 1:
             raise ValueError(
@@ -361,6 +363,7 @@ class PairedSlabLoader(_SlabLoader):
         if lr_patch[2] == 1:
             get_in_plane_number(list(factors))
         super().__init__(lr_patch, factors, any_axis, avoid_air, batch_size, seed, device)
+        volumes.to(device)
         self.random_numbers = parse_bool(random_numbers, "random_numbers")
         self.augment = parse_bool(augment, "augment") and degradation.commutes_with_rotations()
         if self.augment and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):

@@ -68,6 +68,7 @@ class SliceLoader(PatchLoader):
         group: str = "target",
     ) -> None:
         super().__init__(batch_size, seed, device)
+        volumes.to(device)
         if not scales or not all(0 < s <= 1 for s in scales):
             raise ValueError(f"SliceLoader: scales are {scales}, expected factors of more than 0 and at most 1.")
         self.patch, self.margin = patch, margin

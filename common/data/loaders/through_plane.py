@@ -84,6 +84,8 @@ class ThroughPlaneLoader(PatchLoader):
         zoom: float = 1.0,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        source.to(device)
+        target.to(device)
         check_slice_factor(factor)
         p, w = lr_patch
         self.sizes = {"hr": (p, factor * w), "lr": (p, w)}

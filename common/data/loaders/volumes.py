@@ -25,7 +25,6 @@ class VolumeCache(Dataset):
         data: entries of a datalist.
         transform: gives a dictionary of channel-first volumes.
         keys: of the volumes that are kept.
-        device: where volumes are kept if they fit; else they stay in main memory, and batches are moved.
         allow_missing_keys: whether volumes may lack keys.
     """
 
@@ -34,11 +33,14 @@ class VolumeCache(Dataset):
         data: Sequence[Mapping[str, Any]],
         transform: Callable[[Any], Any],
         keys: Sequence[str] = ("hr", "lr"),
-        device: torch.device | str = "cpu",
         allow_missing_keys: bool = False,
     ) -> None:
-        self.data, self.transform, self.keys, self.device = data, transform, keys, torch.device(device)
+        self.data, self.transform, self.keys, self.device = data, transform, keys, torch.device("cpu")
         self.allow_missing_keys = allow_missing_keys
+
+    def to(self, device: torch.device | str) -> None:
+        """Keep volumes on this device when they are read, if they fit; else batches are moved."""
+        self.device = torch.device(device)
 
     def forget(self) -> None:
         """Read the volumes again when they are next asked for, because the transform gives others."""
