@@ -83,60 +83,59 @@ def test_gains_are_over_people(bundle):
             assert f"{min(gains):.2f} to {max(gains):.2f} dB" in row
 
 
-def mean_over_people(rows: list[dict], column: str, person: str, digits: int, part: int = 0) -> float:
-    """The mean over people of a column; a person's contrasts are one person, and a cell may hold PSNR and SSIM."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        name = re.sub("^(T1w|T2w|FLAIR|kirby113.*)$", "kirby113", row[person])
-        values.setdefault(name, []).append(float(re.split("[,/] ?", row[column])[part]))
-    return round(float(np.mean([np.mean(each) for each in values.values()])), digits)
+# Of each key but for psnr_ and ssim_: the CSV, the column that names people, and the columns whose sum is averaged.
+SCANS = ("real_scans_ssim.csv", "scan")
+METRICS = {
+    "udean_window": {
+        "2x2x2": ("people.csv", "person", "cubic 2x2x2", "gain 2x2x2"),
+        "2x2x2_cubic": ("people.csv", "person", "cubic 2x2x2"),
+    },
+    "ct_guided": {
+        "1x1x4": ("people.csv", "person", "not fine-tuned"),
+        "1x1x4_cubic": ("people.csv", "person", "cubic"),
+    },
+    "downsampling_gan": {
+        "2x2x1": ("weights_ssim.csv", "volume", "shipped weights"),
+        "2x2x1_cubic": ("weights_ssim.csv", "volume", "cubic"),
+    },
+    "guided_rdn": {
+        "2x2x1_unguided": (*SCANS, "RDN"),
+        "2x2x1_cubic": (*SCANS, "cubic"),
+        "2x2x1_guided": (*SCANS, "guided RDN"),
+        "2x2x1_guided_cubic": (*SCANS, "cubic"),
+    },
+}
 
 
-def test_eval_metrics_are_means_over_people():
-    def read(bundle: str, file: str) -> list[dict]:
+@pytest.mark.parametrize("bundle", METRICS)
+def test_eval_metrics_are_means_over_people(bundle):
+    """Contrasts of one person are one person; of other degradations than truncation there are further rows."""
+    meta = json.loads((ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())["eval_metrics"]
+    counts = {key: meta.pop(key) for key in ("people", "people_with_guide") if key in meta}
+    assert {key.partition("_")[2] for key in meta} == METRICS[bundle].keys()
+    for key, value in meta.items():
+        metric, _, name = key.partition("_")
+        file, person, *columns = METRICS[bundle][name]
+        values: dict[str, list[float]] = {}
         with (ROOT / "bundles" / bundle / "docs" / file).open(encoding="utf-8") as source:
-            return [row for row in csv.DictReader(source) if not row.get("person", "").startswith("mean")]
+            for row in csv.DictReader(source):
+                cells = [re.split("[,/] ?", row[column])[metric == "ssim" :][:1] for column in columns]
+                left = "_guided" in name and row["guided RDN"] == "–"
+                if row.get("LR by", "truncation") == "truncation" and not row[person].startswith("mean") and not left:
+                    who = re.sub("^(T1w|T2w|FLAIR|kirby113.*)$", "kirby113", row[person])
+                    values.setdefault(who, []).append(sum(float(cell) for (cell,) in cells))
+        assert value == round(float(np.mean([np.mean(each) for each in values.values()])), 2 if metric == "psnr" else 4)
+        assert len(values) == counts["people_with_guide" if "_guided" in name else "people"]
 
-    expected: dict[str, dict] = {}
-    window = read("udean_window", "people.csv")
-    window = [{**row, "SR": str(float(row["cubic 2x2x2"]) + float(row["gain 2x2x2"]))} for row in window]
-    expected["udean_window"] = {"people": len(window)}
-    expected["udean_window"] |= {
-        f"psnr_2x2x2{end}": mean_over_people(window, column, "person", 2)
-        for end, column in {"": "SR", "_cubic": "cubic 2x2x2"}.items()
-    }
-    scans = [row for row in read("guided_rdn", "real_scans_ssim.csv") if row["LR by"] == "truncation"]
-    guided = [row for row in scans if row["guided RDN"] != "–"]
-    kernels = read("downsampling_gan", "weights_ssim.csv")
-    expected["guided_rdn"] = {"people": 2, "people_with_guide": 1}
-    expected["ct_guided"] = {"people": len(read("ct_guided", "people.csv"))}
-    expected["downsampling_gan"] = {"people": 2}
-    for part, (metric, digits) in enumerate({"psnr": 2, "ssim": 4}.items()):
-        for bundle, size, rows, person, columns in (
-            (
-                "ct_guided",
-                "1x1x4",
-                read("ct_guided", "people.csv"),
-                "person",
-                {"": "not fine-tuned", "_cubic": "cubic"},
-            ),
-            ("downsampling_gan", "2x2x1", kernels, "volume", {"": "shipped weights", "_cubic": "cubic"}),
-            ("guided_rdn", "2x2x1", scans, "scan", {"_unguided": "RDN", "_cubic": "cubic"}),
-            ("guided_rdn", "2x2x1", guided, "scan", {"_guided": "guided RDN", "_guided_cubic": "cubic"}),
-        ):
-            for end, column in columns.items():
-                expected[bundle][f"{metric}_{size}{end}"] = mean_over_people(rows, column, person, digits, part)
-    stacks = {
-        row["stacks"].split(",")[0]: row["unmoved"] for row in read("stacks", "stacks.csv") if "DC" not in row["stacks"]
-    }
-    expected["stacks"] = {"people": 3} | {
-        f"psnr_1x1x4_{count}_stack{'s' * (count != 'one')}": round(float(np.mean([*map(float, cells.split(","))])), 2)
-        for count, cells in stacks.items()
-    }
-    found = {
-        path.parents[1].name: json.loads(path.read_text()) for path in ROOT.glob("bundles/*/configs/metadata.json")
-    }
-    assert {name: meta["eval_metrics"] for name, meta in found.items() if "eval_metrics" in meta} == expected
+
+def test_eval_metrics_of_stacks():
+    """Each cell has three people."""
+    folder = ROOT / "bundles" / "stacks"
+    with (folder / "docs" / "stacks.csv").open(encoding="utf-8") as source:
+        cells = {row["stacks"]: [*map(float, row["unmoved"].split(","))] for row in csv.DictReader(source)}
+    rows = {"one_stack": "one, ct_guided", "two_stacks": "two, together", "three_stacks": "three, together"}
+    means = {f"psnr_1x1x4_{key}": round(float(np.mean(cells[row])), 2) for key, row in rows.items()}
+    assert json.loads((folder / "configs" / "metadata.json").read_text())["eval_metrics"] == {"people": 3, **means}
 
 
 def commands() -> list[tuple[str, str]]:

@@ -70,8 +70,8 @@ class AlternatingTrainer(SupervisedTrainer):
         epoch_length: iterations per epoch; default the length of the batches.
         device: to train on; default the device of the batches.
         network: its weights are saved, and ``initial`` is loaded into it; default the validator's network.
-        validator: validates the network after every ``val_interval`` epochs, and after the last epoch, on volumes "hr"
-            and "lr", in the precision of the training. It is left out if it has no volumes. It needs ``output_dir``.
+        validator: validates the network after every ``val_interval`` epochs, and after the last epoch, in the
+            precision of the training. It is left out if it has no volumes. It needs ``output_dir``.
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest weights.
         train_handlers: further handlers with ``attach``.
@@ -247,7 +247,8 @@ class AlternatingTrainer(SupervisedTrainer):
             for tensor in [*self.graph.parameters(), *self.graph.buffers()]:
                 dist.broadcast(tensor.data, src=0)
         if self.validator is not None:
-            _ = self.validator.data_loader.dataset[0]  # before anything is written, because data may be refused
+            # Before anything is written, because data may be refused.
+            _ = self.validator.data_loader.dataset[0]  # type: ignore[union-attr]
         if self.state.iteration == 0:
             self._begin()
         with interrupt_after_iteration(self):

@@ -11,7 +11,6 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.handlers import TensorBoardStatsHandler
 
-from ..data.loaders.cases import prepare_lr_hr
 from ..data.loaders.volumes import VolumeCache
 from ..handlers.checkpoint import BestModel, LastModel, ResumableState
 from ..handlers.history import LossHistory
@@ -36,7 +35,7 @@ class _LossCurves(TensorBoardStatsHandler):
 
 
 def adapt_validator(validator: SupervisedEvaluator, amp: bool, amp_kwargs: Mapping[str, Any]) -> list:
-    """Let an evaluator read "lr" and "hr" on its device, and run its network in the precision of the training.
+    """Put an evaluator's volumes on its device, and run its network in the precision of the training.
 
     Args:
         validator: of the network.
@@ -46,7 +45,6 @@ def adapt_validator(validator: SupervisedEvaluator, amp: bool, amp_kwargs: Mappi
     Returns:
         The handlers that are attached to it.
     """
-    validator.prepare_batch = prepare_lr_hr
     if isinstance(volumes := getattr(validator.data_loader, "dataset", None), VolumeCache):
         volumes.to(validator.state.device)
     network = unwrap_autocast(validator.network)  # an earlier stage may have adapted it

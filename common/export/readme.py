@@ -148,7 +148,7 @@ def _describe_input(meta: Mapping[str, Any], datalist: str | None) -> str:
     if "test" in given:
         kinds = {"test": scans}
     elif "ct" in given:
-        kinds = {"source": ["ct"], "target": ["lr"]}
+        kinds = {"source": ["ct"], "target": ["lr"], "validation": ["lr"], "test": ["hr"]}
     elif "paired" in given:
         kinds = {group: ["hr", "lr"] for group in ("source", "validation", "test")}
     elif "lr" in given:

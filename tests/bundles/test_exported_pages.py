@@ -73,9 +73,9 @@ def test_readme(bundle, tmp_path, monkeypatch):
     assert wanted <= applied and ("models/model.json" in applied) == ("train" in configs and bool(overlays))
 
     listing = re.search(r"^```json\n(.*?)^```", found["Data"], re.MULTILINE | re.DOTALL)
-    assert bool(listing) == ("evaluate" in configs)
-    for group, entries in json.loads(listing[1] if listing else "{}").items():
-        assert group in GROUPS and all(entry.keys() <= {"subject", *KINDS} for entry in entries)
+    groups = json.loads(listing[1]) if listing else {}
+    assert groups.keys() <= {*GROUPS} and ("test" in groups) == ("evaluate" in configs)
+    assert all(entry.keys() <= {"subject", *KINDS} for entries in groups.values() for entry in entries)
 
 
 def test_own_weights_and_gaps(tmp_path):

@@ -6,6 +6,7 @@ from monai.handlers import PeakSignalToNoiseRatio, from_engine
 from torch import nn
 from torch.utils.data import DataLoader
 
+from common.data import prepare_lr_hr
 from common.engines import Player
 from tests.engines.test_trainer import ADAM, l1, trainer_of
 
@@ -22,9 +23,8 @@ def test_what_a_training_draws_hangs_on_its_seed_alone(tmp_path):
         players = {"up": Player(["up"], ADAM, {"l1": [1.0, l1, "back", "lr"]})}
         psnr = {"psnr": PeakSignalToNoiseRatio(1.0, output_transform=from_engine(["pred", "label"]))}
         for epochs in (1, 3) if resumed else (3,):
-            validator = SupervisedEvaluator(
-                "cpu", volumes, network, inferer=lambda lr, network: network(lr), key_val_metric=psnr
-            )
+            how = {"prepare_batch": prepare_lr_hr, "inferer": lambda lr, network: network(lr), "key_val_metric": psnr}
+            validator = SupervisedEvaluator("cpu", volumes, network, **how)
             trainer = trainer_of(
                 players,
                 {"up": network},

@@ -6,6 +6,7 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 from torch.utils.data import DataLoader
 
+from common.data import prepare_lr_hr
 from common.engines.training_handlers import adapt_validator
 from common.runtime import precision
 from common.runtime.precision import apply_precision, choose_autocast, unwrap_autocast
@@ -34,7 +35,8 @@ def test_a_network_under_autocast_gives_float32_and_is_the_network_else():
 
 def test_validation_runs_in_the_precision_of_its_training_and_of_its_next_stage():
     net, pair = Net(), {"lr": torch.rand(2), "hr": torch.rand(2)}
-    evaluator = SupervisedEvaluator("cpu", DataLoader([pair]), net, inferer=lambda x, network: network(x))
+    how = {"prepare_batch": prepare_lr_hr, "inferer": lambda x, network: network(x)}
+    evaluator = SupervisedEvaluator("cpu", DataLoader([pair]), net, **how)
     for amp, dtype in ((True, torch.float16), (True, torch.bfloat16), (False, torch.float16)):
         adapt_validator(evaluator, amp, {"dtype": dtype})
         evaluator.run()
