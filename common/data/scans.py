@@ -30,7 +30,7 @@ from .lists.scan_kinds import (
     select_scan_files,
 )
 from .lists.sharding import select_pending_cases
-from .simulated import import_simulation
+from .simulated import NoCases, import_simulation, lacks_simulation
 
 # Compressed label maps of heads had up to 0.11 bytes a voxel, scans of heads 0.16 and more.
 _MOST_BYTES = 0.25
@@ -56,6 +56,8 @@ def find_cases(
         skip_existing, shard, bids: as for :func:`common.data.lists.sharding.select_pending_cases`.
     """
     check_writable(output_dir)
+    if dataset_dir is None and lacks_simulation():
+        return NoCases()
     if dataset_dir is None:
         dataset_dir = import_simulation().simulate_scan(f"{output_dir}/scan", degradation, contrast, None)
     cases = select_pending_cases(find_scans(dataset_dir), output_dir, skip_existing, shard, bids)

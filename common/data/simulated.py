@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +22,19 @@ def import_simulation() -> ModuleType:
             "Give --dataset_dir DIR."
         ) from None
     return cohort
+
+
+def lacks_simulation() -> bool:
+    """Whether this is an exported bundle, which cannot make scans."""
+    return find_spec(".simulation", __package__) is None
+
+
+class NoCases(list):
+    """The cases of an exported bundle without a folder, so that MONAI's checks can build it; a run says what lacks."""
+
+    def __iter__(self) -> Iterator:
+        import_simulation()
+        return super().__iter__()
 
 
 def is_simulated(dataset_dir: str) -> bool:

@@ -8,7 +8,7 @@ from ..data.case import Case
 from ..data.lists.scan_kinds import print_skipped
 from ..data.lists.sharding import select_pending_cases
 from ..data.scans import find_scans
-from ..data.simulated import import_simulation
+from ..data.simulated import NoCases, import_simulation, lacks_simulation
 from ..degradations.base import Degradation
 from ..io.writing import check_writable
 from ..runtime.distributed import connect_processes
@@ -41,6 +41,8 @@ def find_guided_cases(
         skip_existing, shard, bids: as for :func:`common.data.lists.sharding.select_pending_cases`.
     """
     check_writable(output_dir)
+    if dataset_dir is None and lacks_simulation():
+        return NoCases()
     if not parse_bool(guided, "guided"):
         guide = None
     if dataset_dir is None:
@@ -67,6 +69,8 @@ def find_exams(
         fewest_stacks: of an exam.
     """
     check_writable(output_dir)
+    if dataset_dir is None and lacks_simulation():
+        return NoCases()
     path = import_simulation().simulate_exam(f"{output_dir}/scan") if dataset_dir is None else dataset_dir
     groups = group_exams(find_scans(path))
     exams = [case for group in groups if len(group) >= fewest_stacks for case in combine_exam(group, fewest_stacks)]

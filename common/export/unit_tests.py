@@ -26,7 +26,8 @@ def write_unit_test(configs: Mapping[str, dict], path: Path, bundle: str) -> Non
     """
     text = Path(__file__).with_name("unit_test.txt").read_text(encoding="utf-8")
     train, infer = configs.get("train"), configs["inference"]
-    scale = [float(factor) for factor in infer.get("scale", (1, 1, 4))]
+    scale = infer.get("scale")
+    scale = [float(n) for n in scale] if isinstance(scale, list) and _are_numbers(scale) else [1.0, 1.0, 4.0]
     values: dict[str, Any] = {"bundle": bundle, "test": f"Test{bundle.title().replace('_', '')}"}
     text = re.sub(
         r"^ *# :?train:?\n" if train else r"^ *# train:\n.*?# :train\n", "", text, flags=re.MULTILINE | re.DOTALL
@@ -53,16 +54,26 @@ def _shrink(config: dict) -> dict[str, Any]:
     """Overrides that make a config tiny: what is done many times is done once, on small patches."""
     small: dict[str, Any] = {}
     for key, value in _list_values(config):
-        name, is_number = key.rpartition("#")[2], type(value) in (int, float)
-        if name.endswith(_ONCE) and (value > 1 if is_number else name == "epoch_length" and value[0] == "$"):
+        name = key.rpartition("#")[2]
+        if name == "epoch_length" and str(value).startswith("$"):
             small[key] = 1
-        elif name == "batch_size" and is_number:
-            small[key] = min(value, 2)
-        elif name.endswith("patch") and (is_number or isinstance(value, list)):
-            small[key] = min(value, _PATCH) if is_number else [min(n, _PATCH) for n in value]
+        elif isinstance(value, list):
+            if name.endswith("patch") and _are_numbers(value):
+                small[key] = [min(n, _PATCH) for n in value]
+        elif _are_numbers([value]):
+            if name.endswith(_ONCE) and value > 1:
+                small[key] = 1
+            elif name == "batch_size":
+                small[key] = min(value, 2)
+            elif name.endswith("patch"):
+                small[key] = min(value, _PATCH)
     if "slice_axis" in config and "fewest_stacks" not in config:
         small["slice_axis"] = "SI"
     return small
+
+
+def _are_numbers(values: list) -> bool:
+    return all(type(value) in (int, float) for value in values)
 
 
 def _list_values(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:

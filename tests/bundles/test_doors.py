@@ -18,6 +18,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from common.weights import compute_digest, read_overlay
 
 from .. import forked
+from ..refused import has
 from ..stacks.phantom import Phantom, grid
 from . import runs
 from .test_bundles import META
@@ -151,12 +152,15 @@ def create_workflow(exported: Path, kind: str, **options: object) -> monai.bundl
 
 
 @opens("`create_workflow`")
-def test_a_workflow_of_inference(bundle, exported, scans, tmp_path):
-    """``create_workflow``, which makes the ``ConfigWorkflow``, from another folder: all properties are there."""
-    workflow = create_workflow(exported, "inference", **scans, output_dir=str(tmp_path))
+def test_a_workflow_of_inference(bundle, exported, tmp_path):
+    """``create_workflow``, from another folder: without data, all properties are there, and a run says what lacks."""
+    workflow = create_workflow(exported, "inference", output_dir=str(tmp_path))
     assert workflow.check_properties() in (None, [])
     assert Path(workflow.bundle_root) == exported
     assert workflow.evaluator.network is not None and workflow.network_def is not None
+    with pytest.raises(RuntimeError) as caught:
+        workflow.run()
+    has(str(runs.first_cause(caught.value)), "no --dataset_dir is given")
 
 
 @opens("training")

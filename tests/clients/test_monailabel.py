@@ -317,7 +317,7 @@ def test_nothing_left_behind(server, bundles):
 
 
 def test_nothing_to_serve(tmp_path):
-    (tmp_path / "dist" / "empty").mkdir(parents=True)
+    (tmp_path / "dist" / "empty" / "configs").mkdir(parents=True)
     assert start(tmp_path).wait(120) != 0
     log = (tmp_path / "server.log").read_text()
     assert "dist/empty is not served: " in log
