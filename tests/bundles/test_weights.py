@@ -280,7 +280,9 @@ def test_what_they_say_they_are(bundle):
         assert (origin["bundle"], Path(origin["path"]), origin["sha256"]) == (bundle, folder / "models" / file, digest)
         assert {"noise", "in_plane_spacing", "in_plane_detail"} <= overlay["training_range"].keys()
         known = alone.keys() | json.loads((folder / "configs" / "train.json").read_text()).keys()
-        assert overlay.keys() - {"trained", "interval"} <= known, "a key that no config has is misspelt"
+        assert overlay.keys() - {"trained", "interval", "training_range"} <= known, (
+            "a key that no config has is misspelt"
+        )
         if file == "model.pt":
             assert all(overlay[key] == alone[key] for key in (overlay.keys() & alone) - {"training_range"})
 
