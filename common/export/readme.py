@@ -71,8 +71,7 @@ def _make_readme(
     if weights:
         intro = re.sub(r"No weights ship[^.]*\.", "The weights are `models/model.pt`.", intro)
     idea, options, limits, cite = (sections.pop(name, "") for name in ("Idea", "Options", "When not", "Cite"))
-    demo, bar, _ = measured.pop("Demo", "").rpartition("|\n")  # up to its last table
-    demo = (demo + bar).replace("[README](README.md)'s command", "The collection's demo")
+    measured.pop("Demo", None)  # with the collection only
     references = meta.get("references", [])
     datalist = re.search("^mri-sr datalist (.*)$", page, re.MULTILINE)
     parts = {
@@ -85,17 +84,16 @@ def _make_readme(
         ],
         "## **Performance**": [
             _list_metrics(meta.get("eval_metrics", {})),
-            *_list_sections({"Demo": demo}),
             "All measurements: `docs/results.md`." if results else "",
         ],
         "## **Additional Usage Steps**": [
             _list_commands(meta, configs, weights),
-            *_list_sections({"Options": options}),
+            *_list_sections({"Options": _drop_missing(options, configs)}),
         ],
         "## **System Configuration**": _describe_system(measured, weights),
-        "## **Limitations**": [limits, meta.get("intended_use", "")],
+        "## **Limitations**": [limits and f"When not to use it:\n\n{limits.strip()}", meta.get("intended_use", "")],
         "## **Citation Info**": references[:1] or [cite],  # a page may say that it is that of another bundle
-        "## **References**": [f"[{i}] {reference}" for i, reference in enumerate(references, start=1)],
+        "## **References**": [f"[{i}] {reference}" for i, reference in enumerate(references[1:], start=1)],
         "## **License**": [meta["copyright"], "Licensed under the Apache License, Version 2.0; see `LICENSE`."],
     }
     bodies = {heading: "\n\n".join(text.strip() for text in texts if text.strip()) for heading, texts in parts.items()}
@@ -107,7 +105,19 @@ def _make_readme(
 def _name_file(link: re.Match) -> str:
     """The text of a link, and in brackets the file in docs that it leads to."""
     text, file = link.groups()
+    if text in (file, file.removesuffix(".md")):
+        return f"`docs/{file}`"
     return text if file in ("", "README.md") else f"{text} (`docs/{file}`)"
+
+
+def _drop_missing(options: str, configs: Mapping[str, Any]) -> str:
+    """Tables of options, without rows of keys and overlays that the export lacks, such as those of ``mri-sr``."""
+
+    known = {*(f"{name}.json" for name in configs), *(f"--{key}" for config in configs.values() for key in config)}
+    lines = options.splitlines(keepends=True)
+    return "".join(
+        line for line in lines if known.issuperset(re.findall(r"`(--\w+|\w+\.json)", line[: line.find("|", 1)]))
+    )
 
 
 def _split(page: str) -> tuple[str, str, dict[str, str]]:
@@ -167,9 +177,11 @@ def _describe_input(meta: Mapping[str, Any], datalist: str | None) -> str:
 def _list_metrics(metrics: Mapping[str, Any]) -> str:
     if not metrics:
         return ""
-    names = {key: key.replace("_", " ").replace("psnr", "PSNR").replace("ssim", "SSIM") for key in metrics}
-    rows = [f"| {names[key]} | {value} |" for key, value in metrics.items() if key != "people"]
-    return "\n".join([f"Means over {metrics['people']} people:\n", "| metric | mean |", "|---|---|", *rows])
+    people, data, *keys = metrics
+    names = {key: key.replace("_", " ").replace("psnr", "PSNR in dB,").replace("ssim", "SSIM,") for key in keys}
+    rows = [f"| {name} | {metrics[key]} |" for key, name in names.items()]
+    first = f"Means over {metrics[people]} people. {metrics[data]}."
+    return "\n".join([first, "", "| metric | mean |", "|---|---|", *rows])
 
 
 def _list_commands(meta: Mapping[str, Any], configs: Mapping[str, Any], weights: Mapping[str, Mapping]) -> str:
@@ -186,24 +198,26 @@ def _list_commands(meta: Mapping[str, Any], configs: Mapping[str, Any], weights:
     what = "an exam: a folder of its scans" if "fewest_stacks" in offer else "a scan or a folder of scans"
     if "guided" in offer:
         what = f"a folder of scans, {keys['lr']}, with guides, {keys['guide']}"
-    apply, learn = "--dataset_dir SCANS --output_dir SR", "--dataset_dir D --output_dir W"
+    apply, learn = "--dataset_dir SCANS --output_dir SR", "--dataset_dir D --output_dir"
     add(f"Super-resolve {what}", [inference], apply)
     if others := [name for name in weights if name != "model"]:
-        add(f"The same by other weights: {', '.join(others)}", [inference, f"models/{others[0]}.json"], apply)
+        listed = ", ".join(f"{name}, of scale {weights[name]['scale']}" for name in others)
+        add(f"The same by other weights: {listed}", [inference, f"models/{others[0]}.json"], apply)
     tested = [train if "train" in configs else inference]
     if "scan_alone" in configs:
         tested += [alone]
     elif "train" in configs:
-        add("Train", [train], learn)
+        add("Train", [train], f"{learn} W")
         if weights:
-            add("Train, from these weights on", [train], f"{learn} --initial models/model.pt")
+            add("Train, from these weights on", [train], f"{learn} W2 --initial models/model.pt")
             tested += ["models/model.json"]
         add("Super-resolve by what was trained", [inference, "W/models/model.json"], apply)
     if "evaluate" in configs:
         tested.insert(1 + ("scan_alone" in configs), "configs/evaluate.json")
         add("Evaluate on the test group", tested, "--dataset_dir D --output_dir E")
     block = "\n".join(lines)
-    return f"In the folder that holds `configs`:\n\n```bash\n{block}\n```"
+    folders = "SCANS holds LR scans, D the scans to train on with `dataset.json`; the other folders are written."
+    return f"In the folder that holds `configs`. {folders}\n\n```bash\n{block}\n```"
 
 
 def _describe_system(measured: Mapping[str, str], weights: Mapping[str, Mapping]) -> list[str]:

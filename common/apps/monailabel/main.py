@@ -64,12 +64,15 @@ class SuperResolutionTask(BasicInferTask):
         results: this task's folder for files of the config; results are moved to its parent.
 
     Raises:
+        ValueError: if the bundle takes several scans.
         Exception: of the config, if the bundle does not load.
     """
 
     def __init__(self, folder: Path, results: Path) -> None:
         self.folder, self.results = folder.resolve(), results
         metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+        if "fewest_stacks" in metadata.get("offer", {}):
+            raise ValueError("it takes several scans of an exam, and a request here has one; use mri-sr.")
         self.version = metadata["version"]
         self._load_evaluator({})
         scale = f"{' x '.join(map(str, self.scale))} (in plane, in plane, across the slices)"
