@@ -201,7 +201,7 @@ def _list_commands(meta: Mapping[str, Any], configs: Mapping[str, Any], weights:
     apply, learn = "--dataset_dir SCANS --output_dir SR", "--dataset_dir D --output_dir"
     add(f"Super-resolve {what}", [inference], apply)
     if others := [name for name in weights if name != "model"]:
-        listed = ", ".join(f"{name}, of scale {weights[name]['scale']}" for name in others)
+        listed = ", ".join(f"{name} ({'x'.join(map(str, weights[name]['scale']))})" for name in others)
         add(f"The same by other weights: {listed}", [inference, f"models/{others[0]}.json"], apply)
     tested = [train if "train" in configs else inference]
     if "scan_alone" in configs:
@@ -216,8 +216,9 @@ def _list_commands(meta: Mapping[str, Any], configs: Mapping[str, Any], weights:
         tested.insert(1 + ("scan_alone" in configs), "configs/evaluate.json")
         add("Evaluate on the test group", tested, "--dataset_dir D --output_dir E")
     block = "\n".join(lines)
-    folders = "SCANS holds LR scans, D the scans to train on with `dataset.json`; the other folders are written."
-    return f"In the folder that holds `configs`. {folders}\n\n```bash\n{block}\n```"
+    data = ", D those of `dataset.json`" if "--dataset_dir D" in block else ""
+    where = f"In the folder that holds `configs`. SCANS holds LR scans{data}; other folders are written."
+    return f"{where}\n\n```bash\n{block}\n```"
 
 
 def _describe_system(measured: Mapping[str, str], weights: Mapping[str, Mapping]) -> list[str]:
