@@ -14,6 +14,7 @@ import torch
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
+from onnx.reference import ReferenceEvaluator
 
 from common.weights import compute_digest, read_overlay
 
@@ -231,7 +232,6 @@ def test_load(bundle, exported, network):
 @opens("`verify_metadata`")
 def test_metadata(bundle, files, tmp_path):
     """By a schema with what MONAI's requires; MONAI downloads its own where there is none."""
-    pytest.importorskip("jsonschema")
     (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "required": sorted(META)}))
     monai.bundle.verify_metadata(files["meta_file"], str(tmp_path / "schema.json"))
 
@@ -263,11 +263,9 @@ def test_torchscript(bundle, network, files, tmp_path):
 @opens("`onnx_export`")
 def test_onnx(bundle, network, files, tmp_path):
     """It gives what eager mode gives."""
-    pytest.importorskip("onnxscript")
-    reference = pytest.importorskip("onnx.reference")
     path, x = str(tmp_path / "model.onnx"), make_image(12)
     monai.bundle.onnx_export("network_def", path, "models/model.pt", **files, input_shape=[*x.shape])
-    exported = reference.ReferenceEvaluator(path)
+    exported = ReferenceEvaluator(path)
     (found,) = exported.run(None, {exported.input_names[0]: x.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(found), network(x), atol=1e-4, rtol=0)

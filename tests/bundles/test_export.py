@@ -254,7 +254,6 @@ def check_workflow(workflow, check_properties):
 @mostly_slow(runs.TINY)
 def test_unit_test(bundle, exported, tmp_path):
     """In a folder like the zoo's, the unit test trains, evaluates and infers; all code is formatted as there."""
-    pytest.importorskip("parameterized")
     shutil.copytree(exported, tmp_path / "models" / bundle)
     file = shutil.copy(exported.parents[1] / "ci" / "unit_tests" / f"test_{bundle}.py", tmp_path)
     (tmp_path / "utils.py").write_text(CHECK_WORKFLOW)
