@@ -103,14 +103,15 @@ def test_what_did_not_learn_is_in_nothing():
     assert verdicts(gains, pair) == ["holds"]
     paper = make_paper({**gains, "B": -1.1}, pair)
     assert paper.judge("F")[1][1:] == ["not decidable here: did not learn", "–", "–"]
-    assert "B" not in paper.summarize() and "Surely above data consistency alone: A (T)." in paper.summarize()
+    said = "**1 of 3 rows can be compared with data consistency alone, 1 are surely above it."
+    assert paper.summarize() == f"{said} Conclusions: 0 hold, 0 do not, 1 are not decidable here.**"
     assert verdicts({**gains, "twin": 0.49}, pair) == ["not decidable here: supervised twin did not learn"]
     assert verdicts({**gains, "twin": None}, pair) == ["not decidable here: supervised twin not trained"]
     assert verdicts({**gains, "twin": None}, pair, twin=["T", "A"]) == ["holds"]
     assert verdicts(gains, pair, start="cubic") == ["not decidable here: did not learn"]
     below = {"paper": "P", "table": "T", "row": "B", "psnr": "29", "cubic_psnr": "30"}  # in the paper, too
     assert verdicts(gains, pair, start="cubic", published=[below]) == ["holds"]
-    assert "Not surely, so of no help: B (T)." in make_paper(gains, pair).summarize()
+    assert "so of no help: B (T). Conclusions: 1 hold, 0 do not, 0 " in make_paper(gains, pair).summarize()
 
 
 def test_a_table():

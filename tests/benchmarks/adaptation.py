@@ -22,7 +22,7 @@ def draw_adaptation(cubic: Lines, rows: Mapping[str, Lines]) -> Figure:
 
     Args:
         cubic: its lines of ``results.csv``.
-        rows: lines of the others, by legend. Each person's gain by data consistency alone is a grey line.
+        rows: lines of the others, by legend. Each person's gain by data consistency alone is a line.
     """
     base = {line["person"]: float(line["psnr"]) for line in cubic}
     alone = [float(line["psnr_dc"]) - float(line["psnr"]) for line in cubic]
@@ -39,10 +39,16 @@ def draw_adaptation(cubic: Lines, rows: Mapping[str, Lines]) -> Figure:
         for values in gains.values():
             axes.plot(places, values, ".", color="black", markersize=4)
     for i, gain in enumerate([*alone, float(np.mean(alone))]):
-        axes.plot([i - 0.45, i + 0.45], [gain, gain], color="grey", label="data consistency alone" if not i else None)
+        axes.plot(
+            [i - 0.45, i + 0.45],
+            [gain, gain],
+            color="C3",
+            linewidth=2,
+            label="data consistency alone" if not i else None,
+        )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.axvline(len(base) - 0.5, color="grey", linestyle=":")
     axes.set_xticks(range(len(base) + 1), [*base, "mean"], rotation=20)
     axes.set_ylabel("gain over cubic (dB)")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(rows) + 1)
     return figure

@@ -182,22 +182,19 @@ class Paper:
         return lines
 
     def summarize(self) -> str:
-        """The page's first line: which rows are surely above data consistency alone, and how many conclusions hold."""
+        """The page's first line: which rows are not surely above data consistency alone, and what holds."""
         tests = [each for family in self.families for each in self.test_family(family).items()]
-        helped = {pair: outcome for pair, outcome in tests if pair.score == "psnr_dc"}
-        made = {pair: outcome for pair, outcome in helped.items() if not outcome.reason}
-        named = [
-            ", ".join(f"{pair.above} ({pair.setting})" for pair in made if made[pair].is_sure(1) == sure) or "none"
-            for sure in (True, False)
-        ]
-        said = f"Surely above data consistency alone: {named[0]}. Not surely, so of no help: {named[1]}."
+        helped = [(pair, outcome) for pair, outcome in tests if pair.score == "psnr_dc"]
+        made = [(pair, outcome) for pair, outcome in helped if not outcome.reason]
+        unsure = [f"{pair.above} ({pair.setting})" for pair, outcome in made if not outcome.is_sure(1)]
         verdicts = [line[1] for family in self.families for line in self.judge(family)[1:]]
         counts = [
             sum(kind in verdict for verdict in verdicts) for kind in ("**holds", "does not hold", "not decidable")
         ]
+        useless = f"; not surely, so of no help: {', '.join(unsure)}" if unsure else ""
         return (
-            f"**{said if made else 'Whether any row helps is unknown:'} "
-            f"{len(made) or 'none'} of {len(helped)} can be compared with data consistency alone. "
+            f"**{len(made)} of {len(helped)} rows can be compared with data consistency alone, "
+            f"{len(made) - len(unsure)} are surely above it{useless}. "
             f"Conclusions: {counts[0]} hold, {counts[1]} do not, {counts[2]} are not decidable here.**"
         )
 
