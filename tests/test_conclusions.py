@@ -24,7 +24,7 @@ from tests.benchmarks.queue.units import read_book
 
 PEOPLE = {f"p{i}": "same scanner" if i < 3 else "other scanners" for i in range(8)}
 STEPS = np.array([0.1, -0.1, 0.2, 0, -0.2, 0.1, 0, -0.1])  # of people; their mean is 0
-TABLE = {"baselines": "T", "start": "start", "twin": ["T", "twin"], "rows": {row: {} for row in ("A", "B", "C")}}
+TABLE = {"baselines": "T", "start": ["T", "start"], "twin": ["T", "twin"], "rows": {row: {} for row in ("A", "B", "C")}}
 BOOK = {"rows": [{"paper": "P", "table": "T", "rows": ["B"], "minutes": 90, "trial_share": 0.5, "seeds": [0, 1]}]}
 LEARNED = {"cubic": 0, "start": -1, "twin": 1}
 
@@ -108,9 +108,9 @@ def test_what_did_not_learn_is_in_nothing():
     assert verdicts({**gains, "twin": 0.49}, pair) == ["not decidable here: supervised twin did not learn"]
     assert verdicts({**gains, "twin": None}, pair) == ["not decidable here: supervised twin not trained"]
     assert verdicts({**gains, "twin": None}, pair, twin=["T", "A"]) == ["holds"]
-    assert verdicts(gains, pair, start="cubic") == ["not decidable here: did not learn"]
+    assert verdicts(gains, pair, start=["T", "cubic"]) == ["not decidable here: did not learn"]
     below = {"paper": "P", "table": "T", "row": "B", "psnr": "29", "cubic_psnr": "30"}  # in the paper, too
-    assert verdicts(gains, pair, start="cubic", published=[below]) == ["holds"]
+    assert verdicts(gains, pair, start=["T", "cubic"], published=[below]) == ["holds"]
     assert "so of no help: B (T). Conclusions: 1 hold, 0 do not, 0 " in make_paper(gains, pair).summarize()
 
 
@@ -118,11 +118,12 @@ def test_a_table():
     stated = [{"paper": "P", "table": "T", "row": "A", "psnr": "33.014", "cubic_psnr": "31.5"}]
     paper = make_paper({"A": 1}, published=stated)
     paper.lines["T", "A"] += [*lines("A", 2, seed=1), *lines("A", 3, seed=2)]
+    paper.lines["T", "C"] = [*lines("C", 1), *lines("C", 2, seed=1)]
     head, cubic, *_, a, b, c = paper.make_table("T")
     assert head == ["T", "paper", "gain", "same scanner (3)", "DC", "other scanners (5)", "DC", "seeds", "iterations"]
     assert cubic == ["cubic", "–", "–", "23.00", "+0.30", "35.00", "+0.30", "1", "–"]
     assert a == ["A", "33.01", "+1.51", "+2.00±1.00", "+2.10±1.00", "+2.00±1.00", "+2.10±1.00", "3", "9"]
-    assert b == ["B", *"––––––", "–", "3.0 h"] and c[-1] == "0.0 h"
+    assert b == ["B", *"––––––", "–", "3.0 h"] and c[3:] == ["+1.50", "+1.60", "+1.50", "+1.60", "2", "9"]
     rows = {row[2]: row[3:] for row in paper.list_rows()}
     assert rows["A"] == ["9 iterations", "3", "0.0", ""] and rows["B"] == ["not trained", "0", "3.0", ""]
 
@@ -136,7 +137,7 @@ def test_the_papers_rows_are_those_of_the_queue():
         shown = {table for each in paper.families.values() for table in each.get("lacking", {})}
         for setting, known in paper.settings.items():
             needed = {paper.locate(setting, row) for row in (*BASELINES, *known["rows"])}
-            needed |= {paper.locate_start(setting), tuple(known.get("twin", needed.copy().pop()))}
+            needed |= {tuple(known["start"]), tuple(known.get("twin", known["start"]))}
             assert needed <= queued, setting
             shown.add(known.get("published", setting))
         assert {table for table, _ in paper.published} == shown - {"adaptation", "adaptation, scanners"}

@@ -106,11 +106,6 @@ class Paper:
             return known["baselines"], row
         return tuple(known["rows"].get(row, {}).get("is", (setting, row)))
 
-    def locate_start(self, setting: str) -> tuple[str, str]:
-        """The queue's table and row that a table's networks start from."""
-        start = self.settings[setting]["start"]
-        return (self.settings[setting]["baselines"], start) if isinstance(start, str) else tuple(start)
-
     def find_fault(self, setting: str, row: str) -> str:
         """Why a row is in no comparison, or ""."""
         if not self.find(setting, row):
@@ -125,9 +120,9 @@ class Paper:
             if _average_gain(twin, self.find(setting, "cubic")) < _LEARNED:
                 return "supervised twin did not learn"
         stated = self.published.get((known.get("published", setting), row))
-        if known["start"] == "cubic" and stated and float(stated["psnr"]) <= float(stated["cubic_psnr"]):
+        if known["start"][1] == "cubic" and stated and float(stated["psnr"]) <= float(stated["cubic_psnr"]):
             return ""
-        start = self.lines.get(self.locate_start(setting), [])
+        start = self.lines.get(tuple(known["start"]), [])
         return "" if _average_gain(self.find(setting, row), start) > 0 else "did not learn"
 
     def list_family(self, family: str) -> list[Comparison]:
