@@ -30,7 +30,7 @@ class SplineInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Interpolate a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and further arguments are ignored."""
-        return interpolate(remove_metadata(inputs), self.degradation).contiguous()
+        return interpolate(_remove_metadata(inputs), self.degradation).contiguous()
 
 
 class ZeroFillingInferer(Inferer):
@@ -47,7 +47,7 @@ class ZeroFillingInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """As for :class:`SplineInferer`."""
-        volume = self.truncation.adjoint(remove_metadata(inputs)).mul_(math.prod(self.truncation.factors))
+        volume = self.truncation.adjoint(_remove_metadata(inputs)).mul_(math.prod(self.truncation.factors))
         for axis, offset in enumerate(self.offset, start=2):
             if offset:
                 # Zero filling leaves LR voxel 0 on HR voxel 0; a shift of positions is a phase in k-space.
@@ -90,7 +90,7 @@ class TotalVariationInferer(Inferer):
         """As for :class:`SplineInferer`."""
         from skimage.restoration import denoise_tv_chambolle  # here, because it takes long to load
 
-        lr = remove_metadata(inputs).cpu()  # where scikit-image computes
+        lr = _remove_metadata(inputs).cpu()  # where scikit-image computes
         degradation, gain = self.degradation.to(lr.device), math.prod(self.degradation.factors)
         volume = interpolate(lr, degradation).contiguous()
         step = 1 / max(1.0, self._estimate_largest_eigenvalue(volume))
@@ -117,6 +117,5 @@ class TotalVariationInferer(Inferer):
         return value
 
 
-def remove_metadata(inputs: torch.Tensor) -> torch.Tensor:
-    """The tensor itself, on which operations are faster."""
+def _remove_metadata(inputs: torch.Tensor) -> torch.Tensor:
     return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
