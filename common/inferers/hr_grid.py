@@ -26,7 +26,7 @@ class HRGridInferer(Inferer):
         super().__init__()
         self.inferer, self.degradation = inferer, degradation
 
-    def __call__(self, inputs: MetaTensor | Any, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, inputs: Any, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve one scan ``(1, 1, X, Y, Z)`` with its affine; ``(1, 1, X', Y', Z')`` on the grid of HR."""
         result: Any = self.inferer(inputs, network, *args, **kwargs)
         volume = MetaTensor(result.as_tensor()[0], affine=torch.as_tensor(get_affine(result)))
