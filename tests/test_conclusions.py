@@ -1,167 +1,167 @@
-"""What is concluded: from made-up tables, and on the page of all methods."""
+"""What is concluded: of made-up results, and on the papers' pages."""
 
 import csv
+import json
 import re
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from tests.benchmarks.conclusions import FOLDER, UDEAN, correct_by_holm, read_rows, recompute
+from tests.benchmarks.adaptation import draw_adaptation
+from tests.benchmarks.conclusions import (
+    BASELINES,
+    LIST,
+    QUEUE,
+    Comparison,
+    Paper,
+    fill_page,
+    list_labels,
+    read_lines,
+    recompute,
+)
+from tests.benchmarks.queue.units import read_book
 
-PAGE = (FOLDER / "results.md").read_text(encoding="utf-8")
-FOUND = recompute(FOLDER)
-DC = ", with data consistency"
-GAINS = {"A": (3, 4, 3, 4), "B": (1, 3, 1, 1), "UDEAN": (0, 1, 2, 1)}  # p of 0.00121, 0.05767 and 0.09172
-
-
-def conclude(folder, gains, people="abcd", **facts):
-    """Recompute a table of these methods' gains, each of a person's volume; facts are of methods."""
-    lines = [
-        {"case": i, "person": person, "method": method, "psnr": 20 + 5 * i + gain, "ssim": 0.5}
-        | {"trained": "" if method.startswith("cubic") else "yes", "knew": ""}
-        | facts.get(method, {})
-        for method, of_people in ({"cubic": [0] * len(people)} | gains).items()
-        for i, (person, gain) in enumerate(zip(people, of_people, strict=True))
-    ]
-    with (folder / "isotropic.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, lines[0])
-        table.writeheader()
-        table.writerows(lines)
-    return {title.removeprefix("isotropic/heads/"): lines[1:] for title, lines in recompute(folder).items()}
+PEOPLE = {f"p{i}": "same scanner" if i < 3 else "other scanners" for i in range(8)}
+STEPS = np.array([0.1, -0.1, 0.2, 0, -0.2, 0.1, 0, -0.1])  # of people; their mean is 0
+TABLE = {"baselines": "T", "start": ["T", "start"], "twin": ["T", "twin"], "rows": {row: {} for row in ("A", "B", "C")}}
+BOOK = {"rows": [{"paper": "P", "table": "T", "rows": ["B"], "minutes": 90, "trial_share": 0.5, "seeds": [0, 1]}]}
+LEARNED = {"cubic": 0, "start": -1, "twin": 1}
 
 
-def test_differences_and_p_of_a_family(tmp_path):
-    found = conclude(tmp_path, GAINS)
-    assert found["raw"] == [
-        ["A", "cubic", "4", "3.50", "3.00", "4.00", "0.002", "0.004", "0.005"],
-        ["B", "cubic", "4", "1.50", "1.00", "3.00", "0.058", "0.116", "0.174"],  # twice and three times p
-        ["UDEAN", "cubic", "4", "1.00", "0.00", "2.00", "0.092", "0.116", "0.184"],  # not below that of B; twice p
-    ]
-    assert [line[:4] for line in found["rivals"]] == [["UDEAN", "A", "4", "-2.50"], ["UDEAN", "B", "4", "-0.50"]]
-    assert {"DC", "added"}.isdisjoint(found)
+def claim(above, below, scores=("psnr",), tables=("T",)):
+    return {"says": f"{above} {below}", "tables": tables, "above": above, "below": below, "scores": scores}
 
 
-def test_who_is_in_a_family(tmp_path):
-    """Not what learned nothing, nor rows of the other family; variants of UDEAN are no rivals."""
-    before = conclude(tmp_path, GAINS)
-    others = {"total variation": (9, 8, 9, 8), "C": (1, 2, 1, 2), "cubic" + DC: (1, 1, 1, 1), "A" + DC: (5, 5, 4, 5)}
-    facts = {"total variation": {"trained": ""}, "C": {"trained": "below start"}}
-    after = conclude(tmp_path, GAINS | others, **facts)
-    assert (after["raw"], after["rivals"]) == (before["raw"], before["rivals"])
-    assert [line[:4] for line in after["DC"]] == [["A" + DC, "cubic" + DC, "4", "3.75"]]
-    assert [line[:4] for line in after["added"]] == [["A" + DC, "A", "4", "1.25"]]
-    more = {"UDEAN, window": (1, 2, 3, 4), "Z": (1, 2, 1, 2)}
-    wider = conclude(tmp_path, GAINS | more, Z={"trained": "", "knew": "scan and degradation"})
-    assert [line[0] for line in wider["raw"]] == [*GAINS, *more]
-    assert [line[1] for line in wider["rivals"]] == ["A", "B", "Z"]
+def lines(row, gains, seed=0, people=PEOPLE):
+    """Lines of results: cubic's PSNR rises from person to person, DC adds 0.3 dB to cubic and 0.1 to others."""
+    for i, (person, gain) in enumerate(zip(people, np.broadcast_to(gains, len(people)), strict=True)):
+        psnr = 20 + 3 * i + gain
+        scores = {"psnr": psnr, "ssim": psnr / 100, "psnr_dc": psnr + (0.3 if row == "cubic" else 0.1)}
+        yield {"paper": "P", "table": "T", "row": row, "seed": str(seed), "set": PEOPLE[person], "person": person} | {
+            **{key: str(value) for key, value in scores.items()},
+            "iterations": "" if row == "cubic" else "9",
+        }
 
 
-@pytest.mark.parametrize("gains", [(0, 0, 0, 1), (7, 7, 7, 8)])
-def test_what_is_sure_stays_so_with_one_row_more(gains, tmp_path):
-    before, after = conclude(tmp_path, GAINS)["raw"], conclude(tmp_path, GAINS | {"new": gains})["raw"]
-    assert all(float(new[7]) <= float(old[8]) for old, new in zip(before, after, strict=False))
+def make_paper(gains, *claims, published=(), book=BOOK, **table):
+    results = [line for row, gain in {**LEARNED, **gains}.items() if gain is not None for line in lines(row, gain)]
+    results += [{**line, "set": "tried", "row": "A"} for line in lines("tried", 50)]
+    families = {"F": {"tables": {"T": TABLE | table}, "claims": list(claims)}}
+    return Paper("P", families, results, published, book)
 
 
-def test_volumes_of_one_person_are_one_observation(tmp_path):
-    twice = {method: (*gains, gains[3] - 1, gains[3] + 1) for method, gains in GAINS.items()}
-    assert conclude(tmp_path, twice, "abcddd")["raw"] == conclude(tmp_path, GAINS)["raw"]
-    two = conclude(tmp_path, {"A": (3, 4, 4, 4)}, "abbb")["raw"]
-    assert two == [["A", "cubic", "2", "3.50", "3.00", "4.00", "-", "-", "-"]]
+def verdicts(*arguments, **table):
+    return [line[1].strip("*") for line in make_paper(*arguments, **table).judge("F")[1:]]
 
 
-def test_without_a_supervised_network_that_learned_there_is_no_family(tmp_path):
-    twin = "UDEAN's network, supervised"
-    assert "raw" in conclude(tmp_path, GAINS | {twin: (0, 1, 0, 1)})
-    assert "raw" not in conclude(tmp_path, GAINS | {twin: (0, 1, 0, 0)})
-    (tmp_path / "isotropic.csv").rename(tmp_path / "isotropic_real.csv")
-    assert "raw" in conclude(tmp_path, GAINS | {twin: (0, 1, 0, 1)})
-    assert "isotropic/real/raw" in recompute(tmp_path)
-
-
-def test_gains_are_rounded_to_the_nearest_and_shifts_shown(tmp_path):
-    registered, moved = {"cubic": 30.0, "A": 31.239}, {"cubic": 0.0, "A": -0.259}
-    facts = {
-        method: {"psnr_registered": registered[method]}
-        | {"displacement_x": 0.1, "displacement_y": moved[method], "displacement_z": 0.0}
-        for method in registered
+def test_p_of_a_family():
+    """By Student's formula and Holm's procedure: p times the tests that are not smaller, also those not made."""
+    noise = np.random.default_rng(0).normal(0, 1, (2, 8))
+    gains = {"A": 1.5 + noise[0], "B": 0.3 + noise[1]}
+    paper = make_paper(gains, claim(["A"], ["B"], ("psnr", "ssim")), claim(["C"], ["A"]))
+    outcomes = paper.test_family("F")
+    found = {(pair.above, pair.below, pair.score): outcome.p for pair, outcome in outcomes.items()}
+    differences = {
+        ("A", "B", "psnr"): gains["A"] - gains["B"],
+        ("A", "B", "ssim"): gains["A"] - gains["B"],
+        ("A", "cubic", "psnr_dc"): gains["A"] - 0.2,
+        ("B", "cubic", "psnr_dc"): gains["B"] - 0.2,
     }
-    facts["A"]["ssim"] = 0.4999  # -0.000 is no loss
-    (_, line) = conclude(tmp_path, {"A": (-0.519, -0.519, -0.519, -0.518)}, **facts)["isotropic"]
-    assert line == ["A", "-0.52/+0.000", "+1.24 (0.26)"]
+    t = {key: abs(d.mean()) / (d.std(ddof=1) / np.sqrt(8)) for key, d in differences.items()}
+    p = {key: 2 * stats.t.sf(value, 7) for key, value in t.items()} | dict.fromkeys(found.keys() - t.keys(), 1.0)
+    assert len(p) == len(found) == 6
+    for key in p:
+        smaller = [other for other in p if p[other] <= p[key]]
+        steps = [p[other] * sum(p[each] >= p[other] - 1e-12 for each in p) for other in smaller]
+        assert found[key] == pytest.approx(min(1.0, max(steps)), rel=1e-6), key
+    line = paper.judge("F")[1]
+    d = differences["A", "B", "psnr"].mean()
+    assert line[2] == f"{d:+.2f}, {d / 100:+.3f}" and paper.judge("F")[0][3] == "p of 6"
+    assert 0 <= float(line[3]) - found["A", "B", "psnr"] < 0.001
 
 
-def test_written_tables_are_those_of_the_script():
-    for folder, found in ((FOLDER, FOUND), (UDEAN, recompute(UDEAN))):
-        for name in (title for title in found if "/" not in title):
-            with (folder / f"{name}_table.csv").open(newline="", encoding="utf-8") as file:
-                assert list(csv.reader(file)) == found[name], name
+def test_verdicts():
+    gains = {"A": 2 + STEPS, "B": 1 - STEPS, "C": 1 + 30 * STEPS}
+    all_of = [claim(["A"], ["B"]), claim(["B"], ["A"]), claim(["C"], ["B"]), claim(["A"], ["B", "C"])]
+    eye = {"says": "seen", "undecidable": "judged by eye"}
+    unknown = "not decidable here: "
+    known = ["holds", "does not hold", f"{unknown}not sure", f"{unknown}not sure", f"{unknown}judged by eye"]
+    assert verdicts(gains, *all_of, eye) == known
+    missing = [f"{unknown}not trained", f"{unknown}B: not trained"]
+    assert verdicts({**gains, "B": None}, all_of[0], all_of[3]) == missing
+    few = make_paper(gains, all_of[0])
+    few.lines["T", "B"] = few.lines["T", "B"][:4]
+    assert few.judge("F")[1][1] == f"{unknown}4 people are too few"
+    paper = make_paper({"A": [1.9, 1.8, 1.9, 5, 5, 5, 5, 5], "B": 2})  # above on the other scanners only
+    outcome = paper.compare(Comparison("T", "A", "B", "psnr"))
+    assert outcome.difference > 0 and not outcome._replace(p=0).is_sure(1)
 
 
-def test_the_means_of_the_trial_are_those_of_its_volumes():
-    """Each row of ``trial_mean.csv`` is of the method of ``trial.csv`` that it names."""
-    names = {
-        "paper.json": "the paper to the letter",
-        "train.json": "with the residual",
-        "anchored.json": "with residual and anchor",
-        "udean_window": "window",
-    }
-    scores = {
-        (row["scanner"], row["method"], row["case"]): (float(row["psnr"]), float(row["ssim"]))
-        for row in read_rows(UDEAN / "trial.csv")
-    }
-    for line in read_rows(UDEAN / "trial_mean.csv"):
-        for column, scanner in (("truncation", "truncation"), ("partial Fourier 5/8", "partial fourier")):
-            cubic = {case: each for (*at, case), each in scores.items() if at == [scanner, "cubic"]}
-            method = names.get(line["method"], line["method"])
-            psnr, ssim = np.mean([np.subtract(scores[scanner, method, case], cubic[case]) for case in cubic], axis=0)
-            assert line[column].rstrip("†") == f"{psnr:+.2f}, {ssim:+.3f}", (line["method"], column)
+def test_what_did_not_learn_is_in_nothing():
+    pair, gains = claim(["A"], ["B"]), {"A": 2 + STEPS, "B": -0.9 - STEPS}
+    assert verdicts(gains, pair) == ["holds"]
+    paper = make_paper({**gains, "B": -1.1}, pair)
+    assert paper.judge("F")[1][1:] == ["not decidable here: did not learn", "–", "–"]
+    said = "**1 of 3 rows can be compared with data consistency alone, 1 are surely above it."
+    assert paper.summarize() == f"{said} Conclusions: 0 hold, 0 do not, 1 are not decidable here.**"
+    assert verdicts({**gains, "twin": 0.49}, pair) == ["not decidable here: supervised twin did not learn"]
+    assert verdicts({**gains, "twin": None}, pair) == ["not decidable here: supervised twin not trained"]
+    assert verdicts({**gains, "twin": None}, pair, twin=["T", "A"]) == ["holds"]
+    assert verdicts(gains, pair, start=["T", "cubic"]) == ["not decidable here: did not learn"]
+    below = {"paper": "P", "table": "T", "row": "B", "psnr": "29", "cubic_psnr": "30"}  # in the paper, too
+    assert verdicts(gains, pair, start=["T", "cubic"], published=[below]) == ["holds"]
+    assert "so of no help: B (T). Conclusions: 1 hold, 0 do not, 0 " in make_paper(gains, pair).summarize()
 
 
-@pytest.mark.parametrize("title", ["isotropic", "in_plane"])
-@pytest.mark.parametrize("family", ["raw", "DC", "added", "rivals"])
-def test_what_follows_is_what_was_found(title, family):
-    """The page names the rows whose difference is sure, by its size, and no other figure than the script's."""
-    _, along, plane = re.split(r"\n(?:Along all axes|In plane)\b.*:\n", PAGE.partition("## What follows")[2])
-    text = re.search(rf"(?i)^- \*{family}\*.*$", along if title == "isotropic" else plane, re.MULTILINE)[0]
-    lines = FOUND[f"{title}/heads/{family}"][1:]
-    assert {line[2] for line in lines} == {"6"}
-    sure = {line[family == "rivals"].removesuffix(DC): line[3].lstrip("-") for line in lines if float(line[8]) < 0.05}
-    if family == "added":
-        assert f"{min(sure.values())} to {max(sure.values())} dB, surely except for " in text
-        unsure = [f"{line[1]}: {line[3]} dB, p {line[7]}" for line in lines if line[1] not in sure]
-        assert unsure and all(each in text for each in unsure)
-    else:
-        column = int(family == "rivals")
-        lower = {line[column].removesuffix(DC) for line in lines if line[3].startswith("-") != bool(column)}
-        ordered = sorted(sure.items(), key=lambda item: -float(item[1]))
-        above, below = ([f"{row} ({gain})" for row, gain in ordered if (row in lower) == at] for at in (False, True))
-        named = ", ".join(above) + ("; surely below: " + ", ".join(below) if below else "")
-        assert f": {named}." in text.replace(" dB)", ")")
-    assert {*re.findall(r"\d+\.\d+", text)} <= {cell.lstrip("-") for line in lines for cell in line}
+def test_a_table():
+    stated = [{"paper": "P", "table": "T", "row": "A", "psnr": "33.014", "cubic_psnr": "31.5"}]
+    paper = make_paper({"A": 1}, published=stated)
+    paper.lines["T", "A"] += [*lines("A", 2, seed=1), *lines("A", 3, seed=2)]
+    paper.lines["T", "C"] = [*lines("C", 1), *lines("C", 2, seed=1)]
+    head, cubic, *_, a, b, c = paper.make_table("T")
+    assert head == ["T", "paper", "gain", "same scanner (3)", "DC", "other scanners (5)", "DC", "seeds", "iterations"]
+    assert cubic == ["cubic", "–", "–", "23.00", "+0.30", "35.00", "+0.30", "1", "–"]
+    assert a == ["A", "33.01", "+1.51", "+2.00±1.00", "+2.10±1.00", "+2.00±1.00", "+2.10±1.00", "3", "9"]
+    assert b == ["B", *"––––––", "–", "3.0 h"] and c[3:] == ["+1.50", "+1.60", "+1.50", "+1.60", "2", "9"]
+    rows = {row[2]: row[3:] for row in paper.list_rows()}
+    assert rows["A"] == ["9 iterations", "3", "0.0", ""] and rows["B"] == ["not trained", "0", "3.0", ""]
 
 
-def test_figures_of_shorter_trainings_are_those_of_their_tables():
-    found = re.findall(r"^- \[.*?\]\((\w+)_table.csv\)(.*)$", PAGE, re.MULTILINE)
-    assert found
-    for name, text in found:
-        columns = [column for column in zip(*FOUND[name], strict=True) if not column[0].startswith("real")]
-        known = {score for column in columns for cell in column for score in cell.split("/")}
-        assert {f"+{figure}" for figure in re.findall(r"\d+\.\d+", text)} <= known, name
+def test_the_papers_rows_are_those_of_the_queue():
+    """Each row of a table is in the queue, or is another table's; so are baselines, starts and twins."""
+    book = read_book((QUEUE / "rows.json").read_text())
+    for name, content in json.loads((QUEUE / "claims.json").read_text()).items():
+        paper = Paper(name, content["families"], [], read_lines(QUEUE / "published.csv"), book)
+        queued = {(each["table"], row) for each in paper.book for row in list_labels(each)}
+        shown = {table for each in paper.families.values() for table in each.get("lacking", {})}
+        for setting, known in paper.settings.items():
+            needed = {paper.locate(setting, row) for row in (*BASELINES, *known["rows"])}
+            needed |= {tuple(known["start"]), tuple(known.get("twin", known["start"]))}
+            assert needed <= queued, setting
+            shown.add(known.get("published", setting))
+        assert {table for table, _ in paper.published} == shown - {"adaptation", "adaptation, scanners"}
+        for pair in (pair for family in paper.families for pair in paper.list_family(family)):
+            assert {pair.above, pair.below} <= {*BASELINES, *paper.settings[pair.setting]["rows"]}
 
 
-def test_holm_by_a_known_answer():
-    assert correct_by_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert correct_by_holm([0.9, 0.8]) == [1.0, 1.0] and correct_by_holm([]) == []
+def test_pages_are_those_of_the_script():
+    """Of the lines of results that were there when it ran."""
+    count = int(re.search(r"From (\d+) lines", (LIST / "papers.md").read_text(encoding="utf-8"))[1])
+    for folder, (tables, written) in recompute(read_lines(QUEUE / "results.csv")[:count]).items():
+        pages = [page.read_text(encoding="utf-8") for page in folder.glob("*.md")]
+        assert pages == [fill_page(page, tables, written) for page in pages]
+        for name, table in tables.items():
+            with (folder / name).open(newline="", encoding="utf-8") as file:
+                assert list(csv.reader(file)) == table, name
+            assert any(name in page for page in pages), name
 
 
-def test_holm_rejects_what_the_procedure_rejects():
-    """From the smallest p on, while p_(k) <= alpha / (m - k + 1); at the first that is larger it ends."""
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        p, alpha = rng.uniform(0, 0.05, rng.integers(1, 8)), rng.uniform(0.01, 0.2)
-        rejected = np.zeros(len(p), dtype=bool)
-        for k, i in enumerate(np.argsort(p)):
-            if p[i] > alpha / (len(p) - k):
-                break
-            rejected[i] = True
-        np.testing.assert_array_equal(np.array(correct_by_holm(p.tolist())) <= alpha, rejected)
+def test_the_picture_shows_each_person_and_seed():
+    cubic = [*lines("cubic", 0)]
+    rows = {"x": [*lines("x", 1), *lines("x", 1.5 + STEPS, seed=1)], "y": [*lines("y", -1)]}
+    (axes,) = draw_adaptation(cubic, rows).axes
+    heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
+    np.testing.assert_allclose(heights, [[*(1.25 + STEPS / 2), 1.25], [-1] * 9], atol=1e-9)
+    dots = [line.get_ydata() for line in axes.lines if line.get_marker() == "."]
+    np.testing.assert_allclose(dots, [[1] * 9, [*(1.5 + STEPS), 1.5], [-1] * 9], atol=1e-9)
