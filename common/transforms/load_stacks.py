@@ -98,7 +98,7 @@ class ResampleToFiled(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d) if self.grid_file is not None else ():
             check_axes(d[key].meta.get("filename_or_obj", key), self.grid_file)
-            d[key] = _resample_to_grid(d[key], self.shape, self.affine, f"--grid_file {self.grid_file}")
+            d[key] = resample_to_grid(d[key], self.shape, self.affine, f"--grid_file {self.grid_file}")
         return d
 
 
@@ -119,11 +119,11 @@ class ResampleToReferenced(MapTransform):
         reference = d[self.reference]
         affine = np.asarray(reference.affine, dtype=np.float64)
         for key in self.key_iterator(d):
-            d[key] = _resample_to_grid(d[key], reference.shape[1:], affine, str(self.reference))
+            d[key] = resample_to_grid(d[key], reference.shape[1:], affine, str(self.reference))
         return d
 
 
-def _resample_to_grid(result: Any, shape: Sequence[int], affine: np.ndarray, name: str) -> Any:
+def resample_to_grid(result: Any, shape: Sequence[int], affine: np.ndarray, name: str) -> Any:
     """A volume ``(1, X, Y, Z)`` on a grid that messages call ``name``; 0 outside of its field of view."""
     volume = result.as_tensor()
     places = np.linalg.inv(np.asarray(result.affine, dtype=np.float64)) @ affine
