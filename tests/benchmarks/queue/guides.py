@@ -35,7 +35,8 @@ def main() -> None:
         image = nib.load(guide)
         change = affine @ np.linalg.inv(np.asarray(scans["guide"].affine))
         nib.save(nib.Nifti1Image(image.dataobj, change @ image.affine), options.output_dir / f"{person}_guide.nii.gz")
-        print(f"{person}: {np.linalg.norm(quality['translation_mm']):.1f} mm, {quality['rotation_degrees']:.1f} degrees")
+        distance, angle = np.linalg.norm(quality["translation_mm"]), quality["rotation_degrees"]
+        print(f"{person}: {distance:.1f} mm, {angle:.1f} degrees")
 
 
 if __name__ == "__main__":
