@@ -120,7 +120,7 @@ def test_a_table():
     paper.lines["T", "A"] += [*lines("A", 2, seed=1), *lines("A", 3, seed=2)]
     paper.lines["T", "C"] = [*lines("C", 1), *lines("C", 2, seed=1)]
     head, cubic, *_, a, b, c = paper.make_table("T")
-    assert head == ["T", "paper", "gain", "same scanner (3)", "DC", "other scanners (5)", "DC", "seeds", "iterations"]
+    assert head == ["T", "paper", "gain", "same scanner (3)", "DC", "other scanners (5)", "DC", "seeds", "training"]
     assert cubic == ["cubic", "–", "–", "23.00", "+0.30", "35.00", "+0.30", "1", "–"]
     assert a == ["A", "33.01", "+1.51", "+2.00±1.00", "+2.10±1.00", "+2.00±1.00", "+2.10±1.00", "3", "9"]
     assert b == ["B", *"––––––", "–", "3.0 h"] and c[3:] == ["+1.50", "+1.60", "+1.50", "+1.60", "2", "9"]

@@ -16,7 +16,7 @@ trained:
 - A conclusion *holds* if all its comparisons are sure, and *does not hold* if one is surely the other way. Else it is
   *not decidable here*. A paper's margin is shown and not tested.
 - A row that did not learn is in no comparison: its PSNR is not above ``start``, an untrained network. Where there is
-  none, ``start`` is cubic, except for rows that the paper itself has not above cubic. Baselines learn nothing.
+  none, ``start`` is cubic, except for rows that the paper itself has not above cubic. Baselines, also ZSSR, need none.
 - Where the table's supervised ``twin`` is not trained, or less than 0.5 dB above cubic, no trained row is compared.
 """
 
@@ -179,8 +179,10 @@ class Paper:
     def summarize(self) -> str:
         """The page's first line: which rows are not surely above data consistency alone, and what holds."""
         tests = [each for family in self.families for each in self.test_family(family).items()]
-        helped = [(pair, outcome) for pair, outcome in tests if pair.score == "psnr_dc"]
-        made = [(pair, outcome) for pair, outcome in helped if not outcome.reason]
+        helped = {
+            self.locate(pair.setting, pair.above): (pair, outcome) for pair, outcome in tests if pair.score == "psnr_dc"
+        }
+        made = [(pair, outcome) for pair, outcome in helped.values() if not outcome.reason]
         unsure = [f"{pair.above} ({pair.setting})" for pair, outcome in made if not outcome.is_sure(1)]
         verdicts = [line[1] for family in self.families for line in self.judge(family)[1:]]
         counts = [
@@ -200,7 +202,14 @@ class Paper:
         sets = list(dict.fromkeys(line["set"] for line in cubic))
         counts = {each: len({line["person"] for line in cubic if line["set"] == each}) for each in sets}
         lines = [
-            [setting, "paper", "gain", *(c for e in sets for c in (f"{e} ({counts[e]})", "DC")), "seeds", "iterations"]
+            [
+                setting,
+                "paper",
+                "gain",
+                *(c for e in sets for c in (f"{e} ({counts[e]})", "DC")),
+                "seeds",
+                "iterations or hours",
+            ]
         ]
         own = [name for row in self.book if row["table"] == setting for name in list_labels(row)]
         for row in dict.fromkeys([*BASELINES, *known["rows"], *own]):
@@ -209,7 +218,7 @@ class Paper:
             paper = ["–", "–"]
             if stated := self.published.get((known.get("published", setting), row)):
                 gain = float(stated["psnr"]) - float(stated["cubic_psnr"])
-                paper = [f"{float(stated['psnr']):.4g}", f"{gain:+.2f}" if row != "cubic" else "–"]
+                paper = [f"{float(stated['psnr']):.2f}", f"{gain:+.2f}" if row != "cubic" else "–"]
             found = self.find(setting, row)
             cells = [_describe_gain(found, cubic, each, score) for each in sets for score in ("psnr", "psnr_dc")]
             seeds = len({line["seed"] for line in found})
@@ -335,10 +344,16 @@ def recompute(results: Lines) -> dict[Path, tuple[dict[str, Table], dict[str, st
             lines["adaptation"] = f"*No picture yet: its networks take {left:.1f} h of one core.*" if left else picture
         found[ROOT / content["page"]] = (tables, lines)
         rows += paper.list_rows()
-    hours = sum(float(row[5]) for row in rows[1:] if row[5] != "–" and row[3] != "not in the queue")
+    hours = {
+        lacking: sum(float(row[5]) for row in rows[1:] if row[5] != "–" and (row[3] == "not in the queue") == lacking)
+        for lacking in (False, True)
+    }
     found[LIST] = (
         {"papers_rows.csv": rows},
-        {"read": f"From {len(results)} lines of `results.csv`; {hours:.0f} hours of one core are left."},
+        {
+            "read": f"From {len(results)} lines of `results.csv`; {hours[False]:.0f} hours of one core are left, "
+            f"{hours[True]:.0f} more for rows that the queue lacks."
+        },
     )
     return found
 
