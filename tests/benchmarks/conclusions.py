@@ -202,14 +202,7 @@ class Paper:
         sets = list(dict.fromkeys(line["set"] for line in cubic))
         counts = {each: len({line["person"] for line in cubic if line["set"] == each}) for each in sets}
         lines = [
-            [
-                setting,
-                "paper",
-                "gain",
-                *(c for e in sets for c in (f"{e} ({counts[e]})", "DC")),
-                "seeds",
-                "iterations or hours",
-            ]
+            [setting, "paper", "gain", *(c for e in sets for c in (f"{e} ({counts[e]})", "DC")), "seeds", "training"]
         ]
         own = [name for row in self.book if row["table"] == setting for name in list_labels(row)]
         for row in dict.fromkeys([*BASELINES, *known["rows"], *own]):
