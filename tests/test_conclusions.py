@@ -60,7 +60,7 @@ def test_p_of_a_family():
     noise = np.random.default_rng(0).normal(0, 1, (2, 8))
     gains = {"A": 1.5 + noise[0], "B": 0.3 + noise[1]}
     paper = make_paper(gains, claim(["A"], ["B"], ("psnr", "ssim")), claim(["C"], ["A"]))
-    outcomes = paper.test_family("F")
+    outcomes = paper.correct_family("F")
     found = {(pair.above, pair.below, pair.score): outcome.p for pair, outcome in outcomes.items()}
     differences = {
         ("A", "B", "psnr"): gains["A"] - gains["B"],

@@ -146,7 +146,7 @@ class Paper:
         agree = len({np.sign(gains[sets == each].mean()) for each in sets}) == 1
         return Outcome(float(gains.mean()), agree, float(ttest_1samp(gains, 0).pvalue) if gains.any() else 1.0)
 
-    def test_family(self, family: str) -> dict[Comparison, Outcome]:
+    def correct_family(self, family: str) -> dict[Comparison, Outcome]:
         """The outcome of each comparison of a table, with corrected p."""
         outcomes = {pair: self.compare(pair) for pair in self.list_family(family)}
         corrected = correct_by_holm([outcome.p for outcome in outcomes.values()])
@@ -154,7 +154,7 @@ class Paper:
 
     def judge(self, family: str) -> Table:
         """The conclusions of a table: each with the verdict, its least difference and its largest p."""
-        outcomes = self.test_family(family)
+        outcomes = self.correct_family(family)
         lines = [["conclusion", "here", "difference", f"p of {len(outcomes)}"]]
         for claim in self.families[family]["claims"]:
             found = [(pair.score, outcomes[pair]) for pair in list_comparisons(claim)]
@@ -178,7 +178,7 @@ class Paper:
 
     def summarize(self) -> str:
         """The page's first line: which rows are not surely above data consistency alone, and what holds."""
-        tests = [each for family in self.families for each in self.test_family(family).items()]
+        tests = [each for family in self.families for each in self.correct_family(family).items()]
         helped = {
             self.locate(pair.setting, pair.above): (pair, outcome) for pair, outcome in tests if pair.score == "psnr_dc"
         }
