@@ -1,18 +1,19 @@
-"""Train and evaluate the rows of the papers' tables, one after another, beside other work.
+"""Train and evaluate the rows of the papers' theses, one after another, beside other work.
 
     python -m tests.benchmarks.queue --volumes FOLDER [FOLDER ...]    # starts, or goes on
     python -m tests.benchmarks.queue --look
 
-``rows.json`` lists the rows in order of worth, and is read at the commit. Each row names rows of a bundle's
-``tables.json``, or has their keys itself. They are trained together, and evaluated with and without data consistency. A
-row with ``choose`` first has a trial for each value of a key. The value with the highest PSNR on the person of
-``tried_on`` is taken; a value whose training diverges is not. ``like`` takes the value of an earlier row. ``best`` is
-the rival whose training with the first seed had the n-th best validation.
+``rows.json`` lists the rows in order of worth, and is read at the commit. Each row is one of a bundle's ``tables.json``,
+or has its keys itself. A row with ``choose`` first has a trial for each value of a key. The value with the highest PSNR
+on the person of ``tried_on`` is taken; a value whose training diverges is not. ``like`` takes the value of another row.
+``best`` is the row of these with the best trial. Training begins with the weights of the row ``start`` with the same
+seed, which is trained first. It waits until the row ``twin`` has gained 0.5 dB over cubic. ``also`` has further tables,
+in which the same weights are evaluated with other keys.
 
 A row runs with one thread at the lowest priority, in a clone of the commit, so changes of the work tree do not reach
 it. If the queue is stopped, also by kill -9, the row goes on from its state in --folder, at the commit that began it.
 If its definition has changed since, it begins again. Several queues may run at once in one work tree: each takes the
-next free row. ``results.csv`` gets a line for each row, seed, set and person, ``curves.csv`` the PSNR of validations.
+next free row. ``results.csv`` gets a line for each row, seed and person.
 
 A row without its volumes is left out. A failed row does not stop the others, and begins again at the next start. Both
 are listed at the end, and then the exit code is 1.
@@ -29,8 +30,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
@@ -39,15 +40,14 @@ from filelock import FileLock, Timeout
 from common.runtime.machine import name_machine
 
 from .child import run_program
-from .units import CONSISTENT, ROW, Unit, find_lines, list_units, make_table, read_book
+from .units import ROW, Unit, find_lines, find_start, list_units, make_table, measure_gain, read_book
 
 ROOT, HERE = Path(__file__).parents[3], Path(__file__).parent
-RESULTS, CURVES = HERE / "results.csv", HERE / "curves.csv"
+RESULTS = HERE / "results.csv"
 SCORES = ("psnr", "ssim", "psnr_registered", "shift")
 OF_TRAINING = ("iterations", "seconds", "machine", "precision")
-COLUMNS = (*ROW, "set", "person", *SCORES, *(f"{score}_dc" for score in SCORES), *OF_TRAINING, "commit")
+COLUMNS = (*ROW, "set", "person", *SCORES, *OF_TRAINING, "commit")
 SUBJECT = r"person_\d+|[^/.]+"  # in a file's name
-CURVE_COLUMNS = (*ROW, "trial", "iteration", "psnr")
 LAST_WORDS = 20  # seconds for a training to save its state
 
 
@@ -96,9 +96,7 @@ class Queue:
     def take_unit(self) -> tuple[Unit, FileLock] | None:
         """The next unit that fits into the time left, locked against other queues; first one that was stopped."""
         results = read_lines(RESULTS)
-        units = [
-            unit for unit in list_units(self.book["rows"], results, read_lines(CURVES)) if not unit.is_done(results)
-        ]
+        units = [unit for unit in list_units(self.book["rows"], results) if not unit.is_done(results)]
         units = [unit for unit in units if unit.name not in self.failed]
         begun = [unit for unit in units if (unit.find_state(self.folder) / "unit.json").is_file()]
         self.lacking, self.too_long = {}, {}
@@ -122,14 +120,12 @@ class Queue:
         return None
 
     def list_missing(self, unit: Unit) -> list[str]:
-        """What is missing of the volumes of a unit's datalists."""
-        missing = []
-        for name in {*unit.sets.values(), unit.row["train"]} - {None}:
-            for kind, count in self.book["datalists"][name]["volumes"].items():
-                if (found := len(self.find_volumes(name, kind))) != count:
-                    pattern = self.book["datalists"][name][kind]
-                    missing.append(f"{found} instead of {count} volumes {pattern}")
-        return sorted(set(missing))
+        """What is missing of the volumes of a unit's datalist."""
+        datalist, missing = self.book["datalists"][unit.data], []
+        for kind, count in datalist["volumes"].items():
+            if (found := len(self.find_volumes(unit.data, kind))) != count:
+                missing.append(f"{found} instead of {count} volumes {datalist[kind]}")
+        return missing
 
     def find_volumes(self, datalist: str, kind: str) -> dict[str, Path]:
         """The volumes of a kind, such as ``hr``, of a datalist, by name."""
@@ -138,42 +134,45 @@ class Queue:
 
     def run_unit(self, unit: Unit) -> str | None:
         """Train and evaluate a unit, and append its lines. Returns what went wrong, or None."""
-        state, trained = unit.find_state(self.folder), unit.row["train"]
-        datalists = dict.fromkeys([trained, *unit.sets.values()] if trained else unit.sets.values())
-        definition = {"unit": unit, "datalists": {name: self.book["datalists"][name] for name in datalists}}
-        commit = self.begin(state, json.loads(json.dumps(definition)))
+        state = unit.find_state(self.folder)
+        datalist = self.book["datalists"][unit.data]
+        start = find_start(self.book["rows"], unit)
+        if start and not (start.find_state(self.folder) / "lines.json").is_file():
+            begun = start.find_state(self.folder)
+            begun.mkdir(parents=True, exist_ok=True)
+            with FileLock(begun.with_name(f"{begun.name}.lock")):
+                if not (begun / "lines.json").is_file() and (failure := self.run_unit(start)):
+                    return failure
+        commit = self.begin(state, json.loads(json.dumps({"unit": unit, "datalist": datalist, "start": start})))
         with FileLock(self.folder / "lock"):  # of the clones and datalists
             tree = self.make_clone(commit)
-            for name in datalists:
-                if failure := self.make_datalist(name, tree):
-                    return failure
+            if failure := self.make_datalist(unit.data, tree):
+                return failure
+        tables = {unit.row["table"]: {}} | ({} if unit.trial else unit.row.get("also", {}))
         (state / "table.json").write_text(json.dumps({"queue": make_table(unit, tree)}, indent=2) + "\n")
         keys = {**unit.row["keys"], "seed": unit.seed, **(unit.row["trial_keys"] if unit.trial else {})}
-        words = [f"--{key}={format_value(value)}" for key, value in keys.items() if value is not None]
-        for name in datalists:
-            line = ["ablate", f"--table={state / 'table.json'}", f"--output_dir={state / name}", "--resume=True"]
-            line += [f"--dataset_dir={self.folder / 'data' / name}", *words]
-            if trained not in (None, name):
-                line.append(f"--trained={state / trained}")
-            failure = self.run_program(tree, line, state / "log.txt")
+        lines = []
+        for number, (table, others) in enumerate(tables.items()):
+            folder = state / str(number)
+            folder.mkdir(exist_ok=True)
+            if start and not (folder / "start").exists():
+                (folder / "start").symlink_to(start.find_state(self.folder) / "0" / "start")
+            words = ["ablate", f"--table={state / 'table.json'}", f"--output_dir={folder}", "--resume=True"]
+            words += [f"--dataset_dir={self.folder / 'data' / unit.data}"]
+            words += [f"--{key}={format_value(value)}" for key, value in (keys | others).items() if value is not None]
+            if number and unit.row["trains"]:
+                words.append(f"--trained={state / '0'}")
+            failure = self.run_program(tree, words, state / "log.txt")
             if failure and unit.trial and ": not finite: " in failure:  # its value is not taken
-                bad = {
-                    **unit.make_label(unit.label),
-                    "set": "tried",
-                    "psnr": "-inf",
-                    "psnr_dc": "-inf",
-                    "commit": commit,
-                }
-                with FileLock(self.folder / "lock"):
-                    append_lines(RESULTS, COLUMNS, [bad])
-                return None
+                lines = [{**unit.make_label(table, unit.label), "set": "tried", "psnr": "-inf", "commit": commit}]
+                break
             if failure:
                 return failure
-        lines = [each for name, of in unit.sets.items() for each in read_table(unit, state / of, name, commit)]
-        curve = read_curve(unit, state / trained) if trained else []
+            lines += read_table(unit, folder, table, self.book["sets"], commit)
         with FileLock(self.folder / "lock"):
-            append_lines(CURVES, CURVE_COLUMNS, curve)
-            append_lines(RESULTS, COLUMNS, lines)
+            if not unit.is_done(read_lines(RESULTS)):  # a start may be trained again, for others
+                append_lines(RESULTS, COLUMNS, lines)
+        (state / "lines.json").write_text(json.dumps(lines))
         for volume in state.rglob("*_sr.nii.gz"):
             volume.unlink()
         return None
@@ -231,21 +230,19 @@ class Queue:
         return f"exit status {status}: {said[-600:]} ({log})" if status else None
 
 
-def read_table(unit: Unit, folder: Path, name: str, commit: str) -> list[dict[str, Any]]:
-    """The lines of ``results.csv`` from a table of ``ablate``."""
-    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
-        cases = {(line["method"], line["person"], line["case"]): line for line in csv.DictReader(file)}
-    wanted = [row["name"] for row in json.loads((folder.parent / "table.json").read_text())["queue"]]
+def read_table(unit: Unit, folder: Path, table: str, sets: Mapping[str, str], commit: str) -> list[dict[str, Any]]:
+    """The lines of ``results.csv`` from a table of ``ablate``: of the row, and of cubic if its row asks for it."""
+    wanted = [unit.label, *(["cubic"] if unit.row.get("cubic") else [])]
     lines = []
-    for (method, person, case), line in cases.items():
-        if not method.endswith(CONSISTENT) and (method in wanted or method + CONSISTENT in wanted):
-            consistent = cases[method + CONSISTENT, person, case]
-            label = unit.make_label(method)
-            scores = {key: read_score(line, key) for key in SCORES}
-            scores |= {f"{key}_dc": read_score(consistent, key) for key in SCORES}
-            facts = {key: line.get(key) or "" for key in OF_TRAINING}
-            facts["machine"] = facts["machine"] or name_machine(torch.device("cpu"))  # of what trains nothing
-            lines.append({**label, "set": name, "person": person, **scores, **facts, "commit": commit})
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            if line["method"] in wanted:
+                names = [name for name, patterns in sets.items() if any(fnmatch(line["person"], p) for p in patterns)]
+                label = {**unit.make_label(table, line["method"]), "set": "tried" if unit.trial else names[0]}
+                facts = {key: line.get(key) or "" for key in OF_TRAINING}
+                facts["machine"] = facts["machine"] or name_machine(torch.device("cpu"))  # of what trains nothing
+                scores = {key: read_score(line, key) for key in SCORES}
+                lines.append({**label, "person": line["person"], **scores, **facts, "commit": commit})
     return lines
 
 
@@ -253,14 +250,6 @@ def read_score(line: Mapping[str, str], key: str) -> str:
     """A score of a line of ``table.csv``; the shift is the largest along an axis, in voxels."""
     value = float(line[key]) if key != "shift" else max(abs(float(line[f"displacement_{axis}"])) for axis in "xyz")
     return f"{value:.4f}"
-
-
-def read_curve(unit: Unit, folder: Path) -> list[dict[str, Any]]:
-    """The lines of ``curves.csv`` of a unit's training."""
-    label = unit.make_label(unit.label)
-    entries = [json.loads(line) for path in sorted(folder.rglob("history*.jsonl")) for line in path.open()]
-    scores = [(entry["iteration"], entry["validation/psnr"]) for entry in entries if "validation/psnr" in entry]
-    return [{**label, "trial": unit.trial, "iteration": i, "psnr": f"{psnr:.4f}"} for i, psnr in scores]
 
 
 def read_lines(path: Path) -> list[dict[str, str]]:
@@ -294,21 +283,36 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def look(book: Mapping[str, Any], folder: Path) -> None:
-    """Print the units that are known, and their mean PSNR by set."""
-    results, left = read_lines(RESULTS), 0.0
-    for unit in list_units(book["rows"], results, read_lines(CURVES)):
-        sets = {}
-        for name in unit.sets:
-            lines = find_lines(results, unit.row, unit.label, unit.trial, seed=str(unit.seed), set=name)
-            lines = [line for line in lines if line["choice"] == unit.choice]
-            if lines:
-                psnr, consistent = (mean(float(line[key]) for line in lines) for key in ("psnr", "psnr_dc"))
-                sets[name] = f"{name} ({len(lines)}) {psnr:.2f} dB, with data consistency {consistent:.2f}"
-        left += 0 if sets else unit.minutes
-        begun = "begun" if (unit.find_state(folder) / "unit.json").is_file() else "left"
-        print(f"{unit.name}: {'; '.join(sets.values()) or f'{begun}, {unit.minutes:.0f} minutes'}")
-    print(f"{left / 60:.1f} hours are left, and rows that are not known yet")
+def count_minutes(row: Mapping[str, Any], results: Sequence[Mapping[str, str]]) -> float:
+    """An estimate of what is left to compute for a row, with its trials."""
+    if "best" in row:
+        place, tried = (row["table"], ""), []
+        done = {
+            line["seed"] for name in row["best"] for line in find_lines(results, row["paper"], (row["table"], name))
+        }
+    else:
+        place = (row["table"], Unit(row, 0).label)
+        tried = [line["choice"] for line in find_lines(results, row["paper"], place, True)]
+        done = {line["seed"] for line in find_lines(results, row["paper"], place)}
+    seeds = [seed for seed in row.get("seeds", [0]) if str(seed) not in done]
+    ((key, values),) = row.get("choose", {"": []}).items()
+    trials = [value for value in values if f"{key}={value}" not in tried]
+    return row["minutes"] * (len(seeds) + row["trial_share"] * len(trials))
+
+
+def look(book: Mapping[str, Any]) -> None:
+    """Print the rows, their mean gain over cubic in PSNR, and the hours that are left."""
+    results, total = read_lines(RESULTS), 0.0
+    for row in book["rows"]:
+        label = " or ".join(row["best"]) if "best" in row else Unit(row, 0).label
+        lines = find_lines(results, row["paper"], (row["table"], label))
+        gain = measure_gain(results, row["paper"], (row["table"], label))
+        done, seeds = len({line["seed"] for line in lines}), len(row.get("seeds", [0]))
+        left = count_minutes(row, results)
+        said = f"{done} of {seeds} seeds" + ("" if gain is None else f", {gain:+.2f} dB")
+        print(f"{row['paper']}, {row['table']}: {label}: {said}" + (f", {left:.0f} minutes are left" if left else ""))
+        total += left
+    print(f"{total / 60:.1f} hours of one core are left")
 
 
 def main() -> None:
@@ -320,7 +324,7 @@ def main() -> None:
     parser.add_argument("--look", action="store_true", help="print what is done and what is left")
     options = parser.parse_args()
     if options.look:
-        return look(read_book((HERE / "rows.json").read_text()), options.folder)
+        return look(read_book((HERE / "rows.json").read_text()))
     for folder in options.volumes or parser.error("--volumes is missing: name the folders of the people's volumes"):
         if not folder.is_dir():
             parser.error(f"--volumes {folder}: there is no such folder")

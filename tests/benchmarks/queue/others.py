@@ -1,9 +1,9 @@
-"""Write the volumes of the five people of other scanners that the queue evaluates.
+"""Write the volumes of the people of other scanners that the queue evaluates: five, and twelve of ds002748.
 
     python -m tests.benchmarks.queue.others --clones CLONES --output_dir OTHERS
 
 CLONES/OWNER+NAME/repo is a git clone, with or without a work tree, of https://github.com/OWNER/NAME. Sources and
-licences: bundles/udean_window/docs/people_sources.csv.
+licences: bundles/udean_window/docs/people_sources.csv. The twelve are every sixth person, cut to the brain.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 
 from common.io.dicom import open_series
 
@@ -21,8 +22,21 @@ PEOPLE = {
     "cfireants": ("neurolabusc+cfireants", "validate/medium/t1_brain.nii.gz"),
     "neurogister": ("scilus+neurogister", "data/t1.nii.gz"),
     "mr_gd": ("niivue+niivue-demo-images", "MR_Gd.nii.gz"),
+} | {
+    f"ds002748_{n:02}": ("aaronsossin+DepressionMRI_AI", f"sub-{n:02}/anat/sub-{n:02}_T1w.nii.gz")
+    for n in range(6, 73, 6)
 }
 """By person: the clone, and the file or DICOM folder in it."""
+
+
+MARGIN = 8  # voxels of air that stay around a brain
+
+
+def cut_air(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Cut off the air around a brain."""
+    inside = np.argwhere(np.asanyarray(image.dataobj) > 0)
+    first = np.maximum(inside.min(axis=0) - MARGIN, 0)
+    return image.slicer[tuple(slice(a, b) for a, b in zip(first, inside.max(axis=0) + MARGIN + 1, strict=True))]
 
 
 def main() -> None:
@@ -42,6 +56,8 @@ def main() -> None:
             subprocess.run(["tar", "-x", "-C", folder], check=True, input=archive.stdout)
             path = Path(folder) / name
             image = open_series(path) if path.is_dir() else nib.load(path)
+            if person.startswith("ds002748"):
+                image = cut_air(image)
             nib.save(image, options.output_dir / f"{person}.nii.gz")
         print(f"{person}: {image.shape[0]}x{image.shape[1]}x{image.shape[2]} voxels")
 

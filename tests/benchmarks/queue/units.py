@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 ROW = ("paper", "table", "row", "seed", "choice")
-CONSISTENT = ", with data consistency"
+LEARNED = 0.5  # dB over cubic that a twin must gain
 
-Lines = Sequence[Mapping[str, str]]
+Line = Mapping[str, str]
+Lines = Sequence[Line]
 
 
 def read_book(text: str) -> dict[str, Any]:
@@ -37,14 +39,13 @@ class Unit(NamedTuple):
 
     row: Mapping[str, Any]
     seed: int
-    choice: str
-    trial: bool
+    choice: str = ""
+    trial: bool = False
 
     @property
     def label(self) -> str:
-        """The name of its row without data consistency."""
-        first = self.row["rows"][0]
-        return (first if isinstance(first, str) else first["name"]).removesuffix(CONSISTENT)
+        """The row's name."""
+        return self.row["row"] if isinstance(self.row["row"], str) else self.row["row"]["name"]
 
     @property
     def name(self) -> str:
@@ -53,18 +54,18 @@ class Unit(NamedTuple):
         return f"{self.row['paper']}, {self.row['table']}: {self.label}, {kind}"
 
     @property
-    def sets(self) -> dict[str, str]:
-        """The datalist of each set of people that it is evaluated on."""
-        return {"tried": self.row["tried_on"]} if self.trial else self.row["sets"]
+    def data(self) -> str:
+        """Its datalist."""
+        return self.row["tried_on" if self.trial else "data"]
 
     @property
     def minutes(self) -> float:
-        """An estimate for one core of an AMD EPYC with AVX2; few rows were measured."""
+        """An estimate for one core of an AMD EPYC with AVX-512."""
         return self.row["minutes"] * (self.row["trial_share"] if self.trial else 1)
 
-    def make_label(self, method: str) -> dict[str, Any]:
-        """The first columns of its lines, of one of the rows that it trains."""
-        return dict(zip(ROW, (self.row["paper"], self.row["table"], method, self.seed, self.choice), strict=True))
+    def make_label(self, table: str, method: str) -> dict[str, Any]:
+        """The first columns of a line of its results."""
+        return dict(zip(ROW, (self.row["paper"], table, method, self.seed, self.choice), strict=True))
 
     def find_state(self, folder: Path) -> Path:
         """The folder of its state."""
@@ -72,68 +73,80 @@ class Unit(NamedTuple):
 
     def is_done(self, results: Lines) -> bool:
         """Whether ``results.csv`` has its lines."""
-        return bool(find_lines(results, self.row, self.label, self.trial, seed=str(self.seed), choice=self.choice))
+        place = (self.row["table"], self.label)
+        lines = find_lines(results, self.row["paper"], place, self.trial)
+        return any((line["seed"], line["choice"]) == (str(self.seed), self.choice) for line in lines)
 
 
-def find_lines(
-    results: Lines, row: Mapping[str, Any], label: str, trial: bool, **values: str
-) -> list[Mapping[str, str]]:
-    """The lines of ``results.csv`` of a row, or of its trials, with these values."""
-    wanted = {"paper": row["paper"], "table": row["table"], "row": label, **values}
-    return [
-        line
-        for line in results
-        if (line["set"] == "tried") == trial and all(line[key] == value for key, value in wanted.items())
-    ]
+def find_lines(results: Lines, paper: str, place: Sequence[str], trial: bool = False) -> list[Line]:
+    """The lines of ``results.csv`` of a table's row, or of its trials."""
+    wanted = (paper, *place, trial)
+    return [line for line in results if (line["paper"], line["table"], line["row"], line["set"] == "tried") == wanted]
 
 
-def list_units(rows: Sequence[Mapping[str, Any]], results: Lines, curves: Lines) -> Iterator[Unit]:
-    """All units that can be known from ``results.csv`` and ``curves.csv``, in the order of the rows."""
-    trials: dict[tuple[str, str, str], set[str]] = {}  # what each row tries, by paper, table and name
+def measure_gain(results: Lines, paper: str, place: Sequence[str]) -> float | None:
+    """Mean PSNR of a row above cubic on the same people, in dB; None if it is not evaluated."""
+    cubic = {line["person"]: float(line["psnr"]) for line in find_lines(results, paper, (place[0], "cubic"))}
+    gains = [float(line["psnr"]) - cubic[line["person"]] for line in find_lines(results, paper, place)]
+    return mean(gains) if gains else None
+
+
+def list_units(rows: Sequence[Mapping[str, Any]], results: Lines) -> Iterator[Unit]:
+    """All units that can be known from ``results.csv``, in the order of the rows.
+
+    What is behind a ``twin`` is known when that row has learned.
+    """
+    tried_values: dict[tuple[str, ...], set[str]] = {}  # by paper, table and row
     for row in rows:
+        if "twin" in row and (measure_gain(results, row["paper"], row["twin"]) or 0.0) < LEARNED:
+            continue
         if "best" in row:
-            ranked = rank_rows(row["like"], row["best"]["of"], curves)
-            if not ranked:
+            scores = {}
+            for name in row["best"]:
+                lines = find_lines(results, row["paper"], (row["like"][0], name), True)
+                scores[name] = max((float(line["psnr"]) for line in lines), default=None)
+            if None in scores.values():
                 continue
-            row = {**row, "rows": [ranked[row["best"]["rank"] - 1]]}
-        choice, like = "", {**row, "row": Unit(row, 0, "", False).label, **row.get("like", {})}
-        own = (like["paper"], like["table"], like["row"])
+            best = max(scores, key=scores.__getitem__)
+            row = {**row, "row": best, "like": [row["like"][0], best]}
+        choice, place = "", (row["table"], Unit(row, 0).label)
         if "choose" in row:
             ((key, values),) = row["choose"].items()
+            tried_values[row["paper"], *place] = {f"{key}={value}" for value in values}
             yield from (Unit(row, 0, f"{key}={value}", True) for value in values)
-            trials[own] = {f"{key}={value}" for value in values}
+        elif "like" in row:
+            place = tuple(row["like"])
         if "choose" in row or "like" in row:
-            tried = find_lines(results, like, like["row"], True)
-            if not trials[own] <= {line["choice"] for line in tried}:
+            tried = find_lines(results, row["paper"], place, True)
+            if not tried_values[row["paper"], *place] <= {line["choice"] for line in tried}:
                 continue
             choice = max(tried, key=lambda line: float(line["psnr"]))["choice"]
-        yield from (Unit(row, seed, choice, False) for seed in row.get("seeds", [0]))
+        yield from (Unit(row, seed, choice) for seed in row.get("seeds", [0]))
 
 
-def rank_rows(like: Mapping[str, Any], names: Sequence[str], curves: Lines) -> list[str]:
-    """Names of rows by their best validation, the best first; none if one of them is not trained."""
-    best: dict[str, float] = {}
-    for line in curves:
-        if (line["paper"], line["table"], line["seed"], line["trial"]) == (like["paper"], like["table"], "0", "False"):
-            best[line["row"]] = max(float(line["psnr"]), best.get(line["row"], 0.0))
-    return sorted(names, key=lambda name: -best[name]) if best.keys() >= set(names) else []
+def find_start(rows: Sequence[Mapping[str, Any]], unit: Unit) -> Unit | None:
+    """The unit whose weights a unit starts from, or None."""
+    for row in rows:
+        if (row["paper"], row["table"], Unit(row, 0).label) == (unit.row["paper"], *unit.row.get("start", ("", ""))):
+            return Unit(row, unit.seed)
+    return None
 
 
 def make_table(unit: Unit, tree: Path) -> list[dict[str, Any]]:
-    """The rows for ``ablate``: those of the unit, each also with data consistency."""
-    bundle = unit.row["bundle"]
-    tables = json.loads((tree / bundle / "configs" / "tables.json").read_text())
-    known = {row["name"]: row for name in reversed(unit.row["of"]) for row in tables[name]}
-    rows = []
-    for name in unit.row["rows"]:
-        row = {"bundle": bundle, **(known[name] if isinstance(name, str) else name)}
-        row.pop("start", None)  # the untrained network is a row of its own
-        if unit.choice and "weights" not in row:
-            override, (key, value) = row.get("override", {}), unit.choice.split("=")
-            head, _, last = key.rpartition("#")
-            chosen = {head: {**override[head], last: float(value)}} if head in override else {key: float(value)}
-            row["override"] = {**override, **chosen}
-        rows.append(row)
-        if not row["name"].endswith(CONSISTENT):
-            rows.append({"name": row["name"] + CONSISTENT, "weights": row["name"], "data_consistency": True})
-    return rows
+    """The row for ``ablate``."""
+    bundle, row = unit.row["bundle"], unit.row["row"]
+    if isinstance(row, str):
+        tables = json.loads((tree / bundle / "configs" / "tables.json").read_text())
+        row = next(each for name in unit.row["of"] for each in tables[name] if each["name"] == row)
+    row = {"bundle": bundle, **row}
+    row.pop("start", None)  # the untrained network is a row of its own
+    if unit.choice:
+        key, _, value = unit.choice.partition("=")
+        row["override"] = set_key(row.get("override", {}), key, float(value))
+    return [row]
+
+
+def set_key(override: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """An override with a key that is set, also within a component that it sets as a whole."""
+    head, _, last = key.rpartition("#")
+    return {**override, **({head: {**override[head], last: value}} if head in override else {key: value})}
