@@ -134,7 +134,7 @@ class Paper:
         """Which seeds of a row are not trained yet, or ""."""
         known = {seed for seed, _ in self.get_scores(place)}
         for row in self.book:
-            if "best" not in row and (row["table"], Unit(row, 0).label) == tuple(place):
+            if (row["table"], Unit(row, 0).label) == tuple(place):
                 left = len({str(seed) for seed in row.get("seeds", [0])} - known)
                 return f"{place[1]} ({left} of {len(row.get('seeds', [0]))} seeds)" if left else ""
         return "" if known else place[1]
@@ -195,7 +195,7 @@ class Paper:
 
     def list_rows(self, table: str) -> list[str]:
         """The rows of a table that are evaluated, in the order of the list."""
-        order = [label for row in self.book for label in row.get("best", [Unit(row, 0).label if "row" in row else ""])]
+        order = [label for row in self.book for label in row.get("best", [Unit(row, 0).label])]
         known = dict.fromkeys(line["row"] for line in self.results if line["table"] == table and line["set"] != "tried")
         return sorted(known, key=lambda row: (row != "cubic", order.index(row) if row in order else -1))
 

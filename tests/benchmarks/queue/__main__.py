@@ -285,15 +285,10 @@ def git(folder: Path, *words: str) -> str:
 
 def count_minutes(row: Mapping[str, Any], results: Sequence[Mapping[str, str]]) -> float:
     """An estimate of what is left to compute for a row, with its trials."""
-    if "best" in row:
-        place, tried = (row["table"], ""), []
-        done = {
-            line["seed"] for name in row["best"] for line in find_lines(results, row["paper"], (row["table"], name))
-        }
-    else:
-        place = (row["table"], Unit(row, 0).label)
-        tried = [line["choice"] for line in find_lines(results, row["paper"], place, True)]
-        done = {line["seed"] for line in find_lines(results, row["paper"], place)}
+    label = Unit(row, 0).label
+    tried = [line["choice"] for line in find_lines(results, row["paper"], (row["table"], label), True)]
+    names = row.get("best", [label])
+    done = {line["seed"] for name in names for line in find_lines(results, row["paper"], (row["table"], name))}
     seeds = [seed for seed in row.get("seeds", [0]) if str(seed) not in done]
     ((key, values),) = row.get("choose", {"": []}).items()
     trials = [value for value in values if f"{key}={value}" not in tried]
@@ -304,7 +299,7 @@ def look(book: Mapping[str, Any]) -> None:
     """Print the rows, their mean gain over cubic in PSNR, and the hours that are left."""
     results, total = read_lines(RESULTS), 0.0
     for row in book["rows"]:
-        label = " or ".join(row["best"]) if "best" in row else Unit(row, 0).label
+        label = Unit(row, 0).label
         lines = find_lines(results, row["paper"], (row["table"], label))
         gain = measure_gain(results, row["paper"], (row["table"], label))
         done, seeds = len({line["seed"] for line in lines}), len(row.get("seeds", [0]))

@@ -44,8 +44,9 @@ class Unit(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The row's name."""
-        return self.row["row"] if isinstance(self.row["row"], str) else self.row["row"]["name"]
+        """The row's name; those that it may have if it is not known yet."""
+        row = self.row.get("row") or " or ".join(self.row["best"])
+        return row if isinstance(row, str) else row["name"]
 
     @property
     def name(self) -> str:
