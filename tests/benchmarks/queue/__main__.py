@@ -3,8 +3,8 @@
     python -m tests.benchmarks.queue --volumes FOLDER [FOLDER ...]    # starts, or goes on
     python -m tests.benchmarks.queue --look
 
-``rows.json`` lists the rows in order of worth, and is read at the commit. Each row is one of a bundle's ``tables.json``,
-or has its keys itself. A row with ``choose`` first has a trial for each value of a key. The value with the highest PSNR
+``rows.json`` lists the rows in order of worth, and is read at the commit. Each is a row of a bundle's ``tables.json``, or
+has its keys itself. A row with ``choose`` first has a trial for each value of a key. The value with the highest PSNR
 on the person of ``tried_on`` is taken; a value whose training diverges is not. ``like`` takes the value of another row.
 ``best`` is the row of these with the best trial. Training begins with the weights of the row ``start`` with the same
 seed, which is trained first. It waits until the row ``twin`` has gained 0.5 dB over cubic. ``also`` has further tables,
