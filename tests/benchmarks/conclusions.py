@@ -264,6 +264,7 @@ def recompute(results: Lines) -> dict[Path, tuple[Paper, dict[str, Table], dict[
         paper = Paper(name, content, results, book)
         tables = {name_file(table): paper.make_table(table) for table in content["tables"] if paper.list_rows(table)}
         lines = {family: paper.describe_claims(family) for family in content["families"]}
+        lines["read"] = f"From {len(results)} lines of `results.csv`."
         found[ROOT / content["page"]] = (paper, tables, lines)
     return found
 

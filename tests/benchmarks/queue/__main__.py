@@ -3,12 +3,12 @@
     python -m tests.benchmarks.queue --volumes FOLDER [FOLDER ...]    # starts, or goes on
     python -m tests.benchmarks.queue --look
 
-``rows.json`` lists the rows in order of worth, and is read at the commit. Each is a row of a bundle's ``tables.json``, or
-has its keys itself. A row with ``choose`` first has a trial for each value of a key. The value with the highest PSNR
-on the person of ``tried_on`` is taken; a value whose training diverges is not. ``like`` takes the value of another row.
-``best`` is the row of these with the best trial. Training begins with the weights of the row ``start`` with the same
-seed, which is trained first. It waits until the row ``twin`` has gained 0.5 dB over cubic. ``also`` has further tables,
-in which the same weights are evaluated with other keys.
+``rows.json`` lists the rows in order of worth, and is read at the commit. Each names a row of a bundle's
+``tables.json``, or has its keys itself. A row with ``choose`` first has a trial for each value of a key. The value with
+the highest PSNR on the person of ``tried_on`` is taken; one whose training diverges is not. ``like`` takes the value of
+another row. ``best`` is the row of these with the best trial. Training begins with the weights of the row ``start``
+with the same seed, which is trained first. It waits until the row ``twin`` has gained 0.5 dB over cubic. ``also`` has
+further tables, in which the same weights are evaluated with other keys.
 
 A row runs with one thread at the lowest priority, in a clone of the commit, so changes of the work tree do not reach
 it. If the queue is stopped, also by kill -9, the row goes on from its state in --folder, at the commit that began it.
