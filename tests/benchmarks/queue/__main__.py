@@ -8,7 +8,7 @@
 the highest PSNR on the person of ``tried_on`` is taken; one whose training diverges is not. ``like`` takes the value of
 another row. ``best`` is the row of these with the best trial. Training begins with the weights of the row ``start``
 with the same seed, which is trained first. It waits until the row ``twin`` has gained 0.5 dB over cubic. ``also`` has
-further tables, in which the same weights are evaluated with other keys.
+further tables, in which the weights of the first seed are evaluated with other keys.
 
 A row runs with one thread at the lowest priority, in a clone of the commit, so changes of the work tree do not reach
 it. If the queue is stopped, also by kill -9, the row goes on from its state in --folder, at the commit that began it.
@@ -148,7 +148,7 @@ class Queue:
             tree = self.make_clone(commit)
             if failure := self.make_datalist(unit.data, tree):
                 return failure
-        tables = {unit.row["table"]: {}} | ({} if unit.trial else unit.row.get("also", {}))
+        tables = {unit.row["table"]: {}} | (unit.row.get("also", {}) if unit.seed == 0 and not unit.trial else {})
         (state / "table.json").write_text(json.dumps({"queue": make_table(unit, tree)}, indent=2) + "\n")
         keys = {**unit.row["keys"], "seed": unit.seed, **(unit.row["trial_keys"] if unit.trial else {})}
         lines = []
