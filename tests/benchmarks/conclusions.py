@@ -101,9 +101,10 @@ def correct_by_holm(p: Sequence[float]) -> list[float]:
 
 
 class Verdict(NamedTuple):
-    """What is known of a claim: the verdict, the comparison that decides it by their names, and its p."""
+    """What is known of a claim: the verdict, or how many trainings are missing, and the comparison that decides it."""
 
     verdict: str
+    missing: int = 0
     pair: tuple[str, str] | None = None
     outcome: Outcome | None = None
     p: float = 1.0
@@ -130,14 +131,12 @@ class Paper:
         lines = [line for line in lines if not tested or line["set"] in self.content["tested"]]
         return {(line["seed"], line["person"]): float(line["psnr"]) for line in lines}
 
-    def find_missing(self, place: Sequence[str]) -> str:
-        """Which seeds of a row are not trained yet, or ""."""
+    def count_missing(self, place: Sequence[str]) -> int:
+        """How many trainings of a row are missing."""
         known = {seed for seed, _ in self.get_scores(place)}
-        for row in self.book:
-            if (row["table"], Unit(row, 0).label) == tuple(place):
-                left = len({str(seed) for seed in row.get("seeds", [0])} - known)
-                return f"{place[1]} ({left} of {len(row.get('seeds', [0]))} seeds)" if left else ""
-        return "" if known else place[1]
+        rows = [row for row in self.book if (row["table"], Unit(row, 0).label) == tuple(place)]
+        seeds = {str(seed) for row in rows for seed in row.get("seeds", [0])}
+        return len(seeds - known) if seeds else int(not known)
 
     def judge(self, family: str) -> list[Verdict]:
         """A verdict for each claim of a family."""
@@ -154,42 +153,42 @@ class Paper:
         ):
             least = None if left else min(pairs, key=lambda pair: pairs[pair].difference)
             if left:
-                verdicts.append(Verdict(f"open: {', '.join(left)}"))
+                verdicts.append(Verdict("open", left))
             elif not worse and all(each.is_sure(holds) for each in pairs.values()):
-                verdicts.append(Verdict("holds", least, pairs[least], holds))
+                verdicts.append(Verdict("holds", 0, least, pairs[least], holds))
             elif any(each.is_sure(fails) for each in worse.values()):
-                verdicts.append(Verdict("does not hold", least, pairs[least], fails))
+                verdicts.append(Verdict("does not hold", 0, least, pairs[least], fails))
             else:
-                verdicts.append(Verdict("not sure", least, pairs[least], holds))
+                verdicts.append(Verdict("not sure", 0, least, pairs[least], holds))
         return verdicts
 
-    def _compare_rows(self, claim: Mapping[str, Any]) -> tuple[dict[tuple[str, str], Outcome], list[str]]:
-        """The comparisons of a claim, and what is missing for them."""
+    def _compare_rows(self, claim: Mapping[str, Any]) -> tuple[dict[tuple[str, str], Outcome], int]:
+        """The comparisons of a claim, and how many trainings are missing for them."""
         table, pairs = claim["table"], {}
         floor = ["cubic", *(["start"] if self.get_scores((table, "start")) else [])]
         names = dict.fromkeys([*floor, *claim["above"], *claim["below"]])
-        if left := list(filter(None, (self.find_missing((table, name)) for name in names))):
-            return {}, left
+        if missing := sum(self.count_missing((table, name)) for name in names):
+            return {}, missing
         scores = {name: self.get_scores((table, name)) for name in names}
         means = {name: np.mean(list(values.values())) for name, values in scores.items()}
         floor_name = max(floor, key=means.__getitem__)
         for above, below in product(claim["above"], claim["below"]):
             below = below if means[below] > means[floor_name] else floor_name
             pairs[above, below] = compare(scores[above], scores[below])
-        return pairs, []
+        return pairs, 0
 
     def describe_claims(self, family: str) -> str:
         """A line for each claim: the verdict in words, and the comparison that decides it."""
         lines = []
         for claim, known in zip(self.content["families"][family], self.judge(family), strict=True):
-            line = f"- **{known.verdict.partition(':')[0].capitalize()}**: {claim['says']} ({claim['source']})."
+            line = f"- **{known.verdict.capitalize()}**: {claim['says']} ({claim['source']})."
             if known.outcome is not None and known.pair is not None:
                 line += (
                     f" {known.pair[0]} against {known.pair[1]}: {known.outcome.difference:+.2f} dB,"
                     f" p = {known.p:.2g}, {known.outcome.same_sign} of {known.outcome.people} people."
                 )
             else:
-                line += f" To be trained: {known.verdict.partition(': ')[2]}."
+                line += f" Trainings that are missing: {known.missing}."
             lines.append(line)
         return "\n".join(lines)
 
