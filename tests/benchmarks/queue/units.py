@@ -113,13 +113,13 @@ def list_units(rows: Sequence[Mapping[str, Any]], results: Lines) -> Iterator[Un
         choice, place = "", (row["table"], Unit(row, 0).label)
         if "choose" in row:
             ((key, values),) = row["choose"].items()
-            tried_values[row["paper"], *place] = {f"{key}={value}" for value in values}
+            tried_values[(row["paper"], *place)] = {f"{key}={value}" for value in values}
             yield from (Unit(row, 0, f"{key}={value}", True) for value in values)
         elif "like" in row:
             place = tuple(row["like"])
         if "choose" in row or "like" in row:
             tried = find_lines(results, row["paper"], place, True)
-            if not tried_values[row["paper"], *place] <= {line["choice"] for line in tried}:
+            if not tried_values[(row["paper"], *place)] <= {line["choice"] for line in tried}:
                 continue
             choice = max(tried, key=lambda line: float(line["psnr"]))["choice"]
         yield from (Unit(row, seed, choice) for seed in row.get("seeds", [0]))
