@@ -13,12 +13,11 @@ from tests.benchmarks.queue.__main__ import HERE, RESULTS, ROOT
 from tests.benchmarks.queue.units import Unit, read_book
 
 PEOPLE = {f"p{i}": "same scanner" if i < 3 else "other scanners" for i in range(8)} | {"q": "untested"}
-SETS = {name: [] for name in PEOPLE.values()}
 NAMES = ("A", "B", "C")
 
 
 def claim(above, below):
-    return {"says": f"{above} {below}", "source": "S", "table": "T", "above": above, "below": below}
+    return {"says": f"{above} {below}", "source": "S", "table": "T", "score": "psnr", "above": above, "below": below}
 
 
 def lines(row, gain, spread=0.08, seeds=5, draws=None):
@@ -39,8 +38,8 @@ def make_paper(rows, *claims, missing=()):
     results = [*lines("cubic", 0, spread=0, seeds=1)]
     for row, each in known.items():
         results += lines(row, each, draws=np.random.default_rng(len(results))) if np.isscalar(each) else each
-    book = {"sets": SETS, "rows": [{"paper": "P", "table": "T", "row": row, "seeds": [0, 1, 2, 3, 4]} for row in known]}
-    content = {"tested": ["same scanner", "other scanners"], "families": {"F": claims}}
+    book = {"rows": [{"paper": "P", "table": "T", "row": row, "seeds": [0, 1, 2, 3, 4]} for row in known]}
+    content = {"sets": ["same scanner", "other scanners"], "families": {"F": claims}}
     return Paper("P", content, [line for line in results if (line["row"], line["seed"]) not in missing], book)
 
 
@@ -123,7 +122,7 @@ def test_each_claim_has_its_rows_in_the_queue():
         queued |= {(row["table"], "cubic") for row in book["rows"]}
         for each in (each for family in content["families"].values() for each in family):
             assert {(each["table"], row) for row in (*each["above"], *each["below"])} <= queued, each["says"]
-        assert set(content["tested"]) <= book["sets"].keys()
+        assert set(content["sets"]) <= {name for row in book["rows"] for name in row["sets"]}
 
 
 def test_pages_are_those_of_the_script():

@@ -107,12 +107,18 @@ def test_a_row_that_was_killed_gives_the_same_figures(tmp_path):
     people = {"volumes": {"hr": 5}, "hr": "*.nii.gz", "source": "*_00_*,*_01_*", "target": "*_02_*"}
     people |= {"validation": "*_03_*", "test": "*_04_*"}
     row = {"paper": "P", "table": "T", "bundle": "bundles/srcnn", "of": [], "data": "people", "minutes": 1}
-    row |= {"tried_on": "tried", "trains": True, "trial_keys": {"max_epochs": 1}, "trial_share": 0.1}
+    row |= {
+        "tried_on": "tried",
+        "trains": True,
+        "sets": {"same": ["person_04"]},
+        "trial_keys": {"max_epochs": 1},
+        "trial_share": 0.1,
+    }
     start = {"row": {"name": "start", "override": {"train#handlers": [SAVER]}}, "keys": {"max_epochs": 1}}
     next_row = {"row": {"name": "SRCNN", "override": {"train#handlers": [LOADER]}}, "start": ["T", "start"]}
     next_row |= {"choose": {"learning_rate": [1e-3, 1e30]}, "also": {"U": {"evaluate#report#score_over": "slices"}}}
     book = {"keys": {"size": "tiny", "slice_axis": "SI", "max_epochs": 20, "epoch_length": 50, "val_interval": 10}}
-    book |= {"defaults": row, "sets": {"same": ["person_04"]}, "groups": [{"rows": [start, next_row]}]}
+    book |= {"defaults": row, "groups": [{"rows": [start, next_row]}]}
     book["datalists"] = {"people": people, "tried": people | {"validation": "*_04_*", "test": "*_03_*"}}
     (tree / "tests/benchmarks/queue/rows.json").write_text(json.dumps(book))
     for words in ("init -q", "add -A", "-c user.name=n -c user.email=e commit -qm m"):

@@ -5,8 +5,9 @@
 ``queue/results.csv`` has the scores, ``claims.json`` the claims with the comparisons that decide each. ``--write``
 writes tables, verdicts and the picture of the thesis into the pages. The rules:
 
-- A unit is one training, a seed: its mean PSNR over the people of the sets in ``tested``. Rows without training have
-  one. A difference is tested by Welch's t-test over seeds, two-sided; against a row with one unit by Student's.
+- A unit is one training, a seed: the mean of the claim's score over the people of the paper's ``sets``. Rows without
+  training have one. A difference is tested by Welch's t-test over seeds, two-sided; against a row with one unit by
+  Student's.
 - A difference is *sure* if p < 0.05 and at least seven of eight people have its sign in their means over seeds.
 - A row counts as learned if its mean is above the better of ``start`` and cubic. In comparisons, the better of these
   two stands in for a lower row that has not learned.
@@ -121,15 +122,16 @@ class Paper:
     """
 
     def __init__(self, name: str, content: Mapping[str, Any], results: Lines, book: Mapping[str, Any]) -> None:
-        self.name, self.content, self.sets = name, content, book["sets"]
+        self.name, self.content = name, content
         self.results = [line for line in results if line["paper"] == name]
         self.book = [row for row in book["rows"] if row["paper"] == name]
 
-    def get_scores(self, place: Sequence[str], tested: bool = True) -> Scores:
-        """PSNR of a table's row, by seed and person."""
+    def get_scores(self, place: Sequence[str], score: str = "psnr") -> Scores:
+        """A score of a table's row, by seed and person of the sets."""
         lines = find_lines(self.results, self.name, place)
-        lines = [line for line in lines if not tested or line["set"] in self.content["tested"]]
-        return {(line["seed"], line["person"]): float(line["psnr"]) for line in lines}
+        return {
+            (line["seed"], line["person"]): float(line[score]) for line in lines if line["set"] in self.content["sets"]
+        }
 
     def count_missing(self, place: Sequence[str]) -> int:
         """How many trainings of a row are missing."""
@@ -169,7 +171,7 @@ class Paper:
         names = dict.fromkeys([*floor, *claim["above"], *claim["below"]])
         if missing := sum(self.count_missing((table, name)) for name in names):
             return {}, missing
-        scores = {name: self.get_scores((table, name)) for name in names}
+        scores = {name: self.get_scores((table, name), claim["score"]) for name in names}
         means = {name: np.mean(list(values.values())) for name, values in scores.items()}
         floor_name = max(floor, key=means.__getitem__)
         for above, below in product(claim["above"], claim["below"]):
@@ -183,8 +185,11 @@ class Paper:
         for claim, known in zip(self.content["families"][family], self.judge(family), strict=True):
             line = f"- **{known.verdict.capitalize()}**: {claim['says']} ({claim['source']})."
             if known.outcome is not None and known.pair is not None:
+                difference = known.outcome.difference
                 line += (
-                    f" {known.pair[0]} against {known.pair[1]}: {known.outcome.difference:+.2f} dB,"
+                    f" {known.pair[0]} against {known.pair[1]}: "
+                    + (f"{difference:+.2f} dB" if claim["score"] == "psnr" else f"{difference:+.4f}")
+                    + ","
                     f" p = {known.p:.2g}, {known.outcome.same_sign} of {known.outcome.people} people."
                 )
             else:
@@ -200,9 +205,10 @@ class Paper:
 
     def make_table(self, table: str) -> Table:
         """A table of gains over cubic in dB: a column for each set, with the deviation over seeds."""
-        cubic = self.get_scores((table, "cubic"), tested=False)
-        sets = list(dict.fromkeys(line["set"] for line in self.results if line["table"] == table))
-        sets = [name for name in self.sets if name in sets]
+        cubic = {line["person"]: float(line["psnr"]) for line in find_lines(self.results, self.name, (table, "cubic"))}
+        sets = list(
+            dict.fromkeys(line["set"] for line in self.results if line["table"] == table and line["set"] != "tried")
+        )
         counts = {name: len({line["person"] for line in self.results if line["set"] == name}) for name in sets}
         lines = [[table, *(f"{name} ({counts[name]})" for name in sets), "seeds", "iterations"]]
         for row in self.list_rows(table):
@@ -210,7 +216,7 @@ class Paper:
             seeds = sorted({line["seed"] for line in found})
             cells = []
             for name in sets:
-                base = {line["person"]: 0.0 if row == "cubic" else cubic["0", line["person"]] for line in found}
+                base = {line["person"]: 0.0 if row == "cubic" else cubic[line["person"]] for line in found}
                 gains = [
                     np.mean([float(e["psnr"]) - base[e["person"]] for e in found if (e["set"], e["seed"]) == (name, s)])
                     for s in seeds

@@ -168,7 +168,7 @@ class Queue:
                 break
             if failure:
                 return failure
-            lines += read_table(unit, folder, table, self.book["sets"], commit)
+            lines += read_table(unit, folder, table, unit.row["sets"], commit)
         with FileLock(self.folder / "lock"):
             if not unit.is_done(read_lines(RESULTS)):  # a start may be trained again, for others
                 append_lines(RESULTS, COLUMNS, lines)
