@@ -290,11 +290,11 @@ def main() -> None:
                 with (folder / name).open("w", newline="", encoding="utf-8") as file:
                     csv.writer(file, lineterminator="\n").writerows(table)
         print(*lines.values(), sep="\n")
-        if arguments.write:
-            if paper.list_rows(paper.content["tables"][0]):
+        for page in folder.glob("*.md") if arguments.write else ():
+            text = fill_page(page.read_text(encoding="utf-8"), tables, lines)
+            page.write_text(text, encoding="utf-8")
+            if "](thesis.png)" in text:
                 save_figure(draw_gains(paper, paper.content["tables"][0]), folder / "thesis.png")
-            for page in folder.glob("*.md"):
-                page.write_text(fill_page(page.read_text(encoding="utf-8"), tables, lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
