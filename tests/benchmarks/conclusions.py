@@ -206,9 +206,8 @@ class Paper:
     def make_table(self, table: str) -> Table:
         """A table of gains over cubic in dB: a column for each set, with the deviation over seeds."""
         cubic = {line["person"]: float(line["psnr"]) for line in find_lines(self.results, self.name, (table, "cubic"))}
-        sets = list(
-            dict.fromkeys(line["set"] for line in self.results if line["table"] == table and line["set"] != "tried")
-        )
+        known = [line["set"] for line in self.results if line["table"] == table and line["set"] != "tried"]
+        sets = [name for name in dict.fromkeys([*self.content["sets"], *known]) if name in known]
         counts = {name: len({line["person"] for line in self.results if line["set"] == name}) for name in sets}
         lines = [[table, *(f"{name} ({counts[name]})" for name in sets), "seeds", "iterations"]]
         for row in self.list_rows(table):
