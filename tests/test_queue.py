@@ -83,7 +83,7 @@ def test_each_row_is_one_that_ablate_can_run(tmp_path):
     assert {unit.row["table"] for unit in units.values()} == {row["table"] for row in book["rows"]}
     checked = set()
     for unit in units.values():
-        assert unit.data in book["datalists"]
+        assert {name for _, name, _ in unit.evaluations} <= book["datalists"].keys()
         assert ("start" in unit.row) == (find_start(book["rows"], unit) is not None)
         keys, content = unit.row["keys"], json.dumps({"queue": make_table(unit, ROOT)})
         if (content, str(keys)) in checked:
@@ -116,7 +116,10 @@ def test_a_row_that_was_killed_gives_the_same_figures(tmp_path):
     }
     start = {"row": {"name": "start", "override": {"train#handlers": [SAVER]}}, "keys": {"max_epochs": 1}}
     next_row = {"row": {"name": "SRCNN", "override": {"train#handlers": [LOADER]}}, "start": ["T", "start"]}
-    next_row |= {"choose": {"learning_rate": [1e-3, 1e30]}, "also": {"U": {"evaluate#report#score_over": "slices"}}}
+    next_row |= {
+        "choose": {"learning_rate": [1e-3, 1e30]},
+        "also": [{"table": "U", "keys": {"evaluate#report#score_over": "slices"}}],
+    }
     book = {"keys": {"size": "tiny", "slice_axis": "SI", "max_epochs": 20, "epoch_length": 50, "val_interval": 10}}
     book |= {"defaults": row, "groups": [{"rows": [start, next_row]}]}
     book["datalists"] = {"people": people, "tried": people | {"validation": "*_04_*", "test": "*_03_*"}}

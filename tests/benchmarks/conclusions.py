@@ -218,7 +218,7 @@ class Paper:
                 base = {line["person"]: 0.0 if row == "cubic" else cubic[line["person"]] for line in found}
                 gains = [
                     np.mean([float(e["psnr"]) - base[e["person"]] for e in found if (e["set"], e["seed"]) == (name, s)])
-                    for s in seeds
+                    for s in sorted({line["seed"] for line in found if line["set"] == name})
                 ]
                 spread = f"±{np.std(gains, ddof=1):.2f}" if len(gains) > 2 else ""
                 cells.append(f"{np.mean(gains):{'' if row == 'cubic' else '+'}.2f}{spread}")

@@ -7,8 +7,8 @@
 ``tables.json``, or has its keys itself. A row with ``choose`` first has a trial for each value of a key. The value with
 the highest PSNR on the person of ``tried_on`` is taken; one whose training diverges is not. ``like`` takes the value of
 another row. ``best`` is the row of these with the best trial. Training begins with the weights of the row ``start``
-with the same seed, which is trained first. It waits until the row ``twin`` has gained 0.5 dB over cubic. ``also`` has
-further tables, in which the weights of the first seed are evaluated with other keys.
+with the same seed, which is trained first. It waits until the row ``twin`` has gained 0.5 dB over cubic. ``also`` lists
+further evaluations of the first seed, in another table, on other data or with other keys.
 
 A row runs with one thread at the lowest priority, in a clone of the commit, so changes of the work tree do not reach
 it. If the queue is stopped, also by kill -9, the row goes on from its state in --folder, at the commit that began it.
@@ -120,11 +120,12 @@ class Queue:
         return None
 
     def list_missing(self, unit: Unit) -> list[str]:
-        """What is missing of the volumes of a unit's datalist."""
-        datalist, missing = self.book["datalists"][unit.data], []
-        for kind, count in datalist["volumes"].items():
-            if (found := len(self.find_volumes(unit.data, kind))) != count:
-                missing.append(f"{found} instead of {count} volumes {datalist[kind]}")
+        """What is missing of the volumes of a unit's datalists."""
+        missing = []
+        for name in dict.fromkeys(name for _, name, _ in unit.evaluations):
+            for kind, count in self.book["datalists"][name]["volumes"].items():
+                if (found := len(self.find_volumes(name, kind))) != count:
+                    missing.append(f"{found} instead of {count} volumes {self.book['datalists'][name][kind]}")
         return missing
 
     def find_volumes(self, datalist: str, kind: str) -> dict[str, Path]:
@@ -135,7 +136,6 @@ class Queue:
     def run_unit(self, unit: Unit) -> str | None:
         """Train and evaluate a unit, and append its lines. Returns what went wrong, or None."""
         state = unit.find_state(self.folder)
-        datalist = self.book["datalists"][unit.data]
         start = find_start(self.book["rows"], unit)
         if start and not (start.find_state(self.folder) / "lines.json").is_file():
             begun = start.find_state(self.folder)
@@ -143,22 +143,23 @@ class Queue:
             with FileLock(begun.with_name(f"{begun.name}.lock")):
                 if not (begun / "lines.json").is_file() and (failure := self.run_unit(start)):
                     return failure
-        commit = self.begin(state, json.loads(json.dumps({"unit": unit, "datalist": datalist, "start": start})))
+        datalists = {name: self.book["datalists"][name] for _, name, _ in unit.evaluations}
+        commit = self.begin(state, json.loads(json.dumps({"unit": unit, "datalists": datalists, "start": start})))
         with FileLock(self.folder / "lock"):  # of the clones and datalists
             tree = self.make_clone(commit)
-            if failure := self.make_datalist(unit.data, tree):
-                return failure
-        tables = {unit.row["table"]: {}} | (unit.row.get("also", {}) if unit.seed == 0 and not unit.trial else {})
+            for name in datalists:
+                if failure := self.make_datalist(name, tree):
+                    return failure
         (state / "table.json").write_text(json.dumps({"queue": make_table(unit, tree)}, indent=2) + "\n")
         keys = {**unit.row["keys"], "seed": unit.seed, **(unit.row["trial_keys"] if unit.trial else {})}
         lines = []
-        for number, (table, others) in enumerate(tables.items()):
+        for number, (table, data, others) in enumerate(unit.evaluations):
             folder = state / str(number)
             folder.mkdir(exist_ok=True)
             if start and not (folder / "start").exists():
                 (folder / "start").symlink_to(start.find_state(self.folder) / "0" / "start")
             words = ["ablate", f"--table={state / 'table.json'}", f"--output_dir={folder}", "--resume=True"]
-            words += [f"--dataset_dir={self.folder / 'data' / unit.data}"]
+            words += [f"--dataset_dir={self.folder / 'data' / data}"]
             words += [f"--{key}={format_value(value)}" for key, value in (keys | others).items() if value is not None]
             if number and unit.row["trains"]:
                 words.append(f"--trained={state / '0'}")

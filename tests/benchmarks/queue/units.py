@@ -55,9 +55,13 @@ class Unit(NamedTuple):
         return f"{self.row['paper']}, {self.row['table']}: {self.label}, {kind}"
 
     @property
-    def data(self) -> str:
-        """Its datalist."""
-        return self.row["tried_on" if self.trial else "data"]
+    def evaluations(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Of each evaluation: the table, the datalist and the keys. The first has the training."""
+        data = self.row["tried_on" if self.trial else "data"]
+        also = self.row.get("also", []) if self.seed == 0 and not self.trial else []
+        return [
+            (each.get("table", self.row["table"]), each.get("data", data), each.get("keys", {})) for each in [{}, *also]
+        ]
 
     @property
     def minutes(self) -> float:
