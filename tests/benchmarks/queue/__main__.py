@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -159,7 +161,7 @@ class Queue:
             if start and not (folder / "start").exists():
                 (folder / "start").symlink_to(start.find_state(self.folder) / "0" / "start")
             words = ["ablate", f"--table={state / 'table.json'}", f"--output_dir={folder}", "--resume=True"]
-            words += [f"--dataset_dir={self.folder / 'data' / data}"]
+            words += [f"--dataset_dir={self.find_datalist(data)[0]}"]
             words += [f"--{key}={format_value(value)}" for key, value in (keys | others).items() if value is not None]
             if number and unit.row["trains"]:
                 words.append(f"--trained={state / '0'}")
@@ -202,22 +204,28 @@ class Queue:
             part.rename(tree)
         return tree
 
-    def make_datalist(self, name: str, tree: Path) -> str | None:
-        """Make the folder of a datalist, with links to its volumes. Returns what went wrong, or None."""
-        folder = self.folder / "data" / name
+    def find_datalist(self, name: str) -> tuple[Path, dict[str, Any], dict[str, Path]]:
+        """The folder of a datalist, its keys, and its volumes. Another definition has another folder."""
         keys = {"subject": SUBJECT, **self.book["datalists"][name]}
         files = {file: path for kind in keys.pop("volumes") for file, path in self.find_volumes(name, kind).items()}
         definition = json.dumps([keys, {file: str(path) for file, path in files.items()}])
-        if (folder / "definition.json").is_file() and (folder / "definition.json").read_text() == definition:
+        digest = hashlib.sha256(definition.encode()).hexdigest()[:8]
+        return self.folder / "data" / re.sub(r"\W+", "_", f"{name} {digest}"), keys, files
+
+    def make_datalist(self, name: str, tree: Path) -> str | None:
+        """Make the folder of a datalist, with links to its volumes. Returns what went wrong, or None."""
+        folder, keys, files = self.find_datalist(name)
+        if folder.is_dir():
             return None
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
         for file, path in files.items():
-            (folder / file).symlink_to(path)
+            (part / file).symlink_to(path)
         words = [f"--{key}={format_value(value)}" for key, value in keys.items()]
-        failure = self.run_program(tree, ["datalist", f"--dataset_dir={folder}", *words], folder / "log.txt")
+        failure = self.run_program(tree, ["datalist", f"--dataset_dir={part}", *words], part / "log.txt")
         if not failure:
-            (folder / "definition.json").write_text(definition)
+            part.rename(folder)
         return failure
 
     def run_program(self, tree: Path, words: Sequence[str], log: Path) -> str | None:
