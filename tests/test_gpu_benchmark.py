@@ -28,9 +28,8 @@ def test_without_a_gpu_the_same_code_runs_at_tiny_sizes(bundle, tmp_path, capsys
     for training in TRAININGS[bundle]:
         found = figures[training.name]
         for key in ("iterations_a_second", "busy_share", "operators"):
-            assert found[key] > 0 < found[f"captured_{key}"]
-        assert found["captured_float32"] == 0 and found["resumed_bitwise"] and found["loss_difference"] == 0
-        assert not found["recorded"] and "not a GPU" in found["reason"]
+            assert found[key] > 0
+        assert found["resumed_bitwise"] and found["loss_difference"] == 0
     assert figures[""]["seconds_bf16"] > 0 < figures[""]["seconds_float32"]
     assert capsys.readouterr().out.endswith("\nall parts passed\n")
     words = ["gpu.json: measured on ", "CPU", "name another --output"]
@@ -47,7 +46,7 @@ def test_phantoms_are_such_as_train_json_asks_for(bundle, tmp_path):
 
 
 def test_a_training_that_fails_or_is_not_the_same_is_found(tmp_path, monkeypatch, capsys):
-    measure, build = gpu.measure, MeasuredTraining.build
+    measure = gpu.measure
     with monkeypatch.context() as changed:
         changed.setattr(gpu, "measure", lambda *args: measure(*args, learning_rate=1e30))
         refused(lambda: gpu.main(bundle="srcnn", output=str(tmp_path / "gpu.json"), device="cpu"), SystemExit)
@@ -55,10 +54,5 @@ def test_a_training_that_fails_or_is_not_the_same_is_found(tmp_path, monkeypatch
     override = settings("srcnn", TINY, make_cohort("srcnn", TINY, tmp_path / "cohort"))
     own = MeasuredTraining("srcnn", *TRAININGS["srcnn"], TINY, CPU, tmp_path / "srcnn", override, 2)
 
-    def other(*args, captured, **more):
-        return build(*args, captured=captured, **more, **({"learning_rate": 0.1} if captured else {}))
-
-    monkeypatch.setattr(MeasuredTraining, "build", other)
-    refused(own.equality, RuntimeError, "captured against not")
     monkeypatch.setattr(Player, "load_state_dict", lambda *args: None)
     refused(own.resumed, RuntimeError, "resumed run")

@@ -38,7 +38,7 @@ def test_a_step_that_fails_or_takes_too_long_leaves_the_others(tmp_path, monkeyp
     assert log.endswith("] FAILED: broken, late, too late\n") and "] good: passed [" in capsys.readouterr().out
 
 
-def test_figures_are_written_when_they_exist_and_choose_the_training(tmp_path):
+def test_figures_are_written_when_they_exist_and_say_how_long_to_train(tmp_path):
     figures, rows = tmp_path / "gpu.json", []
 
     def step(name, *words, **options):
@@ -46,24 +46,20 @@ def test_figures_are_written_when_they_exist_and_choose_the_training(tmp_path):
         if rows:  # a step that was ended early may leave no file
             path.write_text(json.dumps({"machine": {"device": "GPU"}, "parts": rows}))
 
-    def chosen_after(what, bundle, *found):
+    def rate_after(what, bundle, *found):
         rows[:] = [{"bundle": bundle, "training": "training", **row} for row in found]
         gpu_session.Queue(Mock(step=step), tmp_path, tmp_path, "udean_window").measure(bundle, what, 1.0)
-        return steps.choose(figures, "udean_window")
+        return steps.read_rate(figures, "udean_window")
 
-    slow, fast = {"part": "speed", "iterations_a_second": 7.0}, "captured_iterations_a_second"
-    assert steps.choose(figures, "udean_window") == chosen_after("equality", "dasr") == (False, steps.LEAST_RATE)
-    assert chosen_after("speed", "ct_guided", slow) == (False, steps.LEAST_RATE)
-    assert chosen_after("speed", "udean_window", slow) == (False, 7.0)
-    equal = {"part": "equality", "recorded": True}
-    assert chosen_after("equality", "udean_window", equal) == (False, 7.0)  # its speed is not known
-    assert chosen_after("speed", "udean_window", slow, {"part": "speed, captured", fast: 6.0}) == (False, 7.0)
-    assert chosen_after("speed", "udean_window", slow, {"part": "speed, captured", fast: 30.0}) == (True, 30.0)
+    slow = {"part": "speed", "iterations_a_second": 7.0}
+    assert steps.read_rate(figures, "udean_window") == rate_after("equality", "dasr") == steps.LEAST_RATE
+    assert rate_after("speed", "ct_guided", slow) == steps.LEAST_RATE
+    assert rate_after("speed", "udean_window", {"part": "speed", "error": "no"}) == steps.LEAST_RATE
+    assert rate_after("speed", "udean_window", slow) == 7.0
+    assert rate_after("equality", "udean_window", {"part": "resumed"}) == 7.0
     found = json.loads(figures.read_text())
-    assert {kind: len(record["parts"]) for kind, record in found.items()} == {"equality": 1, "speed": 3}
+    assert {kind: len(record["parts"]) for kind, record in found.items()} == {"equality": 1, "speed": 2}
     assert all(record["machine"] == {"device": "GPU"} for record in found.values())
-    assert chosen_after("equality", "udean_window", {**equal, "recorded": False}) == (False, 7.0)
-    assert chosen_after("equality", "udean_window", {"part": "equality", "error": "not equal"}) == (False, 7.0)
 
 
 def test_weights_that_are_kept_are_ready_for_the_bundle(tmp_path):

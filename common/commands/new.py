@@ -19,7 +19,7 @@ from .draw import draw_losses
 
 _CONFIGS = ("train", "inference", "evaluate", "demo", "small")
 # Left out of the new bundle's tests: what they would check is tested with the bundle that it is like.
-_TESTED_THERE = ("degradation", "budgets", "like")
+_TESTED_THERE = ("degradation", "like")
 _RUN = "python -m monai.bundle run --config_file"
 _README = """# {name}
 

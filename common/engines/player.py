@@ -97,7 +97,7 @@ class Player:
         self._scheduler = iteration_scheduler if epoch_scheduler is None else epoch_scheduler
         self._counts_epochs = epoch_scheduler is not None
 
-    def join_graph(self, name: str, graph: TensorGraph, device: torch.device, fp16: bool, captured: bool) -> None:
+    def join_graph(self, name: str, graph: TensorGraph, device: torch.device, fp16: bool) -> None:
         """Take the networks from the graph, make optimizer and scheduler, and check the losses' inputs.
 
         Args:
@@ -105,7 +105,6 @@ class Player:
             graph: with the networks.
             device: of the training.
             fp16: whether the loss is scaled.
-            captured: whether steps of the optimizer are recorded as a CUDA graph.
         """
         self.networks = self.networks or (name,)
         for network in self.networks:
@@ -118,7 +117,7 @@ class Player:
         self.dependent = graph.find_dependent_steps(self.networks)
         trained = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
         self.parameters = list(dict.fromkeys(trained))  # networks may share layers
-        self.optimizer = self._optimizer(self.parameters, **self._choose_options(device, fp16, captured))
+        self.optimizer = self._optimizer(self.parameters, **self._choose_options(device, fp16))
         self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.scheduler: Any = None if self._scheduler is None else self._scheduler(self.optimizer)
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and not self._counts_epochs:
@@ -126,13 +125,12 @@ class Player:
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
         self._epoch_total, self._epoch_iterations = 0.0, 0
 
-    def _choose_options(self, device: torch.device, fp16: bool, captured: bool) -> dict[str, bool]:
+    def _choose_options(self, device: torch.device, fp16: bool) -> dict[str, bool]:
         """Options of the optimizer that make it faster, unless the config has set them."""
         accepted, configured = inspect.signature(self._optimizer).parameters, getattr(self._optimizer, "keywords", {})
         # A fused optimizer is one kernel. It skips a step that overflowed on the device; others wait for the device.
         fused = (fp16 or device.type == "cuda") and not (configured.get("foreach") or configured.get("differentiable"))
-        wanted = {"fused": fused, "capturable": captured and device.type == "cuda" and not fp16}
-        return {option: True for option, on in wanted.items() if on and option in accepted and option not in configured}
+        return {"fused": True} if fused and "fused" in accepted and "fused" not in configured else {}
 
     def get_learning_rate(self) -> float:
         """The learning rate of the next step, of the first group of parameters."""

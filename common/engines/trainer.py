@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +21,6 @@ from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
 from ..runtime.distributed import average_gradients, average_tensor, check_connected, trains_alone
 from ..runtime.interruption import interrupt_after_iteration
-from ..runtime.late_losses import LateLosses, LossEvents
 from ..runtime.memory import keep_freed_memory, to_channels_last
 from ..runtime.precision import choose_autocast, unwrap_autocast
 from ..runtime.time_limit import TimeLimit, start_time_limit
@@ -28,7 +28,6 @@ from ..saved_weights import SavedWeights
 from ..transforms.scan.scan_statistics import widen_range
 from ..values import check_whole_numbers, parse_bool
 from ..weights import load_weights
-from .capture import IterationCapture
 from .player import Player
 from .run_folder import RunFolder
 from .training_handlers import adapt_validator, make_training_handlers
@@ -50,9 +49,7 @@ class AlternatingTrainer(SupervisedTrainer):
 
     ``engine.state.output`` is a list with one dictionary, ``[{"<player>/<term>": float, "<player>/total": float,
     "<player>/learning_rate": float, "loss": float}]``, as MONAI's handlers expect of a trainer; ``loss`` is the sum of
-    the totals. If iterations are recorded as a CUDA graph, these are the losses of the iteration before.
-    ``LossEvents.LOSSES_READ`` is fired when losses are read; ``engine.state.losses_of`` is their iteration. All are
-    read before an epoch ends or a state is saved.
+    the totals.
 
     With an ``output_dir`` it adds the standard handlers of a run: ``config.json``, ``history.jsonl`` and its curves, a
     progress bar, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
@@ -94,8 +91,6 @@ class AlternatingTrainer(SupervisedTrainer):
             :func:`common.runtime.precision.choose_autocast`, or the precision of a resumed run. Losses are always in
             float32.
         amp_kwargs: of ``torch.autocast``; default bfloat16. With float16 each player scales its loss.
-        cuda_graph: whether to record the GPU's work of an iteration as one CUDA graph, see
-            :class:`~common.engines.capture.IterationCapture`. None: not, because it was not measured on a GPU.
 
     Raises:
         ValueError: if a player names a network, or a term a tensor, that the graph lacks; if two players train the same
@@ -137,7 +132,6 @@ class AlternatingTrainer(SupervisedTrainer):
         invalidates: Sequence[str | os.PathLike] = (),
         amp: bool | str | None = None,
         amp_kwargs: dict | None = None,
-        cuda_graph: bool | str | None = None,
     ) -> None:
         device = torch.device(train_data_loader.device if device is None else device)
         if network is None and validator is not None:
@@ -174,13 +168,7 @@ class AlternatingTrainer(SupervisedTrainer):
         self.graph = to_channels_last(graph, device)
         self.players = {name: player for name, player in players.items() if player is not None}
         self.interrupted = False
-        captured = cuda_graph is not None and parse_bool(cuda_graph, "cuda_graph")
-        self._join_players(captured)
-        self.capture = IterationCapture(self._run_players, graph, self.players, device, captured)
-        self._unread_losses: list[tuple[LateLosses, dict[str, float]]] = []
-        self._output: list[dict] = []
-        self.register_events(*LossEvents)
-        self.add_event_handler(Events.COMPLETED, lambda: self.read_losses())  # of a run that a handler ended
+        self._join_players()
         self.folder = folder
         self.validator = validator if validator is not None and validator.state.epoch_length else None
         handlers = [*(train_handlers or ())]
@@ -197,12 +185,12 @@ class AlternatingTrainer(SupervisedTrainer):
             if hasattr(handler, "set_trainer"):  # MONAI's early stopping, which ends this training
                 handler.set_trainer(self)
 
-    def _join_players(self, captured: bool) -> None:
+    def _join_players(self) -> None:
         """Give each player its networks of the graph."""
         fp16 = self.amp and self.amp_kwargs.get("dtype") == torch.float16
         owner: dict[str, str] = {}
         for name, player in self.players.items():
-            player.join_graph(name, self.graph, self.state.device, fp16, captured)
+            player.join_graph(name, self.graph, self.state.device, fp16)
             for network in player.networks:
                 if network in owner:
                     raise ValueError(f"players '{owner[network]}' and '{name}' both train the network '{network}'.")
@@ -284,7 +272,6 @@ class AlternatingTrainer(SupervisedTrainer):
     def _end_if_time_is_up(self, engine: AlternatingTrainer) -> None:
         state, total = engine.state, engine.state.max_epochs * engine.state.epoch_length
         if state.iteration < total and self.time_limit.is_over(f"after iteration {state.iteration} of {total}"):
-            self.read_losses()
             state.max_epochs = state.epoch  # the last epoch is validated and saved
             engine.terminate_epoch()
 
@@ -297,34 +284,23 @@ class AlternatingTrainer(SupervisedTrainer):
         if missing:
             raise ValueError(f"the graph needs {missing} of each batch, but the loader gives {list(batchdata)}.")
         batch = {key: batchdata[key].to(engine.state.device, non_blocking=True) for key in self.graph.batch_keys}
-        terms, values = self.capture(batch)
+        terms, values = self._run_players(batch)
         names = [f"{name}/{term}" for name, parts in terms.items() for term in parts]
-        rates = {f"{name}/learning_rate": player.get_learning_rate() for name, player in self.players.items()}
-        self._unread_losses.append((LateLosses(engine.state.iteration, names, values), rates))
+        losses = dict(zip(names, values.tolist(), strict=True))
+        if wrong := [name for name, value in losses.items() if not math.isfinite(value)]:
+            raise FloatingPointError(
+                f"iteration {engine.state.iteration}: not finite: {', '.join(wrong)}. Lower the learning rate, "
+                "clip the gradient (clip_norm), or turn amp off."
+            )
+        output = losses | {f"{name}/learning_rate": player.get_learning_rate() for name, player in self.players.items()}
+        output["loss"] = sum(losses[f"{name}/total"] for name in self.players)
         epoch_ends = engine.state.iteration % engine.state.epoch_length == 0
-        # While the GPU computes an iteration, the processor reads the losses of the one before.
-        self.read_losses(keep=1 if self.capture.is_recorded and not epoch_ends else 0)
         for name, player in self.players.items():
+            player.add_total(losses[f"{name}/total"])
             if player.schedule is not None:
                 player.schedule.step({term: average_tensor(value) for term, value in terms[name].items()})
             player.step_scheduler(epoch_ends)
-        return self._output  # Ignite forgets state.output at the start of an epoch
-
-    def read_losses(self, keep: int = 0) -> None:
-        """Wait for the losses that were not read yet, and fire ``LossEvents.LOSSES_READ`` for each iteration.
-
-        Args:
-            keep: number of the latest iterations that are left.
-        """
-        while len(self._unread_losses) > keep:
-            late, rates = self._unread_losses.pop(0)
-            output = late.read() | rates
-            for name, player in self.players.items():
-                player.add_total(output[f"{name}/total"])
-            output["loss"] = sum(output[f"{name}/total"] for name in self.players)
-            self.state.output = self._output = [output]
-            self.state.losses_of = late.iteration
-            self.fire_event(LossEvents.LOSSES_READ)
+        return [output]
 
     def _run_players(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
         """All turns of an iteration: each player's terms, whose "total" is the last, and the means of all terms."""

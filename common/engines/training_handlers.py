@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.distributed as dist
-from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.handlers import TensorBoardStatsHandler
 
@@ -15,23 +14,9 @@ from ..data.loaders.volumes import VolumeCache
 from ..handlers.checkpoint import BestModel, LastModel, ResumableState
 from ..handlers.history import LossHistory
 from ..handlers.validation import ValidationWithInitial
-from ..runtime.late_losses import LossEvents
 from ..runtime.precision import apply_precision, unwrap_autocast
 from ..saved_weights import SavedWeights
 from .run_folder import RunFolder
-
-
-class _LossCurves(TensorBoardStatsHandler):
-    """MONAI's handler, which writes losses when they were read, at the step of their iteration."""
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(LossEvents.LOSSES_READ, self.iteration_completed)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
-
-    def _default_iteration_writer(self, engine: Engine, writer: Any) -> None:
-        for name, value in engine.state.output[0].items():  # type: ignore[index]
-            writer.add_scalar(name, value, engine.state.losses_of)  # type: ignore[attr-defined]
-        writer.flush()
 
 
 def adapt_validator(validator: SupervisedEvaluator, amp: bool, amp_kwargs: Mapping[str, Any]) -> list:
@@ -90,7 +75,8 @@ def make_training_handlers(
         handlers.append(LastModel(saved(*stage_files, "model.pt")))
     tensorboard = []
     if not dist.is_initialized() or dist.get_rank() == 0:
-        tensorboard = [_LossCurves(log_dir=str(folder.output_dir / "tensorboard" / folder.suffix[1:]))]
+        log_dir = str(folder.output_dir / "tensorboard" / folder.suffix[1:])
+        tensorboard = [TensorBoardStatsHandler(log_dir=log_dir, output_transform=lambda output: output[0])]
     return [
         *handlers,
         *further,

@@ -152,7 +152,6 @@ class ResumableState:
             self._save(engine)
 
     def _save(self, engine: Any) -> None:
-        engine.read_losses()  # so that no state has weights of a loss that is not finite, or a history with a gap
         device = engine.state.device
         algorithm, keys, *rest = np.random.get_state()
         state = {

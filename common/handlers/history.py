@@ -14,7 +14,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..io.files import format_json
 from ..io.writing import write_atomically
-from ..runtime.late_losses import LossEvents
 from ..runtime.progress import make_bar
 
 
@@ -40,7 +39,7 @@ class LossHistory:
         if dist.is_initialized() and dist.get_rank() != 0:
             return
         engine.add_event_handler(Events.EPOCH_STARTED, self._trim)
-        engine.add_event_handler(LossEvents.LOSSES_READ, self._write)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, lambda evaluator: self._write_validation(engine))
         engine.add_event_handler(Events.COMPLETED, self._finish)
@@ -72,9 +71,9 @@ class LossHistory:
     def _write(self, engine: Any) -> None:
         if self.file is None:
             return  # an iteration outside of a run
-        state, iteration = engine.state, engine.state.losses_of
+        state = engine.state
         terms = {name: value for name, value in state.output[0].items() if name != "loss"}  # the sum of the totals
-        self.file.write(format_json({"epoch": state.epoch, "iteration": iteration, **terms}) + "\n")
+        self.file.write(format_json({"epoch": state.epoch, "iteration": state.iteration, **terms}) + "\n")
         self.bar.update()
 
     def _write_validation(self, engine: Engine) -> None:

@@ -1,8 +1,7 @@
 """The whole measurement of a GPU: ``python -m tests.benchmarks.gpu --output gpu.json``.
 
-Of each training of each bundle, on simulated data. Equality: iterations captured in a CUDA graph against iterations
-that are not, in float32 and bf16; a resumed training against one that was not stopped; float32 against the CPU; and
-whether the host waits. Speed, captured and not: iterations a second, memory, and the share of the time in which the GPU
+Of each training of each bundle, on simulated data. Equality: a resumed training against one that was not stopped;
+float32 against the CPU. Speed: iterations a second, memory, and the share of the time in which the GPU
 computes; then seconds for a volume. All bundles have processes of their own, and each part is written down when it is
 done: ``--bundle udean`` goes on in the same file. Without a GPU the same code runs at tiny sizes, where figures mean
 nothing.
@@ -86,17 +85,8 @@ class Record:
 _FIGURES = {
     "speed": {"iterations_a_second": "it/s", "peak_gib": "GiB"},
     "busy": {"busy_share": "busy", "operators": "kernels/it"},
-    "speed, captured": {"captured_iterations_a_second": "captured: it/s", "captured_peak_gib": "captured: GiB"},
-    "busy, captured": {"captured_busy_share": "captured: busy", "captured_operators": "captured: kernels/it"},
-    "equality": {
-        "recorded": "captured",
-        "reason": "why not",
-        "captured_float32": "captured, float32",
-        "captured_bf16": "captured, bf16",
-    },
     "resumed": {"resumed_difference": "resumed"},
     "float32": {"loss_difference": "from CPU"},
-    "waits": {"waits": "waits"},
     "volume": {"seconds_bf16": "bf16, s", "seconds_float32": "float32, s", "volume_gib": "bf16, GiB"},
     "volume, float32": {"result_difference": "from CPU, volume"},
 }
@@ -153,20 +143,16 @@ def measure(
         for training in TRAININGS[bundle]:
             trained = Path(folder) / bundle
             own = parts.MeasuredTraining(bundle, training, sizes, device, trained, override, iterations)
-            part(training.name, "equality", EQUALITY, own.equality)
             part(training.name, "resumed", EQUALITY, own.resumed)
             part(training.name, "float32", EQUALITY, own.float32)
-            part(training.name, "waits", EQUALITY, own.waits)
-            part(training.name, "speed", SPEED, partial(own.speed, False))
-            part(training.name, "speed, captured", SPEED, partial(own.speed, True))
+            part(training.name, "speed", SPEED, own.speed)
             own.leave()
             trainings.append(own)
         inference = parts.MeasuredInference(bundle, sizes, device, Path(folder) / bundle)
         part("", "volume", SPEED, inference.timed)
         part("", "volume, float32", EQUALITY, inference.float32)
         for own in trainings:
-            part(own.training.name, "busy", SPEED, partial(own.busy, False))
-            part(own.training.name, "busy, captured", SPEED, partial(own.busy, True))
+            part(own.training.name, "busy", SPEED, own.busy)
 
 
 def main(bundle=None, only=None, tiny=False, iterations=None, output=None, device=None, overlay=None) -> None:

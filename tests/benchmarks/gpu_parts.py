@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -18,14 +18,13 @@ from tests.bundles import runs
 
 from .common_parts import seconds, synchronize
 from .gpu_setup import Sizes, Training
-from .gpu_tools import check, covered, cudnn, difference, place, relative, synchronisation_refused
+from .gpu_tools import check, covered, cudnn, difference, relative
 
 MOST_SECONDS = 3  # that are timed, of a training
 # Largest differences of float32 on the device from the CPU, TF32 off, of the CPU's value: losses of an iteration, some
 # of them after steps of Adam, which makes much of rounding; batches and results, of the largest voxel.
 LOSSES, VOXELS = 1e-3, 1e-4
-EQUAL = 1e-6  # of losses, captured against not
-RESUMED = 0.05  # the same, and of a resumed run's, where atomic additions keep a run from being the same
+RESUMED = 0.05  # of losses of a resumed run, where atomic additions keep a run from being the same
 
 
 def forget_peak(device: torch.device) -> float:
@@ -37,13 +36,8 @@ def forget_peak(device: torch.device) -> float:
 
 
 def peak_gib(device: torch.device, others: float) -> float | None:
-    """The peak of what torch reserves: what a CUDA graph holds is not allocated between its replays."""
+    """The peak of what torch reserves."""
     return torch.cuda.max_memory_reserved(device) / 2**30 - others if device.type == "cuda" else None
-
-
-def recording(trainer: AlternatingTrainer) -> dict[str, object]:
-    """Whether a trainer that is to capture has recorded its iteration, and if not, why."""
-    return {"recorded": trainer.capture.is_recorded, "reason": trainer.capture.reason}
 
 
 def initialized(files: Sequence[str], kind: str, device: torch.device, **override: object) -> ConfigWorkflow:
@@ -81,13 +75,13 @@ class MeasuredTraining:
     override: Mapping[str, object]  # of train.json
     iterations: int  # to time
     left: Path | None = None  # folder of the latest run of this training that has ended
-    timed: dict[bool, tuple[AlternatingTrainer, float]] = field(default_factory=dict)  # with iterations a second
+    timed: tuple[AlternatingTrainer, float] | None = None  # with iterations a second
 
     def build(
-        self, folder: Path, epochs: int, iterations: int, device=None, captured=False, amp=None, **more: object
+        self, folder: Path, epochs: int, iterations: int, device=None, amp=None, **more: object
     ) -> AlternatingTrainer:
         """The trainer before it runs; amp is left to it where it is None, or where it has no choice."""
-        options = {"cuda_graph": captured, **({"amp": amp} if self.training.amp and amp is not None else {})}
+        options = {"amp": amp} if self.training.amp and amp is not None else {}
         override = {**self.override, **runs.TINY[self.bundle].lasting(epochs, iterations), **self.training.override}
         override |= {f"train#trainer#{key}": value for key, value in options.items()} | more
         folders = {"output_dir": str(folder / "out"), "ckpt_dir": str(folder / "models")}
@@ -107,26 +101,11 @@ class MeasuredTraining:
             states = shutil.ignore_patterns("training_state*")
             shutil.copytree(self.left, self.folder, dirs_exist_ok=True, ignore=states)
 
-    def waits(self) -> dict[str, object]:
-        """Refuse that the host waits in iterations, the loader's part included, when others have been recorded."""
-        refused = []
-        for captured in (False, True):
-            trainer = self.build(self.beside(f"waits_{captured}"), 1, 8, captured=captured)
-            for number in range(1, 8):
-                try:
-                    with synchronisation_refused(self.device) if number > 5 else contextlib.nullcontext():
-                        trainer._iteration(trainer, next(iter(trainer.data_loader)))
-                except RuntimeError as error:
-                    refused.append(f"iteration {number}{', captured' * captured}: {place(error)}")
-        if refused:
-            raise RuntimeError("; ".join(refused))
-        return {"waits": 0}
-
-    def speed(self, captured: bool) -> dict[str, object]:
+    def speed(self) -> dict[str, object]:
         """Train in earnest: iterations a second after the first few, and memory."""
         warm, times, memory = self.sizes.warm, {}, {}
-        folder, others = self.beside(f"speed_{captured}"), forget_peak(self.device)
-        trainer = self.build(folder, 1, warm + self.iterations, captured=captured)
+        folder, others = self.beside("speed"), forget_peak(self.device)
+        trainer = self.build(folder, 1, warm + self.iterations)
 
         def look(engine: AlternatingTrainer) -> None:
             number, state = engine.state.iteration, engine.state
@@ -142,18 +121,17 @@ class MeasuredTraining:
         trainer.run()
         self.left, last = folder, max(times)
         rate = (last - warm) / (times[last] - times[warm])
-        self.timed[captured] = trainer, rate
-        found = {"iterations": last - warm, "iterations_a_second": rate, **memory}
-        return {f"captured_{key}": value for key, value in found.items()} | recording(trainer) if captured else found
+        self.timed = trainer, rate
+        return {"iterations": last - warm, "iterations_a_second": rate, **memory}
 
-    def busy(self, captured: bool) -> dict[str, object]:
+    def busy(self) -> dict[str, object]:
         """The share of the time of :meth:`speed` in which the GPU computes, and the operators an iteration.
 
         It comes after all that is timed: a profiler makes the host slower, also when it has ended.
         """
-        if captured not in self.timed:
+        if self.timed is None:
             raise RuntimeError("there are no iterations a second, because the training failed")
-        trainer, rate = self.timed[captured]
+        trainer, rate = self.timed
         kind = ProfilerActivity.CUDA if self.device.type == "cuda" else ProfilerActivity.CPU
         batches, number = iter(trainer.data_loader), self.sizes.profiled
         with profile(activities=[kind]) as profiled:
@@ -162,8 +140,7 @@ class MeasuredTraining:
             synchronize()
         events = [e for e in profiled.events() if e.device_type.name == kind.name and not e.is_user_annotation]
         taken = covered([(event.time_range.start, event.time_range.end) for event in events]) / 1e6
-        found = {"busy_share": taken * rate / number, "operators": round(len(events) / number)}
-        return {f"captured_{key}": value for key, value in found.items()} if captured else found
+        return {"busy_share": taken * rate / number, "operators": round(len(events) / number)}
 
     def float32(self) -> dict[str, object]:
         """One batch and one iteration on the device against the CPU's."""
@@ -185,20 +162,8 @@ class MeasuredTraining:
             check("an iteration's losses", losses, LOSSES)
         return {"batch_difference": batches, "loss_difference": losses}
 
-    def equality(self) -> dict[str, object]:
-        """The losses of iterations that are captured against those of iterations that are not, in both precisions."""
-        found, iterations = {}, 20 if self.device.type == "cuda" else 5
-        for precision, amp in {"float32": False, **({"bf16": True} if self.training.amp else {})}.items():
-            folders = [self.beside(f"{precision}_{captured}") for captured in (False, True)]
-            for captured, self.left in enumerate(folders):
-                trainer = self.build(self.left, 1, iterations, captured=bool(captured), amp=amp)
-                trainer.run()
-            found[f"captured_{precision}"] = self._worst(*folders)
-        check(f"losses, captured against not, of {found}", max(found.values()), EQUAL if self._exact else RESUMED)
-        return found | recording(trainer)
-
     def resumed(self) -> dict[str, object]:
-        """A captured training that was stopped in the fifth of eleven iterations and resumed, against a whole one."""
+        """A training that was stopped in the fifth of eleven iterations and resumed, against a whole one."""
         whole, stopped = self.beside("whole"), self.beside("stopped")
         self._run_until(11, whole)
         self._run_until(5, stopped)
@@ -212,7 +177,7 @@ class MeasuredTraining:
 
     def _run_until(self, iteration: int, folder: Path, **override: object) -> None:
         """Train for two epochs of six iterations, stopped after this one, before pictures are drawn, by Ctrl-C."""
-        trainer = self.build(folder, 2, 6, captured=True, amp=self.device.type == "cuda", **override)
+        trainer = self.build(folder, 2, 6, amp=self.device.type == "cuda", **override)
         stop = Events.ITERATION_STARTED(once=iteration)
         trainer.add_event_handler(stop, lambda engine: setattr(engine, "interrupted", True))
         try:

@@ -32,17 +32,6 @@ def place(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def synchronisation_refused(device: torch.device) -> Iterator[None]:
-    """On a GPU, each synchronisation of the host is an error here. To wait for an event, as for losses, is none."""
-    set_mode = torch.cuda.set_sync_debug_mode if device.type == "cuda" else lambda mode: None
-    set_mode("error")
-    try:
-        yield
-    finally:
-        set_mode("default")
-
-
-@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without progress bars, and without what a run says."""
     with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:

@@ -66,8 +66,6 @@ class Tiny:
             degradation or inferer of its own is tested in a file of its own.
         exact: whether a resumed run on a GPU gives the same numbers; in the backward passes of replication and
             reflection padding sums are taken in any order there.
-        budgets: of each phase on a GPU, at most so many waits of the host, copies between it and the device among
-            them, and operators.
     """
 
     network: Mapping[str, object]
@@ -87,7 +85,6 @@ class Tiny:
     optional: Sequence[str] = ()
     like: str = ""
     exact: bool = True
-    budgets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def length(self, stage: str) -> tuple[int, int]:
         """Epochs of a stage, and iterations an epoch."""

@@ -68,7 +68,7 @@ def test_what_the_tests_know(bundles):
     values = {}
     exec((bundles.parent / "tests" / "bundles" / "tiny" / "mynet.py").read_text(), values)
     known = values["TINY"]
-    assert known["like"] == "srcnn" and not known.keys() & {"degradation", "networks", "budgets"}
+    assert known["like"] == "srcnn" and not known.keys() & {"degradation", "networks"}
 
 
 @pytest.mark.parametrize(

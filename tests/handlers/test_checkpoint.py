@@ -28,7 +28,6 @@ from common.handlers import BestModel, LastModel, LossHistory, ResumableState, V
 from common.saved_weights import SavedWeights
 from common.weights import load_weights as load_weights
 from common.weights import read_overlay
-from tests import simulated_cuda
 from tests.bundles import runs
 from tests.engines.games import Batches, close_to
 from tests.refused import refused
@@ -389,22 +388,3 @@ def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank, ex
     engine.on(Events.EPOCH_COMPLETED)(lambda: kept.append([load(p)["weight"].item() for p in paths if p.exists()]))
     engine.run(range(2), max_epochs=3)
     assert kept == expected
-
-
-def play_on_gpus(device, folder):
-    """In a process with a simulated device: a run on a machine with two GPUs that goes on, on one, bit for bit."""
-    device.gpus.append(simulated_cuda.Generator())
-    copy_to = partial(shutil.copytree, folder / "whole")
-    whole = played(folder / "whole", at=lambda *now: copy_to(folder / str(now)), device="cuda:0")
-    device.gpus.pop()
-    result = played(folder / str(("iteration_completed", 6)), resume=True, seed=99, device="cuda:0")
-    assert_same(result, whole)
-    (first,) = whole["state.pt"]["random"]["cuda"]
-    assert torch.equal(first, torch.cuda.get_rng_state()), "it ends with the device's own random numbers"
-    steps = [state["step"] for state in result["players"]["generator"]["optimizer"]["state"].values()]
-    assert steps and all(step.is_cuda for step in steps), "each would be copied at each step"
-
-
-def test_a_run_on_two_gpus_goes_on_with_one(tmp_path):
-    """With the random numbers of the GPU that trains, and Adam's steps on the CPU."""
-    simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play_on_gpus", tmp_path).finish()

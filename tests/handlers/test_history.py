@@ -10,17 +10,7 @@ from matplotlib.image import imread
 from tqdm import tqdm
 
 from common.handlers import LossHistory, history
-from common.runtime.late_losses import LossEvents
 from common.runtime.progress import format_duration
-
-
-def read_losses_at_once(engine):
-    def read():
-        engine.state.losses_of = engine.state.iteration
-        engine.fire_event(LossEvents.LOSSES_READ)
-
-    engine.register_events(*LossEvents)
-    engine.add_event_handler(Events.ITERATION_COMPLETED, read)
 
 
 def train(path, fails=False, done=0):
@@ -33,7 +23,6 @@ def train(path, fails=False, done=0):
 
     engine = Engine(step)
     engine.add_event_handler(Events.STARTED, lambda: vars(engine.state).update(epoch=done, iteration=3 * done))
-    read_losses_at_once(engine)
     LossHistory(path).attach(engine)
     logging.getLogger().addHandler(handler := logging.StreamHandler(sys.stdout))
     seen = []

@@ -25,7 +25,7 @@ DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
 TRAINED = {"udean_window": "@train#dataset", "ct_guided": "@train#source"}
 EPOCHS = 6
 HELD = 0.85  # share of the rate that was measured, which training holds with its validations
-LEAST_RATE = 5.0  # iterations a second where none were measured: what an H200 did that was not captured
+LEAST_RATE = 5.0  # iterations a second where none were measured: what an H200 did
 LEAST_GAIN = 0.3  # dB, in the mean of the scans, with which large weights ship
 LARGE = "large"  # their name in the table
 
@@ -52,18 +52,18 @@ def cohort(bundle: str, folder: str, threads: int) -> None:
 
 
 def train(bundle: str, dataset_dir: str, folder: str, figures: str, seconds: float) -> None:
-    """Train the network of large.json as release.json says, for so long; captured if that was found to be equal.
+    """Train the network of large.json as release.json says, for so long.
 
     Args:
         bundle: its name.
         dataset_dir: of the cohort.
         folder: for what training writes.
-        figures: gpu.json, of which equality and speed of the bundle are read.
+        figures: gpu.json, of which the speed of the bundle is read.
         seconds: until the weights must be there; without a GPU a minute is enough.
     """
     end = time.monotonic() + (seconds if GPU else min(seconds, 60))
-    captured, rate = choose(Path(figures), bundle)
-    print(f"captured: {captured}; {rate:.1f} iterations a second were measured", flush=True)
+    rate = read_rate(Path(figures), bundle)
+    print(f"{rate:.1f} iterations a second were measured", flush=True)
     length = {"_target_": f"{__package__}.steps.epoch_length", "volumes": TRAINED[bundle]}
     length |= {"rate": rate, "end": end}
     workflow = initialized(
@@ -74,7 +74,6 @@ def train(bundle: str, dataset_dir: str, folder: str, figures: str, seconds: flo
         output_dir=folder,
         **({} if GPU else {**runs.TINY[bundle].network, **runs.TINY[bundle].training})
         | {"max_epochs": EPOCHS, "epoch_length": length, "val_interval": 1},
-        **{"train#trainer#cuda_graph": captured},
     )
     trainer = trainer_of(workflow)
 
@@ -87,15 +86,14 @@ def train(bundle: str, dataset_dir: str, folder: str, figures: str, seconds: flo
     print(f"{trainer.state.iteration} iterations; {end - time.monotonic():.0f} s are left", flush=True)
 
 
-def choose(figures: Path, bundle: str) -> tuple[bool, float]:
-    """Whether the bundle's training is captured, if that was equal and faster, and iterations a second; of gpu.json."""
-    rows, training = {}, (bundle, TRAININGS[bundle][0].name)
+def read_rate(figures: Path, bundle: str) -> float:
+    """Iterations a second of the bundle's training, of gpu.json; or those that are the least to expect."""
+    training = (bundle, TRAININGS[bundle][0].name, "speed")
     for record in json.loads(figures.read_text()).values() if figures.is_file() else []:
-        rows |= {row["part"]: row for row in record["parts"] if (row["bundle"], row["training"]) == training}
-    equal, plain = rows.get("equality", {}), rows.get("speed", {}).get("iterations_a_second", LEAST_RATE)
-    captured = rows.get("speed, captured", {}).get("captured_iterations_a_second", 0.0)
-    chosen = equal.get("recorded", False) and "error" not in equal and captured > plain
-    return chosen, captured if chosen else plain
+        for row in record["parts"]:
+            if (row["bundle"], row["training"], row["part"]) == training and "iterations_a_second" in row:
+                return row["iterations_a_second"]
+    return LEAST_RATE
 
 
 def epoch_length(volumes: VolumeCache, rate: float, end: float) -> int:

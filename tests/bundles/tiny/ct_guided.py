@@ -20,9 +20,5 @@ TINY = dict(
     lengths={"_3": ("max_epochs", "stages#2#epoch_length")},
     weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
     optional=("validation",),
-    budgets={
-        **{"batch_1": (0, 25), "iteration_1": (0, 105), "batch_2": (0, 25), "iteration_2": (0, 239)},
-        **{"batch_3": (0, 25), "iteration_3": (0, 2554), "volume": (0, 596)},
-    },
     stages=("_1", "_2", "_3"),
 )

@@ -13,9 +13,5 @@ TINY = dict(
     unvalidated=("_kernels_1",),
     lengths={"_kernels_1": ("kernel_epochs", "kernel_epoch_length")},
     folders=("kernels",),
-    budgets={
-        **{"batch_kernels_1": (0, 54), "iteration_kernels_1": (0, 506), "batch_edsr": (0, 12)},
-        **{"iteration_edsr": (0, 94), "volume": (0, 66)},
-    },
     stages=("_kernels_1", "_edsr"),
 )

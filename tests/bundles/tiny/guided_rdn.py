@@ -14,9 +14,5 @@ TINY = dict(
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t2w",
     guided=True,
-    budgets={
-        **{"batch_1": (0, 24), "iteration_1": (0, 125), "batch_2": (0, 24)},
-        **{"iteration_2": (0, 125), "volume": (0, 459)},
-    },
     stages=("_1", "_2"),
 )

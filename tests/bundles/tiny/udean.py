@@ -4,5 +4,4 @@ TINY = dict(
     network={"features": 8, "groups": 1, "blocks": 1, "reduction": 4},
     training={"widths": [8, 8, 8, 8], "lr_patch": 16, "batch_size": 2, "learning_rate": 0.002},
     degradation=KSpaceTruncation((2, 2, 2)),
-    budgets={"batch": (0, 8), "iteration": (0, 1720), "volume": (0, 80)},
 )

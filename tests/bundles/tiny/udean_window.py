@@ -4,5 +4,4 @@ TINY = dict(
     network={"features": 8, "groups": 1, "blocks": 1, "reduction": 4},
     training={"lr_patch": 16, "batch_size": 2, "learning_rate": 0.002},
     degradation=KSpaceTruncation((2, 2, 2)),
-    budgets={"batch": (0, 13), "iteration": (0, 964), "volume": (0, 1198)},
 )
