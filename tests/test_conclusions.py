@@ -13,7 +13,6 @@ from tests.benchmarks.queue.__main__ import HERE, RESULTS, ROOT
 from tests.benchmarks.queue.units import Unit, read_book
 
 PEOPLE = {f"p{i}": "same scanner" if i < 3 else "other scanners" for i in range(8)} | {"q": "untested"}
-NAMES = ("A", "B", "C")
 
 
 def claim(above, below):
@@ -29,7 +28,8 @@ def lines(row, gain, spread=0.08, seeds=5, draws=None):
         for i, (person, name) in enumerate(PEOPLE.items()):
             psnr = 20 + 3 * i + gain + (shift + people[i] + draws.normal(0, spread) if spread else 0)
             known = {"paper": "P", "table": "T", "row": row, "seed": str(seed), "set": name, "person": person}
-            yield {**known, "psnr": str(psnr if name != "untested" else 99), "iterations": "9"}
+            psnr = 99 if name == "untested" else psnr
+            yield {**known, "psnr": str(psnr), "ssim": str(psnr / 100), "shift": "0.1", "iterations": "9"}
 
 
 def make_paper(rows, *claims, missing=()):
@@ -38,9 +38,11 @@ def make_paper(rows, *claims, missing=()):
     results = [*lines("cubic", 0, spread=0, seeds=1)]
     for row, each in known.items():
         results += lines(row, each, draws=np.random.default_rng(len(results))) if np.isscalar(each) else each
-    book = {"rows": [{"paper": "P", "table": "T", "row": row, "seeds": [0, 1, 2, 3, 4]} for row in known]}
-    content = {"sets": ["same scanner", "other scanners"], "families": {"F": claims}}
-    return Paper("P", content, [line for line in results if (line["row"], line["seed"]) not in missing], book)
+    row = {"paper": "P", "table": "T", "tested": ["same scanner", "other scanners"], "seeds": [0, 1, 2, 3, 4]}
+    book = {"rows": [{**row, "row": name, **({"twin": ["T", "twin"]} if "twin" in rows else {})} for name in known]}
+    return Paper(
+        "P", {"families": {"F": claims}}, [line for line in results if (line["row"], line["seed"]) not in missing], book
+    )
 
 
 def count_sure(difference, draws, repeats):
@@ -89,10 +91,33 @@ def test_verdicts():
     assert judged[0].p == pytest.approx(4 * p) and judged[1].p == pytest.approx(4 * p)
     said = make_paper(rows, *claims, missing={("B", "3")}).describe_claims("F")
     assert "**Open**: ['A'] ['B'] (S). Trainings that are missing: 1." in said
-    uneven = {"A": [*lines("A", 2.0)]}
-    for line in uneven["A"]:
-        line["psnr"] = str(float(line["psnr"]) - 2 * (line["person"] in ("p1", "p5")))
-    assert make_paper({**rows, **uneven}, claims[0]).judge("F")[0].verdict == "not sure"  # two people lose
+    low = {f"p{i}": -2.0 for i in (1, 5)}
+    assert make_paper({**rows, "A": raised("A", 2.0, low)}, claims[0]).judge("F")[0].verdict == "not sure"
+
+
+def raised(row, gain, by):
+    """Lines in which some people gain more, or less."""
+    return [line | {"psnr": str(float(line["psnr"]) + by.get(line["person"], 0.0))} for line in lines(row, gain)]
+
+
+def test_p_and_people_are_those_of_one_comparison():
+    """B is surely above A in the mean, for the sake of three people; C is not surely, in all people."""
+    rows = {"A": [*lines("A", 2.0)], "B": raised("B", 1.9, {f"p{i}": 2.0 for i in range(3)})}
+    rows["C"] = [*lines("C", 2.2, spread=1.0, draws=np.random.default_rng(3))]
+    paper = make_paper(rows, claim(["A"], ["B", "C"]))
+    b, c = paper._compare_rows(paper.content["families"]["F"][0])[0].values()
+    assert b.p < 1e-3 and not b.is_shared and c.p > 0.1
+    assert paper.judge("F")[0].verdict == "not sure"
+
+
+def test_what_cannot_be_judged():
+    pair, rows = claim(["A"], ["B"]), {"A": 2.0, "B": 1.0}
+    nan = [line | {"psnr": "nan"} if line["seed"] == "2" else line for line in lines("B", 1.0)]
+    for wrong, words in ((nan, "B has a psnr that is not finite"), ([*lines("B", 1.0)][:-2], "each of p0, p1")):
+        with pytest.raises(ValueError, match=words):
+            make_paper({**rows, "B": wrong}, pair).judge("F")
+    assert make_paper({**rows, "twin": 0.4}, pair).judge("F")[0].verdict == "not decidable"
+    assert make_paper({**rows, "twin": 0.7}, pair).judge("F")[0].verdict == "holds"
 
 
 def test_the_better_of_start_and_cubic_stands_in_for_what_did_not_learn():
@@ -106,7 +131,9 @@ def test_a_table_and_its_picture():
     rows = [line | {"seed": str(gain)} for gain in (1, 2, 3) for line in lines("A", gain, 0, 1)]
     paper = make_paper({"A": rows})
     head, cubic, _, row = paper.make_table("T")
-    assert head == ["T", "same scanner (3)", "other scanners (5)", "untested (1)", "seeds", "iterations"]
+    sets = ["same scanner (3)", "other scanners (5)", "untested (1)"]
+    assert head == ["T, gain in dB", *sets, "SSIM", "largest shift", "seeds", "iterations"]
+    assert row[4:] == ["+0.0200", "0.10", "3", "9"]
     assert cubic[:3] == ["cubic", "23.00", "35.00"] and row[:3] == ["A", "+2.00±1.00", "+2.00±1.00"]
     (axes,) = draw_gains(paper, "T").axes
     assert axes.containers[1][0].get_height() == pytest.approx(2)
@@ -122,7 +149,6 @@ def test_each_claim_has_its_rows_in_the_queue():
         queued |= {(row["table"], "cubic") for row in book["rows"]}
         for each in (each for family in content["families"].values() for each in family):
             assert {(each["table"], row) for row in (*each["above"], *each["below"])} <= queued, each["says"]
-        assert set(content["sets"]) <= {name for row in book["rows"] for name in row["sets"]}
 
 
 def test_pages_are_those_of_the_script():

@@ -39,7 +39,7 @@ def line(row, set_name, psnr, choice="", seed="0", table="T"):
 
 
 def listed(rows, results):
-    rows = [{"paper": "P", "table": "T", **row} for row in rows]
+    rows = [{"paper": "P", "table": "T", "tested": ["same scanner"], **row} for row in rows]
     units = [unit for unit in list_units(rows, results) if not unit.is_done(results)]
     return [(unit.row["table"], unit.label, unit.seed, unit.choice, unit.trial) for unit in units]
 
@@ -72,7 +72,7 @@ def test_what_comes_next():
 def test_each_row_is_one_that_ablate_can_run(tmp_path):
     book, results, units = read_book((queue.HERE / "rows.json").read_text()), [], {}
     for row in book["rows"]:  # each twin has learned
-        place = {"paper": row["paper"], "table": row["table"], "psnr": "30", "person": "p"}
+        place = {"paper": row["paper"], "table": row["table"], "psnr": "30", "person": "p", "set": row["tested"][0]}
         results += [{**LINE, **place, "row": "cubic"}]
         results += [{**LINE, **place, "row": row["twin"][1], "psnr": "31"}] if "twin" in row else []
     while new := [unit for unit in list_units(book["rows"], results) if unit.name not in units]:
@@ -110,6 +110,7 @@ def test_a_row_that_was_killed_gives_the_same_figures(tmp_path):
     row |= {
         "tried_on": "tried",
         "trains": True,
+        "tested": ["same"],
         "sets": {"same": ["person_04"]},
         "trial_keys": {"max_epochs": 1},
         "trial_share": 0.1,

@@ -5,16 +5,18 @@
 ``queue/results.csv`` has the scores, ``claims.json`` the claims with the comparisons that decide each. ``--write``
 writes tables, verdicts and the picture of the thesis into the pages. The rules:
 
-- A unit is one training, a seed: the mean of the claim's score over the people of the paper's ``sets``. Rows without
+- A unit is one training, a seed: the mean of the claim's score over the people that are ``tested``. Rows without
   training have one. A difference is tested by Welch's t-test over seeds, two-sided; against a row with one unit by
   Student's.
 - A difference is *sure* if p < 0.05 and at least seven of eight people have its sign in their means over seeds.
 - A row counts as learned if its mean is above the better of ``start`` and cubic. In comparisons, the better of these
   two stands in for a lower row that has not learned.
-- A claim's p is the largest of its comparisons, corrected by Holm (1979) over the claims of its family. A claim *holds*
-  if each comparison is sure; then p is the claim's. It *does not hold* if one is surely the other way; then p is the
-  smallest of these, times the number of comparisons, corrected likewise. Otherwise it is *not sure*.
-- A claim is *open* until each of its rows has all its seeds. Open claims count in Holm's correction, with p = 1.
+- A claim *holds* if each of its comparisons is positive and has such people; its p is then the largest of them. It
+  *does not hold* if a comparison is negative and has such people; its p is then the smallest of these, times the number
+  of comparisons. Both p are corrected by Holm (1979) over the claims of the family. Otherwise it is *not sure*.
+- A claim is *open* until each of its rows has all its seeds, and *not decidable* if the row's twin, which knows the
+  degradation, gains less than 0.5 dB over cubic. Such claims count in Holm's correction, with p = 1.
+
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from common.reports.files import align_columns, save_figure
 
 from .queue.__main__ import HERE as QUEUE
 from .queue.__main__ import RESULTS, ROOT, read_lines
-from .queue.units import Lines, Unit, find_lines, read_book
+from .queue.units import LEARNED, Lines, Unit, find_lines, measure_gain, read_book
 
 SURE = 0.05
 SAME_SIGN = 7 / 8  # of people
@@ -53,24 +55,27 @@ class Outcome(NamedTuple):
     same_sign: int
     people: int
 
-    def is_sure(self, p: float | None = None) -> bool:
-        """Whether the difference is sure, by its own p or a corrected one."""
-        return (self.p if p is None else p) < SURE and self.same_sign >= SAME_SIGN * self.people
+    @property
+    def is_shared(self) -> bool:
+        """Whether enough people have the sign."""
+        return self.same_sign >= SAME_SIGN * self.people
 
 
 def compare(above: Scores, below: Scores) -> Outcome:
     """Compare two rows over seeds.
 
     Args:
-        above, below: scores by seed and person. Both have the same people with each seed. One may have a single seed.
+        above, below: scores by seed and person. One may have a single seed.
 
     Raises:
-        ValueError: if both have a single seed.
+        ValueError: if both have a single seed, or a seed lacks a person.
     """
     people = sorted({person for _, person in above})
     tables = []
     for scores in (above, below):
         seeds = sorted({seed for seed, _ in scores})
+        if scores.keys() != {(seed, person) for seed in seeds for person in people}:
+            raise ValueError(f"expected each of {', '.join(people)} with each of the seeds {', '.join(seeds)}.")
         tables.append(np.array([[scores[seed, person] for person in people] for seed in seeds]))
     units = [table.mean(axis=1) for table in tables]
     difference = float(units[0].mean() - units[1].mean())
@@ -83,7 +88,9 @@ def compare(above: Scores, below: Scores) -> Outcome:
     else:
         raise ValueError("both rows have a single seed, which has no spread.")
     each = tables[0].mean(axis=0) - tables[1].mean(axis=0)
-    return Outcome(difference, float(p), int((np.sign(each) == np.sign(difference)).sum()), len(people))
+    return Outcome(
+        difference, float(p) if difference else 1.0, int((np.sign(each) == np.sign(difference)).sum()), len(people)
+    )
 
 
 def correct_by_holm(p: Sequence[float]) -> list[float]:
@@ -125,13 +132,12 @@ class Paper:
         self.name, self.content = name, content
         self.results = [line for line in results if line["paper"] == name]
         self.book = [row for row in book["rows"] if row["paper"] == name]
+        self.sets = self.book[0]["tested"]
 
     def get_scores(self, place: Sequence[str], score: str = "psnr") -> Scores:
         """A score of a table's row, by seed and person of the sets."""
         lines = find_lines(self.results, self.name, place)
-        return {
-            (line["seed"], line["person"]): float(line[score]) for line in lines if line["set"] in self.content["sets"]
-        }
+        return {(line["seed"], line["person"]): float(line[score]) for line in lines if line["set"] in self.sets}
 
     def count_missing(self, place: Sequence[str]) -> int:
         """How many trainings of a row are missing."""
@@ -142,27 +148,36 @@ class Paper:
 
     def judge(self, family: str) -> list[Verdict]:
         """A verdict for each claim of a family."""
-        found = [self._compare_rows(claim) for claim in self.content["families"][family]]
-        against = [{pair: each for pair, each in pairs.items() if each.difference < 0} for pairs, _ in found]
-        for_p = [1.0 if left else max(each.p for each in pairs.values()) for pairs, left in found]
-        against_p = [
-            1.0 if left else min([1.0, *(len(pairs) * each.p for each in worse.values())])
-            for (pairs, left), worse in zip(found, against, strict=True)
-        ]
+        claims = self.content["families"][family]
+        found = [self._compare_rows(claim) for claim in claims]
+        # Of each claim the pair that decides whether it holds, and the pair that decides whether it does not, with p.
+        best, worst = [], []
+        for pairs, _ in found:
+            against = {pair: each.p for pair, each in pairs.items() if each.difference < 0 and each.is_shared}
+            weak = [pair for pair, each in pairs.items() if each.difference <= 0 or not each.is_shared]
+            last = max(pairs, key=lambda pair: pairs[pair].p, default=None)
+            best.append((weak[0], 1.0) if weak else (last, pairs[last].p if last else 1.0))
+            first = min(against, key=against.__getitem__, default=None)
+            worst.append((first, min(1.0, len(pairs) * against[first]) if first else 1.0))
+        corrected = [correct_by_holm([p for _, p in each]) for each in (best, worst)]
         verdicts = []
-        for (pairs, left), worse, holds, fails in zip(
-            found, against, correct_by_holm(for_p), correct_by_holm(against_p), strict=True
-        ):
-            least = None if left else min(pairs, key=lambda pair: pairs[pair].difference)
-            if left:
-                verdicts.append(Verdict("open", left))
-            elif not worse and all(each.is_sure(holds) for each in pairs.values()):
-                verdicts.append(Verdict("holds", 0, least, pairs[least], holds))
-            elif any(each.is_sure(fails) for each in worse.values()):
-                verdicts.append(Verdict("does not hold", 0, least, pairs[least], fails))
+        for i, (claim, (pairs, missing)) in enumerate(zip(claims, found, strict=True)):
+            if self.find_twin_fault(claim):
+                verdicts.append(Verdict("not decidable"))
+            elif missing:
+                verdicts.append(Verdict("open", missing))
             else:
-                verdicts.append(Verdict("not sure", 0, least, pairs[least], holds))
+                fails = corrected[1][i] < SURE
+                (pair, _), p = (worst[i], corrected[1][i]) if fails else (best[i], corrected[0][i])
+                verdict = "does not hold" if fails else "holds" if p < SURE else "not sure"
+                verdicts.append(Verdict(verdict, 0, pair, pairs[pair], p))
         return verdicts
+
+    def find_twin_fault(self, claim: Mapping[str, Any]) -> bool:
+        """Whether the row that knows the degradation has not learned."""
+        rows = [row for row in self.book if (row["table"], Unit(row, 0).label) == (claim["table"], claim["above"][0])]
+        gains = [measure_gain(self.results, row, row["twin"]) for row in rows if "twin" in row]
+        return any(gain is not None and gain < LEARNED for gain in gains)
 
     def _compare_rows(self, claim: Mapping[str, Any]) -> tuple[dict[tuple[str, str], Outcome], int]:
         """The comparisons of a claim, and how many trainings are missing for them."""
@@ -173,6 +188,8 @@ class Paper:
             return {}, missing
         scores = {name: self.get_scores((table, name), claim["score"]) for name in names}
         means = {name: np.mean(list(values.values())) for name, values in scores.items()}
+        if wrong := [name for name, mean in means.items() if not np.isfinite(mean)]:
+            raise ValueError(f"{self.name}, {table}: {wrong[0]} has a {claim['score']} that is not finite.")
         floor_name = max(floor, key=means.__getitem__)
         for above, below in product(claim["above"], claim["below"]):
             below = below if means[below] > means[floor_name] else floor_name
@@ -192,8 +209,10 @@ class Paper:
                     + ","
                     f" p = {known.p:.2g}, {known.outcome.same_sign} of {known.outcome.people} people."
                 )
-            else:
+            elif known.missing:
                 line += f" Trainings that are missing: {known.missing}."
+            else:
+                line += " The network that knows the degradation did not learn."
             lines.append(line)
         return "\n".join(lines)
 
@@ -207,9 +226,11 @@ class Paper:
         """A table of gains over cubic in dB: a column for each set, with the deviation over seeds."""
         cubic = {line["person"]: float(line["psnr"]) for line in find_lines(self.results, self.name, (table, "cubic"))}
         known = [line["set"] for line in self.results if line["table"] == table and line["set"] != "tried"]
-        sets = [name for name in dict.fromkeys([*self.content["sets"], *known]) if name in known]
+        sets = [name for name in dict.fromkeys([*self.sets, *known]) if name in known]
         counts = {name: len({line["person"] for line in self.results if line["set"] == name}) for name in sets}
-        lines = [[table, *(f"{name} ({counts[name]})" for name in sets), "seeds", "iterations"]]
+        head = [f"{table}, gain in dB", *(f"{name} ({counts[name]})" for name in sets)]
+        lines = [[*head, "SSIM", "largest shift", "seeds", "iterations"]]
+        ssim = self.get_scores((table, "cubic"), "ssim")
         for row in self.list_rows(table):
             found = find_lines(self.results, self.name, (table, row))
             seeds = sorted({line["seed"] for line in found})
@@ -221,9 +242,12 @@ class Paper:
                     for s in sorted({line["seed"] for line in found if line["set"] == name})
                 ]
                 spread = f"±{np.std(gains, ddof=1):.2f}" if len(gains) > 2 else ""
-                cells.append(f"{np.mean(gains):{'' if row == 'cubic' else '+'}.2f}{spread}")
-            iterations = found[0]["iterations"] or "none"
-            lines.append([row, *cells, str(len(seeds)), iterations])
+                cells.append(f"{round(np.mean(gains), 2) + 0.0:{'' if row == 'cubic' else '+'}.2f}{spread}")
+            tested = self.get_scores((table, row), "ssim")
+            gain = np.mean([value - (row != "cubic") * ssim["0", person] for (_, person), value in tested.items()])
+            cells.append(f"{gain:{'' if row == 'cubic' else '+'}.4f}")
+            cells.append(f"{np.max([*self.get_scores((table, row), 'shift').values()]):.2f}")
+            lines.append([row, *cells, str(len(seeds)), found[0]["iterations"] or "none"])
         return lines
 
 

@@ -88,7 +88,7 @@ class Queue:
                 break
             if failure:
                 self.failed[unit.name] = failure
-                (unit.find_state(self.folder) / "unit.json").unlink()  # so that it begins again
+                (unit.find_state(self.folder) / "unit.json").unlink(missing_ok=True)  # so that it begins again
             minutes = (time.monotonic() - began) / 60
             print(f"{time.strftime('%H:%M')} {unit.name}: {failure or 'done'} after {minutes:.1f} minutes", flush=True)
         for name, reason in {**self.too_long, **self.lacking, **self.failed}.items():
@@ -139,14 +139,14 @@ class Queue:
         """Train and evaluate a unit, and append its lines. Returns what went wrong, or None."""
         state = unit.find_state(self.folder)
         start = find_start(self.book["rows"], unit)
-        if start and not (start.find_state(self.folder) / "lines.json").is_file():
+        if start and not self.is_finished(start):
             begun = start.find_state(self.folder)
             begun.mkdir(parents=True, exist_ok=True)
             with FileLock(begun.with_name(f"{begun.name}.lock")):
-                if not (begun / "lines.json").is_file() and (failure := self.run_unit(start)):
+                if not self.is_finished(start) and (failure := self.run_unit(start)):
                     return failure
-        datalists = {name: self.book["datalists"][name] for _, name, _ in unit.evaluations}
-        commit = self.begin(state, json.loads(json.dumps({"unit": unit, "datalists": datalists, "start": start})))
+        datalists = dict.fromkeys(name for _, name, _ in unit.evaluations)
+        commit = self.begin(state, self.define(unit))
         with FileLock(self.folder / "lock"):  # of the clones and datalists
             tree = self.make_clone(commit)
             for name in datalists:
@@ -179,6 +179,19 @@ class Queue:
         for volume in state.rglob("*_sr.nii.gz"):
             volume.unlink()
         return None
+
+    def define(self, unit: Unit) -> dict[str, Any]:
+        """All that a unit's figures depend on, besides the commit."""
+        datalists = {name: self.book["datalists"][name] for _, name, _ in unit.evaluations}
+        definition = {"unit": unit, "datalists": datalists, "start": find_start(self.book["rows"], unit)}
+        return json.loads(json.dumps(definition))
+
+    def is_finished(self, unit: Unit) -> bool:
+        """Whether a unit's weights are in its state, by its present definition."""
+        state = unit.find_state(self.folder)
+        if not (state / "lines.json").is_file():
+            return False
+        return json.loads((state / "unit.json").read_text())["definition"] == self.define(unit)
 
     def begin(self, state: Path, definition: Mapping[str, Any]) -> str:
         """Begin a unit, or go on with its state. Returns the commit that runs it."""
@@ -310,7 +323,7 @@ def look(book: Mapping[str, Any]) -> None:
     for row in book["rows"]:
         label = Unit(row, 0).label
         lines = find_lines(results, row["paper"], (row["table"], label))
-        gain = measure_gain(results, row["paper"], (row["table"], label))
+        gain = measure_gain(results, row, (row["table"], label))
         done, seeds = len({line["seed"] for line in lines}), len(row.get("seeds", [0]))
         left = count_minutes(row, results)
         said = f"{done} of {seeds} seeds" + ("" if gain is None else f", {gain:+.2f} dB")

@@ -89,11 +89,12 @@ def find_lines(results: Lines, paper: str, place: Sequence[str], trial: bool = F
     return [line for line in results if (line["paper"], line["table"], line["row"], line["set"] == "tried") == wanted]
 
 
-def measure_gain(results: Lines, paper: str, place: Sequence[str]) -> float | None:
-    """Mean PSNR of a row above cubic on the same people, in dB; None if it is not evaluated."""
-    cubic = {line["person"]: float(line["psnr"]) for line in find_lines(results, paper, (place[0], "cubic"))}
-    gains = [float(line["psnr"]) - cubic[line["person"]] for line in find_lines(results, paper, place)]
-    return mean(gains) if gains else None
+def measure_gain(results: Lines, row: Mapping[str, Any], place: Sequence[str]) -> float | None:
+    """Mean PSNR of a row's place above cubic, over the people that are tested, in dB; None if it is not evaluated."""
+    lines = [find_lines(results, row["paper"], each) for each in ((place[0], "cubic"), place)]
+    cubic, own = ([line for line in each if line["set"] in row["tested"]] for each in lines)
+    base = {line["person"]: float(line["psnr"]) for line in cubic}
+    return mean(float(line["psnr"]) - base[line["person"]] for line in own) if own else None
 
 
 def list_units(rows: Sequence[Mapping[str, Any]], results: Lines) -> Iterator[Unit]:
@@ -103,17 +104,18 @@ def list_units(rows: Sequence[Mapping[str, Any]], results: Lines) -> Iterator[Un
     """
     tried_values: dict[tuple[str, ...], set[str]] = {}  # by paper, table and row
     for row in rows:
-        if "twin" in row and (measure_gain(results, row["paper"], row["twin"]) or 0.0) < LEARNED:
+        if "twin" in row and (measure_gain(results, row, row["twin"]) or 0.0) < LEARNED:
             continue
         if "best" in row:
-            scores = {}
-            for name in row["best"]:
-                lines = find_lines(results, row["paper"], (row["like"][0], name), True)
-                scores[name] = max((float(line["psnr"]) for line in lines), default=None)
-            if None in scores.values():
+            places = [(row["like"][0], name) for name in row["best"]]
+            tried = {place: find_lines(results, row["paper"], place, True) for place in places}
+            if any(
+                not tried_values.get((row["paper"], *place), {""}) <= {line["choice"] for line in lines}
+                for place, lines in tried.items()
+            ):
                 continue
-            best = max(scores, key=scores.__getitem__)
-            row = {**row, "row": best, "like": [row["like"][0], best]}
+            best = max(places, key=lambda place: max(float(line["psnr"]) for line in tried[place]))
+            row = {**row, "row": best[1], "like": best}
         choice, place = "", (row["table"], Unit(row, 0).label)
         if "choose" in row:
             ((key, values),) = row["choose"].items()
