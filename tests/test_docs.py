@@ -216,3 +216,14 @@ def test_the_notebook_runs_as_stored(monkeypatch, capsys):
 def test_json_is_json():
     for _, code in blocks("json"):
         json.loads(code)
+
+
+def test_what_weights_gain_over_total_variation_is_of_their_people():
+    with (ROOT / "bundles/udean_window/docs/people.csv").open() as file:
+        people = list(csv.DictReader(file))
+    for data in ("2x2x2, T1w", "2x2x1, T2w"):
+        of = [person for person in people if person["data"].startswith(data)]
+        scores = [[float(person[name].split("/")[0]) for name in ("UDEAN window", "total variation")] for person in of]
+        gains = np.subtract(*np.transpose(scores)).round(4)
+        for page in ("README.md", "bundles/udean_window/docs/results.md"):
+            assert f"{gains.mean():.2f}±{gains.std(ddof=1):.2f}" in PAGES[page] and gains.min() > 0
