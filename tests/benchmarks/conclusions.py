@@ -225,14 +225,14 @@ class Paper:
     def make_table(self, table: str) -> Table:
         """A table of gains over cubic in dB: a column for each set, with the deviation over seeds."""
         cubic = {line["person"]: float(line["psnr"]) for line in find_lines(self.results, self.name, (table, "cubic"))}
-        known = [line["set"] for line in self.results if line["table"] == table and line["set"] != "tried"]
-        sets = [name for name in dict.fromkeys([*self.sets, *known]) if name in known]
+        rows = {row: find_lines(self.results, self.name, (table, row)) for row in self.list_rows(table)}
+        known = [{line["set"] for line in found} for found in rows.values()]
+        sets = [*self.sets, *sorted(set.intersection(*known) - {*self.sets})]  # that all rows have
         counts = {name: len({line["person"] for line in self.results if line["set"] == name}) for name in sets}
         head = [f"{table}, gain in dB", *(f"{name} ({counts[name]})" for name in sets)]
         lines = [[*head, "SSIM", "largest shift", "seeds", "iterations"]]
         ssim = self.get_scores((table, "cubic"), "ssim")
-        for row in self.list_rows(table):
-            found = find_lines(self.results, self.name, (table, row))
+        for row, found in rows.items():
             seeds = sorted({line["seed"] for line in found})
             cells = []
             for name in sets:
@@ -255,6 +255,7 @@ def draw_gains(paper: Paper, table: str) -> Figure:
     """Draw gains over cubic of a table: a bar for each row, a small dot for each person, a large one for each seed."""
     cubic = paper.get_scores((table, "cubic"))
     rows = [row for row in paper.list_rows(table) if row != "cubic"]
+    rows.sort(key=lambda row: np.mean([*paper.get_scores((table, row)).values()]))
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()
     draws = np.random.default_rng(0)
