@@ -101,7 +101,7 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     total = (0.1 * 0.3 + 0.7) / 2
     logged = {"p/bicubic": 0.5, "p/total": total, "p/learning_rate": 0.0, "loss": total}
     assert trainer.state.output == [pytest.approx(logged)]
-    other.join_graph("p", graph, torch.device("cpu"), False, False)
+    other.join_graph("p", graph, torch.device("cpu"), False)
     other.load_state_dict(player.state_dict(), 0, 0)
     for schedule in (player.schedule, other.schedule):
         assert schedule.iteration == 5 and schedule.weights["bicubic"].tolist() == pytest.approx([0.1, 1.0])
@@ -119,7 +119,7 @@ def test_a_player_may_have_what_players_have_by_default(tmp_path):
     estimation = KernelEstimation(blur, graph, players, nn.PReLU(), tmp_path, tmp_path, invalidates=[later])
     graph, players = estimation.make_players(kernels=4)
     for name, eps in (("bare", 1e-8), ("adam", 2.5e-7)):
-        players[name].join_graph(name, graph, torch.device("cpu"), False, False)
+        players[name].join_graph(name, graph, torch.device("cpu"), False)
         assert players[name].optimizer.defaults["eps"] == eps
     assert estimation._list_dependent_files(1) == [later]
 
