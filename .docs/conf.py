@@ -40,7 +40,7 @@ apidoc_modules = [
     {
         "path": "../common",
         "destination": ".docs/api",
-        "exclude_patterns": ["../common/apps/**"],  # they run in environments of their own
+        "exclude_patterns": ["../common/program/apps/**"],  # they run in environments of their own
         "separate_modules": True,
         "module_first": True,
     }

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import fire
 
-from .cli_help import find_usage_problems, format_help, order_words, quote_values, split_arguments
-from .errors import INTERRUPTED, PROGRAM, Notice, Output, format_call, format_error
+from .program.cli_help import find_usage_problems, format_help, order_words, quote_values, split_arguments
+from .runtime.errors import INTERRUPTED, PROGRAM, Notice, Output, format_call, format_error
 from .runtime.progress import silence
 from .version import __version__
 
@@ -45,7 +45,7 @@ def read_summaries() -> dict[str, str]:
 
 def _list_command_files() -> dict[str, Path]:
     """The module of each command, by the command's name."""
-    paths = sorted(Path(__file__).with_name("commands").glob("[a-z]*.py"))
+    paths = sorted(Path(__file__).parent.glob("program/commands/[a-z]*.py"))
     return {path.stem.replace("_", "-"): path for path in paths}
 
 
@@ -60,7 +60,7 @@ def get_command(name: str) -> Callable:
         close = difflib.get_close_matches(name, known, n=2)
         meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
         raise ValueError(f"there is no command '{name}'; {meant}")
-    module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
+    module = importlib.import_module(f".program.commands.{name.replace('-', '_')}", __package__)
     public = [f for key, f in inspect.getmembers(module, inspect.isfunction) if not key.startswith("_")]
     (function,) = [f for f in public if f.__module__ == module.__name__] or public
     return function

@@ -19,7 +19,7 @@ from monai.bundle.config_parser import merge_kv
 from monai.bundle.properties import InferProperties, TrainProperties
 from monai.utils import ensure_tuple
 
-from .values import parse_bool
+from .runtime.values import parse_bool
 
 _OF_RUN = {*inspect.signature(monai.bundle.run).parameters, "workflow_type", "properties_path", "traceback"}
 _READ_BY_MONAI = {"imports", "initialize", "run", "finalize"}

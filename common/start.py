@@ -16,9 +16,10 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from .errors import report_uncaught
 from .runtime import threads
 from .runtime.distributed import connect_training
+from .runtime.errors import report_uncaught
+from .runtime.memory import keep_freed_memory
 
 try:
     from .override_checks import check_overrides
@@ -50,6 +51,7 @@ def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
     check_device(device)
     if torch.device(device).type == "cpu":
         threads.choose_threads()
+        keep_freed_memory()
     if seed is not None:
         connect_training(device)
         set_determinism(seed)

@@ -1,4 +1,4 @@
-"""What a browser reads in the pages that common.reports.viewer writes."""
+"""What a browser reads in the pages that common.program.pages.page writes."""
 
 import base64
 import gzip

@@ -96,7 +96,7 @@ def tiny_run(words: list[str]) -> list[str]:
     if "--dataset_dir" not in words:
         parser = ConfigParser()
         parser.read_config(files)
-        overlay["datalist#simulated"] = _few(parser["datalist#simulated"])
+        overlay["dataset_dir"] = _few(parser["dataset_dir"])
     words = _without(words, overlay)
     Path("tiny_overlay.json").write_text(json.dumps(overlay, default=list))
     words[words.index("--config_file") + 1] = str([*files, "tiny_overlay.json"])

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from common import __main__
-from common.cli_help import find_usage_problems, order_words
 from common.override_checks import check_overrides
+from common.program.cli_help import find_usage_problems, order_words
 from common.start import read_arguments
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from common.weights_catalogue import list_offers
+from common.program.catalogue import list_offers
 from tests.benchmarks.gpu_session import __main__ as gpu_session
 from tests.benchmarks.gpu_session import session, steps, wheels
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from common.export.modules import _find_module, _list_imports, find_needed_modules, list_strings
+from common.program.export.modules import _find_module, _list_imports, find_needed_modules, list_strings
 
 COMMON = Path(__file__).parents[1] / "common"
 # The packages and modules of common, from the lowest.

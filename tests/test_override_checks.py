@@ -12,8 +12,8 @@ import torch
 
 from common import override_checks
 from common.override_checks import check_overrides
+from common.runtime.values import check_whole_numbers, parse_bool
 from common.start import check_device, prepare_run, read_arguments
-from common.values import check_whole_numbers, parse_bool
 
 from .refused import refused
 

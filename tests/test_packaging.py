@@ -10,7 +10,7 @@ from setuptools import Distribution, find_packages
 from setuptools.compat.py310 import tomllib
 from setuptools.config.pyprojecttoml import apply_configuration
 
-from common.export.modules import rename_package
+from common.program.export.modules import rename_package
 from common.version import __version__
 
 from .bundles.runs import save
@@ -27,7 +27,7 @@ def test_pip_installs_all_code_and_what_stands_beside_it():
         folder = ROOT / name.removeprefix("mri_sr_bundles.").replace(".", "/")
         installed.update(*(folder.glob(pattern) for pattern in tools["package-data"].get(name, [])))
     beside = {p for p in (ROOT / "common").rglob("*") if p.is_file() and p.suffix in (".json", ".html", ".conf")}
-    assert beside <= installed | set((ROOT / "common" / "apps").rglob("*")), beside - installed
+    assert beside <= installed | set((ROOT / "common" / "program" / "apps").rglob("*")), beside - installed
     assert {
         file for name in ("configs/*", "models/*.pt", "models/*.json") for file in ROOT.glob(f"bundles/*/{name}")
     } <= installed

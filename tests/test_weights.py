@@ -13,8 +13,8 @@ from torch import nn
 
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.runtime.machine import name_machine
-from common.saved_weights import SavedWeights, average_weights, write_overlay
-from common.weights import STATE, compute_digest, load_weights, read_overlay
+from common.weights.loading import STATE, compute_digest, load_weights, read_overlay
+from common.weights.saving import SavedWeights, average_weights, write_overlay
 
 from .refused import refused
 

@@ -1,11 +1,11 @@
-"""Datalists, volumes in memory, slabs and cases."""
+"""Datalists, scans of a folder, volumes in memory and slabs."""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "case": ["Case"],
+        "batches": ["prepare_lr_hr"],
         "ct": ["LoadCTd"],
         "lists.datalist": ["load_datalist", "pair_contrasts", "select_hr", "select_lr", "use_ct_as_hr"],
         "lists.groups": ["Datalist", "Group", "choose_default_slice_axis"],
@@ -15,7 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "measure_in_plane_spacing",
             "measure_thin_slice_spacing",
         ],
-        "loaders.cases": ["CaseLoader", "prepare_lr_hr"],
         "loaders.coordinates": ["CoordinateLoader", "MeasuredVoxels"],
         "loaders.image_pairs": ["ImagePairLoader", "InterpolatedImageLoader", "TripletLoader"],
         "loaders.kernel_crops": ["KernelCropLoader", "select_kernel_cases"],
@@ -23,8 +22,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "loaders.slices": ["KernelSliceLoader", "SliceLoader"],
         "loaders.through_plane": ["ThroughPlaneLoader", "check_patch"],
         "loaders.volumes": ["VolumeCache"],
-        "provenance": ["describe_result"],
-        "scans": ["find_cases", "find_scans"],
+        "description": ["describe_result"],
+        "scans": ["GuidedScans", "Scans", "Stacks"],
         "unknown_blur": ["BlurHRd", "UnknownBlur"],
     },
 )

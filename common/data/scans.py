@@ -1,247 +1,150 @@
-"""The scans that inference super-resolves, found in a folder."""
+"""The scans of a folder, as the data of MONAI's datasets."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-
-from ..degradations.base import Degradation
 from ..io.files import find_files, list_files
-from ..io.formats import EXTENSIONS, explain_missing_content, find_absent_images, is_named_as_dicom, may_be_dicom
-from ..io.images import open_image_or_none
+from ..io.formats import EXTENSIONS, get_extension
 from ..io.naming import make_case_stem
-from ..io.writing import check_writable
-from ..runtime.distributed import connect_processes, print_once
-from ..transforms.scan.check import describe_labels
-from .case import Case
-from .lists.scan_kinds import (
-    explain_unreadable,
-    explain_unsuitable_file,
-    find_archives,
-    looks_like_scan,
-    print_skipped,
-    select_scan_files,
-)
-from .lists.sharding import select_pending_cases
-from .simulated import NoCases, import_simulation, lacks_simulation
-
-# Compressed label maps of heads had up to 0.11 bytes a voxel, scans of heads 0.16 and more.
-_MOST_BYTES = 0.25
-_FEW = 2_000_000  # voxels, up to which all are read: in crops labels compress less
+from .lists.subjects import identify_subject
 
 
-def find_cases(
-    dataset_dir: str | None,
-    output_dir: str,
-    degradation: Degradation,
-    contrast: str = "t1w",
-    skip_existing: bool | str = False,
-    shard: str | None = None,
-    bids: bool | str = False,
-) -> list[Case]:
-    """Find the scans of a folder, a single file, or a simulated scan; this process's share of them.
+class Scans(Sequence):
+    """The scans of a folder and its subfolders, in the order of their paths, or one file.
+
+    Each entry has "image", and "name" for its result: that of the file, preceded by its folders if names are equal.
+    The folder is read when it is first asked for. Without one MONAI can build a config, and reading an entry fails.
 
     Args:
-        dataset_dir: file or folder; None for a scan that is simulated in ``output_dir/scan``.
-        output_dir: folder of the results.
-        degradation: from HR to the simulated scan.
-        contrast: of the simulated scan.
-        skip_existing, shard, bids: as for :func:`common.data.lists.sharding.select_pending_cases`.
+        dataset_dir: file or folder; hidden files and other formats are left out.
+
+    Raises:
+        FileNotFoundError: when there is no such file or folder, or no scan in it.
     """
-    check_writable(output_dir)
-    if dataset_dir is None and lacks_simulation():
-        return NoCases()
-    if dataset_dir is None:
-        dataset_dir = import_simulation().simulate_scan(f"{output_dir}/scan", degradation, contrast, None)
-    cases = select_pending_cases(find_scans(dataset_dir), output_dir, skip_existing, shard, bids)
-    connect_processes()
-    return cases
+
+    def __init__(self, dataset_dir: str | os.PathLike | None) -> None:
+        self.dataset_dir = dataset_dir
+
+    @cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        """The entries."""
+        root = Path(str(self.dataset_dir)).expanduser()
+        files = [root] if root.is_file() else [root / name for name in self._list_names(root)]
+        return _name_all([{"image": str(file)} for file in files], root)
+
+    def _list_names(self, root: Path) -> list[str]:
+        names = [name for name in list_files(root) if get_extension(name)] if root.is_dir() else []
+        # Of a pair of files the header stands for both.
+        names = [name for name in names if not (name.endswith(".img") and name[:-4] + ".hdr" in names)]
+        if not names:
+            what = "holds no scan" if root.is_dir() else "is neither a folder nor a file"
+            raise FileNotFoundError(f"dataset_dir '{root}' {what}; expected {', '.join(EXTENSIONS)}.")
+        return names
+
+    def __len__(self) -> int:
+        return 1 if self.dataset_dir is None else len(self.entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        if self.dataset_dir is None:
+            raise ValueError("dataset_dir is null, expected a folder of scans or one scan: give --dataset_dir.")
+        return self.entries[index]
 
 
-def find_scans(
-    path: str | os.PathLike,
-    patterns: str | Sequence[str] | None = None,
-    dicom: bool = False,
-    others: Collection[str] = (),
-) -> list[Case]:
-    """Cases for inference: the scans of a folder, in the order of their paths, or one file.
-
-    Files that look like scans become cases. Results of super-resolution (:func:`is_result`) and files that are not
-    magnitude MR images (:func:`explain_skipping`) are skipped, with a printed line.
+class GuidedScans(Scans):
+    """Scans, each with the "guide" of its subject.
 
     Args:
-        path: a folder, searched with its subfolders, linked ones too, and base of the patterns; or a file.
-        patterns: glob patterns of the scans in a folder, separated by commas; ``**`` goes into subfolders. None for
-            all.
-        dicom: whether the caller treats the DICOM files, by content or name.
-        others: real paths of files that are no scans.
+        dataset_dir: folder.
+        lr: glob patterns of the scans' files, separated by commas; ``**`` goes into subfolders.
+        guide: those of the guides' files.
+        guided: whether there are guides; if not, ``guide`` is ignored.
+        subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
+            ``sub-<label>``, else the file's name without extensions.
 
-    Returns:
-        Cases with "image" and the "name" of :func:`name_results`. A case has a problem if its format cannot be read or
-        its content is missing. One case represents all DICOM files of a folder.
+    Raises:
+        FileNotFoundError, ValueError: when a pattern matches nothing, or a scan has not one guide.
     """
-    root = Path(path).expanduser()
-    alone = root.is_file() or (root.is_symlink() and not root.exists())
-    if not str(path).strip() or not (alone or root.is_dir()):
-        raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
-    if not alone and patterns is not None and not patterns:
-        raise ValueError("no --lr pattern; name the scans to super-resolve, e.g. --lr '*_t2w.nii.gz'.")
-    folder = (root.parent if alone else root).absolute()
-    if alone:
-        files = [root]
-    elif patterns is not None:
-        files = [folder / name for name in match_scans(folder, patterns, "lr")]
-    else:
-        files = _list_scans(root, dicom, others)
-    return name_results(_make_cases(files, single=alone), folder)
 
+    def __init__(
+        self,
+        dataset_dir: str | os.PathLike | None,
+        lr: str,
+        guide: str,
+        guided: bool = True,
+        subject: str | None = None,
+    ) -> None:
+        super().__init__(dataset_dir)
+        self.lr, self.guide, self.guided, self.subject = lr, guide, guided, subject
 
-def _list_scans(root: Path, dicom: bool, others: Collection[str]) -> list[Path]:
-    """The files of a folder that look like scans, without ``others``; ``dicom`` as for :func:`find_scans`."""
-    # A folder with two paths is read once.
-    candidates = {
-        file.parent.resolve() / file.name: file for file in (root / name for name in reversed(list_files(root)))
-    }
-    every = [file for file in sorted(candidates.values()) if os.path.realpath(file) not in others]
-    files = select_scan_files(every)
-    print_skipped(find_archives(every))
-    if dicom:
-        files = [file for file in files if not is_named_as_dicom(file)]
-    else:
-        unnamed = [file for file in every if not looks_like_scan(file) and may_be_dicom(file)]
-        files = sorted({*files, *unnamed, *find_absent_images(every)})
-    if not files:
-        raise FileNotFoundError(
-            f"dataset_dir '{root}' and its subfolders hold no scan; expected {', '.join(EXTENSIONS)}."
-        )
-    return files
-
-
-def match_scans(root: Path, patterns: str | Sequence[str], option: str) -> list[str]:
-    """Paths, relative to a folder, of the files that match an option's glob patterns and look like scans."""
-    files = [
-        path.relative_to(root).as_posix()
-        for path in select_scan_files(root / p for p in find_files(root, patterns, option))
-    ]
-    if not files:
-        raise FileNotFoundError(
-            f"no scan matches --{option} '{patterns}' in {root}; expected files that end in {', '.join(EXTENSIONS)}."
-        )
-    return files
-
-
-def name_results(cases: Sequence[Case], root: Path) -> list[Case]:
-    """Give each case the "name" of its results: the file's name without extensions, preceded by its folders if names
-    are equal.
-
-    Cases whose names are still equal, such as a.nii and a.nii.gz, get a problem, unless they have one.
-
-    Args:
-        cases: with "image".
-        root: folder that the folders are relative to.
-
-    Returns:
-        The cases.
-    """
-    stems = [make_case_stem(case["image"]) for case in cases]
-    stem_counts = Counter(stems)
-    cases_by_name: dict[str, list[Case]] = {}
-    for case, stem in zip(cases, stems, strict=True):
-        folders = Path(os.path.relpath(Path(case["image"]).parent, root)).parts if stem_counts[stem] > 1 else ()
-        case.entry["name"] = "_".join([*folders, stem])
-        if case.problem is None:  # or it has no result
-            cases_by_name.setdefault(case.name, []).append(case)
-    for name, same in cases_by_name.items():
-        for case in same:
-            if others := ", ".join(other["image"] for other in same if other["image"] != case["image"]):
-                case.problem = (
-                    f"{case['image']}: its result would have the same name, {name}, as of {others}; rename one of them."
+    @cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        """The entries."""
+        root = Path(str(self.dataset_dir)).expanduser()
+        scans = find_files(root, self.lr, "lr")
+        entries: list[dict[str, Any]] = [{"image": str(root / scan)} for scan in scans]
+        guides = find_files(root, self.guide, "guide") if self.guided else []
+        for scan, entry in zip(scans, entries, strict=True) if self.guided else ():
+            name = identify_subject(scan, self.subject)
+            same = [guide for guide in guides if guide != scan and identify_subject(guide, self.subject) == name]
+            if len(same) != 1:
+                raise ValueError(
+                    f"{scan}: {name} has {len(same)} guides{': ' * bool(same)}{', '.join(same)}, expected one; narrow "
+                    "--guide, use --guided False, or give a regular expression for the subject in a path, --subject."
                 )
-    return [*cases]
+            entry["guide"] = str(root / same[0])
+        return _name_all(entries, root)
 
 
-def is_result(path: str | os.PathLike) -> bool:
-    """Whether a file's header says that it is a result of super-resolution."""
-    image = open_image_or_none(path)  # errors in a file are reported when it is loaded
-    if image is None or not isinstance(image.header, nib.Nifti1Header):
-        return False
-    return image.header["descrip"].tobytes().startswith(b"super-resolved")
+class Stacks(Scans):
+    """The stacks of an exam: each subfolder holds those of a contrast; without subfolders all are of one contrast.
 
+    An entry is a contrast: its first stack as "image", its others as "stacks", lists of those of the other contrasts as
+    "contrasts".
 
-def explain_skipping(path: Path) -> str | None:
-    """Why a file is skipped where it was found rather than named; None for scans and files that cannot be read.
-
-    It is a result, unsuitable by :func:`explain_unsuitable_file`, or a mask or label map by its voxels.
+    Args:
+        dataset_dir: folder of the exam.
     """
-    if is_result(path):
-        return "a result of super-resolution."
-    return explain_unsuitable_file(path) or _explain_labels(path)
+
+    @cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        """The entries."""
+        root = Path(str(self.dataset_dir)).expanduser()
+        groups: dict[Path, list[str]] = {}
+        for name in self._list_names(root):
+            groups.setdefault((root / name).parent, []).append(str(root / name))
+        entries: list[dict[str, Any]] = []
+        for folder, (first, *stacks) in groups.items():
+            others = [files for other, files in groups.items() if other != folder]
+            entries.append({"image": first, "stacks": stacks, **({"contrasts": others} if others else {})})
+        return _name_all(entries, root)
 
 
-def _explain_labels(path: Path) -> str | None:
-    image: Any = open_image_or_none(path)
-    if image is None or len([size for size in image.shape if size > 1]) != 3:
-        return None
-    voxels = math.prod(image.shape)
-    if path.suffix in (".gz", ".mgz") and voxels > _FEW and path.stat().st_size > _MOST_BYTES * voxels:
-        return None  # its voxels need not be read
-    try:
-        array = np.asanyarray(image.dataobj).reshape(1, *(size for size in image.shape if size > 1))
-    except Exception:  # of nibabel; it is reported when the file is loaded
-        return None
-    found = describe_labels(array) if array.dtype.kind in "biuf" and array.min() < array.max() else None
-    return found and f"{found}; expected a magnitude MR image."
+def name_entries(entries: Sequence[dict[str, Any]], root: Path) -> None:
+    """Give each entry the "name" of its result: its file's without extensions, preceded by its folders if names are
+    equal.
 
-
-def _make_cases(files: Sequence[Path], single: bool = False) -> list[Case]:
-    """Make cases of files that look like scans. Skipped files are printed; a single skipped file is refused.
-
-    DICOM files of a folder that cannot be read for one reason are one case.
+    Args:
+        entries: with "image".
+        root: folder that the folders are relative to.
     """
-    cases: list[Case] = []
-    results, others = [], {}
-    unread: dict[Any, list[Case]] = {}
-    for file in files:
-        case = Case({"image": str(file)})
-        dicom = is_named_as_dicom(file) or not looks_like_scan(file)
-        if problem := explain_unreadable(file) or (explain_missing_content(file) if dicom else None):
-            case.problem = f"{file}: {problem}"
-            # Reasons of one kind begin with the same words.
-            same = unread.setdefault((file.parent, *problem.split()[:3]) if dicom else file, [])
-            same.append(case)
-            cases += [case] if len(same) == 1 else []
-        elif is_result(file):
-            results.append(file)
-        elif (reason := explain_unsuitable_file(file) if single else explain_skipping(file)) is not None:
-            others[str(file)] = reason
-        else:
-            cases.append(case)
-    for case, *more in unread.values():
-        case.problem = f"{case.problem} (and {len(more)} more DICOM files next to it)" if more else case.problem
-    if not single:
-        if results:
-            print_once(
-                f"{len(results)} of {len(files)} files are results of super-resolution and passed over: {results[0]}"
-            )
-        print_skipped(others)
-    if not cases:
-        raise ValueError(_explain_no_scans(results, others))
-    return cases
+    stems = Counter(make_case_stem(entry["image"]) for entry in entries)
+    for entry in entries:
+        stem = make_case_stem(entry["image"])
+        folders = Path(os.path.relpath(Path(entry["image"]).parent, root)).parts if stems[stem] > 1 else ()
+        entry["name"] = "_".join([*folders, stem])
 
 
-def _explain_no_scans(results: Sequence[Path], others: Mapping[str, str]) -> str:
-    """The message if all files are skipped."""
-    more = len(results) + len(others) - 1
-    if results:
-        kinds = "results of super-resolution" + (" and files that are no scans" if others else "")
-        first = f"{results[0]}{f' and {more} more' if more else ''}"
-        return f"{first}: found {kinds} only, expected scans; there is nothing to do. Name scans."
-    first, reason = next(iter(others.items()))
-    return f"{first}: {reason}" + (f" Nor are {more} more files here, such as {[*others][1]}, scans." if more else "")
+def _name_all(entries: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
+    """Name the results; refuse equal names, as of a.nii and a.nii.gz."""
+    name_entries(entries, root)
+    images: dict[str, str] = {}
+    for entry in entries:
+        if (other := images.setdefault(entry["name"], entry["image"])) != entry["image"]:
+            raise ValueError(f"{entry['image']}: its result would have the same name as that of {other}; rename one.")
+    return entries

@@ -16,10 +16,10 @@ from ..degradations.profiles import InPlaneKernel
 from ..degradations.rician_noise import RicianNoise
 from ..physics.blur_kernels import load_kernels
 from ..physics.scale import get_in_plane_number, make_patch_size
+from ..runtime.values import check_whole_numbers, parse_bool
 from ..transforms.denoise import DenoiseSlicesd, estimate_noise
 from ..transforms.scan.check import ResizePlanesd
 from ..transforms.scan.volume import MakeLRd
-from ..values import check_whole_numbers, parse_bool
 from .lists.groups import Group
 from .lists.spacing import measure_in_plane_spacing
 from .loaders.kernel_crops import KernelCropLoader, check_target, select_kernel_cases

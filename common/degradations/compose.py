@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 from .base import SPATIAL_DIMS, Degradation, make_generator
 from .k_space import BandLimit, KSpaceTruncation
 from .profiles import GaussianProfile, InPlaneKernel

@@ -12,11 +12,11 @@ import torch
 from monai.data import MetaTensor, affine_to_spacing
 from nibabel.affines import voxel_sizes
 
-from ..errors import Notice
 from ..geometry.affines import RATIO_ROUNDING, THICK
 from ..io.files import parse_slice_thickness, read_sidecar
 from ..io.images import open_image
 from ..physics.means import compute_mean_in_order
+from ..runtime.errors import Notice
 from .profiles import GaussianProfile
 
 _WIDTHS = np.arange(0.6, 1.41, 0.1)  # in distances of the slices

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 from .base import SPATIAL_DIMS, Degradation
 
 _AT_ONCE = 2**19  # values; a transform needs several times the memory of its input, and these fit into a cache

@@ -17,7 +17,7 @@ from ..graph import TensorGraph
 from ..inferers.cascade import CascadeInferer
 from ..networks.rdn import Cascade
 from ..transforms.cascade_target import StageTargetd
-from ..weights import load_weights
+from ..weights.loading import load_weights
 from .trainer import AlternatingTrainer
 
 

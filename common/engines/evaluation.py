@@ -7,22 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.data import Dataset
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, CopyItemsd
 from torch import nn
 
+from ..data.batches import prepare_lr_hr
+from ..data.description import describe_result
 from ..data.lists.groups import Group
-from ..data.provenance import describe_result
+from ..data.loaders.volumes import transform_entries
 from ..degradations.base import Degradation
-from ..shipped_weights import load_shipped_weights
+from ..runtime.precision import choose_precision
 from ..transforms.scan.save import SaveVolumed
 from ..transforms.scan.volume import RestoreVolumed
-from ..weights import load_weights
-from .evaluator import CaseEvaluator
+from ..weights.loading import load_weights
 
 
-class Evaluation(CaseEvaluator):
-    """A ``CaseEvaluator`` of scans whose HR is known. It writes each result, and a report.
+class Evaluation(SupervisedEvaluator):
+    """A ``SupervisedEvaluator`` of scans whose HR is known. It writes each result, and a report.
 
     Args:
         device: where the network runs.
@@ -39,12 +41,15 @@ class Evaluation(CaseEvaluator):
         checkpoint: file of the network's weights; None to leave the network as it is.
         digest: digest of their tensors; None if it is not known.
         prepare: makes of the network with its weights the equal one that runs; default the same.
-        shipped: finds weights to compare with, see its default; None for none. It is not called for simulated heads.
+        shipped: finds weights to compare with, such as :func:`common.program.shipped_weights.load_shipped_weights`;
+            None for none. It is not called for simulated heads.
+        amp: as for :func:`common.runtime.precision.choose_autocast`.
         val_handlers: further handlers with ``attach``.
-        options: further arguments of :class:`CaseEvaluator`.
+        options: further arguments of ``SupervisedEvaluator``.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`common.weights.load_weights`.
+        FileNotFoundError, ValueError: as :func:`common.weights.loading.load_weights`; or, before anything is computed,
+            when volumes cannot be used.
     """
 
     def __init__(
@@ -62,7 +67,8 @@ class Evaluation(CaseEvaluator):
         checkpoint: str | os.PathLike | None = None,
         digest: str | None = None,
         prepare: Callable[[nn.Module], nn.Module] = lambda network: network,
-        shipped: Callable[..., Mapping[str, Mapping]] | None = load_shipped_weights,
+        shipped: Callable[..., Mapping[str, Mapping]] | None = None,
+        amp: bool | None = None,
         val_handlers: Sequence = (),
         **options: Any,
     ) -> None:
@@ -74,10 +80,20 @@ class Evaluation(CaseEvaluator):
         save = SaveVolumed("sr", output_dir, description=describe_result(bundle_root, degradation))
         super().__init__(
             device=torch.device(device),
-            val_data_loader=Dataset(data, preprocessing),
-            network=prepare(load_weights(network, checkpoint, device, digest, degradation)),
+            val_data_loader=DataLoader(Dataset(data, preprocessing), num_workers=0),
+            prepare_batch=prepare_lr_hr,
+            network=choose_precision(
+                prepare(load_weights(network, checkpoint, device, digest, degradation)), device, amp
+            ),
             inferer=inferer,
             postprocessing=Compose([CopyItemsd("pred", names="sr"), restore, save]),
             val_handlers=[report(**known, shipped=others), *val_handlers],
             **options,
         )
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Evaluate every scan; volumes that cannot be used are named first."""
+        dataset: Any = self.data_loader.dataset  # type: ignore[union-attr]
+        for _ in transform_entries(dataset.data, dataset.transform):
+            pass
+        super().run(global_epoch)

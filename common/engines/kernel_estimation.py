@@ -16,8 +16,8 @@ from ..graph import TensorGraph
 from ..handlers.kernel_report import KernelReport
 from ..io.writing import check_writable
 from ..runtime.time_limit import TimeLimit, start_time_limit
-from ..values import parse_bool
-from ..weights import load_weights
+from ..runtime.values import parse_bool
+from ..weights.loading import load_weights
 from .player import Player
 from .run_folder import RunFolder
 from .trainer import AlternatingTrainer

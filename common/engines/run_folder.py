@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from ..io.files import load_state
 from ..io.writing import check_writable, write_atomically
 from ..runtime.distributed import get_rank
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 
 
 class RunFolder:

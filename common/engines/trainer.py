@@ -24,10 +24,10 @@ from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.memory import keep_freed_memory, to_channels_last
 from ..runtime.precision import choose_autocast, unwrap_autocast
 from ..runtime.time_limit import TimeLimit, start_time_limit
-from ..saved_weights import SavedWeights
+from ..runtime.values import check_whole_numbers, parse_bool
 from ..transforms.scan.scan_statistics import widen_range
-from ..values import check_whole_numbers, parse_bool
-from ..weights import load_weights
+from ..weights.loading import load_weights
+from ..weights.saving import SavedWeights
 from .player import Player
 from .run_folder import RunFolder
 from .training_handlers import adapt_validator, make_training_handlers
@@ -77,7 +77,7 @@ class AlternatingTrainer(SupervisedTrainer):
         bundle_root: folder of the bundle, which the overlays name.
         degradation: from HR to LR; weights keep its factors and offset, and ``initial`` must have them.
         sizes: further values that weights need, by the keys of the configs, besides the network's own ``sizes``; see
-            :class:`common.saved_weights.SavedWeights`.
+            :class:`common.weights.saving.SavedWeights`.
         lr_volumes: whose LR is like the scans that the weights are for. The weights' overlay gets the range of their
             statistics, so that inference warns of other scans.
         initial: file of the weights to start from, or None.

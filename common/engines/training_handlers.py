@@ -15,7 +15,7 @@ from ..handlers.checkpoint import BestModel, LastModel, ResumableState
 from ..handlers.history import LossHistory
 from ..handlers.validation import ValidationWithInitial
 from ..runtime.precision import apply_precision, unwrap_autocast
-from ..saved_weights import SavedWeights
+from ..weights.saving import SavedWeights
 from .run_folder import RunFolder
 
 

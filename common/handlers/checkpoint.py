@@ -19,8 +19,8 @@ from tqdm import tqdm
 from ..io.files import load_state
 from ..io.writing import write_atomically
 from ..runtime import threads
-from ..saved_weights import SavedWeights
-from ..weights import STATE, read_overlay
+from ..weights.loading import STATE, read_overlay
+from ..weights.saving import SavedWeights
 
 
 def _is_first() -> bool:

@@ -43,7 +43,7 @@ from ..reports.planes import View, save_panels
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
 from ..transforms.scan.volume import convert_to_units, get_intensity_range, get_percentile
-from ..weights import load_weights
+from ..weights.loading import load_weights
 
 _ACCURACY = 0.03  # voxels, of a measured shift
 
@@ -88,7 +88,7 @@ class EvaluationReport:
         compare_with: further methods by their names in the table, where they come before the method. Each is a file of
             weights for ``network``, or a network with its weights loaded, which runs in the evaluator's inferer with
             the same inputs, or ``{"network": <network>, "inferer": <inferer>}`` with an inferer of its own.
-        shipped: such entries of weights that ship, as from :func:`common.shipped_weights.load_shipped_weights`.
+        shipped: such entries of weights that ship, as from :func:`common.program.shipped_weights.load_shipped_weights`.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
@@ -129,7 +129,7 @@ class EvaluationReport:
 
     def attach(self, engine: Engine) -> None:
         """Measure each case, and write the tables at the end."""
-        check_table_scans(self.output_dir, (case["hr"] for case in engine.data_loader.cases))  # type: ignore[attr-defined]
+        check_table_scans(self.output_dir, (entry["hr"] for entry in engine.data_loader.dataset.data))  # type: ignore[attr-defined]
         engine.add_event_handler(Events.STARTED, self._prepare_networks)
         engine.add_event_handler(Events.ITERATION_STARTED, self._start_case)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._measure_time)
@@ -278,7 +278,7 @@ def _load_compared_method(
     if network is None:
         raise ValueError(
             f"compare_with: '{name}' is the file {entry}, but the report has no network to load it into; give the "
-            f"network itself, for example by common.weights.load_weights."
+            f"network itself, for example by common.weights.loading.load_weights."
         )
     return load_weights(copy.deepcopy(network), entry, degradation=degradation), None
 

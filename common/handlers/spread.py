@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai.engines import IterationEvents
+from monai.transforms import Compose
 
 from ..degradations.base import Degradation
 from ..inferers.diffusion import ResidualShiftInferer
@@ -28,25 +29,26 @@ class SpreadMap:
     Args:
         inferer: draws the samples.
         degradation: from the result to the scan, for the affine.
+        postprocessing: writes the result.
     """
 
-    def __init__(self, inferer: ResidualShiftInferer, degradation: Degradation) -> None:
-        self.inferer = inferer
+    def __init__(self, inferer: ResidualShiftInferer, degradation: Degradation, postprocessing: Compose) -> None:
+        self.inferer, self.postprocessing = inferer, postprocessing
         self.restore = RestoreVolumed("interval", degradation=degradation, deviations=True)
 
     def attach(self, engine: Any) -> None:
         """Write when a result has been written."""
-        self.save = make_width_saver(engine.postprocessing)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Any) -> None:
         spread = self.inferer.spread
         if spread is None:
             return
-        for output in engine.state.output:
+        save = make_width_saver(self.postprocessing)
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
             entry: dict[Hashable, Any] = {"interval": _DEVIATIONS * spread[0], "image": output["image"]}
-            entry = {**self.restore(entry), "name": engine.case.name}
-            path = Path(self.save(entry)["saved_to"])
+            entry = {**self.restore(entry), "name": batch.get("name")}
+            path = Path(save(entry)["saved_to"])
             description = {
                 "Description": "Two standard deviations of the samples whose mean is the super-resolved volume, in its "
                 "units. It is not calibrated: an error that all samples share is not in it.",

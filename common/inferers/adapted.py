@@ -27,8 +27,8 @@ from ..runtime.memory import move_to_device
 from ..runtime.precision import match_precision, unwrap_autocast
 from ..runtime.progress import begin_part, format_duration, track
 from ..runtime.threads import use_one_thread
+from ..runtime.values import check_whole_numbers, parse_bool
 from ..runtime.workers import run_in_parallel
-from ..values import check_whole_numbers, parse_bool
 from .held_out import HeldOutCheck, select_evenly
 
 _HELD_OUT = 8  # one of this number of planes is held out

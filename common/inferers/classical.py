@@ -14,7 +14,7 @@ from ..degradations.base import Degradation
 from ..degradations.interpolation import interpolate
 from ..degradations.k_space import KSpaceTruncation
 from ..runtime.progress import track
-from ..values import check_whole_numbers
+from ..runtime.values import check_whole_numbers
 
 
 class SplineInferer(Inferer):

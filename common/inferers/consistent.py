@@ -14,11 +14,10 @@ from scipy.fft import next_fast_len
 from torch.nn import functional as F
 
 from ..degradations.base import Degradation
-from ..metrics.data_consistency import measure_scan_difference
-from ..metrics.verdict import CONTRADICTION
+from ..metrics.data_consistency import CONTRADICTION, measure_scan_difference
 from ..physics.continuation import append_ramp
 from ..physics.noise import compute_rician_bias, estimate_noise_in_air
-from ..values import check_whole_numbers
+from ..runtime.values import check_whole_numbers
 
 _WINDOW = 5  # LR voxels
 

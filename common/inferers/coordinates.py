@@ -19,9 +19,9 @@ from ..graph import TensorGraph
 from ..runtime.distributed import train_alone
 from ..runtime.precision import match_precision
 from ..runtime.progress import begin_part, report_share
+from ..runtime.values import parse_bool
 from ..stacks.fitting import FittedStack, reconstruct
 from ..stacks.operator import StackOperator
-from ..values import parse_bool
 from .images import run_in_pieces
 from .multi_contrast import ExamInferer
 

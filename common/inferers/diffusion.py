@@ -14,7 +14,7 @@ from ..degradations.interpolation import interpolate
 from ..networks.diffusion import ResidualShift
 from ..physics.scale import choose_zero_shot_images
 from ..runtime.progress import track
-from ..values import check_whole_numbers
+from ..runtime.values import check_whole_numbers
 from .consistent import ConsistentInferer
 from .images import OrthogonalInferer
 

@@ -19,8 +19,8 @@ from ..networks.slab import batch_to_slices, slices_to_batch
 from ..physics.scale import choose_zero_shot_images
 from ..runtime.precision import match_precision
 from ..runtime.progress import report_share, track
+from ..runtime.values import parse_bool
 from ..runtime.workers import run_in_parallel
-from ..values import parse_bool
 from .consistent import ConsistentInferer
 
 # Memory of the activations per pixel: 64 features of 16 layers of an RDN, and as much for temporary tensors.

@@ -19,10 +19,10 @@ from torch import nn
 from tqdm import tqdm
 
 from ..degradations.profiles import GaussianProfile
-from ..errors import Notice
 from ..geometry.registration.contrasts import find_misplacement, register_contrasts
 from ..geometry.resampling import make_cubic_grid
 from ..geometry.stack import Stack
+from ..runtime.errors import Notice
 from ..runtime.progress import begin_part, format_duration, join_items
 from ..stacks.fitting import FittedStack, compare_with_stack, reconstruct
 from ..stacks.guide import GuidingEdges, SlopeForm

@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from ..degradations.fitted_profile import BELIEVED_WIDTHS, USUAL_WIDTHS, FittedProfile, read_profile_width
 from ..degradations.profiles import GaussianProfile
-from ..errors import Notice
 from ..geometry.nearest import sample_nearest
 from ..geometry.registration.stacks import Region, Registration, average_like, register_stacks
 from ..geometry.resampling import SplineResampling, make_cubic_grid
@@ -30,6 +29,7 @@ from ..geometry.stack import Stack
 from ..io.images import open_image
 from ..metrics.verdict import CubicComparison
 from ..physics.noise import compute_tissue_details, estimate_noise_in_air
+from ..runtime.errors import Notice
 from ..runtime.memory import check_memory, move_to_device
 from ..runtime.progress import begin_part
 from ..stacks.combination import combine_in_k_space

@@ -13,8 +13,8 @@ from monai.inferers import Inferer
 from ..degradations.base import Degradation
 from ..runtime.memory import count_pieces_at_once
 from ..runtime.progress import begin_part, report_share
+from ..runtime.values import parse_bool
 from ..runtime.workers import run_in_parallel
-from ..values import parse_bool
 
 _Span = tuple[int, int, int, int]
 _Piece = tuple[tuple[_Span, _Span], int, int]  # a tile, first slab, and end of its slabs

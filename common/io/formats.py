@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from .dicom_series.signature import is_dicom
+from .dicom_signature import is_dicom
 
 # Endings that open_image reads, the longest first. Of a pair of files, open the one with the header.
 EXTENSIONS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".head", ".nrrd", ".nhdr", ".mha", ".mhd")

@@ -68,11 +68,7 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
     """
     path = Path(path)
     if path.is_dir() or (get_extension(path) is None and may_be_dicom(path)):
-        try:
-            from .dicom import open_series  # its packages are optional, and exported bundles lack it
-        except ImportError as error:
-            raise ValueError(f"{path}: DICOM cannot be read here ({error}); convert it to NIfTI.") from None
-        return open_series(path)
+        raise ValueError(f"{path}: DICOM is read by mri-sr only; use it, or convert the series to NIfTI.")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     state = path.stat()

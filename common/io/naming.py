@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import find_first_cause
-from ..values import parse_bool
+from ..runtime.errors import find_first_cause
+from ..runtime.values import parse_bool
 from .files import get_sidecar_path
 from .formats import get_extension
 
@@ -36,6 +36,12 @@ def format_first_cause(error: BaseException) -> str:
 def format_case(item: Mapping[str, Any]) -> str:
     """The files of an entry, for messages."""
     return ", ".join(str(item[key]) for key in ("hr", "lr", "image") if key in item)
+
+
+def format_failure(item: Mapping[str, Any], error: BaseException) -> str:
+    """The files of an entry, and the first error that befell it, for a list of failures."""
+    source, reason = item.get("image") or format_case(item), format_first_cause(error)
+    return reason if reason.startswith(f"{source}:") else f"{source}: {reason}"
 
 
 def make_case_stem(path: str | os.PathLike, subject: str | None = None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
-from ..errors import Notice
+from ..runtime.errors import Notice
 from .writing import write_atomically
 
 # In voxels. Forms that differ by more at a corner of the volume contradict each other. Rounding of headers is smaller.

@@ -23,7 +23,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.brikhead import AFNIImage
 from nibabel.openers import ImageOpener
 
-from ..errors import Notice
+from ..runtime.errors import Notice
 from .files import read_sidecar
 from .images import open_image
 from .nifti_affines import warn_of_forms

@@ -13,8 +13,6 @@ from skimage.filters import threshold_otsu
 from ..geometry.gaussian import compute_coarsening_sigma
 from ..geometry.resampling import SplineResampling, resample_volume
 
-#: How the warning of a network's result that does not agree with its scan begins.
-CONTRADICTION = "the network contradicts the scan"
 _MOST = 192  # voxels along each axis that are compared, in the middle of the volume
 _FEWEST = 100  # voxels of tissue
 _ROUNDING = 1.05  # of voxel sizes

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..geometry.gaussian import FWHM_PER_SIGMA
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 
 
 class LinearDegradation(nn.Module):

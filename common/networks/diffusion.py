@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..runtime.distributed import get_rank
-from ..values import check_whole_numbers
+from ..runtime.values import check_whole_numbers
 from .float32 import FromImage
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..degradations.base import Degradation
 from ..physics.scale import get_in_plane_number
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 from .float32 import FromImage, ToImage, make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import channels_to_slab, slab_to_channels

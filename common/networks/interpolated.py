@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..degradations.base import Degradation
 from ..physics.scale import get_in_plane_number
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 from .float32 import FromImage, InstanceNorm, ToImage, make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import batch_to_slices, channels_to_slab, slab_to_channels, slices_to_batch

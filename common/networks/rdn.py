@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..degradations.base import Degradation
 from ..physics.scale import get_in_plane_number
 from ..runtime.memory import to_channels_last
-from ..values import check_whole_numbers, parse_bool
+from ..runtime.values import check_whole_numbers, parse_bool
 from .float32 import FromImage, make_last_layer
 from .interpolation import AxisInterpolation
 from .slab import batch_to_slices, slices_to_batch

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..degradations.base import Degradation
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 from .slab import channels_to_slab, slab_to_channels
 
 

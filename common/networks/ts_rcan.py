@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..degradations.base import Degradation
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 from .float32 import make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import SlabEncoder, SlabSuperResolver, channels_to_slab

@@ -44,7 +44,7 @@ def merge_tables(
         output_dir: the folder to write to.
         folders_by_name: by the method's name in the joint table, the folders with a ``table.json`` of
             :func:`write_table`, of one method and interpolation.
-        descriptions: of entries, as ``common.tables.merged`` makes them. The mean PSNR of ``weights`` and
+        descriptions: of entries, as ``common.lab.tables.merged`` makes them. The mean PSNR of ``weights`` and
             ``start`` decides whether the entry learned anything.
 
     Returns:

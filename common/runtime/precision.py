@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from ..errors import Notice
+from .errors import Notice
 from .threads import use_one_thread
 
 _WORTH = 1.3  # times as fast as float32
@@ -72,6 +72,19 @@ def apply_precision(network: nn.Module, device: torch.device, amp: bool | None, 
     # On a CPU no cache of cast weights, because several threads run the network in parallel.
     defaults = {"device_type": kind, "dtype": torch.bfloat16, "cache_enabled": kind != "cpu"}
     return Autocast(network, **(defaults | (kwargs or {})))
+
+
+def choose_precision(
+    network: nn.Module, device: torch.device, amp: bool | None = None, amp_kwargs: dict | None = None
+) -> nn.Module:
+    """The network in the precision that it runs in: under autocast, if :func:`choose_autocast` says so.
+
+    Args:
+        network, device, amp: as there.
+        amp_kwargs: arguments of ``torch.autocast``; default bfloat16.
+    """
+    amp = choose_autocast(amp, network, device, amp_kwargs)
+    return apply_precision(network, device, amp, amp_kwargs)
 
 
 def choose_autocast(

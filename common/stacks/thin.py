@@ -14,7 +14,7 @@ from ..degradations.profiles import GaussianProfile
 from ..networks.rdn import RDN
 from ..networks.steps import SignedRange
 from ..runtime.precision import Autocast
-from ..weights import load_weights, read_overlay
+from ..weights.loading import load_weights, read_overlay
 
 
 def make_thin_slice_network(factor: int, **sizes: Any) -> SignedRange:

@@ -18,10 +18,10 @@ from torch.nn.functional import avg_pool3d
 
 from ..degradations.interpolation import interpolate
 from ..degradations.profiles import GaussianProfile
-from ..errors import Notice
 from ..geometry.affines import RATIO_ROUNDING, THICK
 from ..io.files import read_json_object
 from ..physics.scale import get_slice_factor
+from ..runtime.errors import Notice
 from .scan.modality import AIR, EMPTY, PADDING, draw_sample, find_ct_offset
 from .scan.volume import attach_meta
 

@@ -14,7 +14,7 @@ from skimage.restoration import denoise_nl_means
 
 from ..geometry.robust import SIGMA_PER_MAD
 from ..physics.noise import compute_tissue_details
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 
 # Windows of 5 x 5 and 21 x 21 voxels. Of 3, 5 and 7 voxels, and of 11 and 21, these were the best on phantoms with
 # Rician noise of 2 and 5% of the tissue.

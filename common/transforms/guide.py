@@ -19,13 +19,13 @@ from nibabel.orientations import io_orientation
 from torch.nn import functional
 
 from ..degradations.base import Degradation
-from ..errors import Notice
 from ..geometry.gaussian import average_gaussian, compute_coarsening_sigma
 from ..geometry.registration.contrasts import GAIN, find_misplacement, register_contrasts
 from ..geometry.registration.one_person import LEAST_MUTUAL_INFORMATION
 from ..geometry.resampling import GRID_TOLERANCE, resample_volume
 from ..io.naming import make_case_stem
-from ..values import parse_bool
+from ..runtime.errors import Notice
+from ..runtime.values import parse_bool
 from .register import write_quality
 from .scan.volume import attach_meta, reorient_volume
 

@@ -14,7 +14,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 
 # World axes of an affine in RAS convention.
 LEFT_RIGHT, ANTERIOR_POSTERIOR, HEAD_FEET = range(3)

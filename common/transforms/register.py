@@ -16,7 +16,7 @@ from ..degradations.base import Degradation
 from ..geometry.registration.contrasts import resample_rigidly, warp_onto
 from ..io.naming import get_output_folder, make_case_stem
 from ..io.writing import write_atomically
-from ..values import parse_bool
+from ..runtime.values import parse_bool
 from .scan.volume import attach_meta
 
 

@@ -20,13 +20,13 @@ from torch.nn import functional as F
 from ..degradations.base import Degradation
 from ..degradations.fitted_profile import BELIEVED_WIDTHS, read_profile_width
 from ..degradations.profiles import GaussianProfile
-from ..errors import Notice
 from ..geometry.gaussian import compute_coarsening_sigma
 from ..geometry.resampling import SplineResampling, make_cubic_grid, resample_volume
 from ..io.images import open_image, open_image_or_none
 from ..io.nifti_affines import is_scaling
 from ..metrics.data_consistency import measure_scan_difference
 from ..physics.noise import estimate_noise_in_air
+from ..runtime.errors import Notice
 from ..runtime.memory import check_memory
 from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR, enforce_data_consistency
 from .scan.check import advise_memory

@@ -14,7 +14,7 @@ import itertools
 import warnings
 from pathlib import Path
 
-from common.exams.choose import find_offers
+from common.program.exams.choose import find_offers
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from common.commands.super_resolve import super_resolve
-from common.data.degraded import save_degraded
 from common.degradations import make_acquisition
 from common.io.images import open_image
 from common.io.naming import make_case_stem
 from common.io.read import read_volume
+from common.program.commands.super_resolve import super_resolve
+from common.program.degraded import save_degraded
 
 _MARGIN = 8  # voxels of air around the foreground
 _FOREGROUND = 0.05  # of the 99.9th percentile

@@ -20,8 +20,8 @@ import torch
 from torch.utils import collect_env
 
 from common.io.writing import write_atomically
+from common.runtime.values import check_whole_numbers, parse_bool
 from common.start import check_device
-from common.values import check_whole_numbers, parse_bool
 from tests.bundles import runs
 
 from . import gpu_parts as parts

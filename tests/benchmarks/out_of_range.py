@@ -24,8 +24,8 @@ from skimage.filters import threshold_otsu
 from skimage.restoration import denoise_tv_chambolle
 
 from common.metrics import interpolate_cubic
+from common.program.catalogue import BUNDLES, Offer
 from common.transforms.scan.scan_statistics import compute_scan_statistics
-from common.weights_catalogue import BUNDLES, Offer
 
 # Voxels of a head, of the crop that is super-resolved, and of the crop's edge that is not compared.
 _LARGEST, _CROP, _EDGE = 192, 80, 4

@@ -26,11 +26,11 @@ import torch
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from common.commands.super_resolve import super_resolve
 from common.degradations import GaussianProfile
 from common.geometry.resampling import SplineResampling
 from common.geometry.rigid import make_rigid_matrix
 from common.physics.noise import estimate_noise_in_air
+from common.program.commands.super_resolve import super_resolve
 from common.stacks import StackOperator, enforce_data_consistency
 
 MARGIN = 8  # voxels of air around a head, into which it may move

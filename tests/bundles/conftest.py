@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from common.commands.export import export
+from common.program.commands.export import export
 
 from . import runs
 

@@ -6,7 +6,6 @@ import shutil
 
 import nibabel as nib
 import numpy as np
-import pytest
 import torch
 
 from . import runs, spoilt
@@ -32,7 +31,7 @@ def test_bad_volumes_in_a_batch(bundle, tiny, trained, tmp_path):
         unplaced.header["sform_code"] = unplaced.header["qform_code"] = 0
         nib.save(unplaced, path)
 
-    done = runs.command(bundle, ["inference"], trained, dataset_dir=scans, output_dir=tmp_path / "sr")
+    done = runs.command(bundle, runs.CASES, trained, dataset_dir=scans, output_dir=tmp_path / "sr")
     assert done.returncode != 0
     last = done.stderr[done.stderr.rindex("\nerror: ") :]
     assert f"{len(patterns)} of {len(patterns) + 3} cases failed, the others are done" in last
@@ -47,7 +46,7 @@ def test_bad_volumes_in_a_batch(bundle, tiny, trained, tmp_path):
 # One for each way to load what is learned from.
 @runs.of("guided_rdn", "ct_guided", "downsampling_gan")
 def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
-    """Training names every bad volume of a group before it trains; evaluation does the good ones and names the bad."""
+    """Training and evaluation name every bad volume of a group before they compute anything."""
     patterns = spoilt.spoil(tmp_path / "scans", runs.phantom(9), tiny.contrast)
     entries, first = runs.listed(cohort, tiny), next(iter(tiny.groups))
 
@@ -59,12 +58,7 @@ def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
 
     for group in (first, "validation"):
         spoilt.said(runs.fails(bundle, ["train"], tmp_path / "run", dataset_dir=with_bad(group)), patterns)
-    run = shutil.copytree(trained, tmp_path / "evaluated")
-    with pytest.raises(RuntimeError) as caught:
-        runs.run(bundle, ["train", "evaluate"], run, dataset_dir=with_bad("test"))
-    spoilt.said(str(runs.first_cause(caught.value)), patterns)
-    cases = {row["case"] for row in json.loads((run / "out" / "table.json").read_text())["cases"]}
-    assert cases == {path.name.removesuffix("_sr.nii.gz") for path in (run / "out").glob("*.nii.gz")} == {tiny.case(5)}
+    spoilt.said(runs.fails(bundle, ["train", "evaluate"], trained, dataset_dir=with_bad("test")), patterns)
 
     small = tiny.save_hr(tmp_path / "small", "small", runs.phantom(0, (20, 44, 36)))
     data = runs.datalist(

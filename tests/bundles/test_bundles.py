@@ -15,15 +15,15 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import from_matvec
 from nibabel.orientations import io_orientation
 
-from common.commands.export import COLLECTION
 from common.data.lists.datalist import SCANS
-from common.export.modules import find_distributions, find_needed_modules, list_strings
-from common.export.readme import PINNED
+from common.lab.tables.rows import expand_folds, read_table_rows
+from common.lab.tables.runs import list_runs
+from common.lab.tables.runs import make_command_words as words_of
 from common.override_checks import check_overrides
+from common.program.commands.export import COLLECTION
+from common.program.export.modules import find_distributions, find_needed_modules, list_strings
+from common.program.export.readme import PINNED
 from common.start import read_arguments
-from common.tables.rows import expand_folds, read_table_rows
-from common.tables.runs import list_runs
-from common.tables.runs import make_command_words as words_of
 
 from ..pages import Page
 from . import runs
@@ -36,7 +36,9 @@ META = {
 TENSOR = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def"}
 # The clients that serve one scan, by the versions that they are tested with.
 APPS = {
-    app: re.search(rf"^{package}==(.*)$", (runs.ROOT / "common" / "apps" / file).read_text(), re.MULTILINE)[1]
+    app: re.search(rf"^{package}==(.*)$", (runs.ROOT / "common" / "program" / "apps" / file).read_text(), re.MULTILINE)[
+        1
+    ]
     for app, package, file in (
         ("monai-label", "monailabel", "monailabel/requirements.txt"),
         ("monai-deploy", "monai-deploy-app-sdk", "deploy/requirements.txt"),
@@ -63,7 +65,7 @@ def having(key, value, path=()):
 
 def simulated(parser, **changes):
     """An override of what a training simulates: its own, changed."""
-    return {"datalist#simulated": {**parser["datalist#simulated"], **changes}}
+    return {"dataset_dir": {**parser["dataset_dir"], **changes}}
 
 
 def test_train(bundle, tiny, cohort, trained, tmp_path):
@@ -149,27 +151,6 @@ def test_initial(bundle, tiny, cohort, trained, tmp_path):
     assert not counts[0] or max(counts[1:]) > counts[0]
     message = runs.fails(bundle, ["train"], tmp_path / "none", **{**options, "initial": str(tmp_path / "none.pt")})
     assert f"no weights at {tmp_path / 'none.pt'}" in message and "--initial PATH" in message
-
-
-@pytest.mark.slow
-@runs.each_form
-def test_bare(bundle, tiny, tmp_path):
-    """With no data given, training, stopped and resumed, and inference simulate their own; all is in one folder."""
-    nothing = {"output_dir": None, "ckpt_dir": None, "checkpoint": None, "bundle_root": str(tmp_path)}
-    config = runs.content(bundle, None, "train")
-    small = {**simulated(config, spacing=4), "slice_axis": config["slice_axis"], **tiny.lasting(1, 1), **nothing}
-    if tiny.source == "ct":
-        small |= {"ct_offset": "auto", "window": [-150, 250]}
-    runs.run(bundle, ["train"], tmp_path, **small)
-    assert runs.leavings(tmp_path / "eval" / "data")
-    runs.run(bundle, ["train"], tmp_path, **{**small, **tiny.lasting(2, 1)}, resume=True)
-    weights = {"checkpoint": str(tmp_path / "eval" / "models" / "model.pt")}
-    runs.run(bundle, ["inference"], tmp_path, **nothing | weights)
-    (scan,) = (tmp_path / "eval" / "scan").rglob(f"simulated_{tiny.contrast}.nii.gz")
-    (result,) = (tmp_path / "eval").glob(f"simulated_{tiny.contrast}_sr.nii.gz")
-    hr = nib.load(scan.with_name(f"simulated_{tiny.contrast}_hr.nii.gz"))
-    lost = np.subtract(hr.shape, nib.load(result).shape)
-    assert (0 <= lost).all() and (lost < tiny.degradation.factors).all()
 
 
 def test_properties(bundle, cohort, trained):
@@ -360,9 +341,6 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path):
     np.testing.assert_array_equal(one.get_fdata(), found[stored[-1]])
 
 
-OVERLAYS = "../../../common/cases/overlays"
-
-
 @runs.of("udean_window", "guided_rdn")
 def test_pages(bundle, tiny, trained, tmp_path):
     """With the overlay a page stands beside the result, of volumes that lie where they lie in the world.
@@ -371,7 +349,7 @@ def test_pages(bundle, tiny, trained, tmp_path):
     """
     path = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(7), runs.OBLIQUE, dtype=np.int16, axes="PSR")
     out, name = tmp_path / "sr", tiny.case("a")
-    runs.run(bundle, ["inference", f"{OVERLAYS}/report"], trained, output_dir=str(out), **tiny.only(path))
+    runs.run(bundle, [*runs.CASES, f"{runs.OVERLAYS}/report"], trained, output_dir=str(out), **tiny.only(path))
     page = Page(out / f"{name}_sr.html")
     scan, sr, added = nib.load(path), nib.load(out / f"{name}_sr.nii.gz"), nib.load(out / f"{name}_added.nii.gz")
     high = np.quantile(scan.get_fdata(), 0.999)
@@ -394,10 +372,10 @@ def test_pages(bundle, tiny, trained, tmp_path):
         operator(torch.from_numpy(nib.as_closest_canonical(image).get_fdata().copy())).norm() for image in (added, sr)
     )
     assert seen < 0.02 * whole
-    runs.run(bundle, ["inference"], trained, output_dir=str(out), **tiny.only(path))
+    runs.run(bundle, runs.CASES, trained, output_dir=str(out), **tiny.only(path))
     assert runs.written(out) == [f"{name}_sr.nii.gz"] and not (out / f"{name}_sr.html").exists()
-    overlays = [f"{OVERLAYS}/grid", f"{OVERLAYS}/report"]
-    runs.run(bundle, ["inference", *overlays], trained, output_dir=str(out), spacing=0.9, **tiny.only(path))
+    overlays = [f"{runs.OVERLAYS}/grid", f"{runs.OVERLAYS}/report"]
+    runs.run(bundle, [*runs.CASES, *overlays], trained, output_dir=str(out), spacing=0.9, **tiny.only(path))
     told = json.loads((out / f"{name}_sr.json").read_text())["SuperResolution"]
     assert "--spacing" in told["Added"]["Unknown"] and told["Added"]["Unknown"] in Page(out / f"{name}_sr.html").text
     assert not (out / f"{name}_added.nii.gz").exists()
@@ -414,7 +392,7 @@ def test_demo(name, tmp_path):
     """It simulates heads, trains all that it compares, and evaluates it."""
     names, tiny = ["train", "evaluate", "demo"], runs.TINY[name]
     config = runs.content(name, None, *names)
-    listed = config["datalist#simulated#datalist"]
+    listed = config["dataset_dir#datalist"]
     split = [min(subjects, 2) for subjects in listed["split"]]
     few = {"subjects": sum(split), "spacing": 4, "datalist": {**listed, "split": split}}
     small = {**simulated(config, **few), **tiny.network, **tiny.training, **tiny.lasting(1, 2)}

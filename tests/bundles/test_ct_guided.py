@@ -14,10 +14,10 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from common.commands.export import LARGE
-from common.data.lists.assignment import write_datalist
 from common.degradations import GaussianProfile
-from common.weights import compute_digest, read_overlay
+from common.program.commands.export import LARGE
+from common.program.datalist.assignment import write_datalist
+from common.weights.loading import compute_digest, read_overlay
 
 from . import runs
 

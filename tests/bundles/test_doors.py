@@ -16,7 +16,7 @@ from monai.fl.utils.constants import ExtraItems, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 from onnx.reference import ReferenceEvaluator
 
-from common.weights import compute_digest, read_overlay
+from common.weights.loading import compute_digest, read_overlay
 
 from .. import forked
 from ..refused import has

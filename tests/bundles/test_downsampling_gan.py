@@ -18,10 +18,10 @@ from scipy.spatial.transform import Rotation
 
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer
+from common.lab.tables.rows import read_table_rows
 from common.losses import BoundaryLoss
 from common.physics.blur_kernels import make_gaussian_kernel, make_zero_filling_kernel, read_kernels
-from common.tables.rows import read_table_rows
-from common.weights import read_overlay
+from common.weights.loading import read_overlay
 
 from . import runs
 

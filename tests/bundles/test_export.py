@@ -14,10 +14,10 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from common.commands import export as export_bundle
-from common.commands.export import export
-from common.export.modules import list_strings
-from common.weights import read_overlay
+from common.program.commands import export as export_bundle
+from common.program.commands.export import export
+from common.program.export.modules import list_strings
+from common.weights.loading import read_overlay
 
 from .. import forked
 from . import runs

@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from common.commands.export import COLLECTION
 from common.data.lists.datalist import GROUPS, KINDS
-from common.export.readme import write_pages
 from common.override_checks import check_overrides
+from common.program.commands.export import COLLECTION
+from common.program.export.readme import write_pages
 from common.start import read_arguments
 
 from . import runs

@@ -14,7 +14,7 @@ import torch
 from nibabel.affines import from_matvec
 
 from common.degradations import GaussianProfile, KSpaceTruncation
-from common.weights import load_weights
+from common.weights.loading import load_weights
 
 from . import runs, spoilt
 

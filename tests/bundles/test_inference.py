@@ -8,7 +8,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 from monai.bundle.properties import InferProperties
 
-from common.data import CaseLoader
+from common.program.cases.loader import CaseLoader
 from tests.refused import has
 
 from . import runs

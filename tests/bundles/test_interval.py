@@ -5,12 +5,12 @@ import json
 import nibabel as nib
 import numpy as np
 
-from common.data.scans import is_result
 from common.metrics import Interval
+from common.program.cases.scans import is_result
 
 from . import runs
 
-INTERVAL = "../../../common/cases/overlays/interval"
+CASES, INTERVAL = list(runs.CASES), f"{runs.OVERLAYS}/interval"
 FACTORS = {"air": 0.5, "dark": 1.0, "middle": 2.0, "bright": 4.0}
 
 
@@ -22,11 +22,11 @@ def test_interval(bundle, tmp_path):
     runs.save_weights(bundle, models / "model.pt")
     scan = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
     options = {**tiny.only(scan), "output_dir": str(out), "check_mr": False}
-    runs.fails(bundle, ["inference", INTERVAL], tmp_path, "--calibrate", "hr", "people", **options)
+    runs.fails(bundle, [*CASES, INTERVAL], tmp_path, "--calibrate", "hr", "people", **options)
     interval = Interval(0.9, FACTORS, 12)
     overlay = models / "model.json"
     overlay.write_text(json.dumps({**json.loads(overlay.read_text()), "interval": interval.describe()}))
-    runs.run(bundle, ["inference", INTERVAL], tmp_path, **options)
+    runs.run(bundle, [*CASES, INTERVAL], tmp_path, **options)
     name = scan.name.removesuffix(".nii.gz")
     lr, sr, width = (nib.load(path) for path in (scan, out / f"{name}_sr.nii.gz", out / f"{name}_interval.nii.gz"))
     np.testing.assert_allclose(width.affine, sr.affine, atol=1e-5)
@@ -39,7 +39,7 @@ def test_interval(bundle, tmp_path):
     assert said["Level"] == 0.9 and said["CalibrationPeople"] == 12 and said["Factors"] == FACTORS
     assert is_result(out / f"{name}_interval.nii.gz")
     # It is known on the weights' grid only, and does not stay beside a later result.
-    grid = ["inference", INTERVAL.replace("interval", "grid")]
+    grid = [*CASES, f"{runs.OVERLAYS}/grid"]
     runs.fails(bundle, [*grid, INTERVAL], tmp_path, "the grid of the weights", "--spacing", **options, spacing=0.9)
     runs.run(bundle, grid, tmp_path, **options, spacing=0.9)
     assert not [*out.glob("*_interval*")]

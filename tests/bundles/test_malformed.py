@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.lists.scan_kinds import explain_unsuitable_file
-from common.data.provenance import read_source_metadata
 from common.degradations import read_profile_width
 from common.io.images import open_image
+from common.program.cases.scan_kinds import explain_unsuitable_file
+from common.program.provenance import read_source_metadata
 from common.transforms import LoadScand
 from tests import malformed
 
@@ -34,7 +34,7 @@ def test_niftis(bundle, tiny, trained, tmp_path):
     tiny.save_lr(scans, 9999, runs.phantom(1), runs.OBLIQUE)
     with warnings.catch_warnings(), malformed.deadline(120), pytest.raises(Exception) as caught:
         warnings.simplefilter("ignore")
-        runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(tmp_path / "sr"))
+        runs.run(bundle, runs.CASES, trained, dataset_dir=str(scans), output_dir=str(tmp_path / "sr"))
     message = str(runs.first_cause(caught.value))
     failures = dict(re.findall(r"^  \S*?([^/\s]+\.nii\.gz): (.*)$", message, re.M))
     assert f"{len(failures)} of {len(names) + 2} cases failed, the others are done" in message, message

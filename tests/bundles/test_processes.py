@@ -125,8 +125,8 @@ def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("bundle", ["udean", "guided_rdn", "ct_guided"])  # HR alone, with guides, and with CT
 def test_bare_at_its_own_size(bundle, tmp_path):
-    """Train.json with no data, on fewer heads, begins, ends when it is interrupted, and goes on from there."""
-    simulated = runs.content(bundle, None, "train")["datalist#simulated"]
+    """Train.json on few simulated heads begins, ends when it is interrupted, and goes on from there."""
+    simulated = runs.content(bundle, None, "train", "demo")["dataset_dir"]
     lists = dict(simulated["datalist"])
     if "split" in lists:
         lists["split"] = [min(n, 1) for n in lists["split"]]
@@ -135,7 +135,7 @@ def test_bare_at_its_own_size(bundle, tmp_path):
         groups = ["source", "target", "validation", "test"]
         lists |= {g: re.sub(r"sub-[^/]*", f"sub-00{i}", lists[g].split(",")[0]) for i, g in enumerate(groups, 1)}
         heads = len(groups)
-    few = ["--datalist#simulated", str({**simulated, "subjects": heads, "datalist": lists})]
+    few = ["--dataset_dir", str({**simulated, "subjects": heads, "datalist": lists})]
     done = [0]
     for words in ([], ["--resume", "True"]):
         config = ["--config_file", *runs.configs(bundle, "train"), "--output_dir", str(tmp_path)]

@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.commands.compare import compare
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.metrics import interpolate_cubic
+from common.program.commands.compare import compare
 
 from . import runs
 

@@ -7,7 +7,7 @@ import torch
 
 from common.degradations import GaussianProfile
 from common.networks import EDSR
-from common.weights import load_weights
+from common.weights.loading import load_weights
 
 from . import runs
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.transforms import compute_scan_statistics
-from common.weights import read_overlay
+from common.weights.loading import read_overlay
 
 from . import runs
 

@@ -22,7 +22,7 @@ from common.degradations import (
 )
 from common.metrics import compute_psnr, compute_ssim, interpolate_cubic
 from common.runtime.precision import apply_precision
-from common.weights import load_weights
+from common.weights.loading import load_weights
 
 from .. import forked
 from . import runs

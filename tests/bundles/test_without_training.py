@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.commands.new import create_bundle
-from common.commands.super_resolve import super_resolve
 from common.override_checks import check_overrides
+from common.program.commands.new import create_bundle
+from common.program.commands.super_resolve import super_resolve
 from common.start import read_arguments
 
 from .. import forked

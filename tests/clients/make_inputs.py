@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydicom.uid import generate_uid
 
-from common.commands.export import export
+from common.program.commands.export import export
 from tests.bundles import runs
 
 from . import dicom

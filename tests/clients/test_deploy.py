@@ -22,7 +22,7 @@ from pydicom.uid import JPEGLosslessSV1, RLELossless, generate_uid
 from ..bundles import runs
 from . import dicom
 
-APP = Path(__file__).parents[2] / "common" / "apps" / "deploy"
+APP = Path(__file__).parents[2] / "common" / "program" / "apps" / "deploy"
 SERIES = {
     "axial, oblique": dicom.Series(angles=(8, -5, 12), spacing=(0.9, 1.1, 4.0)),
     "sagittal, backwards": dicom.Series("sagittal", angles=(3, 4, -6), minimum=-300, backwards=True, seed=1),
@@ -55,7 +55,7 @@ def bundles() -> Path:
 
 @pytest.fixture(scope="session")
 def app():
-    """Run the application in this process, as ``python common/apps/deploy`` does; its exit code."""
+    """Run the application in this process, as ``python common/program/apps/deploy`` does; its exit code."""
     sys.path.insert(0, str(APP))
     import app
 

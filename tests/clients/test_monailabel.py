@@ -21,7 +21,7 @@ from monailabel.client.client import MONAILabelClient, MONAILabelClientException
 from .. import malformed
 from ..bundles import runs, spoilt
 
-APP = runs.ROOT / "common" / "apps" / "monailabel"
+APP = runs.ROOT / "common" / "program" / "apps" / "monailabel"
 # A later version of udean_window, and another bundle of the same version, whose package has the same name.
 MARKED = {"udean_next": ("udean_window_v9_0_0", "9.0.0"), "udean_twin": (None, None)}
 STORED = ((runs.AFFINE, "RAS"), (runs.OBLIQUE, "SLA"))  # affines and axes of scans; those by dcm2niix have others

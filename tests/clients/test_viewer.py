@@ -14,7 +14,7 @@ from skimage.registration import phase_cross_correlation
 
 from common.degradations import KSpaceTruncation
 from common.metrics import interpolate_cubic
-from common.reports import write_viewer
+from common.program.pages.page import write_viewer
 
 from ..bundles import runs
 from ..pages import Page as Written

@@ -25,9 +25,9 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
 from common.handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial, checkpoint
-from common.saved_weights import SavedWeights
-from common.weights import load_weights as load_weights
-from common.weights import read_overlay
+from common.weights.loading import load_weights as load_weights
+from common.weights.loading import read_overlay
+from common.weights.saving import SavedWeights
 from tests.bundles import runs
 from tests.engines.games import Batches, close_to
 from tests.refused import refused

@@ -15,8 +15,8 @@ from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport
 from common.networks import GuidedRDN, prepare_for_inference
 from common.runtime.precision import Autocast, apply_precision
-from common.saved_weights import SavedWeights
 from common.transforms import LoadScand, MakeLRd
+from common.weights.saving import SavedWeights
 from tests.bundles import runs
 from tests.refused import refused
 

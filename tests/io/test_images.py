@@ -16,12 +16,12 @@ import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Extension
 from nibabel.openers import Opener
 
-from common.data.lists.scan_kinds import explain_unsuitable_file
 from common.degradations import GaussianProfile
 from common.io.formats import EXTENSIONS, get_extension
 from common.io.images import open_image
 from common.io.naming import make_case_stem
 from common.io.read import digest_voxels
+from common.program.cases.scan_kinds import explain_unsuitable_file
 from common.transforms import CheckHeaderd, LoadScand, SaveVolumed
 from tests.refused import has, refused
 from tests.transforms.grids import affine_of, super_resolve, told, warned

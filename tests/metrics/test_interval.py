@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.evidence.interval import calibrate_interval, measure_sparsification
+from common.lab.judge.interval import calibrate_interval, measure_sparsification
 from common.metrics import Interval, divide_by_brightness, estimate_error_scale
 from tests.refused import refused
 

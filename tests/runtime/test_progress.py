@@ -13,9 +13,8 @@ import pytest
 import torch
 from monai.data import Dataset
 
-from common.data import find_scans, prepare_lr_hr
+from common.data import prepare_lr_hr
 from common.degradations import DegradeAndInterpolate, GaussianProfile, KSpaceTruncation
-from common.engines import CaseEvaluator
 from common.inferers import (
     AdaptedInferer,
     AxesInferer,
@@ -25,6 +24,8 @@ from common.inferers import (
     SliceInsertionInferer,
     ZeroShotInferer,
 )
+from common.program.cases.evaluator import CaseEvaluator
+from common.program.cases.scans import find_scans
 from common.runtime import progress
 from common.transforms import LoadScand
 

@@ -10,7 +10,8 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from scipy.ndimage import binary_erosion
 
 from common.degradations import GaussianProfile
-from common.inferers import ConsistentInferer, ExamInferer, HRGridInferer, SplineInferer, StacksInferer
+from common.inferers import ConsistentInferer, ExamInferer, SplineInferer, StacksInferer
+from common.lab.hr_grid import HRGridInferer
 from common.runtime import progress
 from common.transforms import LoadScand, RestoreVolumed
 

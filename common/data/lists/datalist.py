@@ -9,9 +9,9 @@ from pathlib import Path
 
 from monai.data import partition_dataset
 
-from ...errors import format_call
 from ...io.files import read_json_object
 from ...io.formats import EXTENSIONS, explain_missing_content, get_extension
+from ...runtime.errors import format_call
 from .copies import check_volumes
 from .subjects import identify_subject
 

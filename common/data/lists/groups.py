@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from ...values import parse_bool
-from ..simulated import import_simulation, is_simulated
+from ...io.naming import SIMULATED
+from ...runtime.values import parse_bool
 from .datalist import SCANS, check_misaligned, load_datalist, load_fold, select_case
 
 
@@ -15,7 +16,7 @@ def choose_default_slice_axis(dataset_dir: str | None, factors: Sequence[float] 
     """The axis across the slices where the user gives none.
 
     Args:
-        dataset_dir: folder with ``dataset.json``; None for simulated heads.
+        dataset_dir: folder with ``dataset.json``; None if it is not known yet.
         factors: of a super-resolution along any axis; if all are equal, the axis does not matter.
 
     Returns:
@@ -27,13 +28,16 @@ def choose_default_slice_axis(dataset_dir: str | None, factors: Sequence[float] 
     return "auto"
 
 
+def is_simulated(dataset_dir: str) -> bool:
+    """Whether a folder holds simulated heads."""
+    return Path(dataset_dir, SIMULATED).is_file()
+
+
 class Datalist:
-    """A ``dataset.json``, or that of a simulated cohort; read when a group is first asked for.
+    """A ``dataset.json``; read when a group is first asked for.
 
     Args:
-        dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
-        output_dir: folder of the run.
-        simulated: arguments of :func:`common.data.simulation.cohort.simulate_cohort`; None for no such cohort.
+        dataset_dir: folder with ``dataset.json``.
         fold: number of the fold of a cross-validation that is held out, from 0; None to use the groups. The subjects
             of all groups except validation are divided.
         folds: number of folds.
@@ -44,36 +48,27 @@ class Datalist:
     """
 
     def __init__(
-        self,
-        dataset_dir: str | None,
-        output_dir: str,
-        simulated: Mapping[str, Any] | None = None,
-        fold: int | None = None,
-        folds: int = 4,
-        misaligned: bool | str = False,
+        self, dataset_dir: str | None, fold: int | None = None, folds: int = 4, misaligned: bool | str = False
     ) -> None:
-        self._dataset_dir, self.output_dir, self.simulated = dataset_dir, output_dir, simulated
+        self._dataset_dir = dataset_dir
         self.fold, self.folds, self.misaligned = fold, folds, parse_bool(misaligned, "misaligned")
         self.held_out = None if fold is None else f"{fold} of {folds}"
 
     @property
     def is_simulated(self) -> bool:
         """Whether the scans are simulated."""
-        return self._dataset_dir is None
+        return self._dataset_dir is not None and is_simulated(self._dataset_dir)
 
     @cached_property
     def dataset_dir(self) -> str:
-        """Folder with ``dataset.json``; a cohort is simulated where none was given."""
-        folder = self._dataset_dir
-        if folder is None:
-            if self.simulated is None:
-                raise ValueError(
-                    "dataset_dir is null, expected the folder of a dataset.json: give --dataset_dir D, or add the "
-                    "bundle's demo.json to --config_file for simulated heads."
-                )
-            folder = import_simulation().simulate_cohort(f"{self.output_dir}/data", **self.simulated)
-        check_misaligned(folder, self.misaligned)
-        return folder
+        """Folder with ``dataset.json``."""
+        if self._dataset_dir is None:
+            raise ValueError(
+                "dataset_dir is null, expected the folder of a dataset.json: give --dataset_dir D, or add the bundle's "
+                "demo.json to --config_file for simulated heads."
+            )
+        check_misaligned(self._dataset_dir, self.misaligned)
+        return self._dataset_dir
 
     def read(
         self, group: str, kinds: str | Sequence[str] = SCANS, needs: str | None = None, optional: bool = False

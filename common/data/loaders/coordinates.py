@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ...runtime.memory import move_to_device
-from ...values import check_whole_numbers
+from ...runtime.values import check_whole_numbers
 
 
 @dataclass(frozen=True)

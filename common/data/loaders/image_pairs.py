@@ -13,7 +13,7 @@ from ...degradations.base import Degradation
 from ...degradations.interpolation import DegradeAndInterpolate, interpolate
 from ...degradations.profiles import GaussianProfile
 from ...physics.scale import choose_zero_shot_images
-from ...values import parse_bool
+from ...runtime.values import parse_bool
 from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue_voxels
 from .volumes import VolumeCache
 

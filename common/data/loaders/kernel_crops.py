@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...io.naming import format_case
 from ...runtime.memory import move_to_device
-from ...values import check_whole_numbers
+from ...runtime.values import check_whole_numbers
 from .slabs import AIR, PatchLoader, check_volume_sizes
 from .volumes import VolumeCache
 

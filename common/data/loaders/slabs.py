@@ -15,7 +15,7 @@ from ...io.naming import format_case
 from ...physics.noise import estimate_noise_in_air, estimate_noise_levels
 from ...physics.scale import get_in_plane_number, get_volume_scale, make_patch_size
 from ...runtime.memory import move_to_device
-from ...values import check_whole_numbers, parse_bool
+from ...runtime.values import check_whole_numbers, parse_bool
 from ..lists.spacing import check_scale
 from .volumes import VolumeCache
 

@@ -11,8 +11,8 @@ import torch
 
 from ...geometry.spline import apply_along_axes, make_upsampling_matrix
 from ...graph import TensorGraph
+from ...runtime.values import parse_bool
 from ...transforms.ct import check_slice_factor
-from ...values import parse_bool
 from .slabs import PatchLoader, check_volume_sizes, draw_gains, draw_start, find_tissue_voxels, permute_axes
 from .volumes import VolumeCache
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +11,25 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
+from ...io.naming import format_failure
 from ...runtime.progress import make_bar
 from ...transforms.scan.scan_statistics import compute_scan_statistics
-from ..case import Case
+
+
+def transform_entries(data: Sequence[Mapping[str, Any]], transform: Callable[[Any], Any]) -> Iterator[Any]:
+    """Transform each entry of a datalist.
+
+    Raises:
+        ValueError: at the end, if some cannot be transformed, with each reason.
+    """
+    failures = []
+    for entry in make_bar(data, "preparing volumes"):
+        try:
+            yield transform(dict(entry))
+        except Exception as error:
+            failures.append(format_failure(entry, error))
+    if failures:
+        raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
 
 
 class VolumeCache(Dataset):
@@ -52,18 +68,13 @@ class VolumeCache(Dataset):
         items: list[dict[str, torch.Tensor]] = []
         affines: list[dict[str, np.ndarray]] = []
         statistics: list[dict] = []
-        cases = [Case(dict(entry)) for entry in self.data]
-        for case in make_bar(cases, "preparing volumes"):
-            with case.catch_problem():
-                item = self.transform(dict(case))
-                keys = [key for key in self.keys if key in item or not self.allow_missing_keys]
-                items.append({key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys})
-                known = {key: getattr(item[key], "affine", None) for key in keys}
-                affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
-                if hasattr(lr := item.get("lr"), "affine"):
-                    statistics.append(compute_scan_statistics(lr, lr.affine))
-        if failures := [case.failure for case in cases if case.problem is not None]:
-            raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
+        for item in transform_entries(self.data, self.transform):
+            keys = [key for key in self.keys if key in item or not self.allow_missing_keys]
+            items.append({key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys})
+            known = {key: getattr(item[key], "affine", None) for key in keys}
+            affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
+            if hasattr(lr := item.get("lr"), "affine"):
+                statistics.append(compute_scan_statistics(lr, lr.affine))
         if self.device.type == "cuda":
             needed = sum(v.numel() * v.element_size() for item in items for v in item.values())
             free, _ = torch.cuda.mem_get_info(self.device)

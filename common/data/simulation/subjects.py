@@ -13,7 +13,7 @@ import numpy as np
 
 from ...io.writing import write_atomically
 from ...runtime.progress import make_bar
-from ...values import check_whole_numbers, parse_bool
+from ...runtime.values import check_whole_numbers, parse_bool
 from . import anatomy, labelmap
 from .bodies import make_body
 from .randomised import simulate_random_acquisition

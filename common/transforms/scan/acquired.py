@@ -11,7 +11,7 @@ import torch
 from monai.transforms import MapTransform
 from scipy.fft import irfft, rfft
 
-from ...errors import Notice
+from ...runtime.errors import Notice
 from .volume import attach_meta
 
 _NEARLY = 0.9  # of the image's matrix; an acquired matrix above this is not worth a crop

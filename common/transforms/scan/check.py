@@ -16,8 +16,8 @@ from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
 from ...degradations.base import Degradation
-from ...errors import Notice
 from ...io.read import check_header
+from ...runtime.errors import Notice
 from ...runtime.memory import check_memory
 from .extremes import find_extremes
 

@@ -14,8 +14,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from scipy import ndimage
 
-from ...errors import Notice
 from ...geometry.nearest import sample_nearest
+from ...runtime.errors import Notice
 
 _KEPT = "extremes"
 # Measured on 9 real MR volumes and a CT: their brightest voxel is 1.3 to 3.4 times the 99.9th percentile.

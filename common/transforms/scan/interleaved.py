@@ -13,9 +13,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from scipy import ndimage
 
-from ...errors import Notice
 from ...geometry.robust import SIGMA_PER_MAD
-from ...values import parse_bool
+from ...runtime.errors import Notice
+from ...runtime.values import parse_bool
 
 _SMOOTHED = 3  # pixels, standard deviation of a blur against noise and small motion
 _TISSUE = 0.1

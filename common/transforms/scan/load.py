@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...io.read import check_header, read_volume
-from ...values import parse_bool
+from ...runtime.values import parse_bool
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .extremes import SetAsideExtremesd

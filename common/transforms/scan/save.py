@@ -13,9 +13,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
+from ...degradations.base import Degradation
 from ...io.images import open_image_or_none
-from ...io.naming import make_case_stem, make_result_path
+from ...io.naming import get_output_folder, make_case_stem, make_result_path
 from ...io.nifti_affines import make_image, write_image
+from ...io.writing import check_writable
 from .volume import ENCODING
 
 
@@ -33,6 +35,9 @@ class SaveVolumed(MapTransform):
         bids: whether the file is named as a BIDS derivative.
         description: text for the header's ``descrip``, at most 80 bytes.
         window: whether to keep the grey window of the input's header.
+
+    Raises:
+        NotADirectoryError, PermissionError: when the folder cannot be written to.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class SaveVolumed(MapTransform):
         window: bool = True,
     ) -> None:
         super().__init__(keys)
+        check_writable(get_output_folder(output_dir))
         self.output_dir = output_dir
         self.postfix = postfix
         self.bids = bids
@@ -66,6 +72,12 @@ def get_saver(postprocessing: Compose) -> SaveVolumed:
     """The transform by which a postprocessing writes results; it must have one."""
     (saver,) = [step for step in postprocessing.flatten().transforms if isinstance(step, SaveVolumed)]
     return saver
+
+
+def get_degradation(postprocessing: Compose) -> Degradation | None:
+    """The degradation from result to scan by which a postprocessing places results; None if it uses none."""
+    known = (getattr(step, "degradation", None) for step in postprocessing.flatten().transforms)
+    return next((each for each in known if each is not None), None)
 
 
 def make_width_saver(postprocessing: Compose) -> SaveVolumed:

@@ -15,9 +15,9 @@ from nibabel.affines import voxel_sizes
 from scipy.fft import rfft
 from skimage.filters import threshold_otsu
 
-from ...errors import Notice
 from ...physics.noise import estimate_noise_in_tissue
-from ...weights import read_overlay
+from ...runtime.errors import Notice
+from ...weights.loading import read_overlay
 
 
 class _Statistic(NamedTuple):

@@ -35,17 +35,17 @@ def cohort(bundle: str, folder: str, threads: int) -> None:
 
     Without a GPU it is four coarse heads, one for each group, and a body.
     """
-    override = {"dataset_dir": None, "output_dir": folder, "datalist#simulated#threads": threads}
+    override = {"output_dir": folder, "dataset_dir#threads": threads}
     if not LABELS.is_dir():
-        override |= {"labels": None, "datalist#simulated#blur": 0.6}
+        override |= {"labels": None, "dataset_dir#blur": 0.6}
     if not SCANS.is_dir():
-        listed = runs.content(bundle, None, "train", "release")["datalist#simulated#datalist"]
+        listed = runs.content(bundle, None, "train", "release")["dataset_dir#datalist"]
         kept = {key: [one for one in text.split(",") if "scan" not in one] for key, text in listed.items()}
-        override |= {"scans": None, "datalist#simulated#datalist": kept}
+        override |= {"scans": None, "dataset_dir#datalist": kept}
     if not GPU:
         patterns = {"source": "sub-001/*,sub-body001/*", "target": "sub-002/*", "validation": "sub-003/*"}
-        override |= {f"datalist#simulated#{key}": n for key, n in {"subjects": 4, "bodies": 1, "spacing": 1.6}.items()}
-        override["datalist#simulated#datalist"] = {"hr": "*/*.nii.gz", **patterns, "test": "sub-004/*"}
+        override |= {f"dataset_dir#{key}": n for key, n in {"subjects": 4, "bodies": 1, "spacing": 1.6}.items()}
+        override["dataset_dir#datalist"] = {"hr": "*/*.nii.gz", **patterns, "test": "sub-004/*"}
     datalist: Datalist = runs.content(bundle, "datalist", "train", "release", **override)
     there = " and ".join(data.name for data in (LABELS, SCANS) if data.is_dir())
     print(f"{datalist.dataset_dir}, with {there or 'no label maps'}", flush=True)

@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from common.data.lists.assignment import write_datalist
 from common.data.lists.datalist import GROUPS, load_datalist
+from common.program.datalist.assignment import write_datalist
 from tests.bundles import runs
 from tests.refused import has, refused
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from common.data.lists.assignment import write_datalist
 from common.data.lists.datalist import (
     GROUPS,
     KINDS,
@@ -15,7 +14,8 @@ from common.data.lists.datalist import (
     select_lr,
     use_ct_as_hr,
 )
-from tests.exams.test_scans import touch
+from common.program.datalist.assignment import write_datalist
+from tests.program.exams.test_scans import touch
 from tests.refused import refused
 
 COMMAND = "python -m common datalist --dataset_dir"

@@ -1,10 +1,8 @@
-"""Groups of a datalist: which entries each gives, when they are read, and what is simulated where there are none."""
+"""Groups of a datalist: which entries each gives, and when they are read."""
 
 import pytest
 
 from common.data import Datalist, Group, choose_default_slice_axis, pair_contrasts
-from common.data.lists import groups
-from common.data.simulation import cohort
 from tests.bundles import runs
 from tests.refused import refused
 
@@ -22,7 +20,7 @@ def listed(tmp_path):
 
     def write(misaligned=False, fold=None, folds=5, **names):
         entries = {group: [entry(name) for name in members] for group, members in names.items()}
-        return Datalist(str(runs.datalist(tmp_path, **entries)), "out", {}, fold, folds, misaligned)
+        return Datalist(str(runs.datalist(tmp_path, **entries)), fold, folds, misaligned)
 
     return write
 
@@ -43,7 +41,7 @@ def test_entries_of_a_group(listed):
 
 
 def test_nothing_is_read_before_it_is_asked_for(tmp_path):
-    group = Group(Datalist(str(tmp_path / "none"), "out", {}), "source")
+    group = Group(Datalist(str(tmp_path / "none")), "source")
     refused(lambda: len(group), FileNotFoundError, "none is not a folder")
 
 
@@ -60,12 +58,6 @@ def test_a_fold_holds_out_and_finds_something_to_validate_with(listed):
 
 def test_what_is_moved_must_be_misaligned(listed):
     refused(lambda: subjects(listed(misaligned="True", source=["a"]), "source"), ValueError, "not of a misaligned")
-
-
-def test_a_cohort_is_simulated_where_none_is_given(monkeypatch):
-    monkeypatch.setattr(cohort, "simulate_cohort", lambda folder, **settings: [folder, settings])
-    monkeypatch.setattr(groups, "check_misaligned", lambda folder, misaligned: None)
-    assert Datalist(None, "out", {"subjects": 2}).dataset_dir == ["out/data", {"subjects": 2}]
 
 
 def test_the_axis_across_the_slices_of_what_does_not_show_it(tmp_path):

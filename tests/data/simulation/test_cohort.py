@@ -7,19 +7,14 @@ from functools import partial
 from threading import Barrier
 from unittest.mock import DEFAULT, Mock
 
-import nibabel as nib
-import numpy as np
-
 from common.data import load_datalist
-from common.data.lists.assignment import write_datalist
 from common.data.lists.groups import choose_default_slice_axis
-from common.data.simulation import anatomy, cohort
+from common.data.simulation import anatomy
 from common.data.simulation import subjects as simulation
-from common.data.simulation.cohort import simulate_cohort, simulate_scan
 from common.data.simulation.subjects import simulate_subjects
-from common.degradations import GaussianProfile
-from common.exams.partners import find_paired_scans
-from tests.bundles.runs import degrade
+from common.program import cohort
+from common.program.cohort import simulate_cohort
+from common.program.datalist.assignment import write_datalist
 from tests.refused import refused
 
 SETTINGS = {"subjects": 3, "contrasts": "t1w", "spacing": 4.0}
@@ -84,20 +79,3 @@ def test_without_nilearn_the_extra_is_named(tmp_path, monkeypatch):
     words = "no --dataset_dir", "nilearn", "'.[demo]'", "--dataset_dir DIR"
     refused(lambda: simulate_cohort(str(tmp_path / "data"), DATALIST, **SETTINGS), ModuleNotFoundError, *words)
     assert not (tmp_path / "data").exists()
-
-
-def test_a_scan_is_what_the_degradation_makes_of_a_head_and_its_guide_is_found(tmp_path, capsys):
-    degradation = GaussianProfile((2, 2, 1))
-    folder = simulate_scan(str(tmp_path / "scan"), degradation, "t2w", "t1w", spacing=4.0)
-    assert folder == str(tmp_path / "scan" / "2x2x1") and choose_default_slice_axis(folder) == "SI"
-    (said,) = capsys.readouterr().out.splitlines()
-    assert "a simulated t2w scan" in said and "--dataset_dir FOLDER_OR_FILE" in said
-    (pair,) = find_paired_scans(folder, "**/*_t2w.nii.gz", "**/*_t1w.nii.gz")
-    hr, lr, guide = (nib.load(path) for path in (f"{folder}/simulated_t2w_hr.nii.gz", pair["image"], pair["guide"]))
-    assert guide.shape == hr.shape and np.array_equal(guide.affine, hr.affine)
-    whole = tuple(slice(n // f * f) for n, f in zip(hr.shape, degradation.factors, strict=True))
-    expected, affine = degrade(hr.get_fdata()[whole], hr.affine, degradation)
-    assert np.abs(lr.get_fdata() - expected).max() <= 0.5 and lr.get_fdata().max() > 500
-    np.testing.assert_allclose(lr.affine, affine, atol=1e-5)
-    alone = simulate_scan(str(tmp_path / "scan"), GaussianProfile((1, 1, 4)), spacing=4.0)
-    assert alone == str(tmp_path / "scan" / "1x1x4" / "simulated_t1w.nii.gz") and nib.load(alone).shape[2] < 20

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from common.io.dicom import read_acquisition
+from common.program.dicom.series import read_acquisition
 from common.transforms import AcquiredMatrixd
 from common.transforms.scan.acquired import compute_acquired_affine, crop_k_space, read_acquired_matrix
 from tests.bundles.runs import OBLIQUE, phantom

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import Notice
+from common.runtime.errors import Notice
 from common.transforms import CheckTrainingRanged, NormaliseVolumed, SliceAxisd, compute_scan_statistics, widen_range
 from tests.bundles.runs import ROOT, phantom
 from tests.refused import refused

@@ -1,5 +1,0 @@
-"""``python -m common datalist``: assign volumes to groups, at random or by hand."""
-
-from ..data.lists.assignment import write_datalist
-
-__all__ = ["write_datalist"]

@@ -1,0 +1,1 @@
+"""The laboratory: what measures weights, methods and scans."""

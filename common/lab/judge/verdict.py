@@ -1,0 +1,62 @@
+"""What a result is worth, in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from ...metrics.data_consistency import CONTRADICTION
+from ...metrics.verdict import compare_with_cubic, describe_errors, describe_verdict
+from ...program.volume import Volume
+from .person import Person, join_tissue
+from .question import Judgement, Question, Rows
+
+
+class Verdict(Question):
+    """The scan: whether each result is finer than cubic interpolation and agrees with it. With HR, which is nearer."""
+
+    name = "verdict"
+    question = "What is the result worth?"
+    columns: ClassVar[Mapping[str, str]] = {
+        "verdict": "by the difference from cubic interpolation and from the scan, and what the JSON says of the weights"
+    }
+    asked_by = ("scan",)
+    by = None
+
+    def __init__(self, person: Person, given: Mapping[str, Any]) -> None:
+        self.person = person
+
+    def judge(self) -> Judgement:
+        rows: Rows = []
+        for result in self.person.results:
+            texts = self._compare_with_hr(result) or _describe_result(self.person, result)
+            rows += [{"result": result.label, "verdict": " ".join(texts)}] if texts else []
+        return Judgement(rows)
+
+    def _compare_with_hr(self, result: Volume) -> list[str]:
+        hr, cubic = self.person.hr, self.person.cubic.voxels
+        if hr is None:
+            return []
+        tissue = join_tissue(self.person.regions)
+        tissue = tissue if hr.missing is None else tissue & ~hr.missing
+        brightness, *errors = (
+            float(np.sqrt(np.square(each[tissue], dtype=np.float64).mean()))
+            for each in (cubic, result.voxels - hr.voxels, cubic - hr.voxels)
+        )
+        return [describe_errors(*(error / brightness for error in errors))]
+
+
+def _describe_result(person: Person, result: Volume) -> list[str]:
+    """The verdict, if there is one; a result of several scans has that of its JSON, which knows their motion."""
+    record, scan = result.record, person.scan
+    assert scan is not None
+    if record and "Degradation" not in record:
+        return [f"by its JSON: {record['Verdict']}"] if "Verdict" in record else []
+    volumes = torch.from_numpy(result.voxels), result.affine, torch.from_numpy(scan.voxels), scan.affine
+    if (comparison := compare_with_cubic(*volumes)) is None:
+        return []
+    warned = any(CONTRADICTION in str(text) for text in record.get("Warnings", ()))
+    return [describe_verdict(comparison, record.get("OutsideTraining"), warned)]

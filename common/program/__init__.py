@@ -1,0 +1,1 @@
+"""The program ``mri-sr``: its commands, and what finds, runs and records cases."""

@@ -1,0 +1,198 @@
+"""``Case``: a scan on its way from its file to its result."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...io.files import get_sidecar_path
+from ...io.images import open_image
+from ...io.naming import format_case, format_first_cause, make_case_stem
+from ...io.read import check_affine
+from ...io.writing import HeldFiles, lock_path
+from ...runtime.errors import Notice
+from .inputs import State, check_unchanged, describe_file, read_state
+
+
+@dataclass(eq=False)
+class Case(Mapping[str, Any]):
+    """A scan, or the stacks of an exam, with its weights, and how it ended.
+
+    As a mapping it is the entry of a data list that transforms read.
+
+    Attributes:
+        entry: "image", the file of the scan, and "name", that of its results; possibly "guide", "label_map", "stacks",
+            further files of an exam, "contrasts", lists of the files of its other contrasts, and "image_matrix", its
+            acquired matrix. In evaluation "hr", "lr" and "subject".
+        problem: why it cannot be done, or why it failed; else None.
+        sources: what temporary files were made of, such as a DICOM series, by file.
+        series: the DICOM series that become files, by file.
+        inputs: descriptions of files that were converted, by file; see :func:`describe_file`.
+        choice: the weights, a :class:`common.program.exams.ranking.Choice`; None if nothing is to be chosen.
+        parts: the cases of an exam's stacks.
+        warnings: texts of the warnings about it, each once.
+        notices: likewise, of each :class:`common.runtime.errors.Notice`.
+        result: path of the file from ``SaveVolumed``, or None.
+        verdict: what the result is worth, in a sentence; None if that is not known.
+        started: when its turn began, by ``time.perf_counter``; it may have been loaded ahead.
+        ended: end of its handlers' work; 0 before.
+        files: of its result, held back until all are written.
+        existing: the path of its result, and what was there at the start; None where anything may be replaced.
+    """
+
+    entry: dict[str, Any]
+    problem: str | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    series: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    choice: Any = None
+    parts: list[Case] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    result: str | None = None
+    verdict: str | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    files: HeldFiles = field(default_factory=HeldFiles, init=False)
+    existing: tuple[Path, State] | None = field(default=None, init=False)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.entry[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entry)
+
+    def __len__(self) -> int:
+        return len(self.entry)
+
+    @property
+    def name(self) -> str:
+        """The name of its results."""
+        path = self.get("image") or self.get("hr") or self["lr"]
+        return self.get("name") or make_case_stem(path, self.get("subject"))
+
+    @property
+    def images(self) -> list[str]:
+        """The files of the scan, its guide, further stacks of its exam, and those of other contrasts."""
+        further = [*self.get("stacks", ()), *(file for files in self.get("contrasts", ()) for file in files)]
+        return [*(str(self[key]) for key in ("image", "guide") if key in self), *map(str, further)]
+
+    @property
+    def source(self) -> str:
+        """The scan's file, or what it was made of."""
+        image = self.get("image", "")
+        return self.sources.get(image, image)
+
+    @property
+    def failure(self) -> str:
+        """Its problem, with its source before it, for a list of failures."""
+        source, reason = self.source or format_case(self), self.hide_temporary_files(str(self.problem))
+        return reason if reason.startswith(f"{source}:") else f"{source}: {reason}"
+
+    @property
+    def seconds(self) -> float:
+        """Duration of its turn, until now if it has not ended; 0 if it has not begun."""
+        return (self.ended or time.perf_counter()) - self.started if self.started else 0.0
+
+    @contextmanager
+    def catch_problem(self) -> Iterator[None]:
+        """Make an error its problem, so that other cases go on."""
+        try:
+            yield
+        except Exception as error:
+            self.problem = self.hide_temporary_files(format_first_cause(error))
+
+    def move_files(self) -> None:
+        """Move the files of its result to where they belong, unless another run has written there."""
+        if self.existing is None:
+            return self.files.move()
+        path, seen = self.existing
+        with lock_path(path):
+            check_unchanged(path, seen, self.files.files.get(get_sidecar_path(path)) or path)
+            self.files.move()
+            self.existing = path, read_state(path)
+
+    def hide_temporary_files(self, message: str) -> str:
+        """Replace temporary files in a warning or reason: by the case's name, or in an exam by what they were made of.
+
+        Args:
+            message: the text.
+        """
+        for file, source in self.sources.items():
+            message = message.replace(file, source if "stacks" in self else self.name)
+        return message
+
+    def name_files(self) -> dict[str, str]:
+        """Names for its files and what they were made of, by path, that no folder is part of; equal ones are counted.
+
+        A file that was converted has the name of its DICOM series.
+        """
+        names: dict[str, str] = {}
+        for file in dict.fromkeys([*self.images, *([self["label_map"]] if "label_map" in self else [])]):
+            source = self.sources.get(file, file)
+            name = f"DICOM series {self.series[file].uid}" if file in self.series else Path(source).name
+            if count := sum(other == name or other.startswith(f"{name} (") for other in {*names.values()}):
+                name = f"{name} ({count + 1})"
+            names |= dict.fromkeys((file, source, os.path.abspath(source), os.path.realpath(source)), name)
+        return names
+
+    def add_warning(self, message: Warning | str, category: type[Warning]) -> None:
+        """Add a warning or notice, if it is new.
+
+        Args:
+            message: the text.
+            category: :class:`common.runtime.errors.Notice` for a notice.
+        """
+        texts = self.notices if issubclass(category, Notice) else self.warnings
+        if (text := self.hide_temporary_files(str(message))) not in texts:
+            texts.append(text)
+
+    def list_warnings(self) -> list[tuple[str, str]]:
+        """All warnings, then all notices: "warning" or "notice", and the text."""
+        return [*(("warning", text) for text in self.warnings), *(("notice", text) for text in self.notices)]
+
+    def strip_name(self, message: str) -> str:
+        """Remove the case's file or name from the beginning of a warning or reason."""
+        for name in (*self.values(), self.source, self.name):
+            message = message.removeprefix(f"{name}: ")
+        return message
+
+    def shorten(self, message: str) -> str:
+        """The first clause of a warning or reason, without the case's name, for one line."""
+        clause = re.split(r";\s|\.\s|\n", self.strip_name(message))[0]
+        return textwrap.shorten(clause.rstrip("."), 140, placeholder=" ...")
+
+    def read_grid(self, file: str | None = None) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Read the affine and the shape of its scan, or of another stack."""
+        file = file or self["image"]
+        if file in self.series:
+            series = self.series[file]
+            first = series.headers[0]
+            return series.affine, (first.Columns, first.Rows, len(series.headers))
+        image = open_image(file)
+        check_affine(file, image.affine)
+        return image.affine, image.shape[:3]
+
+    def describe_inputs(self) -> list[dict[str, Any]]:
+        """Describe the scan, its guide, stacks and label map, see :func:`describe_file`."""
+        files = [*self.images, *([self["label_map"]] if "label_map" in self else [])]
+        return [self.inputs.get(file) or describe_file(file) for file in files]
+
+    def summarise(self) -> str:
+        """One line that says how it ended."""
+        duration = f"{self.seconds:.1f} s"
+        if self.problem is not None:
+            return f"{self.name}: failed after {duration}: {self.shorten(self.problem)}"
+        is_part = self.result is None or ".part-" in self.result  # of a 4-D scan, which is joined elsewhere
+        result = f"{self.name}, {duration}" if is_part else f"{self.name} -> {self.result}, {duration}"
+        result += f": {self.verdict}" if self.verdict else ""
+        return "; ".join([result, *(f"{grade}: {self.shorten(text)}" for grade, text in self.list_warnings())])

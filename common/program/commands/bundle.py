@@ -1,0 +1,33 @@
+"""``python -m common bundle``: print the folder of a bundle, whose configs ``python -m monai.bundle run`` reads."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from pathlib import Path
+
+BUNDLES = Path(__file__).parents[3] / "bundles"
+
+
+def print_bundles(*names: str) -> None:
+    """Print the folder of each bundle, or all bundles where none is named.
+
+    From any folder, ``python -m monai.bundle run --config_file $(mri-sr bundle udean)/configs/train.json`` trains an
+    installed bundle.
+
+    Args:
+        names: of bundles, for example udean.
+    """
+    known = {path.parts[-3]: path for path in sorted(BUNDLES.glob("*/configs/metadata.json"))}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=2)
+            meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
+            raise ValueError(f"there is no bundle '{name}'; {meant}")
+    if (BUNDLES.parent / "pyproject.toml").is_file() and BUNDLES.parent != Path.cwd():
+        print(f"run the configs in {BUNDLES.parent}, whose modules they name", file=sys.stderr)
+    for name in names:
+        print(BUNDLES / name)
+    for name in known if not names else ():
+        print(f"{name:18} {json.loads(known[name].read_text(encoding='utf-8'))['name']}")

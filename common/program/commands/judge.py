@@ -1,0 +1,144 @@
+"""``python -m common judge``: what a result is worth, on data of one's own, also without HR."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_FOLDER = "judged"  # of the tables where none is named
+
+
+def judge(
+    *results: str,
+    output_dir: str = _FOLDER,
+    left_out: str | None = None,
+    repeated: str | None = None,
+    scan: str | None = None,
+    hr: str | None = None,
+    anatomy: bool = False,
+    labels: str | None = None,
+    lesions: str | None = None,
+    interval: str | None = None,
+    lpips: str | None = None,
+    insert_lesions: str | None = None,
+    scale: Sequence[int] | None = None,
+    bundle: str | None = None,
+    noise: float | None = None,
+    region: str | None = None,
+    cases: str | None = None,
+    calibrate: str | None = None,
+    device: str | None = None,
+    report: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Judge super-resolved volumes: does tissue keep its volume, do lesions stay, what was added, does it repeat?
+
+    Name the results, and what you have of the same person. Each option adds a table, <option>.csv, and pictures. With
+    --report a page shows all.
+
+    Args:
+        results: super-resolved volumes of one person, by any methods: NIfTI, or DICOM series.
+        output_dir: folder of tables, pictures and volumes.
+        left_out: a stack of the exam that no result knows. Each result is seen through its slices and compared.
+        repeated: the scans of two visits of one person, "first.nii.gz,second.nii.gz"; give their two results in this
+            order. Says how much the results differ, against how much the scans do.
+        scan: the scan that the results were made of. Says what a result added to it.
+        hr: the truth; on another grid than the results it is resampled. Adds scores, and a test for invented detail.
+        anatomy: whether to segment the brain and its tissues in all volumes, and to compare their sizes.
+        labels: your own segmentation in its place: label maps, "maps/{name}_labels.nii.gz", where {name} is that of a
+            volume's file and {folder} that of its folder; or a command, "mytool {input} {output}".
+        lesions: a mask of lesions: their contrast and volume in scan, interpolation and result.
+        interval: half widths of the error bar of the result, as --uncertainty writes them; with --hr, how often they
+            hold.
+        lpips: AlexNet's weights (alexnet-owt-7be5be79.pth), for LPIPS against HR; needs the package lpips.
+        region: a mask of what is compared with a stack that was left out, or counts in scores that are masked.
+        insert_lesions: HR without results: balls of 2 to 8 mm are put into its tissue, it is degraded with and without
+            them, both are super-resolved, and an observer looks for them. The scans are written to output_dir; of other
+            methods name the two results, that with lesions first.
+        scale: for --insert_lesions, voxels of HR for one of the scan, "[2,2,2]", or "[1,1,4]" for thick slices.
+        bundle: for --insert_lesions, the only bundle to use; cubic for none.
+        noise: for --insert_lesions, standard deviation in parts of the tissue's brightness, in HR and scan; default
+            0.02.
+        cases: a CSV with a line for each person: the columns person, results, and any of these options.
+        calibrate: overlay of weights, WEIGHTS.json, that gets the interval for --uncertainty. Give --cases with the
+            columns person, results, scan and hr. Nothing else is judged.
+        device: where the network of --insert_lesions runs, for example cpu; default the first GPU, if there is one.
+        report: whether to write a page, judge.html.
+        overwrite: whether to write into a folder that is not empty.
+    """
+    given: dict[str, Any] = {"left_out": left_out, "repeated": repeated, "scan": scan, "hr": hr, "anatomy": anatomy}
+    given |= {"labels": labels, "lesions": lesions, "interval": interval, "lpips": lpips, "region": region}
+    given |= {"insert_lesions": insert_lesions, "scale": scale, "bundle": bundle, "noise": noise, "device": device}
+    from ...io.writing import check_writable
+    from ...lab.judge.inputs import read_person, read_table
+    from ...lab.judge.output import JudgementWriter
+    from ...lab.judge.segmentation import check_labels_option, check_segmentation
+    from ...runtime.errors import RunsFailedError, get_message
+    from ...runtime.progress import fill_bar, make_bar
+    from ...start import check_device
+
+    if device is not None:
+        check_device(device)
+    output = Path(output_dir)
+    if calibrate is None and not overwrite:
+        _check_empty(output)
+    check_writable(output)
+    if cases is None:
+        persons: list[dict[str, Any]] = [{**given, "person": None, "results": list(results)}]
+    else:
+        if results:
+            raise ValueError("judge: name results on the command line or in --cases, not both.")
+        persons = [given | row for row in read_table(cases, list(given))]
+    for options in persons:
+        if options.get("labels") is not None:
+            check_labels_option(options["labels"])
+        elif options.get("anatomy"):
+            check_segmentation()
+    if calibrate is not None:
+        if cases is None:
+            raise ValueError("judge: --calibrate takes several people: give --cases with person, results, scan and hr.")
+        from ...lab.judge.interval import calibrate_weights
+
+        bar = make_bar(persons, "calibrating", unit="person")
+        people = (read_person(each["results"], each, each["person"])[0] for each in bar)
+        print(calibrate_weights(people, calibrate))
+        return
+    writer = JudgementWriter(output, report)
+    failures = []
+    with _hold_files(output, overwrite):
+        with make_bar(what="judging", total=len(persons), unit="person", unit_scale=True) as bar:
+            for number, options in enumerate(persons):
+                try:
+                    with fill_bar(bar, number):
+                        writer.add(*read_person(options.get("results", ()), options, options["person"]))
+                except (OSError, ValueError, ImportError) as error:
+                    if cases is None:
+                        raise
+                    failures.append(f"{options['person']}: {get_message(error)}")
+        writer.write()
+    if failures:
+        raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(persons)} persons failed:", *failures]))
+
+
+@contextmanager
+def _hold_files(output: Path, overwrite: bool) -> Iterator[None]:
+    """Hold back what the block writes, and move it to a folder that is still empty, or may be overwritten."""
+    from ...io.writing import HeldFiles, lock_path
+
+    files = HeldFiles()
+    with files.hold():
+        yield
+        with lock_path(output / "judge"):
+            if not overwrite:
+                _check_empty(output)
+            files.move()
+
+
+def _check_empty(output: Path) -> None:
+    """Refuse a folder with files, other than hidden ones."""
+    if output.exists() and any(path.name[0] != "." for path in output.iterdir()):
+        raise FileExistsError(
+            f"judge: --output_dir {output} is not empty; name another folder, or write into it by --overwrite true."
+        )

@@ -1,0 +1,1 @@
+"""A dataset.json from the files of a folder."""

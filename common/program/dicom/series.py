@@ -1,0 +1,351 @@
+"""Find DICOM MR series, and convert them to NIfTI."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from ...io.files import get_sidecar_path, list_files
+from ...io.formats import find_absent_images
+from ...io.lazy_voxels import LazyVoxels
+from ...io.nifti_affines import Encoding, make_image
+from ...runtime.distributed import print_once
+
+try:
+    from pydicom import Dataset
+
+    from .completeness import check_concatenations, find_missing_slices
+    from .copies import remove_copies
+    from .files import read_images
+    from .geometry import sort_into_stack
+    from .kinds import explain_unsuitable_series, is_slice
+    from .parts import SeriesPart, split_parts, split_series
+    from .pixels import read_voxels
+    from .tags import format_some, format_values, get_number, get_words, name_image
+    from .write import DERIVED, choose_pixel_encoding, choose_rescale, get_slice_thickness
+except ImportError as error:
+    raise ImportError(
+        f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
+    ) from error
+
+# Tags that are equal in the slices of a series.
+_SERIES_PROPERTIES = ("PatientID", "SeriesDescription", "Modality", "Rows", "Columns", "PixelSpacing")
+
+
+@dataclass
+class Series:
+    """A series of DICOM images, or a part of one that can be a volume, such as one echo.
+
+    Attributes:
+        description: one line for a person: UID, number, description, part, modality, number of files.
+        headers: headers of its images without pixels, each with its file as ``filename``. If the series is a volume,
+            they are in the order of the slices.
+        affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm); None if the series is not a volume.
+        problem: why the series cannot be read as a volume, or None.
+        exclusion: why it is not for super-resolution (phase images, a map, a localizer, another modality), or None.
+        part: name of the part, such as "echo 2, TE 90 ms"; empty for a whole series.
+        number: of the part, from 0.
+        warnings: warnings about slices that may be missing; :meth:`open` gives them.
+    """
+
+    description: str
+    headers: list[Dataset]
+    affine: np.ndarray | Any = None
+    problem: str | None = None
+    exclusion: str | None = None
+    part: str = ""
+    number: int = 0
+    warnings: list[UserWarning] = field(default_factory=list)
+
+    @property
+    def files(self) -> list[Path]:
+        """Its files, each once."""
+        return [Path(name) for name in dict.fromkeys(header.filename for header in self.headers)]
+
+    @property
+    def uid(self) -> str:
+        """Its SeriesInstanceUID, or "damaged" if no file can be read."""
+        return str(self.headers[0].SeriesInstanceUID) if self.headers else "damaged"
+
+    @property
+    def stem(self) -> str:
+        """A name for files that are made of it."""
+        header: Any = self.headers[0] if self.headers else {}
+        words = [*(str(header.get(key) or "") for key in ("SeriesNumber", "SeriesDescription")), self.part]
+        return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether :func:`common.program.dicom.derived.write_derived_series` wrote any of it."""
+        return any(map(is_derived, self.headers))
+
+    @property
+    def study(self) -> Hashable:
+        """What all scans of one exam have in common."""
+        return self.headers[0].StudyInstanceUID if self.headers else self.description
+
+    @property
+    def contrast(self) -> Hashable:
+        """What the stacks of one contrast have in common."""
+        return get_contrast_properties(self.headers[0]) if self.headers else self.description
+
+    @property
+    def acquisition(self) -> dict[str, Any]:
+        """What its headers say about the acquired matrix, see :func:`read_acquisition`."""
+        return read_acquisition(self.headers)
+
+    def open(self) -> SpatialImage:
+        """Open a series without a problem as an image with axes (column, row, slice), without reading its pixels."""
+        for warning in self.warnings:
+            warnings.warn(warning, stacklevel=2)
+        shape = self.headers[0].Columns, self.headers[0].Rows, len(self.headers)
+        voxels: Any = LazyVoxels(lambda: read_voxels(self.headers).T, shape, np.float32)
+        return SpatialImage(voxels, self.affine)
+
+    def has_file(self, path: Path) -> bool:
+        """Whether a file is one of its files, by whatever path."""
+        return path.resolve() in [file.resolve() for file in self.files]
+
+
+def find_series(folder: str | os.PathLike) -> list[Series]:
+    """Find every DICOM series under a folder by its headers. A series with several stacks is split into parts.
+
+    If a series of MR slices is not a stack, its ``problem`` is the reason. A damaged file, or a file whose content is
+    not here, is a problem for every series in its folder, because it may be a slice of any of them. If its
+    folder has no scan, such files become one series with a problem. Copies of a file are skipped with a line that
+    names them.
+
+    Args:
+        folder: searched with all folders in it. Files that are not DICOM and names that begin with a dot are skipped.
+
+    Returns:
+        The series in the order of the files' names; empty if there is no DICOM file.
+    """
+    headers_by_series: dict[tuple[str, str, bool], list[Dataset]] = {}
+    damaged: dict[Path, dict[Path, str]] = {}
+    paths = [Path(folder, name) for name in list_files(Path(folder))]
+    # The last path of a folder counts, if there are links to it.
+    files = sorted({(os.path.realpath(path.parent), path.name): path for path in reversed(paths)}.values())
+    absent = find_absent_images(files)
+    for path in files:
+        if path in absent:
+            damaged.setdefault(path.parent, {})[path] = f"{path}: {absent[path]}"
+            continue
+        try:
+            images = read_images(path)
+        except ValueError as error:
+            damaged.setdefault(path.parent, {})[path] = str(error)
+            continue
+        for header in images:
+            # Some scanners put raw data and reports into the series of the images.
+            is_image = "Rows" in header or explain_unsuitable_series([header]) is None
+            headers_by_series.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID, is_image), []).append(
+                header
+            )
+    _merge_single_slices(headers_by_series)
+    uids = {(each.SeriesInstanceUID, each.SOPInstanceUID) for headers in headers_by_series.values() for each in headers}
+    counts = Counter(uid for uid, _ in uids)
+    damage = {parent: _describe_damage(faults) for parent, faults in damaged.items()}
+    series = [each for headers in headers_by_series.values() for each in _split_into_series(headers, damage, counts)]
+    alone = damage.keys() - {path.parent for each in series if each.exclusion is None for path in each.files}
+    return series + [Series(f"a damaged file in {parent}", [], problem=damage[parent]) for parent in sorted(alone)]
+
+
+def choose_stack(series: Sequence[Series], where: object) -> Series:
+    """The only scan among series.
+
+    Args:
+        series: from :func:`find_series`, at least one.
+        where: what holds them, for messages.
+    """
+    scans = [each for each in series if each.exclusion is None]
+    if not scans:
+        raise ValueError("\n  ".join(f"{where}: {each.description}: {each.exclusion}" for each in series))
+    if len(scans) > 1:
+        listed = (
+            f"{each.part or each.description}: {format_some([name_image(h) for h in each.headers])}" for each in scans
+        )
+        raise ValueError(
+            f"{where} holds {len(scans)} stacks, expected one. Copy the files of one stack into a folder of its own "
+            f"and name that folder; mri-sr does each stack. The stacks are: {'; '.join(listed)}."
+        )
+    if scans[0].problem is not None:
+        raise ValueError(f"{where}: " + scans[0].problem.removeprefix(f"{where}: "))
+    return scans[0]
+
+
+def open_series(path: Path) -> SpatialImage:
+    """Open the only scan among the DICOM series of a folder, or of one of its files, without reading its pixels."""
+    is_folder = path.is_dir()
+    candidates = [each for each in find_series(path if is_folder else path.parent) if is_folder or each.has_file(path)]
+    if not candidates:
+        raise ValueError(f"{path}: no DICOM series, expected one of a scan.")
+    return choose_stack(candidates, path).open()
+
+
+def write_nifti(series: Series, path: str | os.PathLike) -> None:
+    """Write a series as NIfTI: axes (column, row, slice), values in the series' units, as 16-bit integers if they fit.
+
+    If all slices have the same ``SliceThickness``, a JSON next to it, with the same name, holds it in mm.
+
+    Args:
+        series: a series without a problem.
+        path: the file to write.
+
+    Raises:
+        ValueError: when pixels are missing or cannot be decoded; the message names the file.
+    """
+    voxels, encoding = np.asanyarray(series.open().dataobj), None
+    dtype, slope, intercept = choose_pixel_encoding(voxels, *choose_rescale(series.headers))
+    stored = (voxels.astype(np.float64) - intercept) / slope
+    if np.abs(stored - np.rint(stored)).max() < 0.01:  # not if slices are scaled differently
+        if (slope, intercept) == (1, 0):
+            voxels = np.rint(voxels).astype(dtype)
+        else:
+            encoding = Encoding(dtype.name, slope, intercept)
+    nib.save(make_image(voxels, series.affine, None, encoding), path)
+    if (thickness := get_slice_thickness(series.headers)) is not None:
+        get_sidecar_path(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
+
+
+def read_acquisition(headers: Sequence[Dataset]) -> dict[str, Any]:
+    """Read the tags (0018,1310) and (0018,1312) of a series as keys of dcm2niix.
+
+    The four numbers of (0018,1310) count frequency samples along rows and columns, then phase samples along both.
+    Unused numbers are 0. Only (0018,1312) shows which axis is which: Philips fills the numbers in one order for both.
+
+    Args:
+        headers: headers of all slices. Tags that differ between slices are ignored.
+
+    Returns:
+        The keys and values; empty if the tags are missing or hold something else.
+    """
+    matrices = {(str(h.get("AcquisitionMatrix")), h.get("InPlanePhaseEncodingDirection")) for h in headers}
+    matrix = headers[0].get("AcquisitionMatrix")
+    if len(matrices) > 1 or not isinstance(matrix, Sequence) or len(matrix) != 4:
+        return {}
+    return {
+        "FrequencyEncodingSteps": max(matrix[0], matrix[1]),
+        "AcquisitionMatrixPE": max(matrix[2], matrix[3]),
+        "InPlanePhaseEncodingDirectionDICOM": headers[0].get("InPlanePhaseEncodingDirection"),
+    }
+
+
+def get_contrast_properties(header: Dataset) -> tuple[bool, ...]:
+    """The properties of an image's contrast in which stacks of one exam must agree.
+
+    Returns:
+        Whether the echo time is above 30 ms, the repetition time above 1500 ms, the inversion time above 1500 ms, and
+        the sequence a gradient echo. False for what the header lacks.
+    """
+    times = ("EchoTime", 30), ("RepetitionTime", 1500), ("InversionTime", 1500)
+    return (
+        *((get_number(header, key) or 0) > limit for key, limit in times),
+        "GR" in get_words(header, "ScanningSequence"),
+    )
+
+
+def is_derived(header: Dataset) -> bool:
+    """Whether :func:`common.program.dicom.derived.write_derived_series` wrote an image."""
+    return bool(DERIVED.match(str(header.get("DerivationDescription", ""))))
+
+
+def _describe(header: Dataset, count: int, part: str = "") -> str:
+    """A line about a series or a part of it, for a person who has to choose one."""
+    kind = getattr(header.get("SOPClassUID"), "name", None) or "unknown kind"
+    return (
+        f"{header.SeriesInstanceUID}  number {header.get('SeriesNumber')}, {header.get('SeriesDescription', '')!r}, "
+        f"{part}{', ' if part else ''}{header.get('Modality')}, {count} images ({kind})"
+    )
+
+
+def _describe_damage(faults: Mapping[Path, str]) -> str:
+    """What is wrong with the first of a folder's damaged files, and the names of the others."""
+    (_, first), *others = faults.items()
+    return first + (
+        f" (nor can be read, next to it: {format_some([path.name for path, _ in others])})" if others else ""
+    )
+
+
+def _merge_single_slices(headers_by_series: dict[tuple[str, str, bool], list[Dataset]]) -> None:
+    """Put slices that are alone under their two UIDs, but alike, under the UIDs of the first."""
+    single = [uids for uids, headers in headers_by_series.items() if len(headers) == 1 and is_slice(headers[0])]
+    counts = Counter(uid for uids in single for uid in uids[:2])
+    alike: dict[tuple[str, ...], list[tuple[str, str, bool]]] = {}
+    for uids in single:
+        shared = next((uid for uid in uids[:2] if counts[uid] > 1), "")
+        alike.setdefault(
+            (shared, *(format_values(headers_by_series[uids][0], keyword) for keyword in _SERIES_PROPERTIES)), []
+        ).append(uids)
+    for first, *others in alike.values():
+        headers_by_series[first] += [header for uids in others for header in headers_by_series.pop(uids)]
+
+
+def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], counts: Mapping[str, int]) -> list[Series]:
+    """Split the images of one SeriesInstanceUID into series, and these into their stacks.
+
+    Args:
+        headers: of the images.
+        damaged: what is wrong with the damaged files of each folder.
+        counts: numbers of the different files of each SeriesInstanceUID, also of those that are no images.
+    """
+    series_list = []
+    own_uids = [
+        k for k in ("StudyInstanceUID", "SeriesInstanceUID") if len({header[k].value for header in headers}) > 1
+    ]
+    if own_uids:
+        first, count = headers[0], len(headers)
+        modifications = " ".join(f"-m {keyword}={first[keyword].value}" for keyword in own_uids)
+        problem = (
+            f"each of {count} images has a {' and a '.join(own_uids)} of its own, expected one for all slices of a "
+            "stack. An export or an anonymiser made them. Export the series again, or give a copy of the files one: "
+            f"dcmodify -nb {modifications} FILES, with dcmtk."
+        )
+        return [Series(_describe(first, count), headers, problem=problem, exclusion=explain_unsuitable_series(headers))]
+    for images in split_series(headers):
+        line = _describe(images[0], len(images))
+        try:
+            check_concatenations(images)
+            images, copies = remove_copies(images)
+        except ValueError as error:
+            series_list.append(Series(line, images, problem=str(error), exclusion=explain_unsuitable_series(images)))
+            continue
+        if copies:
+            print_once(f"{line}: passed over, copies of its other files: {format_some(copies)}")
+        if exclusion := explain_unsuitable_series(images):
+            series_list.append(Series(line, images, exclusion=exclusion))
+            continue
+        parts = [_make_series(part, number, damaged) for number, part in enumerate(split_parts(images))]
+        found = find_missing_slices([part.headers for part in parts], counts[images[0].SeriesInstanceUID])
+        for part, faults in zip(parts, found, strict=True):
+            if part.problem is None and part.exclusion is None:
+                part.problem = next((str(fault) for fault in faults if isinstance(fault, ValueError)), None)
+                part.warnings = [fault for fault in faults if isinstance(fault, UserWarning)]
+        series_list += parts
+    return series_list
+
+
+def _make_series(part: SeriesPart, number: int, damaged: Mapping[Path, str]) -> Series:
+    """A part of a series with its geometry, or what is wrong with it."""
+    line = _describe(part.headers[0], len(part.headers), part.name)
+    series = Series(line, part.headers, part=part.name, number=number)
+    series.exclusion = explain_unsuitable_series(part.headers)
+    if series.exclusion is None:
+        series.problem = next((damaged[p] for h in part.headers if (p := Path(h.filename).parent) in damaged), None)
+        if series.problem is None:
+            try:
+                series.headers, series.affine = sort_into_stack(part.headers)
+            except ValueError as error:
+                series.problem = str(error)
+    return series

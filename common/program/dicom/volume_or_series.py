@@ -1,0 +1,71 @@
+"""Open a volume that a user names: a file, or a DICOM series."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from ...io.files import read_sidecar
+from ...io.formats import get_extension
+from ...io.images import open_image
+
+
+def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:
+    """Open the 3-D volume of a file, of a folder with one DICOM series, or of the series that a file belongs to.
+
+    ``image.extra`` has what is known of the acquisition: keys of the file's sidecar, such as ``SliceThickness`` (mm),
+    and ``SeriesName`` and ``SeriesInstanceUID`` of a DICOM series.
+
+    Args:
+        name: the file or folder.
+        place: where the user named it, for messages, for example ``compare: --scan a.nii.gz``.
+    """
+    path = Path(name)
+    if not path.exists():
+        raise FileNotFoundError(f"{place}: there is no such file or folder.")
+    if path.is_dir() or get_extension(path) is None:
+        return _read_series(path, place)
+    try:
+        image = nib.squeeze_image(open_image(path))
+    except ValueError as error:
+        raise ValueError(f"{place.removesuffix(str(name))}{error}") from None
+    if len(image.shape) != 3:
+        raise ValueError(f"{place} has shape {image.shape}; expected a 3-D volume.")
+    image.extra.update(read_sidecar(path)[0])
+    return image
+
+
+def _read_series(path: Path, place: str) -> nib.Nifti1Image:
+    """Return the volume of the DICOM series in a folder, or of the series that a file belongs to."""
+    try:
+        # Imported by name: an exported bundle has this command, but not the modules that read DICOM.
+        dicom = importlib.import_module(".series", __package__)
+    except ModuleNotFoundError:
+        raise ImportError(f"{place}: within a bundle this reads NIfTI files; name one, or use mri-sr.") from None
+    candidates = dicom.find_series(path if path.is_dir() else path.parent)
+    if path.is_file():
+        candidates = [series for series in candidates if series.has_file(path)]
+    elif scans := [series for series in candidates if not series.is_derived]:
+        candidates = scans  # mri-sr puts its results into the scan's folder
+    if not candidates:
+        what = "holds no DICOM series" if path.is_dir() else "is neither a volume nor DICOM"
+        raise ValueError(f"{place} {what}; name a NIfTI file, or the folder of a series.")
+    if len(candidates) > 1:
+        listing = "\n  ".join(
+            f"{series.files[0] if series.files else ''} {series.description}" for series in candidates
+        )
+        raise ValueError(f"{place} holds {len(candidates)} DICOM series; name a file of one of them:\n  {listing}")
+    if problem := candidates[0].problem or candidates[0].exclusion:
+        raise ValueError(f"{place}: {candidates[0].description}: {problem}")
+    with tempfile.TemporaryDirectory() as folder:
+        dicom.write_nifti(candidates[0], file := Path(folder) / "volume.nii")
+        image = nib.load(file)
+        voxels = np.asarray(image.dataobj)  # type: ignore[attr-defined]
+        known = {**read_sidecar(file)[0], "SeriesName": candidates[0].stem, "SeriesInstanceUID": candidates[0].uid}
+        return nib.Nifti1Image(voxels, image.affine, extra=known)  # type: ignore[attr-defined]

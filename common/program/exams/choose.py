@@ -1,0 +1,180 @@
+"""Choose the weights of each case."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from ...io.images import open_image
+from ...runtime.distributed import print_once
+from ...transforms.result_grid import choose_cubes
+from ...transforms.scan.acquired import compute_acquired_affine
+from ..cases.case import Case
+from ..catalogue import Offer, list_offers
+from .ranking import Choice, format_spacing, rank_choices, rank_self_trained
+
+_STACKS = "stacks"  # the bundle that makes one volume of several scans, where none is named
+
+
+def reads_exams(bundle: str | None) -> bool:
+    """Whether a bundle makes one volume of several scans.
+
+    Args:
+        bundle: its name or folder; None for any.
+    """
+    return bundle is not None and list_offers(bundle, {})[0].fewest_stacks is not None
+
+
+def find_offers(
+    bundle: str | None, scale: Any, override: Mapping[str, Any], together: bool | str, options: Sequence[str]
+) -> tuple[list[Offer], Offer | None]:
+    """Find the weights to choose from.
+
+    Args:
+        bundle: name or folder of the only bundle; None for all.
+        scale: the only scale, or its largest factor, as on the command line; None for all.
+        override: keys of inference.json and their values.
+        together: True if all scans are stacks of one exam, "auto" for exams and single scans, False for single scans.
+        options: other names that a misspelt key may have meant.
+
+    Returns:
+        The weights for single scans; and the bundle that combines the stacks of an exam, or None.
+    """
+    stacks, spacing = None, override.get("spacing")
+    if spacing is not None and not (type(spacing) in (int, float) and 0 < spacing < math.inf):
+        raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
+    if together:
+        # The overlay of model.pt; the bundle finds the other weights itself.
+        is_named = reads_exams(bundle)
+        stacks = list_offers(str(bundle) if is_named else _STACKS, override, options)[0]
+        bundle = None if is_named or together is True else bundle
+        # Keys that only such bundles have do not apply to single scans.
+        override = {
+            key: value
+            for key, value in override.items()
+            if any(offer.fewest_stacks is None for offer in list_offers(None, {key: value}))
+        }
+    known = list_offers(bundle, override, options)
+    if any(offer.fewest_stacks is not None for offer in known):
+        names = " and ".join(f"--{name}" for name in (override if bundle is None else [f"bundle {bundle}"]))
+        raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together or --exam.")
+    return known if scale is None else _select_scale(known, scale), stacks
+
+
+def parse_scale(scale: Any) -> Any:
+    """Read a scale of a command line, such as the text "2x2x1"; what is no list of numbers stays as it is."""
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(scale.lower().replace("x", ",")) if isinstance(scale, str) else scale
+    return scale
+
+
+def _select_scale(offers: Sequence[Offer], scale: Any) -> list[Offer]:
+    """The offers of a scale: three factors, also as text such as "2x2x1", or a number, which is the largest factor."""
+    given, scale = scale, parse_scale(scale)
+    wanted = [tuple(scale)] if isinstance(scale, list | tuple) else []
+    if type(scale) in (int, float):
+        wanted = [(scale,) * 3, (scale, scale, 1), (1, 1, scale)]
+    every = [offer for offer in offers if offer.free is None]
+    selected = [offer for offer in every if offer.scale in wanted or (len(wanted) > 1 and max(offer.scale) == scale)]
+    for offer in offers:
+        scales = wanted[-1:] if offer.free == "across" else wanted
+        selected += [offer.apply_scale(one) for one in scales] if offer.free else []
+    if not any(offer.is_available for offer in selected):
+        scales = sorted({offer.scale for offer in every if offer.is_available})
+        there = ", ".join("x".join(map(str, one)) for one in scales)
+        raise ValueError(
+            f"--scale is {given}, expected three factors, such as 2x2x1, or the largest of them."
+            + (f" There are weights for {there}." if there else "")
+        )
+    return selected
+
+
+def choose_weights(
+    cases: Sequence[Case], offers: Sequence[Offer], stacks: Offer | None, guided: bool, requested: bool
+) -> None:
+    """Give each case the weights that suit its voxels best, or a problem.
+
+    Args:
+        cases: scans and exams.
+        offers: the weights for single scans.
+        stacks: the bundle for exams; None if there are none.
+        guided: whether the cases have guides.
+        requested: whether the user asked for these weights; then they are used for any scan.
+    """
+    there = [offer for offer in offers if offer.is_available and (requested or any(offer.ranges))]
+    for offer in offers:
+        if offer.is_available and offer not in there:
+            print_once(
+                f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
+                f"was trained. Use it by --bundle {offer.bundle.name}, or train them again: training writes them."
+            )
+    missing = [offer for offer in offers if not offer.is_available]
+    grid = next(([offer.overrides.get(key) for key in ("spacing", "grid_file")] for offer in there), [None, None])
+    for case in cases:
+        if case.problem is not None:
+            continue
+        with case.catch_problem():
+            if "stacks" in case:
+                case.choice = _choose_stack_weights(case, stacks)
+                continue
+            affine, shape = case.read_grid()
+            if "image_matrix" in case:
+                affine, shape = compute_acquired_affine(affine, shape, case["image_matrix"]), case["image_matrix"]
+            cubes = choose_cubes(shape, affine, *grid)[1] if any(grid) else None
+            choices = rank_choices(affine, there, guided, None if cubes is None else voxel_sizes(cubes)[0])
+            case.choice = next((choice for choice in choices if requested or choice.doubt is None), None)
+            if case.choice is not None and cubes is not None:
+                after = voxel_sizes(cubes if grid[1] is None else open_image(grid[1]).affine)
+                case.choice = replace(case.choice, spacing=(case.choice.spacing[0], tuple(after.tolist())))
+            if case.choice is None:
+                trained: list[Choice] = []
+                with contextlib.suppress(ValueError):  # they are only a hint
+                    trained = rank_choices(affine, missing, guided)
+                case.problem = _explain_no_choice(affine, choices, trained, guided, [] if there else missing)
+
+
+def _choose_stack_weights(case: Case, offer: Any) -> Choice:
+    """The bundle for stacks, with cubic voxels of the smallest size in any stack, unless another size is asked for."""
+    sizes = [voxel_sizes(case.read_grid(file)[0]) for file in case.images if file != case.get("guide")]
+    voxel = offer.overrides.get("spacing") or min(float(size.min()) for size in sizes)
+    return Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
+
+
+def _explain_no_choice(
+    affine: np.ndarray, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]
+) -> str:
+    """Say why no weights can be chosen, and what to do; ``missing`` are bundles that were asked for by name."""
+    if missing:
+        docs = ", ".join(str(offer.bundle / "docs" / "README.md") for offer in missing)
+        names = " and ".join(offer.bundle.name for offer in missing)
+        return f"there are no weights of {names} here. Train them, as {docs} says, and give --checkpoint FILE."
+    if not choices:
+        also = "leave --guide out, or name another --bundle" if guided else "name another --bundle, or give a --guide"
+        return f"there are no weights for scans {'with a guide' if guided else 'without a guide'}; {also}."
+    nearest = choices[0]
+    text = (
+        f"no weights here suit voxels of {format_spacing(nearest.spacing[0])}; of the nearest, {nearest.offer.name}, "
+        f"{nearest.doubt}."
+    )
+    for choice in rank_self_trained(affine, guided):
+        name = choice.offer.bundle.name
+        text += (
+            f" {name} needs none, as it learns from the scan, and would make voxels of "
+            f"{format_spacing(choice.spacing[1])}: say --bundle {name}."
+        )
+    before = max(nearest.spacing[0]) / min(nearest.spacing[0])
+    better = [choice for choice in trained if choice.anisotropy < 0.9 * before]
+    if better:
+        best = min(better, key=lambda choice: choice.anisotropy)
+        text += (
+            f" {best.offer.name} would make them {format_spacing(best.spacing[1])}, but has to be trained first: see "
+            f"{best.offer.bundle / 'docs' / 'README.md'}."
+        )
+    return f"{text} To use {nearest.offer.name} nonetheless, say --bundle {nearest.offer.bundle.name}."

@@ -1,0 +1,262 @@
+"""Discover the cases in files and folders: scans and DICOM series, alone or as stacks of exams."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...io.files import list_files, read_sidecar
+from ...io.formats import explain_missing_content, find_absent_images, get_extension, is_named_as_dicom, may_be_dicom
+from ...runtime.distributed import print_once
+from ...transforms.scan.acquired import read_acquired_matrix
+from ..cases.case import Case
+from ..cases.inputs import describe_series
+from ..cases.scan_kinds import print_skipped
+from ..cases.scans import explain_skipping, is_result, name_results
+from .grouping import combine_exam, group_exams
+from .owners import identify_owner, warn_of_another_visit
+from .partners import find_paired_scans
+from .people import explain_strangers, make_owner
+
+if TYPE_CHECKING:  # imported where there is DICOM, because its packages are optional
+    from ..dicom.series import Series
+
+
+def discover_cases(
+    roots: Sequence[Path],
+    temporary: Path,
+    guide: str | None = None,
+    subject: str | None = None,
+    label: str | None = None,
+    together: bool | str = False,
+    exam: bool = False,
+    visits: bool = False,
+    fewest_stacks: int = 2,
+) -> list[Case]:
+    """Find the scans and DICOM series of files and folders. What cannot be done has a problem.
+
+    Args:
+        roots: files and folders.
+        temporary: folder for the files that DICOM series will become, see :func:`convert_series`.
+        guide: pattern or file of guides, as for :func:`find_paired_scans`.
+        subject: pattern of subjects, likewise.
+        label: pattern or file of label maps, likewise.
+        together: True if all scans are stacks of one contrast; "auto" to group the scans by exam and contrast.
+        exam: whether the scans are of one exam; those of a single folder are grouped as by "auto".
+        visits: whether an exam that is named may have scans of several visits.
+        fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
+    """
+    read_series = functools.cache(_read_series)  # a folder's once, though many of its files may be named
+    found = [partial(_find_cases, root, temporary, guide, subject, label, read_series) for root in roots]
+    if len(roots) == 1 or together is True or exam:
+        cases = [case for find in found for case in find()]
+    else:
+        cases = _find_scattered(dict(zip(roots, found, strict=True)))
+    if not together and not exam:
+        return cases
+    is_named = together is True or (exam and len(roots) > 1)
+    if is_named and (problem := explain_strangers([*map(identify_owner, cases)], visits)) is not None:
+        return [replace(cases[0], problem=problem)]
+    groups = [cases] if is_named else group_exams(cases)
+    exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)]
+    for each in exams:
+        if "stacks" in each:
+            each.sources = {image: image for image in each.images} | each.sources
+    return exams
+
+
+def split_output(
+    paths: Sequence[Path], is_result: Callable[[Path], bool] = is_result
+) -> tuple[list[Path], Path | None]:
+    """Split paths into scans and the output, which is the last of several if it is a folder or does not exist.
+
+    After a single scan it may also be an earlier result.
+
+    Args:
+        paths: on the command line.
+        is_result: whether a file is a result of the command.
+    """
+    *scans, last = paths
+    if not scans:
+        return [last], None
+    if last.is_dir() and not any(last.glob("log*.jsonl")) and last not in map(get_folder, scans):
+        files = [path for path in last.iterdir() if path.is_file() and not is_result(path)]
+        holds_scans = any(get_extension(path) or is_named_as_dicom(path) or may_be_dicom(path) for path in files)
+        if holds_scans or (len(scans) > 1 and any(scan.is_dir() for scan in scans) and any(last.iterdir())):
+            raise ValueError(f"{last}: does it hold scans, or is it for results? Name the folder of the results by -o.")
+    is_new = not last.exists() and not last.is_symlink()
+    if is_new and len(scans) > 1 and get_extension(last):
+        raise ValueError(
+            f"{last}: there is no such scan, and a new file is the result of one; name a folder for several."
+        )
+    is_output = is_new or last.is_dir() or (len(scans) == 1 and is_result(last))
+    return (scans, last) if is_output else ([*paths], None)
+
+
+def find_common_folder(paths: Iterable[Path]) -> Path:
+    """The folder that holds all files and folders."""
+    folders = {get_folder(path) for path in paths}
+    return folders.pop() if len(folders) == 1 else Path(os.path.commonpath([folder.absolute() for folder in folders]))
+
+
+def get_folder(path: Path) -> Path:
+    """The folder itself, or that of a file."""
+    return path if path.is_dir() else path.parent
+
+
+def set_acquired_matrix(cases: Sequence[Case], matrix: Any) -> None:
+    """Give each case the matrix that was acquired.
+
+    Args:
+        cases: of scans, without exams.
+        matrix: voxels along the axes of the file; "header" to read it in each header; None to leave the cases alone.
+    """
+    is_given = (
+        isinstance(matrix, list | tuple) and len(matrix) == 3 and all(isinstance(n, int) and n > 1 for n in matrix)
+    )
+    if not is_given and matrix not in (None, "header"):
+        raise ValueError(
+            f"--acquired_matrix is {matrix!r}, expected header, or three numbers of voxels along the axes of the file, "
+            'such as "[256,205,44]".'
+        )
+    for case in cases if matrix else ():
+        if case.problem is None:
+            with case.catch_problem():
+                image = case["image"]
+                metadata = case.series[image].acquisition if case.series else read_sidecar(image)[0]
+                case.entry["image_matrix"] = (
+                    [*matrix] if is_given else read_acquired_matrix(metadata, case.read_grid()[1])
+                )
+
+
+def convert_series(case: Case) -> None:
+    """Write the NIfTI files of a case's DICOM series that are not there yet, with its warnings about them."""
+    if not case.series:
+        return
+    from ..dicom.series import write_nifti
+
+    for file, series in case.series.items():
+        if file in case.inputs:  # it was compared with a result that is there
+            continue
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        with case.catch_problem(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            write_nifti(series, file)
+            case.inputs[file] = describe_series(series, file)
+            name = series.stem if "stacks" in case else case.name
+            for each in caught:
+                case.add_warning(f"{name}: {str(each.message).removeprefix(f'series {series.uid}: ')}", each.category)
+
+
+def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]]) -> list[Case]:
+    """Find the cases of several files and folders, each once.
+
+    What is no scan is skipped with a line, as in a folder. A fault of a file or folder stops no other. Equal names of
+    results are preceded by the folders, from the folder that holds all.
+    """
+    found: dict[str, tuple[Path, Case]] = {}
+    skipped: dict[str, str] = {}
+    for root, find in finders.items():
+        if get_extension(root) and root.is_file() and (reason := explain_skipping(root)):
+            skipped[str(root)] = reason
+            continue
+        try:
+            cases = find()
+        except (OSError, ValueError) as error:
+            cases = [Case({"image": str(root), "name": root.name}, problem=str(error))]
+        for case in cases:
+            series = case.series.get(case["image"])
+            if series is not None and series.exclusion:
+                skipped[series.description] = series.exclusion
+            else:
+                found.setdefault(os.path.realpath(case["image"]), (root, case))
+    print_skipped(skipped)
+    if not found:
+        raise ValueError(f"found no scan in {', '.join(map(str, finders))}; name scans, or folders that hold some.")
+    partners = [case.get(key) for _, case in found.values() for key in ("guide", "label_map")]
+    taken = {os.path.realpath(file) for file in partners if file}
+    every = [pair for image, pair in found.items() if image not in taken]
+    names, common = Counter(case.name for _, case in every), find_common_folder(finders).absolute()
+    for root, case in every:
+        if names[case.name] > 1:
+            case.entry["name"] = "_".join([*get_folder(root).absolute().relative_to(common).parts, case.name])
+    return [case for _, case in every]
+
+
+def _find_cases(
+    root: Path,
+    temporary: Path,
+    guide: str | None,
+    subject: str | None,
+    label: str | None,
+    read_series: Callable[[Path], list[Series]],
+) -> list[Case]:
+    """Find the cases of a file or folder. DICOM series are named as the NIfTI files that they will become."""
+    if not root.exists():
+        raise FileNotFoundError(f"{root}: {explain_missing_content(root) or 'there is no such file or folder.'}")
+    series, folder = _find_series(root, read_series), get_folder(root)
+    scans: list[Case] = []
+    if root.is_dir() or not series:
+        try:
+            scans = find_paired_scans(root, None, guide, subject, label, dicom=True)
+        except FileNotFoundError as error:
+            if not series:  # a folder of DICOM may have no other scans
+                text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")
+                raise FileNotFoundError(text) from None
+        except ValueError:
+            if not series:  # a folder of DICOM may have no other scans than results
+                raise
+    files = [Path(each.uid, f"{each.stem}.nii.gz") for each in series]
+    cases = name_results([*scans, *(Case({"image": str(folder / file)}) for file in files)], folder)
+    for case, each, file in zip(cases[len(scans) :], series, files, strict=True):
+        image = case.entry["image"] = str(temporary / file)
+        place = f"{each.files[0].parent} (DICOM series {each.uid})" if each.files else each.description
+        case.series, case.sources = {image: each}, {image: place}
+        reason = each.problem
+        if guide is not None:
+            case.problem, reason = None, "guides are for NIfTI; convert the series, or leave --guide out."
+        elif label is not None and not (case.problem or reason):
+            case.entry["label_map"] = label
+            if len(cases) > 1 or not Path(label).expanduser().is_file():
+                reason = "with --label, name this series alone and the file of its label map."
+            else:
+                warn_of_another_visit(case, identify_owner(case), make_owner(label, None, f"the label map {label}"))
+        if case.problem is None and reason is not None:
+            case.problem = f"{each.description}: {reason}"
+    return cases
+
+
+def _read_series(folder: Path) -> list[Series]:
+    from ..dicom.series import find_series
+
+    return find_series(folder)
+
+
+def _find_series(root: Path, read_series: Callable[[Path], list[Series]]) -> list[Series]:
+    """Find the DICOM series of a folder, or of one file, without results of super-resolution.
+
+    A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
+    """
+    files = [root] if root.is_file() else [root / name for name in list_files(root)]
+    if not any(is_named_as_dicom(file) or may_be_dicom(file) for file in files) and not find_absent_images(files):
+        return []
+    series_list = read_series(get_folder(root))
+    scans = [each for each in series_list if not each.is_derived]
+    if len(scans) < len(series_list):
+        print_once(
+            f"{len(series_list) - len(scans)} of {len(series_list)} DICOM series are results of super-resolution: "
+            "passed over"
+        )
+    if root.is_file():
+        scans = [each for each in scans if each.has_file(root)]
+        if all(each.exclusion for each in scans):
+            return [replace(each, problem=each.exclusion) for each in scans]
+    print_skipped({each.description: each.exclusion for each in scans if each.exclusion})
+    return [each for each in scans if not each.exclusion]

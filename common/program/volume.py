@@ -1,0 +1,226 @@
+"""A volume that is judged, where it lies, and what it was made of."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.spatialimages import SpatialImage
+from scipy.ndimage import map_coordinates
+
+from ..geometry import affines
+from ..geometry.nearest import sample_nearest
+from ..geometry.resampling import SplineResampling
+from ..io.formats import get_extension
+from ..io.read import digest_voxels
+from ..runtime.errors import Notice
+from .dicom.volume_or_series import open_volume
+from .pages.page import read_result_record
+
+_SAME = 0.05  # voxels; the corners of one grid differ by less
+_BEYOND = 2  # voxels of another grid, by which a volume is continued beyond its ends
+_SAME_SIZE = 0.1  # relative; voxels of HR that differ by less from those of a result are as large
+
+
+@dataclass
+class Volume:
+    """Voxels ``(X, Y, Z)`` in the units of their file, and their affine (4, 4) in mm.
+
+    Attributes:
+        name: as the user wrote it.
+        label: in tables and pictures: the name of the file or series.
+        missing: where its file holds NaN or infinity, or does not reach, and ``voxels`` are 0; None for nowhere.
+        metadata: keys of the sidecar, such as ``SliceThickness`` in mm.
+    """
+
+    name: str
+    voxels: np.ndarray
+    affine: np.ndarray
+    metadata: Mapping[str, Any]
+    label: str = ""
+    missing: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.label = self.label or Path(self.name).name
+
+    @classmethod
+    def read(cls, name: str, option: str, command: str = "judge") -> Volume:
+        """Read a file or a DICOM series; voxels that are not finite become 0.
+
+        Args:
+            name: the file or folder.
+            option: where the user named it, for messages, for example ``--scan``.
+            command: of ``mri-sr``, likewise.
+        """
+        place = f"{command}: {option} {name}"
+        image: SpatialImage = open_volume(name, place)
+        try:
+            stored = np.asarray(image.dataobj, dtype=np.float32)
+        except Exception as error:  # nibabel has own errors for each format
+            raise ValueError(f"{place}: its voxels cannot be read ({error}); get a whole copy of it.") from None
+        voxels, lost = np.nan_to_num(stored, posinf=0.0, neginf=0.0), ~np.isfinite(stored)
+        if not np.ptp(voxels):
+            raise ValueError(f"{place} is empty: all voxels are {voxels.flat[0]:g}; name another file.")
+        label = str(image.extra.get("SeriesName", ""))
+        affine = np.asarray(image.affine, dtype=np.float64)
+        return cls(name, voxels, affine, image.extra, label, lost if lost.any() else None)
+
+    @cached_property
+    def spacing(self) -> np.ndarray:
+        """Distances of the voxels' centres in mm, (3,)."""
+        return voxel_sizes(self.affine)
+
+    @property
+    def millilitres(self) -> float:
+        """Volume of a voxel in ml."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, not a DICOM series."""
+        return get_extension(Path(self.name)) is not None
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What the JSON of a result says about how it was made; empty if there is none."""
+        return (read_result_record(self.name) or {}) if self.is_file else {}
+
+    @property
+    def inputs(self) -> list[Mapping[str, Any]]:
+        """What a result was made of, by its JSON; empty if that is not known."""
+        inputs = self.record.get("Inputs")
+        return inputs if isinstance(inputs, list) else []
+
+    def is_on_grid_of(self, other: Volume) -> bool:
+        """Whether the voxels lie where those of another volume lie."""
+        if self.voxels.shape != other.voxels.shape:
+            return False
+        corners = np.array([*itertools.product(*((0, size - 1) for size in self.voxels.shape))])
+        apart = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
+        return float(np.linalg.norm(apart, axis=1).max()) < _SAME * self.spacing.min()
+
+    def place_on_grid(self, grid: Volume, repeated: float = _BEYOND) -> Volume:
+        """This volume on the grid of another, where geometry puts it, by cubic splines; missing where it ends.
+
+        Args:
+            grid: the other volume.
+            repeated: for how many voxels of the grid the ends are repeated.
+        """
+        order = ornt_transform(io_orientation(self.affine), io_orientation(grid.affine))  # of parallel axes it is fast
+        places = np.linalg.solve(self.affine @ inv_ornt_aff(order, self.voxels.shape), grid.affine)
+        reach = repeated * np.abs(places[:3, :3]).sum(axis=1)
+        pad = int(np.ceil(reach.max()))
+        places[:3, 3] += pad
+        turned = torch.from_numpy(np.pad(apply_orientation(self.voxels, order), pad, mode="edge"))
+        size = grid.voxels.shape
+        resampling = SplineResampling(turned.shape, size, places)
+        missing = ~resampling.find_inside(margin=(0.5 + reach - pad).tolist()).numpy()
+        if self.missing is not None:
+            missing |= sample_nearest(self.missing, self.affine, size, grid.affine)
+        voxels = np.where(missing, np.float32(0), resampling(turned).numpy())
+        return replace(self, voxels=voxels, affine=grid.affine, missing=missing if missing.any() else None)
+
+    def sample_mask(self, grid: Volume, option: str) -> np.ndarray:
+        """The nearest labels of this mask on the grid of another volume, 0 outside."""
+        places = np.linalg.inv(self.affine) @ grid.affine
+        index = np.indices(grid.voxels.shape).reshape(3, -1)
+        at = places[:3, :3] @ index + places[:3, 3:]
+        values = map_coordinates(self.voxels, at, order=0, mode="grid-constant", cval=0.0).reshape(grid.voxels.shape)
+        if not (values > 0).any():
+            raise ValueError(
+                f"judge: {option} {self.name}: no voxel above 0 lies on {grid.name}; name a mask of this person."
+            )
+        return values
+
+
+def check_grid(volume: Volume, result: Volume, option: str) -> None:
+    """Refuse a volume that lies on another grid than a result."""
+    if not volume.is_on_grid_of(result):
+        raise ValueError(
+            f"judge: {option} {volume.name} with {volume.voxels.shape} voxels does not lie on the grid of "
+            f"{result.name} with {result.voxels.shape}; crop or resample it first."
+        )
+
+
+def match_grid(hr: Volume, result: Volume, command: str = "judge") -> Volume:
+    """HR on the grid of a result; a notice says by how much it was moved.
+
+    Raises:
+        ValueError: its voxels have another size.
+    """
+    if hr.is_on_grid_of(result):
+        return hr
+    found, expected = (" x ".join(f"{mm:.3g}" for mm in each.spacing) for each in (hr, result))
+    step = np.abs(np.linalg.solve(result.affine, hr.affine)[:3, :3]).max(axis=1)
+    if np.abs(step - 1).max() > _SAME_SIZE and not np.allclose(hr.spacing, result.spacing, rtol=_SAME_SIZE):
+        raise ValueError(
+            f"{command}: --hr {hr.name} has voxels of {found} mm, {result.name} of {expected} mm; expected the same. "
+            f"Super-resolve with --grid_file {hr.name}."
+        )
+    offset = np.linalg.solve(result.affine, hr.affine)[:3, 3]
+    shift = (offset - np.round(offset)).round(2) + 0.0  # whole voxels are a matter of the field of view
+    placed = hr.place_on_grid(result)
+    beyond = (
+        "" if placed.missing is None else f" {placed.missing.mean():.1%} of the result lie beyond HR, which is 0 there."
+    )
+    warnings.warn(
+        f"{command}: voxels of --hr {hr.name} lie {', '.join(f'{voxels:g}' for voxels in shift)} voxels "
+        f"({np.linalg.norm(result.affine[:3, :3] @ shift):.2g} mm) from those of {result.name}; HR was brought to its "
+        f"grid, by the positions in the headers and cubic splines.{beyond}",
+        Notice,
+        stacklevel=2,
+    )
+    return placed
+
+
+def measure_factors(scan: Volume, result: Volume, command: str = "judge") -> tuple[list[float], list[float]] | None:
+    """Voxels of a result per voxel of its scan, and where the scan's first voxel lies in voxels of the result.
+
+    Returns:
+        None if the result was made of this scan, but on a grid of its own.
+
+    Raises:
+        ValueError: the result does not lie on the scan.
+    """
+    found = affines.measure_factors(scan.affine, scan.voxels.shape, result.affine, result.voxels.shape)
+    if found is None and not is_made_of(result, scan, command):
+        raise ValueError(
+            f"{command}: {result.name} with {result.voxels.shape} voxels does not lie on --scan {scan.name} with "
+            f"{scan.voxels.shape}: expected the same directions and field of view, and voxels of the same size or "
+            "finer. Is it made from this scan?"
+        )
+    return found
+
+
+def check_on_scan(result: Volume, scan: Volume) -> None:
+    """Refuse a result that does not lie on its scan, also if it was made of it."""
+    if measure_factors(scan, result) is None:
+        raise ValueError(
+            f"judge: {result.name} has a grid of its own, expected finer voxels of {scan.name}; super-resolve it "
+            "without --grid_file and --spacing."
+        )
+
+
+def is_made_of(result: Volume, scan: Volume, command: str = "judge") -> bool:
+    """Whether the JSON of a result names the scan, by its voxels or its series; it is refused if it names others."""
+    inputs = result.inputs
+    if not scan.is_file:
+        uid = scan.metadata.get("SeriesInstanceUID")
+        return uid is not None and uid in [each.get("SeriesInstanceUID") for each in inputs]
+    if not inputs or digest_voxels(scan.name) in [each.get("Sha256") for each in inputs]:
+        return bool(inputs)
+    if all("File" in each for each in inputs):
+        raise ValueError(
+            f"{command}: {result.name} was made of {inputs[0]['File']}, whose voxels are not those of --scan "
+            f"{scan.name}; name that scan, or super-resolve this one again."
+        )
+    return False
