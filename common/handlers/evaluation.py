@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from torch import nn
 
@@ -24,28 +21,17 @@ from ..io.files import read_json_object
 from ..io.naming import make_case_stem
 from ..io.writing import check_writable, write_atomically
 from ..metrics.baseline import interpolate_bicubic, interpolate_cubic
-from ..metrics.lpips import Lpips
-from ..metrics.mscn import select_slices
-from ..metrics.volume import (
-    compute_psnr,
-    compute_slices_psnr,
-    compute_slices_ssim,
-    compute_ssim,
-    measure_displacement,
-    scale_to_range,
-    shift_volume,
-)
+from ..metrics.metric import Metric
 from ..reports.case import compute_error_panel, draw_panels
-from ..reports.cohort import MEASURED, draw_box_plots, write_table
+from ..reports.cohort import KEYS, LABELS, MEASURED, draw_box_plots, write_table
 from ..reports.comparison import PLANES_FILE
+from ..reports.evaluated import METRICS, EvaluatedCase, clip_volume
 from ..reports.files import save_figure
 from ..reports.planes import View, save_panels
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
-from ..transforms.scan.volume import convert_to_units, get_intensity_range, get_percentile
+from ..transforms.scan.volume import get_percentile
 from ..weights.loading import load_weights
-
-_ACCURACY = 0.03  # voxels, of a measured shift
 
 
 class EvaluationReport:
@@ -61,10 +47,9 @@ class EvaluationReport:
     has NaN. ``person`` is the subject in the datalist. If the network learns from the scan, the method's rows
     have ``seed``, ``iterations``, ``seconds`` for the case, ``machine`` and ``precision``. ``output_dir`` gets
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and ``<case>_planes.npz``, the
-    columns of its picture for one with other runs (:func:`common.reports.merge_pictures`). With ``lpips`` the table
-    also has the LPIPS against HR. ``cost.json`` has the network's number of
-    parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include moving the case to
-    the device, and the HR files.
+    columns of its picture for one with other runs (:func:`common.reports.merge_pictures`). ``cost.json`` has the
+    network's number of parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include
+    moving the case to the device, and the HR files.
 
     ``data_range`` defines the data range of PSNR and SSIM. An LR file must have HR's units. ``percentile`` is the
     99.9th percentile of HR; all volumes are divided by it and cut to [0, 1], as by ``compare`` and ``judge``.
@@ -89,7 +74,8 @@ class EvaluationReport:
             weights for ``network``, or a network with its weights loaded, which runs in the evaluator's inferer with
             the same inputs, or ``{"network": <network>, "inferer": <inferer>}`` with an inferer of its own.
         shipped: such entries of weights that ship, as from :func:`common.program.shipped_weights.load_shipped_weights`.
-        lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
+        metrics: further metrics by the names of their columns: functions of a result and HR, such as metrics of MONAI,
+            or :class:`common.metrics.Metric`, which has a title too.
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
     """
@@ -103,7 +89,7 @@ class EvaluationReport:
         prepare: Callable[[nn.Module], nn.Module] = lambda network: network,
         compare_with: Mapping[str, str | os.PathLike | nn.Module | Mapping] | None = None,
         shipped: Mapping[str, Mapping] | None = None,
-        lpips: str | os.PathLike | bool | None = None,
+        metrics: Mapping[str, Callable[..., Any] | Metric] | None = None,
         data_range: str = "percentile",
         score_over: str = "volume",
     ) -> None:
@@ -118,7 +104,16 @@ class EvaluationReport:
         for name, entry in (compare_with or {}).items():
             other, inferer = _load_compared_method(name, entry, network, degradation)
             self.compare_with[name] = prepare(other), inferer
-        self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
+        self.metrics = dict(METRICS)
+        for name, given in (metrics or {}).items():
+            metric = given if isinstance(given, Metric) else Metric(given)
+            if name in ("case", "method", *KEYS, *LABELS, *MEASURED) or not callable(metric.function):
+                raise ValueError(
+                    f"metrics: '{name}' is {given!r}, expected a function of result and HR, and a name that no other "
+                    "column has."
+                )
+            metric.title = metric.title or name
+            self.metrics[name] = metric
         self.measured = {"data_range": data_range, "score_over": score_over}
         for name, value in self.measured.items():
             if value not in MEASURED[name]:
@@ -183,62 +178,32 @@ class EvaluationReport:
                 with torch.no_grad():
                     volumes[other] = (inferer or engine.inferer)(inputs[0] / one, network, *inputs[1:])[0] * one
             volumes[self.method] = sr
-            clipped = {key: _clip_volume(volume, lr, hr) for key, volume in volumes.items()}
-            truth = _clip_volume(hr, hr, hr)
-            shifts = {key: measure_displacement(volume, clipped["cubic"], factors) for key, volume in clipped.items()}
-            scores = self._compute_scores(volumes, shifts, lr, hr)
-            for method, volume in clipped.items():
-                if self.lpips is not None:
-                    scores[method]["lpips"] = self.lpips.compute_score(volume, truth, engine.state.device)
+            case = EvaluatedCase(volumes, lr, hr, factors, **self.measured)
+            scores: dict[str, dict[str, float]] = {}
+            for method in volumes:
+                measured = {key: case.measure(each, method, engine.state.device) for key, each in self.metrics.items()}
                 row = {"case": name, "method": method, "person": batch.get("subject"), **self.measured}
-                row |= {f"displacement_{a}": s for a, s in zip("xyz", shifts[method], strict=True)} | scores[method]
                 trained = _describe_self_training(engine, self.duration) if method == self.method else {}
-                self.rows.append(row | trained)
+                self.rows.append(row | measured | trained)
+                scores[method] = measured
             affine = np.asarray(hr.affine, dtype=np.float64)
             view = View.from_file(hr.meta["filename_or_obj"])
-            images = {"LR": view.cut_panel(_clip_volume(lr, lr, hr), self.degradation.compute_lr_affine(affine))}
-            images |= {key: view.cut_panel(volume, affine) for key, volume in {**clipped, "HR": truth}.items()}
+            images = {"LR": view.cut_panel(clip_volume(lr, lr, hr), self.degradation.compute_lr_affine(affine))}
+            images |= {
+                key: view.cut_panel(volume, affine) for key, volume in {**case.volumes, "HR": case.truth}.items()
+            }
             save_panels(self.output_dir / PLANES_FILE.format(name), images)
-            errors = {key: compute_error_panel(images[key], images["HR"]) for key in clipped}
-            second = {} if guide is None else {"guide": view.cut_panel(_clip_volume(guide, guide, guide), affine)}
+            errors = {key: compute_error_panel(images[key], images["HR"]) for key in volumes}
+            second = {} if guide is None else {"guide": view.cut_panel(clip_volume(guide, guide, guide), affine)}
             panels = {"LR": images["LR"], **second, **images}
             save_figure(draw_panels(name, panels, errors, scores), self.output_dir / f"{name}.png")
-
-    def _compute_scores(
-        self, volumes: Mapping[str, Any], shifts: Mapping[str, Sequence[float]], lr: MetaTensor, hr: MetaTensor
-    ) -> dict[str, dict]:
-        """PSNR, PSNR without the shift, and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
-        truth = _clip_volume(hr, hr, hr)
-        select: Callable[..., np.ndarray] = partial(_clip_volume, scan=lr, hr=hr)
-        psnr, ssim = compute_psnr, compute_ssim
-        if (over := self.measured["score_over"]) != "volume":
-            slices = [truth.shape[-1] // 2] if over == "centre_slice" else select_slices(truth)
-            psnr, ssim = (partial(compute_slices_psnr, slices=slices), partial(compute_slices_ssim, slices=slices))
-        if self.measured["data_range"] == "maximum":
-            truth = convert_to_units(hr, hr)
-            peak, floor = truth.max(), convert_to_units(lr, lr).min()
-            if peak <= 0:
-                raise ValueError(f"HR has no voxel above 0 but at most {peak:g}, so data_range maximum has no scale.")
-            truth = truth / peak
-            select = partial(_scale_volume, scan=lr, floor=floor, peak=peak)
-        scores: dict[str, dict] = {}
-        for method, volume in volumes.items():
-            scaled = select(volume)
-            score = scores[method] = {"psnr": psnr(scaled, truth), "ssim": ssim(scaled, truth)}
-            score["psnr_registered"] = math.nan if math.isnan(sum(shifts[method])) else score["psnr"]
-            if any(shifts[method]) and np.isfinite(shifts[method]).all():
-                shift = _measure_shift(volume, lr, hr, self.degradation.factors)
-                if any(shift):
-                    back = [-voxels for voxels in shift]
-                    score["psnr_registered"] = psnr(select(shift_volume(volume, back)[None]), truth)
-        return scores
 
     def _finish(self, engine: Any) -> None:
         self.hook.remove()
         if not self.rows:
             return
-        print(write_table(self.output_dir, self.rows))
-        draw_box_plots(self.output_dir / "boxplots.png", self.rows)
+        print(write_table(self.output_dir, self.rows, self.metrics))
+        draw_box_plots(self.output_dir / "boxplots.png", self.rows, self.metrics)
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
         with write_atomically(self.output_dir / "cost.json") as path:
             cost = {"parameters": parameters, "seconds": self.seconds, "sources": self.sources}
@@ -283,15 +248,6 @@ def _load_compared_method(
     return load_weights(copy.deepcopy(network), entry, degradation=degradation), None
 
 
-def _measure_shift(volume: Any, scan: MetaTensor, hr: MetaTensor, factors: Sequence[int]) -> list[float]:
-    """Return a volume's shift against HR in voxels, 0 along axes where it is too small to be measured."""
-    shift, reference = np.zeros(3), _clip_volume(hr, hr, hr)
-    for _ in range(2):  # the second time, the anatomy is not cut off by the window any more
-        back = _clip_volume(shift_volume(volume, (-shift).tolist())[None], scan, hr)
-        shift += measure_displacement(back, reference, factors)
-    return [0.0 if abs(voxels) < _ACCURACY else voxels for voxels in shift.tolist()]
-
-
 def _list_inferers(inferer: Any) -> list:
     """Return an inferer and those that it runs."""
     return [] if inferer is None else [inferer, *_list_inferers(getattr(inferer, "inferer", None))]
@@ -309,16 +265,3 @@ def _describe_self_training(engine: Any, seconds: float) -> dict[str, object]:
         "machine": name_machine(engine.state.device),
         "precision": name_precision(engine.network),
     }
-
-
-def _clip_volume(volume: torch.Tensor | np.ndarray, scan: MetaTensor, hr: MetaTensor) -> np.ndarray:
-    """A volume ``(1, X, Y, Z)`` that is scaled like a scan, as an array ``(X, Y, Z)`` in units of HR, cut to [0, 1]."""
-    (low, high), (zero, one) = get_intensity_range(scan), get_intensity_range(hr)
-    first = (zero - low) / (high - low)
-    last = first + get_percentile(hr) * ((one - zero) / (high - low))
-    return scale_to_range(torch.as_tensor(volume)[0].detach().float().cpu(), first, last).numpy()
-
-
-def _scale_volume(volume: torch.Tensor, scan: MetaTensor, floor: float, peak: float) -> np.ndarray:
-    """A volume in units of a scan, not below its least value, as parts of the peak of HR."""
-    return convert_to_units(volume, scan).clip(floor) / peak

@@ -10,6 +10,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "brightness_classes": ["divide_by_brightness"],
         "data_consistency": ["measure_scan_difference"],
         "interval": ["Interval", "estimate_error_scale"],
+        "lpips": ["Lpips"],
+        "metric": ["Metric"],
         "mscn": ["compute_mscn", "select_slices"],
         "volume": [
             "compute_psnr",

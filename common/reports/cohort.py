@@ -14,16 +14,12 @@ from matplotlib.figure import Figure
 
 from ..io.files import format_json
 from ..io.writing import write_atomically
+from ..metrics.metric import Metric
+from .evaluated import METRICS
 from .files import align_columns, escape_text, save_figure
 
-METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4)}
-METRICS |= {f"displacement_{axis}": (f"shift {axis} (voxel)", 2) for axis in "xyz"}
-"""The columns of a table after ``case`` and ``method``: their titles and decimals."""
 MEASURED = {"data_range": ("percentile", "maximum"), "score_over": ("volume", "slices", "centre_slice")}
 """Options of how PSNR and SSIM are taken, as :class:`common.handlers.EvaluationReport` explains; defaults first."""
-OPTIONAL = {"psnr_registered": ("registered PSNR (dB)", 2), "lpips": ("LPIPS", 4)}
-"""Optional columns of a table."""
-_PRINTED = ("psnr", "ssim", "lpips")  # the files have all columns
 
 KEYS = ("person", "seed")
 """Optional columns after ``case`` and ``method``: what tells rows of a method apart."""
@@ -34,8 +30,8 @@ _UNTRAINED = 0.05  # dB, by choice; standard deviations over three seeds were 0.
 _BOXED = 5  # quartiles of fewer cases say less than their points
 
 
-def _select_metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
-    return METRICS | {name: column for name, column in OPTIONAL.items() if any(name in row for row in rows)}
+def _select_metrics(rows: Sequence[Mapping], metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    return {name: metric for name, metric in metrics.items() if any(name in row for row in rows)}
 
 
 def describe_gain_over_start(psnr: float, start: float) -> str:
@@ -69,7 +65,7 @@ def describe_measurement(rows: Sequence[Mapping]) -> dict[str, str]:
     return {name: value for name, (value,) in values_by_name.items() if value != MEASURED[name][0]}
 
 
-def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
+def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], metrics: Mapping[str, Metric] = METRICS) -> str:
     """Write the results as ``table.csv`` (by case) and ``table.json`` (by case, and mean and sd by method).
 
     NaN metrics are left out of the mean and of ``n``. The standard deviation is that of the sample (n - 1). NaN and
@@ -77,19 +73,19 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
 
     Args:
         output_dir: the folder to write to.
-        rows: for each case and method, ``case``, ``method``, ``psnr`` (dB), ``ssim``, ``displacement_x``, ``_y`` and
-            ``_z`` (HR voxels); ``psnr_registered`` and ``lpips`` each in all or in none. Optional:
+        rows: for each case and method, ``case``, ``method``, and metrics, each in all or in none. Optional:
             ``data_range`` and ``score_over``, of which the table has what is not the default; ``person``; ``seed``,
             ``iterations``, ``seconds``, ``machine`` and ``precision`` of the training, whether it ``trained`` anything
             (:func:`describe_gain_over_start`), and what it ``knew``.
+        metrics: the columns; ``table.json`` describes those that not every table has.
 
     Returns:
-        The table of mean +- sd of PSNR, SSIM and LPIPS by method, in order of first appearance, to print; of one case
-        its value.
+        The table of mean +- sd of metrics by method, in order of first appearance, to print; of one case its value.
     """
     if not rows:
         raise ValueError("write_table needs at least one row.")
-    metrics = _select_metrics(rows)
+    metrics = _select_metrics(rows, metrics)
+    shown = [metric for metric in metrics.values() if metric.is_printed]
     measured = describe_measurement(rows)
     given = [name for name in (*KEYS, *LABELS) if any(row.get(name) is not None for row in rows)]
     keys = ["case", "method", *(name for name in given if name in KEYS), *measured]
@@ -103,26 +99,19 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
     mixed = [label for label in ("machine", "precision") if len({row.get(label) for row in rows} - {None}) > 1]
     printed = [label for label in labels if label in ("iterations", "trained", "knew", "published", *mixed)]
     counted = [(title, key) for title, key in (("people", "person"), ("cases", "case")) if key in keys]
-    lines = [
-        [
-            "method",
-            *(title for title, _ in counted),
-            *(metrics[name][0] for name in _PRINTED if name in metrics),
-            *printed,
-        ]
-    ]
+    lines = [["method", *(title for title, _ in counted), *(metric.title for metric in shown), *printed]]
     for method in methods:
         summary[method] = {}
         of_method = [row for row in rows if row["method"] == method]
         counts = [{row.get(key) for row in of_method} for _, key in counted]
         line = [method, *("-" if None in values else str(len(values)) for values in counts)]
-        for metric, (_, decimals) in metrics.items():
-            values = select_values(rows, method, metric)
+        for name, metric in metrics.items():
+            values, decimals = select_values(rows, method, name), metric.decimals
             mean = float(np.mean(values)) if values.size else math.nan
             sd = float(np.std(values, ddof=1)) if values.size > 1 and np.isfinite(values).all() else math.nan
-            summary[method][metric] = {"mean": mean, "sd": sd, "n": values.size}
+            summary[method][name] = {"mean": mean, "sd": sd, "n": values.size}
             spread = "" if math.isnan(sd) else f" +- {sd:.{decimals}f}"
-            if metric in _PRINTED:
+            if metric.is_printed:
                 line.append("-" if math.isnan(mean) else f"{round(mean, decimals) + 0.0:.{decimals}f}{spread}")
         lines.append([*line, *(str(of_method[0].get(label) or "-") for label in printed)])
     if "published" in printed and "cubic" in summary:  # beside it, the same of ours
@@ -140,9 +129,14 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
         writer.writerows(rows)
     listed = [{c: float(row[c]) if c in metrics else row.get(c) for c in columns} for row in rows]
     with write_atomically(Path(output_dir) / "table.json") as path:
-        path.write_text(format_json({"cases": listed, "summary": summary}, indent=2) + "\n")
+        own = {name: metric.describe() for name, metric in metrics.items() if name not in METRICS}
+        content = {"cases": listed, "summary": summary} | ({"metrics": own} if own else {})
+        path.write_text(format_json(content, indent=2) + "\n")
 
     text = align_columns(lines)
+    for word, more in (("more", True), ("less", False)):
+        if titles := [metric.title for metric in shown if metric.more_is_better is more]:
+            text += f"\n{word} is better: {', '.join(titles)}"
     if "trained" in labels:
         text += f"\nnot trained: mean PSNR within {_UNTRAINED} dB of that of the untrained start; below start: lower"
     if measured:
@@ -151,7 +145,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
     return text
 
 
-def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
+def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping], metrics: Mapping[str, Metric] = METRICS) -> None:
     """Draw the table's metrics over the cases by method: a point for each case, and a box if there are five.
 
     Grey lines join the points of a case: they show its gain even if cases differ more than methods. Values that are
@@ -159,9 +153,9 @@ def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
 
     Args:
         path: the PNG to write.
-        rows: as for :func:`write_table`.
+        rows, metrics: as for :func:`write_table`.
     """
-    metrics = _select_metrics(rows)
+    metrics = _select_metrics(rows, metrics)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cases = list(dict.fromkeys(row["case"] for row in rows))
     table = np.full((len(metrics), len(methods), len(cases)), np.nan)
@@ -169,11 +163,11 @@ def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
         table[:, methods.index(row["method"]), cases.index(row["case"])] = [float(row[metric]) for metric in metrics]
     table[~np.isfinite(table)] = np.nan
     figure = Figure(figsize=(2.0 + len(metrics) * (1.2 + 0.4 * len(methods)), 4), dpi=150, layout="constrained")
-    panels = figure.subplots(1, len(metrics))
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     # Points side by side, by case, the same in every panel and run.
     spread = np.linspace(-0.12, 0.12, len(cases)) if len(cases) > 1 else np.zeros(1)
     colours = [f"C{i}" for i in range(len(methods))]
-    shifts = [panel for panel, metric in zip(panels, metrics, strict=True) if metric.startswith("displacement")]
+    is_shift = [metric.startswith("displacement") for metric in metrics]
     for panel, metric, values in zip(panels, metrics, table, strict=True):
         boxes = panel.boxplot(
             [v[finite] if (finite := ~np.isnan(v)).sum() >= _BOXED else [] for v in values],
@@ -187,14 +181,14 @@ def draw_box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
         for i, (box, colour) in enumerate(zip(boxes["boxes"], colours, strict=True)):
             box.set(facecolor=colour, alpha=0.35)
             panel.plot(i + spread, values[i], "o", color=colour, markersize=4, zorder=3)
-        panel.set_title(metrics[metric][0], fontsize=10)
+        panel.set_title(escape_text(metrics[metric].title), fontsize=10)
         crowded = len(methods) > 2 or max(map(len, methods)) > 8
         slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
         panel.set_xticks(range(len(methods)), map(escape_text, methods), **slanted)
         panel.grid(axis="y", alpha=0.3)
     # One scale for the three shifts, with room for 0.1 voxel, so that nothing small looks large.
-    limit = 1.1 * max(0.1, float(np.nanmax(np.abs(table[2:5]), initial=0.0)))
-    for panel in shifts:
+    limit = 1.1 * max(0.1, float(np.nanmax(np.abs(table[is_shift]), initial=0.0)))
+    for panel in panels[is_shift]:
         panel.axhline(0, color="0.4", linewidth=0.8, zorder=1)
         panel.set_ylim(-limit, limit)
     save_figure(figure, path)

@@ -11,8 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..metrics.metric import Metric
 from .case import compute_error_panel, draw_panels
-from .cohort import OPTIONAL, describe_gain_over_start, draw_box_plots, select_values, write_table
+from .cohort import describe_gain_over_start, draw_box_plots, select_values, write_table
+from .evaluated import METRICS
 from .files import save_figure
 from .planes import load_panels
 
@@ -60,15 +62,16 @@ def merge_tables(
             rows += [{**row, "method": name} for row in _list_rows(runs[first]) if row["method"] == baseline]
         for name, cases in entries.items():
             rows += [{**row, "method": name} for row in _list_rows(cases) if row["method"] not in BASELINES]
-    rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
+    metrics = METRICS | _read_metrics(folders_by_name)
+    rows = [{**{name: math.nan for name in metrics if any(name in r for r in rows)}, **row} for row in rows]
     for name, known in (descriptions or {}).items():
         compared = [method for method in (known["weights"], known["start"]) if method in runs]
         means = [np.mean(select_values(rows, method, "psnr")) for method in compared]
         learned = describe_gain_over_start(*means) if len(means) == 2 else None
         for row in (row for row in rows if row["method"] == name):
             row |= {"trained": learned, "knew": known["knew"], "published": known["published"], **known["training"]}
-    text = write_table(output_dir, rows)
-    draw_box_plots(Path(output_dir) / "boxplots.png", rows)
+    text = write_table(output_dir, rows, metrics)
+    draw_box_plots(Path(output_dir) / "boxplots.png", rows, metrics)
     if len(groups) > 1:
         listing = "\n  ".join("; ".join(entries) for entries in groups)
         text += (
@@ -143,6 +146,13 @@ def _read_runs(folders_by_name: Mapping[str, _Folders]) -> dict[str, dict[str, A
                     )
                 rows[row["method"]] = row
     return runs
+
+
+def _read_metrics(folders_by_name: Mapping[str, _Folders]) -> dict[str, Metric]:
+    """The metrics that not every table has."""
+    tables = [Path(folder) / "table.json" for folders in folders_by_name.values() for folder in folders]
+    described = (json.loads(table.read_text()).get("metrics", {}) for table in tables)
+    return {name: Metric(None, **record) for own in described for name, record in own.items()}
 
 
 def _list_rows(cases: _Cases) -> list[dict]:

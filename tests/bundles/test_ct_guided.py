@@ -165,7 +165,8 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     both, first, second = volumes
     inside = both > 20  # what lies below the input's smallest is cut off
     np.testing.assert_allclose(both[inside], ((first + second) / 2)[inside], atol=1.01)
-    refused(tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#report#lpips": True}, **data)
+    lpips = {"evaluate#report#metrics": {"lpips": {"_target_": "common.metrics.Lpips", "weights": True}}}
+    refused(tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **lpips, **data)
 
     without = runs.datalist(tmp_path / "without", **{**runs.listed(cohort, TINY), "validation": []})
     run(["train"], tmp_path / "again", dataset_dir=str(without))

@@ -1,6 +1,7 @@
 """SRCNN: the paper's count of weights, its form, and what it learns from."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -51,6 +52,35 @@ def test_paper(cohort, tmp_path):
     assert list(summary) == ["cubic", "SRCNN, the paper's form"]
     weights = str(tmp_path / "models" / "model.json").removesuffix(".json")
     assert runs.content("srcnn", "network_def", "inference", weights).residual is False, "its weights say so"
+
+
+@runs.of("srcnn")
+def test_metrics_by_json(cohort, trained, tmp_path, monkeypatch):
+    """One of MONAI and a function of one's own, in the printed table, the CSV and the box plots."""
+    (tmp_path / "my_metrics.py").write_text(
+        "def measure(sr, hr):\n    return -10 * (sr - hr).square().mean().log10()\n"
+    )
+    metrics = {
+        "ms_ssim": {"_target_": "MultiScaleSSIMMetric", "spatial_dims": 3, "kernel_size": 3, "weights": [0.5, 0.5]},
+        "own": {
+            "_target_": "common.metrics.Metric",
+            "function": {"_target_": "my_metrics.measure", "_mode_": "callable"},
+            "title": "my PSNR",
+            "decimals": 1,
+            "more_is_better": True,
+        },
+    }
+    (tmp_path / "mine.json").write_text(json.dumps({"evaluate#report#metrics": metrics}))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    names = ["train", "evaluate", str(tmp_path / "mine")]
+    done = runs.command("srcnn", names, trained, [sys.executable], dataset_dir=cohort)
+    assert done.returncode == 0, done.stderr
+    assert "SSIM  ms_ssim  my PSNR\n" in done.stdout and "\nmore is better: my PSNR\n" in done.stdout
+    rows = runs.table(trained)
+    assert {method for method, _ in rows} == {"cubic", "SRCNN"}
+    for row in rows.values():
+        assert float(row["own"]) == pytest.approx(float(row["psnr"]), abs=1e-3)
+        assert 0.5 < float(row["ms_ssim"]) < 1
 
 
 @runs.of("srcnn")

@@ -26,7 +26,7 @@ def attached(report, network):
     engine = Engine(lambda engine, batch: None)
     engine.register_events(*IterationEvents)
     engine.network, engine.inferer = network, None
-    engine.data_loader = SimpleNamespace(cases=[{"hr": "b.nii"}])
+    engine.data_loader = SimpleNamespace(dataset=SimpleNamespace(data=[{"hr": "b.nii"}]))
     report.attach(engine)
     engine.fire_event(Events.STARTED)
     return engine

@@ -76,12 +76,12 @@ def test_refused(weights, tmp_path):
     path, state = weights
     lpips, shortest = Lpips(path), np.zeros((31, 31, 31))
     assert lpips.compute_score(shortest, shortest) == 0
-    short, long, many, flat = shortest[1:], np.zeros((31, 31, 32)), shortest[None], shortest[0]
-    for pair in ([shortest, long], [short, short], [many, many], [flat, flat]):
+    short, long, two, flat = shortest[1:], np.zeros((31, 31, 32)), np.zeros((2, 31, 31, 31)), shortest[0]
+    for pair in ([shortest, long], [short, short], [two, two], [flat, flat]):
         found = f"{pair[0].shape} and {pair[1].shape}"
-        refused(lambda pair=pair: lpips.compute_score(*pair), ValueError, "31 voxels", found, "--lpips")
+        refused(lambda pair=pair: lpips.compute_score(*pair), ValueError, "31 voxels", found)
     path.write_text("weights")
-    refused(lambda: Lpips(path), ValueError, path, "cannot be read", "--lpips FILE")
+    refused(lambda: Lpips(path), ValueError, path, "cannot be read", "give their path")
     lacking = {key: value for key, value in state.items() if "features.6" not in key}
     for content, word in (
         (torch.zeros(2), "Tensor"),
@@ -90,7 +90,9 @@ def test_refused(weights, tmp_path):
     ):
         torch.save(content, path)
         refused(lambda: Lpips(path), ValueError, path, word, "torchvision's")
-    refused(lambda: Lpips(tmp_path / "nowhere.pth"), FileNotFoundError, "nowhere.pth", "torchvision's", "--lpips FILE")
+    refused(
+        lambda: Lpips(tmp_path / "nowhere.pth"), FileNotFoundError, "nowhere.pth", "torchvision's", "give their path"
+    )
 
 
 def refused_without_a_cause(kind, *words):
@@ -103,7 +105,7 @@ def refused_without_a_cause(kind, *words):
 @pytest.mark.parametrize("error", [OSError("Name or service not known"), RuntimeError("invalid hash value")], ids=repr)
 def test_without_internet_the_file_is_asked_for(package, error):
     package.LPIPS = mock.Mock(side_effect=error)
-    refused_without_a_cause(OSError, "could not get the weights of AlexNet", str(error), "--lpips FOLDER/")
+    refused_without_a_cause(OSError, "could not get the weights of AlexNet", str(error), "give their file")
 
 
 @pytest.mark.parametrize(
@@ -123,5 +125,5 @@ def test_a_missing_package_or_a_torchvision_for_another_torch_is_named(monkeypat
     if code:
         (tmp_path / "lpips.py").write_text(code)
         monkeypatch.syspath_prepend(tmp_path)
-    words = ["pip install lpips torchvision", "that fits your torch", "leave out --lpips"]
+    words = ["pip install lpips torchvision", "that fits your torch", "leave out LPIPS"]
     refused_without_a_cause(ModuleNotFoundError, word, *words)

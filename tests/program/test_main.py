@@ -168,7 +168,7 @@ def test_every_command_has_help_for_each_argument_and_the_same_options(name, cap
     outputs = [f"--{key}" for key in taken if key in ("output", "output_dir")]
     assert [line.split(",")[0].strip() for line in lines if re.match(r"  --\w+, -o\b", line)] == outputs
     assert order_words(function, ["-o", "x"]) == [*(outputs or ["-o"]), "x"] or name == "bundle"
-    known = name in ("ablate", "demo", "judge", "profile", "super-resolve")
+    known = name in ("ablate", "demo", "profile", "super-resolve")
     assert ("device" in taken, "\n  --device" in text) == (known, known) and "\n  --quiet, -q  (false)\n" in text
     if not any(each.kind is each.VAR_KEYWORD for each in taken.values()):
         refused(lambda: __main__.main([name, "--deviec", "x"]), SystemExit, "--deviec: there is no such option", name)

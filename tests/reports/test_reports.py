@@ -7,7 +7,6 @@ import math
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 from matplotlib.transforms import Affine2D
-from monai.data import DataLoader, MetaTensor
+from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
@@ -28,15 +27,17 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from common import reports
 from common.degradations import GaussianProfile, KSpaceTruncation
-from common.handlers import EvaluationReport, evaluation
+from common.handlers import EvaluationReport
 from common.inferers import ConsistentInferer
-from common.metrics import compute_psnr, interpolate_bicubic, interpolate_cubic
+from common.metrics import Metric, compute_psnr, interpolate_bicubic, interpolate_cubic
 from common.reports.cohort import describe_gain_over_start
+from common.reports.evaluated import METRICS
 from common.reports.planes import View, find_foreground, load_panels, save_panels
 
 from ..refused import refused
 
 RAS = np.eye(4)
+LPIPS = {**METRICS, "lpips": Metric(None, "LPIPS", more_is_better=False)}
 AT_VOXELS = ((2, 2, 2), (0.0, 0.0, 0.0))
 
 
@@ -116,21 +117,20 @@ def _evaluated_rows(folder, volumes, evaluated, ranges=None, inferer=None, subje
     for key, ends in (ranges or {}).items():
         batch[key].meta["intensity_range"] = torch.tensor(ends, dtype=torch.float64)
     batch |= {} if subject is None else {"subject": subject}
-    data, report = DataLoader([batch], batch_size=1), EvaluationReport(folder / "out", method="half", **options)
-    data.cases = [{"hr": str(path)}]
+    data = DataLoader(Dataset([{"hr": str(path)}], lambda _: batch), batch_size=1)
+    report = EvaluationReport(folder / "out", method="half", **options)
     options = {"prepare_batch": prepare, "inferer": inferer, "val_handlers": [report]}
     SupervisedEvaluator(torch.device("cpu"), data, evaluated, **options).run()
     return {row["method"]: row for row in _saved(folder / "out")["cases"]}
 
 
-def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path, figures, monkeypatch):
+def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path, figures):
     """The guide is what LR lacks of HR, so a share of 1 is perfect; some exceeds [0, 1]."""
 
-    def largest_difference(volume, truth, device):
-        assert device == torch.device("cpu") and volume.shape == truth.shape == (24, 28, 32)
-        return float(abs(volume - truth).max())
+    def largest_difference(volume, truth):
+        assert volume.device == torch.device("cpu") and volume.shape == truth.shape == (1, 1, 24, 28, 32)
+        return abs(volume - truth).amax(dim=(2, 3, 4))
 
-    monkeypatch.setattr(evaluation, "Lpips", lambda path: SimpleNamespace(compute_score=largest_difference))
     hr = torch.tensor(_ball())[None] + 0.1
     lr = hr[:, ::2, ::2, ::2]
     repeated = lr.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -142,7 +142,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     network, degradation = Guided(0.5), KSpaceTruncation((2, 2, 2))
     options = {"network": network, "degradation": degradation, "compare_with": others}
     readied: list = []
-    options |= {"lpips": "difference.pth", "prepare": lambda net: readied.append(net) or net}
+    options |= {"metrics": {"largest": largest_difference}, "prepare": lambda net: readied.append(net) or net}
     rows = _evaluated_rows(tmp_path, {"lr": lr, "hr": hr, "guide": guide}, network, **options)
     assert list(rows) == ["cubic", *others, "half"]
     assert [sum(p.item() for p in each.parameters()) for each in readied] == [1, 0.25, 0]  # with its weights
@@ -150,7 +150,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     assert cost["parameters"] == 1 and list(cost["seconds"]) == [rows["half"]["case"]]
     assert cost["seconds"][rows["half"]["case"]] > 0
     assert [Path(source).name.partition(".")[0] for source in cost["sources"]] == [rows["half"]["case"]]
-    assert rows["perfect"]["lpips"] < 1e-6 < rows["half"]["lpips"] < rows["a quarter"]["lpips"]
+    assert rows["perfect"]["largest"] < 1e-6 < rows["half"]["largest"] < rows["a quarter"]["largest"]
     assert rows["half"]["psnr"] < 40 and (rows["perfect"]["psnr"] is None or rows["perfect"]["psnr"] > 100)
     assert rows["repeated"]["psnr"] == pytest.approx(compute_psnr(repeated, hr.clamp(0, 1)), abs=1e-4)
     panels = np.array(figures[0].axes[:48]).reshape(6, 8)
@@ -254,12 +254,6 @@ def test_psnr_without_the_shift(tmp_path, over, scale):
     assert {row["person"] for row in rows.values()} == {"anna"}
     assert rows["half"].items() > {"seed": 7, "iterations": 8, "precision": "float32"}.items()
     assert rows["half"]["machine"] and rows["half"]["seconds"] >= 0 and rows["still"]["seed"] is None
-
-
-@pytest.mark.parametrize("lpips", [None, "False"])
-def test_a_score_that_is_not_asked_for_needs_no_package(tmp_path, lpips):
-    report = EvaluationReport(tmp_path, KSpaceTruncation((2, 2, 2)), "sr", Guided(0.5), lpips=lpips)
-    assert report.lpips is None
 
 
 @pytest.mark.parametrize("codes", ["PIL", "LPS"])
@@ -490,13 +484,17 @@ def test_table_by_hand(tmp_path, figures):
     assert _saved(tmp_path)["cases"][0]["case"] == "m\udcfcller"
 
 
-def test_a_table_has_lpips_where_its_rows_have_it(tmp_path, figures):
+def test_a_table_has_a_further_metric_where_its_rows_have_it(tmp_path, figures):
     rows = [{**row, "lpips": 10.0 + 2 * i} for i, row in enumerate(_rows())]
-    cells = [re.split("  +", line.strip())[-1] for line in reports.write_table(tmp_path, rows).splitlines()]
+    lines = reports.write_table(tmp_path, rows, LPIPS).splitlines()
+    assert lines.pop() == "less is better: LPIPS"
+    cells = [re.split("  +", line.strip())[-1] for line in lines]
     assert (cells[0], *cells[2:]) == ("LPIPS", "12.0000 +- 2.0000", "18.0000 +- 2.0000")
+    assert _saved(tmp_path)["metrics"].keys() == {"lpips"}
+    assert "metrics" not in _saved(_table_of_run(tmp_path / "plain", {"a": 31.0}))
     assert _saved(tmp_path)["summary"]["sr"]["lpips"] == {"mean": 18.0, "sd": 2.0, "n": 3}
     assert next(csv.reader((tmp_path / "table.csv").open()))[-1] == "lpips"
-    reports.draw_box_plots(tmp_path / "box.png", rows)
+    reports.draw_box_plots(tmp_path / "box.png", rows, LPIPS)
     panels = {panel.get_title(): panel for panel in figures[0].axes}
     np.testing.assert_array_equal(_drawn_points(panels["LPIPS"]), [[10, 12, 14], [16, 18, 20]])
     assert panels["shift x (voxel)"].get_ylim()[1] < 1 < 10 < panels["LPIPS"].get_ylim()[1], "shifts share a scale"
@@ -541,7 +539,7 @@ def test_runs_are_joined_and_stand_below_the_interpolation_of_their_own_input(tm
         "D": [_table_of_run(tmp_path / "D", {"a": 22.0, "b": 22.0, "c": 22.0}, 20.0)],
     }
     rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in _saved(tmp_path / "B")["cases"]]
-    reports.write_table(tmp_path / "B", [{**row, "lpips": 0.1} for row in rows])
+    reports.write_table(tmp_path / "B", [{**row, "lpips": 0.1} for row in rows], LPIPS)
     text, summary = reports.merge_tables(tmp_path / "out", folders), _saved(tmp_path / "out")["summary"]
     expected = [("cubic", 30, 0, 3, 0), ("A", 33, 2, 3, 0), ("C", 34, 2, 3, 0)]
     expected += [("cubic (B)", 20, 0, 3, 3), ("B", 21, 0, 2, 3), ("D", 22, 0, 3, 0)]
@@ -666,9 +664,11 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
         (evaluated((2, 2, 1), score_over="centre_slice"), ValueError, ["[2, 2, 1]", "offset"]),
         (evaluated((1, 1, 4), GaussianProfile, score_over="centre_slice"), ValueError, ["[1, 1, 4]", "1 for Z"]),
         (evaluated(score_over="slice"), ValueError, ["score_over is 'slice'", "volume or slices or centre_slice"]),
+        (evaluated(metrics={"seed": abs}), ValueError, ["'seed'", "no other column"]),
+        (evaluated(metrics={"nrmse": 3}), ValueError, ["'nrmse' is 3", "a function of result and HR"]),
         (evaluated(data_range=255), ValueError, ["data_range is 255", "percentile or maximum"]),
         (lambda: reports.write_table(tmp_path / "1", lacking), ValueError, ["case1", "ssim"]),
-        (lambda: reports.write_table(tmp_path / "1", partial), ValueError, ["case1", "lpips"]),
+        (lambda: reports.write_table(tmp_path / "1", partial, LPIPS), ValueError, ["case1", "lpips"]),
         (lambda: reports.write_table(tmp_path / "1", []), ValueError, ["at least one"]),
         (merged(folds=[one, again]), ValueError, ["folds", "case b", one, again]),
         (merged(one=[one], two=[tmp_path / "none"]), FileNotFoundError, ["table.json", tmp_path / "none"]),

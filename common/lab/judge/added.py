@@ -28,7 +28,6 @@ from ...program.volume import Volume, is_made_of, measure_factors
 from ...reports.files import escape_text
 from ...reports.planes import PLANES, View, draw_plane, label_ends
 from ...runtime.errors import Notice
-from .fourier_ring import find_agreeing_frequencies, map_patches
 from .person import Person, join_tissue
 from .question import Judgement, Question, Rows
 
@@ -49,10 +48,6 @@ class Added(Question):
         "degradation": "from the result to the scan, by the JSON of the first result, else by the two grids",
         "correlation": "of what was added with what is missing: 1 is right, 0 is unrelated",
         "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",
-        "contradicts": "share of patches, in %, whose Fourier ring correlation with HR falls below 0.5 within the "
-        "frequencies of the scan; in thick slices only of directions near that across them",
-        "agrees_to": "median frequency up to which patches agree with HR, in multiples of the scan's own along its "
-        "coarsest axis",
     }
     asked_by = ("scan",)
     by = ("region",)
@@ -76,16 +71,11 @@ class Added(Question):
                 for name, mask in regions.items()
             }
             volumes = [_fill(volume.place_on_grid(cubic), cubic) for volume in volumes]
-        tissue = join_tissue(regions)
-        regions = {_ALL: tissue, **regions}
+        regions = {_ALL: join_tissue(regions), **regions}
         hr = volumes.pop() if person.hr else None
         results, volumes = volumes, [*volumes, cubic, *([hr] if hr else [])]
         # Each by itself: how a volume is continued beyond its borders must not depend on the others.
         added = [split_measured(torch.from_numpy(each.voxels), degradation)[1].numpy() for each in volumes]
-        factors = degradation.factors
-        normal, nyquist = int(np.argmin(factors)), 0.5 / max(factors)
-        first, second = (axis for axis in range(3) if axis != normal)
-        coarse = None if factors[first] == factors[second] else first if factors[first] > factors[second] else second
         missing = None if hr is None else added[-1]
         names = _name_files(person)
         judgement = Judgement([])
@@ -96,21 +86,10 @@ class Added(Question):
             ]
             rows[0]["degradation"] = _format_degradation(degradation)
             judgement.rows += rows
-            is_result = number < len(results)
             if hr is not None and missing is not None and volume is not hr:
                 for row in rows:
                     row |= _compare(own[regions[row["region"]]], missing[regions[row["region"]]])
-                frequencies, corners = find_agreeing_frequencies(volume.voxels, hr.voxels, tissue, normal, coarse)
-                flagged = frequencies < nyquist
-                if len(frequencies):
-                    rows[0] |= {
-                        "contradicts": 100 * flagged.mean(),
-                        "agrees_to": float(np.median(frequencies)) / nyquist,
-                    }
-                if is_result:
-                    flags = map_patches(flagged, corners, volume.voxels.shape, normal)
-                    judgement.volumes[f"{names[number]}_contradicts"] = _make_image(flags, volume)
-            if is_result:
+            if number < len(results):
                 name = f"{names[number]}_added"
                 judgement.volumes[name] = _make_image(own, volume)
                 shown = {volume.label: (volume.voxels, own)}

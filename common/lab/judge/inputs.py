@@ -11,7 +11,6 @@ from ...io.naming import make_case_stem
 from ...program.volume import Volume, match_grid
 from .added import Added
 from .anatomy import Anatomy
-from .inserted_lesions import InsertedLesions
 from .interval import IntervalCoverage
 from .left_out import LeftOut
 from .lesions import Lesions
@@ -23,18 +22,8 @@ from .segmentation import is_pattern
 from .verdict import Verdict
 
 #: In the order of the page.
-QUESTIONS: tuple[type[Question], ...] = (
-    Verdict,
-    LeftOut,
-    Repeated,
-    Anatomy,
-    Lesions,
-    InsertedLesions,
-    Added,
-    IntervalCoverage,
-    Scores,
-)
-_COMPARED = ("hr", "scan", "left_out", "insert_lesions", "interval")  # options that name one volume
+QUESTIONS: tuple[type[Question], ...] = (Verdict, LeftOut, Repeated, Anatomy, Lesions, Added, IntervalCoverage, Scores)
+_COMPARED = ("hr", "scan", "left_out", "interval")  # options that name one volume
 _VOLUMES = (*_COMPARED, "region", "lesions")  # and those that name a mask
 
 
@@ -55,16 +44,16 @@ def read_person(
         FileNotFoundError, ImportError, ValueError: when a file cannot be read or does not belong to the others.
     """
     given = {key: value for key, value in options.items() if value is not None and value is not False}
-    if not results and "insert_lesions" not in given:
+    if not results:
         raise ValueError("judge: no result is named; give the super-resolved volume, or --cases FILE for many.")
     given |= {option: Volume.read(given[option], f"--{option}") for option in _VOLUMES if option in given}
     if "repeated" in given:
         given["repeated"] = [Volume.read(scan, "--repeated") for scan in _split_names(given["repeated"])]
     read = [Volume.read(result, "the result") for result in results]
-    if "hr" in given and read:
+    if "hr" in given:
         given["hr"] = match_grid(given["hr"], read[0])
     of_all = {key: given[key] for key in ("scan", "hr", "labels", "anatomy") if key in given}
-    person = Person(name or make_case_stem(given.get("insert_lesions", *read[:1]).label), read, **of_all)
+    person = Person(name or make_case_stem(read[0].label), read, **of_all)
     if "region" in given and not {"left_out", "hr"} & given.keys():
         raise ValueError(f"judge: --region {given['region'].name} goes with --left_out or --hr; name one of them.")
     questions = [question(person, given) for question in QUESTIONS if given.keys() & {*question.asked_by}]

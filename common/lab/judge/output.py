@@ -28,7 +28,7 @@ _FIRST = {
 }
 _UNITS = {
     **dict.fromkeys(("psnr", "psnr_masked"), "dB"),
-    **dict.fromkeys(("added", "restored", "contradicts", "scan_difference", "result_difference"), "%"),
+    **dict.fromkeys(("added", "restored", "scan_difference", "result_difference"), "%"),
     **{"shift": "mm", "turn": "degrees"},
 }  # of columns whose name does not say it
 

@@ -115,10 +115,10 @@ class Person:
                     raise ValueError(
                         f"judge: the results lie on different grids; with {option}, judge each grid in its own run."
                     )
-                check_place(self.cubic if volume is self.scan else volume, result, f"{option} {volume.name}")
+                _check_place(self.cubic if volume is self.scan else volume, result, f"{option} {volume.name}")
 
 
-def check_place(volume: Volume, result: Volume, name: str) -> None:
+def _check_place(volume: Volume, result: Volume, name: str) -> None:
     """Refuse two volumes on one grid that do not show one person in one place.
 
     Args:

@@ -61,7 +61,7 @@ def ablate(
 
     A run is ``python -m monai.bundle run`` in the current working directory: first with train.json and its overlays,
     then with evaluate.json and the overlay of the weights, models/model.json. Keys such as
-    ``evaluate#report#lpips`` apply to the evaluation only. The run writes what the bundle writes, models/ and
+    ``evaluate#report#metrics`` apply to the evaluation only. The run writes what the bundle writes, models/ and
     log.txt to ``output_dir/<row>``, or to ``output_dir/<row>/<number>`` if it is pooled. ``output_dir`` gets the table:
     table.csv, table.json, boxplots.png, curves.png with the PSNR of validations, and for each test case ``<case>.png``
     with a column for each method. A failed run does not stop the others; its row is left out of the table.

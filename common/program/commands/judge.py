@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,9 @@ def judge(
     lesions: str | None = None,
     interval: str | None = None,
     lpips: str | None = None,
-    insert_lesions: str | None = None,
-    scale: Sequence[int] | None = None,
-    bundle: str | None = None,
-    noise: float | None = None,
     region: str | None = None,
     cases: str | None = None,
     calibrate: str | None = None,
-    device: str | None = None,
     report: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -54,33 +49,21 @@ def judge(
             hold.
         lpips: AlexNet's weights (alexnet-owt-7be5be79.pth), for LPIPS against HR; needs the package lpips.
         region: a mask of what is compared with a stack that was left out, or counts in scores that are masked.
-        insert_lesions: HR without results: balls of 2 to 8 mm are put into its tissue, it is degraded with and without
-            them, both are super-resolved, and an observer looks for them. The scans are written to output_dir; of other
-            methods name the two results, that with lesions first.
-        scale: for --insert_lesions, voxels of HR for one of the scan, "[2,2,2]", or "[1,1,4]" for thick slices.
-        bundle: for --insert_lesions, the only bundle to use; cubic for none.
-        noise: for --insert_lesions, standard deviation in parts of the tissue's brightness, in HR and scan; default
-            0.02.
         cases: a CSV with a line for each person: the columns person, results, and any of these options.
         calibrate: overlay of weights, WEIGHTS.json, that gets the interval for --uncertainty. Give --cases with the
             columns person, results, scan and hr. Nothing else is judged.
-        device: where the network of --insert_lesions runs, for example cpu; default the first GPU, if there is one.
         report: whether to write a page, judge.html.
         overwrite: whether to write into a folder that is not empty.
     """
     given: dict[str, Any] = {"left_out": left_out, "repeated": repeated, "scan": scan, "hr": hr, "anatomy": anatomy}
     given |= {"labels": labels, "lesions": lesions, "interval": interval, "lpips": lpips, "region": region}
-    given |= {"insert_lesions": insert_lesions, "scale": scale, "bundle": bundle, "noise": noise, "device": device}
     from ...io.writing import check_writable
     from ...lab.judge.inputs import read_person, read_table
     from ...lab.judge.output import JudgementWriter
     from ...lab.judge.segmentation import check_labels_option, check_segmentation
     from ...runtime.errors import RunsFailedError, get_message
     from ...runtime.progress import fill_bar, make_bar
-    from ...start import check_device
 
-    if device is not None:
-        check_device(device)
     output = Path(output_dir)
     if calibrate is None and not overwrite:
         _check_empty(output)

@@ -52,11 +52,9 @@ def test_the_parts_of_known_results(kind, axes, tmp_path):
     missing = rows["HR", "all"]
     assert right["added"] == pytest.approx(missing["added"], rel=1e-3) and missing["added"] > 0.5
     assert right["correlation"] == pytest.approx(1) and right["restored"] == pytest.approx(100)
-    assert right["contradicts"] == 0 and right["agrees_to"] == pytest.approx(max(factors))
     if kind == "cubes":
         assert flat["added"] < 1e-4 * missing["added"] and abs(flat["restored"]) < 5
-        assert wrong["contradicts"] > 50
-    assert wrong["restored"] < 0 < wrong["correlation"] < 0.9 and wrong["agrees_to"] < right["agrees_to"] / 1.2
+    assert wrong["restored"] < 0 < wrong["correlation"] < 0.9
     assert abs(rows["cubic", "all"]["correlation"]) < 0.9 and rows["cubic", "all"]["added"] < missing["added"]
     # The scan hardly sees it, in its own units, where the result lies; a ramp changes a little at the border.
     added = nib.as_closest_canonical(nib.load(tmp_path / "out" / "hr2_sr_added.nii.gz"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
-from monai.data import DataLoader, MetaTensor
+from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 
 from common.__main__ import main
@@ -110,8 +110,7 @@ def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys, is_file):
         meta = {"filename_or_obj": "lr.nii.gz"}
         stored = MetaTensor(convert_to_units(lr, volume["hr"])[None], affine=lr.affine, meta=meta)
         lr = NormaliseVolumed("lr")({"lr": stored})["lr"]
-    data = DataLoader([{"lr": lr, "hr": volume["hr"]}], batch_size=1)
-    data.cases = [{"hr": str(path)}]
+    data = DataLoader(Dataset([{"hr": str(path)}], lambda _: {"lr": lr, "hr": volume["hr"]}), batch_size=1)
     report, network = EvaluationReport(tmp_path, degradation, "SR"), torch.nn.Upsample(scale_factor=2)
     how = {"prepare_batch": lambda batch, *_, **__: (batch["lr"], batch["hr"]), "val_handlers": [report]}
     SupervisedEvaluator(torch.device("cpu"), data, network, **how).run()
