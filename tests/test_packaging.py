@@ -20,14 +20,15 @@ ROOT = Path(__file__).parents[1]
 
 def test_pip_installs_all_code_and_what_stands_beside_it():
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    parts = find_packages(ROOT, include=["common", "common.*"])
+    parts = find_packages(ROOT, include=["common", "common.*"], exclude=["common.lab.queue"])  # it needs the repository
     assert sorted(tools["packages"]) == sorted(["mri_sr_bundles.bundles", *(f"mri_sr_bundles.{p}" for p in parts)])
     installed = set()
     for name in tools["packages"]:
         folder = ROOT / name.removeprefix("mri_sr_bundles.").replace(".", "/")
         installed.update(*(folder.glob(pattern) for pattern in tools["package-data"].get(name, [])))
     beside = {p for p in (ROOT / "common").rglob("*") if p.is_file() and p.suffix in (".json", ".html", ".conf")}
-    assert beside <= installed | set((ROOT / "common" / "program" / "apps").rglob("*")), beside - installed
+    others = {p for place in ("program/apps", "lab/queue") for p in (ROOT / "common" / place).rglob("*")}
+    assert beside <= installed | others, beside - installed
     assert {
         file for name in ("configs/*", "models/*.pt", "models/*.json") for file in ROOT.glob(f"bundles/*/{name}")
     } <= installed

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from ...geometry.registration.contrasts import find_misplacement, register_contrasts
-from ...transforms import LoadScand
+from ...transforms.scan.load import LoadScand
 from ...transforms.scan.volume import attach_meta
 
 

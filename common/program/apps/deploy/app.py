@@ -16,10 +16,7 @@ from monai.deploy.core import AppContext, Application, Model, RuntimeEnv
 from operators import BundleOperator, LoaderOperator, SelectorOperator, VolumeOperator, WriterOperator
 
 # Keys of inference.json with paths of NIfTI files; DICOM is read from -i and written to -o.
-_OF_FILES = {
-    *("bundle_root", "dataset_dir", "output_dir", "lr", "guide", "subject", "imports"),
-    *("bids", "shard", "skip_existing", "keep_paths"),
-}
+_OF_FILES = {"bundle_root", "dataset_dir", "output_dir", "lr", "guide", "subject", "imports"}
 
 
 class App(Application):

@@ -29,8 +29,7 @@ from monailabel.utils.others.generic import name_to_device, remove_file
 
 logger = logging.getLogger(__name__)
 
-# Switches of inference.json about files, of which a request knows nothing.
-_OF_FILES = {"bids", "skip_existing", "keep_paths", "check_mr"}
+_OF_FILES = {"check_mr"}  # switches of inference.json about files, of which a request knows nothing
 
 
 def _find_root_cause(error: BaseException) -> str:
