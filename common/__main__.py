@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import inspect
 import os
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import fire
 
-from .program.cli_help import find_usage_problems, format_help, order_words, quote_values, split_arguments
+from .program.cli_help import find_usage_problems, format_help, order_words, quote_values, split_arguments, suggest
 from .runtime.errors import INTERRUPTED, PROGRAM, Notice, Output, format_call, format_error
 from .runtime.progress import silence
 from .version import __version__
@@ -28,7 +27,7 @@ from .version import __version__
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # These read configs that name modules and files of the repository.
-_OF_REPOSITORY = {"ablate", "draw", "export", "new", "profile"}
+_OF_REPOSITORY = {"ablate", "export", "new", "profile"}
 
 
 def read_summaries() -> dict[str, str]:
@@ -57,9 +56,8 @@ def get_command(name: str) -> Callable:
     """
     known = list(_list_command_files())
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=2)
-        meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
-        raise ValueError(f"there is no command '{name}'; {meant}")
+        meant = suggest(name, known, "") or f"; there are {', '.join(known)}."
+        raise ValueError(f"there is no command '{name}'{meant}")
     module = importlib.import_module(f".program.commands.{name.replace('-', '_')}", __package__)
     public = [f for key, f in inspect.getmembers(module, inspect.isfunction) if not key.startswith("_")]
     (function,) = [f for f in public if f.__module__ == module.__name__] or public
@@ -89,7 +87,7 @@ def _is_misspelt(word: str) -> bool:
     return (
         re.fullmatch("[a-z]+(-[a-z]+)*", word) is not None
         and not Path(word).exists()
-        and bool(difflib.get_close_matches(word, _list_command_files()))
+        and suggest(word, _list_command_files()) != ""
     )
 
 
@@ -122,7 +120,8 @@ def _run_command(words: list[str], title: str | None) -> None:
         print("\n".join(f"  {name:15} {text}" for name, text in read_summaries().items()))
         return
     if words[0] == "--version":
-        print(", ".join(_list_versions()))
+        versions = [f"{name} {metadata.version(name)}" for name in ("torch", "monai")]
+        print(", ".join([f"mri-sr-bundles {__version__}", *versions]))
         return
     name, *words = words
     function, title = get_command(name), title or format_call(name)
@@ -146,11 +145,6 @@ def _run_command(words: list[str], title: str | None) -> None:
     }
     with silence(quiet):
         fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=quote_values(function, words), name=title)
-
-
-def _list_versions() -> list[str]:
-    """Versions of this package and of the libraries that it computes with."""
-    return [f"mri-sr-bundles {__version__}", *(f"{name} {metadata.version(name)}" for name in ("torch", "monai"))]
 
 
 def _show_warning(others: Callable, message: Warning | str, category: type[Warning], *args: object) -> None:

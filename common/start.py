@@ -20,18 +20,14 @@ from .runtime import threads
 from .runtime.distributed import connect_training
 from .runtime.errors import report_uncaught
 from .runtime.memory import keep_freed_memory
-
-try:
-    from .override_checks import check_overrides
-except ModuleNotFoundError:  # exported bundles lack it
-    check_overrides = None  # type: ignore[assignment]
+from .runtime.unknown_keys import refuse_unknown_keys
 
 
 def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
-    """Check the config and the device, set the number of threads, and seed the random generators.
+    """Check the overrides and the device, set the number of threads, and seed the random generators.
 
     A config's ``initialize`` calls it. A training, which has a seed, connects torchrun's processes.
-    Under ``python -m monai.bundle run`` it checks overlays and overrides, and later errors end with one message; with
+    Under ``python -m monai.bundle run`` it refuses unknown overrides, and later errors end with one message; with
     ``--traceback True`` the traceback is printed above it. Other programs that load the bundle report by themselves.
 
     Args:
@@ -44,10 +40,7 @@ def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no UTF-8
         with_traceback = str(arguments.get("traceback", False)).lower() == "true"
         report_uncaught(with_traceback, functools.partial(advise_continuation, arguments))
-        if check_overrides is not None:
-            check_overrides(arguments)
-        else:
-            _refuse_unknown_keys(arguments)
+        refuse_unknown_keys(arguments)
     check_device(device)
     if torch.device(device).type == "cpu":
         threads.choose_threads()
@@ -55,15 +48,6 @@ def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
     if seed is not None:
         connect_training(device)
         set_determinism(seed)
-
-
-def _refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
-    """Refuse overrides of keys that the configs of a run do not have."""
-    known = inspect.signature(monai.bundle.run).parameters.keys() | {"traceback", "workflow_type"}
-    config = ConfigParser(ConfigParser.load_config_files(arguments.get("config_file", {})))
-    unknown = [f"--{key}" for key in arguments if key not in known and "#" not in key and key not in config]
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)}: the configs have no such key.")
 
 
 def read_arguments(words: Sequence[str]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from common import __main__
-from common.override_checks import check_overrides
 from common.program.cli_help import find_usage_problems, order_words
+from common.runtime.unknown_keys import refuse_unknown_keys
 from common.start import read_arguments
 
 ROOT = Path(__file__).parents[1]
@@ -176,7 +176,7 @@ def test_the_configs_and_keys_of_runs_are_there(name, line):
     saved = re.findall(r"Save this as `(\w+\.json)`", (ROOT / name).read_text(encoding="utf-8"))
     assert there and all(file in saved or re.search(r"models/model\w*\.json$", file) for file in trained), trained
     given[at] = str([str(ROOT / file) for file in there])
-    check_overrides(read_arguments(given[1:]))
+    refuse_unknown_keys(read_arguments(given[1:]))
 
 
 @pytest.mark.parametrize(("name", "line"), OURS)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..runtime.errors import find_first_cause
 from ..runtime.values import parse_bool
 from .files import get_sidecar_path
 from .formats import get_extension
@@ -18,19 +17,6 @@ _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "c
 SIMULATED = "simulated.json"  # in a folder of simulated scans
 _LONGEST = 249  # bytes of a file's name: file systems take 255, and the lock of a file is .lock-<name>
 _SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "PDT2", "angio", "UNIT1")
-
-
-def format_first_cause(error: BaseException) -> str:
-    """The first error in one line. MONAI wraps errors of its transforms in others."""
-    error = find_first_cause(error)
-    lines = str(error).strip().splitlines()
-    message = lines[0] if lines else ""
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in message:
-        return "there is too little memory for it; free some, crop the scan, or use a larger machine."
-    # Messages of this package need no type name; others do.
-    if not isinstance(error, (ValueError, FileNotFoundError, ImportError)):
-        message = f"{type(error).__name__}: {message}"
-    return message
 
 
 def format_case(item: Mapping[str, Any]) -> str:

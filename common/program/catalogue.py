@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..geometry.affines import ROUNDING
 from ..io.files import read_json_object
-from ..override_checks import find_unread, list_arguments
 from ..runtime.distributed import choose_device
+from ..runtime.unknown_keys import has_key, suggest
 from ..runtime.values import parse_bool
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..weights.loading import read_overlay
@@ -209,25 +208,20 @@ def list_bundles(bundle: str | None) -> list[Path]:
 
 
 def _select_known(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides whose keys something in a bundle's inference.json reads."""
+    """The overrides whose keys a bundle's inference.json has."""
     if not overrides:
         return {}
     config = _rename_package(ConfigParser.load_config_files(_list_files(folder, None, overrides)))
-    return {key: value for key, value in overrides.items() if find_unread(config, key) is None}
+    return {key: value for key, value in overrides.items() if has_key(config, key)}
 
 
 def _explain_unknown_key(overrides: Mapping[str, Any], known: Mapping[Path, Any], options: Sequence[str]) -> str:
     """The message if no bundle has all overridden keys; ``known`` are those that each bundle has."""
     contents = [ConfigParser.load_config_file(folder / _CONFIG) for folder in known]
-    keys = {key for content in contents for key in content if not key.startswith("_")}
     nowhere = [key for key in overrides if not any(key in each for each in known.values())]
     lacking = nowhere[0] if nowhere else " and --".join(overrides)
-    parts = [(key, value) for content in contents for key, value in content.items() if isinstance(value, dict)]
-    within = {f"{key}#{lacking}" for key, value in parts if "_target_" in value and lacking in list_arguments(value)}
-    close = sorted(within)[:2] or difflib.get_close_matches(lacking, sorted({*keys, *options}), n=2)
     names = " or ".join(folder.name for folder in known) if len(known) <= _NAMED else "any bundle"
-    meant = f"; did you mean --{' or --'.join(close)}?" if close else "."
-    return f"--{lacking}: there is no such option of {names}{meant}"
+    return f"--{lacking}: there is no such option of {names}{suggest(lacking, contents, options)}"
 
 
 def _list_weights(

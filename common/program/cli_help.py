@@ -12,7 +12,7 @@ import re
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter
 
 _FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
@@ -87,7 +87,7 @@ def find_usage_problems(function: Callable, words: Sequence[str]) -> list[str]:
             same = " or ".join(f"--{key}" for key in options if key[0] == name)
             problems.append(f"-{name}: there is no such option" + (f"; did you mean {same}?" if same else "."))
         elif not takes_any and not (value is None and _is_switch(options.get(name.removeprefix("no")))):
-            problems.append(f"--{name}: there is no such option{_suggest(name, options)}")
+            problems.append(f"--{name}: there is no such option{suggest(name, options) or '.'}")
     for name, option in options.items():
         if option.default is option.empty and name not in given_options and name not in filled:
             problems.append(f"--{name} is missing.")
@@ -121,6 +121,12 @@ def format_help(function: Callable, name: str) -> str:
         lines += [f"  {title}"]
         lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
+
+
+def suggest(name: str, known: Iterable[str], dashes: str = "--") -> str:
+    """Ask, at the end of a sentence, whether one of the nearest names was meant; "" if none is near."""
+    close = difflib.get_close_matches(name, list(known), n=3)
+    return f"; did you mean {' or '.join(dashes + other for other in close)}?" if close else ""
 
 
 def _read_options(function: Callable) -> tuple[dict[str, Parameter], str | None, bool]:
@@ -203,14 +209,6 @@ def _find_misfit(option: Parameter, value: str | None) -> list[str]:
 
 def _is_switch(option: Parameter | None) -> bool:
     return option is not None and isinstance(option.default, bool)
-
-
-def _suggest(name: str, names: Mapping[str, object]) -> str:
-    """The end of a sentence: the names that resemble this one."""
-    close = difflib.get_close_matches(name, list(names), n=3)
-    if not close:
-        return "."
-    return f"; did you mean {' or '.join(f'--{key}' for key in close)}?"
 
 
 def _split_docstring(docstring: str) -> tuple[list[str], dict[str, str]]:

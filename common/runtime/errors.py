@@ -44,10 +44,10 @@ def get_message(error: BaseException) -> str:
     MONAI wraps errors in a config in errors of its own. Messages from other libraries do not mention the config. The
     component or expression that MONAI was evaluating is added to them.
     """
-    around = None
-    while error.__cause__ is not None and not _is_user_error(error):
-        around, error = error, error.__cause__
+    *_, around, error = [None, *_list_causes(error)]
     text = str(error).strip()
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
+        return "there is too little memory for it; free some, crop the scan, or use a larger machine."
     if _is_user_error(error):
         return text
     if not isinstance(error, _SAY_ALL) or not text:
@@ -59,11 +59,22 @@ def get_message(error: BaseException) -> str:
     return text
 
 
+def get_first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a list of what failed."""
+    return get_message(error).partition("\n")[0]
+
+
 def find_first_cause(error: BaseException) -> BaseException:
     """The error that MONAI and others wrap in errors of their own: this package's, or else the first of the chain."""
-    while error.__cause__ is not None and not _is_user_error(error):
-        error = error.__cause__
-    return error
+    return _list_causes(error)[-1]
+
+
+def _list_causes(error: BaseException) -> list[BaseException]:
+    """An error, its cause, and so on, until this package's error or the first of the chain."""
+    causes = [error]
+    while causes[-1].__cause__ is not None and not _is_user_error(causes[-1]):
+        causes.append(causes[-1].__cause__)
+    return causes
 
 
 class Output:

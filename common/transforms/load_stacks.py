@@ -16,7 +16,7 @@ from nibabel.affines import voxel_sizes
 from ..degradations.profiles import GaussianProfile
 from ..geometry.resampling import SplineResampling
 from ..io.images import open_image
-from ..io.naming import format_first_cause
+from ..runtime.errors import get_first_line
 from .guide import ResampleGuided
 from .result_grid import check_axes
 from .scan.volume import attach_meta
@@ -47,7 +47,7 @@ class LoadStacksd(Transform):
             try:
                 stacks.append(self.reader({"image": file})["image"])
             except Exception as error:
-                reason = format_first_cause(error).removeprefix(f"{file}: ")
+                reason = get_first_line(error).removeprefix(f"{file}: ")
                 warnings.warn(f"{file}: left out; {reason}", stacklevel=3)
         return stacks
 

@@ -19,10 +19,10 @@ from common.data.lists.datalist import SCANS
 from common.lab.tables.rows import expand_folds, read_table_rows
 from common.lab.tables.runs import list_runs
 from common.lab.tables.runs import make_command_words as words_of
-from common.override_checks import check_overrides
 from common.program.commands.export import COLLECTION
 from common.program.export.modules import find_distributions, find_needed_modules, list_strings
 from common.program.export.readme import PINNED
+from common.runtime.unknown_keys import refuse_unknown_keys
 from common.start import read_arguments
 
 from ..pages import Page
@@ -205,9 +205,9 @@ def test_overlays(bundle):
         merged = runs.content(bundle, None, *names)
         assert merged["run"] and "common.start.prepare_run" in json.dumps(merged["initialize"])
         line = runs.words(bundle, names, Path("out"), dataset_dir="data")[1:]
-        check_overrides(read_arguments(line))  # which looks into nested keys
+        refuse_unknown_keys(read_arguments(line))  # which looks into nested keys
         with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean --dataset_dir"):
-            check_overrides(read_arguments([*line, "--dataset_di", "data"]))
+            refuse_unknown_keys(read_arguments([*line, "--dataset_di", "data"]))
 
 
 def test_tables(bundle, tmp_path):
@@ -226,7 +226,7 @@ def test_tables(bundle, tmp_path):
                 alike = {key: arguments[key] for key in arguments.keys() - {"output_dir", "ckpt_dir", "fold"}}
                 different["fold" in arguments, json.dumps(alike, sort_keys=True)] = arguments
     for arguments in different.values():
-        check_overrides(arguments)
+        refuse_unknown_keys(arguments)
 
 
 def test_documented_overrides(bundle):
@@ -236,7 +236,7 @@ def test_documented_overrides(bundle):
 
     def refused(key, *names):
         try:
-            check_overrides({"config_file": runs.configs(bundle, *names), key: "$None"})
+            refuse_unknown_keys({"config_file": runs.configs(bundle, *names), key: "$None"})
         except ValueError:
             return True
         return False

@@ -8,9 +8,9 @@ import shutil
 import pytest
 
 from common.data.lists.datalist import GROUPS, KINDS
-from common.override_checks import check_overrides
 from common.program.commands.export import COLLECTION
 from common.program.export.readme import write_pages
+from common.runtime.unknown_keys import refuse_unknown_keys
 from common.start import read_arguments
 
 from . import runs
@@ -71,7 +71,7 @@ def test_readme(bundle, tmp_path, monkeypatch):
         at = given.index("--config_file") + 1
         files = given[at].strip("[]").replace("'", "").split(",")
         given[at] = str([str(source / file) for file in files if not file.startswith("W/")])
-        check_overrides(read_arguments(given[1:]))  # also that the files exist
+        refuse_unknown_keys(read_arguments(given[1:]))  # also that the files exist
         applied |= {*files}
     wanted = {f"configs/{name}.json" for name in {"train", "inference", "evaluate"} & configs.keys()}
     assert wanted <= applied and ("models/model.json" in applied) == ("train" in configs and bool(overlays))

@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.override_checks import check_overrides
 from common.program.commands.new import create_bundle
 from common.program.commands.super_resolve import super_resolve
+from common.runtime.unknown_keys import refuse_unknown_keys
 from common.start import read_arguments
 
 from .. import forked
@@ -26,9 +26,9 @@ CONFIGS = ("inference", "evaluate", "demo")
 def test_overlays(bundle):
     """The keys of the demo are keys of the configs, and the command line takes theirs."""
     line = ["--config_file", str(runs.configs(bundle, *CONFIGS)), "--dataset_dir", "data"]
-    check_overrides(read_arguments(line))
+    refuse_unknown_keys(read_arguments(line))
     with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean --dataset_dir"):
-        check_overrides(read_arguments([*line, "--dataset_di", "data"]))
+        refuse_unknown_keys(read_arguments([*line, "--dataset_di", "data"]))
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

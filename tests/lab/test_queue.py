@@ -11,7 +11,7 @@ from common.lab.queue import __main__ as queue
 from common.lab.queue.units import find_start, list_units, make_table, read_book
 from common.lab.tables.rows import read_table_rows
 from common.lab.tables.runs import list_runs, make_command_words
-from common.override_checks import check_overrides
+from common.runtime.unknown_keys import refuse_unknown_keys
 from common.start import read_arguments
 
 from ..bundles import runs
@@ -92,7 +92,7 @@ def test_each_row_is_one_that_ablate_can_run(tmp_path):
         (tmp_path / "table.json").write_text(content)
         keys = {key: value for key, value in keys.items() if key not in ("size", "folds") and value is not None}
         for run in list_runs(read_table_rows(None, str(tmp_path / "table.json")), tmp_path, keys):
-            check_overrides(read_arguments(make_command_words(run, False, evaluate=True)))
+            refuse_unknown_keys(read_arguments(make_command_words(run, False, evaluate=True)))
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import pytest
 
 PROGRAM = """
 import torch
-from common.io.naming import format_first_cause
 from common.runtime.memory import keep_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
@@ -33,7 +32,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from common.degradations import KSpaceTruncation
-from common.io.naming import format_first_cause
+from common.runtime.errors import get_first_line
 from common.runtime.memory import keep_freed_memory
 from common.transforms import CheckMemoryd
 scan = {"image": MetaTensor(torch.zeros(1, 100, 100, 100), meta={"filename_or_obj": "scan.nii.gz"})}
@@ -57,7 +56,7 @@ for make in (np.ones, torch.ones):  # if a step fails all the same
     try:
         make(2**28)
     except Exception as error:
-        found.append(format_first_cause(error))
+        found.append(get_first_line(error))
 print(json.dumps(found))
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ...override_checks import find_unread, get_top_key
+from ...runtime.unknown_keys import has_key, split_key
 from .rows import make_folder_name
 
 _OF_EVALUATION = {"evaluate", "checkpoint", "digest"}  # keys that evaluate.json brings
@@ -109,7 +109,7 @@ def _list_configs(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[
         merged = ConfigParser()
         merged.read_config(configs[row["name"]])
         for key in keys:
-            if find_unread(merged.get(), key) is None:
+            if has_key(merged.get(), key):
                 having[key].add(row["name"])
     lacking = {key: [name for name in configs if name not in having[key]] if having[key] else [] for key in keys}
     for key, names in lacking.items():
@@ -120,8 +120,7 @@ def _list_configs(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[
 
 def _are_overlapping(key: str, other: str) -> bool:
     """Whether two keys of a config are the same or one is within the other."""
-    parts, others = (k.replace("::", "#").split("#") for k in (key, other))
-    return all(map(str.__eq__, parts, others))
+    return all(map(str.__eq__, split_key(key), split_key(other)))
 
 
 def make_command_words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
@@ -144,7 +143,7 @@ def make_command_words(run: Run, resume: bool, evaluate: bool = False) -> list[s
             configs.append(str(overlay))
             keys = {"checkpoint": overlay.with_suffix(".pt"), **keys}  # its present path
     else:
-        keys = {key: value for key, value in keys.items() if get_top_key(key) not in _OF_EVALUATION}
+        keys = {key: value for key, value in keys.items() if split_key(key)[0] not in _OF_EVALUATION}
         if resume:
             keys["resume"] = True
     return [f"--config_file={configs}", *_format_options(keys)]
@@ -152,7 +151,7 @@ def make_command_words(run: Run, resume: bool, evaluate: bool = False) -> list[s
 
 def list_evaluation_words(run: Run) -> list[str]:
     """Return the words that a run's evaluation has and its training does not have."""
-    return _format_options({key: value for key, value in run.override.items() if get_top_key(key) in _OF_EVALUATION})
+    return _format_options({key: value for key, value in run.override.items() if split_key(key)[0] in _OF_EVALUATION})
 
 
 def _format_options(keys: Mapping[str, object]) -> list[str]:

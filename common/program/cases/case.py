@@ -16,10 +16,10 @@ import numpy as np
 
 from ...io.files import get_sidecar_path
 from ...io.images import open_image
-from ...io.naming import format_case, format_first_cause, make_case_stem
+from ...io.naming import format_case, make_case_stem
 from ...io.read import check_affine
 from ...io.writing import HeldFiles, lock_path
-from ...runtime.errors import Notice
+from ...runtime.errors import Notice, get_first_line
 from .inputs import State, check_unchanged, describe_file, read_state
 
 
@@ -109,7 +109,7 @@ class Case(Mapping[str, Any]):
         try:
             yield
         except Exception as error:
-            self.problem = self.hide_temporary_files(format_first_cause(error))
+            self.problem = self.hide_temporary_files(get_first_line(error))
 
     def move_files(self) -> None:
         """Move the files of its result to where they belong, unless another run has written there."""

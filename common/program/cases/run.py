@@ -17,10 +17,10 @@ from monai.bundle import ConfigWorkflow
 from ...data.description import describe_bundle
 from ...io.files import read_sidecar
 from ...io.images import open_image
-from ...io.naming import format_first_cause, get_output_folder, make_label_path, make_result_path, make_series_path
+from ...io.naming import get_output_folder, make_label_path, make_result_path, make_series_path
 from ...io.read import check_header
 from ...io.writing import check_room, open_part_folder
-from ...runtime.errors import find_first_cause
+from ...runtime.errors import find_first_cause, get_first_line
 from ...transforms.scan.load import check_volume
 from .. import provenance
 from ..exams.discover import convert_series
@@ -185,7 +185,7 @@ def _run_group(cases: list[Case], output: Path, bids: bool, counted: tuple[int, 
     except Exception as error:
         if not isinstance(find_first_cause(error), CasesFailedError):
             for case in cases:
-                case.problem = format_first_cause(error)
+                case.problem = get_first_line(error)
     for case in cases:
         if case["image"] in case.series and case.problem is None:
             with case.catch_problem():
@@ -214,7 +214,7 @@ def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequen
             _, evaluator = _initialise_workflow(cases, Path(nowhere), overlays)
         except Exception as error:
             for case in cases:
-                case.problem = format_first_cause(error)
+                case.problem = get_first_line(error)
             return
         batches = iter(evaluator.data_loader)
         for case in cases:

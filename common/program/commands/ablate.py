@@ -13,8 +13,8 @@ from ...lab.tables.execution import TRAINING_SECONDS, execute_runs
 from ...lab.tables.merged import ROWS, check_same_commands, describe_runs, merge_finished_rows, remove_merged
 from ...lab.tables.rows import apply_size_overlay, expand_folds, read_table_rows
 from ...lab.tables.runs import list_runs, make_command_words
-from ...override_checks import check_overrides
 from ...runtime.errors import RunsFailedError
+from ...runtime.unknown_keys import refuse_unknown_keys
 from ...runtime.values import check_whole_numbers, parse_bool
 from ...start import check_device, read_arguments
 
@@ -108,7 +108,7 @@ def ablate(
         # Each run checks its own command line only when it starts.
         try:
             for evaluate in (True, False) if run.is_training else (True,):
-                check_overrides(read_arguments(make_command_words(run, resume, evaluate)))
+                refuse_unknown_keys(read_arguments(make_command_words(run, resume, evaluate)))
             if parse_bool(run.override.get("misaligned", False), "misaligned"):
                 check_misaligned(dataset_dir, True)
         except ValueError as error:

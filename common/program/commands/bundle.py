@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from pathlib import Path
+
+from ..cli_help import suggest
 
 BUNDLES = Path(__file__).parents[3] / "bundles"
 
@@ -22,9 +23,8 @@ def print_bundles(*names: str) -> None:
     known = {path.parts[-3]: path for path in sorted(BUNDLES.glob("*/configs/metadata.json"))}
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=2)
-            meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
-            raise ValueError(f"there is no bundle '{name}'; {meant}")
+            meant = suggest(name, known, "") or f"; there are {', '.join(known)}."
+            raise ValueError(f"there is no bundle '{name}'{meant}")
     if (BUNDLES.parent / "pyproject.toml").is_file() and BUNDLES.parent != Path.cwd():
         print(f"run the configs in {BUNDLES.parent}, whose modules they name", file=sys.stderr)
     for name in names:

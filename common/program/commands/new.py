@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
 import keyword
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from ...io.files import format_config
 from ..export.modules import map_strings
-from .draw import draw_losses
 
 _CONFIGS = ("train", "inference", "evaluate", "demo", "small")
 # Left out of the new bundle's tests: what they would check is tested with the bundle that it is like.
@@ -39,7 +36,7 @@ Evaluate, apply, shared options: [bundles/README.md](../../README.md). Figures: 
 
 FILL IN: the paper's idea in three sentences.
 
-{diagram}
+FILL IN: {picture}.
 
 ## When not
 
@@ -118,9 +115,6 @@ def create_bundle(bundle: str, template: str = "srcnn") -> None:
     for path in (folder, tests / f"{name}.py"):
         if path.exists():
             raise FileExistsError(f"{path} is there already; choose another name, or remove it.")
-    if trains:
-        with redirect_stdout(io.StringIO()):
-            draw_losses(str(source))  # fails, if it must, before anything is written
 
     configs = {
         config: _rename(json.loads(path.read_text()), source.name, name)
@@ -135,21 +129,15 @@ def create_bundle(bundle: str, template: str = "srcnn") -> None:
         configs["evaluate"] |= {"method": name}
     configs["metadata"] = _make_metadata(json.loads((source / "configs" / "metadata.json").read_text()), name)
     texts = {"name": name, "root": root, "run": _RUN, "configs": f"{root}/configs"}
+    texts["picture"] = f"what python .docs/draw.py {root} prints" if trains else "a picture"
     texts["main"] = "train" if trains else "inference"
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir(parents=True)
     for config, content in configs.items():
         (folder / "configs" / f"{config}.json").write_text(format_config(content) + "\n")
     shutil.copyfile(source / "configs" / "logging.conf", folder / "configs" / "logging.conf")
-    with redirect_stdout(io.StringIO()) as diagram:
-        if trains:
-            draw_losses(root)
-        else:
-            print("FILL IN: a picture.")
     pages = {
-        "README.md": _README.format(
-            **texts, datalist=_find_datalist_command(source), diagram=diagram.getvalue().rstrip()
-        ),
+        "README.md": _README.format(**texts, datalist=_find_datalist_command(source)),
         "results.md": _RESULTS.format(**texts),
         "data_license.txt": _read_data_license(source),
     }

@@ -10,10 +10,10 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...override_checks import get_top_key
 from ...reports.files import align_columns
 from ...runtime.memory import to_channels_last
 from ...runtime.progress import make_bar
+from ...runtime.unknown_keys import has_key, suggest
 from ...runtime.values import check_whole_numbers, parse_bool
 from ...start import check_device
 
@@ -51,15 +51,16 @@ def profile_bundle(
         check_device(device)
     folders = [Path(folder.strip()) for folder in (bundle.split(",") if isinstance(bundle, str) else bundle)]
     parsers = [_load_config(folder) for folder in folders]
-    unknown = [key for key in override if not any(get_top_key(key) in parser for parser in parsers)]
-    if unknown:
-        raise ValueError(f"{bundle}: no train.json has a key {', '.join(unknown)}.")
+    for key in override:
+        if not any(has_key(parser.get(), key) for parser in parsers):
+            contents = [parser.get() for parser in parsers]
+            raise ValueError(f"--{key}: no train.json of {bundle} has such a key{suggest(key, contents)}")
     head = ["bundle", "parameters", "multiply-adds", "on", f"seconds for {'x'.join(str(n) for n in sizes)}"]
     lines = [head]
     for parser in make_bar(parsers, "measuring", unit="bundle"):
         if device is not None:
             parser["device"] = torch.device(device)
-        parser.update({key: value for key, value in override.items() if get_top_key(key) in parser})
+        parser.update({key: value for key, value in override.items() if has_key(parser.get(), key)})
         lines.append(_measure_bundle(parser, slab, sizes, repeats))
     used = parsers[0].get_parsed_content("device")
     name = torch.cuda.get_device_name(used) if used.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

@@ -86,10 +86,3 @@ def test_refused(bundles, name, like, error, words):
     before = sorted(bundles.parent.rglob("*"))
     refused(lambda: create_bundle(str(bundles / name), like), error, *words)
     assert sorted(bundles.parent.rglob("*")) == before
-
-
-def test_a_bundle_without_players_is_no_start(bundles):
-    train = bundles / "srcnn" / "configs" / "train.json"
-    train.write_text('{"train": {}}')
-    refused(lambda: create_bundle(str(bundles / "mynet")), ValueError, "train.json", "players")
-    assert not (bundles / "mynet").exists()

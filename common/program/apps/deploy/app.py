@@ -15,6 +15,8 @@ from monai.deploy.conditions import CountCondition
 from monai.deploy.core import AppContext, Application, Model, RuntimeEnv
 from operators import BundleOperator, LoaderOperator, SelectorOperator, VolumeOperator, WriterOperator
 
+from common.runtime.errors import get_message
+
 # Keys of inference.json with paths of NIfTI files; DICOM is read from -i and written to -o.
 _OF_FILES = {"bundle_root", "dataset_dir", "output_dir", "lr", "guide", "subject", "imports"}
 
@@ -108,9 +110,7 @@ def main(argv: Sequence[str]) -> int:
         # Unexpected errors keep their traceback.
         if not isinstance(error, (ValueError, OSError, RuntimeError)):
             traceback.print_exception(error)
-        while error.__cause__ is not None:
-            error = error.__cause__
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        print(f"error: {get_message(error)}", file=sys.stderr)
         return 1
     return 0
 

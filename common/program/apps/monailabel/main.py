@@ -27,16 +27,12 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.tasks.infer.basic_infer import BasicInferTask
 from monailabel.utils.others.generic import name_to_device, remove_file
 
+sys.path.append(str(Path(__file__).resolve().parents[3]))  # folder of common
+from common.runtime.errors import get_message
+
 logger = logging.getLogger(__name__)
 
 _OF_FILES = {"check_mr"}  # switches of inference.json about files, of which a request knows nothing
-
-
-def _find_root_cause(error: BaseException) -> str:
-    """The first error of a chain, because MONAI wraps the errors of a config in others."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or type(error).__name__
 
 
 def _is_inside(path: Any, folder: str) -> bool:
@@ -123,7 +119,7 @@ class SuperResolutionTask(BasicInferTask):
                 self._load_evaluator(overrides)
             return super().__call__(entry, callbacks)
         except Exception as error:
-            raise ValueError(_find_root_cause(error)) from error
+            raise ValueError(get_message(error)) from error
         finally:
             shutil.rmtree(self.results, ignore_errors=True)
             _free_memory()
@@ -217,7 +213,7 @@ class SuperResolutionApp(MONAILabelApp):
             try:
                 tasks[folder.name] = SuperResolutionTask(folder, Path(tempfile.gettempdir()) / folder.name)
             except Exception as error:
-                logger.error("%s is not served: %s", folder, _find_root_cause(error))
+                logger.error("%s is not served: %s", folder, get_message(error))
             else:
                 logger.info("%s is served, version %s", folder, tasks[folder.name].version)
         if not tasks:
@@ -262,7 +258,7 @@ class SuperResolutionApp(MONAILabelApp):
                     remove_file(request[key])
             if isinstance(error, HTTPException):
                 raise
-            reason = _find_root_cause(error)
+            reason = get_message(error)
             for key, path in paths.items():
                 reason = reason.replace(path, "the upload" if path == named[key] else named[key])
             logger.error("%s of %s failed: %s", request["model"], named, reason, exc_info=True)

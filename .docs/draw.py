@@ -1,7 +1,9 @@
-"""``python -m common draw``: the data flow of a method as Mermaid, which GitHub renders, from its JSON."""
+"""Print the data flow of a method, from its JSON, as Mermaid, which GitHub renders.
 
-from __future__ import annotations
+python .docs/draw.py bundles/udean
+"""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,32 +18,21 @@ def draw_losses(bundle: str) -> None:
     """Print a diagram of what the losses need, with their keys, one for each stage in a bundle's train.json.
 
     A bundle that is trained on each exam has no train.json; its graph and players are those of the inferer.
-
     Neither data nor weights are read.
 
     Args:
-        bundle: folder of the bundle, for example bundles/udean.
-
-    Raises:
-        FileNotFoundError: when the folder has neither configs/train.json nor configs/inference.json.
-        ValueError: when the trainer, a stage of it or the inferer has no players.
+        bundle: folder of the bundle.
     """
     file = Path(bundle) / "configs" / "train.json"
-    trains = file.is_file() or not file.with_name("inference.json").is_file()
-    file = file if trains else file.with_name("inference.json")
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: there is no such file; --bundle names the folder of a bundle.")
+    trains = file.is_file()
     parser = ConfigParser()
-    parser.read_config(str(file))
+    parser.read_config(str(file if trains else file.with_name("inference.json")))
     parser.parse()
-    trainer = parser.get("train", {}).get("trainer", {}) if trains else parser.get("inferer", {})
+    trainer = parser["train#trainer" if trains else "inferer"]
     # The stages of a cascade are alike, and have no list.
     stages = parser["stages"] if trainer.get("stages") == "@stages" else [{}]
     for number, stage in enumerate(stages, 1):
         keys = {**trainer, **stage}
-        if not {"graph", "players"} <= keys.keys():
-            place = "train#trainer or its stages" if trains else "inferer"
-            raise ValueError(f'{file}: expected "graph" and "players" in {place}, found {[*keys]}.')
         values = [keys[name] for name in ("graph", "players")]
         graph, players = (parser[value[1:]] if isinstance(value, str) else value for value in values)
         owner = f"stages#{number - 1}" if stage else "train#trainer" if trains else "inferer"
@@ -82,3 +73,7 @@ def _write_flowchart(
 
 def _join_names(tensors: Iterable[str]) -> str:
     return " & ".join(f"t_{name}" for name in tensors)
+
+
+if __name__ == "__main__":
+    draw_losses(sys.argv[1])

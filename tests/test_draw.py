@@ -1,15 +1,15 @@
-"""``python -m common draw``: what the diagram of a config has, and that each README has its bundle's."""
+"""``.docs/draw.py``: what the diagram of a config has, and that each README has its bundle's."""
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
-from common.program.commands.draw import draw_losses
+from .bundles import runs
 
-from ...bundles import runs
-from ...refused import refused
+draw_losses = runpy.run_path(".docs/draw.py")["draw_losses"]
 
 STEPS = {"image": ["join", "lr", "guide"], "sr": ["net", "image"], "one": ["kernel"], "unused": ["net", "hr"]}
 PLAYERS = {
@@ -52,12 +52,6 @@ def test_what_losses_need_is_drawn_without_data_or_weights(tmp_path, capsys):
     said = capsys.readouterr().out
     assert re.findall("```mermaid\n---\ntitle: (.*)\n---\nflowchart", said) == ["stage 1", "stage 2"]
     assert EXPECTED.partition("flowchart")[2] in said and '{{"stages#0#players#net#losses#<br/>image/l1' in said
-
-
-def test_refused(tmp_path):
-    refused(lambda: draw_losses(str(tmp_path)), FileNotFoundError, "train.json", "--bundle")
-    folder = _bundle(tmp_path, {"train": {"trainer": {"graph": "@graph"}}, "players": PLAYERS})
-    refused(lambda: draw_losses(folder), ValueError, "train.json", "trainer", "players")
 
 
 @pytest.mark.parametrize("name", runs.TINY)
