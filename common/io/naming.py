@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..runtime.errors import get_first_line
 from ..runtime.values import parse_bool
 from .files import get_sidecar_path
 from .formats import get_extension
@@ -26,7 +27,7 @@ def format_case(item: Mapping[str, Any]) -> str:
 
 def format_failure(item: Mapping[str, Any], error: BaseException) -> str:
     """The files of an entry, and the first error that befell it, for a list of failures."""
-    source, reason = item.get("image") or format_case(item), format_first_cause(error)
+    source, reason = item.get("image") or format_case(item), get_first_line(error)
     return reason if reason.startswith(f"{source}:") else f"{source}: {reason}"
 
 

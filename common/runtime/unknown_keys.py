@@ -89,7 +89,7 @@ def _list_arguments(value: Any) -> list[str]:
         made_by: Any = pydoc.locate(ConfigComponent(config=value).resolve_module_name())
         parameters = [*inspect.signature(made_by).parameters.values()]
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
-            if not made_by.__module__.startswith(__package__):
+            if made_by.__module__.partition(".")[0] != str(__package__).partition(".")[0]:
                 return ["**"]
             kinds = [*inspect.getmro(made_by), *inspect.getmro(getattr(made_by, "options_of", object))]
             parameters = [p for kind in kinds for p in inspect.signature(kind).parameters.values()]

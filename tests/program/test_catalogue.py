@@ -253,17 +253,16 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
 
 
 def test_arguments_of_components_are_keys_too(models):
-    set_keys = {"evaluator#amp": True, "dataset::data::contrast": "t2w", "features": [4, 4]}
+    set_keys = {"evaluator#amp": True, "preprocessing::transforms::0::set_aside": False, "features": [4, 4]}
     assert list_offers(None, set_keys)[0].overrides.keys() == {*set_keys, "checkpoint"}
-    for key in ("evaluator#am", "nothing#amp", "scale#amp", "evaluator#network#amp"):
+    for key in ("evaluator#am", "nothing#amp", "scale#amp", "evaluator#network#network#amp"):
         refused(lambda key=key: list_offers(None, {key: True}), ValueError, f"--{key}: there is no such option of")
-    refused(lambda: list_offers(None, {"amp": True}), ValueError, "did you mean --evaluator#amp?")
 
 
 def test_the_package_may_have_another_name(models, monkeypatch):
     """As where it is installed: references to it follow, and paths stay."""
-    monkeypatch.setattr(catalogue, "__package__", "mri_sr_bundles.common")
+    monkeypatch.setattr(catalogue, "__package__", "mri_sr_bundles.common.program")
     (offer, _) = list_offers(None, {})
     config = offer.make_workflow([], output_dir=models / "common" / "data").parser.config
-    assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.engines.CaseEvaluator"
+    assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.program.cases.evaluator.CaseEvaluator"
     assert config["output_dir"] == models / "common" / "data" and config["checkpoint"] == models / "model.pt"

@@ -1,7 +1,7 @@
 """Train and evaluate the rows of the papers' theses, one after another, beside other work.
 
-    python -m tests.benchmarks.queue --volumes FOLDER [FOLDER ...]    # starts, or goes on
-    python -m tests.benchmarks.queue --look
+    python -m common.lab.queue --volumes FOLDER [FOLDER ...]    # starts, or goes on
+    python -m common.lab.queue --look
 
 ``rows.json`` lists the rows in order of worth, and is read at the commit. Each names a row of a bundle's
 ``tables.json``, or has its keys itself. A row with ``choose`` first has a trial for each value of a key. The value with

@@ -54,13 +54,13 @@ def degrade(
     from ..startup import import_monai
 
     import_monai()
-    from ...data.degraded import degrade_scan, is_degraded
     from ...io.formats import get_extension
     from ...io.naming import get_output_folder, make_result_path
     from ...io.writing import check_writable
     from ...physics.scale import get_volume_scale
     from ...runtime.errors import RunsFailedError
     from ...runtime.values import check_whole_numbers
+    from ..degraded import degrade_scan, is_degraded
     from ..exams.choose import parse_scale
     from ..exams.discover import convert_series, discover_cases, find_common_folder, split_output
 

@@ -62,10 +62,10 @@ def _simulate(scan: Path, hr: Path) -> None:
 
     import nibabel as nib
 
-    from ...data.degraded import save_degraded
     from ...degradations.profiles import GaussianProfile
     from ...io.read import read_volume
     from ..cohort import simulate_head
+    from ..degraded import save_degraded
 
     with tempfile.TemporaryDirectory(prefix="demo-") as temporary:
         # Its output names the temporary folder.
