@@ -78,6 +78,14 @@ class TensorGraph(nn.Module):
                 dependent.add(output)
         return frozenset(dependent)
 
+    def list_steps(self, outputs: Iterable[str]) -> list[str]:
+        """Names of the steps that these outputs need: for each output in turn, its inputs' steps come before it."""
+        found: dict[str, None] = {}
+        for output in outputs:
+            if output in self.steps and output not in found:
+                found |= dict.fromkeys([*self.list_steps(self.steps[output][1]), output])
+        return list(found)
+
     def compute(self, output: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Compute the step ``output`` from the values of its inputs."""
         network, inputs = self.steps[output]

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from monai.engines import SupervisedEvaluator
 
 from ..data.loaders.volumes import VolumeCache
-from ..degradations.base import Degradation
 from ..graph import TensorGraph
 from ..inferers.cascade import CascadeInferer
 from ..networks.rdn import Cascade
 from ..transforms.cascade_target import StageTargetd
 from ..weights.loading import load_weights
+from .run_folder import RunFolder
 from .trainer import AlternatingTrainer
 
 
@@ -30,11 +28,10 @@ class CascadeStage(AlternatingTrainer):
         datasets: the volumes for training and validation, which are read for each stage.
         target: the transform that makes them; None to learn from HR.
         device: to train on.
-        degradation: from HR to LR, of the whole cascade.
         graph: the forward pass of a stage; the cascade stands for the stage's network.
         inferer: of the whole cascade.
         validator: called with the ``inferer`` of the stage; in JSON an evaluator with ``"_mode_": "callable"``.
-        ckpt_dir: folder of ``model.pt``.
+        run_folder: with ``model.pt``, and the degradation of the whole cascade.
         options: further arguments of :class:`AlternatingTrainer`.
     """
 
@@ -45,18 +42,18 @@ class CascadeStage(AlternatingTrainer):
         datasets: Sequence[VolumeCache],
         target: StageTargetd | None,
         device: torch.device,
-        degradation: Degradation,
         graph: TensorGraph,
         inferer: CascadeInferer,
         validator: Callable[..., SupervisedEvaluator],
-        ckpt_dir: str | os.PathLike,
+        run_folder: RunFolder,
         **options: Any,
     ) -> None:
         if target is None and len(network.stages) > 1:
             raise ValueError(f"cascade is {len(network.stages)}, expected 1 for learning from HR: set --cascade 1.")
         before = network
         if stage > 1:
-            before = load_weights(copy.deepcopy(network), Path(ckpt_dir, "model.pt"), device, degradation=degradation)
+            saved, degradation = run_folder.ckpt_dir / "model.pt", run_folder.degradation
+            before = load_weights(copy.deepcopy(network), saved, device, degradation=degradation)
         if target is not None:
             target.select_stage(stage, before)
         for dataset in datasets:
@@ -65,11 +62,10 @@ class CascadeStage(AlternatingTrainer):
         networks = {name: network.stages[stage - 1] if n is network else n for name, n in graph.networks.items()}
         super().__init__(
             device=device,
-            degradation=degradation,
             graph=TensorGraph(networks, steps, graph.batch_keys),
             network=network,
             validator=validator(inferer=inferer.select_stage(stage)),
-            ckpt_dir=ckpt_dir,
+            run_folder=run_folder,
             stage=stage,
             **options,
         )

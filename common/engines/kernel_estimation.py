@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,7 +16,6 @@ from ..data.unknown_blur import UnknownBlur
 from ..graph import TensorGraph
 from ..handlers.kernel_report import KernelReport
 from ..io.writing import check_writable
-from ..runtime.time_limit import TimeLimit, start_time_limit
 from ..runtime.values import parse_bool
 from ..weights.loading import load_weights
 from .player import Player
@@ -40,13 +40,12 @@ class KernelEstimation:
         graph: makes the forward pass.
         players: by name; each makes a player.
         network: trained in the next stage, with the kernels.
-        output_dir, ckpt_dir, resume, overwrite: as for :class:`common.engines.RunFolder`.
+        run_folder: where the run is written; the estimation ends after its ``minutes``.
         initial: file of the first weights of ``network``. It is checked before kernels are estimated.
         stage: name of the stage, at the start of the names of its parts.
         train_handlers: as for :class:`AlternatingTrainer`.
         as_trained: as for :class:`common.handlers.KernelReport`.
         invalidates: further files that depend on the kernels, such as the state of the next stage.
-        minutes: after which the estimation ends, as for :class:`AlternatingTrainer`.
         options: further arguments of :class:`AlternatingTrainer`; the precision is always float32.
     """
 
@@ -58,41 +57,30 @@ class KernelEstimation:
         graph: partial[TensorGraph],
         players: Mapping[str, partial[Player]],
         network: nn.Module,
-        output_dir: str | os.PathLike,
-        ckpt_dir: str | os.PathLike | None = None,
-        resume: bool | str = False,
-        overwrite: bool | str = False,
+        run_folder: RunFolder,
         initial: str | os.PathLike | None = None,
         stage: str = "kernels",
         train_handlers: Sequence = (),
         as_trained: bool | str = False,
         invalidates: Sequence[str | os.PathLike] = (),
-        minutes: float | TimeLimit | None = None,
         **options: Any,
     ) -> None:
         self.stage, self.blur, self.graph, self.players, self.network = stage, blur, graph, players, network
-        folder = RunFolder(output_dir, ckpt_dir, resume, overwrite, stage="*")
-        self.kernel_dir, self.ckpt_dir = Path(blur.kernel_dir), folder.ckpt_dir
+        self.folder, self.kernel_dir = copy.copy(run_folder), Path(blur.kernel_dir)
         check_writable(blur.kernel_dir)
-        folder.check_overwriting(writes_model=True)
+        run_folder.select_stage("*").check_overwriting(writes_model=True)
+        self.folder.overwrite = not run_folder.resume
         if initial is not None:
             load_weights(network, initial, blur.device, degradation=blur.degradation, option="initial")
         self.invalidates = [Path(file) for file in invalidates]
         self.device, self.train_handlers = torch.device(blur.device), train_handlers
         self.as_trained = parse_bool(as_trained, "as_trained")
-        self.time_limit = start_time_limit(minutes)
-        place = {
-            "output_dir": output_dir,
-            "ckpt_dir": ckpt_dir,
-            "resume": folder.resume,
-            "overwrite": not folder.resume,
-        }
-        self.options = {**options, **place, "device": self.device, "amp": False, "minutes": self.time_limit}
+        self.options = {**options, "device": self.device, "amp": False}
 
     def run(self) -> None:
         """Estimate the kernels of all parts, or those that are missing, until the time is up."""
         for number, loader in enumerate(self.blur.make_part_loaders(), 1):
-            if number > 1 and self.time_limit.is_over(f"before part {number}"):
+            if number > 1 and self.folder.time_limit.is_over(f"before part {number}"):
                 return
             # Draws here must not change later draws.
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
@@ -111,9 +99,8 @@ class KernelEstimation:
                     train_data_loader=loader,
                     graph=graph,
                     players=players,
-                    stage=f"{self.stage}_{number}",
                     train_handlers=[*self.train_handlers, report],
-                    invalidates=self._list_dependent_files(number),
+                    run_folder=self.folder.select_stage(f"{self.stage}_{number}", self._list_dependent_files(number)),
                     **self.options,
                 ).run()
 
@@ -137,7 +124,9 @@ class KernelEstimation:
     def _list_dependent_files(self, number: int) -> list[Path]:
         """Files that are not valid any more if a part begins again."""
         states = [
-            file for file in self.ckpt_dir.glob(f"training_state_{self.stage}_*.pt") if _read_number(file) > number
+            file
+            for file in self.folder.ckpt_dir.glob(f"training_state_{self.stage}_*.pt")
+            if _read_number(file) > number
         ]
         kernels = [file for file in self.kernel_dir.glob("kernels_*.json") if _read_number(file) >= number]
         return [*states, *kernels, *self.invalidates]

@@ -115,6 +115,9 @@ class Player:
             graph.check_outputs(inputs, f"player '{name}', term '{term}'")
         self.losses.to(device)
         self.dependent = graph.find_dependent_steps(self.networks)
+        # Sorted, because the order of summing gradients must not depend on a process's hashes.
+        needed = sorted({tensor for inputs in self.losses.list_inputs().values() for tensor in inputs})
+        self.order = graph.list_steps(needed)
         trained = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
         self.parameters = list(dict.fromkeys(trained))  # networks may share layers
         self.optimizer = self._optimizer(self.parameters, **self._choose_options(device, fp16))

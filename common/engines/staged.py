@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..runtime.time_limit import TimeLimit
+from .run_folder import RunFolder
 from .trainer import AlternatingTrainer
 
 
@@ -20,7 +20,7 @@ class StagedTrainer:
         stages: in order, each makes a trainer; in JSON trainers with ``"_mode_": "callable"``. Each is called with
             ``stage``, its number from 1, and with ``options``. Arguments of its own come first.
         only_stages: number, or numbers, of the stages to train; None for all.
-        minutes: after which the training ends, see :class:`AlternatingTrainer`; None for no limit.
+        run_folder: of all stages, whose ``minutes`` are for all of them.
         options: arguments of all stages.
 
     Raises:
@@ -33,7 +33,8 @@ class StagedTrainer:
         self,
         stages: Sequence[Callable[..., Any]],
         only_stages: int | Sequence[int] | None = None,
-        minutes: float | None = None,
+        *,
+        run_folder: RunFolder,
         **options: Any,
     ) -> None:
         known = [*range(1, len(stages) + 1)]
@@ -42,9 +43,8 @@ class StagedTrainer:
             raise ValueError(
                 f'only_stages is {only_stages}, expected some of {known}, for example --only_stages "[{known[-1]}]".'
             )
-        self.time_limit = TimeLimit(minutes)
         self.stages, self.only_stages = stages, sorted(set(chosen))
-        self.options = {**options, "minutes": self.time_limit}
+        self.time_limit, self.options = run_folder.time_limit, {**options, "run_folder": run_folder}
 
     def run(self) -> None:
         """Train the stages, until they are done or the time is up."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from monai.engines import SupervisedEvaluator
 from monai.handlers import TensorBoardStatsHandler
+from torch import nn
 
 from ..data.loaders.volumes import VolumeCache
 from ..handlers.checkpoint import BestModel, LastModel, ResumableState
 from ..handlers.history import LossHistory
 from ..handlers.validation import ValidationWithInitial
 from ..runtime.precision import apply_precision, unwrap_autocast
-from ..weights.saving import SavedWeights
 from .run_folder import RunFolder
 
 
@@ -38,56 +39,47 @@ def adapt_validator(validator: SupervisedEvaluator, amp: bool, amp_kwargs: Mappi
 
 
 def make_training_handlers(
-    folder: RunFolder,
-    saved: Callable[..., SavedWeights] | None,
-    validator: SupervisedEvaluator | None,
-    interval: int,
-    keep: str,
-    initial: str | os.PathLike | None,
-    minutes: float | None,
-    further: Sequence,
-    invalidates: Sequence[str | os.PathLike] = (),
+    engine: Any, network: nn.Module | None, folder: RunFolder, interval: int, keep: str, initial: Any, further: Sequence
 ) -> list:
     """Make the handlers of a training, in their order.
 
     Args:
+        engine: that trains.
+        network: whose weights are written, or None.
         folder: of the run.
-        saved: makes the writer of the network's weights for these file names; None for a training without weights.
-        validator: of the network, or None.
         interval: epochs between validations.
         keep: "best" or "last".
         initial: file of the weights that the training starts from, or None.
-        minutes: between states.
         further: handlers of the config, which act before a state is saved.
-        invalidates: files that depend on this stage, besides those of later stages.
     """
     if keep not in ("best", "last"):
         raise ValueError(f"keep is {keep!r}, expected best or last.")
+    validator, last = engine.validator, None
+    precision = str(engine.amp_kwargs["dtype"] if engine.amp else torch.float32).removeprefix("torch.")
+    save = partial(folder.make_writer, precision=precision, zoom=getattr(engine.data_loader, "zoom", 1.0))
     handlers: list = [LossHistory(folder.history_file, validator)]
     best = keep == "best" and validator is not None
     if validator is not None:
-        if saved is not None and best:
-            BestModel(saved("model.pt", of=unwrap_autocast(validator.network))).attach(validator)
+        if network is not None and best:
+            BestModel(save(unwrap_autocast(validator.network), ["model.pt"])).attach(validator)
         first = initial if best else None
         handlers.append(ValidationWithInitial(first, validator=validator, interval=interval, epoch_level=True))
-    if saved is not None and not best:
-        stage_files = [f"stage_{folder.stage}.pt"] if isinstance(folder.stage, int) else []
-        handlers.append(LastModel(saved(*stage_files, "model.pt")))
-    tensorboard = []
+    if network is not None:
+        last = save(network, ["model_last.pt"])
+        if not best:
+            stage_files = [f"stage_{folder.stage}.pt"] if isinstance(folder.stage, int) else []
+            handlers.append(LastModel(save(network, [*stage_files, "model.pt"])))
+    state = ResumableState(
+        folder.state_file,
+        folder.resume,
+        folder.save_minutes,
+        validator,
+        invalidates=[*folder.list_later_files(), *folder.invalidates],
+        settings=folder.settings | ({} if last is None else last.sizes),
+        last=last,
+    )
+    handlers += [*further, state]
     if not dist.is_initialized() or dist.get_rank() == 0:
         log_dir = str(folder.output_dir / "tensorboard" / folder.suffix[1:])
-        tensorboard = [TensorBoardStatsHandler(log_dir=log_dir, output_transform=lambda output: output[0])]
-    return [
-        *handlers,
-        *further,
-        ResumableState(
-            folder.state_file,
-            folder.resume,
-            minutes,
-            validator,
-            invalidates=[*folder.list_later_files(), *invalidates],
-            settings=folder.settings | ({} if saved is None else saved().sizes),
-            last=None if saved is None else saved("model_last.pt"),
-        ),
-        *tensorboard,
-    ]
+        handlers.append(TensorBoardStatsHandler(log_dir=log_dir, output_transform=lambda output: output[0]))
+    return handlers

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from tqdm import tqdm
 
 from ..io.files import load_state
 from ..io.writing import write_atomically
 from ..runtime import threads
-from ..weights.loading import STATE, read_overlay
+from ..weights.loading import STATE
 from ..weights.saving import SavedWeights
 
 
@@ -74,22 +73,6 @@ def get_validation(evaluator: Engine) -> dict[str, Any]:
     return {"iteration": getattr(evaluator.state, "trained", None), **metrics}
 
 
-def _read_training(weights: Path) -> dict[str, Any]:
-    """What the overlay of weights says of their training: the iteration, and metrics of a validation."""
-    trained = (read_overlay(weights) or {}).get("trained", {})
-    keys = ("bundle", "version", "network", "offset", "precision", "seed", "machine")
-    return {key: value for key, value in trained.items() if key not in keys}
-
-
-def _describe_training(training: Mapping[str, Any]) -> str:
-    """Describe the training of weights as a clause."""
-    metrics = dict(training)
-    iteration = metrics.pop("iteration", None)
-    text = f"the weights after iteration {iteration}" if iteration else "the weights that the training began with"
-    summary = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    return f"{text}; in validation {summary}" if summary else f"{text}, not validated"
-
-
 class ResumableState:
     """Saves the whole state of a run, and restores it when the run starts.
 
@@ -99,9 +82,8 @@ class ResumableState:
     by the clock within an epoch, and when the run is interrupted. Place this handler after the validation, so that a
     saved epoch has been validated.
 
-    With each state the current weights are written to a separate file. When the run ends, also by Ctrl-C, a message
-    says what that file and the ``model.pt`` next to it contain. A larger ``max_epochs`` prolongs a run. From there on
-    the learning rates are those of a run that had this length, and these rates, from the start.
+    With each state the current weights are written to a separate file. A larger ``max_epochs`` prolongs a run. From
+    there on the learning rates are those of a run that had this length, and these rates, from the start.
 
     Args:
         path: of the file.
@@ -110,11 +92,10 @@ class ResumableState:
         evaluator: whose best metric is saved too, or None.
         invalidates: states of stages that build on this one. They are removed when a run begins anew or is prolonged.
         settings: of the networks' weights and the folder; a run continues only with the same settings.
-        last: of the network whose weights are written with each state, or None; its one path is next to ``model.pt``.
+        last: of the network whose weights are written with each state, or None.
 
     Raises:
-        ValueError: when ``minutes`` is no such number; or at the start of the run, when the file is corrupt or of
-            another configuration.
+        ValueError: at the start of the run, when the file is corrupt or of another configuration.
     """
 
     def __init__(
@@ -127,14 +108,10 @@ class ResumableState:
         settings: Mapping[str, Any] | None = None,
         last: SavedWeights | None = None,
     ) -> None:
-        if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes < 0):
-            raise ValueError(f"save_minutes is {minutes!r}, expected minutes, 0 or more, or null for epochs only.")
-        self.path = Path(path)
-        self.resume = resume
-        self.minutes = minutes
+        self.path, self.resume, self.minutes = Path(path), resume, minutes
         self.evaluator: Any = evaluator
         self.invalidates = [Path(file) for file in invalidates]
-        self.settings = json.loads(json.dumps(settings))  # lists for tuples, as they are compared
+        self.settings = json.loads(json.dumps(settings or {}))  # lists for tuples, as they are compared
         self.last = last
 
     def attach(self, engine: Engine) -> None:
@@ -143,7 +120,6 @@ class ResumableState:
         if _is_first():
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
-            engine.add_event_handler(Events.COMPLETED, self._print_saved)
 
     def _save_within_epoch(self, engine: Any) -> None:
         # The last iteration is saved after its validation, with the epoch.
@@ -180,31 +156,6 @@ class ResumableState:
             torch.save(state, file)
             os.fsync(file.fileno())
         self.saved = time.monotonic()
-        if engine.interrupted:
-            self._print_saved(engine)
-
-    def _print_saved(self, engine: Engine) -> None:
-        """Say what the weights' files hold."""
-        if self.last is None or not self.last.paths[0].is_file():
-            return
-        latest = self.last.paths[0]
-        model = latest.with_name("model.pt")
-        if not model.is_file():
-            when = "ends" if self.evaluator is None else "has been validated"
-            text = f"not there yet; it is written when an epoch {when}."
-        elif self._is_from_this_run(training := _read_training(model), engine):
-            text = _describe_training(training) + (", the best so far." if len(training) > 1 else ".")
-        else:
-            text = "as it was before this training, which has not written it yet."
-        tqdm.write(f"{model}: {text}\n{latest}: {_describe_training(_read_training(latest))}.")
-
-    def _is_from_this_run(self, training: Mapping[str, Any], engine: Any) -> bool:
-        """Whether this run, and no earlier one, wrote a model.pt with this record of its training."""
-        _, *metrics = training.values() or [None]
-        if metrics:
-            return self.evaluator is not None and round(float(self.evaluator.state.best_metric), 4) in metrics
-        iteration, length = engine.state.iteration, engine.state.epoch_length
-        return training.get("iteration") in {iteration, iteration // length * length} - {0}
 
     def _restore(self, engine: Any) -> None:
         self.saved = time.monotonic()
@@ -219,20 +170,14 @@ class ResumableState:
         expected = STATE | ({"best"} if self.evaluator is not None else set())
         if not isinstance(state, dict) or not expected <= state.keys():
             raise ValueError(f"{self.path}: not the state of a run like this one; start anew with --overwrite True.")
-        begun, now = state["settings"] or {}, self.settings or {}
+        lengths = {key: getattr(engine.state, key) for key in ("epoch_length", "max_epochs")}
+        begun, now = state["settings"] | {key: state[key] for key in lengths}, self.settings | lengths
+        prolonged = now["max_epochs"] > begun["max_epochs"]
         for key in begun | now:
-            if begun.get(key) != now.get(key):
+            if begun.get(key) != now.get(key) and not (prolonged and key == "max_epochs"):
                 raise ValueError(
                     f"{self.path}: the run was started with {key} {begun.get(key, 'unknown to it')}, now it is "
                     f"{now.get(key, 'unknown')}. {self._advise()}"
-                )
-        prolonged = engine.state.max_epochs > state["max_epochs"]
-        for key in ("epoch_length", "max_epochs"):
-            if state[key] != getattr(engine.state, key) and not (prolonged and key == "max_epochs"):
-                raise ValueError(
-                    f"{self.path}: the run was started with {key} {state[key]}, now it is "
-                    f"{getattr(engine.state, key)}. A run that goes on may have more max_epochs, and another "
-                    f"learning rate, losses, val_interval and save_minutes. {self._advise()}"
                 )
         epoch, what = state["iteration"] // engine.state.epoch_length, "the graph"
         try:
@@ -257,15 +202,12 @@ class ResumableState:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
         threads.restore_threads(state["threads"])
         saved = state["random"]
-        version, internal, gauss_next = saved["python"]
-        random.setstate((version, tuple(internal), gauss_next))
+        random.setstate(saved["python"])
         algorithm, keys, *rest = saved["numpy"]
-        np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))
+        np.random.set_state((algorithm, keys.numpy(), *rest))
         torch.set_rng_state(saved["torch"])
         if saved["cuda"] and engine.state.device.type == "cuda":
-            # Older files have the random states of all GPUs.
-            index = (engine.state.device.index or 0) % len(saved["cuda"])
-            torch.cuda.set_rng_state(saved["cuda"][index], engine.state.device)
+            torch.cuda.set_rng_state(saved["cuda"][0], engine.state.device)
         engine.logger.info(f"continuing after iteration {engine.state.iteration} of {self.path}")
 
     def _advise(self) -> str:
@@ -277,6 +219,5 @@ class ResumableState:
 
     @staticmethod
     def _remove(*files: Path) -> None:
-        if _is_first():
-            for file in files:
-                file.unlink(missing_ok=True)
+        for file in files if _is_first() else ():
+            file.unlink(missing_ok=True)

@@ -161,13 +161,8 @@ def _check_compressed(path: Path) -> None:
     packed = fields.get("compresseddata", "").lower() == "true" or fields.get("encoding") in ("gzip", "gz")
     if voxels is None or not packed or fields.keys() & {"byte skip", "byteskip", "line skip", "lineskip"}:
         return
-    unpack = zlib.decompressobj(wbits=47)  # zlib's own format, or gzip's
+    start = end if voxels == path else max(int(fields.get("headersize", 0)), 0)
     try:
-        with voxels.open("rb") as file:
-            file.seek(end if voxels == path else max(int(fields.get("headersize", 0)), 0))
-            while not unpack.eof and (block := file.read(2**20)):
-                unpack.decompress(block)
+        zlib.decompress(voxels.read_bytes()[start:], wbits=47)  # zlib's own format, or gzip's
     except zlib.error as error:
         raise UnfitError(f"its voxels cannot be read ({error})") from None
-    if not unpack.eof:
-        raise UnfitError("its voxels cannot be read (they end too early)")

@@ -12,11 +12,6 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
-
 _Network = TypeVar("_Network", bound=nn.Module)
 # Constants of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
@@ -96,18 +91,7 @@ def measure_free_memory(device: torch.device) -> float:
         # Memory that torch has reserved, but no tensor uses, is free too.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
-    return min(
-        _read_numbers(Path("/proc/meminfo")).get("MemAvailable:", math.inf) * 1024,
-        _measure_group_limit(),
-        _measure_process_limit(),
-    )
-
-
-def _measure_process_limit() -> float:
-    """Bytes left below the process's limit of address space, ``ulimit -v``."""
-    if resource is None or (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
-        return math.inf
-    return max(limit - _read_numbers(Path("/proc/self/status")).get("VmSize:", 0) * 1024, 0)
+    return min(_read_numbers(Path("/proc/meminfo")).get("MemAvailable:", math.inf) * 1024, _measure_group_limit())
 
 
 def _measure_group_limit() -> float:

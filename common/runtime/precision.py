@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import time
-import warnings
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from .errors import Notice
+from .memory import to_channels_last
 from .threads import use_one_thread
 
 _WORTH = 1.3  # times as fast as float32
 _REPEATS = 8
 _LEAST = 1000  # weights of a convolution; a smaller one gains less than the overhead of its operators
-_DIMENSIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _WORK = 2 * 10**8  # approximate multiply-adds of a timed convolution
 _PIXELS = 4096  # at most
 
@@ -94,8 +94,7 @@ def choose_autocast(
 
     On a CPU, the convolution with the most weights, or without convolutions the linear layer, is timed in float32 and
     under autocast, for tens of milliseconds or a little longer for a wide layer. Autocast must be 1.3 times as fast. Of
-    several connected processes, the first decides. A line is printed if autocast was chosen. A warning says if a given
-    ``amp`` is slower.
+    several connected processes, the first decides. A line is printed if autocast was chosen.
 
     Args:
         amp: the setting, or None.
@@ -104,29 +103,15 @@ def choose_autocast(
         kwargs: arguments of ``torch.autocast``; default bfloat16.
         training: whether gradients are computed too.
     """
-    if torch.device(device).type != "cpu":
+    if amp is not None or torch.device(device).type != "cpu":
         return torch.device(device).type == "cuda" if amp is None else amp
     dtype = (kwargs or {}).get("dtype", torch.bfloat16)
-    gain = 1.0 if amp is False else _measure_gain(network, dtype, training)
-    if amp and gain < 1:
-        warnings.warn(
-            f"amp is on, but {_name_dtype(dtype)} takes {1 / gain:.1f} times as long as float32 on this processor; "
-            "turn it off with amp False.",
-            Notice,
-            stacklevel=2,
-        )
-    if amp is not None:
-        return amp
+    gain = torch.tensor(_measure_gain(network, dtype, training))
     if dist.is_initialized():
-        first = torch.tensor(gain)
-        dist.broadcast(first, src=0)
-        gain = first.item()
+        dist.broadcast(gain, src=0)
     if gain >= _WORTH:
-        print(
-            f"networks compute in {_name_dtype(dtype)}, {gain:.1f} times as fast as float32 on this processor",
-            flush=True,
-        )
-    return gain >= _WORTH
+        print(f"networks compute in {_name_dtype(dtype)}, {gain:.1f} times as fast as float32 here", flush=True)
+    return bool(gain >= _WORTH)
 
 
 def _name_dtype(dtype: torch.dtype) -> str:
@@ -136,41 +121,30 @@ def _name_dtype(dtype: torch.dtype) -> str:
 def _measure_gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
     """Speed under autocast over speed in float32 of the largest convolution or linear layer; 1 if all are small."""
     layers: Any = network.modules()
-    large = [each for each in layers if type(each) in (*_DIMENSIONS, nn.Linear) and each.weight.numel() >= _LEAST]
-    known = [layer for layer in large if type(layer) in _DIMENSIONS] or large
+    large = [each for each in layers if type(each) in (*_CONVOLUTIONS, nn.Linear) and each.weight.numel() >= _LEAST]
+    known = [layer for layer in large if type(layer) in _CONVOLUTIONS] or large
     if not known:
         return 1.0
-    layer = max(known, key=lambda layer: layer.weight.numel())
-    with torch.random.fork_rng(devices=[]):  # keep the random numbers of all other code
-        copy, image = _copy_linear(layer) if isinstance(layer, nn.Linear) else _copy_convolution(layer)
-    copy.requires_grad_(training)
-    image.requires_grad_(training)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     with use_one_thread(), torch.inference_mode(False), torch.set_grad_enabled(training):
+        layer = copy.deepcopy(max(known, key=lambda layer: layer.weight.numel())).requires_grad_(training)
+        image = _make_input(layer).requires_grad_(training)
         for _ in range(1 + _REPEATS):  # the first is a warm-up
             for reduced, taken in seconds.items():
                 start = time.perf_counter()
                 with torch.autocast("cpu", dtype, enabled=reduced, cache_enabled=False):
-                    result = copy(image)
+                    result = layer(image)
                 if training:
                     result.sum().backward()
                 taken.append(time.perf_counter() - start)
     return min(seconds[False][1:]) / min(seconds[True][1:])
 
 
-def _copy_convolution(layer: Any) -> tuple[nn.Module, torch.Tensor]:
-    """A convolution with other weights, and an input for it."""
-    layout = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.contiguous_format
-    copy = type(layer)(layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups)
-    edge = round(_count_pixels(layer) ** (1 / _DIMENSIONS[type(layer)]))
-    size = [max(edge, length) for length in layer.kernel_size]
-    return copy.to(memory_format=layout), torch.ones(1, layer.in_channels, *size).to(memory_format=layout)
-
-
-def _copy_linear(layer: nn.Linear) -> tuple[nn.Module, torch.Tensor]:
-    """A linear layer with other weights, and an input for it."""
-    return nn.Linear(layer.in_features, layer.out_features), torch.ones(round(_count_pixels(layer)), layer.in_features)
-
-
-def _count_pixels(layer: Any) -> float:
-    return min(_PIXELS, _WORK / layer.weight.numel())
+def _make_input(layer: Any) -> torch.Tensor:
+    """An input for a layer; a 2-D convolution and its input get the layout of slabs."""
+    pixels = min(_PIXELS, _WORK / layer.weight.numel())
+    if isinstance(layer, nn.Linear):
+        return torch.ones(round(pixels), layer.in_features)
+    edge = round(pixels ** (1 / len(layer.kernel_size)))
+    image = torch.ones(1, layer.in_channels, *[max(edge, length) for length in layer.kernel_size])
+    return image.to(memory_format=torch.channels_last) if to_channels_last(layer, "cpu").weight.ndim == 4 else image

@@ -40,8 +40,3 @@ class TimeLimit:
             print_once(f"{self.minutes:g} minutes are over {place}; the same command with --resume True goes on")
             self._is_said = True
         return over[0]
-
-
-def start_time_limit(minutes: float | TimeLimit | None) -> TimeLimit:
-    """The limit of a training; that of all stages, if one has been started for them."""
-    return minutes if isinstance(minutes, TimeLimit) else TimeLimit(minutes)

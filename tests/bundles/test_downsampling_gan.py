@@ -110,7 +110,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     """A run stopped in part 2 goes on there; begun anew, nothing old is left; lost kernels are made again."""
     options = {"dataset_dir": str(cohort), "blur#batch_volumes": 1, "blur#kernel_per": "volume", **SHORT}
-    options["train#trainer#save_minutes"] = 0
+    options["train#trainer#run_folder#save_minutes"] = 0
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(["train"], whole, **options)
     original, calls, stop = AlternatingTrainer._iteration, [], 2 + 2

@@ -21,7 +21,7 @@ from . import runs
 def always_saved(bundle):
     """Overrides that save a state after every iteration, in every stage."""
     sections = runs.content(bundle, None, "train").get().items()
-    return {f"{k}#trainer#save_minutes": 0 for k, v in sections if isinstance(v, dict) and "trainer" in v}
+    return {f"{k}#trainer#run_folder#save_minutes": 0 for k, v in sections if isinstance(v, dict) and "trainer" in v}
 
 
 class Killed:

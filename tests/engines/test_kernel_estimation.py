@@ -12,7 +12,7 @@ from torch import nn
 from common import losses
 from common.data import KernelCropLoader, VolumeCache, select_kernel_cases
 from common.degradations import InPlaneKernel
-from common.engines import AlternatingTrainer, KernelEstimation, Player
+from common.engines import AlternatingTrainer, KernelEstimation, Player, RunFolder
 from common.graph import TensorGraph
 from common.networks import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
 from common.physics.blur_kernels import compute_kernel_error, describe_kernel, make_bicubic_kernel, make_gaussian_kernel
@@ -116,7 +116,7 @@ def test_a_player_may_have_what_players_have_by_default(tmp_path):
     blur = SimpleNamespace(device="cpu", seed=0, output_dir=tmp_path, kernel_dir=tmp_path / "kernels")
     graph = partial(TensorGraph, networks={"bare": nn.PReLU(), "adam": nn.PReLU()}, steps={"sr": ["bare", "hr"]})
     later = tmp_path / "training_state_next.pt"
-    estimation = KernelEstimation(blur, graph, players, nn.PReLU(), tmp_path, tmp_path, invalidates=[later])
+    estimation = KernelEstimation(blur, graph, players, nn.PReLU(), RunFolder(tmp_path, tmp_path), invalidates=[later])
     graph, players = estimation.make_players(kernels=4)
     for name, eps in (("bare", 1e-8), ("adam", 2.5e-7)):
         players[name].join_graph(name, graph, torch.device("cpu"), False)

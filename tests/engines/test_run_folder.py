@@ -31,7 +31,8 @@ def test_a_folder_with_another_run_is_refused(tmp_path, files, options, found):
 
     def begin(resume, overwrite):
         writes_model = options.get("writes_model", True)
-        RunFolder(tmp_path, None, resume, overwrite, options.get("stage")).check_overwriting(writes_model)
+        folder = RunFolder(tmp_path, None, resume, overwrite).select_stage(options.get("stage"))
+        folder.check_overwriting(writes_model)
 
     begin(False, True)
     if found is None:
@@ -44,3 +45,4 @@ def test_a_folder_with_another_run_is_refused(tmp_path, files, options, found):
     else:
         begin(True, False)
     refused(lambda: begin(True, True), ValueError, "resume", "overwrite", "both true")
+    refused(lambda: RunFolder(tmp_path, minutes=0), ValueError, "minutes is 0", "above 0")

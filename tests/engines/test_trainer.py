@@ -11,7 +11,7 @@ from monai.handlers import EarlyStopHandler
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
-from common.engines import AlternatingTrainer, ConstantThenLinear, Player
+from common.engines import AlternatingTrainer, ConstantThenLinear, Player, RunFolder
 from common.graph import TensorGraph
 from tests.engines.games import Batches, close_to, spiked
 from tests.refused import refused
@@ -305,7 +305,7 @@ def test_a_run_goes_on_in_the_precision_in_which_it_began(began, monkeypatch, tm
     """Also where another processor, or a new measurement, would choose the other; unless somebody says it."""
 
     def trainer(**options):
-        return trainer_of(players_of(optimizer=ADAM), output_dir=tmp_path, resume=True, **options)
+        return trainer_of(players_of(optimizer=ADAM), run_folder=RunFolder(tmp_path, resume=True), **options)
 
     for gain in (2.0, 0.5) if began else (0.5, 2.0):
         monkeypatch.setattr("common.runtime.precision._measure_gain", lambda *args, gain=gain: gain)
@@ -376,10 +376,9 @@ def test_refused():
         lambda: trainer_of({name: Player(["up"], sgd, GENERATOR) for name in "gd"}), ValueError, "'g'", "'d'", "'up'"
     )
     refused(
-        lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "give output_dir"
+        lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "give run_folder"
     )
     refused(lambda: trainer_of(players_of(), initial="a.pt"), ValueError, "initial is a.pt", "no network")
-    refused(lambda: trainer_of(players_of(), minutes=0), ValueError, "minutes is 0", "above 0")
     refused(trainer_of(players_of(), batches=[{"hr": torch.rand(1, 2, 6, 5)}]).run, ValueError, "['lr']", "['hr']")
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from common.data import prepare_lr_hr
-from common.engines import Player
+from common.engines import Player, RunFolder
 from tests.engines.test_trainer import ADAM, l1, trainer_of
 
 
@@ -33,8 +33,7 @@ def test_what_a_training_draws_hangs_on_its_seed_alone(tmp_path):
                 epochs,
                 validator=validator,
                 network=network,
-                output_dir=tmp_path / f"{drawn}{resumed}",
-                resume=True,
+                run_folder=RunFolder(tmp_path / f"{drawn}{resumed}", resume=True),
             )
             trainer.run()
         lines = (tmp_path / f"{drawn}{resumed}" / "history.jsonl").read_text().splitlines()

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,14 +70,14 @@ def run_of(folder, resume=False, seed=0, minutes=0, at=lambda *_: None, device="
         seeding(seed)
     sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy}
     cosine = partial(lr_scheduler.CosineAnnealingLR, T_max=EPOCHS * LENGTH)
-    sizes |= {"iteration_scheduler": cosine, "epoch_scheduler": None, "stop_below": None}
+    sizes |= {"iteration_scheduler": cosine, "epoch_scheduler": None}
     sizes |= {"initial": None, "better": operator.gt, "settings": SETTINGS, "lr": 0.01, "rows": {}} | changes
     sizes = {"optimizer": partial(torch.optim.Adam, lr=sizes["lr"])} | sizes
     networks = {"up": sizes["networks"](), "judge": sizes["networks"]()}
     graph = TensorGraph(networks, {"sr": ["up", "lr"], "verdict": ["judge", "sr"], "real": ["judge", "hr"]})
     rows = {"l1": [1.0, nn.L1Loss(), "sr", "hr"], "fool": [1.0, close_to(1), "verdict"]} | sizes["rows"]
     verdicts = {"real": [1.0, close_to(1), "real"], "fake": [1.0, close_to(0), "verdict"]}
-    options = {name: sizes[name] for name in ("iteration_scheduler", "epoch_scheduler", "stop_below")}
+    options = {name: sizes[name] for name in ("iteration_scheduler", "epoch_scheduler")}
     players = {"generator": Player(["up"], sizes["optimizer"], rows, **options)}
     players |= {"judge": Player(["judge"], partial(torch.optim.SGD, lr=0.05, momentum=0.9), verdicts)}
     players = {name: players[name] for name in sizes["players"]}
@@ -111,10 +110,6 @@ def played(folder, resume=False, **options):
     trainer, evaluator = run_of(folder, resume, **options)
     trainer.run()
     return result_of(trainer, evaluator, folder)
-
-
-def iteration_of(folder):
-    return load(folder / "state.pt")["iteration"]
 
 
 def assert_same(a, b):
@@ -172,60 +167,6 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(whole, moment, tmp_path):
             file.write('{"epoch": 2, "iteration": 7, "gener')
     assert_same(played(folder, resume=True, seed=99 if saved else 0), whole[0])
     assert later.exists() == saved, "what builds on a run is taken back where that begins anew, and then only"
-
-
-def test_without_resume_a_run_begins_anew_and_takes_back_what_builds_on_it(whole, tmp_path):
-    folder, seen = shutil.copytree(whole[1]["epoch_completed", 8], tmp_path / "run"), []
-    (folder / "later.pt").write_bytes(b"")
-    (folder / "other.pt").write_bytes(b"")
-    names = {path.name for path in folder.iterdir()}
-    assert_same(played(folder, at=lambda *_: seen.append({path.name for path in folder.iterdir()})), whole[0])
-    assert names - seen[0] == {"state.pt", "later.pt"}
-
-
-@pytest.mark.parametrize(("minutes", "saved"), [(None, [4]), (5, [3, 4, 7]), (0, [1, 2, 3, 4, 5, 6, 7])])
-def test_a_run_that_fails_goes_on_from_its_last_checkpoint(whole, minutes, saved, tmp_path, monkeypatch):
-    """Each iteration lasts 100 seconds on this clock, so that 5 minutes are over exactly when the third ends."""
-    now, seen = [100.0], []
-    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
-
-    def at(event, iteration):
-        now[0] += 100.0 * (event == "iteration_started")
-        if (tmp_path / "state.pt").exists():
-            seen.append(iteration_of(tmp_path))
-        if (event, iteration) == ("iteration_completed", 8):
-            raise OSError("the disk of another program is full")
-
-    with pytest.raises(OSError, match="another program"):
-        played(tmp_path, minutes=minutes, at=at)
-    assert list(dict.fromkeys([*seen, iteration_of(tmp_path)])) == saved
-    assert_same(played(tmp_path, resume=True, seed=5, minutes=minutes), whole[0])
-
-
-@pytest.mark.parametrize(
-    ("number", "last", "model", "latest"),
-    [
-        (signal.SIGINT, 3, "as it was before this training", "the weights after iteration 3, not validated."),
-        (signal.SIGTERM, 4, "iteration 4; in validation mse", "iteration 4; in validation mse"),
-        (signal.SIGINT, 6, "iteration 4; in validation mse", "the weights after iteration 6, not validated."),
-    ],
-)
-def test_a_run_that_is_interrupted_says_what_its_weights_are_and_goes_on(
-    whole, number, last, model, latest, tmp_path, capsys
-):
-    """Iteration 4 ends an epoch, which is validated; a handler of the signal that was there is there again."""
-    moment = ("iteration_started", last)
-    shutil.copy(whole[1]["epoch_completed", 8] / "model.pt", tmp_path)  # of a run before
-    before = signal.signal(number, signal.default_int_handler)  # of tests in the background it is to be ignored
-    with pytest.raises(KeyboardInterrupt):
-        played(tmp_path, minutes=None, at=lambda *now: now == moment and signal.raise_signal(number))
-    assert signal.signal(number, before) is signal.default_int_handler and iteration_of(tmp_path) == last
-    said = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ".pt: " in line)
-    assert model in said[str(tmp_path / "model.pt")] and latest in said[str(tmp_path / "model_last.pt")]
-    up = {k.removeprefix("networks.up."): v for k, v in load(tmp_path / "state.pt")["graph"].items() if ".up." in k}
-    assert_same(load_weights(Noisy(), tmp_path / "model_last.pt").state_dict(), up)
-    assert read_overlay(tmp_path / "model_last.pt")["trained"]["iteration"] == last
-    assert_same(played(tmp_path, resume=True, seed=5, minutes=None), whole[0])
 
 
 def test_a_run_in_the_background_is_not_interrupted_by_what_is_ignored_there(tmp_path):
@@ -297,7 +238,7 @@ def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_pa
         if (event, iteration) == ("iteration_started", 2):
             signal.raise_signal(signal.SIGTERM)
 
-    run = partial(run_of, tmp_path, initial="some.pt", better=better, at=at)
+    run = partial(run_of, tmp_path, minutes=None, initial="some.pt", better=better, at=at)
     trainer, _ = run()
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
@@ -310,32 +251,6 @@ def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_pa
     assert_same(load(tmp_path / "model.pt"), weights[best])
 
 
-def test_a_run_that_ends_by_itself_goes_on_to_the_same_end_and_then_does_nothing(tmp_path):
-    """Of a player whose rate falls on a plateau and below its bound; it is killed within epochs and at their ends."""
-    plateau = partial(lr_scheduler.ReduceLROnPlateau, factor=0.1, patience=1)
-    changes = {"epochs": 30, "players": ("generator",), "stop_below": 2e-4, "settings": None}
-    changes |= {"iteration_scheduler": None, "epoch_scheduler": plateau}
-    whole = tmp_path / "whole"
-    expected = played(whole, at=lambda *now: shutil.copytree(whole, tmp_path / str(now)), **changes)
-    epochs, iterations = expected["at"]
-    assert 4 < epochs < 30 and iterations == epochs * LENGTH
-    last = iterations - LENGTH  # of the last epoch but one; the rate falls by the whole epoch, before and after a kill
-    for moment in [("iteration_completed", n) for n in (2, last - 1, last + 3)] + [("epoch_completed", last)]:
-        assert_same(played(tmp_path / str(moment), resume=True, seed=99, **changes), expected)
-
-    def content():
-        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in whole.iterdir()}
-
-    (whole / "later.pt").write_bytes(b"")
-    before = content()
-    weights = {"model.pt", "model.json", "model_last.pt", "model_last.json"}
-    assert weights | {"state.pt", "history.jsonl", "losses.png", "later.pt"} == before.keys()
-    for length in (30, 31):  # where it is prolonged, it ends there again
-        changes["epochs"] = length
-        after = played(whole, resume=True, at=lambda *_: pytest.fail("a finished run went on"), **changes)
-        assert content() == before and after["at"] == expected["at"]
-
-
 def refuse_to_go_on(folder, *words, **changes):
     """Check that a run names the state that it cannot go on from, and leaves it as it is."""
     before = (folder / "state.pt").read_bytes()
@@ -343,7 +258,7 @@ def refuse_to_go_on(folder, *words, **changes):
     assert (folder / "state.pt").read_bytes() == before
 
 
-def test_a_state_of_another_run_or_no_state_and_minutes_that_are_none_are_refused(whole, tmp_path):
+def test_a_state_of_another_run_or_no_state_is_refused(whole, tmp_path):
     path = shutil.copytree(whole[1]["epoch_completed", 4], tmp_path / "run") / "state.pt"
     refuse, state = partial(refuse_to_go_on, path.parent, "--overwrite True"), path.read_bytes()
     refuse("epoch_length 4", "5", f"--initial {path.with_name('model_last.pt')}", length=5)
@@ -363,8 +278,6 @@ def test_a_state_of_another_run_or_no_state_and_minutes_that_are_none_are_refuse
     for value in (None, [1, 2], {"iteration": 4, "max_epochs": 2, "epoch_length": 4}):
         torch.save(value, path)
         refuse()
-    for minutes in (-1, True, "often"):
-        refused(partial(ResumableState, path, minutes=minutes), ValueError, "save_minutes", minutes, "null")
 
 
 def test_the_best_weights_are_kept_and_not_the_last(tmp_path):

@@ -60,12 +60,6 @@ def test_a_cpu_computes_in_bf16_where_that_is_faster_or_somebody_says_it(
     assert precision.name_precision(apply_precision(Net(), CPU, chosen, None)) == ("bfloat16" if chosen else "float32")
 
 
-def test_who_says_bf16_where_it_is_slower_is_told(monkeypatch):
-    monkeypatch.setattr(precision, "_measure_gain", lambda *args: 0.25)
-    with pytest.warns(UserWarning, match="bfloat16 takes 4.0 times as long"):
-        assert choose_autocast(True, Net(), CPU)
-
-
 @pytest.mark.parametrize("training", [False, True])
 def test_the_convolution_of_most_weights_is_timed_and_leaves_no_trace(monkeypatch, training):
     """On the clock of this test float32 takes 3 s and bfloat16 1 s, if that layer computes, else the same time."""

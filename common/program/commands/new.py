@@ -70,8 +70,8 @@ FILL IN: data, length, machine, and the table with its CSV.
 """
 _NEXT = """next:
   common/networks/{name}.py: your network; name it in common/networks/__init__.py
-  {configs}/train.json and inference.json: network_def and its sizes; in train.json also train#trainer#sizes,
-  graph and players
+  {configs}/train.json and inference.json: network_def and its sizes; in train.json also
+  train#trainer#run_folder#sizes, graph and players
   {root}/docs: what is marked FILL IN; metadata.json; and a row in bundles/README.md
   see that it trains, in seconds:
     {run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']" --output_dir W --epoch_length 4"""

@@ -245,9 +245,8 @@ def _describe_extremes(volume: np.ndarray, extreme: np.ndarray, clean: np.ndarra
     else:
         what = f"{counts.sum()} from {values[0]:.7g} to {values[-1]:.7g}"
     parts, count = ndimage.label(extreme, np.ones((3, 3, 3)))
-    largest = parts == np.bincount(parts[extreme]).argmax()
-    spans = [np.flatnonzero(largest.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
-    where = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
+    largest = ndimage.find_objects(parts)[np.bincount(parts[extreme]).argmax() - 1]
+    where = ", ".join(f"{s.start}" if s.stop - s.start == 1 else f"{s.start}-{s.stop - 1}" for s in largest)
     where = f"within voxels ({where})" if count == 1 else f"in {count} places, the largest within voxels ({where})"
     return (
         f"voxels far beyond the rest ({clean.min():.6g} to {clean.max():.6g}): {what}, {where}, "
@@ -286,15 +285,11 @@ def convert_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """
     if dtype.kind not in "iu":
         return values
-    info = np.iinfo(dtype)
+    largest = np.iinfo(dtype).max
     np.rint(values, out=values)
     # The largest integers are no float32: rounded up, they would wrap around.
-    largest = np.float32(info.max)
-    rounded_up = float(largest) > info.max
-    full = rounded_up and values >= largest
-    if rounded_up:
-        largest = np.nextafter(largest, np.float32(0))
-    integers = np.clip(values, info.min, largest, out=values).astype(dtype)
-    if rounded_up:
-        integers[full] = info.max
+    full = values >= np.float32(largest)
+    below = np.nextafter(np.float32(largest), np.float32(0))
+    integers = np.clip(values, np.iinfo(dtype).min, below, out=values).astype(dtype)
+    integers[full] = largest
     return integers
