@@ -23,7 +23,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "loaders.through_plane": ["ThroughPlaneLoader", "check_patch"],
         "loaders.volumes": ["VolumeCache"],
         "description": ["describe_result"],
-        "scans": ["GuidedScans", "Scans", "Stacks"],
+        "guided_scans": ["GuidedScans"],
+        "scans": ["Scans"],
+        "stacks": ["Stacks"],
         "unknown_blur": ["BlurHRd", "UnknownBlur"],
     },
 )

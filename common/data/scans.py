@@ -9,10 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..io.files import find_files, list_files
+from ..io.files import list_files
 from ..io.formats import EXTENSIONS, get_extension
 from ..io.naming import make_case_stem
-from .lists.subjects import identify_subject
 
 
 class Scans(Sequence):
@@ -35,10 +34,10 @@ class Scans(Sequence):
     def entries(self) -> list[dict[str, Any]]:
         """The entries."""
         root = Path(str(self.dataset_dir)).expanduser()
-        files = [root] if root.is_file() else [root / name for name in self._list_names(root)]
-        return _name_all([{"image": str(file)} for file in files], root)
+        files = [root] if root.is_file() else [root / name for name in self.list_names(root)]
+        return name_all([{"image": str(file)} for file in files], root)
 
-    def _list_names(self, root: Path) -> list[str]:
+    def list_names(self, root: Path) -> list[str]:
         names = [name for name in list_files(root) if get_extension(name)] if root.is_dir() else []
         # Of a pair of files the header stands for both.
         names = [name for name in names if not (name.endswith(".img") and name[:-4] + ".hdr" in names)]
@@ -56,75 +55,6 @@ class Scans(Sequence):
         return self.entries[index]
 
 
-class GuidedScans(Scans):
-    """Scans, each with the "guide" of its subject.
-
-    Args:
-        dataset_dir: folder.
-        lr: glob patterns of the scans' files, separated by commas; ``**`` goes into subfolders.
-        guide: those of the guides' files.
-        guided: whether there are guides; if not, ``guide`` is ignored.
-        subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
-            ``sub-<label>``, else the file's name without extensions.
-
-    Raises:
-        FileNotFoundError, ValueError: when a pattern matches nothing, or a scan has not one guide.
-    """
-
-    def __init__(
-        self,
-        dataset_dir: str | os.PathLike | None,
-        lr: str,
-        guide: str,
-        guided: bool = True,
-        subject: str | None = None,
-    ) -> None:
-        super().__init__(dataset_dir)
-        self.lr, self.guide, self.guided, self.subject = lr, guide, guided, subject
-
-    @cached_property
-    def entries(self) -> list[dict[str, Any]]:
-        """The entries."""
-        root = Path(str(self.dataset_dir)).expanduser()
-        scans = find_files(root, self.lr, "lr")
-        entries: list[dict[str, Any]] = [{"image": str(root / scan)} for scan in scans]
-        guides = find_files(root, self.guide, "guide") if self.guided else []
-        for scan, entry in zip(scans, entries, strict=True) if self.guided else ():
-            name = identify_subject(scan, self.subject)
-            same = [guide for guide in guides if guide != scan and identify_subject(guide, self.subject) == name]
-            if len(same) != 1:
-                raise ValueError(
-                    f"{scan}: {name} has {len(same)} guides{': ' * bool(same)}{', '.join(same)}, expected one; narrow "
-                    "--guide, use --guided False, or give a regular expression for the subject in a path, --subject."
-                )
-            entry["guide"] = str(root / same[0])
-        return _name_all(entries, root)
-
-
-class Stacks(Scans):
-    """The stacks of an exam: each subfolder holds those of a contrast; without subfolders all are of one contrast.
-
-    An entry is a contrast: its first stack as "image", its others as "stacks", lists of those of the other contrasts as
-    "contrasts".
-
-    Args:
-        dataset_dir: folder of the exam.
-    """
-
-    @cached_property
-    def entries(self) -> list[dict[str, Any]]:
-        """The entries."""
-        root = Path(str(self.dataset_dir)).expanduser()
-        groups: dict[Path, list[str]] = {}
-        for name in self._list_names(root):
-            groups.setdefault((root / name).parent, []).append(str(root / name))
-        entries: list[dict[str, Any]] = []
-        for folder, (first, *stacks) in groups.items():
-            others = [files for other, files in groups.items() if other != folder]
-            entries.append({"image": first, "stacks": stacks, **({"contrasts": others} if others else {})})
-        return _name_all(entries, root)
-
-
 def name_entries(entries: Sequence[dict[str, Any]], root: Path) -> None:
     """Give each entry the "name" of its result: its file's without extensions, preceded by its folders if names are
     equal.
@@ -140,7 +70,7 @@ def name_entries(entries: Sequence[dict[str, Any]], root: Path) -> None:
         entry["name"] = "_".join([*folders, stem])
 
 
-def _name_all(entries: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
+def name_all(entries: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
     """Name the results; refuse equal names, as of a.nii and a.nii.gz."""
     name_entries(entries, root)
     images: dict[str, str] = {}

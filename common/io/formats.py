@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
-
-from .dicom_signature import is_dicom
 
 # Endings that open_image reads, the longest first. Of a pair of files, open the one with the header.
 EXTENSIONS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".head", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -38,42 +35,6 @@ def explain_missing_content(path: str | os.PathLike) -> str | None:
     except OSError:
         return None  # the reader reports the fault
     return next((_explain_pointer(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
-
-
-def is_named_as_dicom(path: Path) -> bool:
-    """Whether a file's name is that of a DICOM image, whatever its content."""
-    return path.name.lower().endswith((".dcm", ".ima"))
-
-
-def may_be_dicom(path: Path) -> bool:
-    """Whether a file is DICOM; if it cannot be read, whether it is named so."""
-    try:
-        return is_dicom(path)
-    except OSError:
-        return is_named_as_dicom(path)
-
-
-def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
-    """DICOM files whose content is missing, each with the reason.
-
-    Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
-    several such names.
-    """
-    files_by_folder: dict[Path, list[Path]] = {}
-    for file in files:
-        files_by_folder.setdefault(file.parent, []).append(file)
-    reasons: dict[Path, str] = {}
-    for files_of_folder in files_by_folder.values():
-        # A UID ends in a point and a number, which is not a file ending.
-        candidates = [file for file in files_of_folder if is_named_as_dicom(file) or not file.suffix[1:2].isalpha()]
-        absent = {file: reason for file in candidates if (reason := explain_missing_content(file)) is not None}
-        # A single one is not a stack, and may be a link to a folder that no longer exists.
-        if absent and (
-            len(absent) == len(files_of_folder) > 1
-            or any(is_named_as_dicom(file) or may_be_dicom(file) for file in files_of_folder)
-        ):
-            reasons |= absent
-    return reasons
 
 
 def _explain_pointer(path: Path, kind: str) -> str:

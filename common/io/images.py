@@ -20,7 +20,7 @@ from nibabel.fileholders import FileHolder
 from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
-from .formats import explain_missing_content, get_extension, may_be_dicom
+from .formats import explain_missing_content, get_extension
 from .image_headers import (
     KEPT,
     UnfitError,
@@ -55,8 +55,7 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
     same image, so its affine, header and ``extra`` must not be changed.
 
     Args:
-        path: a file with one of :data:`EXTENSIONS`, or of another format that nibabel reads; for DICOM, the folder of a
-            series, or one of its files.
+        path: a file with one of :data:`EXTENSIONS`, or of another format that nibabel reads.
 
     Returns:
         The image; its affine is in mm. ``extra["notes"]`` has a sentence for each repair and each assumption.
@@ -67,8 +66,10 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
         ValueError: when the file cannot be read; the message names it.
     """
     path = Path(path)
-    if path.is_dir() or (get_extension(path) is None and may_be_dicom(path)):
-        raise ValueError(f"{path}: DICOM is read by mri-sr only; use it, or convert the series to NIfTI.")
+    if path.is_dir():
+        raise ValueError(
+            f"{path}: found a folder, expected a file; of a DICOM series, use mri-sr, or convert it to NIfTI."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     state = path.stat()
@@ -193,7 +194,7 @@ def _advise(path: Path) -> str:
     if not first:
         return "it is empty, get a whole copy of it"
     if first.endswith(b"DICM"):
-        return "it is a DICOM file; name the folder of its series"
+        return "it is a DICOM file; use mri-sr, or convert its series to NIfTI"
     for begin, advice in _OTHERS.items():
         if first.lstrip().startswith(begin):
             return advice

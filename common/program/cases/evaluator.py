@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from ...data.batches import prepare_lr_hr
 from ...io.naming import format_case
-from ...runtime.distributed import gather_items, get_rank
+from ...runtime.distributed import get_rank
 from ...runtime.progress import fill_bar, make_bar
+from ..processes import gather_items
 from .case import Case
 from .loader import CaseLoader, loading_ahead
 

@@ -13,12 +13,12 @@ import nibabel as nib
 from nibabel.nifti1 import intent_codes
 from nibabel.spatialimages import SpatialImage
 
-from ...io.dicom_signature import is_dicom
 from ...io.files import read_sidecar
-from ...io.formats import explain_missing_content, get_extension, is_named_as_dicom, may_be_dicom
+from ...io.formats import explain_missing_content, get_extension
 from ...io.images import open_image_or_none
 from ...runtime.distributed import print_once
 from ..dicom.image_types import classify_type
+from ..dicom.recognition import is_dicom, is_named_as_dicom, may_be_dicom
 
 # Formats of scans that open_image does not read, and programs that convert them.
 _CONVERTERS = {

@@ -13,10 +13,11 @@ import numpy as np
 
 from ...data.scans import name_entries
 from ...io.files import find_files, list_files
-from ...io.formats import EXTENSIONS, explain_missing_content, find_absent_images, is_named_as_dicom, may_be_dicom
+from ...io.formats import EXTENSIONS, explain_missing_content
 from ...io.images import open_image_or_none
 from ...runtime.distributed import print_once
 from ...transforms.scan.check import describe_labels
+from ..dicom.recognition import find_absent_images, is_named_as_dicom, may_be_dicom
 from .case import Case
 from .scan_kinds import (
     explain_unreadable,

@@ -31,7 +31,7 @@ BUNDLE_ROOT = (
     "if isinstance(f.frame.f_locals.get('self'), monai.bundle.ConfigWorkflow)), '.')"
 )
 ON_PATH = "$sys.path.insert(1, @bundle_root)"
-COLLECTION = ("demo", "large", "release", "tables", "trial")  # configs for what is not exported
+COLLECTION = ("demo", "large", "release", "tables", "train_supervised", "trial")  # configs for what is not exported
 OF_MONAI = ("fire", "pytorch-ignite", "tensorboard")  # imported by MONAI, for its commands and handlers
 
 

@@ -109,7 +109,7 @@ def super_resolve(
     from ...io.files import get_sidecar_path
     from ...io.naming import get_output_folder
     from ...io.writing import check_writable
-    from ...runtime.distributed import connect_processes, gather_items, get_rank, print_once
+    from ...runtime.distributed import get_rank, print_once
     from ...runtime.errors import RunsFailedError
     from ...runtime.progress import silence
     from ...start import check_device
@@ -121,6 +121,7 @@ def super_resolve(
     from ..cases.sharding import select_pending_cases
     from ..exams.choose import choose_weights, find_offers, reads_exams
     from ..exams.discover import convert_series, discover_cases, find_common_folder, set_acquired_matrix, split_output
+    from ..processes import connect_processes, gather_items
 
     # MONAI's messages about its set-up, and about a decoder for CUDA, say nothing about a scan.
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):

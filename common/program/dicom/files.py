@@ -19,8 +19,8 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from ...io.dicom_signature import is_dicom
 from .enhanced import split_frames
+from .recognition import is_dicom
 
 _UID = re.compile(r"[0-9.]{1,64}")
 

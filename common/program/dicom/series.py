@@ -17,10 +17,10 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from ...io.files import get_sidecar_path, list_files
-from ...io.formats import find_absent_images
 from ...io.lazy_voxels import LazyVoxels
 from ...io.nifti_affines import Encoding, make_image
 from ...runtime.distributed import print_once
+from .recognition import find_absent_images
 
 try:
     from pydicom import Dataset

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...io.files import list_files, read_sidecar
-from ...io.formats import explain_missing_content, find_absent_images, get_extension, is_named_as_dicom, may_be_dicom
+from ...io.formats import explain_missing_content, get_extension
 from ...runtime.distributed import print_once
 from ...transforms.scan.acquired import read_acquired_matrix
 from ..cases.case import Case
 from ..cases.inputs import describe_series
 from ..cases.scan_kinds import print_skipped
 from ..cases.scans import explain_skipping, is_result, name_results
+from ..dicom.recognition import find_absent_images, is_named_as_dicom, may_be_dicom
 from .grouping import combine_exam, group_exams
 from .owners import identify_owner, warn_of_another_visit
 from .partners import find_paired_scans

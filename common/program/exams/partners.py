@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...data.lists.subjects import check_no_duplicates, identify_subject
-from ...io.formats import EXTENSIONS, explain_missing_content, get_extension, may_be_dicom
+from ...io.formats import EXTENSIONS, explain_missing_content, get_extension
 from ...io.naming import make_case_stem
 from ...runtime.distributed import print_once
 from ..cases.case import Case
 from ..cases.scan_kinds import explain_unreadable, explain_unsuitable_file, print_skipped
 from ..cases.scans import find_scans, is_result, match_scans
+from ..dicom.recognition import may_be_dicom
 from .owners import warn_of_another_visit
 from .people import explain_difference, make_owner
 

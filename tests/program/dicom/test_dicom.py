@@ -24,10 +24,10 @@ from pydicom.uid import (
 )
 from scipy.ndimage import zoom
 
-from common.io.dicom_signature import is_dicom
 from common.io.formats import EXTENSIONS
 from common.io.read import check_header, read_volume
 from common.program.dicom.derived import write_derived_series
+from common.program.dicom.recognition import is_dicom
 from common.program.dicom.series import find_series, is_derived, write_nifti
 from common.runtime.errors import Notice
 

@@ -1,10 +1,13 @@
-"""Recognise DICOM by a file's first bytes. Imports no other package."""
+"""Recognise DICOM by a file's first bytes or its name."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ...io.formats import explain_missing_content
 
 _VRS = set(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
@@ -63,3 +66,39 @@ def _is_data_set(start: bytes, order: Any) -> bool:
             size, head = int.from_bytes(start[at + 4 : at + 8], order), 8
         at, count, last = at + head + size, count + 1, (group, element)
     return at <= len(start)
+
+
+def is_named_as_dicom(path: Path) -> bool:
+    """Whether a file's name is that of a DICOM image, whatever its content."""
+    return path.name.lower().endswith((".dcm", ".ima"))
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file is DICOM; if it cannot be read, whether it is named so."""
+    try:
+        return is_dicom(path)
+    except OSError:
+        return is_named_as_dicom(path)
+
+
+def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
+    """DICOM files whose content is missing, each with the reason.
+
+    Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
+    several such names.
+    """
+    files_by_folder: dict[Path, list[Path]] = {}
+    for file in files:
+        files_by_folder.setdefault(file.parent, []).append(file)
+    reasons: dict[Path, str] = {}
+    for files_of_folder in files_by_folder.values():
+        # A UID ends in a point and a number, which is not a file ending.
+        candidates = [file for file in files_of_folder if is_named_as_dicom(file) or not file.suffix[1:2].isalpha()]
+        absent = {file: reason for file in candidates if (reason := explain_missing_content(file)) is not None}
+        # A single one is not a stack, and may be a link to a folder that no longer exists.
+        if absent and (
+            len(absent) == len(files_of_folder) > 1
+            or any(is_named_as_dicom(file) or may_be_dicom(file) for file in files_of_folder)
+        ):
+            reasons |= absent
+    return reasons
