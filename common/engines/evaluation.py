@@ -58,7 +58,7 @@ class Evaluation(SupervisedEvaluator):
         data: Sequence[Mapping[str, Any]],
         preprocessing: Callable,
         network: nn.Module,
-        inferer: Callable,
+        inferer: Any,
         degradation: Degradation,
         slice_axis: str,
         output_dir: str | os.PathLike,
@@ -83,7 +83,7 @@ class Evaluation(SupervisedEvaluator):
             val_data_loader=DataLoader(Dataset(data, preprocessing), num_workers=0),
             prepare_batch=prepare_lr_hr,
             network=choose_precision(
-                prepare(load_weights(network, checkpoint, device, digest, degradation)), device, amp
+                prepare(load_weights(network, checkpoint, device, digest, degradation)), torch.device(device), amp
             ),
             inferer=inferer,
             postprocessing=Compose([CopyItemsd("pred", names="sr"), restore, save]),

@@ -17,10 +17,11 @@ from nibabel.spatialimages import SpatialImage
 
 from ..geometry.labels import resample_labels
 from ..io.images import open_image, open_image_or_none
-from ..io.naming import make_case_stem, make_label_path
+from ..io.naming import make_case_stem
 from ..io.nifti_affines import make_image, write_image
 from ..transforms.scan.check import CheckHeaderd, describe_labels
 from .dicom.recognition import is_dicom
+from .naming import make_label_path
 
 _MANY = 50  # labels; only more are compared with their neighbours
 _POINTS, _WHOLE = 64, 0.99  # along each axis, and the share of them that a label map of the whole scan covers

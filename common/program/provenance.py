@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from ..io.files import read_json_object, read_sidecar
-from ..io.writing import lock_path, write_atomically
+from ..io.writing import write_atomically
+from .files import lock_path
 
 BIDS_VERSION = "1.11.0"
 DESCRIPTION = "dataset_description.json"

@@ -14,7 +14,8 @@ import nibabel as nib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...io.writing import find_written, write_atomically
+from ...io.writing import write_atomically
+from ...program.files import find_written
 from ...reports.files import align_columns, save_figure
 from ...runtime.progress import track
 from .inputs import QUESTIONS

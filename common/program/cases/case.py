@@ -18,8 +18,8 @@ from ...io.files import get_sidecar_path
 from ...io.images import open_image
 from ...io.naming import format_case, make_case_stem
 from ...io.read import check_affine
-from ...io.writing import HeldFiles, lock_path
 from ...runtime.errors import Notice, get_first_line
+from ..files import HeldFiles, lock_path
 from .inputs import State, check_unchanged, describe_file, read_state
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import warnings
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from ...data.description import describe_bundle, describe_result
 from ...degradations.base import Degradation
 from ...io.files import format_json, get_sidecar_path
 from ...io.images import open_image_or_none
-from ...io.naming import get_output_folder, list_companions, make_label_path
-from ...io.writing import find_written, remove_file, write_atomically
+from ...io.naming import get_output_folder
+from ...io.writing import write_atomically
 from ...metrics.data_consistency import CONTRADICTION
 from ...metrics.verdict import CubicComparison, compare_with_cubic, describe_verdict
 from ...runtime.distributed import get_rank
@@ -28,6 +29,8 @@ from ...runtime.precision import name_precision
 from ...runtime.values import parse_bool
 from ...transforms.scan.save import get_degradation, get_saver
 from .. import provenance
+from ..files import find_written, remove_file
+from ..naming import list_companions, make_label_path, make_result_path
 from .case import Case
 from .inputs import hide_folder
 from .sharding import parse_shard
@@ -73,7 +76,7 @@ class InferenceResults:
         # None for a result of several scans.
         self.degradation: Degradation | None = get_degradation(engine.postprocessing)
         saver.description = describe_result(self.bundle_root, self.degradation)
-        saver.bids, self.output_dir = self.bids, Path(saver.output_dir)
+        saver.make_path, self.output_dir = partial(make_result_path, bids=self.bids), Path(saver.output_dir)
         self.log = get_log_path(self.output_dir, self.shard)
         if self.bids:
             engine.add_event_handler(Events.STARTED, self._describe_dataset)

@@ -17,15 +17,17 @@ from monai.bundle import ConfigWorkflow
 from ...data.description import describe_bundle
 from ...io.files import read_sidecar
 from ...io.images import open_image
-from ...io.naming import get_output_folder, make_label_path, make_result_path, make_series_path
+from ...io.naming import get_output_folder
 from ...io.read import check_header
-from ...io.writing import check_room, open_part_folder
+from ...io.writing import open_part_folder
 from ...runtime.errors import find_first_cause, get_first_line
 from ...transforms.scan.load import check_volume
 from .. import provenance
 from ..exams.discover import convert_series
 from ..exams.grouping import group_cases
 from ..exams.ranking import format_spacing
+from ..files import check_room
+from ..naming import make_label_path, make_result_path, make_series_path
 from .case import Case
 from .evaluator import CasesFailedError
 from .inputs import describe_file

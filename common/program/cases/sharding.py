@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ...io.images import open_image
-from ...io.naming import make_label_path, make_result_path, make_series_path
 from ...runtime.distributed import get_rank
 from ...runtime.values import parse_bool
+from ..naming import make_label_path, make_result_path, make_series_path
 from ..provenance import is_made_by
 from .case import Case
 from .inputs import compare_inputs, read_state

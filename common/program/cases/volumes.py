@@ -17,9 +17,11 @@ from nibabel.brikhead import AFNIImage
 
 from ...io.files import format_json, get_sidecar_path, read_sidecar
 from ...io.images import open_image, open_image_or_none
-from ...io.naming import list_companions, make_case_stem, make_label_path, make_result_path
+from ...io.naming import make_case_stem
 from ...io.nifti_affines import make_image, read_encoding
-from ...io.writing import remove_file, write_atomically
+from ...io.writing import write_atomically
+from ..files import remove_file
+from ..naming import list_companions, make_label_path, make_result_path
 
 _TIMES = {nib.MGHImage: "msec", AFNIImage: "sec"}  # units of the fourth voxel size
 _GRADIENTS = {".bval": 1, ".bvec": 3, ".bvals": 1, ".bvecs": 3}  # numbers a volume

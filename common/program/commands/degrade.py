@@ -55,7 +55,7 @@ def degrade(
 
     import_monai()
     from ...io.formats import get_extension
-    from ...io.naming import get_output_folder, make_result_path
+    from ...io.naming import get_output_folder
     from ...io.writing import check_writable
     from ...physics.scale import get_volume_scale
     from ...runtime.errors import RunsFailedError
@@ -63,6 +63,7 @@ def degrade(
     from ..degraded import degrade_scan, is_degraded
     from ..exams.choose import parse_scale
     from ..exams.discover import convert_series, discover_cases, find_common_folder, split_output
+    from ..naming import make_result_path
 
     factors = get_volume_scale(parse_scale(scale))
     check_whole_numbers(0, seed=seed)

@@ -108,7 +108,7 @@ def judge(
 @contextmanager
 def _hold_files(output: Path, overwrite: bool) -> Iterator[None]:
     """Hold back what the block writes, and move it to a folder that is still empty, or may be overwritten."""
-    from ...io.writing import HeldFiles, lock_path
+    from ..files import HeldFiles, lock_path
 
     files = HeldFiles()
     with files.hold():

@@ -12,14 +12,15 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 
 from ...io.files import format_json, get_sidecar_path, read_json_object
-from ...io.naming import rename_result
-from ...io.writing import find_written, write_atomically
+from ...io.writing import write_atomically
 from ...metrics.added_detail import measure_added_share, split_measured
 from ...metrics.baseline import interpolate_cubic
 from ...metrics.brightness_classes import divide_by_brightness
 from ...transforms.result_grid import ResampleResultd
 from ...transforms.scan.save import save_volume
 from ...transforms.scan.volume import RestoreVolumed, convert_to_units, get_intensity_range
+from ..files import find_written
+from ..naming import rename_result
 from .page import check_viewer, write_viewer
 
 

@@ -30,11 +30,12 @@ class SaveVolumed(MapTransform):
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine and ``filename_or_obj``.
         output_dir: folder, created if it does not exist.
-        postfix: kind of the result in the file's name. The path is :func:`~common.io.naming.make_result_path` of the
-            entry's "name", or else of the input's name.
-        bids: whether the file is named as a BIDS derivative.
+        postfix: kind of the result in the file's name.
         description: text for the header's ``descrip``, at most 80 bytes.
         window: whether to keep the grey window of the input's header.
+
+    Attributes:
+        make_path: the path of the entry's "name", or else of the input's name, in a folder.
 
     Raises:
         NotADirectoryError, PermissionError: when the folder cannot be written to.
@@ -45,7 +46,6 @@ class SaveVolumed(MapTransform):
         keys: KeysCollection,
         output_dir: str | os.PathLike,
         postfix: str = "sr",
-        bids: bool | str = False,
         description: str = "super-resolved",
         window: bool = True,
     ) -> None:
@@ -53,7 +53,7 @@ class SaveVolumed(MapTransform):
         check_writable(get_output_folder(output_dir))
         self.output_dir = output_dir
         self.postfix = postfix
-        self.bids = bids
+        self.make_path = make_result_path
         self.description = description
         self.window = window
 
@@ -62,7 +62,7 @@ class SaveVolumed(MapTransform):
         for key in self.key_iterator(d):
             source = Path(str(d[key].meta["filename_or_obj"]))
             name = d.get("name") or make_case_stem(source, d.get("subject"))
-            path = make_result_path(self.output_dir, name, self.postfix, self.bids)
+            path = self.make_path(self.output_dir, name, self.postfix)
             save_volume(d[key], path, self.description, self.window)
             d["saved_to"] = str(path)
         return d
@@ -83,7 +83,9 @@ def get_degradation(postprocessing: Compose) -> Degradation | None:
 def make_width_saver(postprocessing: Compose) -> SaveVolumed:
     """The transform that writes half widths, with the key "interval", next to the results of a postprocessing."""
     saver, text = get_saver(postprocessing), "super-resolved, half width"
-    return SaveVolumed("interval", saver.output_dir, "interval", saver.bids, text, window=False)
+    width = SaveVolumed("interval", saver.output_dir, "interval", text, window=False)
+    width.make_path = saver.make_path
+    return width
 
 
 def save_volume(volume: MetaTensor, path: Path, description: str, window: bool) -> None:

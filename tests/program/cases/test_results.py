@@ -16,7 +16,7 @@ from monai.transforms import Compose
 
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.handlers import DataConsistency
-from common.io import writing
+from common.program import files
 from common.io.read import digest_voxels
 from common.metrics import measure_scan_difference
 from common.program.cases.evaluator import CaseEvaluator, CasesFailedError
@@ -211,7 +211,7 @@ def test_what_another_run_writes_meanwhile_stays(bundle, tmp_path, other, moment
 
 def test_what_a_killed_run_leaves_stops_no_other(bundle, tmp_path, monkeypatch):
     """Neither its lock, nor its temporary files, nor a part of its result, whose owner is known."""
-    monkeypatch.setattr(writing, "_PATIENCE", 0)
+    monkeypatch.setattr(files, "_PATIENCE", 0)
     path, other, out = scan(tmp_path / "a" / "t1.nii"), scan(tmp_path / "b" / "t1.nii", seed=1), tmp_path / "out"
     swap = os.replace
     for moment in (".json", ".nii.gz"):

@@ -6,9 +6,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from common.io.naming import make_result_path
 from common.program.cases.case import Case
 from common.program.cases.sharding import select_pending_cases
+from common.program.naming import make_result_path
 from tests.refused import refused
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.io.naming import make_label_path, make_result_path, make_series_path, rename_result
+from common.program.naming import make_label_path, make_result_path, make_series_path, rename_result
 from tests.refused import refused
 
 
