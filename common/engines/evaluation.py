@@ -15,7 +15,7 @@ from torch import nn
 from ..data.batches import prepare_lr_hr
 from ..data.description import describe_result
 from ..data.lists.groups import Group
-from ..data.loaders.volumes import transform_entries
+from ..data.loaders.volumes import try_each
 from ..degradations.base import Degradation
 from ..runtime.precision import choose_precision
 from ..transforms.scan.save import SaveVolumed
@@ -94,6 +94,5 @@ class Evaluation(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Evaluate every scan; volumes that cannot be used are named first."""
         dataset: Any = self.data_loader.dataset  # type: ignore[union-attr]
-        for _ in transform_entries(dataset.data, dataset.transform):
-            pass
+        try_each(dataset.data, dataset.transform)
         super().run(global_epoch)

@@ -44,7 +44,7 @@ def refused(folder, pattern, names=("train",), **override):
 def failed(folder, scans, out):
     """The message of an inference of several scans of which some fail."""
     with pytest.raises(RuntimeError) as caught:
-        run(["inference"], folder, dataset_dir=str(scans), output_dir=str(out))
+        run(runs.CASES, folder, dataset_dir=str(scans), output_dir=str(out))
     return str(runs.first_cause(caught.value))
 
 
@@ -278,7 +278,7 @@ def test_fine_tuning(trained, tmp_path):
         ({"adapt_iterations": 1, "adapt_profile": 0.8}, {"Iterations": 1, "Profile": 0.8}),
         ({"adapt_iterations": 0}, {}),
     ):
-        run(["inference"], trained, dataset_dir=str(scan), output_dir=str(tmp_path), **override)
+        run(runs.CASES, trained, dataset_dir=str(scan), output_dir=str(tmp_path), **override)
         said = json.loads((tmp_path / "scan_sr.json").read_text())["SuperResolution"]
         assert said["Scale"] == [1, 1, 4] and adapted.items() <= said.get("Adapted", {}).items()
         assert ("Adapted" in said) == bool(adapted)

@@ -161,7 +161,7 @@ def test_a_workflow_of_inference(bundle, exported, tmp_path):
     assert workflow.evaluator.network is not None and workflow.network_def is not None
     with pytest.raises(RuntimeError) as caught:
         workflow.run()
-    has(str(runs.first_cause(caught.value)), "no --dataset_dir is given")
+    has(str(runs.first_cause(caught.value)), "dataset_dir is null", "--dataset_dir")
 
 
 @opens("training")

@@ -397,7 +397,7 @@ def test_inference(trained, tmp_path):
 
     far = runs.save(scans / "far.nii.gz", *runs.degrade(hr, runs.AFFINE, InPlaneKernel(make_gaussian_kernel(2.0), 4)))
     with pytest.raises(RuntimeError) as error:
-        run(["inference"], trained, dataset_dir=str(scans), **{**options, "slice_axis": "SI"})
+        run(["inference"], trained, dataset_dir=str(far), **{**options, "slice_axis": "SI"})
     message = str(runs.first_cause(error.value))
     assert f"{far}: its pixels are [4.0, 4.4] mm" in message and "[2.0, 2.2] mm" in message
     assert runs.written(out) == ["near_sr.nii.gz"]

@@ -199,20 +199,25 @@ def test_two_processes_share_scans(bundle, tiny, trained, tmp_path):
     scans, one, two = (tmp_path / name for name in ("scans", "one", "two"))
     for name in "abc":
         tiny.save_lr(scans, name, runs.phantom(0))
-    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(one))
+
+    def super_resolve(output, *words):
+        chosen = ["--checkpoint", trained / "models" / "model.pt", "--bundle", bundle, "--scale", "2x2x1"]
+        line = [*words, "-m", "common", "super-resolve", scans, "--output_dir", output, *chosen, "--skip_existing"]
+        return subprocess.run([sys.executable, *line], cwd=runs.ROOT, capture_output=True, text=True, check=False)
+
+    assert super_resolve(one).returncode == 0
     bad = [scans / f"{tiny.case(name)}.nii.gz" for name in "xy"]
     for path in bad:
         path.write_bytes(b"no image")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = runs.command(bundle, ["inference"], trained, launcher=torchrun, dataset_dir=scans, output_dir=two)
+    done = super_resolve(two, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     assert done.returncode != 0
-    (listing,) = re.findall(r"\berror: 2 of 5 cases failed, the others are done:\n(?:.*  /.*\n)*", done.stderr)
+    (listing,) = re.findall(r"\berror: 2 of 5 scans failed, the others are done:\n(?:.*  /.*\n)*", done.stderr)
     assert all(str(path) in listing for path in bad)
     results = [{path.name: path.read_bytes() for path in folder.glob("*.nii.gz")} for folder in (one, two)]
     assert results[0] == results[1] and len(results[0]) == 3
 
     for path in bad:
         path.unlink()
-    before = {path: path.stat().st_mtime_ns for path in two.iterdir()}
-    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(two), skip_existing=True)
-    assert {path: path.stat().st_mtime_ns for path in two.iterdir()} == before
+    before = {path: path.stat().st_mtime_ns for path in two.glob("*.nii.gz")}
+    assert super_resolve(two).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in two.glob("*.nii.gz")} == before

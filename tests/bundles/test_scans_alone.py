@@ -32,7 +32,7 @@ def test_thick_slices_alone(bundle, factor, fwhm, anti_aliasing, tmp_path, capsy
         inference["self_anti_aliasing"] = anti_aliasing
     small = SMALL if bundle == "smore" else SMALL | {"iterations": 240, "learning_rate": 0.003}
     with pytest.raises(Exception) as caught:
-        runs.run(bundle, ["inference"], tmp_path, scale=[1, 1, factor], **inference, **small)
+        runs.run(bundle, runs.CASES, tmp_path, scale=[1, 1, factor], **inference, **small)
     message = str(runs.first_cause(caught.value))
     assert "thin.nii.gz" in message and "does not show which axis" in message and "stack" not in message
     assert "training on the scan (" in capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_a_scan_alone(tmp_path, operator):
     hr = runs.phantom(0, (48, 48, 60))
     scan = runs.save(tmp_path / "scan.nii.gz", *runs.degrade(hr, PLAIN, operator))
     small = {"iterations": 80, "features": 8, "layers": 4, "lr_patch": [24, 24], "checkpoint": None, "slice_axis": "SI"}
-    runs.run("zssr", ["inference"], tmp_path, dataset_dir=str(scan), scale=list(operator.factors), **small)
+    runs.run("zssr", runs.CASES, tmp_path, dataset_dir=str(scan), scale=list(operator.factors), **small)
     sr, lr = nib.load(tmp_path / "out" / "scan_sr.nii.gz"), nib.load(scan)
     np.testing.assert_allclose(sr.affine, PLAIN, atol=1e-5)
     about = json.loads((tmp_path / "out" / "scan_sr.json").read_text())["SuperResolution"]

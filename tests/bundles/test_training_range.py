@@ -38,7 +38,7 @@ def test_scans_that_training_did_not_see(bundle, tiny, trained, tmp_path):
     outside = [tiny.save_lr(lr, i, runs.phantom(i), runs.AFFINE @ np.diag([3, 3, 3, 1])) for i in (8, 9)]
     override, overlay = {"slice_axis": "SI"} if tiny.guided else {}, trained / "models" / "model.json"
     overlay.write_text(json.dumps(json.loads(overlay.read_text()) | {"training_range": {"slice_spacing": [0.5, 3.0]}}))
-    done = runs.command(bundle, ["inference"], trained, dataset_dir=lr, output_dir=tmp_path / "sr", **override)
+    done = runs.command(bundle, runs.CASES, trained, dataset_dir=lr, output_dir=tmp_path / "sr", **override)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "sr").glob("*_sr.nii.gz"))) == 3
     lines = done.stdout.splitlines()

@@ -201,7 +201,7 @@ def test_evaluate_forms(cohort, tmp_path, overlay, expected):
         # Inference knows the form by its weights' overlay: it would make no sense on top of cubic interpolation.
         lr = runs.degrade(runs.phantom(0), runs.AFFINE, KSpaceTruncation((2, 1, 2)))
         scan = {"dataset_dir": str(runs.save(tmp_path / "scans" / "a.nii.gz", *lr))}
-        run(["inference"], tmp_path, output_dir=str(tmp_path / "sr"), **scan, **{"evaluator#amp": False})
+        run(["inference"], tmp_path, output_dir=str(tmp_path / "sr"), **scan, amp=False)
         # AP, which is not upsampled, is across the slab.
         assert nib.load(tmp_path / "sr" / "a_sr.nii.gz").shape == (40, 44, 36)
         check_result_of_maximum(tmp_path)

@@ -171,7 +171,7 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
         ("c.nrrd", lambda p: nrrd(p, "1 1 nan"), ["'spacings: 1 1 nan'", "unknown"]),
         ("d.nrrd", lambda p: nrrd(p, "1 1 2", encoding="BZ2"), ["bzip2", "gzip or raw"]),
         ("e.img", lambda p: p.write_bytes(bytes(128) + b"DICM" + bytes(500)), ["e.hdr", "not there"]),
-        ("f.nii", lambda p: p.write_bytes(bytes(128) + b"DICM" + bytes(500)), ["DICOM", "folder"]),
+        ("f.nii", lambda p: p.write_bytes(bytes(128) + b"DICM" + bytes(500)), ["DICOM", "mri-sr"]),
         ("g.img", lambda p: unlinked(p, ".hdr"), ["g.hdr", "not there"]),
         ("h.hdr", lambda p: unlinked(p, ".img"), ["h.img", "not there"]),
         ("i+orig.HEAD", lambda p: unlinked(p, ".BRIK"), ["i+orig.BRIK", "not there"]),

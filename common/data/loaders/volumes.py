@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,16 +16,20 @@ from ...runtime.progress import make_bar
 from ...transforms.scan.scan_statistics import compute_scan_statistics
 
 
-def transform_entries(data: Sequence[Mapping[str, Any]], transform: Callable[[Any], Any]) -> Iterator[Any]:
-    """Transform each entry of a datalist.
+def try_each(data: Sequence[Mapping[str, Any]], read: Callable[[dict[str, Any]], Any]) -> None:
+    """Read each entry of a datalist.
+
+    Args:
+        data: the entries.
+        read: reads a copy of one.
 
     Raises:
-        ValueError: at the end, if some cannot be transformed, with each reason.
+        ValueError: at the end, if some cannot be read, with each reason.
     """
     failures = []
     for entry in make_bar(data, "preparing volumes"):
         try:
-            yield transform(dict(entry))
+            read(dict(entry))
         except Exception as error:
             failures.append(format_failure(entry, error))
     if failures:
@@ -68,13 +72,17 @@ class VolumeCache(Dataset):
         items: list[dict[str, torch.Tensor]] = []
         affines: list[dict[str, np.ndarray]] = []
         statistics: list[dict] = []
-        for item in transform_entries(self.data, self.transform):
+
+        def keep(entry: Mapping[str, Any]) -> None:
+            item = self.transform(entry)
             keys = [key for key in self.keys if key in item or not self.allow_missing_keys]
             items.append({key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys})
             known = {key: getattr(item[key], "affine", None) for key in keys}
             affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
             if hasattr(lr := item.get("lr"), "affine"):
                 statistics.append(compute_scan_statistics(lr, lr.affine))
+
+        try_each(self.data, keep)
         if self.device.type == "cuda":
             needed = sum(v.numel() * v.element_size() for item in items for v in item.values())
             free, _ = torch.cuda.mem_get_info(self.device)

@@ -479,7 +479,7 @@ def test_a_result_that_has_no_room_is_refused_before_computing(tmp_path, capsys)
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=6 * size))
-        patch.setattr("common.io.writing.resource", None)  # as on Windows
+        patch.setattr("common.program.files.resource", None)  # as on Windows
         refused(begin, RunsFailedError, "1 of 2 scans", "b.nii.gz: the results up to this one need", "make room")
     assert capsys.readouterr().out.count("would write") == 3
 
