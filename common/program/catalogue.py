@@ -146,9 +146,9 @@ def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Seque
     if not able:
         raise ValueError(_explain_unknown_key(overrides, known, options))
     offers = [
-        _make_offer(folder, cards[folder], checkpoint, overlay, known[folder])
+        _make_offer(folder, cards[folder], known[folder], *weights)
         for folder in able
-        for checkpoint, overlay in _list_weights(folder, cards[folder], known[folder])
+        for weights in _list_weights(folder, cards[folder], known[folder])
     ]
     return [offer for offer in offers if bundle is not None or offer.free is None]
 
@@ -226,17 +226,19 @@ def _explain_unknown_key(overrides: Mapping[str, Any], known: Mapping[Path, Any]
 
 def _list_weights(
     folder: Path, card: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> list[tuple[Path | None, Path | None]]:
-    """A bundle's weights, existing or not, each with its overlay; a pair of None for a bundle without weights."""
+) -> list[tuple[Path | None, Path | None, Mapping[str, Any]]]:
+    """A bundle's weights, existing or not, each with its overlay and what this says; None without weights."""
     if "checkpoint" in overrides:
         checkpoint = Path(str(overrides["checkpoint"]))
-        return [(checkpoint, checkpoint.with_suffix(".json"))]
+        overlay = checkpoint.with_suffix(".json")
+        return [(checkpoint, overlay, read_overlay(overlay) or {})]
     if not card["weights"]:
-        return [(None, None)]
-    overlays = [file for file in sorted((folder / "models").glob("*.json")) if read_overlay(file)]
+        return [(None, None, {})]
+    files = sorted((folder / "models").glob("*.json"))
+    known = {file: content for file in files if (content := read_overlay(file))}
     model = folder / "models" / "model.pt"
-    alone = [] if model.with_suffix(".json") in overlays else [(model, None)]
-    return [*((file.with_suffix(".pt"), file) for file in overlays), *alone]
+    alone: list[Any] = [] if model.with_suffix(".json") in known else [(model, None, {})]
+    return [*((file.with_suffix(".pt"), file, content) for file, content in known.items()), *alone]
 
 
 def _list_files(
@@ -251,10 +253,15 @@ def _list_files(
 
 
 def _make_offer(
-    folder: Path, card: Mapping[str, Any], checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]
+    folder: Path,
+    card: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    checkpoint: Path | None,
+    overlay: Path | None,
+    content: Mapping[str, Any],
 ) -> Offer:
     overrides = {**overrides, **({} if checkpoint is None else {"checkpoint": checkpoint})}
-    known = {"scale": (1, 1, 1), **card, **((overlay and read_overlay(overlay)) or {}), **overrides}
+    known = {"scale": (1, 1, 1), **card, **content, **overrides}
     scale, ranges = known["scale"], known.get("training_range") or {}
     try:
         CheckTrainingRanged("image", ranges)
