@@ -14,7 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ...program.dicom.series import open_series
+from ...program.dicom.volume_or_series import open_volume
 
 PEOPLE = {
     "sag_anon": ("FNNDSC+SAG-anon", "."),
@@ -55,7 +55,7 @@ def main() -> None:
             )
             subprocess.run(["tar", "-x", "-C", folder], check=True, input=archive.stdout)
             path = Path(folder) / name
-            image = open_series(path) if path.is_dir() else nib.load(path)
+            image = open_volume(path, str(path)) if path.is_dir() else nib.load(path)
             if person.startswith("ds002748"):
                 image = cut_air(image)
             nib.save(image, options.output_dir / f"{person}.nii.gz")

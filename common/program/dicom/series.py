@@ -185,15 +185,6 @@ def choose_stack(series: Sequence[Series], where: object) -> Series:
     return scans[0]
 
 
-def open_series(path: Path) -> SpatialImage:
-    """Open the only scan among the DICOM series of a folder, or of one of its files, without reading its pixels."""
-    is_folder = path.is_dir()
-    candidates = [each for each in find_series(path if is_folder else path.parent) if is_folder or each.has_file(path)]
-    if not candidates:
-        raise ValueError(f"{path}: no DICOM series, expected one of a scan.")
-    return choose_stack(candidates, path).open()
-
-
 def write_nifti(series: Series, path: str | os.PathLike) -> None:
     """Write a series as NIfTI: axes (column, row, slice), values in the series' units, as 16-bit integers if they fit.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import tempfile
 from pathlib import Path
@@ -43,12 +42,9 @@ def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:
 
 def _read_series(path: Path, place: str) -> nib.Nifti1Image:
     """Return the volume of the DICOM series in a folder, or of the series that a file belongs to."""
-    try:
-        # Imported by name: an exported bundle has this command, but not the modules that read DICOM.
-        dicom = importlib.import_module(".series", __package__)
-    except ModuleNotFoundError:
-        raise ImportError(f"{place}: within a bundle this reads NIfTI files; name one, or use mri-sr.") from None
-    candidates = dicom.find_series(path if path.is_dir() else path.parent)
+    from .series import find_series, write_nifti  # whose packages are optional
+
+    candidates = find_series(path if path.is_dir() else path.parent)
     if path.is_file():
         candidates = [series for series in candidates if series.has_file(path)]
     elif scans := [series for series in candidates if not series.is_derived]:
@@ -64,7 +60,7 @@ def _read_series(path: Path, place: str) -> nib.Nifti1Image:
     if problem := candidates[0].problem or candidates[0].exclusion:
         raise ValueError(f"{place}: {candidates[0].description}: {problem}")
     with tempfile.TemporaryDirectory() as folder:
-        dicom.write_nifti(candidates[0], file := Path(folder) / "volume.nii")
+        write_nifti(candidates[0], file := Path(folder) / "volume.nii")
         image = nib.load(file)
         voxels = np.asarray(image.dataobj)  # type: ignore[attr-defined]
         known = {**read_sidecar(file)[0], "SeriesName": candidates[0].stem, "SeriesInstanceUID": candidates[0].uid}

@@ -16,9 +16,9 @@ from monai.transforms import Compose
 
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.handlers import DataConsistency
-from common.program import files
 from common.io.read import digest_voxels
 from common.metrics import measure_scan_difference
+from common.program import files
 from common.program.cases.evaluator import CaseEvaluator, CasesFailedError
 from common.program.cases.inputs import compare_inputs, describe_file, hide_folder
 from common.program.cases.results import InferenceResults, get_log_path

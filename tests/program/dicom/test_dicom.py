@@ -25,10 +25,10 @@ from pydicom.uid import (
 from scipy.ndimage import zoom
 
 from common.io.formats import EXTENSIONS
-from common.io.read import check_header, read_volume
 from common.program.dicom.derived import write_derived_series
 from common.program.dicom.recognition import is_dicom
 from common.program.dicom.series import find_series, is_derived, write_nifti
+from common.program.dicom.volume_or_series import open_volume
 from common.runtime.errors import Notice
 
 from ... import malformed
@@ -149,19 +149,19 @@ def test_several_series(tmp_path):
 
 def test_the_only_scan_of_a_folder_or_of_one_of_its_files_is_read_as_any_volume(tmp_path):
     phantom = dicom.Series(angles=(8, -5, 12), slopes=(0.25, 0.5), intercept=-20.0)
+    phantom.save(tmp_path / "alone")
     phantom.save(tmp_path / "a")
     phase = dicom.Series(attributes={"ImageType": ["ORIGINAL", "PRIMARY", "P"]})
     phase.save(tmp_path / "a" / "b")
-    for path in (tmp_path / "a", tmp_path / "a" / "0003.dcm"):
-        check_header(path)
-        volume = read_volume(path)
-        np.testing.assert_array_equal(volume, phantom.values.astype(np.float32))
+    for path in (tmp_path / "alone", tmp_path / "a" / "0003.dcm"):
+        volume = open_volume(path, "it")
+        np.testing.assert_allclose(np.asarray(volume.dataobj), phantom.values, atol=1e-3)
         np.testing.assert_allclose(volume.affine, dicom.LPS_TO_RAS @ phantom.lps, rtol=1e-6, atol=1e-5)
-    refused(lambda: read_volume(tmp_path / "a" / "b"), ValueError, "a/b: ", "a phase image")
+    refused(lambda: open_volume(tmp_path / "a" / "b", "it"), ValueError, "it: ", "a phase image")
     dicom.Series(attributes={"SeriesDescription": "other"}).save(tmp_path / "c")
-    refused(lambda: read_volume(tmp_path), ValueError, "2 stacks", "'t2 tse'", "'other'", "expected one")
+    refused(lambda: open_volume(tmp_path, "it"), ValueError, "DICOM series", "'t2 tse'", "'other'")
     (tmp_path / "c" / "0004.dcm").unlink()
-    refused(lambda: read_volume(tmp_path / "c"), ValueError, "/c: ", "lacks 1 slices")
+    refused(lambda: open_volume(tmp_path / "c", "it"), ValueError, "it: ", "lacks 1 slices")
 
 
 def again(images, **values):
@@ -418,7 +418,7 @@ def test_two_series_with_one_uid_are_told_apart_by_number_and_description(shift,
         scan = nib.load(tmp_path / "scan.nii")
         np.testing.assert_array_equal(scan.get_fdata(), phantom.values)
         np.testing.assert_allclose(scan.affine[:3, 3], [20.25, -11.5, 37.125 + up], atol=1e-5)
-    refused(lambda: read_volume(tmp_path), ValueError, "holds 2 stacks", "number 4, 'post'", "0001.dcm")
+    refused(lambda: open_volume(tmp_path, "it"), ValueError, "it holds 2 DICOM series", "number 4, 'post'")
     for image in images:
         image.SeriesNumber, image.SeriesDescription = 3, "t2 tse"
     dicom.save(images, tmp_path / "alike")

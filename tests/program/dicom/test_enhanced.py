@@ -9,7 +9,6 @@ from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from pydicom import Dataset
 from pydicom.uid import EnhancedMRColorImageStorage, RawDataStorage, RLELossless, generate_uid
 
-from common.io.read import read_volume
 from common.program.dicom.derived import write_derived_series
 from common.program.dicom.series import find_series, get_contrast_properties, read_acquisition, write_nifti
 
@@ -59,7 +58,7 @@ def test_an_enhanced_series_is_the_volume_of_the_classic_one(form, slopes, tmp_p
     assert len(series.files) == len(files) and series.part == "" and "Raw Data" in other.exclusion
     np.testing.assert_array_equal(voxels(series, tmp_path), phantom.values.astype(np.float32))
     np.testing.assert_array_equal(series.affine, classic.affine)
-    np.testing.assert_array_equal(read_volume(series.files[0]), phantom.values.astype(np.float32))
+    np.testing.assert_array_equal(np.asanyarray(series.open().dataobj), phantom.values.astype(np.float32))
     assert get_contrast_properties(series.headers[0]) == get_contrast_properties(classic.headers[0]) and any(
         get_contrast_properties(series.headers[0])
     )
