@@ -253,7 +253,7 @@ def test_which_file_is_which(learned, tmp_path):
     swapped = refused(runs.CASES, learned, **data, lr="*_t1w.nii.gz", guide="*_t2w.nii.gz", slice_axis="SI")
     for name in "ab":
         assert re.search(rf"sub-{name}_t2w.nii.gz: .*coarser .*sub-{name}_t1w.nii.gz; are the two swapped", swapped)
-    said("_t1w.nii.gz", "--lr", "--guide", lr="*.nii.gz", guide="*_t1w.nii.gz")
+    said("_t1w.nii.gz", "--guide", lr="*.nii.gz", guide="*_t1w.nii.gz")
     said("--lr '*_flair.nii.gz'", str(scans), lr="*_flair.nii.gz")
     thin = runs.save(tmp_path / "thin" / "sub-a_t2w.nii.gz", hr, np.diag([2, 2, 2, 1]))
     shutil.copyfile(scans / "sub-a_t1w.nii.gz", thin.with_name("sub-a_t1w.nii.gz"))
