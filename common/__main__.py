@@ -15,6 +15,7 @@ from contextlib import redirect_stdout
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import fire
 
@@ -143,8 +144,9 @@ def _run_command(words: list[str], title: str | None) -> None:
     texts = {
         p.name: str for p in inspect.signature(function).parameters.values() if p.annotation in ("str", "str | None")
     }
+    parsed = fire.decorators.SetParseFns(**texts)(fire.decorators.SetParseFn(_read_value)(function))
     with silence(quiet):
-        fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=quote_values(function, words), name=title)
+        fire.Fire(parsed, command=quote_values(function, words), name=title)
 
 
 def _show_warning(others: Callable, message: Warning | str, category: type[Warning], *args: object) -> None:
@@ -153,6 +155,11 @@ def _show_warning(others: Callable, message: Warning | str, category: type[Warni
         print(f"{'notice' if issubclass(category, Notice) else 'warning'}: {message}", file=sys.stderr)
     else:
         others(message, category, *args)
+
+
+def _read_value(word: str) -> Any:
+    """Read a value as Fire does, and also true and false in any case."""
+    return word.lower() == "true" if word.lower() in ("true", "false") else fire.parser.DefaultParseValue(word)
 
 
 def _take_switch(words: Sequence[str], *names: str) -> tuple[list[str], bool]:

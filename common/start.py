@@ -38,7 +38,7 @@ def prepare_run(device: torch.device | str, seed: int | None = None) -> None:
         arguments = read_arguments(sys.argv[2:])
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no UTF-8
-        with_traceback = str(arguments.get("traceback", False)).lower() == "true"
+        with_traceback = bool(arguments.get("traceback", False))
         report_uncaught(with_traceback, functools.partial(advise_continuation, arguments))
         refuse_unknown_keys(arguments)
     check_device(device)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from common.runtime import threads
-from common.runtime.values import check_whole_numbers, parse_bool
+from common.runtime.values import check_whole_numbers
 from common.start import check_device, prepare_run
 
 from .refused import refused
@@ -83,13 +83,13 @@ def test_an_error_ends_with_its_first_cause(config, tmp_path, monkeypatch, capsy
     begin(*line)
     end(raise_wrapped, ValueError("Invalid learning rate: -1"))
     (log,) = tmp_path.glob("*.log")
-    told = f"The traceback is in {log}; --traceback true prints it."
+    told = f"The traceback is in {log}; --traceback True prints it."
     assert capsys.readouterr().err == f"\nerror: Invalid learning rate: -1 (in Adam)\n{told}\n"
     assert "Traceback" in log.read_text() and "Failed to instantiate" in log.read_text()
     end(begin, *line, "--max_epoch", "1")  # the package's own
     told = "\nerror: --max_epoch: the configs have no such key; did you mean --max_epochs?\n"
     assert capsys.readouterr().err == told
-    for words in (["--traceback", "true"], ["--traceback"], ["--traceback=true"]):
+    for words in (["--traceback", "True"], ["--traceback"], ["--traceback=True"]):
         begin(*line, *words)
         end(raise_wrapped, KeyError("x"))
         said = capsys.readouterr().err
@@ -132,14 +132,11 @@ def test_a_run_whose_reader_has_gone_ends_silently(config, monkeypatch, capsys):
     assert stop.value.code == 141 and closed == [7] and not capsys.readouterr().err
 
 
-def test_a_gpu_that_is_not_there_a_wrong_switch_and_what_is_no_whole_number_are_refused_by_name():
+def test_a_gpu_that_is_not_there_and_what_is_no_whole_number_are_refused_by_name():
     count = torch.cuda.device_count()
     refused(lambda: check_device(f"cuda:{count}"), ValueError, f"device is cuda:{count}", "torch finds", "cpu")
     for there in ("cpu", torch.device("cpu")):
         check_device(there)
-    assert [parse_bool(v, "amp") for v in (True, "true", "True", False, "false", "FALSE")] == [True] * 3 + [False] * 3
-    for wrong in ("yes", 1, "", None):
-        refused(partial(parse_bool, wrong, "amp"), ValueError, f"amp is {wrong!r}, expected True or False")
     check_whole_numbers(scale=1, cascade=3)
     for wrong in (2.5, 0, True, "2"):
         refused(partial(check_whole_numbers, scale=wrong), ValueError, f"scale is {wrong!r}", "at least 1")

@@ -16,7 +16,7 @@ from ..degradations.profiles import InPlaneKernel
 from ..degradations.rician_noise import RicianNoise
 from ..physics.blur_kernels import load_kernels
 from ..physics.scale import get_in_plane_number, make_patch_size
-from ..runtime.values import check_whole_numbers, parse_bool
+from ..runtime.values import check_whole_numbers
 from ..transforms.denoise import DenoiseSlicesd, estimate_noise
 from ..transforms.scan.check import ResizePlanesd
 from ..transforms.scan.volume import MakeLRd
@@ -75,7 +75,7 @@ class UnknownBlur:
         kernel_size: int = 13,
         crop: int = 64,
         crops: int = 1,
-        denoise: bool | str = True,
+        denoise: bool = True,
     ) -> None:
         check_whole_numbers(batch_volumes=batch_volumes)
         self.source, self.target, self.validation, self.degradation = source, target, validation, degradation
@@ -85,7 +85,7 @@ class UnknownBlur:
         self._kernels, self._noise_levels, self._validation_degradation = kernels, noise_levels, validation_degradation
         self.kernel_per, self.slice_step, self.batch_volumes = kernel_per, slice_step, batch_volumes
         self.crop, self.lr_crop, self.crops = crop, (crop - kernel_size) // self.factor + 1, crops
-        self.denoise = parse_bool(denoise, "denoise")
+        self.denoise = denoise
 
     @cached_property
     def hr_spacing(self) -> list[float]:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..runtime.values import parse_bool
 from .base import SPATIAL_DIMS, Degradation, make_generator
 from .k_space import BandLimit, KSpaceTruncation
 from .profiles import GaussianProfile, InPlaneKernel
@@ -134,7 +133,7 @@ def make_random_blur(
     return RandomDegradation(planes, seed)
 
 
-def make_forward_operator(degradation: Degradation, band_limited: bool | str) -> Degradation:
+def make_forward_operator(degradation: Degradation, band_limited: bool) -> Degradation:
     """The operator that back projection inverts.
 
     Args:
@@ -144,7 +143,7 @@ def make_forward_operator(degradation: Degradation, band_limited: bool | str) ->
     Returns:
         Truncation of k-space if band-limited, else ``degradation`` itself.
     """
-    if not parse_bool(band_limited, "band_limited"):
+    if not band_limited:
         return degradation
     factors = degradation.factors
     # Such a narrow profile only samples.

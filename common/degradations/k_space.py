@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..runtime.values import parse_bool
 from .base import SPATIAL_DIMS, Degradation
 
 _AT_ONCE = 2**19  # values; a transform needs several times the memory of its input, and these fit into a cache
@@ -174,9 +173,8 @@ class BandLimit(KSpaceFilter):
         True
     """
 
-    def __init__(self, factors: Sequence[int], along: Sequence[bool | str] = (True, True, True)) -> None:
-        limited = [parse_bool(each, "along") for each in along]
-        super().__init__([axis for axis, factor in enumerate(factors) if factor > 1 and limited[axis]])
+    def __init__(self, factors: Sequence[int], along: Sequence[bool] = (True, True, True)) -> None:
+        super().__init__([axis for axis, factor in enumerate(factors) if factor > 1 and along[axis]])
         self.ratios = [factors[axis] for axis in self.axes]
 
     def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -16,7 +16,6 @@ from ..data.unknown_blur import UnknownBlur
 from ..graph import TensorGraph
 from ..handlers.kernel_report import KernelReport
 from ..io.writing import check_writable
-from ..runtime.values import parse_bool
 from ..weights.loading import load_weights
 from .player import Player
 from .run_folder import RunFolder
@@ -61,7 +60,7 @@ class KernelEstimation:
         initial: str | os.PathLike | None = None,
         stage: str = "kernels",
         train_handlers: Sequence = (),
-        as_trained: bool | str = False,
+        as_trained: bool = False,
         invalidates: Sequence[str | os.PathLike] = (),
         **options: Any,
     ) -> None:
@@ -74,7 +73,7 @@ class KernelEstimation:
             load_weights(network, initial, blur.device, degradation=blur.degradation, option="initial")
         self.invalidates = [Path(file) for file in invalidates]
         self.device, self.train_handlers = torch.device(blur.device), train_handlers
-        self.as_trained = parse_bool(as_trained, "as_trained")
+        self.as_trained = as_trained
         self.options = {**options, "device": self.device, "amp": False}
 
     def run(self) -> None:

@@ -16,7 +16,6 @@ from ..io.files import load_state
 from ..io.writing import check_writable, write_atomically
 from ..runtime.distributed import get_rank
 from ..runtime.time_limit import TimeLimit
-from ..runtime.values import parse_bool
 from ..transforms.scan.scan_statistics import widen_range
 from ..weights.saving import SavedWeights
 
@@ -51,8 +50,8 @@ class RunFolder:
         self,
         output_dir: str | os.PathLike,
         ckpt_dir: str | os.PathLike | None = None,
-        resume: bool | str = False,
-        overwrite: bool | str = False,
+        resume: bool = False,
+        overwrite: bool = False,
         minutes: float | None = None,
         save_minutes: float | None = 5,
         settings: Mapping[str, Any] | None = None,
@@ -61,7 +60,7 @@ class RunFolder:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.ckpt_dir = Path(ckpt_dir) if ckpt_dir else self.output_dir / "models"
-        self.resume, self.overwrite = parse_bool(resume, "resume"), parse_bool(overwrite, "overwrite")
+        self.resume, self.overwrite = resume, overwrite
         self.time_limit, self.save_minutes, self.settings = TimeLimit(minutes), save_minutes, dict(settings or {})
         self.sizes = {**(model or {}), **(sizes or {})}
         self.bundle_root = self.sizes.pop("bundle_root", ".")

@@ -22,7 +22,7 @@ from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.memory import keep_freed_memory, to_channels_last
 from ..runtime.precision import choose_autocast, unwrap_autocast
 from ..runtime.time_limit import TimeLimit
-from ..runtime.values import check_whole_numbers, parse_bool
+from ..runtime.values import check_whole_numbers
 from ..weights.loading import load_weights
 from .player import Player
 from .run_folder import RunFolder
@@ -105,13 +105,12 @@ class AlternatingTrainer(SupervisedTrainer):
         run_folder: RunFolder | None = None,
         initial: str | os.PathLike | None = None,
         stage: int | str | None = None,
-        amp: bool | str | None = None,
+        amp: bool | None = None,
         amp_kwargs: dict | None = None,
     ) -> None:
         device = torch.device(train_data_loader.device if device is None else device)
         if network is None and validator is not None:
             network = unwrap_autocast(validator.network)
-        amp = None if amp is None else parse_bool(amp, "amp")
         folder = run_folder if run_folder is None or stage is None else run_folder.select_stage(stage)
         check_whole_numbers(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
         if validator is not None and folder is None:

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import nn
 from tqdm import tqdm
 
 from ..data.loaders.image_pairs import ImagePairs, slice_images
 from ..data.loaders.slabs import draw_gains
-from ..degradations.base import Degradation
+from ..degradations.base import Degradation, remove_metadata
 from ..degradations.fitted_profile import BELIEVED_WIDTHS, FittedProfile, read_profile_width
 from ..degradations.interpolation import DegradeAndInterpolate
 from ..degradations.profiles import GaussianProfile
@@ -27,7 +26,7 @@ from ..runtime.memory import move_to_device
 from ..runtime.precision import match_precision, unwrap_autocast
 from ..runtime.progress import begin_part, format_duration, track
 from ..runtime.threads import use_one_thread
-from ..runtime.values import check_whole_numbers, parse_bool
+from ..runtime.values import check_whole_numbers
 from ..runtime.workers import run_in_parallel
 from .held_out import HeldOutCheck, select_evenly
 
@@ -120,7 +119,7 @@ class AdaptedInferer(Inferer):
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
         self.planes, self.scales, self.seed, self.gains = tuple(planes), tuple(scales), seed, gains
-        self.check_rims = parse_bool(check_rims, "check_rims")
+        self.check_rims = check_rims
         self.report: dict[str, Any] = {}
         self.chosen: Any = None
 
@@ -172,7 +171,7 @@ class AdaptedInferer(Inferer):
         began = time.perf_counter()
         degradation = self._choose_degradation(volume)
         anti_aliasing = isinstance(bare, SelfAntiAliasing) and bare.is_enabled
-        volume = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+        volume = remove_metadata(volume)
         trained_on, held = [], []
         for images in (images for axis in self.planes for images in slice_images(volume, axis)):
             if len(images) < 2:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..degradations.base import Degradation
+from ..degradations.base import Degradation, remove_metadata
 from ..degradations.profiles import GaussianProfile
 from ..geometry.spline import apply_along_axes, make_upsampling_matrix
 from ..runtime.progress import track
@@ -82,7 +81,7 @@ class CascadeInferer(Inferer):
         Returns:
             ``(B, 1, factor^t X, factor^t Y, Z)`` for t stages, float32.
         """
-        image = lr = _remove_metadata(inputs)
+        image = lr = remove_metadata(inputs).float()
         slices = 8 if image.is_cuda else 1
         for done, stage in track([*enumerate(self.stages, start=1)], growth=self.factor**2):
             matrices = [self._interpolate(image.shape[axis], lr.shape[axis], done) for axis in (2, 3)]
@@ -119,13 +118,8 @@ class CascadeInferer(Inferer):
             )
         # Rounding: by the last bit, 2 / (2 ** (1 / 2)) ** 2 is less than 1.
         factor = round(self.guide_factor / self.factor**done, 12)
-        return GaussianProfile((factor, factor, 1))(_remove_metadata(guide))
+        return GaussianProfile((factor, factor, 1))(remove_metadata(guide).float())
 
     def _interpolate(self, size: int, lr_size: int, done: int) -> torch.Tensor:
         new_size = math.floor(lr_size * round(self.factor**done, 12) + 0.5)
         return make_upsampling_matrix(size, new_size, self.factor, (self.factor - 1) / 2)
-
-
-def _remove_metadata(volume: torch.Tensor) -> torch.Tensor:
-    """Remove meta data, which would slow down every operation."""
-    return (volume.as_tensor() if isinstance(volume, MetaTensor) else volume).float()

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..degradations.base import Degradation
+from ..degradations.base import Degradation, remove_metadata
 from ..degradations.interpolation import interpolate
 from ..degradations.k_space import KSpaceTruncation
 from ..runtime.progress import track
@@ -30,7 +29,7 @@ class SplineInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Interpolate a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and further arguments are ignored."""
-        return interpolate(_remove_metadata(inputs), self.degradation).contiguous()
+        return interpolate(remove_metadata(inputs), self.degradation).contiguous()
 
 
 class ZeroFillingInferer(Inferer):
@@ -47,7 +46,7 @@ class ZeroFillingInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """As for :class:`SplineInferer`."""
-        volume = self.truncation.adjoint(_remove_metadata(inputs)).mul_(math.prod(self.truncation.factors))
+        volume = self.truncation.adjoint(remove_metadata(inputs)).mul_(math.prod(self.truncation.factors))
         for axis, offset in enumerate(self.offset, start=2):
             if offset:
                 # Zero filling leaves LR voxel 0 on HR voxel 0; a shift of positions is a phase in k-space.
@@ -90,7 +89,7 @@ class TotalVariationInferer(Inferer):
         """As for :class:`SplineInferer`."""
         from skimage.restoration import denoise_tv_chambolle  # here, because it takes long to load
 
-        lr = _remove_metadata(inputs).cpu()  # where scikit-image computes
+        lr = remove_metadata(inputs).cpu()  # where scikit-image computes
         degradation, gain = self.degradation.to(lr.device), math.prod(self.degradation.factors)
         volume = interpolate(lr, degradation).contiguous()
         step = 1 / max(1.0, self._estimate_largest_eigenvalue(volume))
@@ -115,7 +114,3 @@ class TotalVariationInferer(Inferer):
             vector = gain * self.degradation.adjoint(self.degradation(vector / vector.norm()))
             value = vector.norm().item()
         return value
-
-
-def _remove_metadata(inputs: torch.Tensor) -> torch.Tensor:
-    return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs

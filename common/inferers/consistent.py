@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 from scipy.fft import next_fast_len
 from torch.nn import functional as F
 
-from ..degradations.base import Degradation
+from ..degradations.base import Degradation, remove_metadata
 from ..metrics.data_consistency import CONTRADICTION, measure_scan_difference
 from ..physics.continuation import append_ramp
 from ..physics.noise import compute_rician_bias, estimate_noise_in_air
@@ -70,16 +69,16 @@ class ConsistentInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal; the result is nowhere negative."""
-        lr = _remove_metadata(inputs)
+        lr = remove_metadata(inputs)
         if not self.iterations:
-            return _remove_metadata(self.inferer(inputs, network, *args, **kwargs))
+            return remove_metadata(self.inferer(inputs, network, *args, **kwargs))
         noise = estimate_noise_in_air(lr).nan_to_num(0.0).view(-1, 1, 1, 1, 1)
         degradation, factors = self.degradation.to(lr.device), self.degradation.factors
         sizes, gain = lr.shape[2:], math.prod(factors)
         # FFTs are up to four times as fast for multiples of 4 without large prime factors.
         fast = [4 * next_fast_len(math.ceil((n + self.margin) / 4)) - n for n in sizes]
         margins = [m if self.margin and factor > 1 else 0 for m, factor in zip(fast, factors, strict=True)]
-        sr = _remove_metadata(self.inferer(inputs, network, *args, **kwargs))
+        sr = remove_metadata(self.inferer(inputs, network, *args, **kwargs))
         inside: Any = (..., *(slice(n) for n in sr.shape[2:]))
         sr = append_ramp(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
         scanned: Any = (..., *(slice(n) for n in sizes))
@@ -94,10 +93,6 @@ class ConsistentInferer(Inferer):
             # Not back_project, which has no weights. In place, to save the memory of a volume.
             sr = sr.add_(degradation.adjoint(F.pad(missed, outside)), alpha=gain).clamp_min_(0)
         return sr[inside].contiguous()
-
-
-def _remove_metadata(volume: torch.Tensor) -> torch.Tensor:
-    return volume.as_tensor() if isinstance(volume, MetaTensor) else volume
 
 
 def _compute_residual(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor | Any) -> torch.Tensor:
@@ -141,7 +136,7 @@ class CheckedInferer(Inferer):
         """Run the inferer on ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal, and check its result."""
         sr = self.inferer(inputs, network, *args, **kwargs)
         if self.highest_error is not None:
-            lr = _remove_metadata(inputs)
+            lr = remove_metadata(inputs)
             _, error = measure_scan_difference(sr, lr, self.degradations)
             if not error <= self.highest_error:  # NaN agrees with nothing
                 missed = (

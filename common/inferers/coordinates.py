@@ -19,7 +19,6 @@ from ..graph import TensorGraph
 from ..runtime.distributed import train_alone
 from ..runtime.precision import match_precision
 from ..runtime.progress import begin_part, report_share
-from ..runtime.values import parse_bool
 from ..stacks.fitting import FittedStack, reconstruct
 from ..stacks.operator import StackOperator
 from .images import run_in_pieces
@@ -60,7 +59,7 @@ class CoordinateInferer(ExamInferer):
         iterations: int,
         batch_size: int,
         points: int = 1,
-        agree: bool | str = True,
+        agree: bool = True,
         seed: int = 0,
         profile: float | str = "auto",
         spacing: float | None = None,
@@ -69,7 +68,7 @@ class CoordinateInferer(ExamInferer):
         super().__init__(profile=profile, spacing=spacing, region=region)
         self.trainer, self.graph, self.players = trainer, graph, players
         self.iterations, self.batch_size, self.points, self.seed = iterations, batch_size, points, seed
-        self.agree = parse_bool(agree, "agree")
+        self.agree = agree
         self._network: nn.Module = nn.Identity()
 
     def __call__(self, inputs: MetaTensor | Any, network: nn.Module | Any, *args: Any, **kwargs: Any) -> MetaTensor:
@@ -77,16 +76,9 @@ class CoordinateInferer(ExamInferer):
         self._network = network
         return super().__call__(inputs, network, *args, **kwargs)
 
-    def solve_alone(
-        self,
-        volume: torch.Tensor,
-        affine: np.ndarray,
-        fitted: Sequence[FittedStack],
-        variances: Sequence[float],
-        guides: Sequence[torch.Tensor] = (),
-    ) -> torch.Tensor:
-        """The volume of a single contrast; the arguments are those of ``reconstruct``."""
-        return self._fit([volume], [(volume, affine, fitted, variances)], guides)[0]
+    def solve_alone(self, start: tuple, guides: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """The volume of a single contrast; ``start`` and guides are for ``reconstruct``."""
+        return self._fit([start[0]], [start], guides)[0]
 
     def reconstruct_jointly(
         self, volumes: Mapping[str, torch.Tensor], starts: Mapping[str, tuple], name: str

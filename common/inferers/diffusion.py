@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
 
-from ..degradations.base import Degradation
+from ..degradations.base import Degradation, remove_metadata
 from ..degradations.interpolation import interpolate
 from ..networks.diffusion import ResidualShift
 from ..physics.scale import choose_zero_shot_images
@@ -57,7 +56,7 @@ class ResidualShiftInferer(Inferer):
 
         The network maps images ``(b, 2, H, W)``, the state and the interpolation, and a step to ``(b, 1, H, W)``.
         """
-        lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        lr = remove_metadata(inputs)
         base = interpolate(lr, self.degradation).contiguous()
         generator = torch.Generator().manual_seed(self.seed)
         mean, squares = torch.zeros_like(base), torch.zeros_like(base)

@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import nn
 
-from ..degradations.base import Degradation
+from ..degradations.base import Degradation, remove_metadata
 from ..degradations.interpolation import interpolate
 from ..geometry.spline import apply_along_axes, make_spline_matrix
 from ..networks.slab import batch_to_slices, slices_to_batch
 from ..physics.scale import choose_zero_shot_images
 from ..runtime.precision import match_precision
 from ..runtime.progress import report_share, track
-from ..runtime.values import parse_bool
 from ..runtime.workers import run_in_parallel
 from .consistent import ConsistentInferer
 
@@ -83,7 +81,7 @@ class OrthogonalInferer(Inferer):
 
         The network maps images ``(b, 1, H, W)`` to ``(b, 1, H, factor W)``. If images have the axis Z, it is the last.
         """
-        volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        volume = remove_metadata(inputs)
         if len(volume) > 1:
             return torch.cat([self(one, network, *args, **kwargs) for one in volume.split(1)])
         results: list[torch.Tensor] = []
@@ -165,10 +163,10 @@ class EnsembleInferer(Inferer):
         Shocher et al. 2018, section 3.1.
     """
 
-    def __init__(self, inferer: Inferer, rotations: bool | str, enabled: bool | str = True) -> None:
+    def __init__(self, inferer: Inferer, rotations: bool, enabled: bool = True) -> None:
         super().__init__()
-        self.inferer, self.enabled = inferer, parse_bool(enabled, "ensemble")
-        ways = (False, True) if parse_bool(rotations, "turned") else (False,)
+        self.inferer, self.enabled = inferer, enabled
+        ways = (False, True) if rotations else (False,)
         self.forms = [(way, axes) for way in ways for axes in ([], [2], [3], [2, 3])]
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -201,7 +199,7 @@ class InterpolatedInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """``(B, 1, X, Y, Z)`` to ``(B, 1, *hr)``, with the voxels that ``degradation.hr_size`` gives."""
-        volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        volume = remove_metadata(inputs)
         return self.inferer(interpolate(volume, self.degradation).contiguous(), network, *args, **kwargs)
 
 
@@ -226,7 +224,7 @@ class SliceInsertionInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """``(B, 1, X, Y, Z)`` to ``(B, 1, X, Y, factor Z)``, float32."""
-        volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        volume = remove_metadata(inputs)
         count = round(volume.shape[-1] * self.factor)
         volume = torch.cat([volume[..., :1], volume, volume[..., -1:]], dim=-1)
         for _ in track(range(self.halvings), growth=2):
@@ -260,7 +258,7 @@ class ZeroShotInferer(ConsistentInferer):
         Shocher et al., "Zero-Shot" super-resolution using deep internal learning, IEEE CVPR 2018, section 3.1.
     """
 
-    def __init__(self, degradation: Degradation, ensemble: bool | str = True, iterations: int = 1) -> None:
+    def __init__(self, degradation: Degradation, ensemble: bool = True, iterations: int = 1) -> None:
         images = OrthogonalInferer(choose_zero_shot_images(list(degradation.factors))[0], keeps_size=True)
         forms = EnsembleInferer(images, rotations=degradation.factors[0] > 1, enabled=ensemble)
         super().__init__(InterpolatedInferer(forms, degradation), degradation, iterations)

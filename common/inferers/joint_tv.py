@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..runtime.progress import begin_part
-from ..stacks.fitting import FittedStack, make_measurements, reconstruct
+from ..stacks.fitting import make_measurements, reconstruct
 from ..stacks.joint_tv import ROUNDS, MeasuredContrast, minimise_joint_tv
 from .multi_contrast import ExamInferer
 
@@ -39,19 +39,12 @@ class JointTVInferer(ExamInferer):
             raise ValueError(f"weight is {weight!r}, expected a number of at least 0.")
         self.weight = weight
 
-    def solve_alone(
-        self,
-        volume: torch.Tensor,
-        affine: np.ndarray,
-        fitted: Sequence[FittedStack],
-        variances: Sequence[float],
-        guides: Sequence[torch.Tensor] = (),
-    ) -> torch.Tensor:
-        """The volume of a single contrast; the arguments are those of ``reconstruct``."""
+    def solve_alone(self, start: tuple, guides: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """The volume of a single contrast; ``start`` and guides are for ``reconstruct``."""
         with begin_part(0, 2):
-            agreed = reconstruct(volume, affine, fitted, variances)
+            agreed = reconstruct(*start)
         with begin_part(1, 2):
-            return self._minimise([agreed], [(agreed, affine, fitted, variances)], guides)[0]
+            return self._minimise([agreed], [(agreed, *start[1:])], guides)[0]
 
     def reconstruct_jointly(
         self, volumes: Mapping[str, torch.Tensor], starts: Mapping[str, tuple], name: str

@@ -118,23 +118,16 @@ class StacksInferer(Inferer):
             guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
         guides = [] if guide is None else [guide]
         with begin_part(len(stacks) + 1, len(stacks) + 2):
-            volume = self.solve_alone(volume, affine, fitted, variances, guides)
+            volume = self.solve_alone((volume, affine, fitted, variances), guides)
         self.comparison = compare_with_stack(volume, affine, fitted[0])
         volume = convert_range(volume, reference, inputs)
         measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
 
-    def solve_alone(
-        self,
-        volume: torch.Tensor,
-        affine: np.ndarray,
-        fitted: Sequence[FittedStack],
-        variances: Sequence[float],
-        guides: Sequence[torch.Tensor] = (),
-    ) -> torch.Tensor:
-        """Make the volume of one contrast agree with its stacks; the arguments are those of ``reconstruct``."""
-        return reconstruct(volume, affine, fitted, variances, guides)
+    def solve_alone(self, start: tuple[Any, Any, Any, Any], guides: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """Make the volume of one contrast agree with its stacks; ``start`` and guides are for ``reconstruct``."""
+        return reconstruct(*start, guides)
 
     def place_stacks(self, images: Mapping[str, MetaTensor], first: bool = False) -> list[Stack]:
         """Register the stacks of one contrast to a reference, and leave out those that do not fit, with a warning.

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..degradations.base import Degradation
+from ..degradations.base import Degradation, remove_metadata
 from ..runtime.memory import count_pieces_at_once
 from ..runtime.progress import begin_part, report_share
-from ..runtime.values import parse_bool
 from ..runtime.workers import run_in_parallel
 
 _Span = tuple[int, int, int, int]
@@ -73,8 +71,7 @@ class SlabInferer(Inferer):
         """
         batch, channels, height, width, depth = inputs.shape
         sx, sy, sz = self.scale
-        # Meta data would slow down every operation of the network.
-        volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        volume = remove_metadata(inputs)
         half = self.slices // 2
         # Not indexed, because an index would be copied to the device.
         padded = torch.cat([volume[..., :1]] * half + [volume] + [volume[..., -1:]] * half, dim=-1)
@@ -172,24 +169,24 @@ class AxesInferer(Inferer):
         self,
         inferer: Inferer,
         axes: Sequence[int] | None = None,
-        any_axis: bool | str = True,
+        any_axis: bool = True,
         pass_axis: bool = False,
-        mirrored: bool | str = False,
+        mirrored: bool = False,
         offset: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         super().__init__()
-        every = (0, 1, 2) if parse_bool(any_axis, "any_axis") else (2,)
+        every = (0, 1, 2) if any_axis else (2,)
         self.axes = every if axes is None else tuple(axes)
         if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= {0, 1, 2}:
             raise ValueError(f"AxesInferer: axes must be distinct spatial axes out of 0, 1, 2, got {axes}.")
         self.inferer = inferer
         self.pass_axis = pass_axis
-        self.mirrored = parse_bool(mirrored, "mirrored")
+        self.mirrored = mirrored
         self.offset = tuple(offset)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """The mean of the inferer's results on ``(B, 1, X, Y, Z)``."""
-        volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        volume = remove_metadata(inputs)
         total: Any = None
         count = 0
         for copy in self._run_copies(volume, network, *args, **kwargs):

@@ -171,7 +171,7 @@ def find_files(root: Path, patterns: str | Sequence[str] | None, option: str) ->
             path for path in list_files(root, None if "**" in parts else len(parts)) if _matches_pattern(path, parts)
         ]
         if not matches:
-            advice = " For scans without guides, leave --guide out of mri-sr, or use --guided false."
+            advice = " For scans without guides, leave --guide out of mri-sr, or use --guided False."
             without = advice * (option == "guide")
             raise FileNotFoundError(f"no files match --{option} '{pattern}' in {root}.{without}")
         matching.update(matches)

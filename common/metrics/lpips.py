@@ -21,8 +21,7 @@ class Lpips(Metric):
 
     Args:
         weights: file of AlexNet's weights as torchvision publishes them (alexnet-owt-7be5be79.pth); nothing is
-            downloaded. Or True (or "true", from the command line) for the weights in torchvision's cache, which are
-            downloaded if missing.
+            downloaded. Or True for the weights in torchvision's cache, which are downloaded if missing.
 
     Source:
         Zhang et al., The unreasonable effectiveness of deep features as a perceptual metric, CVPR 2018.
@@ -37,7 +36,7 @@ class Lpips(Metric):
                 f"LPIPS needs the packages lpips and torchvision, but: {error}. Install them: pip install lpips "
                 "torchvision, with the torchvision that fits your torch; or leave out LPIPS."
             ) from None
-        if str(weights).lower() == "true":
+        if weights is True:
             try:
                 self.network = lpips.LPIPS(net="alex", verbose=False)
             except (OSError, RuntimeError) as error:  # no connection, or not the file that was expected

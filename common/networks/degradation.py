@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..geometry.gaussian import FWHM_PER_SIGMA
-from ..runtime.values import parse_bool
 
 
 class LinearDegradation(nn.Module):
@@ -61,7 +60,6 @@ class LinearDegradation(nn.Module):
             raise ValueError(f"LinearDegradation: the kernel's radius {radius} needs a margin as large, got {margin}.")
         self.factors = tuple(int(f) for f in factors)
         self.margin = margin
-        fourier_encoded = [parse_bool(encoded, "fourier_encoded") for encoded in fourier_encoded]
         self.alike = len({*factors}) == len({*offset}) == len({*fourier_encoded}) == 1
         self.starts: list[int] = []
         self.decays = nn.ParameterList()

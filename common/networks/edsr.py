@@ -7,7 +7,6 @@ from torch import nn
 
 from ..degradations.base import Degradation
 from ..physics.scale import get_in_plane_number
-from ..runtime.values import parse_bool
 from .float32 import FromImage, ToImage, make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import channels_to_slab, slab_to_channels
@@ -43,7 +42,7 @@ class EDSR(nn.Module):
     """
 
     def __init__(
-        self, features: int = 64, blocks: int = 16, degradation: Degradation | None = None, residual: bool | str = True
+        self, features: int = 64, blocks: int = 16, degradation: Degradation | None = None, residual: bool = True
     ) -> None:
         super().__init__()
         factor = 1
@@ -51,7 +50,7 @@ class EDSR(nn.Module):
         if degradation is not None:
             factor = get_in_plane_number(scale=list(degradation.factors))
             base = SlabInterpolation(1, degradation.factors, degradation.offset)
-        self.base = base if parse_bool(residual, "residual") else None
+        self.base = base if residual else None
         self.sizes = {"features": features, "blocks": blocks, "residual": self.base is not None}
         self.head = FromImage(1, features, 3, padding=1)
         body = [ResidualBlock(features) for _ in range(blocks)]
@@ -109,9 +108,9 @@ class SliceBetween(nn.Module):
         residual: whether the mean of the two is added; else the network learns the whole slice.
     """
 
-    def __init__(self, features: int = 64, blocks: int = 16, residual: bool | str = True) -> None:
+    def __init__(self, features: int = 64, blocks: int = 16, residual: bool = True) -> None:
         super().__init__()
-        self.residual = parse_bool(residual, "residual")
+        self.residual = residual
         self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         body = [ResidualBlock(features) for _ in range(blocks)]
         tail = make_last_layer(self.residual, features, 1, 3, padding=1)

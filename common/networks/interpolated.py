@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from ..degradations.base import Degradation
 from ..physics.scale import get_in_plane_number
-from ..runtime.values import parse_bool
 from .float32 import FromImage, InstanceNorm, ToImage, make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import batch_to_slices, channels_to_slab, slab_to_channels, slices_to_batch
@@ -28,11 +27,11 @@ class InterpolatedNetwork(nn.Module):
             learns the whole image.
     """
 
-    def __init__(self, body: nn.Module, degradation: Degradation, residual: bool | str = True) -> None:
+    def __init__(self, body: nn.Module, degradation: Degradation, residual: bool = True) -> None:
         super().__init__()
         get_in_plane_number(scale=list(degradation.factors))
         self.interpolation = SlabInterpolation(1, degradation.factors, degradation.offset)
-        self.body, self.residual = body, parse_bool(residual, "residual")
+        self.body, self.residual = body, residual
         self.sizes = {**getattr(body, "sizes", {}), "residual": self.residual}
         if self.residual:
             last = [module for module in body.modules() if isinstance(module, nn.Conv2d)][-1]
@@ -167,11 +166,10 @@ class ReCNN(nn.Module):
         layers: number of convolutions, at least 2; 10 for 10L-ReCNN.
     """
 
-    def __init__(self, guided: bool | str = True, features: int = 64, layers: int = 10) -> None:
+    def __init__(self, guided: bool = True, features: int = 64, layers: int = 10) -> None:
         super().__init__()
         if layers < 2:
             raise ValueError(f"layers is {layers}, expected at least 2: the first and the last convolution.")
-        guided = parse_bool(guided, "guided")
         self.sizes = {"features": features, "layers": layers}
         widths = [1 + guided, *[features] * (layers - 1), 1]
         self.body = nn.Sequential()
@@ -229,9 +227,9 @@ class ReconResNet(nn.Module):
         NCC1701.
     """
 
-    def __init__(self, features: int = 64, blocks: int = 14, dropout: float = 0.2, residual: bool | str = True) -> None:
+    def __init__(self, features: int = 64, blocks: int = 14, dropout: float = 0.2, residual: bool = True) -> None:
         super().__init__()
-        self.residual = parse_bool(residual, "residual")
+        self.residual = residual
         self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         wide = 4 * features
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), FromImage(1, features, 7)]

@@ -13,8 +13,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..runtime.values import parse_bool
-
 SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
@@ -185,12 +183,12 @@ class KernelDiscriminator(nn.Module):
         features: int = 64,
         layers: int = 6,
         size: int = 7,
-        detail: bool | str = True,
-        batch_norm: bool | str = True,
+        detail: bool = True,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         self.size = size
-        self.detail = parse_bool(detail, "detail")
+        self.detail = detail
         shapes = {"first": (kernels, features, 3 * size**2)}
         # Not four-dimensional, because such weights are stored in the channels-last layout.
         shapes["hidden"] = ((layers - 1) * kernels, features, features)
@@ -200,8 +198,7 @@ class KernelDiscriminator(nn.Module):
             self.register_parameter(name, nn.Parameter(weight))
             self.register_buffer(f"{name}_u", F.normalize(torch.randn(*shape[:-1], 1), dim=-2))
         self.bias = nn.Parameter(torch.zeros(kernels, 1, 1))
-        normed = parse_bool(batch_norm, "batch_norm")
-        self.norm_weight = nn.Parameter(torch.ones(layers, kernels * features)) if normed else None
+        self.norm_weight = nn.Parameter(torch.ones(layers, kernels * features)) if batch_norm else None
         self.norm_bias = nn.Parameter(torch.zeros(layers, kernels * features))
         self.triplet = nn.Buffer(_make_triplet_kernel(size), persistent=False)
 

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..degradations.base import Degradation
 from ..physics.scale import get_in_plane_number
 from ..runtime.memory import to_channels_last
-from ..runtime.values import check_whole_numbers, parse_bool
+from ..runtime.values import check_whole_numbers
 from .float32 import FromImage, make_last_layer
 from .interpolation import AxisInterpolation
 from .slab import batch_to_slices, slices_to_batch
@@ -57,11 +57,11 @@ class RDN(nn.Module):
         growth: int = 64,
         blocks: int = 16,
         layers: int = 8,
-        residual: bool | str = True,
+        residual: bool = True,
     ) -> None:
         super().__init__()
         self.factor = factor = degradation.factors[2]
-        self.base = AxisInterpolation(factor, degradation.offset[2]) if parse_bool(residual, "residual") else None
+        self.base = AxisInterpolation(factor, degradation.offset[2]) if residual else None
         self.sizes = {"features": features, "growth": growth, "blocks": blocks, "layers": layers}
         self.sizes["residual"] = self.base is not None
         self.shallow = FromImage(1, features, 3, padding=1)
@@ -129,9 +129,9 @@ class GuidedRDN(nn.Module):
         layers: densely connected layers in each block.
     """
 
-    def __init__(self, guided: bool | str = True, features: int = 32, blocks: int = 6, layers: int = 4) -> None:
+    def __init__(self, guided: bool = True, features: int = 32, blocks: int = 6, layers: int = 4) -> None:
         super().__init__()
-        self.guided = parse_bool(guided, "guided")
+        self.guided = guided
         self.sizes = {"guided": self.guided, "features": features, "blocks": blocks, "layers": layers}
         self.head = nn.Sequential(_make_layer(1, features, FromImage), _make_layer(features, features))
         widths = [features if self.guided else 0] * blocks

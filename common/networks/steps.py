@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..degradations.base import Degradation
-from ..runtime.values import parse_bool
 from .slab import channels_to_slab, slab_to_channels
 
 
@@ -53,9 +52,9 @@ class SelfAntiAliasing(nn.Module):
         Zhao et al. 2021, section II.
     """
 
-    def __init__(self, network: nn.Module, enabled: bool | str = True) -> None:
+    def __init__(self, network: nn.Module, enabled: bool = True) -> None:
         super().__init__()
-        self.is_enabled = parse_bool(enabled, "self_anti_aliasing")
+        self.is_enabled = enabled
         self.super_resolution = network
         self.anti_aliasing = copy.deepcopy(network) if self.is_enabled else nn.Identity()
         self.sizes = {**getattr(network, "sizes", {}), "self_anti_aliasing": self.is_enabled}

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from ..degradations.base import Degradation
-from ..runtime.values import parse_bool
 from .float32 import make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import SlabEncoder, SlabSuperResolver, channels_to_slab
@@ -188,11 +187,10 @@ class TSRCAN(SlabSuperResolver):
         groups: int = 5,
         blocks: int = 5,
         reduction: int = 16,
-        residual: bool | str = True,
-        centred: bool | str = True,
+        residual: bool = True,
+        centred: bool = True,
         slab_orientations: int = 1,
     ) -> None:
-        residual, centred = parse_bool(residual, "residual"), parse_bool(centred, "centred")
         factors, offset = [1, 1, 1], [0.0, 0.0]
         base: nn.Module = nn.Identity()
         if degradation is not None:
@@ -251,11 +249,11 @@ class TSRCANDegrader(SlabSuperResolver):
         groups: int = 5,
         blocks: int = 5,
         reduction: int = 16,
-        residual: bool | str = False,
+        residual: bool = False,
         base: nn.Module | None = None,
     ) -> None:
         (*factors, across), offset = degradation.factors, degradation.offset[:2]
-        base = (base or nn.Identity()) if parse_bool(residual, "residual") else None
+        base = (base or nn.Identity()) if residual else None
         super().__init__(
             SlabEncoder(slices * across, features, stride=factors, offset=offset),
             TSRCANDecoder(slices, features, groups, blocks, reduction, base=base),

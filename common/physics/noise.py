@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from scipy.ndimage import correlate1d, uniform_filter
 from scipy.special import gammaincinv
-from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
+from ..geometry.tissue import find_tissue
 from ..runtime.memory import move_to_device
 
 _AIR = 0.1  # of the normalised intensity: darker voxels count as air
@@ -49,8 +49,7 @@ def compute_tissue_details(values: np.ndarray, axes: Sequence[int]) -> tuple[np.
         every_second = (slice(None),) * axis + (slice(None, None, 2),)
         means = correlate1d(means, _DB2_LOW, axis=axis)[every_second]
         details = correlate1d(details, _DB2_HIGH, axis=axis)[every_second]
-    # Flat, because scikit-image mistakes three or four slices for colours.
-    return details, means > threshold_otsu(means.ravel())
+    return details, find_tissue(means)
 
 
 def estimate_noise_in_tissue(values: np.ndarray) -> float:

@@ -13,8 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from ..geometry.affines import ROUNDING
 from ..io.files import read_json_object
 from ..runtime.distributed import choose_device
-from ..runtime.unknown_keys import has_key, suggest
-from ..runtime.values import parse_bool
+from ..runtime.unknown_keys import check_switches, has_key, suggest
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..weights.loading import read_overlay
 from .export.modules import NAME, ROOT, map_strings, rename_package
@@ -212,6 +211,7 @@ def _select_known(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     if not overrides:
         return {}
     config = _rename_package(ConfigParser.load_config_files(_list_files(folder, None, overrides)))
+    check_switches(ConfigParser(config), overrides)
     return {key: value for key, value in overrides.items() if has_key(config, key)}
 
 
@@ -274,8 +274,7 @@ def _make_offer(
         free = "across" if tuple(scale[:2]) == (1, 1) else "any"
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     sizes = tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across))
-    guided = parse_bool(known.get("guided", False), "guided")
-    trains = checkpoint is None and known.get("learns_from_scan", False)
+    guided, trains = known.get("guided", False), checkpoint is None and known.get("learns_from_scan", False)
     return Offer(folder, overlay, overrides, tuple(scale), known["slice_axis"], sizes, guided, free, stacks, trains)
 
 

@@ -139,7 +139,7 @@ class SaveLabelsd(MapTransform):
         keys: KeysCollection,
         reference: str,
         output_dir: str | os.PathLike,
-        bids: bool | str = False,
+        bids: bool = False,
         allow_missing_keys: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -9,14 +9,13 @@ from pathlib import Path
 from ..io import naming
 from ..io.files import get_sidecar_path
 from ..io.naming import check_length, get_output_folder, get_result_stem
-from ..runtime.values import parse_bool
 
 # Entities in names of derived anatomical images, in order (BIDS specification 1.11).
 _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")
 _SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "PDT2", "angio", "UNIT1")
 
 
-def make_result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool | str = False) -> Path:
+def make_result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool = False) -> Path:
     """The path of a scan's result, as :func:`common.io.naming.make_result_path`, or as a BIDS derivative.
 
     Args:
@@ -28,7 +27,7 @@ def make_result_path(output_dir: str | os.PathLike, name: str, postfix: str = "s
         ValueError: when a BIDS derivative is wanted and the output is a file, or the scan's name is not that of an
             anatomical image in BIDS; or when the file's name would be too long.
     """
-    if not parse_bool(bids, "bids"):
+    if not bids:
         return naming.make_result_path(output_dir, name, postfix)
     path = Path(output_dir)
     if get_output_folder(path) != path:
@@ -44,12 +43,12 @@ def _make_derivative_path(name: str, postfix: str) -> Path:
         raise ValueError(
             f"{name}: not a BIDS name of an anatomical image; expected sub-<label>_<key>-<label>_..._<suffix> "
             f"with keys of {', '.join(_ENTITIES)}, each once, and labels of letters and digits. Rename the scan, or "
-            "leave out --bids true."
+            "leave out --bids True."
         )
     if suffix not in _SUFFIXES:
         raise ValueError(
             f"{name}: ends in '{suffix}', which is not a suffix of BIDS; expected one of {', '.join(_SUFFIXES)}. "
-            "Rename the scan, or leave out --bids true."
+            "Rename the scan, or leave out --bids True."
         )
     entities |= {"res": "high", "desc": entities.get("desc", "") + postfix}
     folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
@@ -77,7 +76,7 @@ def list_companions(result: Path) -> list[Path]:
     return [page, added, interval, get_sidecar_path(interval)]
 
 
-def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool | str = False) -> Path:
+def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool = False) -> Path:
     """The path of the label map that goes with a scan's result.
 
     Args:
@@ -90,7 +89,7 @@ def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool | str =
     Raises:
         ValueError: as :func:`make_result_path`.
     """
-    if not parse_bool(bids, "bids"):
+    if not bids:
         return make_result_path(output_dir, name, "sr_label")
     suffix = name.rpartition("_")[2]
     path = make_result_path(output_dir, name, f"sr{suffix}", bids)

@@ -15,8 +15,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
-from skimage.filters import threshold_otsu
 
+from ..geometry.tissue import find_tissue
 from ..io.images import open_image
 from ..io.writing import write_atomically
 from ..transforms.scan.extremes import clean_volume
@@ -35,7 +35,7 @@ def to_ras(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def find_foreground(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     """Find the foreground of a volume (X, Y, Z): its median along each axis, and its box, a little wider."""
-    mask = volume > threshold_otsu(volume.ravel()) if np.ptp(volume) > 0 else np.ones(volume.shape, bool)
+    mask = find_tissue(volume) if np.ptp(volume) > 0 else np.ones(volume.shape, bool)
     centre, box = [], []
     for axis in range(3):
         profile = mask.sum(axis=tuple(a for a in range(3) if a != axis))

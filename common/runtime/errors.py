@@ -126,7 +126,7 @@ def format_error(error: BaseException, with_traceback: bool) -> str:
             "w", prefix="traceback-", suffix=".log", delete=False, encoding="utf-8"
         ) as log:
             log.writelines(traceback.format_exception(error))
-        text += f"\nThe traceback is in {log.name}; --traceback true prints it."
+        text += f"\nThe traceback is in {log.name}; --traceback True prints it."
     sys.stdout.flush()  # so that the message comes last if both go to one file
     return text
 

@@ -1,4 +1,4 @@
-"""Refuse overrides whose keys no config has, with the nearest keys."""
+"""Refuse overrides whose keys no config has, with the nearest keys, and texts for switches."""
 
 from __future__ import annotations
 
@@ -15,22 +15,37 @@ from monai.bundle import ConfigComponent, ConfigParser
 _OF_RUN = {*inspect.signature(monai.bundle.run).parameters, "workflow_type", "properties_path", "traceback"}
 _OF_ANY_COMPONENT = ("_mode_", "_disabled_", "_requires_", "_desc_")
 _MOST = 4  # keys that a message proposes
+_SWITCH_WORDS = {"true", "false", "yes", "no", "on", "off"}
 
 
 def refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
-    """Refuse overrides of a run whose keys its configs do not have.
+    """Refuse overrides of a run whose keys its configs do not have, and texts for switches.
 
     Args:
         arguments: of ``monai.bundle.run``: config files, and overrides by their keys.
 
     Raises:
-        ValueError: lists these keys, each with the nearest keys.
+        ValueError: lists these keys, each with the nearest keys; or names a switch that is text.
     """
     config = ConfigParser(ConfigParser.load_config_files(arguments.get("config_file", {})))
     unknown = [key for key in arguments if key not in _OF_RUN and not has_key(config.get(), key)]
     if unknown:
         lines = [f"--{key}: the configs have no such key{suggest(key, [config.get()])}" for key in unknown]
         raise ValueError("\n".join(lines))
+    check_switches(config, arguments)
+
+
+def check_switches(config: ConfigParser, overrides: Mapping[str, Any]) -> None:
+    """Refuse texts such as true and no, and what is no bool for a key that has one: all text would count as True.
+
+    Raises:
+        ValueError: names the key and the value.
+    """
+    for key, value in overrides.items():
+        is_value = isinstance(value, bool) or str(value).startswith(("$", "@", "auto"))
+        words = {str(word).lower() for word in (value if isinstance(value, list | tuple) else [value])}
+        if not is_value and (words & _SWITCH_WORDS or isinstance(config.get(key), bool)):
+            raise ValueError(f"--{key} is {value!r}, expected True or False.")
 
 
 def has_key(content: dict, key: str) -> bool:

@@ -14,7 +14,6 @@ from skimage.restoration import denoise_nl_means
 
 from ..geometry.robust import SIGMA_PER_MAD
 from ..physics.noise import compute_tissue_details
-from ..runtime.values import parse_bool
 
 # Windows of 5 x 5 and 21 x 21 voxels. Of 3, 5 and 7 voxels, and of 11 and 21, these were the best on phantoms with
 # Rician noise of 2 and 5% of the tissue.
@@ -36,9 +35,9 @@ class DenoiseSlicesd(MapTransform):
         Buades et al., Non-Local Means Denoising, Image Processing On Line 2011.
     """
 
-    def __init__(self, keys: KeysCollection, enabled: bool | str = True, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, enabled: bool = True, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.enabled = parse_bool(enabled, "denoise_input")
+        self.enabled = enabled
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)

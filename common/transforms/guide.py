@@ -25,7 +25,6 @@ from ..geometry.registration.one_person import LEAST_MUTUAL_INFORMATION
 from ..geometry.resampling import GRID_TOLERANCE, resample_volume
 from ..io.naming import make_case_stem
 from ..runtime.errors import Notice
-from ..runtime.values import parse_bool
 from .register import write_quality
 from .scan.volume import attach_meta, reorient_volume
 
@@ -95,7 +94,9 @@ class ResampleGuided(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.reference = reference
         self.degradation = degradation
-        self.register = register if register == "auto" else parse_bool(register, "register")
+        if register not in (True, False, "auto"):
+            raise ValueError(f"register is {register!r}, expected True, False or auto.")
+        self.register = register
         self.quality_dir = quality_dir
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -135,7 +136,7 @@ class ResampleGuided(MapTransform):
         except ImportError as error:
             raise ImportError(
                 f"{names['guide']}: the guide does not lie on {names['lr']} ({why}); {error} Or register it yourself, "
-                "leave the guide out, or use it unregistered (--register false)."
+                "leave the guide out, or use it unregistered (--register False)."
             ) from None
         shift, angle = np.linalg.norm(quality["translation_mm"]), quality["rotation_degrees"]
         warnings.warn(
@@ -158,7 +159,7 @@ class ResampleGuided(MapTransform):
             raise ValueError(
                 f"{names['guide']}: the guide cannot be registered to {names['lr']}: after registration, a step of "
                 f"{left['step']} still makes the two {left['gain']:.1%} more alike, expected at most {GAIN:.0%}. Are "
-                "both of one person? Leave the guide out, or use it unregistered (--register false)."
+                "both of one person? Leave the guide out, or use it unregistered (--register False)."
             )
         _warn_if_unlike(left["similarity"], names)
         return registered, {**quality, "similarity": left["similarity"]}
@@ -202,7 +203,7 @@ class ResampleGuided(MapTransform):
         sides = [*nib.aff2axcodes(affine), *nib.aff2axcodes(-affine)]
         out = ", ".join(f"{mm:.1f} mm to {side}" for mm, side in zip(beyond, sides, strict=True) if mm > 0)
         nothing = "" if covered else " (they do not overlap at all)"
-        advice = "" if self.register or not covered else ", or let the guide be moved onto the scan: --register true"
+        advice = "" if self.register or not covered else ", or let the guide be moved onto the scan: --register True"
         raise ValueError(
             f"{names['guide']}: the guide covers {covered:.1%} of the tissue of {names['lr']}{nothing}, expected at "
             f"least {_COVERED:.0%}; it sticks out of the guide by up to {out}. Check that both files are of one "

@@ -14,8 +14,6 @@ from monai.transforms import MapTransform, RandomizableTransform
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from ..runtime.values import parse_bool
-
 # World axes of an affine in RAS convention.
 LEFT_RIGHT, ANTERIOR_POSTERIOR, HEAD_FEET = range(3)
 
@@ -53,7 +51,7 @@ class RandMisalignd(RandomizableTransform, MapTransform):
         rotation: tuple[float, float] = (0.0, 2.0),
         translation: tuple[float, float] = (0.0, 2.0),
         shrink: tuple[float, float] = (0.0, 2.0),
-        enabled: bool | str = True,
+        enabled: bool = True,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
@@ -62,7 +60,7 @@ class RandMisalignd(RandomizableTransform, MapTransform):
             if len(values) != 2 or not 0 <= values[0] <= values[1] < np.inf:
                 raise ValueError(f"RandMisalignd: {name} is {values}, expected a range (low, high), 0 <= low <= high.")
         self.rotation, self.translation, self.shrink = rotation, translation, shrink
-        self.enabled = parse_bool(enabled, "misaligned")
+        self.enabled = enabled
         # What was drawn last, by world axis (L-R, A-P, H-F).
         self.degrees, self.shift_voxels, self.shrink_voxels = np.zeros((3, 3))
 

@@ -16,7 +16,6 @@ from ..degradations.base import Degradation
 from ..geometry.registration.contrasts import resample_rigidly, warp_onto
 from ..io.naming import get_output_folder, make_case_stem
 from ..io.writing import write_atomically
-from ..runtime.values import parse_bool
 from .scan.volume import attach_meta
 
 
@@ -31,11 +30,11 @@ class RegisterHRd(MapTransform):
         enabled: whether to register.
     """
 
-    def __init__(self, keys: KeysCollection, lr_key: str, degradation: Degradation, enabled: bool | str = True) -> None:
+    def __init__(self, keys: KeysCollection, lr_key: str, degradation: Degradation, enabled: bool = True) -> None:
         super().__init__(keys)
         self.lr_key = lr_key
         self.degradation = degradation
-        self.enabled = parse_bool(enabled, "registered")
+        self.enabled = enabled
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -70,13 +69,13 @@ class RegisterLRd(MapTransform):
         reference: str,
         degradation: Degradation,
         quality_dir: str | os.PathLike | None = None,
-        enabled: bool | str = True,
+        enabled: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys=True)
         self.reference = reference
         self.degradation = degradation
         self.quality_dir = quality_dir
-        self.enabled = parse_bool(enabled, "register")
+        self.enabled = enabled
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)

@@ -20,7 +20,7 @@ import torch
 from torch.utils import collect_env
 
 from common.io.writing import write_atomically
-from common.runtime.values import check_whole_numbers, parse_bool
+from common.runtime.values import check_whole_numbers
 from common.start import check_device
 from tests.bundles import runs
 
@@ -173,7 +173,7 @@ def main(bundle=None, only=None, tiny=False, iterations=None, output=None, devic
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_device(where)
     where = torch.device("cuda", where.index or 0) if where.type == "cuda" else where
-    sizes = TINY if where.type == "cpu" or parse_bool(tiny, "tiny") else PAPER
+    sizes = TINY if where.type == "cpu" or tiny else PAPER
     iterations = sizes.iterations if iterations is None else iterations
     check_whole_numbers(iterations=iterations)
     if where.type == "cpu":

@@ -67,4 +67,4 @@ def test_no_ct_is_taken_for_mr(bundle, files, tmp_path):
         return next(iter(loader)) or loader.cases[0].problem
 
     has(read("ct"), "ct.nii", "those of CT", "--check_mr False")
-    assert read("ct", check_mr="false")["image"].ndim == read("mr")["image"].ndim == 5
+    assert read("ct", check_mr=False)["image"].ndim == read("mr")["image"].ndim == 5

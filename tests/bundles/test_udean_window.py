@@ -80,7 +80,7 @@ def test_refused(cohort, tmp_path):
     for override, words in (
         ({"training_noise": "[]"}, ["training_noise", "'[]'", "a list"]),
         ({"noise_levels": 0.02}, ["noise_levels", "0.02", "a list"]),
-        ({"any_axis": True, "fourier_encoded": ["true", "true", "false"]}, ["not encoded alike"]),
+        ({"any_axis": True, "fourier_encoded": [True, True, False]}, ["not encoded alike"]),
         ({"anchor": -0.1}, ["ours/anchor", "the weight is -0.1"]),
     ):
         refused(["train"], tmp_path / "run", *words, **{"dataset_dir": str(cohort), **override})

@@ -259,7 +259,7 @@ def test_bfloat16_costs_nothing(head, bundle, file):
 def test_without_a_guide(tmp_path):
     runs.save(tmp_path / "scans" / "sub-a_t2w.nii.gz", runs.phantom(0), np.diag([1.0, 1.0, 2.0, 1.0]))
     done = infer("guided_rdn", tmp_path)
-    assert done.returncode != 0 and "--guided false" in done.stderr
+    assert done.returncode != 0 and "--guided False" in done.stderr
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

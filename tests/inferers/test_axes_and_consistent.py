@@ -64,7 +64,7 @@ def test_mirror_images_lie_where_the_volume_does(operator, offset):
 
     inner = (..., slice(2, -2), slice(2, -2), slice(2, -2))
     plain = AxesInferer(at, [2])(lr, None)
-    both = AxesInferer(at, [2], mirrored="true", offset=operator.offset)(lr, None)
+    both = AxesInferer(at, [2], mirrored=True, offset=operator.offset)(lr, None)
     torch.testing.assert_close(both[inner], plain[inner], atol=1e-5, rtol=0)
     assert torch.equal(both[..., -1], plain[..., -1]) == (offset == 0)
     torch.testing.assert_close(both, AxesInferer(at, [0, 1, 2], mirrored=True, offset=operator.offset)(lr, None))

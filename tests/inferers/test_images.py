@@ -157,5 +157,5 @@ def test_parts(factors, planes):
 
     found = ZeroShotInferer(degradation)(volume, network)
     assert torch.equal(found, expected(volume, network)) and found.shape[2:] == degradation.compute_hr_size((6, 6, 6))
-    plain = ZeroShotInferer(degradation, ensemble="false", iterations=0)
+    plain = ZeroShotInferer(degradation, ensemble=False, iterations=0)
     assert not torch.equal(plain(volume, network), found)

@@ -69,7 +69,7 @@ def test_the_backbone_has_the_weights_of_the_file_and_looks_for_no_others(weight
     assert network.pnet_rand
     for name, value in network.net.state_dict().items():
         assert torch.equal(value, state[f"features.{name.split('.', 1)[1]}"])
-    assert not Lpips(True).network.pnet_rand and not Lpips("true").network.pnet_rand
+    assert not Lpips(True).network.pnet_rand
 
 
 def test_refused(weights, tmp_path):

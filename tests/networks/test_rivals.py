@@ -46,7 +46,7 @@ def test_it_is_head_blocks_and_tail_as_the_paper_draws_them(factor):
 def test_it_learns_what_the_base_misses(degradation):
     """Which is the interpolation, or the slice itself where that is as fine as the result."""
     base = torch.nn.Identity() if degradation is None else SlabInterpolation(1, (2, 2, 1), degradation.offset)
-    network, plain = (EDSR(4, 1, degradation, residual) for residual in ("true", "false"))
+    network, plain = (EDSR(4, 1, degradation, residual) for residual in (True, False))
     lr = torch.rand(2, 1, 9, 8, 1)
     assert torch.equal(network(lr), base(lr))
     for parameter in network.tail[-1].parameters():
@@ -76,7 +76,7 @@ def test_the_interpolation_is_added_where_the_residual_is_learned():
     body, lr = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)), torch.rand(1, 1, 6, 7, 1)
     degradation = GaussianProfile((2, 2, 1))
     base = SlabInterpolation(1, degradation.factors, degradation.offset)(lr)
-    whole = InterpolatedNetwork(body, degradation, residual="false")(lr)
+    whole = InterpolatedNetwork(body, degradation, residual=False)(lr)
     torch.testing.assert_close(whole[..., 0], body(base[..., 0]))
     residual = InterpolatedNetwork(body, degradation)
     assert torch.equal(residual(lr), base)
@@ -94,7 +94,7 @@ def test_the_slice_between_two_begins_with_their_mean():
     assert torch.equal(network(sides), mean)
     nn.init.normal_(network.body[-1].weight)
     torch.testing.assert_close(network(sides), mean + network.body(sides))
-    bare = SliceBetween(features=3, blocks=1, residual="false")
+    bare = SliceBetween(features=3, blocks=1, residual=False)
     assert torch.equal(bare(sides), bare.body(sides)) and bare(sides).shape == mean.shape
 
 

@@ -132,6 +132,13 @@ def test_names_may_begin_with_a_dash(tmp_path, monkeypatch, words, expected):
     refused(lambda: __main__.main(["take", "-T1 3D.nii", "out"]), SystemExit, "-T1 3D.nii", "after --")
 
 
+def test_true_and_false_are_values_in_any_case(monkeypatch):
+    found: dict = {}
+    monkeypatch.setattr(__main__, "get_command", lambda name: lambda **override: found.update(override))
+    __main__.main(["take", "--one", "true", "--two=False", "--three", "FALSE", "--four", "trues"])
+    assert found == {"one": True, "two": False, "three": False, "four": "trues"}
+
+
 def test_help_is_whole(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = format_help(take, "python -m common take")
@@ -207,7 +214,7 @@ def test_how_it_ends(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
     said = end(TypeError("no list"))
     (log,) = tmp_path.iterdir()
-    assert said == f"error: TypeError: no list\nThe traceback is in {log}; --traceback true prints it."
+    assert said == f"error: TypeError: no list\nThe traceback is in {log}; --traceback True prints it."
     assert "Traceback" in log.read_text() and "no list" in log.read_text()
     for words in (["--traceback"], ["--traceback", "true"], ["--traceback=true"]):
         assert end(ValueError("no list"), *words) == "error: no list"

@@ -12,7 +12,7 @@ def test_results_are_named_as_bids_derivatives_unless_their_names_or_suffixes_ar
         "sub-01_ses-b2_acq-x_run-1_FLAIR": "sub-01/ses-b2/anat/sub-01_ses-b2_acq-x_run-1_res-high_desc-sr_FLAIR",
         "sub-1_space-T1w_res-2mm_desc-preproc_T2w": "sub-1/anat/sub-1_space-T1w_res-high_desc-preprocsr_T2w",
     }.items():
-        assert make_result_path("out", name, bids="true") == Path(f"out/{expected}.nii.gz")
+        assert make_result_path("out", name, bids=True) == Path(f"out/{expected}.nii.gz")
         assert make_result_path("out", name) == Path(f"out/{name}_sr.nii.gz")
     no_names = "scan T1w ses-1_T1w sub-01_fast_T1w sub-01_sub-02_T1w sub-0.1_T1w sub-01_mod-x_T1w sub-../x_T1w".split()
     words = "sub-<label>", "keys of sub, ses", "each once", "letters and digits"

@@ -12,6 +12,7 @@ from ..refused import refused
 
 CONFIG = {
     "max_epochs": 3,
+    "resume": False,
     "dataset_dir": "data",
     "scale": [2, 2, 2],
     "players": {"generator": {"optimizer": {"_target_": "torch.optim.Adam", "lr": 1}, "rates": [{"x": 1}]}},
@@ -43,7 +44,7 @@ def test_a_key_that_is_there_or_that_a_component_accepts_may_be_set(files):
         "--max-epochs 5 -scale [1] --players::generator::rates::0::x=-2 --run_id run --tracking mlflow",
         "--players#generator#optimizer#lr 0.1 --players#generator#optimizer#_disabled_ True --train#dataset x",
         "--data#batch_size 2 --data#degradation#anything 2 --network_def#features 8 --join#anything 2",
-        "--train#trainer#amp True --evaluator#epoch_length 3 --graph#steps#back ['net','sr']",
+        "--train#trainer#amp True --resume $@max_epochs==3 --evaluator#epoch_length 3 --graph#steps#back ['net','sr']",
     ):
         run(files[0], *line.split())
     run(files, "--cohort_size", "4", "--players#generator#steps", "1")
@@ -62,6 +63,10 @@ def test_another_key_is_refused_with_the_nearest(files):
         ("--network_def#feature 2", "did you mean --network_def#features"),
         ("--train#dataset#x 1", "--train#dataset#x: "),
         ("--data#simulated#a 2", "--data#simulated#a: "),
+        ("--resume true", "--resume is 'true', expected True or False."),
+        ("--resume 1", "--resume is 1, expected True or False."),
+        ("--train#trainer#amp no", "--train#trainer#amp is 'no'"),
+        ("--scale [true,1]", "--scale is ['true', 1]"),
     ):
         refused(partial(run, files[0], *line.split()), ValueError, *words)
 

@@ -144,7 +144,7 @@ def test_how_fine_a_guide_must_be_and_what_it_must_cover(cover):
     # Slices at -18 to 18 mm; the guide ends at 4 mm (1 mm voxels to 3.5 mm and their half).
     whole = scan("whole", "RAS", (2, 2, 4), (20, 20, 10), centre=(0, 0, 0), see=full)
     parts = [scan("part", c, (1, 1, 1), (60, 60, 60), centre=(0, 0, -26), see=full) for c in ("RAS", "LPI", "IRP")]
-    beyond = ["part.nii", "covers 60.0%", "whole.nii", "at least 95%", "by up to 14.0 mm to S. ", "--register true"]
+    beyond = ["part.nii", "covers 60.0%", "whole.nii", "at least 95%", "by up to 14.0 mm to S. ", "--register True"]
     for call, words in [
         (lambda: resampled(fine, coarse), ["coarse.nii", "fine.nii", "swapped?", [1.8, 1.8], [0.9, 0.9]]),
         # Fine enough within its own slices, but these lie across those of the scan.
@@ -186,7 +186,7 @@ def test_registration_puts_a_moved_guide_back_and_auto_no_other(tmp_path, monkey
         patch.setattr(guides, "register_contrasts", lambda *_: (wrong, {}))
         refused(lambda: auto(moved), ValueError, "t1.nii.gz", "be registered to", "t2.nii", "Leave the guide out")
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    refused(lambda: auto(moved), ImportError, "t1.nii.gz", "does not lie on", "needs SimpleITK", "--register false")
+    refused(lambda: auto(moved), ImportError, "t1.nii.gz", "does not lie on", "needs SimpleITK", "--register False")
 
 
 def test_auto_warns_of_a_guide_with_the_same_outline_and_other_anatomy():

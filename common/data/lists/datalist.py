@@ -127,7 +127,7 @@ def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
         raise ValueError(
             f"misaligned is true, but {path} is not of a misaligned cohort, whose source and target have the same "
             "subjects. Leave --misaligned out, or make the file with: "
-            f"{format_call('datalist')} --misaligned true ..."
+            f"{format_call('datalist')} --misaligned True ..."
         )
 
 
@@ -213,7 +213,7 @@ def _select_usable(
 def _require_volumes(path: Path, groups: Mapping[str, list[dict]], entries: list[dict], where: str, kind: str) -> None:
     lacking = sorted({str(entry["subject"]) for entry in entries if not entry.get(kind)})
     if lacking:
-        otherwise = "train without a guide: --guided false" if kind == "guide" else "leave these subjects out"
+        otherwise = "train without a guide: --guided False" if kind == "guide" else "leave these subjects out"
         raise ValueError(
             f"{path}: no {kind} for {', '.join(lacking)} in {where}; add it, or {otherwise}. To add it: "
             f"{_suggest_command(path.parent, [kind], groups)}"
@@ -280,7 +280,7 @@ def check_subjects(groups: Mapping[str, Sequence[Mapping]], misaligned: bool, wh
                 f"{where}: subjects {', '.join(shared)} are in {first} and in {second}, expected in one of them. Move "
                 "their volumes to one group"
                 + (
-                    ', or, if HR and LR are of the same subjects, set "misaligned": true (--misaligned true).'
+                    ', or, if HR and LR are of the same subjects, set "misaligned": true (--misaligned True).'
                     if training
                     else "."
                 )

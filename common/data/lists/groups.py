@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ...io.naming import SIMULATED
-from ...runtime.values import parse_bool
 from .datalist import SCANS, check_misaligned, load_datalist, load_fold, select_case
 
 
@@ -48,10 +47,10 @@ class Datalist:
     """
 
     def __init__(
-        self, dataset_dir: str | None, fold: int | None = None, folds: int = 4, misaligned: bool | str = False
+        self, dataset_dir: str | None, fold: int | None = None, folds: int = 4, misaligned: bool = False
     ) -> None:
         self._dataset_dir = dataset_dir
-        self.fold, self.folds, self.misaligned = fold, folds, parse_bool(misaligned, "misaligned")
+        self.fold, self.folds, self.misaligned = fold, folds, misaligned
         self.held_out = None if fold is None else f"{fold} of {folds}"
 
     @property
@@ -106,7 +105,7 @@ class Group(Sequence):
         optional: bool = False,
         folded: bool = True,
         copies: int = 1,
-        guided: bool | str = False,
+        guided: bool = False,
         case: int | None = None,
         case_group: str | None = None,
         select: Callable[[list[dict]], list[dict]] = list,
@@ -114,7 +113,7 @@ class Group(Sequence):
         self.datalist, self.kinds, self.needs, self.optional = datalist, kinds, needs, optional
         self.name = name if case is None else case_group or name
         self.folded, self.copies, self.case, self.select = folded, copies, case, select
-        if parse_bool(guided, "guided"):
+        if guided:
             self.kinds, self.needs = [*([kinds] if isinstance(kinds, str) else kinds), "guide"], "guide"
 
     @cached_property

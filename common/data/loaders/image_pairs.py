@@ -13,7 +13,6 @@ from ...degradations.base import Degradation
 from ...degradations.interpolation import DegradeAndInterpolate, interpolate
 from ...degradations.profiles import GaussianProfile
 from ...physics.scale import choose_zero_shot_images
-from ...runtime.values import parse_bool
 from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue_voxels
 from .volumes import VolumeCache
 
@@ -180,12 +179,12 @@ class ImagePairLoader(PatchLoader):
         device: torch.device | str,
         planes: Sequence[int] | None = None,
         scales: Sequence[float] | None = None,
-        anti_aliasing: bool | str | None = None,
+        anti_aliasing: bool | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
         volumes.to(device)
         self.has_blurred = anti_aliasing is not None
-        with_blurred = anti_aliasing is not None and parse_bool(anti_aliasing, "self_anti_aliasing")
+        with_blurred = bool(anti_aliasing)
         planes = getattr(degradation, "planes", ()) if planes is None else planes
         scales = getattr(degradation, "scales", (1.0,)) if scales is None else scales
         if not planes or not set(planes) <= {0, 1, 2}:

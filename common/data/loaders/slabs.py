@@ -15,7 +15,7 @@ from ...io.naming import format_case
 from ...physics.noise import estimate_noise_in_air, estimate_noise_levels
 from ...physics.scale import get_in_plane_number, get_volume_scale, make_patch_size
 from ...runtime.memory import move_to_device
-from ...runtime.values import check_whole_numbers, parse_bool
+from ...runtime.values import check_whole_numbers
 from ..lists.spacing import check_scale
 from .volumes import VolumeCache
 
@@ -81,14 +81,14 @@ def permute_axes(tissue: np.ndarray, order: Sequence[int]) -> np.ndarray:
     return tissue.transpose([axis - 1 for axis in order[1:]])
 
 
-def are_axes_alike(factors: Sequence[int], fourier_encoded: Sequence[bool | str]) -> bool:
+def are_axes_alike(factors: Sequence[int], fourier_encoded: Sequence[bool]) -> bool:
     """Whether a volume has the same factor and the same encoding along each axis, so that slabs may cross any axis.
 
     Args:
         factors: of the super-resolution, for each axis.
         fourier_encoded: whether each axis is Fourier-encoded.
     """
-    return len(set(factors)) == 1 and all(parse_bool(each, "fourier_encoded") for each in fourier_encoded)
+    return len(set(factors)) == 1 and all(fourier_encoded)
 
 
 def check_volume_sizes(
@@ -158,17 +158,12 @@ class _SlabLoader(PatchLoader):
     """Draws slabs across the last axis of volumes, or across any."""
 
     def __init__(
-        self,
-        lr_patch: Sequence[int],
-        factors: Sequence[int],
-        any_axis: bool | str,
-        avoid_air: bool | str,
-        *options: Any,
+        self, lr_patch: Sequence[int], factors: Sequence[int], any_axis: bool, avoid_air: bool, *options: Any
     ) -> None:
         super().__init__(*options)
-        self.air = AIR if parse_bool(avoid_air, "avoid_air") else -np.inf
+        self.air = AIR if avoid_air else -np.inf
         factors = get_volume_scale(factors)
-        self.any_axis = parse_bool(any_axis, "any_axis")
+        self.any_axis = any_axis
         if self.any_axis and len(set(factors)) > 1:
             raise ValueError(f"any_axis needs the same factor along each axis, got {tuple(factors)}; set it false.")
         self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
@@ -236,19 +231,19 @@ class UnpairedSlabLoader(_SlabLoader):
         margin: int | None = None,
         slices: int = 1,
         slice_axis: str | None = None,
-        any_axis: bool | str = False,
-        fourier_encoded: Sequence[bool | str] = (),
+        any_axis: bool = False,
+        fourier_encoded: Sequence[bool] = (),
         noise_levels: Sequence[float] | None = None,
         training_noise: Sequence[float] | None = None,
         paired: bool = False,
-        avoid_air: bool | str = True,
-        mirror: bool | str = True,
+        avoid_air: bool = True,
+        mirror: bool = True,
     ) -> None:
         super().__init__(make_patch_size(lr_patch, slices), factors, any_axis, avoid_air, batch_size, seed, device)
         source.to(device)
         target.to(device)
-        self.mirror = parse_bool(mirror, "mirror")
-        if self.any_axis and len({parse_bool(each, "fourier_encoded") for each in fourier_encoded}) > 1:
+        self.mirror = mirror
+        if self.any_axis and len({*fourier_encoded}) > 1:
             raise ValueError(
                 "any_axis is true, but the axes are not encoded alike (fourier_encoded): slabs of one kind cannot be "
                 "turned into another. Leave --any_axis out."
@@ -354,18 +349,18 @@ class PairedSlabLoader(_SlabLoader):
         seed: int,
         device: torch.device | str,
         slices: int = 1,
-        any_axis: bool | str = False,
-        random_numbers: bool | str = False,
-        augment: bool | str = False,
-        avoid_air: bool | str = True,
+        any_axis: bool = False,
+        random_numbers: bool = False,
+        augment: bool = False,
+        avoid_air: bool = True,
     ) -> None:
         factors, lr_patch = degradation.factors, make_patch_size(lr_patch, slices)
         if lr_patch[2] == 1:
             get_in_plane_number(list(factors))
         super().__init__(lr_patch, factors, any_axis, avoid_air, batch_size, seed, device)
         volumes.to(device)
-        self.random_numbers = parse_bool(random_numbers, "random_numbers")
-        self.augment = parse_bool(augment, "augment") and degradation.commutes_with_rotations()
+        self.random_numbers = random_numbers
+        self.augment = augment and degradation.commutes_with_rotations()
         if self.augment and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
             raise ValueError(
                 f"lr_patch is {list(lr_patch)} and the factors are {list(factors)}: slabs that are turned need equal "

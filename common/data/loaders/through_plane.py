@@ -11,7 +11,6 @@ import torch
 
 from ...geometry.spline import apply_along_axes, make_upsampling_matrix
 from ...graph import TensorGraph
-from ...runtime.values import parse_bool
 from ...transforms.ct import check_slice_factor
 from .slabs import PatchLoader, check_volume_sizes, draw_gains, draw_start, find_tissue_voxels, permute_axes
 from .volumes import VolumeCache
@@ -97,7 +96,7 @@ class ThroughPlaneLoader(PatchLoader):
         if not (0 <= gains < math.inf and 1 <= zoom < math.inf):
             raise ValueError(f"gains is {gains} and zoom {zoom}, expected numbers of at least 0 and at least 1.")
         self.attributes, self.contrasts, self.gains, self.zoom = attributes, contrasts, gains, zoom
-        self.factor, self.any_axis = factor, parse_bool(any_axis, "any_axis")
+        self.factor, self.any_axis = factor, any_axis
         check_volume_sizes(source, "hr", (p, p, factor * w), "source", any_orientation=self.any_axis)
         check_volume_sizes(target, "lr", (p, p, w), "target")
         self.tissue = {key: find_tissue_voxels(volumes, key) for key, volumes in self.volumes.items()}

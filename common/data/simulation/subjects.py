@@ -13,7 +13,7 @@ import numpy as np
 
 from ...io.writing import write_atomically
 from ...runtime.progress import make_bar
-from ...runtime.values import check_whole_numbers, parse_bool
+from ...runtime.values import check_whole_numbers
 from . import anatomy, labelmap
 from .bodies import make_body
 from .randomised import simulate_random_acquisition
@@ -38,7 +38,7 @@ def simulate_subjects(
     thickness: float | Sequence[float] = 1.0,
     bodies: int = 0,
     scans: str | None = None,
-    keep: bool | str = False,
+    keep: bool = False,
     threads: int = 1,
 ) -> None:
     """Make simulated subjects as NIfTI: ``output_dir/sub-001/sub-001_t1w.nii.gz``, ``..._t2w.nii.gz`` and so on.
@@ -104,7 +104,7 @@ def simulate_subjects(
         *((f"sub-scan{i + 1:03d}", _SCANS + i, partial(_make_from_scan, path)) for i, path in enumerate(real)),
     ]
 
-    root, keep = Path(output_dir), parse_bool(keep, "keep")
+    root = Path(output_dir)
 
     def simulate_subject(subject: str, number: int, make: Callable) -> None:
         files_of = {name: root / subject / f"{subject}_{name}.nii.gz" for name in names}

@@ -13,9 +13,9 @@ import torch
 from monai.data import MetaTensor
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
-from skimage.filters import threshold_otsu
 
 from ..gaussian import compute_coarsening_sigma
+from ..tissue import find_tissue
 
 # mm. To test whether two lie on each other, both are blurred to it; to register them, their voxels are averaged to it.
 # On simulated pairs of 1 mm and 1 x 1 x 5 mm the error of registration was 0.1 to 0.5 mm, most of it across the slices;
@@ -61,7 +61,7 @@ def find_misplacement(lr: MetaTensor, guide: MetaTensor, steps: Sequence[float] 
     if not inside.any():
         return {"similarity": 0.0, "step": "none", "gain": 0.0, "misplaced": True}
     values, world = map_coordinates(volumes[0], index[:, inside], order=1), world[:, inside]
-    bright = values > threshold_otsu(values)
+    bright = find_tissue(values)
     centre = world[:, bright if bright.any() else slice(None)].mean(axis=1, keepdims=True)
 
     def compute_similarity(rotation: np.ndarray, shift: np.ndarray) -> float:
@@ -186,7 +186,7 @@ def _find_warp(sitk: ModuleType, hr: MetaTensor, lr: MetaTensor, grid: Any) -> t
             stacklevel=2,
         )
     tissue = sitk.GetArrayFromImage(sitk.Resample(fixed, grid)).transpose(2, 1, 0)
-    distance = np.linalg.norm(points - start, axis=-1)[tissue > threshold_otsu(tissue)]
+    distance = np.linalg.norm(points - start, axis=-1)[find_tissue(tissue)]
     affine = np.asarray(lr.affine, dtype=np.float64)
     index = (points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
     outside = ((index < -0.5) | (index > np.array(lr.shape[1:]) - 0.5)).any(axis=-1)

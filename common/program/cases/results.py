@@ -26,7 +26,6 @@ from ...metrics.data_consistency import CONTRADICTION
 from ...metrics.verdict import CubicComparison, compare_with_cubic, describe_verdict
 from ...runtime.distributed import get_rank
 from ...runtime.precision import name_precision
-from ...runtime.values import parse_bool
 from ...transforms.scan.save import get_degradation, get_saver
 from .. import provenance
 from ..files import find_written, remove_file
@@ -59,15 +58,11 @@ class InferenceResults:
     """
 
     def __init__(
-        self,
-        bundle_root: str | os.PathLike,
-        bids: bool | str = False,
-        shard: str | None = None,
-        keep_paths: bool | str = False,
+        self, bundle_root: str | os.PathLike, bids: bool = False, shard: str | None = None, keep_paths: bool = False
     ) -> None:
         self.bundle_root, self.bundle = bundle_root, describe_bundle(bundle_root)
-        self.bids = parse_bool(bids, "bids")
-        self.keep_paths = parse_bool(keep_paths, "keep_paths")
+        self.bids = bids
+        self.keep_paths = keep_paths
         self.shard = shard
 
     def attach(self, engine: Any) -> None:

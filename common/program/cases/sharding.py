@@ -14,7 +14,6 @@ import numpy as np
 
 from ...io.images import open_image
 from ...runtime.distributed import get_rank
-from ...runtime.values import parse_bool
 from ..naming import make_label_path, make_result_path, make_series_path
 from ..provenance import is_made_by
 from .case import Case
@@ -24,9 +23,9 @@ from .inputs import compare_inputs, read_state
 def select_pending_cases(
     cases: Sequence[Case],
     output_dir: str | os.PathLike,
-    skip_existing: bool | str = False,
+    skip_existing: bool = False,
     shard: str | None = None,
-    bids: bool | str = False,
+    bids: bool = False,
     prepare: Callable[[Case], Any] = lambda case: None,
     divided: bool = False,
 ) -> list[Case]:
@@ -48,7 +47,6 @@ def select_pending_cases(
         divided: whether all cases are of this process's share.
     """
     part, parts = parse_shard(shard)
-    skip, bids = parse_bool(skip_existing, "skip_existing"), parse_bool(bids, "bids")
     paths = _check_result_paths(cases, output_dir, bids)
     number, count = get_rank()
     share = [*zip(cases, paths, strict=True)]
@@ -59,7 +57,7 @@ def select_pending_cases(
         if case.problem is None and path is not None:
             case.existing = path, read_state(path)
             owner = compare_inputs(path, partial(_describe_inputs, case, prepare))
-            if owner == "same" and skip and _is_done(case, path, Path(output_dir), bids):
+            if owner == "same" and skip_existing and _is_done(case, path, Path(output_dir), bids):
                 case.result = str(path)
                 continue
             replaced += owner in ("same", "changed")

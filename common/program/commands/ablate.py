@@ -15,7 +15,7 @@ from ...lab.tables.rows import apply_size_overlay, expand_folds, read_table_rows
 from ...lab.tables.runs import list_runs, make_command_words
 from ...runtime.errors import RunsFailedError
 from ...runtime.unknown_keys import refuse_unknown_keys
-from ...runtime.values import check_whole_numbers, parse_bool
+from ...runtime.values import check_whole_numbers
 from ...start import check_device, read_arguments
 
 
@@ -27,8 +27,8 @@ def ablate(
     folds: int = 1,
     size: str | None = None,
     trained: str | None = None,
-    resume: bool | str = False,
-    overwrite: bool | str = False,
+    resume: bool = False,
+    overwrite: bool = False,
     device: str | None = None,
     **override,
 ) -> None:
@@ -87,7 +87,6 @@ def ablate(
         device: where the networks run, for example cpu; default the first GPU, if there is one.
         override: keys of the configs to set in all rows, for example --max_epochs 10; no key that a row itself sets.
     """
-    resume, overwrite = parse_bool(resume, "resume"), parse_bool(overwrite, "overwrite")
     if resume and overwrite:
         raise ValueError("resume and overwrite are both true; a table is continued or begun anew, so give one of them.")
     check_whole_numbers(folds=folds)
@@ -109,7 +108,7 @@ def ablate(
         try:
             for evaluate in (True, False) if run.is_training else (True,):
                 refuse_unknown_keys(read_arguments(make_command_words(run, resume, evaluate)))
-            if parse_bool(run.override.get("misaligned", False), "misaligned"):
+            if run.override.get("misaligned", False):
                 check_misaligned(dataset_dir, True)
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None

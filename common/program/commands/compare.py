@@ -60,7 +60,7 @@ def compare(
     if Path(output).exists() and not overwrite:
         raise FileExistsError(
             f"compare: --output {output} is there, maybe of another scan; name another file, or replace it by "
-            "--overwrite true."
+            "--overwrite True."
         )
     if ending == ".html":
         check_viewer()

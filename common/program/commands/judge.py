@@ -123,5 +123,5 @@ def _check_empty(output: Path) -> None:
     """Refuse a folder with files, other than hidden ones."""
     if output.exists() and any(path.name[0] != "." for path in output.iterdir()):
         raise FileExistsError(
-            f"judge: --output_dir {output} is not empty; name another folder, or write into it by --overwrite true."
+            f"judge: --output_dir {output} is not empty; name another folder, or write into it by --overwrite True."
         )

@@ -14,7 +14,7 @@ from ...reports.files import align_columns
 from ...runtime.memory import to_channels_last
 from ...runtime.progress import make_bar
 from ...runtime.unknown_keys import has_key, suggest
-from ...runtime.values import check_whole_numbers, parse_bool
+from ...runtime.values import check_whole_numbers
 from ...start import check_device
 
 
@@ -90,7 +90,7 @@ def _measure_bundle(parser: ConfigParser, slab: int, sizes: tuple[int, ...], rep
     inferer = parser.get_parsed_content("train#inferer")
     image = parser["_meta_#network_data_format#inputs#image"]
     channels = image["num_channels"]
-    if "guided" in parser and not parse_bool(parser.get_parsed_content("guided"), "guided"):
+    if "guided" in parser and not parser.get_parsed_content("guided"):
         channels = 1
     shape = [channels, *(slab if size == "n" else size for size in image["spatial_shape"])]
 

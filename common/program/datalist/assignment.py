@@ -18,7 +18,6 @@ from ...io.formats import EXTENSIONS, get_extension
 from ...io.read import read_volume
 from ...io.writing import write_atomically
 from ...runtime.progress import make_bar
-from ...runtime.values import parse_bool
 from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ..cases.case import Case
 from ..cases.scan_kinds import explain_unreadable, explain_unsuitable_file, print_skipped, remove_voxel_files
@@ -37,8 +36,8 @@ def write_datalist(
     ct: str | Sequence[str] | None = None,
     split: str | Sequence[float] | None = None,
     seed: int = 0,
-    misaligned: bool | str = False,
-    paired: bool | str = False,
+    misaligned: bool = False,
+    paired: bool = False,
     subject: str | None = None,
     source: str | Sequence[str] | None = None,
     target: str | Sequence[str] | None = None,
@@ -90,10 +89,9 @@ def write_datalist(
             alone, no CT for training, or an LR volume in test without known HR.
     """
     root = find_data_folder(dataset_dir)
-    misaligned, paired = parse_bool(misaligned, "misaligned"), parse_bool(paired, "paired")
     if paired and (misaligned or not lr or not hr):
         raise ValueError(
-            "datalist: --paired true is for HR and LR volumes of the same subjects in register: give --hr and --lr, "
+            "datalist: --paired True is for HR and LR volumes of the same subjects in register: give --hr and --lr, "
             "and leave --misaligned out."
         )
     patterns = {"hr": hr, "lr": lr, "guide": guide, "ct": ct}
@@ -118,7 +116,7 @@ def write_datalist(
     groups = {group: _make_entries(group, chosen[group], files, subjects, paired) for group in GROUPS}
     for group, entries in groups.items():
         if given_groups[group] and not entries:
-            kinds = {"source": "--hr or --ct (source takes no --lr without --paired true)"}.get(group, "--hr or --lr")
+            kinds = {"source": "--hr or --ct (source takes no --lr without --paired True)"}.get(group, "--hr or --lr")
             raise ValueError(f"datalist: group {group} has no volumes: none of its files matches {kinds}.")
     unknown_hr = sorted({entry["subject"] for entry in groups["test"] if "hr" not in entry})
     if unknown_hr:

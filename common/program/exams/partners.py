@@ -130,7 +130,7 @@ def _assign_guides_or_labels(
         elif same:
             case.problem = f"{reasons[0]}, expected the same person and visit; name the {kind} of this scan."
         else:
-            without = "leave --guide out of mri-sr, or use --guided false" if option == "guide" else "leave --label out"
+            without = "leave --guide out of mri-sr, or use --guided False" if option == "guide" else "leave --label out"
             case.problem = f"{path}: {name} has no {kind}; add it, {without}, or {advice}"
 
 

@@ -13,9 +13,9 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Spacingd
 from scipy.ndimage import binary_fill_holes
-from skimage.filters import threshold_otsu
 
 from ...degradations.base import Degradation
+from ...geometry.tissue import find_tissue
 from ...io.read import check_header
 from ...runtime.errors import Notice
 from ...runtime.memory import check_memory
@@ -161,7 +161,7 @@ def _replace_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     low = min(float(usual.min()), 0.0)
     # The brightest voxels would move the threshold.
     clipped = np.where(finite, values, low).clip(low, np.quantile(usual, 0.999))[0]
-    in_tissue = int(np.sum(~finite[0] & _fill_tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
+    in_tissue = int(np.sum(~finite[0] & _fill_tissue(find_tissue(clipped), finite[0])))
     if in_tissue:
         raise ValueError(
             f"{finding}, {in_tissue} of them in tissue, where no value can be assumed; repair the volume or leave it "

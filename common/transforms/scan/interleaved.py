@@ -15,7 +15,6 @@ from scipy import ndimage
 
 from ...geometry.robust import SIGMA_PER_MAD
 from ...runtime.errors import Notice
-from ...runtime.values import parse_bool
 
 _SMOOTHED = 3  # pixels, standard deviation of a blur against noise and small motion
 _TISSUE = 0.1
@@ -72,9 +71,9 @@ class EvenSlicesd(MapTransform):
         enabled: whether to even out slices.
     """
 
-    def __init__(self, keys: KeysCollection, enabled: bool | str = True, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, enabled: bool = True, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.enabled = parse_bool(enabled, "even_slices")
+        self.enabled = enabled
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         data = dict(data)

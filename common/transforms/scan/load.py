@@ -11,7 +11,6 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...io.read import check_header, read_volume
-from ...runtime.values import parse_bool
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .extremes import SetAsideExtremesd
@@ -50,7 +49,7 @@ class LoadScand(MapTransform):
         normalise: bool = True,
         scaled_by: str = "percentile",
         set_aside: bool = True,
-        check_mr: bool | str = False,
+        check_mr: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -59,7 +58,7 @@ class LoadScand(MapTransform):
         steps: list[Any] = [CheckVoxelsd(**some)]
         if set_aside:
             steps.append(SetAsideExtremesd(**some))
-        if parse_bool(check_mr, "check_mr"):
+        if check_mr:
             steps.append(CheckMRd(**some))
         steps.append(AcquiredMatrixd(**some))
         if ordered:

@@ -13,8 +13,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 from scipy.fft import rfft
-from skimage.filters import threshold_otsu
 
+from ...geometry.tissue import find_tissue
 from ...physics.noise import estimate_noise_in_tissue
 from ...runtime.errors import Notice
 from ...weights.loading import read_overlay
@@ -206,8 +206,8 @@ def compute_scan_statistics(
         bright = values.max()
     if bright > 0:
         values = values / np.float32(bright)
-    # The brightest voxels would move the threshold. Flat, because scikit-image takes three or four slices for colours.
-    is_tissue = values > threshold_otsu(values.clip(0, 1).ravel())
+    # The brightest voxels would move the threshold.
+    is_tissue = find_tissue(values.clip(0, 1))
     tissue = values[is_tissue]
     low, median, high = np.quantile(tissue, [0.25, 0.5, 0.75]) if tissue.size else [np.nan] * 3
     places = [np.flatnonzero(is_tissue.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]

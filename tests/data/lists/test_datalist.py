@@ -82,7 +82,7 @@ def test_bad_folders_and_files(tmp_path):
         ({"setting": "paired"}, "source", ValueError, ["'paired'", COMMAND]),
         ({"setting": "unpaired", "target": [_scan("a", "lr")]}, "source", ValueError, ["subjects a", "target"]),
         ({"test": [_scan("a")], "misaligned": True}, "source", ValueError, ["subjects a", "in source and in test"]),
-        ({"target": [_scan("a", "lr")]}, "source", ValueError, ["in source and in target", "--misaligned true"]),
+        ({"target": [_scan("a", "lr")]}, "source", ValueError, ["in source and in target", "--misaligned True"]),
         ({"source": [_scan("c", "ct")]}, "source", ValueError, ["subjects c", "in source and in validation"]),
         ({"source": [_scan("d", "ct")]}, "source", ValueError, ["subjects d", "in source and in test"]),
         ({"target": [_scan("x"), _scan("y", "lr")]}, "target", FileNotFoundError, ["2 listed", "hr/x.nii", "lr/y.nii"]),
@@ -107,7 +107,7 @@ def test_what_is_missing_and_the_command_that_adds_it(tmp_path):
         (no_hr, "target", "hr", None, KINDS, ["'target'", "kind hr,"]),
         (no_hr, "target", ("hr", "lr"), "hr", KINDS, ["no hr for g, t", "'target'"]),
         (no_hr, "test", ("hr", "lr"), "hr", KINDS, ["'test'", "kind hr or lr"]),
-        (hr, "target", ("hr", "lr", "guide"), "guide", ["hr", "guide"], ["no guide for a, b", "--guided false"]),
+        (hr, "target", ("hr", "lr", "guide"), "guide", ["hr", "guide"], ["no guide for a, b", "--guided False"]),
         (hr, "source", "ct", None, ["hr", "ct"], ["'source'", "kind ct,"]),
         (hr, "target", ("lr", "guide"), None, ["hr", "lr"], ["'target'", "kind lr,"]),  # its guide is no scan
     ):

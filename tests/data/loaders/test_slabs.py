@@ -106,7 +106,7 @@ def test_slabs_begin_wherever_they_fit():
 def test_slabs_are_drawn_uniformly_and_as_they_are_where_that_is_asked_for(uniform):
     """Of 15 places 5 show no tissue to speak of."""
     hr, lr = half_air(24, 8, 6), half_air(19, 4, 3, seed=1)
-    options = {"avoid_air": "false", "mirror": "false"} if uniform else {}
+    options = {"avoid_air": False, "mirror": False} if uniform else {}
     found = {"hr": [], "lr": [], "pair": []}
     for batch in take(unpaired(plain(hr), cache({"lr": lr}), margin=None, **options), 75):
         for key, volume in (("hr", hr), ("lr", lr)):
@@ -149,7 +149,7 @@ class Blocks(GaussianProfile):
 def test_pairs_are_of_one_place(option, ways):
     """LR is what a degradation that centres voxels makes of HR, however it is turned."""
     degradation, size, found, starts = Blocks(FACTORS), (5, 5, 3), set(), set()
-    options = {option: "true"} if option else {}
+    options = {option: True} if option else {}
     for batch in take(paired(degradation, lr_patch=size, **options), 25):
         torch.testing.assert_close(batch["lr"], degradation(batch["hr"]))
         for n in range(4):
@@ -209,7 +209,7 @@ def test_volumes_that_cannot_be_prepared_are_all_listed():
     ],
 )
 def test_pairs_are_turned_where_that_is_right(degradation, turned):
-    assert paired(degradation, lr_patch=5, augment="true").augment is turned
+    assert paired(degradation, lr_patch=5, augment=True).augment is turned
     assert paired(degradation, lr_patch=5).augment is False
 
 
@@ -221,10 +221,10 @@ def test_noise_is_measured_where_none_is_given(monkeypatch):
 
 def test_axes_are_alike_by_their_factors_and_encoding():
     for factors, encoded, expected in (
-        (FACTORS, [True, "true", True], True),
+        (FACTORS, [True, True, True], True),
         (FACTORS, [True, True, False], False),
-        ((2, 2, 1), [True, "true", True], False),
+        ((2, 2, 1), [True, True, True], False),
     ):
         assert are_axes_alike(factors, encoded) is expected
-    options = {"any_axis": True, "fourier_encoded": [True, "true", False]}
+    options = {"any_axis": True, "fourier_encoded": [True, True, False]}
     refused(lambda: unpaired(**options), ValueError, "not encoded alike")

@@ -35,7 +35,7 @@ def test_a_batch_is_a_function_of_seed_and_iteration_and_shared_by_processes(con
     check_shares(make, monkeypatch)
 
 
-@pytest.mark.parametrize(("contrasts", "gains", "any_axis"), [(0, 0, False), (5, 0.2, False), (3, 0, "true")])
+@pytest.mark.parametrize(("contrasts", "gains", "any_axis"), [(0, 0, False), (5, 0.2, False), (3, 0, True)])
 def test_images_are_cut_mirrored_and_recoloured(contrasts, gains, any_axis):
     """HR across the slices in both directions, LR in one; bone may become darker than brain, air stays the darkest."""
     hr, lr = [half_air(40, 30, 24, seed=i) for i in range(2)], [noise(14, 13, 6, seed=2)]

@@ -109,7 +109,7 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("keep_paths", [False, "true"])
+@pytest.mark.parametrize("keep_paths", [False, True])
 def test_folders_are_kept_only_if_asked(bundle, tmp_path, keep_paths):
     """They may be named like patients; a scan is told from another of its name nonetheless."""
     paths = [scan(tmp_path / folder / "t1 w.nii.gz") for folder in ("Müller Anna, 1950", "Schmidt")]
@@ -257,7 +257,7 @@ def raw(tmp_path):
 
 def test_bids_derivatives_stand_in_a_dataset_of_their_own(bundle, raw, tmp_path):
     out = raw / "derivatives" / "sr"
-    infer(bundle, raw, out, bids="true")
+    infer(bundle, raw, out, bids=True)
     names = ["sub-1/anat/sub-1_res-high_desc-sr_T1w", "sub-2/ses-1/anat/sub-2_ses-1_res-high_desc-sr_T1w"]
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     own = {"dataset_description.json", ".bidsignore", "log.jsonl"}

@@ -139,7 +139,7 @@ def test_a_table_in_which_rows_fail_and_which_is_then_resumed(run, out, commands
     # The broken row is mended: what failed is run, and trained with --resume.
     commands.clear()
     mended = [plain, {"name": "broken", "override": {"gain": 0.5}}, folds, other, bad]
-    refused(lambda: run(mended, data=data, resume="true"), RunsFailedError, "1 of 6", "bad: evaluation")
+    refused(lambda: run(mended, data=data, resume=True), RunsFailedError, "1 of 6", "bad: evaluation")
     assert ["--resume=True" in command for command in commands] == [True, False, True, False]
     assert table(out) == {**expected, ("broken", "sub-0"): 30.5}
     # Begun anew and stopped at once: a later --resume must not take these tables for new ones.
@@ -392,7 +392,7 @@ def test_rows_that_are_there_are_replaced_when_it_is_said(run, out, commands):
     history.touch()
     refused(lambda: run([A, B]), FileExistsError, history.parent, "--overwrite True")
     assert not commands and history.exists()
-    run(overwrite="true")
+    run(overwrite=True)
     assert len(commands) == 4 and not history.exists()
 
 

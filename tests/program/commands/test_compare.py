@@ -162,7 +162,7 @@ def test_the_page(case, tmp_path, capsys):
     compare(case["scan"], case["result"], output)
     assert list(Page(output).volumes) == ["scan", "cubic", "SR"] and "not known which weights" in Page(output).text
     Path(case["result"]).with_suffix("").with_suffix(".json").write_text('{"SuperResolution": {"Bundle": "udean"}}')
-    refused(lambda: compare(**case, output=output), FileExistsError, output, "--overwrite true")
+    refused(lambda: compare(**case, output=output), FileExistsError, output, "--overwrite True")
     compare(**case, output=output, position=AT, overwrite=True)
     page, lr = Page(output), nib.load(case["scan"])
     assert (

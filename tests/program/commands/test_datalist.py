@@ -47,7 +47,7 @@ def test_subjects_never_cross(tmp_path, count):
 def test_misaligned_subjects_coincide(tmp_path):
     _bids(tmp_path, 9)
     for seed in range(10):
-        data, groups = _written(tmp_path, hr="*/*.nii.gz", misaligned="true", seed=seed)
+        data, groups = _written(tmp_path, hr="*/*.nii.gz", misaligned=True, seed=seed)
         assert groups["source"] == groups["target"] and data["source"] == data["target"]
         assert not groups["source"] & (groups["validation"] | groups["test"])
         assert not groups["validation"] & groups["test"] and groups["validation"] and groups["test"]
@@ -58,7 +58,7 @@ def test_pairs_stand_in_source(tmp_path):
     """Where HR and LR are in register both train, drawn or by hand; who has one of them is left out."""
     touch(tmp_path, *[f"sub-{i}_{kind}.nii.gz" for i in range(6) for kind in ("hr", "lr")], "sub-6_hr.nii.gz")
     for by_hand in ({}, {"source": "sub-[0-3]*", "validation": "sub-4*", "test": "sub-5*"}):
-        data, groups = _written(tmp_path, hr="*_hr.nii.gz", lr="*_lr.nii.gz", paired="true", **by_hand)
+        data, groups = _written(tmp_path, hr="*_hr.nii.gz", lr="*_lr.nii.gz", paired=True, **by_hand)
         assert [len(groups[group]) for group in GROUPS] == [4, 0, 1, 1] and "misaligned" not in data
         assert all({"hr", "lr"} <= set(entry) for group in GROUPS for entry in data[group])
 
@@ -171,9 +171,9 @@ NIFTI, GUIDES, PAIRED = {"hr": "*/*.nii.gz"}, {"lr": "*.nii", "guide": "g/*"}, {
         (BIDS, {"hr": "/data/*.nii.gz"}, ["/data/*.nii.gz", "relative"]),
         (BIDS, {"hr": "*1/*,*2/*", "guide": "*3/*", "subject": "s"}, ["--hr", "several volumes of s (sub-001"]),
         (BIDS, {"lr": "*/*", "test": "*/*"}, ["test", "HR", "sub-001, sub-002, sub-003"]),
-        (HAND, {**PAIRED, "paired": "true", "misaligned": True}, ["--paired", "--misaligned"]),
-        (HAND, {"hr": "*_1*", "paired": "true"}, ["--paired", "--lr"]),
-        (HAND, {"lr": "*_2*", "paired": "true"}, ["--paired", "--hr"]),
+        (HAND, {**PAIRED, "paired": True, "misaligned": True}, ["--paired", "--misaligned"]),
+        (HAND, {"hr": "*_1*", "paired": True}, ["--paired", "--lr"]),
+        (HAND, {"lr": "*_2*", "paired": True}, ["--paired", "--hr"]),
         (HAND, {**BY_HAND, "hr": "[b-d]*.nii.gz", "lr": "a*.nii.gz"}, ["group source", "--hr or --ct"]),
         (KINDS, {**SOME, "test": "lr/d.nii"}, ["test", "HR", "of d: "]),
         (KINDS, {**SOME, "target": None, "validation": "hr/b.nii"}, ["subjects b", "source", "validation"]),

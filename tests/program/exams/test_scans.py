@@ -165,7 +165,7 @@ def test_scans_without_one_guide_have_a_problem_and_the_others_are_paired(tmp_pa
     touch(tmp_path, *(f"{name}.nii" for name in ("a_t2", "b_t2", "d_t2", "a_t1", "c_t1", "d_t1", "d2_t1")))
     paired, none, several = pairs(tmp_path, "*_t2*", "*_t1*", subject="^(.)")
     assert paired["guide"] == "a_t1.nii" and "guide" not in none | several
-    assert all(word in none["problem"] for word in ("b_t2.nii: b has no guide", "--guided false", "--subject"))
+    assert all(word in none["problem"] for word in ("b_t2.nii: b has no guide", "--guided False", "--subject"))
     assert "d_t2.nii: d has several guides (d2_t1.nii, d_t1.nii); narrow --guide" in several["problem"]
     said = capsys.readouterr().out
     assert "1 of 4 guides" in said and "c_t1.nii" in said

@@ -54,7 +54,7 @@ class App(Application):
             self, CountCondition(self, 1), input_folder=Path(self.context.input_path), name="loader"
         )
         selector = SelectorOperator(self, series=self.series, guide=self.guide, name="selector")
-        registers = str(self.overrides.get("register", False)).lower() == "true"
+        registers = self.overrides.get("register") is True
         volume = VolumeOperator(self, names=names, single_frame=not registers, name="volume")
         bundle = BundleOperator(
             self,
@@ -152,7 +152,8 @@ def read_overrides(argv: Sequence[str], bundle: Path) -> tuple[dict[str, Any], l
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for key, value in config.items():
         if key not in _OF_FILES and not isinstance(value, dict):
-            parser.add_argument(f"--{key}", type=_parse_json_or_text)
+            choices = (True, False, "auto") if isinstance(value, bool) else None
+            parser.add_argument(f"--{key}", type=_parse_json_or_text, choices=choices)
     parsed, rest = parser.parse_known_args(argv)
     overrides = vars(parsed)
     if "checkpoint" in overrides and (overlay := Path(str(overrides["checkpoint"])).with_suffix(".json")).is_file():
@@ -178,7 +179,7 @@ def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -
 
 def _is_guided(bundle: Path, overrides: Mapping[str, Any]) -> bool:
     """Whether the bundle takes a guide, by its weights or an override."""
-    return str({**_read_inference_config(bundle), **overrides}.get("guided", False)).lower() == "true"
+    return {**_read_inference_config(bundle), **overrides}.get("guided", False)
 
 
 def _read_inference_config(bundle: Path) -> dict[str, Any]:
@@ -194,6 +195,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _parse_json_or_text(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text.lower() if text in ("True", "False") else text)
     except ValueError:
         return text

@@ -149,7 +149,7 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
         if self.single_frame and len(frames) > 1:
             raise ValueError(
                 "the series and its guide have different frames of reference, so their relative position is not known; "
-                "choose a guide of the same session, or add --register true."
+                "choose a guide of the same session, or add --register True."
             )
         for name, volume in volumes.items():
             op_output.emit(_convert_to_image(volume), name)
