@@ -85,37 +85,25 @@ def test_the_digest_is_of_names_types_shapes_and_values():
 
 def test_what_does_not_belong_together_is_refused(path):
     """With both values, the file and what to do: another network, scale, place of voxels, digest or architecture."""
+    load = partial(load_weights, network_of(), path)
     lay = f"--config_file \"['CONFIG.json','{path.with_suffix('.json')}']\""
     for begin, *words in (
         (lambda: load_weights(nn.Conv2d(1, 3, 3), path), "a Conv2d", "a Sequential", "mine", "--checkpoint"),
-        (
-            lambda: load_weights(network_of(), path, degradation=GaussianProfile((3, 3, 1))),
-            "scale is [3, 3, 1]",
-            "[2, 2, 1]",
-        ),
-        (
-            lambda: load_weights(network_of(), path, degradation=KSpaceTruncation((2, 2, 1))),
-            "offset",
-            "[0.0, 0.0, 0.0]",
-            "--degradation",
-        ),
-        (lambda: load_weights(network_of(), path, digest="ab"), "config belongs to other weights", lay),
+        (partial(load, degradation=GaussianProfile((3, 3, 1))), "scale is [3, 3, 1]", "[2, 2, 1]"),
+        (partial(load, degradation=KSpaceTruncation((2, 2, 1))), "offset", "[0.0, 0.0, 0.0]", "--degradation"),
+        (partial(load, digest="ab"), lay),
         (lambda: load_weights(network_of(4), path), "(3, 1, 3, 3) float32 instead of (4, 1, 3, 3)", lay),
     ):
         refused(begin, ValueError, path, *words)
     net = network_of()
-    net.sizes = {
-        "features": 3,
-        "scale": (2, 2, 1),
-        "residual": False,
-    }  # of what the overlay does not have, it says nothing
+    net.sizes = {"features": 3, "scale": (2, 2, 1), "residual": False}  # the overlay says nothing of the last
     load_weights(net, path)
     edit(path, residual=True)
     refused(lambda: load_weights(net, path), ValueError, path, "residual is False", "trained with True", lay)
     refused(lambda: load_weights(nn.Conv2d(1, 3, 3), path, option="initial"), ValueError, "--initial PATH")
     path.with_suffix(".json").unlink()
     load_weights(network_of(), path, degradation=GaussianProfile((3, 3, 1)))  # they say nothing, and fit
-    refused(lambda: load_weights(network_of(4), path), ValueError, "no model.json", "copy it there")
+    refused(lambda: load_weights(network_of(4), path), ValueError, "no model.json")
     bad = network_of()
     bad[0].bias.data[1] = torch.nan
     refused(lambda: load_weights(network_of(), saved(path, bad)), ValueError, path, "0.bias and 0 other", "NaN")
@@ -126,7 +114,7 @@ def test_the_mean_of_the_start_and_the_trained_weights(path, tmp_path):
     first, last = network_of(seed=1).state_dict(), network_of().state_dict()
     torch.save(first, start)
     torch.save(network_of(features=4).state_dict(), wider)
-    refused(lambda: average_weights(wider, path), ValueError, "wider.pt", "not the weights", str(path))
+    refused(lambda: average_weights(wider, path), ValueError, "wider.pt", str(path))
     known = read_overlay(path)
     average_weights(start, path)
     mean = load_weights(network_of(seed=2), path, digest=read_overlay(path)["digest"], degradation=PROFILE).state_dict()
@@ -147,9 +135,9 @@ def test_an_overlay_that_people_edit(path):
     edit(path, highest_consistency_error=0.05, training_range=None)
     load_weights(network_of(), path)
     for changes, words in (
-        ({"digest": None}, "digest is None, expected a text"),
+        ({"digest": None}, "digest is None"),
         ({"digest": 5}, "digest is 5"),
-        ({"trained": "by me"}, "trained is 'by me', expected an object"),
+        ({"trained": "by me"}, "trained is 'by me'"),
         ({"trained": {"bundle": ["mine"]}}, "trained#bundle is ['mine']"),
         ({"trained": {"network": 3}}, "trained#network is 3"),
         ({"checkpoint": None}, "checkpoint is None"),
@@ -162,12 +150,7 @@ def test_an_overlay_that_people_edit(path):
     refused(lambda: load_weights(network_of(), path, degradation=PROFILE), ValueError, "scale is [2, 2, 1]", "2x2x1")
     for text in ("{", "[1]", '{"scale": [2, 2, 1]}', ""):
         path.with_suffix(".json").write_text(text)
-        refused(
-            lambda: load_weights(network_of(), path),
-            ValueError,
-            path.with_suffix(".json"),
-            "not a description of weights",
-        )
+        refused(lambda: load_weights(network_of(), path), ValueError, path.with_suffix(".json"))
 
 
 def test_a_training_that_is_killed_between_the_two_files(path, monkeypatch):
@@ -183,7 +166,7 @@ def test_a_training_that_is_killed_between_the_two_files(path, monkeypatch):
         patch.setattr(os, "replace", killed)
         saved(path, later)
     assert sorted(os.listdir(path.parent)) == ["model.json", "model.pt"]
-    refused(lambda: load_weights(network_of(), path), ValueError, path, "another digest", "killed", "--resume True")
+    refused(lambda: load_weights(network_of(), path), ValueError, path, "killed", "--resume True")
     load_weights(network_of(), saved(path, later))
 
 

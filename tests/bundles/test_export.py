@@ -38,17 +38,14 @@ def test_contents(bundle, tiny, exported):
     assert {"docs/README.md", "docs/data_license.txt", *shared} <= files
     assert not [path for path in exported.rglob("*") if path.is_symlink()]
     for config in exported.glob("configs/*.json"):
-        assert not [text for text in list_strings(json.loads(config.read_text())) if re.match("%.*[.]json", text)], (
-            config
-        )
+        strings = list_strings(json.loads(config.read_text()))
+        assert not [text for text in strings if re.match("%.*[.]json", text)], config
     shipped = {path.name for path in (runs.ROOT / "bundles" / bundle / "models").glob("model*")}
     assert {path.name for path in (exported / "models").iterdir()} == {"model.json", "model.pt"} | shipped
     overlay = json.loads((exported / "models" / "model.json").read_text())
     inference = json.loads((exported / "configs" / "inference.json").read_text())
     assert tiny.network.keys() <= overlay.keys() and overlay["digest"] == inference["digest"]
-    assert {key: inference[key] for key in overlay.keys() & inference} == {
-        key: overlay[key] for key in overlay.keys() & inference
-    }
+    assert all(inference[key] == overlay[key] for key in overlay.keys() & inference)
     package = f"{bundle}_v{version(bundle).replace('.', '_')}"
     assert not {f for f in files if f.endswith(".py") and not f.startswith(f"{package}/")}
     for file in files:
@@ -137,8 +134,8 @@ def listed(entry: str):
 
 
 REFUSED = {
-    "no weights": (lambda f: (f / "models" / "model.pt").unlink(), "no weights at .*model.pt; train the bundle first"),
-    "no overlay": (lambda f: (f / "models" / "model.json").unlink(), r"There is no model\.json next to the weights"),
+    "no weights": (lambda f: (f / "models" / "model.pt").unlink(), r"model\.pt"),
+    "no overlay": (lambda f: (f / "models" / "model.json").unlink(), r"model\.json"),
     "other weights": (lambda f: torch.save({"a": torch.zeros(1)}, f / "models" / "model.pt"), "another architecture"),
     "other sizes": (spoil_text("models/model.json", '"features": 8', '"features": 9'), "another architecture"),
     "further weights": (
@@ -149,18 +146,18 @@ REFUSED = {
     "version": (metadata(version="99.0.0"), r"version 99.0.0 is not in changelog \(0"),
     "no JSON": (spoil_text("configs/train.json", '"seed": 0,', '"seed": 0'), r"train.json does not parse: .*line \d+"),
     "unknown reference": (
-        spoil_text("configs/evaluate.json", "@evaluate#evaluator", "@evaluate#evaluater"),
-        "evaluate.json does not parse: .* refers to @evaluate::evaluater, which no config has",
+        spoil_text("configs/evaluate.json", "@evaluate#evaluator", "@evaluate#eva"),
+        "@evaluate::eva",
     ),
     "unknown name": (spoil_text("configs/train.json", "SlabEncoder", "SlobEncoder"), r"\.SlobEncoder does not exist"),
     "package not listed": (metadata(required_packages_version={"nibabel": "5.4.2"}), "not list scipy .*py needs it"),
     "no weights and no docs": (
         lambda f: ((f / "models" / "model.pt").unlink(), (f / "docs" / "README.md").unlink()),
-        r"no weights(.|\n)*README.md is missing",
+        r"model\.pt(.|\n)*README.md is missing",
     ),
     "another shape": (
         spoil_text("configs/metadata.json", '["2*n", "2*n", 6]', '["2*n", "n", 6]'),
-        r"metadata.json: .* becomes \[1, 1, 34, 17, 6\], but the network makes it \[1, 1, 34, 34, 6\]",
+        r"metadata.json: .*\[1, 1, 34, 17, 6\].*\[1, 1, 34, 34, 6\]",
     ),
     "large file": (lambda f: (f / "docs" / "film").write_bytes(bytes(25_000_001)), "docs/film has 25.0 MB.*files.yml"),
     "another hash": (listed("{path: docs/README.md, url: 'https://a.org', hash_val: '00'}"), "README.md .*hash_val"),
@@ -192,10 +189,8 @@ def test_further_weights(copied, tmp_path):
     found = tmp_path / "dist" / ONE / "models"
     assert (found / "model_large.pt").read_bytes() == (models / "model_large.pt").read_bytes()
     overlay = read_overlay(found / "model_large.pt")
-    assert (overlay["checkpoint"], overlay["data_consistency_iterations"]) == (
-        "$@bundle_root + '/models/model_large.pt'",
-        3,
-    )
+    assert overlay["checkpoint"] == "$@bundle_root + '/models/model_large.pt'"
+    assert overlay["data_consistency_iterations"] == 3
     export(str(copied), str(tmp_path / "mine"), str(models / "model_large.pt"))
     found = tmp_path / "mine" / ONE
     assert not list(found.glob("models/model_*"))

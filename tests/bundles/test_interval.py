@@ -40,6 +40,6 @@ def test_interval(bundle, tmp_path):
     assert is_result(out / f"{name}_interval.nii.gz")
     # It is known on the weights' grid only, and does not stay beside a later result.
     grid = [*CASES, f"{runs.OVERLAYS}/grid"]
-    runs.fails(bundle, [*grid, INTERVAL], tmp_path, "the grid of the weights", "--spacing", **options, spacing=0.9)
+    runs.fails(bundle, [*grid, INTERVAL], tmp_path, "--spacing", **options, spacing=0.9)
     runs.run(bundle, grid, tmp_path, **options, spacing=0.9)
     assert not [*out.glob("*_interval*")]

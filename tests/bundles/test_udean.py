@@ -197,7 +197,7 @@ def test_evaluate_forms(cohort, tmp_path, overlay, expected):
         shutil.copy(tmp_path / "models" / "training_state.pt", before)
         run(names, tmp_path, pictures=True, before=str(before), **data)
         assert imread(out / "tsne.png").shape[1] == 2 * alone.shape[1]
-        refused(names, tmp_path, "model.pt", "not the state", before=str(tmp_path / "models" / "model.pt"), **data)
+        refused(names, tmp_path, "model.pt", before=str(tmp_path / "models" / "model.pt"), **data)
         # Inference knows the form by its weights' overlay: it would make no sense on top of cubic interpolation.
         lr = runs.degrade(runs.phantom(0), runs.AFFINE, KSpaceTruncation((2, 1, 2)))
         scan = {"dataset_dir": str(runs.save(tmp_path / "scans" / "a.nii.gz", *lr))}

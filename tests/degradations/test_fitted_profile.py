@@ -62,10 +62,7 @@ def test_a_width_that_is_not_sure_is_not_used(anatomy):
 @pytest.mark.parametrize("shape", [(20, 20, 12), (2, 40, 40), (40, 2, 12), (1, 1, 1), (60, 60, 9)])
 def test_what_tells_nothing_is_taken_for_slices_that_touch(shape):
     fitted = FittedProfile(FACTORS)
-    assert (
-        fitted.estimate_width(torch.zeros(1, 1, *shape))[0] is None
-        and fitted.estimate_width(torch.ones(1, 1, *shape))[0] is None
-    )
+    assert all(fitted.estimate_width(torch.full((1, 1, *shape), value))[0] is None for value in (0.0, 1.0))
     assert shape == (20, 20, 12) or fitted.estimate_width(torch.rand(1, 1, *shape))[0] is None
     assert fitted.make_profile(None).factors == FACTORS and fitted.make_profile(None).fwhm == 1.0
 

@@ -166,7 +166,7 @@ def test_it_is_scipys_correlation_sampled(size, factor):
 
 def test_kernels_that_are_none_are_refused_and_the_given_one_is_copied():
     for shape in ((4, 4), (5, 3), (5,), (1, 5, 5)):
-        refused(lambda shape=shape: InPlaneKernel(torch.ones(shape), 2), ValueError, shape, "odd square")
+        refused(lambda shape=shape: InPlaneKernel(torch.ones(shape), 2), ValueError, shape)
     kernel = make_gaussian_kernel(1.0, size=5)
     operator = InPlaneKernel(kernel, 2, 0.5)
     kernel.zero_()

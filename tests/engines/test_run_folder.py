@@ -44,5 +44,5 @@ def test_a_folder_with_another_run_is_refused(tmp_path, files, options, found):
         refused(lambda: begin(True, False), FileExistsError, *words)
     else:
         begin(True, False)
-    refused(lambda: begin(True, True), ValueError, "resume", "overwrite", "both true")
+    refused(lambda: begin(True, True), ValueError, "resume", "overwrite")
     refused(lambda: RunFolder(tmp_path, minutes=0), ValueError, "minutes is 0", "above 0")

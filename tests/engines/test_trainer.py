@@ -378,7 +378,7 @@ def test_refused():
     refused(
         lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "give run_folder"
     )
-    refused(lambda: trainer_of(players_of(), initial="a.pt"), ValueError, "initial is a.pt", "no network")
+    refused(lambda: trainer_of(players_of(), initial="a.pt"), ValueError, "initial is a.pt")
     refused(trainer_of(players_of(), batches=[{"hr": torch.rand(1, 2, 6, 5)}]).run, ValueError, "['lr']", "['hr']")
 
 

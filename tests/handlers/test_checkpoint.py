@@ -56,12 +56,8 @@ def evaluator_of(network, path, device="cpu", better=operator.gt):
     """A validation that keeps the best weights; its metric is the mean square of what the network makes of ones."""
     loader = DataLoader([{"image": torch.ones(1, 5, 5), "label": torch.zeros(1, 5, 5)}], batch_size=1)
     metric = {"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))}
-    options = {
-        "key_val_metric": metric,
-        "metric_cmp_fn": better,
-        "val_handlers": [BestModel(SavedWeights(network, [path], {}))],
-    }
-    return SupervisedEvaluator(torch.device(device), loader, network, **options)
+    options = {"metric_cmp_fn": better, "val_handlers": [BestModel(SavedWeights(network, [path], {}))]}
+    return SupervisedEvaluator(torch.device(device), loader, network, key_val_metric=metric, **options)
 
 
 def run_of(folder, resume=False, seed=0, minutes=0, at=lambda *_: None, device="cpu", **changes):

@@ -53,8 +53,7 @@ def test_a_table_of_the_same_scans_is_replaced_and_that_of_others_is_not(tmp_pat
         if begins:
             attached(report, nn.Identity())
         else:
-            words = ("a table of other scans", "a.nii", "--output_dir")
-            refused(lambda: attached(report, nn.Identity()), FileExistsError, *words)
+            refused(lambda: attached(report, nn.Identity()), FileExistsError, "a.nii", "--output_dir")
 
 
 def test_scores_do_not_depend_on_what_scales_the_network_s_input(tmp_path):
@@ -80,12 +79,8 @@ def test_scores_do_not_depend_on_what_scales_the_network_s_input(tmp_path):
         assert (label.max() == 1) == (scaled_by == "maximum")
         mine = torch.as_tensor(lr).repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
         engine.state.batch, engine.state.output = [{}], [{"image": lr, "label": label, "pred": mine}]
-        for event in (
-            Events.ITERATION_STARTED,
-            IterationEvents.FORWARD_COMPLETED,
-            Events.ITERATION_COMPLETED,
-            Events.COMPLETED,
-        ):
+        events = Events.ITERATION_STARTED, IterationEvents.FORWARD_COMPLETED, Events.ITERATION_COMPLETED
+        for event in (*events, Events.COMPLETED):
             engine.fire_event(event)
         cases = json.loads((tmp_path / scaled_by / "table.json").read_text())["cases"]
         tables[scaled_by] = seen, {row["method"]: (row["psnr"], row["ssim"]) for row in cases}

@@ -94,46 +94,35 @@ def test_parts_of_a_batch_make_the_gradient_of_the_whole(network, monkeypatch):
     torch.testing.assert_close(*results, rtol=0, atol=1e-5)
 
 
-def test_slices_that_overlap_become_thin_by_the_profile_that_the_scan_shows(network, capsys):
+def test_slices_that_overlap_become_thin_by_the_profile_that_the_scan_shows(network):
     hr, inferer = blobs(), adapting(FittedProfile(THICKEN.factors))
     lr = GaussianProfile((1, 1, FACTOR), fwhm=1.3)(hr)
     assumed, fitted = ((each(lr, network) - hr).square().mean() for each in (adapting(), inferer))
     assert fitted < 0.97 * assumed
     assert inferer.report["Used"] and inferer.report["Profile"] == pytest.approx(1.2, abs=0.1)
-    told = f"slices are {inferer.report['Profile']:.2f} times as thick as they are apart, as the scan shows"
-    assert inferer.report["ProfileFrom"] == "scan" and told in capsys.readouterr().out
+    assert inferer.report["ProfileFrom"] == "scan"
     for thickness, source in ((3.9, "protocol"), (0.39, "scan"), (39, "scan")):  # of slices 3 mm apart
         inferer(MetaTensor(lr, torch.diag(torch.tensor([1.0, 1, 3, 1])), {"SliceThickness": thickness}), network)
         assert inferer.report["ProfileFrom"] == source and inferer.report["ProfileTold"] == pytest.approx(thickness / 3)
-        assert (": ignored" in capsys.readouterr().out) == (source == "scan")
     inferer(lr[..., :6], network)
-    assert (
-        inferer.report["Profile"] == 1
-        and inferer.report["ProfileFrom"] == "assumed"
-        and "ProfileTold" not in inferer.report
-    )
-    assert "slices are 1.00 times as thick as they are apart, assumed" in capsys.readouterr().out
+    assert (inferer.report["Profile"], inferer.report["ProfileFrom"]) == (1, "assumed")
+    assert "ProfileTold" not in inferer.report
 
 
 @pytest.mark.parametrize(("true", "told", "used"), [(0.4, 1.5, False), (1.0, 1.0, True), (1.3, 1.2, True)])
-def test_rims_that_no_slice_has_are_not_taken(network, true, told, used, capsys):
+def test_rims_that_no_slice_has_are_not_taken(network, true, told, used):
     """Thin slices that are taken for thick ones gain on the planes all the same; the weights are used as they were."""
     lr = GaussianProfile((1, 1, FACTOR), fwhm=true)(blobs())
     inferer = adapting(GaussianProfile((1, 1, FACTOR), fwhm=told), 110)
-    result, said, out = inferer(lr, network), inferer.report, capsys.readouterr().out
-    gain = f"gain {said['PsnrAdapted'] - said['Psnr']:.2f} dB"
+    result, said = inferer(lr, network), inferer.report
     assert said["Used"] == used and said["PsnrAdapted"] > said["Psnr"] + 1
     limit = max(2 * said["OvershootInPlane"], 0.005, said["OvershootOriginal"])
     assert (said["Overshoot"] > limit) != used
     assert torch.equal(result, PLAIN(lr, network)) != used
-    assert (gain in out) == used
     assert said["Iterations"] == (110 if used else 100), "a training in vain stops early"
     unchecked = adapting(GaussianProfile((1, 1, FACTOR), fwhm=told), 110, check_rims=False)
     assert not torch.equal(unchecked(lr, network), PLAIN(lr, network)) and "Overshoot" not in unchecked.report
     if not used:
-        rims = "rims that the scan does not show, in {Overshoot:.2%} of ordinary tissue, "
-        why = (rims + "{OvershootOriginal:.2%} with the original weights").format(**said)
-        assert said["NotUsed"] == why and f"stopped after 100 of 110 iterations, was not used: {why}; the orig" in out
         threads = torch.get_num_threads()
         torch.set_num_threads(3 - min(threads, 2))
         inferer(lr, network)
@@ -164,7 +153,7 @@ def test_rims_are_accepted_if_the_original_weights_draw_more():
     nn.init.constant_(original.amount, 1.5)  # too little, so that training draws a few more
     inferer(lr, original)
     assert inferer.report["Overshoot"] > inferer.report["OvershootOriginal"]
-    assert inferer.report["NotUsed"].endswith("with the original weights, which draw rims too")
+    assert inferer.report["NotUsed"]
 
 
 def test_gains_keep_what_one_slice_alone_has_from_being_sharpened(network):
@@ -176,7 +165,7 @@ def test_gains_keep_what_one_slice_alone_has_from_being_sharpened(network):
     assert with_gains < 1.25 * interpolated and without > 1.45 * interpolated
 
 
-def test_a_network_that_begins_where_interpolation_ends(capsys):
+def test_a_network_that_begins_where_interpolation_ends():
     """Trained from nothing on interpolated planes, at a factor that is not whole, it beats the interpolation."""
     thicken = GaussianProfile((1, 1, 2.5))
     network = ImageNetwork(EDSR(features=8, blocks=1)).eval()
@@ -187,7 +176,6 @@ def test_a_network_that_begins_where_interpolation_ends(capsys):
     adapted = adapting(DegradeAndInterpolate(thicken), inner=inner, lr_patch=(24, 24))(lr, network)
     assert adapted.shape == hr.shape
     assert (adapted - hr).square().mean() < 0.9 * (base - hr).square().mean()
-    assert "is used: held-out planes gain" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("amp", [False, True])
@@ -235,11 +223,10 @@ def test_gaps_between_slices_are_simulated():
     assert error < interpolated < without_gaps
 
 
-def test_worse_weights_are_not_used(network, capsys):
+def test_worse_weights_are_not_used(network):
     """Nor is a network that has not learned a rival of interpolation, where it has no residual to begin from."""
     lr = THICKEN(blobs())
     assert torch.equal(adapting(iterations=3, learning_rate=10.0)(lr, network), PLAIN(lr, network))
-    assert "was not used: it did worse on planes" in capsys.readouterr().out
     torch.manual_seed(0)
     network, inner = (
         ImageNetwork(EDSR(features=8, blocks=1, residual=False)).eval(),
@@ -247,7 +234,6 @@ def test_worse_weights_are_not_used(network, capsys):
     )
     result = adapting(DegradeAndInterpolate(THICKEN), 2, 1e-3, inner, lr_patch=(24, 24))(lr, network)
     torch.testing.assert_close(result, interpolate(lr, THICKEN))
-    assert "; interpolation alone makes the result" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("shape", [(7, 30, 2), (64, 9, 11)])
@@ -256,7 +242,7 @@ def test_planes_that_are_smaller_than_a_patch(network, shape):
     assert result.shape == (1, 1, *shape[:2], FACTOR * shape[2])
 
 
-def test_refused(network, capsys):
+def test_refused(network):
     for name, values, *words in (
         ("batch_size", [0]),
         ("lr_patch", [[48], [0, 64]]),
@@ -269,6 +255,4 @@ def test_refused(network, capsys):
     without_weights = torch.nn.Upsample(scale_factor=(1, FACTOR))
     for each in (without_weights, apply_precision(without_weights, "cpu", True, None)):
         assert torch.equal(AdaptedInferer(PLAIN, THICKEN, 2)(lr, each), PLAIN(lr, each))
-        assert "cannot be trained" in capsys.readouterr().out
         assert torch.equal(AdaptedInferer(PLAIN, THICKEN)(lr, each), PLAIN(lr, each))
-        assert not capsys.readouterr().out

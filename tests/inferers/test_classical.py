@@ -63,7 +63,7 @@ def test_total_variation_solves_its_problem(degradation):
 
 def test_refused():
     halved = KSpaceTruncation((2, 2, 2))
-    refused(lambda: TotalVariationInferer(RicianNoise(0.1, seed=0)), TypeError, "linear degradation", "magnitude")
+    refused(lambda: TotalVariationInferer(RicianNoise(0.1, seed=0)), TypeError, "magnitude")
     refused(lambda: TotalVariationInferer(halved, weight=0.0), ValueError, "weight", 0.0)
     refused(lambda: TotalVariationInferer(halved, iterations=0), ValueError, "iterations", 0)
-    refused(lambda: ZeroFillingInferer(GaussianProfile((1, 1, 2.5))), ValueError, "positive integers", 2.5)
+    refused(lambda: ZeroFillingInferer(GaussianProfile((1, 1, 2.5))), ValueError, 2.5)

@@ -120,4 +120,4 @@ def test_tiles_are_never_larger_than_they_may_be_and_in_batches_it_is_the_same(m
 
 
 def test_refused():
-    refused(lambda: SlabInferer(Degradation((2, 2, 2)), 4), ValueError, "odd number of slices", 4)
+    refused(lambda: SlabInferer(Degradation((2, 2, 2)), 4), ValueError, 4)

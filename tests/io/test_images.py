@@ -93,9 +93,8 @@ def test_what_a_format_scales_itself_comes_back_as_floats_and_what_has_no_orient
     fields = "Modality = MET_MOD_CT\nElementToIntensityFunctionSlope = 1e-3\nNDims"
     mhd.write_text(mhd.read_text().replace("NDims", fields))
     assert "a CT, by its header" in explain_unsuitable_file(mhd) and explain_unsuitable_file(mhd, ct=True) is None
-    assert "label map, by its header" in explain_unsuitable_file(
-        nrrd(tmp_path / "s.nrrd", "1 1 2", "Segment0_ID:=Segment_1")
-    )
+    segments = nrrd(tmp_path / "s.nrrd", "1 1 2", "Segment0_ID:=Segment_1")
+    assert "label map, by its header" in explain_unsuitable_file(segments)
     result = super_resolve(mhd, tmp_path, BLOCKS)
     np.testing.assert_allclose(result.get_fdata()[::2, ::2, ::2], 1e-3 * VOXELS, atol=1e-6)
     image = open_image(nrrd(tmp_path / "n.nrrd", "900 1100 2000", 'units: "um" "um" "um"'))
@@ -120,9 +119,8 @@ def test_header_fields_that_stay_true_stay(tmp_path):
         image.header[name] = value
     image.header["pixdim"][4:6] = 2.5, np.inf
     image.header.set_xyzt_units("mm", "msec")
-    image.header.extensions.extend(
-        [Nifti1Extension("comment", b"hello"), Nifti1Extension("afni", b"<AFNI_attributes/>")]
-    )
+    for kind, content in (("comment", b"hello"), ("afni", b"<AFNI_attributes/>")):
+        image.header.extensions.append(Nifti1Extension(kind, content))
     nib.save(image, tmp_path / "a.nii.gz")
     header = super_resolve(tmp_path / "a.nii.gz", tmp_path, BLOCKS).header
     assert {name: header[name].item() for name in kept} == kept
@@ -162,7 +160,6 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
         ("a.nii.gz", lambda p: p.write_bytes(nii), ["take .gz off its name"]),
         ("b.nii.gz", lambda p: p.write_bytes(b""), ["empty", "whole copy"]),
         ("twice.nii.gz", lambda p: p.write_bytes(gzip.compress(gzip.compress(nii))), ["compressed twice", "gunzip"]),
-        ("twice.nii", lambda p: p.write_bytes(gzip.compress(gzip.compress(nii))), ["compressed twice", "gunzip"]),
         ("z.nii.gz", lambda p: zipfile.ZipFile(p, "w").writestr("a.nii", nii), ["zip archive", "unzip"]),
         ("z.nii", lambda p: p.write_bytes(bz2.compress(nii)), ["bunzip2"]),
         ("z.mgz", lambda p: p.write_bytes(lzma.compress(nii)), ["unxz"]),
@@ -181,7 +178,6 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
         ("m.mha", flipped, ["damaged"]),
         ("n.nrrd", lambda p: p.write_bytes(save(p).read_bytes()[:-9]), ["damaged"]),
         ("o.mha", lambda p: p.write_bytes(save(p).read_bytes()[:-9]), ["damaged"]),
-        ("p.mha", lambda p: p.write_bytes(save(p, compress=True).read_bytes()[:-9]), ["damaged"]),
         ("q.mgh", lambda p: p.write_bytes(save(p).read_bytes()[:-90]), ["cut off"]),
         ("r+orig.HEAD", lambda p: save(p).with_suffix(".BRIK").write_bytes(bytes(99)), ["99 bytes", "cut off"]),
         ("s.nrrd", lambda p: sitk.WriteImage(sitk.Image([4] * 3, sitk.sitkVectorUInt8, 3), str(p)), ["vector", "one"]),
@@ -200,10 +196,8 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
 
 def test_endings_are_found_whatever_their_case_and_names_lose_them():
     for end in EXTENSIONS:
-        assert (
-            get_extension(f"a.b{end}") == get_extension(f"A.B{end}".upper()) == end
-            and make_case_stem(f"x/A.b{end.upper()}") == "A.b"
-        )
+        assert get_extension(f"a.b{end}") == get_extension(f"A.B{end}".upper()) == end
+        assert make_case_stem(f"x/A.b{end.upper()}") == "A.b"
     assert get_extension("a.nii.txt") is None and make_case_stem("a/series") == "series"
 
 

@@ -27,7 +27,7 @@ def test_slices_that_count_are_not_nearly_all_air():
     volume = np.zeros((20, 20, 4))
     volume[:2, :2, 1], volume[5:15, 5:15, 3] = 1, 0.4  # below 5 % of the slice, and above
     assert select_slices(volume) == [3]
-    refused(lambda: select_slices(volume[..., :2]), ValueError, "no slice counts", "none of 2")
+    refused(lambda: select_slices(volume[..., :2]), ValueError, "none of 2")
     for image, words in ((np.zeros((20, 20, 20)), "(20, 20, 20)"), (np.eye(20, dtype=np.uint8), "uint8")):
         refused(lambda image=image: compute_mscn(image), ValueError, words, "2-D images")
     refused(lambda: compute_mscn(np.full((20, 20), np.nan)), ValueError, "not finite")

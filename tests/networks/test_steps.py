@@ -77,10 +77,8 @@ def test_domain_distance_lies_where_it_was_judged():
     judged = torch.full_like(verdicts, -4.0)
     judged[0, 0, 6, 3] = 4.0  # its patch of 9 x 9 is centred on LR pixel (10, 7)
     weights = DomainDistance(KSpaceTruncation((2, 2, 2)))(judged, lr)
-    assert (
-        weights.shape == (1, 1, 48, 40, 1)
-        and not DomainDistance(KSpaceTruncation((2, 2, 2)))(verdicts, lr).requires_grad
-    )
+    assert weights.shape == (1, 1, 48, 40, 1)
+    assert not DomainDistance(KSpaceTruncation((2, 2, 2)))(verdicts, lr).requires_grad
     place = (weights[0, 0, :, :, 0] > weights.max() - 1e-4).nonzero().float().mean(0)
     assert place.tolist() == [20.5, 14.5]  # HR pixels 20 and 21, 14 and 15
     torch.testing.assert_close(weights.min(), torch.sigmoid(torch.tensor(-4.0)))

@@ -12,19 +12,12 @@ def test_a_scale_that_does_not_fit_the_axes_is_named():
         (get_volume_scale, 2, [2, 2], [2, 2, 0.5], None),
     ):
         for scale in wrong:
-            refused(partial(function, scale=scale), ValueError, f"scale is {scale!r}, expected ", "example --scale ")
+            refused(partial(function, scale=scale), ValueError, f"scale is {scale!r}")
     assert get_in_plane_number(scale=[3, 3, 1]) == 3 and get_slice_factor(scale=(1, 1, 4)) == 4
-    assert get_slice_factor(must_be_whole=False, scale=(1, 1, 2.5)) == 2.5 and get_volume_scale(scale=[2, 2, 1]) == [
-        2,
-        2,
-        1,
-    ]
+    assert get_slice_factor(must_be_whole=False, scale=(1, 1, 2.5)) == 2.5
+    assert list(get_volume_scale(scale=[2, 2, 1])) == [2, 2, 1]
 
 
 def test_other_scales_teach_nothing():
     for scale in ([2, 2, 4], [1, 2, 2], [1, 1, 1], [2, 2], [2.0, 2, 2], "auto"):
-        refused(
-            partial(choose_zero_shot_images, scale=scale),
-            ValueError,
-            f"scale is {scale!r}, expected [n, n, n], [n, n, 1] or [1, 1, n]",
-        )
+        refused(partial(choose_zero_shot_images, scale=scale), ValueError, f"scale is {scale!r}", "[n, n, 1]")

@@ -53,7 +53,7 @@ def test_a_scan_is_no_label_map(tmp_path):
     for name, file in files.items():
         nib.save(nib.Nifti1Image(values[name].astype(np.int16), np.eye(4)), file)
     np.testing.assert_array_equal(read_labels(files["atlas"]), values["atlas"])
-    refused(lambda: read_labels(files["scan"]), ValueError, "scan.nii: it has", "different values", "expected labels")
+    refused(lambda: read_labels(files["scan"]), ValueError, "scan.nii: it has")
 
 
 def test_objects_come_back_where_voxels_share_a_voxel():

@@ -15,8 +15,7 @@ def test_results_are_named_as_bids_derivatives_unless_their_names_or_suffixes_ar
         assert make_result_path("out", name, bids=True) == Path(f"out/{expected}.nii.gz")
         assert make_result_path("out", name) == Path(f"out/{name}_sr.nii.gz")
     no_names = "scan T1w ses-1_T1w sub-01_fast_T1w sub-01_sub-02_T1w sub-0.1_T1w sub-01_mod-x_T1w sub-../x_T1w".split()
-    words = "sub-<label>", "keys of sub, ses", "each once", "letters and digits"
-    for name, said in {**dict.fromkeys(no_names, words), "sub-01_t1w": ("'t1w'", "T1w, T2w")}.items():
+    for name, said in {**dict.fromkeys(no_names, ("sub-<label>",)), "sub-01_t1w": ("'t1w'", "T1w, T2w")}.items():
         refused(lambda name=name: make_result_path("out", name, bids=True), ValueError, f"{name}: ", *said, "--bids")
 
 
@@ -24,14 +23,11 @@ def test_an_output_that_is_a_file_is_the_result(tmp_path):
     """What belongs to it has its name. A folder may be called like a file."""
     for out, stem in {"o/my.scan.nii.gz": "o/my.scan", "o/desc-x_sr.nii": "o/desc-x"}.items():
         assert make_result_path(out, "a") == Path(out)
-        assert (
-            make_result_path(out, "a", "interval")
-            == rename_result(Path(out), "interval")
-            == Path(f"{stem}_interval.nii.gz")
-        )
+        interval = Path(f"{stem}_interval.nii.gz")
+        assert make_result_path(out, "a", "interval") == rename_result(Path(out), "interval") == interval
         assert make_label_path(out, "a") == Path(f"{stem}_sr_label.nii.gz")
         assert make_series_path(out, "a") == Path(f"{stem}_dicom")
-    refused(lambda: make_result_path("o/a.nii", "sub-1_T1w", bids=True), ValueError, "expected a folder", "--bids")
+    refused(lambda: make_result_path("o/a.nii", "sub-1_T1w", bids=True), ValueError, "--bids")
     (tmp_path / "x.nii").mkdir()
     assert make_result_path(tmp_path / "x.nii", "a") == tmp_path / "x.nii" / "a_sr.nii.gz"
 
@@ -40,9 +36,7 @@ def test_a_name_that_file_systems_refuse_is_refused_first():
     """A file is written as .part-NAME first; letters may have two bytes."""
     for letter, most in (("x", 239), ("ä", 119)):
         assert len(make_result_path("out", letter * most).name.encode()) + len(".part-") <= 255
-        refused(
-            lambda name=letter * (most + 1): make_result_path("out", name), ValueError, "at most 249", "rename the scan"
-        )
+        refused(lambda name=letter * (most + 1): make_result_path("out", name), ValueError, "at most 249")
 
 
 def test_another_volume_about_a_result_is_named_as_if_it_were_made_alike():

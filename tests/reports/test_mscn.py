@@ -32,10 +32,8 @@ def test_distances_are_those_of_coefficients_and_products_without_air():
     assert min(expected) > 0.1 and compute_mscn_distance(first, first) == (0, 0)
     noise = 0.01 * np.random.default_rng(3).random((200, 50))  # as air far from tissue it is nothing
     framed = [np.concatenate([second[0], noise])]
-    assert max(compute_mscn_distance(framed, second)) < 0.02 and compute_mscn_distance([*framed, noise], framed) == (
-        0,
-        0,
-    )
+    assert max(compute_mscn_distance(framed, second)) < 0.02
+    assert compute_mscn_distance([*framed, noise], framed) == (0, 0)
     image = np.pad(_tissue(4, (12, 10)), ((5, 4), (6, 3)))  # products are of neighbours above left, both of tissue
     values, mask = compute_mscn(image), mask_tissue(image)
     pairs = [(m, n) for m, n in np.ndindex(image.shape) if m and n and mask[m, n] and mask[m - 1, n - 1]]
@@ -63,7 +61,7 @@ def test_figure_draws_densities_of_coefficients_and_products_by_label(tmp_path, 
 def test_refused(tmp_path):
     path, some = tmp_path / "mscn.png", [_tissue(0)]
     refused(lambda: draw_mscn(path, {}), ValueError, "at least one group")
-    refused(lambda: draw_mscn(path, {"a": some, "b": []}), ValueError, "'b'", "no tissue", "0 images")
+    refused(lambda: draw_mscn(path, {"a": some, "b": []}), ValueError, "'b'", "0 images")
     air = [np.zeros((20, 20))]
-    refused(lambda: draw_mscn(path, {"a": some, "b": air}), ValueError, "'b'", "no tissue", "1 images")
+    refused(lambda: draw_mscn(path, {"a": some, "b": air}), ValueError, "'b'", "1 images")
     assert not list(tmp_path.iterdir())

@@ -56,7 +56,7 @@ def test_sheared_axes_and_a_missing_simpleitk_are_refused(monkeypatch):
     sheared[0, 2] = 0.1
     for lr, guide, name in [(sheared, np.eye(4), "t2.nii"), (np.eye(4), sheared, "t1.nii")]:
         pair = [scan_of(torch.rand(8, 8, 8), affine, file) for affine, file in ((lr, "t2.nii"), (guide, "t1.nii"))]
-        refused(lambda pair=pair: register_contrasts(*pair), ValueError, name, "orthogonal", "0.025", "Resample it")
+        refused(lambda pair=pair: register_contrasts(*pair), ValueError, name, "orthogonal", "0.025")
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     entry, words = {"hr": scan_of(torch.zeros(4, 4, 4), np.eye(4)), "lr": 1}, "pip install SimpleITK"
     refused(lambda: register_contrasts(1, 1), ImportError, words)

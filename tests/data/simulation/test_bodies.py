@@ -74,7 +74,7 @@ def test_a_cohort_has_bodies_and_real_anatomy_beside_unchanged_heads(tmp_path):
         tissues = [fractions[(slice(None), *place.round().astype(int))].argmax() for place in places]
         assert len(set(tissues)) == 3
     refused(lambda: make("none", scans=str(tmp_path / "heads")), ValueError, "--scans", "no .nii")
-    refused(lambda: make("none", scans=str(tmp_path / "missing")), FileNotFoundError, "--scans", "no such folder")
+    refused(lambda: make("none", scans=str(tmp_path / "missing")), FileNotFoundError, "--scans")
 
 
 def test_fat_is_shifted_against_water_in_some_scans(monkeypatch):

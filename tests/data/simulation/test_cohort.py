@@ -57,7 +57,7 @@ def test_a_cohort_is_made_once_and_as_by_hand(tmp_path, capsys, monkeypatch):
     words = f"{folder} is in the way", f"--dataset_dir {folder}"
     refused(lambda: make(subjects=4), FileExistsError, *words, "others")
     (folder / "simulated.json").unlink()
-    refused(make, FileExistsError, *words, "something else")
+    refused(make, FileExistsError, *words)
     assert contents(folder) == made and choose_default_slice_axis(str(folder)) == "auto"
 
 

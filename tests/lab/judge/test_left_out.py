@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -107,19 +108,12 @@ def test_only_what_all_volumes_and_the_region_cover_is_compared(exam, tmp_path):
 
 def test_what_does_not_fit_is_refused_by_name(exam, tmp_path):
     out = str(tmp_path / "out")
+    call = partial(judge, left_out=exam["stack"], output_dir=out)
     for name, word in (("other", "another person"), ("contrast", "reversed"), ("far", "tissue")):
-        refused(
-            lambda name=name: judge(exam[name], left_out=exam["stack"], output_dir=out),
-            ValueError,
-            exam["stack"],
-            exam[name],
-            word,
-        )
+        refused(partial(call, exam[name]), ValueError, exam["stack"], exam[name], word)
     empty = str(tmp_path / "empty.nii.gz")
     nib.save(nib.Nifti1Image(np.eye(8)[None] * np.ones((8, 1, 1)), np.eye(4) + np.eye(4, k=3) * 900), empty)
-    refused(
-        lambda: judge(exam["true"], left_out=exam["stack"], region=empty, output_dir=out), ValueError, "--region", empty
-    )
+    refused(partial(call, exam["true"], region=empty), ValueError, "--region", empty)
     knowing = save(tmp_path / "knowing.nii.gz", np.asarray(nib.load(exam["true"]).dataobj), np.eye(4))
     inputs = {"Inputs": [{"File": "x.nii.gz", "Sha256": digest_voxels(exam["stack"])}]}
     (tmp_path / "knowing.json").write_text(json.dumps({"SuperResolution": inputs}))

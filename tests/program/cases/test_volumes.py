@@ -72,7 +72,7 @@ def test_only_gradients_that_fit_the_volumes_are_kept(tmp_path, values, directio
     join_results(tmp_path, ["0", "1", "2"], tmp_path / "dwi.nii", tmp_path, "dwi")
     for end, table in tables.items():
         kept, fits = tmp_path / f"dwi_sr.{end}", len(table) == 3
-        assert fits != any(f"dwi.{end}: found" in text and "for each of 3 volumes" in text for text in said)
+        assert fits != any(f"dwi.{end}: " in text for text in said)
         assert kept.read_text() == (tmp_path / f"dwi.{end}").read_text() if fits else not kept.exists()
 
 

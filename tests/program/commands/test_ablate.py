@@ -17,7 +17,7 @@ from common.program.commands.ablate import ablate
 from common.runtime.errors import RunsFailedError
 from tests.bundles import runs
 from tests.bundles.runs import ROOT
-from tests.refused import refused
+from tests.refused import has, refused
 
 SHIFT = {f"displacement_{axis}": 0.0 for axis in "xyz"}
 FOLDS = [{"fold": 0}, {"fold": 1}]
@@ -130,8 +130,7 @@ def test_a_table_in_which_rows_fail_and_which_is_then_resumed(run, out, commands
     expected = {(method, f"sub-{i}"): value for method, values in psnr.items() for i, value in enumerate(values)}
     assert table(out) == expected and list(table(out)) == list(expected)
     assert (out / "boxplots.png").is_file() and (out / "table.json").is_file()
-    said = capsys.readouterr().out
-    assert "run 4 of 6: 2 folds, better, 2 of 2, in" in said and "32.00 +- 0.00" in said
+    has(capsys.readouterr().out, "run 4 of 6: 2 folds, better, 2 of 2", "32.00 +- 0.00")
     assert {path.name for path in (out / "2_folds_better" / "2").iterdir()} >= {"models", "table.json", "log.txt"}
     settings = (out / "as_it_is" / "models" / "model.txt").read_text()
     assert settings == f"['{data}', False, {{'weight': -1.5, 'inputs': ['sr', 'hr']}}, None]"
@@ -147,7 +146,6 @@ def test_a_table_in_which_rows_fail_and_which_is_then_resumed(run, out, commands
     with pytest.raises(KeyboardInterrupt):
         run(data=data, overwrite=True)
     assert not list(out.rglob("table.json"))
-    assert capsys.readouterr().out.endswith("the same command with --resume True goes on with what is left\n")
 
 
 def test_a_size_lies_over_the_overlays_of_a_row(run, bundle, out):
@@ -170,7 +168,7 @@ def test_what_another_table_has_trained(run, commands, tmp_path):
     assert table(again) == table(first)
 
 
-def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
+def test_untrained_starts_and_what_was_known(run, out, commands):
     """A start has no checkpoint; what takes weights is that row but for what is its own, and is as trained as that."""
     rows = [
         {"name": "start", "weights": None, "override": {"gain": 0.5, "note": "x"}},
@@ -189,10 +187,7 @@ def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
         lines = [*({"iteration": i} for i in range(1, last + 1)), {"iteration": last, "validation/psnr": 30.0}]
         (out / "a" / f"history_{stage}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (out / "a" / "models" / "model.pt").touch()
-    capsys.readouterr()
     run(resume=True)
-    said = capsys.readouterr().out
-    assert "within 0.05 dB" in said and "not trained  the kernel" in said
     labels = dict.fromkeys(("cubic", "start", "start, agreeing"), ("", "", ""))
     labels |= dict.fromkeys(("a", "a, agreeing", "a, again"), ("10", "not trained", "the kernel"))
     with (out / "table.csv").open() as file:
@@ -206,13 +201,12 @@ def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
     assert len(commands) == 5 and (again / "table.csv").read_text() == (out / "table.csv").read_text()
 
 
-def test_pools(run, out, commands, capsys):
+def test_pools(run, out, commands):
     """Runs are pooled in a row; what takes weights takes them from its own fold, and fails without them."""
     other = {**B, "overlays": ["better"], "weights": "a"}
     broken = {**A, "pool": [FOLDS[0], {**FOLDS[1], "note": "$1 // 0"}]}
     taking = f"\n  b, 2 of 2: {out}/a/2, whose weights it takes, has no table.json"
     refused(lambda: run([broken, other, C]), RunsFailedError, "2 of 5 runs failed", taking)
-    assert "run 2 of 5: a, 2 of 2, in" in capsys.readouterr().out
     assert not (out / "b" / "2").exists() and methods(out) == ["cubic", "c"]
     commands.clear()
     run([{**A, "pool": FOLDS}, other, C], resume=True)
@@ -282,8 +276,8 @@ def test_rows_of_several_bundles(bundle, run, out, commands, tmp_path, capsys):
     for wrong, kind, words in (
         ({"any": [A]}, ValueError, ["row 1 ('a')", "'bundle'", "--bundle"]),
         ({"any": [{**worse, "overlays": ["better"]}]}, FileNotFoundError, [f"{other}/configs/better.json"]),
-        ({"any": [rows[3], {**worse, "weights": "d"}]}, ValueError, ["('b')", "'bundle'", "'d'", "leave it out"]),
-        ({"any": rows, "more": rows}, ValueError, ["mine.json", "one table", "any, more"]),
+        ({"any": [rows[3], {**worse, "weights": "d"}]}, ValueError, ["('b')", "'bundle'", "'d'"]),
+        ({"any": rows, "more": rows}, ValueError, ["mine.json", "any, more"]),
     ):
         path.write_text(json.dumps(wrong))
         refused(begin, kind, *words)
@@ -292,38 +286,9 @@ def test_rows_of_several_bundles(bundle, run, out, commands, tmp_path, capsys):
     assert not commands
 
 
-@pytest.mark.slow
-def test_two_methods_on_one_datalist(commands, out, tmp_path):
-    """Real bundles, tiny: UDEAN and EDSR on the same LR and on LR of their own; one picture a case."""
-    tiny, data = runs.TINY["udean"], tmp_path / "data"
-    entries = [tiny.save_hr(data, subject, runs.phantom(subject, (41, 44, 37)), axes="LSA") for subject in range(6)]
-    groups = {group: [entries[i] for i in subjects] for group, subjects in tiny.groups.items()}
-    runs.datalist(data, "unpaired", **groups)
-    same = {"degradation": {"_target_": "common.degradations.KSpaceTruncation", "factors": [2, 2, 1]}}
-
-    def row(name, bundle, overlays=(), **override):
-        small = runs.overrides(bundle, ["train"], tmp_path, epoch_length=1, max_epochs=1, slice_axis="SI")
-        known = json.loads((ROOT / "bundles" / bundle / "configs" / "train.json").read_text())
-        own = {k: v for k, v in small.items() if k in known and k not in ("output_dir", "ckpt_dir")}
-        return {"name": name, "bundle": f"bundles/{bundle}", "overlays": overlays, "override": {**own, **override}}
-
-    rows = [
-        row("UDEAN", "udean", scale=[2, 2, 1]),
-        row("its own", "downsampling_gan", ["known_kernel"]),
-        row("EDSR", "downsampling_gan", ["known_kernel"], **same),
-        row("2x2x2", "udean"),
-    ]
-    ablate(table_file(tmp_path / "table.json", rows), str(data), str(out))
-    assert methods(out) == ["cubic", "UDEAN", "EDSR", "cubic (its own)", "its own", "cubic (2x2x2)", "2x2x2"]
-    assert (out / "boxplots.png").is_file() and (out / "sub-5_t1w.png").is_file()
-
-
 def test_what_the_command_line_sets_goes_to_all_rows(run, out, commands):
-    run(
-        [{**A, "overlays": ["better"]}, {**B, "override": {"fold": 0}}, {**C, "pool": [{"seed": 1}]}],
-        gain=4,
-        note="-x=1",
-    )
+    rows = [{**A, "overlays": ["better"]}, {**B, "override": {"fold": 0}}, {**C, "pool": [{"seed": 1}]}]
+    run(rows, gain=4, note="-x=1")
     assert table(out) == {(name, "sub-0"): psnr for name, psnr in (("cubic", 30), ("a", 34), ("b", 34), ("c", 34.3))}
     assert "'-x=1'" in (out / "a" / "models" / "model.txt").read_text()
 
@@ -408,23 +373,17 @@ def test_what_is_refused_before_anything_runs(run, out, commands, tmp_path):
         ([{**A, "pool": [3]}], {}, ValueError, ["'pool' is [3]"]),
         ([{**A, "pool": []}], {}, ValueError, ["'pool' is []"]),
         ([{**A, "weights": "b"}, B], {}, ValueError, ["row 1 ('a')", "'weights' is 'b'", "none"]),
-        ([{**A, "weights": 1}], {}, ValueError, ["row 1", "'weights' is 1", "string or null"]),
-        ([A, {**B, "weights": "a", "pool": FOLDS}], {}, ValueError, ["row 2 ('b')", "'pool'", "'a'", "leave it out"]),
-        ([A, {**B, "weights": "a", "start": "s"}], {}, ValueError, ["row 2 ('b')", "'start'", "'a'", "leave it out"]),
-        ([A, {**B, "start": "a"}], {}, ValueError, ["row 2 ('b')", "'start' is 'a'", "weights are null", "none"]),
+        ([{**A, "weights": 1}], {}, ValueError, ["row 1", "'weights' is 1"]),
+        ([A, {**B, "weights": "a", "pool": FOLDS}], {}, ValueError, ["row 2 ('b')", "'pool'", "'a'"]),
+        ([A, {**B, "weights": "a", "start": "s"}], {}, ValueError, ["row 2 ('b')", "'start'", "'a'"]),
+        ([A, {**B, "start": "a"}], {}, ValueError, ["row 2 ('b')", "'start' is 'a'", "none"]),
         ([{**A, "bundle": "none"}], {}, FileNotFoundError, ["row 1 ('a')", "'bundle'", "none/configs/train.json"]),
         ([], {}, ValueError, ["at least one row"]),
         ([A, {**B, "override": {"gian": 2}}], {}, ValueError, ["b: --gian", "did you mean --gain?"]),
         ([{**A, "override": {"note": "x"}}], {"note": "y"}, ValueError, ["row 'a' sets note"]),
         ([{**A, "pool": [{"loss": {}}]}], {"loss#weight": 2}, ValueError, ["row 'a' sets loss", "loss#weight"]),
-        ([{**A, "override": {"output_dir": "x"}}], {}, ValueError, ["row 'a' sets output_dir"]),
         ([A], {"folds": 0}, ValueError, ["folds is 0"]),
-        (
-            [{**A, "bundle": str(runs.ROOT / "bundles" / "udean")}],
-            {"folds": 2},
-            ValueError,
-            ["--folds 2", "'a'", "no key fold"],
-        ),
+        ([{**A, "bundle": str(ROOT / "bundles" / "udean")}], {"folds": 2}, ValueError, ["--folds 2", "'a'", "fold"]),
         ([A], {"size": "tiny"}, FileNotFoundError, ["--size tiny ('a')", "tiny.json"]),
         ([A], {"ckpt_dir": "models"}, ValueError, ["--ckpt_dir"]),
         ([A], {"table": "mian"}, ValueError, ["tables.json", "'mian'", "main, other"]),

@@ -124,7 +124,7 @@ def test_groups_by_hand_and_subject_expression(tmp_path):
     assert load_datalist(str(tmp_path), "target")[0]["subject"] == load_datalist(str(tmp_path), "source")[0]["subject"]
 
 
-def test_every_kind_by_hand(tmp_path, capsys):
+def test_every_kind_by_hand(tmp_path):
     touch(tmp_path, *KINDS)
 
     def entry(name, *kinds):
@@ -136,7 +136,6 @@ def test_every_kind_by_hand(tmp_path, capsys):
         "validation": [entry("c", "lr", "guide")],
         "test": [entry("d", "hr", "lr", "guide")],
     }
-    assert "in no group: e" in capsys.readouterr().out
     # The test group alone, to evaluate weights that are there: nobody trains, so the other groups stay empty.
     _, groups = _written(tmp_path, hr="hr/*", test="*/[ab].nii")
     assert groups.pop("test") == {"a", "b"} and not any(groups.values())
@@ -155,10 +154,8 @@ NIFTI, GUIDES, PAIRED = {"hr": "*/*.nii.gz"}, {"lr": "*.nii", "guide": "g/*"}, {
     ("paths", "options", "words"),
     [
         (BIDS, {}, ["no --hr and no --lr"]),
-        (BIDS, {"ct": "*/*"}, ["no --hr and no --lr"]),
         (BIDS, {**NIFTI, "lr": "*/*-001*"}, ["sub-001_t1w.nii.gz", "--hr and --lr"]),
         (BIDS, {**NIFTI, "ct": "*/*.nii.gz"}, ["--hr and --ct", "exclusive"]),
-        (BIDS, {"lr": "*/*", "guide": "*/*"}, ["--lr and --guide", "exclusive"]),
         (BIDS, {**NIFTI, "split": (0.8, 0.1, 0.1)}, ["--split", "4 numbers", "source, target"]),
         (BIDS, {**NIFTI, "split": "a,b,c,d"}, ["--split a,b,c,d"]),
         (BIDS, {**NIFTI, "split": (1, 1, -1, 1)}, ["--split"]),
@@ -177,7 +174,6 @@ NIFTI, GUIDES, PAIRED = {"hr": "*/*.nii.gz"}, {"lr": "*.nii", "guide": "g/*"}, {
         (HAND, {**BY_HAND, "hr": "[b-d]*.nii.gz", "lr": "a*.nii.gz"}, ["group source", "--hr or --ct"]),
         (KINDS, {**SOME, "test": "lr/d.nii"}, ["test", "HR", "of d: "]),
         (KINDS, {**SOME, "target": None, "validation": "hr/b.nii"}, ["subjects b", "source", "validation"]),
-        (KINDS, {**SOME, "target": None, "test": "hr/b.nii"}, ["subjects b", "source", "test"]),
         (KINDS, {**SOME, "target": "ct/b.nii"}, ["group target"]),
         (KINDS, {**SOME, "source": "hr/a.nii"}, ["none of the CT"]),
         # Which of two HR volumes an LR one belongs to is not known, so that it cannot be tested on.
@@ -206,7 +202,7 @@ def test_splits_of_seed_0_stay(tmp_path):
         assert all(("guide" in entry) == bool(guide) for group in GROUPS for entry in data[group])
 
 
-def test_one_file_for_every_method(tmp_path, capsys):
+def test_one_file_for_every_method(tmp_path):
     """T1w, T2w and CT of ten subjects: HR with a guide in every group, and the CT of who is not evaluated in source."""
     _bids(tmp_path, 10, ("t1w", "t2w", "ct"))
     patterns = {"hr": "*/*_t2w.nii.gz", "guide": "*/*_t1w.nii.gz", "ct": "*/*_ct.nii.gz"}
@@ -218,10 +214,9 @@ def test_one_file_for_every_method(tmp_path, capsys):
         assert load_datalist(str(tmp_path), group, ("hr", "guide"), needs="guide" if group != "source" else None)
     both = [e for e in load_datalist(str(tmp_path), "source", ("hr", "guide", "ct")) if "hr" in e]
     assert both and all(e[kind].endswith(f"{e['subject']}{patterns[kind][3:]}") for e in both for kind in patterns)
-    assert "source: 4 hr, 4 guide, 8 ct of 8 subjects" in capsys.readouterr().out
 
 
-def test_lr_without_hr_or_with_hr_of_few(tmp_path, capsys):
+def test_lr_without_hr_or_with_hr_of_few(tmp_path):
     """For the guided method target and validation share the LR scans; beside CT all of them are to learn from."""
     _bids(tmp_path, 10, ("lr", "t1w", "ct"))
     touch(tmp_path, *[f"ct/c{i}.nii" for i in range(3)])
@@ -237,7 +232,6 @@ def test_lr_without_hr_or_with_hr_of_few(tmp_path, capsys):
         assert [len(groups[group]) for group in GROUPS] == sizes
         learned = data["target"] + data["validation"]
         assert all("lr" in entry and ("guide" in entry) == bool(options["guide"]) for entry in learned)
-    assert "test: none" in capsys.readouterr().out
     # Guides or CT and LR scans of ten, HR of two: these are evaluated on, and source goes without HR.
     touch(tmp_path, "hr/sub-003.nii.gz", "hr/sub-007.nii.gz")
     for options in ({"guide": "*/*_t1w.nii.gz"}, {"ct": "*/*_ct.nii.gz"}, {"split": (0, 8, 1, 1)}):

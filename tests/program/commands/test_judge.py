@@ -87,7 +87,7 @@ def test_what_is_not_finite_is_counted_and_refused_in_tissue(persons, tmp_path, 
         out = str(tmp_path / f"out{corner}")
         run = partial(judge, given["result"], hr=given["hr"], scan=given["scan"], output_dir=out)
         if corner:
-            refused(run, ValueError, *words, "in the tissue of")
+            refused(run, ValueError, *words)
         else:
             with pytest.warns(UserWarning) as caught:
                 run()
@@ -107,11 +107,10 @@ def read(folder, table: str) -> dict[tuple[str, str], dict[str, str]]:
         return {(row["result"], row.get("region", "")): row for row in csv.DictReader(file)}
 
 
-def test_hr_on_a_shifted_grid_in_another_order_of_axes_is_resampled_and_the_shift_is_named(persons, tmp_path, capsys):
+def test_hr_on_a_shifted_grid_in_another_order_of_axes_is_resampled_and_the_shift_is_named(persons, tmp_path):
     own, _ = persons
     hr = np.asarray(nib.load(own["hr"]).dataobj)
     judge(own["result"], hr=own["hr"], output_dir=str(tmp_path / "same"))
-    assert " psnr (dB) " in capsys.readouterr().out
     target = OBLIQUE @ np.array([[1, 0, 0, 0.5], [0, 1, 0, 0.5], [0, 0, 1, -0.5], [0, 0, 0, 1]])
     shifted = str(save(tmp_path / "shifted.nii.gz", resample(hr, OBLIQUE, target), target, axes="SLP"))
     with pytest.warns(Notice, match=r"shifted\.nii\.gz lie (-?0\.5,? ){3}voxels .* from those of .*scan_sr"):
@@ -157,12 +156,9 @@ def test_a_result_on_a_grid_of_its_own_is_judged_against_its_scan(persons, tmp_p
 
 def test_a_result_of_another_scan_is_refused_by_its_json(persons, tmp_path):
     own, _ = persons
-    copy = str(
-        save(tmp_path / "copy.nii.gz", 2 * np.asarray(nib.load(own["scan"]).dataobj), nib.load(own["scan"]).affine)
-    )
-    (tmp_path / "a" / "scan_sr.json").write_text(
-        '{"SuperResolution": {"Inputs": [{"File": "first.nii.gz", "Sha256": "0"}]}}'
-    )
+    image, inputs = nib.load(own["scan"]), [{"File": "first.nii.gz", "Sha256": "0"}]
+    copy = str(save(tmp_path / "copy.nii.gz", 2 * np.asarray(image.dataobj), image.affine))
+    (tmp_path / "a" / "scan_sr.json").write_text(json.dumps({"SuperResolution": {"Inputs": inputs}}))
     refused(lambda: judge(own["result"], scan=copy), ValueError, "first.nii.gz", copy)
 
 
@@ -173,7 +169,7 @@ def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, capsy
         "wrong,a/scan_sr.nii.gz,b/scan.nii.gz,\nsecond,b/scan_sr.nii.gz;b/hr.nii.gz,b/scan.nii.gz,\n"
     )
     out = tmp_path / "out"
-    with pytest.raises(RunsFailedError, match=r"1 of 3 persons failed.*\n.*wrong.*scan\.nii\.gz"):
+    with pytest.raises(RunsFailedError, match=r"1 of 3 persons.*\n.*wrong.*scan\.nii\.gz"):
         judge(cases=str(table), output_dir=str(out), report=True)
     with (out / "scores.csv").open(newline="") as file:
         assert {row["person"] for row in csv.DictReader(file)} == {"first"}
@@ -182,9 +178,8 @@ def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, capsy
     assert {(row["person"], row["result"]) for row in rows} >= {("first", "scan_sr.nii.gz"), ("second", "hr.nii.gz")}
     of_hr = [float(row["added"]) for row in rows if row["method"] == "result 1" and row["region"] == "all"]
     *_, mean, deviation = of_hr
-    assert mean == pytest.approx(np.mean(of_hr[:2]), rel=1e-3) and deviation == pytest.approx(
-        np.std(of_hr[:2], ddof=1), rel=1e-2
-    )
+    assert mean == pytest.approx(np.mean(of_hr[:2]), rel=1e-3)
+    assert deviation == pytest.approx(np.std(of_hr[:2], ddof=1), rel=1e-2)
     assert not [path for path in out.iterdir() if "wrong" in path.name or path.name.startswith(".")]
     page = (out / "judge.html").read_text()
     assert "first" in page and "data:image/png" in page and "http" not in page

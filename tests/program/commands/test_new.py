@@ -21,10 +21,9 @@ def bundles(tmp_path):
     return tmp_path / "bundles"
 
 
-def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path, capsys):
+def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path):
     create_bundle(str(bundles / "mynet"))
-    folder, said = bundles / "mynet", capsys.readouterr().out
-    assert "common/networks/mynet.py" in said and "-k mynet" in said
+    folder = bundles / "mynet"
     written = {path.name for path in (folder / "configs").iterdir()}
     names = ("train", "inference", "evaluate", "demo", "small", "metadata")
     assert written == {*(f"{name}.json" for name in names), "logging.conf"}
@@ -55,11 +54,9 @@ def test_any_bundle_can_be_begun_with(like, tmp_path):
     assert train["method"] == "new_one" and train["bundle_root"].endswith("/new_one")
 
 
-def test_without_tests_it_says_so(bundles, capsys):
+def test_without_tests(bundles):
     shutil.rmtree(bundles.parent / "tests")
     create_bundle(str(bundles / "mynet"))
-    said = capsys.readouterr().out
-    assert "nothing was written for the tests" in said and "-k mynet" not in said
     assert (bundles / "mynet" / "configs" / "train.json").is_file()
 
 
@@ -75,7 +72,7 @@ def test_what_the_tests_know(bundles):
 @pytest.mark.parametrize(
     ("name", "like", "error", "words"),
     [
-        ("srcnn", "srcnn", FileExistsError, ["srcnn", "another name"]),
+        ("srcnn", "srcnn", FileExistsError, ["srcnn"]),
         ("my-net", "srcnn", ValueError, ["--bundle", "my-net", "mynet"]),
         ("2net", "srcnn", ValueError, ["2net"]),
         ("class", "srcnn", ValueError, ["class"]),

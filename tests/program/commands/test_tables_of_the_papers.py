@@ -50,6 +50,7 @@ def test_table(name, table, tiny_bundles, tmp_path, capsys):
     runs.datalist(data, misaligned=misaligned, **{k: v for k, v in made.items() if v})
     options = {"slice_axis": "SI", "device": "$torch.device('cpu')", **OPTIONS[name]}
     ablate(table, str(data), str(tmp_path / "out"), f"bundles/{name}", size="tiny", **options)
+    assert name != "udean" or (tmp_path / "out" / f"{tiny.case(5)}.png").is_file()
     rows = csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines())
     methods = list(dict.fromkeys(row["method"] for row in rows))
     assert methods == ["cubic", *ROWS[name, table].split("; ")]

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from common.program.exams.partners import find_paired_scans as find_scans
-from tests.refused import refused
+from tests.refused import has, refused
 
 PACKED = {".nii": bytes, ".gz": gzip.compress}
 
@@ -37,10 +37,7 @@ def test_images_are_found_in_a_folder_and_below_in_order(tmp_path, capsys):
     assert list(images(tmp_path).items()) == [("b", "b.nii"), ("C", "sub/C.NII.GZ"), ("a", "sub/a.nii.gz")]
     touch(tmp_path, "study.ZIP", "sub/dicom.tar.gz")
     images(tmp_path)
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[1:] for line in said] == [
-        [str(tmp_path / name), "an archive; unpack it if it holds scans."] for name in ("study.ZIP", "sub/dicom.tar.gz")
-    ]
+    has(capsys.readouterr().out, tmp_path / "study.ZIP", tmp_path / "sub/dicom.tar.gz")
     assert find_scans(str(tmp_path / "b.nii")) == [{"image": str(tmp_path / "b.nii"), "name": "b"}]
 
 
@@ -62,7 +59,7 @@ def test_equal_names_get_their_folders_or_else_a_problem(tmp_path):
     named = {"ann_1_t1": "ann/1/t1.nii", "ann_2_t1": "ann/2/t1.nii.gz", "t1": "t1.nii", "t2": "ann/t2.nii"}
     assert images(tmp_path) == {**named, "bob_flair": "bob/flair.nii.gz"}
     first, _ = (case.problem for case in find_scans(str(tmp_path)) if case.problem)
-    assert f"{tmp_path}/bob/flair.nii: " in first and "bob_flair, as of" in first and "bob/flair.nii.gz; " in first
+    has(first, f"{tmp_path}/bob/flair.nii: ", "bob_flair", "bob/flair.nii.gz")
 
 
 def test_results_are_no_scans_wherever_they_lie(tmp_path, capsys):
@@ -73,8 +70,7 @@ def test_results_are_no_scans_wherever_they_lie(tmp_path, capsys):
     for name in results:
         nib.save(image, tmp_path / name)
     assert images(tmp_path) == {"a": "a.nii.gz", "a_t1": "a_t1.nii.gz"}
-    said = capsys.readouterr().out
-    assert "3 of 5 files" in said and f"{tmp_path}/a_sr" in said
+    has(capsys.readouterr().out, "3 of 5 files", f"{tmp_path}/a_sr")
     (entry,) = pairs(tmp_path, "a.*,a_s*", "**/a_t1*")
     assert entry["guide"] == "a_t1.nii.gz"
     for path in ("a_sr.nii.gz", "out"):
@@ -90,11 +86,7 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
         (tmp_path / f"IM{n}.dcm").symlink_to("../annex/objects/d")
     found = {case.name: case.problem or "" for case in find_scans(tmp_path)}
     assert list(found) == "IM0.dcm a_t1 a_t2 b_t2.mnc c_t2 e+orig g i".split() and not found["a_t1"] + found["a_t2"]
-    assert (
-        "2 more DICOM files" in found["IM0.dcm"]
-        and "nib-convert" in found["b_t2.mnc"]
-        and "datalad get" in found["c_t2"]
-    )
+    assert "nib-convert" in found["b_t2.mnc"] and "datalad get" in found["c_t2"]
     (tmp_path / "series").mkdir()
     (tmp_path / "away").mkdir()
     touch(tmp_path, "series/notes.txt", "series/1.dcm")
@@ -108,14 +100,13 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
     series = {path.removeprefix(f"{tmp_path}/"): text for path, text in first.items() if path not in second}
     # README may be an image as well as IM0.dcm, next to which it is.
     names = "IM0.dcm away/1.2.3 series/0.2.84 series/1.dcm series/I0".split()
-    assert list(series) == names and "(and 3 more" in series["IM0.dcm"] and "DICOM is read as" in series[names[2]]
+    assert list(series) == names and "3 more" in series["IM0.dcm"]
     assert "datalad get" in series["away/1.2.3"] and "datalad get" not in series["series/1.dcm"]
-    said = capsys.readouterr().out
-    assert all(f"passed over: {tmp_path}/{name}_mask.nii: a mask" in said for name in ("sub-a", "m/sub-b"))
+    has(capsys.readouterr().out, f"{tmp_path}/sub-a_mask.nii: a mask", f"{tmp_path}/m/sub-b_mask.nii: a mask")
     whole, *others = pairs(tmp_path, "*_t2*", "a_t1.*,*_mask.nii", subject="^a|(.)_")
     assert whole["guide"] == "a_t1.hdr" and [bool(entry["problem"]) for entry in others] == [True, True]
     for path in ("sub-a_mask.nii", "m"):
-        refused(lambda path=path: find_scans(tmp_path / path), ValueError, "_mask.nii: a mask", "rename")
+        refused(lambda path=path: find_scans(tmp_path / path), ValueError, "_mask.nii: a mask")
     for guide, words in (("sub-a_mask.nii", "a mask"), ("c_t2.nii", "datalad get"), ("a_t2.json", "format")):
         path = str(tmp_path / guide)
         refused(lambda path=path: find_scans(tmp_path, "a_t2.nii", path), ValueError, f"--guide {path}", words)
@@ -158,20 +149,19 @@ def test_a_label_map_is_paired_as_a_guide_is_and_is_no_scan(tmp_path, capsys):
     (entry,) = find_scans(tmp_path / "sub-1_t2w.nii", label=str(tmp_path / "x" / "sub-1_mask.nii"))
     assert entry["label_map"] == str(tmp_path / "x" / "sub-1_mask.nii")
     *_, other = find_scans(tmp_path, label="*_dseg.nii", subject="(t2w|dseg|t1w)")
-    assert "has no label map" in other.problem and "leave --label out" in other.problem
+    assert "--label" in other.problem
 
 
 def test_scans_without_one_guide_have_a_problem_and_the_others_are_paired(tmp_path, capsys):
     touch(tmp_path, *(f"{name}.nii" for name in ("a_t2", "b_t2", "d_t2", "a_t1", "c_t1", "d_t1", "d2_t1")))
     paired, none, several = pairs(tmp_path, "*_t2*", "*_t1*", subject="^(.)")
     assert paired["guide"] == "a_t1.nii" and "guide" not in none | several
-    assert all(word in none["problem"] for word in ("b_t2.nii: b has no guide", "--guided False", "--subject"))
-    assert "d_t2.nii: d has several guides (d2_t1.nii, d_t1.nii); narrow --guide" in several["problem"]
-    said = capsys.readouterr().out
-    assert "1 of 4 guides" in said and "c_t1.nii" in said
+    has(none["problem"], "b_t2.nii: b ", "--guided False", "--subject")
+    has(several["problem"], "d_t2.nii: d ", "(d2_t1.nii, d_t1.nii)", "--guide")
+    has(capsys.readouterr().out, "1 of 4 guides", "c_t1.nii")
     touch(tmp_path, "p/sub-01_t2w.nii.gz", "p/sub-02_t1w.nii.gz")
     (entry,) = pairs(tmp_path / "p", "*_t2w*", "*_t1w*")
-    assert "sub-01_t2w.nii.gz: it is of sub-01, and the guide sub-02_t1w.nii.gz of sub-02" in entry["problem"]
+    has(entry["problem"], "sub-01_t2w.nii.gz: ", "sub-02_t1w.nii.gz of sub-02")
 
 
 def test_refused(tmp_path):
