@@ -10,7 +10,7 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from common.program.catalogue import list_offers
+from common.program.catalogue import list_candidates
 from tests.benchmarks.gpu_session import __main__ as gpu_session
 from tests.benchmarks.gpu_session import session, steps, wheels
 
@@ -69,7 +69,7 @@ def test_weights_that_are_kept_are_ready_for_the_bundle(tmp_path):
     runs.save_weights("udean_window", trained / "models" / "model.pt")
     models.mkdir()
     gpu_session.Queue(Mock(), models, tmp_path, "udean_window").keep(trained)
-    assert {offer.name for offer in list_offers(str(models.parent), {}) if offer.is_available} == {
+    assert {candidate.name for candidate in list_candidates(str(models.parent), {}) if candidate.is_available} == {
         "udean_window 2x2x2, large"
     }
     files = "inference", str(models / "model_large")

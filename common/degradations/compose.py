@@ -104,10 +104,10 @@ class RandomDegradation(Degradation):
 
     def _degrade(self, hr: Tensor) -> Tensor:
         volumes = hr.reshape(-1, *hr.shape[-SPATIAL_DIMS:])
-        lr = torch.stack([self.degradations[self._draw_index(volume)](volume) for volume in volumes])
+        lr = torch.stack([self.degradations[self._choose_index(volume)](volume) for volume in volumes])
         return lr.reshape(*hr.shape[:-SPATIAL_DIMS], *lr.shape[-SPATIAL_DIMS:])
 
-    def _draw_index(self, volume: Tensor) -> int:
+    def _choose_index(self, volume: Tensor) -> int:
         return int(torch.randint(len(self.degradations), (), generator=make_generator(self.seed, volume)))
 
     def explain_nonlinearity(self) -> str:

@@ -107,7 +107,7 @@ class KSpaceFilter(Degradation):
 
     The weights are real and symmetric, so a real volume stays real and the operator is its own adjoint.
 
-    Subclasses implement ``compute_weights``.
+    Subclasses implement ``compute_transfer_function``.
 
     Args:
         axes: the spatial axes (0, 1, 2) that are transformed.
@@ -119,7 +119,7 @@ class KSpaceFilter(Degradation):
         if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= set(range(SPATIAL_DIMS)):
             raise ValueError(f"{type(self).__name__}: axes must be distinct spatial axes out of 0, 1, 2, got {axes}.")
 
-    def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+    def compute_transfer_function(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         """The weight of each k-space sample.
 
         Args:
@@ -143,7 +143,9 @@ class KSpaceFilter(Degradation):
             shape = [1] * SPATIAL_DIMS
             shape[dim] = -1
             k.append(frequencies(size, 1.0 / size, device=hr.device, dtype=hr.dtype).abs().round().reshape(shape))
-        return torch.fft.irfftn(k_space * self.compute_weights(*k, sizes=sizes).to(hr.dtype), s=sizes, dim=dims)
+        return torch.fft.irfftn(
+            k_space * self.compute_transfer_function(*k, sizes=sizes).to(hr.dtype), s=sizes, dim=dims
+        )
 
     def _adjoint(self, lr: Tensor) -> Tensor:
         return self._degrade(lr)
@@ -177,7 +179,7 @@ class BandLimit(KSpaceFilter):
         super().__init__([axis for axis, factor in enumerate(factors) if factor > 1 and along[axis]])
         self.ratios = [factors[axis] for axis in self.axes]
 
-    def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+    def compute_transfer_function(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         weights = k[0].new_ones(())
         for frequency, size, ratio in zip(k, sizes, self.ratios, strict=True):
             edge = size / (2 * ratio)
@@ -208,7 +210,7 @@ class EllipticalKSpace(KSpaceFilter):
                 f"EllipticalKSpace: an ellipse needs two or three axes, got {axes}; along one axis nothing is cut off."
             )
 
-    def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+    def compute_transfer_function(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         radius_squared: Any = sum((2.0 * frequency / size) ** 2 for frequency, size in zip(k, sizes, strict=True))
         # Rounding must not decide about samples on the ellipse.
         return radius_squared <= 1.0 + 8 * torch.finfo(radius_squared.dtype).eps
@@ -232,7 +234,7 @@ class HammingFilter(KSpaceFilter):
     def __init__(self, axes: Sequence[int] = (0, 1, 2)) -> None:
         super().__init__(axes)
 
-    def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+    def compute_transfer_function(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         windows = (0.54 + 0.46 * torch.cos(2 * torch.pi * each / size) for each, size in zip(k, sizes, strict=True))
         return functools.reduce(torch.mul, windows)
 
@@ -274,7 +276,7 @@ class PartialFourier(KSpaceFilter):
             )
         self.fraction, self.axis = float(fraction), axis
 
-    def compute_weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+    def compute_transfer_function(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         (frequency,), (size,) = k, sizes
         encodings = max(round(self.fraction * size), size // 2 + 1)
         both_sides = frequency <= encodings - size // 2 - 1

@@ -30,7 +30,7 @@ from ..reports.files import save_figure
 from ..reports.planes import View, save_panels
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
-from ..transforms.scan.volume import get_percentile
+from ..transforms.scan.volume import get_white_level
 from ..weights.loading import load_weights
 
 
@@ -173,7 +173,7 @@ class EvaluationReport:
             for other, (network, inferer) in self.compare_with.items():
                 network.to(engine.state.device)
                 # An inferer of its own comes with a network that learned from volumes that the percentile scaled.
-                one = get_percentile(lr) if inferer else 1.0
+                one = get_white_level(lr) if inferer else 1.0
                 inputs = [torch.as_tensor(v)[None].to(engine.state.device) for v in (lr, guide) if v is not None]
                 with torch.no_grad():
                     volumes[other] = (inferer or engine.inferer)(inputs[0] / one, network, *inputs[1:])[0] * one

@@ -315,7 +315,7 @@ class AdaptedInferer(Inferer):
     ) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield patches in parts of ``count``: HR, LR, blurred if there are any, and gains of slices if wanted."""
         for first in range(0, self.batch_size, count):
-            pairs = [images.draw_patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
+            pairs = [images.sample_patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
             hr, lr, *blurred = (torch.stack(images) for images in zip(*pairs, strict=True))
             gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs] if with_gains else []
             yield hr, lr, *blurred, *([move_to_device(torch.stack(gains), lr.device)] if gains else [])

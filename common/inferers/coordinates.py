@@ -18,7 +18,7 @@ from ..data.loaders.coordinates import CoordinateLoader, MeasuredVoxels
 from ..graph import TensorGraph
 from ..runtime.distributed import train_alone
 from ..runtime.precision import match_precision
-from ..runtime.progress import begin_part, report_share
+from ..runtime.progress import begin_part, report_progress
 from ..stacks.fitting import FittedStack, reconstruct
 from ..stacks.operator import StackOperator
 from .images import run_in_pieces
@@ -128,7 +128,7 @@ class CoordinateInferer(ExamInferer):
             )
             trainer.logger.setLevel(logging.CRITICAL)  # Ignite logs epochs
             trainer.add_event_handler(
-                Events.ITERATION_COMPLETED, lambda engine: report_share(engine.state.iteration / self.iterations)
+                Events.ITERATION_COMPLETED, lambda engine: report_progress(engine.state.iteration / self.iterations)
             )
             trainer.run()
         return match_precision(self._network, networks["network"].eval())

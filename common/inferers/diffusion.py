@@ -61,7 +61,7 @@ class ResidualShiftInferer(Inferer):
         generator = torch.Generator().manual_seed(self.seed)
         mean, squares = torch.zeros_like(base), torch.zeros_like(base)
         for i in track(range(self.samples)):
-            sample = self._draw_sample(lr, base, generator, network, *args, **kwargs)
+            sample = self._sample_patch(lr, base, generator, network, *args, **kwargs)
             # Welford's sums, because a difference of large squares is not exact.
             change = sample - mean
             mean += change / (i + 1)
@@ -69,14 +69,14 @@ class ResidualShiftInferer(Inferer):
         self.spread = (squares / (self.samples - 1)).sqrt_() if self.samples > 1 else None
         return mean
 
-    def _draw_sample(
+    def _sample_patch(
         self, lr: torch.Tensor, base: torch.Tensor, generator: torch.Generator, network: Any, *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        def draw_noise() -> torch.Tensor:
+        def sample_noise() -> torch.Tensor:
             return torch.randn(base.shape, generator=generator).to(base)
 
         shift = self.shift.to(base.device)
-        state = shift.start(base, draw_noise())
+        state = shift.start(base, sample_noise())
         for step in track(range(shift.steps)[::-1]):
 
             def predict(_: torch.Tensor, state: torch.Tensor = state, step: int = step) -> torch.Tensor:
@@ -84,5 +84,5 @@ class ResidualShiftInferer(Inferer):
                 return torch.cat([self.images(one, network, step, *args, **kwargs) for one in pair.split(1)])
 
             hr = self.consistent(lr, predict)
-            state = shift.go_back(state, hr, step, draw_noise() if step else hr)
+            state = shift.go_back(state, hr, step, sample_noise() if step else hr)
         return state

@@ -17,7 +17,7 @@ from ..geometry.spline import apply_along_axes, make_spline_matrix
 from ..networks.slab import batch_to_slices, slices_to_batch
 from ..physics.scale import choose_zero_shot_images
 from ..runtime.precision import match_precision
-from ..runtime.progress import report_share, track
+from ..runtime.progress import report_progress, track
 from ..runtime.workers import run_in_parallel
 from .consistent import ConsistentInferer
 
@@ -42,7 +42,7 @@ def run_in_pieces(
 
     for i, result in enumerate(run_in_parallel(run_network, pieces, pieces[0].device, size)):
         yield result
-        report_share((i + 1) / len(pieces))
+        report_progress((i + 1) / len(pieces))
 
 
 class OrthogonalInferer(Inferer):

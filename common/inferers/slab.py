@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 
 from ..degradations.base import Degradation, remove_metadata
 from ..runtime.memory import count_pieces_at_once
-from ..runtime.progress import begin_part, report_share
+from ..runtime.progress import begin_part, report_progress
 from ..runtime.workers import run_in_parallel
 
 _Span = tuple[int, int, int, int]
@@ -120,7 +120,7 @@ class SlabInferer(Inferer):
                 share = result[..., begin - first :: apart, :]
                 inner[..., begin:stop:apart, :].addcmul_(share, weights[begin:stop:apart])
             done += (stop - first) * (y3 - y0) * (x3 - x0)
-            report_share(done / (depth * sum(pixels)))
+            report_progress(done / (depth * sum(pixels)))
         return out[..., outside : outside + sz * depth]
 
     def _compute_weights(self, depth: int, device: torch.device) -> torch.Tensor:

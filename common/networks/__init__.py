@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "contrastive": ["PlaceFeatures", "ProjectionHeads", "RandomPlaces", "RandomSubgrid"],
         "coordinates": ["AverageOverSlice", "CoordinateNetwork"],
         "degradation": ["LinearDegradation", "ReceiverNoise"],
-        "diffusion": ["DrawNoise", "DrawStep", "ResidualDenoiser", "ResidualShift", "StepUNet"],
+        "diffusion": ["SampleNoise", "SampleStep", "ResidualDenoiser", "ResidualShift", "StepUNet"],
         "discriminators": ["PatchDiscriminator", "VGGDiscriminator"],
         "edsr": ["EDSR", "DownsamplingNetwork", "SliceBetween"],
         "interpolated": ["DCSRN", "MDCSRN", "SRCNN", "VDSR", "InterpolatedNetwork", "ReCNN", "ReconResNet"],

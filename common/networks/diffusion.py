@@ -13,21 +13,21 @@ from ..runtime.values import check_whole_numbers
 from .float32 import FromImage
 
 
-def _draw_share(draw: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
+def _sample_share(draw: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
     """Draw for the samples of all processes, and return those of this one, so that their number changes nothing."""
     rank, world = get_rank()
     return draw(count * world)[rank * count : (rank + 1) * count]
 
 
-class DrawNoise(nn.Module):
+class SampleNoise(nn.Module):
     """Standard normal noise for each pixel of a batch, as a step of a graph."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images ``(B, ...)`` to noise of the same shape."""
-        return _draw_share(lambda n: torch.randn((n, *images.shape[1:]), device=images.device), len(images))
+        return _sample_share(lambda n: torch.randn((n, *images.shape[1:]), device=images.device), len(images))
 
 
-class DrawStep(nn.Module):
+class SampleStep(nn.Module):
     """A diffusion step for each image of a batch, each equally likely, as a step of a graph.
 
     Args:
@@ -40,7 +40,7 @@ class DrawStep(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images ``(B, ...)`` to steps ``(B,)``, from 0 to ``steps - 1``."""
-        return _draw_share(lambda n: torch.randint(self.steps, (n,), device=images.device), len(images))
+        return _sample_share(lambda n: torch.randint(self.steps, (n,), device=images.device), len(images))
 
 
 class ResidualShift(nn.Module):

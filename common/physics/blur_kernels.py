@@ -77,7 +77,7 @@ def make_zero_filling_kernel(
     return torch.from_numpy(kernel / kernel.sum()).float()
 
 
-def draw_random_kernels(count: int, factor: int, seed: int, size: int = 33, offset: float = 0.0) -> torch.Tensor:
+def sample_kernels(count: int, factor: int, seed: int, size: int = 33, offset: float = 0.0) -> torch.Tensor:
     """Draw random kernels from a family that models scanners and their reconstructions in plane.
 
     Each kernel is one of three kinds, with equal probability. A Gaussian has standard deviations along its two axes

@@ -28,7 +28,7 @@ WITHIN = 1 + ROUNDING  # excess up to this factor is rounding
 
 
 @dataclass(frozen=True)
-class Offer:
+class Candidate:
     """Weights of a bundle, or a bundle that learns from the scan itself, and what decides on their use.
 
     Attributes:
@@ -56,8 +56,8 @@ class Offer:
     fewest_stacks: int | None = None
     is_self_trained: bool = False
 
-    def apply_scale(self, scale: Sequence[Any]) -> Offer:
-        """This offer with the given scale if it takes any scale; else unchanged."""
+    def apply_scale(self, scale: Sequence[Any]) -> Candidate:
+        """This candidate with the given scale if it takes any scale; else unchanged."""
         if self.free is None:
             return self
         return replace(self, scale=tuple(scale), overrides={**self.overrides, "scale": list(scale)}, free=None)
@@ -124,8 +124,8 @@ class Offer:
         return workflow
 
 
-def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Offer]:
-    """List what the bundles offer, by their metadata.json and the overlays in models. Files of weights may be missing.
+def list_candidates(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Candidate]:
+    """List the bundles' weights, by their metadata.json and the overlays in models. Files of weights may be missing.
 
     Args:
         bundle: folder or name of a bundle. None: the bundle in the overlay of a given checkpoint; without a checkpoint
@@ -144,25 +144,25 @@ def list_offers(bundle: str | None, overrides: Mapping[str, Any], options: Seque
         able = [folder for folder in cards if len(known[folder]) == len(overrides)]
     if not able:
         raise ValueError(_explain_unknown_key(overrides, known, options))
-    offers = [
-        _make_offer(folder, cards[folder], known[folder], *weights)
+    candidates = [
+        _make_candidate(folder, cards[folder], known[folder], *weights)
         for folder in able
         for weights in _list_weights(folder, cards[folder], known[folder])
     ]
-    return [offer for offer in offers if bundle is not None or offer.free is None]
+    return [candidate for candidate in candidates if bundle is not None or candidate.free is None]
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What a bundle offers, by its metadata.json: ``scale``, ``slice_axis``, and what it needs.
+    """What decides on a bundle's use, by its metadata.json: ``scale``, ``slice_axis``, and what it needs.
 
     Args:
         folder: of the bundle.
     """
     file = folder / "configs" / "metadata.json"
     card, problem = read_json_object(file)
-    if problem or not isinstance(card.get("offer"), dict):
-        raise ValueError(f"{file}: {problem or 'found no offer'}; see that of another bundle.")
-    return card["offer"]
+    if problem or not isinstance(card.get("selection"), dict):
+        raise ValueError(f"{file}: {problem or 'found no selection'}; see that of another bundle.")
+    return card["selection"]
 
 
 def _identify_bundle(checkpoint: Path, bundle: str | None) -> str:
@@ -252,14 +252,14 @@ def _list_files(
     return [str(file) for file in files if file is not None]
 
 
-def _make_offer(
+def _make_candidate(
     folder: Path,
     card: Mapping[str, Any],
     overrides: Mapping[str, Any],
     checkpoint: Path | None,
     overlay: Path | None,
     content: Mapping[str, Any],
-) -> Offer:
+) -> Candidate:
     overrides = {**overrides, **({} if checkpoint is None else {"checkpoint": checkpoint})}
     known = {"scale": (1, 1, 1), **card, **content, **overrides}
     scale, ranges = known["scale"], known.get("training_range") or {}
@@ -275,7 +275,7 @@ def _make_offer(
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     sizes = tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across))
     guided, trains = known.get("guided", False), checkpoint is None and known.get("learns_from_scan", False)
-    return Offer(folder, overlay, overrides, tuple(scale), known["slice_axis"], sizes, guided, free, stacks, trains)
+    return Candidate(folder, overlay, overrides, tuple(scale), known["slice_axis"], sizes, guided, free, stacks, trains)
 
 
 def _rename_package(config: Any) -> Any:

@@ -44,33 +44,39 @@ def load_shipped_weights(
     if checkpoint is None:
         return {}
     try:
-        from .catalogue import WITHIN, list_offers
+        from .catalogue import WITHIN, list_candidates
     except ModuleNotFoundError:  # an exported bundle is alone
         return {}
     own = read_overlay(checkpoint) or {"digest": None, "trained": {}}
-    offers = sorted(list_offers(None, {}), key=lambda offer: offer.bundle.name != own["trained"].get("bundle"))
-    known = [(offer, overlay) for offer in offers if offer.is_available and (overlay := offer.read_overlay())]
+    candidates = sorted(
+        list_candidates(None, {}), key=lambda candidate: candidate.bundle.name != own["trained"].get("bundle")
+    )
+    known = [
+        (candidate, overlay)
+        for candidate in candidates
+        if candidate.is_available and (overlay := candidate.read_overlay())
+    ]
     if any(overlay["digest"] == own["digest"] for _, overlay in known):
         return {}
     guided = all("guide" in entry for entry in data)
     alike = [
-        offer
-        for offer, overlay in known
-        if (offer.scale, offer.guided) == (tuple(degradation.factors), guided)
+        candidate
+        for candidate, overlay in known
+        if (candidate.scale, candidate.guided) == (tuple(degradation.factors), guided)
         and overlay["trained"].get("offset") == list(degradation.offset)
     ]
     spacings = []
     for entry in data:
         with contextlib.suppress(OSError, ValueError):  # its case fails too, and says why
             spacings.append(_compute_lr_spacing(entry, degradation, slice_axis))
-    for offer in alike:
+    for candidate in alike:
         if all(
             pair is None or pair[0] / WITHIN <= size <= pair[1] * WITHIN
             for spacing in spacings
-            for size, pair in zip(spacing, offer.ranges, strict=True)
+            for size, pair in zip(spacing, candidate.ranges, strict=True)
         ):
-            network, inferer = offer.load_network(device=device, **override)
-            return {f"{offer.bundle.name}, shipped": {"network": network, "inferer": inferer}}
+            network, inferer = candidate.load_network(device=device, **override)
+            return {f"{candidate.bundle.name}, shipped": {"network": network, "inferer": inferer}}
     why = "are for another scale or other guides" if not alike else "were trained on other voxel sizes"
     print(f"no shipped weights are in the table: they {why}", flush=True)
     return {}

@@ -22,7 +22,7 @@ from ..metrics.volume import (
     scale_to_range,
     shift_volume,
 )
-from ..transforms.scan.volume import convert_to_units, get_intensity_range, get_percentile
+from ..transforms.scan.volume import convert_to_units, get_intensity_range, get_white_level
 
 _ACCURACY = 0.03  # voxels, of a measured shift
 
@@ -129,5 +129,5 @@ def clip_volume(volume: torch.Tensor | np.ndarray, scan: MetaTensor, hr: MetaTen
     """A volume ``(1, X, Y, Z)`` that is scaled like a scan, as an array ``(X, Y, Z)`` in units of HR, cut to [0, 1]."""
     (low, high), (zero, one) = get_intensity_range(scan), get_intensity_range(hr)
     first = (zero - low) / (high - low)
-    last = first + get_percentile(hr) * ((one - zero) / (high - low))
+    last = first + get_white_level(hr) * ((one - zero) / (high - low))
     return scale_to_range(torch.as_tensor(volume)[0].detach().float().cpu(), first, last).numpy()

@@ -94,7 +94,7 @@ def track(items: Sequence[Item], growth: float = 1.0) -> Iterator[Item]:
             _part.set(part)
 
 
-def report_share(share: float) -> None:
+def report_progress(share: float) -> None:
     """Report which share of the present part is done, 0 to 1."""
     if (part := _part.get()) is not None:
         part.advance(share)
@@ -117,7 +117,7 @@ def _begin(part: _Part | None) -> Iterator[None]:
     try:
         yield
     finally:
-        report_share(1)
+        report_progress(1)
         _part.reset(token)
 
 

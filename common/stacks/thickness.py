@@ -40,7 +40,7 @@ def estimate_thickness(
     step = np.linalg.norm(affine[:3, :3], axis=0).min() / 2
     half_width = math.ceil(_WIDTH * BELIEVED_WIDTHS[1] * distance / FWHM_PER_SIGMA / step)
     along = step * np.arange(-half_width, half_width + 1)
-    values, points = _draw_tissue_points(stack, stack_affine)
+    values, points = _sample_tissue_points(stack, stack_affine)
     world = points[:, :, None] + along * (stack_affine[:3, 2] / distance)[:, None, None]
     at, inside = _locate(world, np.linalg.inv(affine), volume.shape)
     if inside.sum() < _FEWEST:
@@ -71,7 +71,7 @@ def estimate_thickness(
     )
 
 
-def _draw_tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sample_tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values ``(N,)`` of some voxels of a stack's tissue, drawn at random, and their centres ``(3, N)`` in mm."""
     bright = np.argwhere(stack > TISSUE * np.percentile(stack, 99))
     chosen = bright[np.random.default_rng(0).permutation(len(bright))[:_POINTS]]

@@ -22,7 +22,7 @@ from ..geometry.affines import RATIO_ROUNDING, THICK
 from ..io.files import read_json_object
 from ..physics.scale import get_slice_factor
 from ..runtime.errors import Notice
-from .scan.modality import AIR, EMPTY, PADDING, draw_sample, find_ct_offset
+from .scan.modality import AIR, EMPTY, PADDING, find_ct_offset, sample_voxels
 from .scan.volume import attach_meta
 
 # Body mask, in HU and mm: threshold half-way from air to tissue; grid; radius of the opening; distance up to which
@@ -88,7 +88,7 @@ class HounsfieldWindowd(MapTransform):
     def _find_offset(stored: torch.Tensor, file: Any) -> float:
         offset = find_ct_offset(stored)
         if offset is None:
-            low, median, high = np.quantile(draw_sample(stored), [0.001, 0.5, 0.999])
+            low, median, high = np.quantile(sample_voxels(stored), [0.001, 0.5, 0.999])
             raise ValueError(
                 f"{file}: does not look like CT in Hounsfield units (HU): it ranges from {stored.min().item():g} to "
                 f"{stored.max().item():g} (0.1st percentile {low:g}, median {median:g}, 99.9th {high:g}). Expected are "

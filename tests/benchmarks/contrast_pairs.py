@@ -14,7 +14,7 @@ import itertools
 import warnings
 from pathlib import Path
 
-from common.program.exams.choose import find_offers
+from common.program.exams.choose import find_candidates
 
 
 def main() -> None:
@@ -25,9 +25,9 @@ def main() -> None:
     options = parser.parse_args()
     files = options.files.split(",")
     regions = options.regions.split(",") if options.regions else [None] * len(files)
-    offer = find_offers("stacks", None, {}, True, ())[1]
-    assert offer is not None
-    config = offer.make_workflow([], output_dir=Path(options.output).parent).parser
+    candidate = find_candidates("stacks", None, {}, True, ())[1]
+    assert candidate is not None
+    config = candidate.make_workflow([], output_dir=Path(options.output).parent).parser
     read, inferer = config.get_parsed_content("read_stack"), config.get_parsed_content("inferer")
     with Path(options.output).open("w", newline="") as table:
         rows = csv.writer(table)

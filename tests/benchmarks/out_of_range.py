@@ -24,7 +24,7 @@ from skimage.filters import threshold_otsu
 from skimage.restoration import denoise_tv_chambolle
 
 from common.metrics import interpolate_cubic
-from common.program.catalogue import BUNDLES, Offer
+from common.program.catalogue import BUNDLES, Candidate
 from common.transforms.scan.scan_statistics import compute_scan_statistics
 
 # Voxels of a head, of the crop that is super-resolved, and of the crop's edge that is not compared.
@@ -164,12 +164,12 @@ class Weights:
     def __init__(self, name: str) -> None:
         bundle, _, kind = name.partition(":")
         model = BUNDLES / bundle / "models" / f"model{'_' * bool(kind)}{kind}.pt"
-        offer = Offer(BUNDLES / bundle, model.with_suffix(".json"), {"checkpoint": model}, (), None, (), False)
-        parser = offer.make_workflow([]).parser
+        candidate = Candidate(BUNDLES / bundle, model.with_suffix(".json"), {"checkpoint": model}, (), None, (), False)
+        parser = candidate.make_workflow([]).parser
         if "adapt_iterations" in parser.config:
             parser["adapt_iterations"] = 0
         self.degradation = parser.get_parsed_content("degradation")
-        self.ranges = offer.read_overlay().get("training_range")
+        self.ranges = candidate.read_overlay().get("training_range")
         self.inferer = parser.get_parsed_content("inferer")
         self.network = parser.get_parsed_content("evaluator").network.eval()
 

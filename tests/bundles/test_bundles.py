@@ -179,7 +179,9 @@ def test_metadata(path):
     listed = {name.lower() for name in meta["required_packages_version"]}
     of_monai = {"pytorch-ignite", *trains}
     assert {*needed} - {*PINNED} | of_monai <= listed <= {*needed, *tried} | of_monai
-    assert meta.get("supported_apps", APPS) == APPS and ("supported_apps" in meta) != ("fewest_stacks" in meta["offer"])
+    assert meta.get("supported_apps", APPS) == APPS and ("supported_apps" in meta) != (
+        "fewest_stacks" in meta["selection"]
+    )
 
 
 def test_overlays(bundle):

@@ -213,7 +213,7 @@ def reconresnet(n, hr, lr):
 
 def res_srdiff(n, hr, lr):
     """Yue et al. 2023, eq. 2 and 8, without its weights of the steps; shares by the formula of its eq. 10."""
-    step, noise = n.draw_step(hr), n.draw_noise(hr)
+    step, noise = n.draw_step(hr), n.sample_noise(hr)
     root = 0.001**0.5 * (0.99 / 0.001**0.5) ** step.double().pow(0.3).view(-1, 1, 1, 1).float()  # of two steps
     shifted = hr + root**2 * (lr - hr) + 0.1 * root * noise
     yield mse(n.denoiser(torch.cat([shifted, lr], dim=1), step), hr)

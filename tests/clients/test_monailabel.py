@@ -319,7 +319,7 @@ def test_nothing_left_behind(server, bundles):
 def test_nothing_to_serve(tmp_path):
     for name in ("empty", "exam"):
         (tmp_path / "dist" / name / "configs").mkdir(parents=True)
-    (tmp_path / "dist" / "exam" / "configs" / "metadata.json").write_text('{"offer": {"fewest_stacks": 2}}')
+    (tmp_path / "dist" / "exam" / "configs" / "metadata.json").write_text('{"selection": {"fewest_stacks": 2}}')
     assert start(tmp_path).wait(120) != 0
     log = (tmp_path / "server.log").read_text()
     assert "dist/empty is not served: " in log and "dist/exam is not served: it takes several scans" in log

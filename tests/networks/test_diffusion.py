@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from common.networks import DrawNoise, DrawStep, ResidualDenoiser, ResidualShift, StepUNet
+from common.networks import ResidualDenoiser, ResidualShift, SampleNoise, SampleStep, StepUNet
 
 from ..refused import refused
 
@@ -36,7 +36,7 @@ def test_a_step_back_from_the_truth_has_the_distribution_of_the_step_before(step
     torch.testing.assert_close(shift.start(Y, A), shift(Y, Y, torch.full((3,), 3), A))
 
 
-@pytest.mark.parametrize("draw", [DrawStep(4), DrawNoise()])
+@pytest.mark.parametrize("draw", [SampleStep(4), SampleNoise()])
 def test_two_processes_draw_what_one_draws(draw, monkeypatch):
     torch.manual_seed(0)
     one = draw(torch.zeros(400, 1, 2))
@@ -47,7 +47,7 @@ def test_two_processes_draw_what_one_draws(draw, monkeypatch):
         torch.manual_seed(0)
         shares.append(draw(torch.zeros(200, 1, 2)))
     assert torch.equal(torch.cat(shares), one)
-    if isinstance(draw, DrawStep):
+    if isinstance(draw, SampleStep):
         assert torch.bincount(one).min() > 50 and one.max() == 3
 
 

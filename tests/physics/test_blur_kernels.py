@@ -78,7 +78,7 @@ def test_the_centre_of_zero_filling_moves_with_its_offset_and_by_a_whole_pixel_i
 
 def test_drawn_kernels_are_of_three_kinds():
     """Gaussians in their range at any angle, k-space truncated, and zero filling with its filter; centred, of sum 1."""
-    drawn = blur_kernels.draw_random_kernels
+    drawn = blur_kernels.sample_kernels
     kernels = drawn(90, 2, seed=1, size=21)
     assert kernels.shape == (90, 21, 21) and torch.equal(kernels, drawn(90, 2, seed=1, size=21))
     torch.testing.assert_close(kernels.sum(dim=(1, 2)), torch.ones(90))

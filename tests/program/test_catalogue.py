@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from common.program import catalogue
-from common.program.catalogue import BUNDLES, Offer, list_offers, read_card
+from common.program.catalogue import BUNDLES, Candidate, list_candidates, read_card
 from common.program.exams.ranking import rank_choices, rank_self_trained
 from common.weights.saving import SavedWeights
 
 from ..bundles import runs
 from ..refused import refused
 
-THERE = [offer for offer in list_offers(None, {}) if offer.is_available and any(offer.ranges)]
+THERE = [candidate for candidate in list_candidates(None, {}) if candidate.is_available and any(candidate.ranges)]
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=["as it is", "stored in another order"])
@@ -41,7 +41,7 @@ def test_what_is_chosen(order):
         ((0.8, 0.8, 0.8), False, "udean_window 2x2x2", (0.4, 0.4, 0.4)),
     ):
         best = rank_choices(np.diag([*spacing, 1.0])[:, [*order, 3]], THERE, guided)[0]
-        assert best.doubt is None and best.offer.name == name
+        assert best.doubt is None and best.candidate.name == name
         np.testing.assert_allclose(best.spacing, [np.array(size)[list(order)] for size in (spacing, result)])
         assert (best.excess == 1) == (spacing != (0.8, 0.8, 0.8))
 
@@ -52,16 +52,16 @@ def test_what_is_chosen(order):
 )
 def test_what_no_weights_are_for(spacing, why):
     affine = np.diag([*np.broadcast_to(spacing, 3), 1.0])
-    others = [choice.offer.name for choice in rank_self_trained(affine, False)]
+    others = [choice.candidate.name for choice in rank_self_trained(affine, False)]
     assert others == (["eclare 1x1x5", "smore 1x1x5", "zssr 1x1x5"] if np.ndim(spacing) else ["zssr 2x2x2"])
     choices = rank_choices(affine, THERE, False)
     assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
 
 
-def offer(scale, in_plane=(1, 2), across=(1, 2), **more):
+def candidate(scale, in_plane=(1, 2), across=(1, 2), **more):
     """Weights that were trained on these voxel sizes in mm, or a method without weights."""
     ranges = (in_plane, in_plane, across)
-    return Offer(Path("method"), None, {"slice_axis": "SI"}, scale, "SI", ranges, False, **more)
+    return Candidate(Path("method"), None, {"slice_axis": "SI"}, scale, "SI", ranges, False, **more)
 
 
 @pytest.mark.parametrize(
@@ -74,30 +74,30 @@ def offer(scale, in_plane=(1, 2), across=(1, 2), **more):
     ],
 )
 def test_how_far_outside_of_their_range_weights_are_used(inside, outside, word):
-    known = [offer((2, 2, 2))]
+    known = [candidate((2, 2, 2))]
     (used,), (not_used,) = (rank_choices(np.diag([*spacing, 1.0]), known, False) for spacing in (inside, outside))
     assert used.doubt is None and word in not_used.doubt
 
 
 def test_voxels_half_a_percent_outside_of_a_range_are_inside():
-    cubic, wide = offer((2, 2, 2)), offer((2, 2, 1), (1, 3), (1, 3))
+    cubic, wide = candidate((2, 2, 2)), candidate((2, 2, 1), (1, 3), (1, 3))
     for size, first in ((2.009, cubic), (2.012, wide)):
-        assert rank_choices(np.diag([size] * 3 + [1.0]), [wide, cubic], False)[0].offer is first
+        assert rank_choices(np.diag([size] * 3 + [1.0]), [wide, cubic], False)[0].candidate is first
 
 
 def test_which_axes_a_method_without_weights_refines():
     """Only the slices' if they are 1.4 times as thick as pixels, only the pixels' if these are as much wider."""
-    known = [offer((1, 1, 1), None, None, free="any")]
+    known = [candidate((1, 1, 1), None, None, free="any")]
     for thickness, scale in ((1.38, (2, 2, 2)), (1.42, (1, 1, 2)), (1 / 1.38, (2, 2, 2)), (1 / 1.42, (2, 2, 1))):
         (found,) = rank_choices(np.diag([1, 1, thickness, 1]), known, False)
-        assert found.offer.scale == scale, thickness
+        assert found.candidate.scale == scale, thickness
 
 
 def test_slices_lie_where_the_spacing_shows_it():
     """Not where those of the training did, though voxels would be more nearly cubes; but where somebody says so."""
     set_keys = {"scale": [2, 2, 1], "checkpoint": str(BUNDLES / "udean_window" / "models" / "model_2x2x1.pt")}
     for said, sagittal in ({}, (3.4, 0.9, 0.9)), ({"slice_axis": "SI"}, (1.7, 0.9, 1.8)):
-        known = list_offers("udean_window", set_keys | said)
+        known = list_candidates("udean_window", set_keys | said)
         (best,) = rank_choices(np.diag([3.4, 1.8, 1.8, 1.0]), known, False)
         np.testing.assert_allclose(best.spacing[1], sagittal)
         even = np.diag([1.5, 1.5, 1.3, 1.0])  # the spacing does not tell
@@ -111,19 +111,19 @@ def test_slices_lie_where_the_spacing_shows_it():
 def test_keys_are_for_the_bundles_that_know_them():
     """They change nothing of the others, nor what is chosen; one that none knows is a mistake."""
     set_keys = {"adapt_iterations": 0, "data_consistency_iterations": 0}
-    known = [offer for offer in list_offers(None, set_keys) if offer.is_available]
-    assert [offer.name for offer in known] == [offer.name for offer in THERE]
-    assert {key for offer in known if offer.bundle.name == "udean_window" for key in offer.overrides} == {
+    known = [candidate for candidate in list_candidates(None, set_keys) if candidate.is_available]
+    assert [candidate.name for candidate in known] == [candidate.name for candidate in THERE]
+    assert {key for candidate in known if candidate.bundle.name == "udean_window" for key in candidate.overrides} == {
         "checkpoint", "data_consistency_iterations",
     }  # fmt: skip
-    refused(lambda: list_offers(None, {"dryrun": True}, ["dry_run"]), ValueError, "--dryrun", "--dry_run or --run?")
+    refused(lambda: list_candidates(None, {"dryrun": True}, ["dry_run"]), ValueError, "--dryrun", "--dry_run or --run?")
     # Nothing in a scan tells that its blur is one that nobody knows.
     for asked in (("downsampling_gan", {}), (None, {"denoise_input": True})):
-        assert {offer.bundle.name for offer in list_offers(*asked)} == {"downsampling_gan"}
-    assert "downsampling_gan" not in {offer.bundle.name for offer in list_offers(None, {})}
-    asked = partial(list_offers, "udean_window", {"adapt_iterations": 0})
+        assert {candidate.bundle.name for candidate in list_candidates(*asked)} == {"downsampling_gan"}
+    assert "downsampling_gan" not in {candidate.bundle.name for candidate in list_candidates(None, {})}
+    asked = partial(list_candidates, "udean_window", {"adapt_iterations": 0})
     refused(asked, ValueError, "--adapt_iterations", "udean_window")
-    refused(lambda: list_offers("uden", {}), FileNotFoundError, "--bundle 'uden': ", "ct_guided, ", "udean, ")
+    refused(lambda: list_candidates("uden", {}), FileNotFoundError, "--bundle 'uden': ", "ct_guided, ", "udean, ")
 
 
 def test_metadata_offers_what_inference_does():
@@ -137,19 +137,27 @@ def test_metadata_offers_what_inference_does():
 
 def test_methods_that_learn_from_the_scan_need_no_weights():
     """Their scale suits the scan, unless it is given; they are taken where they are named."""
-    assert not {"zssr", "smore"} & {offer.bundle.name for offer in list_offers(None, {})}
+    assert not {"zssr", "smore"} & {candidate.bundle.name for candidate in list_candidates(None, {})}
     for bundle, spacing, scale in (
         ("zssr", (1, 1, 1), (2, 2, 2)),
         ("zssr", (1, 4, 1), (1, 1, 4)),
         ("zssr", (2, 2, 1), (2, 2, 1)),
         ("smore", (4.5, 1, 1), (1, 1, 4.5)),
     ):
-        (offer,) = list_offers(bundle, {})
-        (best,) = rank_choices(np.diag([*spacing, 1.0]), [offer], False)
-        assert offer.is_available and best.offer.scale == scale and best.offer.overrides == {"scale": list(scale)}
-        assert rank_choices(np.diag([1, 1, 4.0, 1]), [offer.apply_scale([1, 1, 2])], False)[0].offer.scale == (1, 1, 2)
+        (candidate,) = list_candidates(bundle, {})
+        (best,) = rank_choices(np.diag([*spacing, 1.0]), [candidate], False)
+        assert (
+            candidate.is_available
+            and best.candidate.scale == scale
+            and best.candidate.overrides == {"scale": list(scale)}
+        )
+        assert rank_choices(np.diag([1, 1, 4.0, 1]), [candidate.apply_scale([1, 1, 2])], False)[0].candidate.scale == (
+            1,
+            1,
+            2,
+        )
     for spacing, why in ((1, 1, 1), "which axis"), ((2, 2, 1), "no thicker"):
-        call = partial(rank_choices, np.diag([*spacing, 1.0]), list_offers("smore", {}), False)
+        call = partial(rank_choices, np.diag([*spacing, 1.0]), list_candidates("smore", {}), False)
         refused(call, ValueError, why)
 
 
@@ -172,17 +180,20 @@ def save(path, scale, features=(4, 4), **further):
 
 
 def found(*asked):
-    return {offer.name: (offer.overlay and offer.overlay.name, offer.is_available) for offer in list_offers(*asked)}
+    return {
+        candidate.name: (candidate.overlay and candidate.overlay.name, candidate.is_available)
+        for candidate in list_candidates(*asked)
+    }
 
 
 def test_overlays_say_which_weights_there_are(models):
     """Those beside inference.json that nothing describes are there by themselves; a bundle may be moved as a whole."""
     assert found(None, {}) == {"srcnn 2x2x1": ("model.json", True), "srcnn 3x3x1": ("model_3.json", False)}
     moved = shutil.move(models.parent, models.parents[2] / "elsewhere" / "srcnn") / "models"
-    (offer, _) = list_offers(str(moved.parent), {"device": "cpu"})
-    assert offer.slice_axis == "AP" and offer.ranges == ((1, 2), (1, 2), None)
-    assert offer.overrides == {"device": "cpu", "checkpoint": moved / "model.pt"}
-    workflow = offer.make_workflow([], output_dir=moved / "a#b", slice_axis="SI")
+    (candidate, _) = list_candidates(str(moved.parent), {"device": "cpu"})
+    assert candidate.slice_axis == "AP" and candidate.ranges == ((1, 2), (1, 2), None)
+    assert candidate.overrides == {"device": "cpu", "checkpoint": moved / "model.pt"}
+    workflow = candidate.make_workflow([], output_dir=moved / "a#b", slice_axis="SI")
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
     assert evaluator.network.origin["path"] == str(moved / "model.pt")
@@ -195,7 +206,7 @@ def test_overlays_say_which_weights_there_are(models):
     ):
         before = json.loads((moved / "model.json").read_text())
         (moved / "model.json").write_text(json.dumps(before | changes))
-        refused(lambda: list_offers(str(moved.parent), {}), ValueError, moved / "model.json", words)
+        refused(lambda: list_candidates(str(moved.parent), {}), ValueError, moved / "model.json", words)
         (moved / "model.json").write_text(json.dumps(before))
     for file in moved.glob("*.json"):
         file.unlink()
@@ -207,8 +218,8 @@ def test_of_two_sizes_the_device_decides(models, monkeypatch):
     save(models / "model_large.pt", [2, 2, 1], slice_axis="AP", features=[8, 4])
 
     def choose(spacing=1.5, **given):
-        known = [offer for offer in list_offers("srcnn", given) if offer.is_available]
-        return rank_choices(np.diag([spacing, spacing, 4, 1]), known, False)[0].offer
+        known = [candidate for candidate in list_candidates("srcnn", given) if candidate.is_available]
+        return rank_choices(np.diag([spacing, spacing, 4, 1]), known, False)[0].candidate
 
     for device, name in (("cpu", "srcnn 2x2x1"), ("cuda:1", "srcnn 2x2x1, large"), ("mps", "srcnn 2x2x1, large")):
         assert choose(device=device).name == name
@@ -229,32 +240,36 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
     own.parent.mkdir()
     for ending in (".pt", ".json"):
         shutil.move(models / f"own{ending}", own.with_suffix(ending))
-    (offer,) = list_offers(None, {"checkpoint": str(own)})
-    assert (offer.name, offer.overlay, offer.is_available) == ("srcnn 4x4x1", own.with_suffix(".json"), True)
-    network = offer.make_workflow([], output_dir=tmp_path).parser.get_parsed_content("evaluator").network
+    (candidate,) = list_candidates(None, {"checkpoint": str(own)})
+    assert (candidate.name, candidate.overlay, candidate.is_available) == (
+        "srcnn 4x4x1",
+        own.with_suffix(".json"),
+        True,
+    )
+    network = candidate.make_workflow([], output_dir=tmp_path).parser.get_parsed_content("evaluator").network
     assert network.origin["path"] == str(own)
-    refused(lambda: list_offers("other", {"checkpoint": str(own)}), ValueError, own, "srcnn", "--bundle other")
+    refused(lambda: list_candidates("other", {"checkpoint": str(own)}), ValueError, own, "srcnn", "--bundle other")
     overlay = json.loads(own.with_suffix(".json").read_text())
     del overlay["trained"]["bundle"]
     own.with_suffix(".json").write_text(json.dumps(overlay))
-    refused(lambda: list_offers(None, {"checkpoint": str(own)}), ValueError, own, "give --bundle")
-    assert len(list_offers("srcnn", {"checkpoint": str(own)})) == 1
+    refused(lambda: list_candidates(None, {"checkpoint": str(own)}), ValueError, own, "give --bundle")
+    assert len(list_candidates("srcnn", {"checkpoint": str(own)})) == 1
     own.with_suffix(".json").unlink()
-    refused(lambda: list_offers("srcnn", {"checkpoint": str(own)}), FileNotFoundError, own, "own.json")
-    refused(lambda: list_offers(None, {"checkpoint": "none.pt"}), FileNotFoundError, "--checkpoint none.pt")
+    refused(lambda: list_candidates("srcnn", {"checkpoint": str(own)}), FileNotFoundError, own, "own.json")
+    refused(lambda: list_candidates(None, {"checkpoint": "none.pt"}), FileNotFoundError, "--checkpoint none.pt")
 
 
 def test_arguments_of_components_are_keys_too(models):
     set_keys = {"evaluator#amp": True, "preprocessing::transforms::0::set_aside": False, "features": [4, 4]}
-    assert list_offers(None, set_keys)[0].overrides.keys() == {*set_keys, "checkpoint"}
+    assert list_candidates(None, set_keys)[0].overrides.keys() == {*set_keys, "checkpoint"}
     for key in ("evaluator#am", "nothing#amp", "scale#amp", "evaluator#network#network#amp"):
-        refused(lambda key=key: list_offers(None, {key: True}), ValueError, f"--{key}: there is no such option of")
+        refused(lambda key=key: list_candidates(None, {key: True}), ValueError, f"--{key}: there is no such option of")
 
 
 def test_the_package_may_have_another_name(models, monkeypatch):
     """As where it is installed: references to it follow, and paths stay."""
     monkeypatch.setattr(catalogue, "__package__", "mri_sr_bundles.common.program")
-    (offer, _) = list_offers(None, {})
-    config = offer.make_workflow([], output_dir=models / "common" / "data").parser.config
+    (candidate, _) = list_candidates(None, {})
+    config = candidate.make_workflow([], output_dir=models / "common" / "data").parser.config
     assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.program.cases.evaluator.CaseEvaluator"
     assert config["output_dir"] == models / "common" / "data" and config["checkpoint"] == models / "model.pt"

@@ -65,11 +65,11 @@ class CoordinateLoader:
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         while True:
-            drawn = [self._draw_voxels(*contrast) for contrast in self.contrasts]
+            drawn = [self._sample_voxels(*contrast) for contrast in self.contrasts]
             coordinates, values = (torch.stack(part) for part in zip(*drawn, strict=True))
             yield {"coordinates": coordinates, "values": values}
 
-    def _draw_voxels(
+    def _sample_voxels(
         self, coordinates: torch.Tensor, values: torch.Tensor, indices: torch.Tensor, across: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Points ``(B, points, 3)`` and values ``(B,)`` of random voxels."""

@@ -13,7 +13,7 @@ from ...degradations.base import Degradation
 from ...degradations.interpolation import DegradeAndInterpolate, interpolate
 from ...degradations.profiles import GaussianProfile
 from ...physics.scale import choose_zero_shot_images
-from .slabs import AIR, PatchLoader, check_volume_sizes, cut_patch, draw_start, find_tissue_voxels
+from .slabs import AIR, PatchLoader, check_volume_sizes, choose_patch_start, cut_patch, find_tissue_voxels
 from .volumes import VolumeCache
 
 _SMALLEST = 16  # pixels of an image that was made smaller
@@ -100,13 +100,13 @@ class ImagePairs:
         fitting = [scale for scale in scales if scale == 1 or smallest * scale >= _SMALLEST]
         return [cls.degrade_images(images, degradation, scale, with_blurred) for scale in fitting or [1.0]]
 
-    def draw_patch(self, size: Sequence[int], rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+    def sample_patch(self, size: Sequence[int], rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """Patches of HR, LR and blurred images, mirrored together at random.
 
         They have at most this size: ``(1, p, f w)``, ``(1, p, w)`` and, if there is one, ``(1, p, w)``.
         """
         height, width = (min(n, most) for n, most in zip(size, self.lr.shape[2:], strict=True))
-        x, y, n = draw_start(self.tissue, (height, width, 1), rng)
+        x, y, n = choose_patch_start(self.tissue, (height, width, 1), rng)
         mirrored = [axis for axis in (1, 2) if rng.random() < 0.5]
         if self.profile is not None:
             return self._degrade_patch(self.hr[n, :, x : x + height], y, width, mirrored, self.profile)
@@ -208,9 +208,9 @@ class ImagePairLoader(PatchLoader):
                 )
             self.pairs.append(large)
 
-    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _sample_patch(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         stacks = self.pairs[int(rng.integers(len(self.pairs)))]
-        hr, lr, *blurred = stacks[int(rng.integers(len(stacks)))].draw_patch(self.lr_patch, rng)
+        hr, lr, *blurred = stacks[int(rng.integers(len(stacks)))].sample_patch(self.lr_patch, rng)
         return {"hr": hr, "lr": lr, **({"blurred": (*blurred, lr)[0]} if self.has_blurred else {})}
 
 
@@ -251,9 +251,9 @@ class InterpolatedImageLoader(PatchLoader):
         ]
         self.tissue = find_tissue_voxels(volumes, "hr")
 
-    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _sample_patch(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         i, axis = int(rng.integers(len(self.pairs))), self.planes[int(rng.integers(len(self.planes)))]
-        start = draw_start(np.moveaxis(self.tissue[i], axis, -1), self.size, rng)
+        start = choose_patch_start(np.moveaxis(self.tissue[i], axis, -1), self.size, rng)
         pair = {key: volume.movedim(axis + 1, -1) for key, volume in self.pairs[i].items()}
         return {key: cut_patch(volume, start, self.size).squeeze(-1) for key, volume in pair.items()}
 
@@ -292,19 +292,19 @@ class TripletLoader(PatchLoader):
             check_volume_sizes(volumes, "lr", size, "target")
         self.tissue = find_tissue_voxels(volumes, "lr")
 
-    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _sample_patch(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         i = int(rng.integers(len(self.volumes)))
         volume, tissue = self.volumes[i]["lr"], self.tissue[i]
         edge, slices = self.lr_patch
-        rows = self._draw_triplet(volume, tissue, 2, 1, (edge, edge, 3), rng)
+        rows = self._sample_triplet(volume, tissue, 2, 1, (edge, edge, 3), rng)
         axis, distance = int(rng.integers(2)), int(rng.integers(1, self.max_distance + 1))
         size = [edge, edge, slices]
         size[axis] = 2 * distance + 1
-        images = self._draw_triplet(volume, tissue, axis, distance, size, rng)
+        images = self._sample_triplet(volume, tissue, axis, distance, size, rng)
         return dict(zip(("above", "slice", "below", "first", "second", "third"), (*rows, *images), strict=True))
 
     @staticmethod
-    def _draw_triplet(
+    def _sample_triplet(
         volume: torch.Tensor,
         tissue: np.ndarray,
         axis: int,
@@ -312,7 +312,7 @@ class TripletLoader(PatchLoader):
         size: Sequence[int],
         rng: np.random.Generator,
     ) -> list[torch.Tensor]:
-        start = draw_start(tissue, size, rng)
+        start = choose_patch_start(tissue, size, rng)
         images = list(cut_patch(volume, start, size).movedim(axis + 1, 0)[::distance])
         flips = [dim for dim in (1, 2) if rng.integers(2)]
         images = [image.flip(flips) for image in images]

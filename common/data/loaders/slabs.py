@@ -40,7 +40,7 @@ def find_tissue_voxels(volumes: VolumeCache, key: str, air: float = AIR) -> list
     return [mask.numpy().transpose(1, 2, 0) for mask in masks]
 
 
-def draw_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator) -> list[int]:
+def choose_patch_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator) -> list[int]:
     """Draw the first voxel of a random patch of ``size`` that is not mostly air, by the volume's mask."""
     best = [0, 0, 0]
     most: Any = -1
@@ -142,12 +142,12 @@ class PatchLoader:
         while True:
             self.iteration += 1
             yield self._make_batch(
-                [self._draw_sample(np.random.default_rng([self.seed, self.iteration, i])) for i in self.samples]
+                [self._sample_patch(np.random.default_rng([self.seed, self.iteration, i])) for i in self.samples]
             )
 
-    def _draw_sample(self, rng: np.random.Generator) -> dict[str, Any]:
+    def _sample_patch(self, rng: np.random.Generator) -> dict[str, Any]:
         """Draw one sample; tensors stay on the device of the volumes, and their values are not read."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _draw_sample(rng) -> tensors by name.")
+        raise NotImplementedError(f"{type(self).__name__} must implement _sample_patch(rng) -> tensors by name.")
 
     def _make_batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """A batch of samples, on the device."""
@@ -178,7 +178,12 @@ class _SlabLoader(PatchLoader):
         orientation = int(rng.integers(len(_ORIENTATIONS))) if self.any_axis else 0
         order = (0, *(axis + 1 for axis in _ORIENTATIONS[orientation]))
         item = {key: volume.permute(order) for key, volume in volumes[i].items()}
-        return i, item, draw_start(permute_axes(masks[i], order), size, rng), self.slab_orientations[orientation]
+        return (
+            i,
+            item,
+            choose_patch_start(permute_axes(masks[i], order), size, rng),
+            self.slab_orientations[orientation],
+        )
 
 
 class UnpairedSlabLoader(_SlabLoader):
@@ -268,7 +273,7 @@ class UnpairedSlabLoader(_SlabLoader):
         samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.volumes)
         self.source_noise = [estimate_noise_in_air(sample).nan_to_num(0.0).item() for sample in samples]
 
-    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _sample_patch(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         i, source, start, orientation = self._draw(self.source, self.source_tissue, self.hr_patch, rng)
         sample = {}
         if self.paired:
@@ -290,10 +295,12 @@ class UnpairedSlabLoader(_SlabLoader):
             return sample
         context = cut_with_margin(source["hr_band"], start, self.hr_patch, self.margin)
         existing = self.source_noise[i]
-        added = _draw_added_noise(self.noise_levels, existing, rng)
+        added = _sample_added_noise(self.noise_levels, existing, rng)
         normal = torch.from_numpy(rng.standard_normal((2, *self.lr_patch), dtype=np.float32))
         further = (
-            added if self.training_noise == self.noise_levels else _draw_added_noise(self.training_noise, existing, rng)
+            added
+            if self.training_noise == self.noise_levels
+            else _sample_added_noise(self.training_noise, existing, rng)
         )
         return sample | {
             "hr_context": context.flip(mirrored),
@@ -312,7 +319,7 @@ def check_noise_levels(**named: Sequence[float]) -> list[float]:
     return list(levels)
 
 
-def _draw_added_noise(levels: Sequence[float], existing: float, rng: np.random.Generator) -> float:
+def _sample_added_noise(levels: Sequence[float], existing: float, rng: np.random.Generator) -> float:
     """Draw a level, and return the noise to add to existing noise to reach it."""
     level = levels[int(rng.integers(len(levels)))]
     return max(0.0, level**2 - existing**2) ** 0.5
@@ -374,7 +381,7 @@ class PairedSlabLoader(_SlabLoader):
         self.volumes = volumes
         self.tissue = find_tissue_voxels(volumes, "lr", self.air)
 
-    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _sample_patch(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         _, item, start, orientation = self._draw(self.volumes, self.tissue, self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         pair = {"hr": cut_patch(item["hr"], hr_start, self.hr_patch), "lr": cut_patch(item["lr"], start, self.lr_patch)}

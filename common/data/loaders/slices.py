@@ -13,7 +13,14 @@ import torch
 from torch.nn import functional as F
 
 from ...degradations.profiles import GaussianProfile
-from .slabs import PatchLoader, check_noise_levels, check_volume_sizes, draw_start, find_tissue_voxels, stack_to_device
+from .slabs import (
+    PatchLoader,
+    check_noise_levels,
+    check_volume_sizes,
+    choose_patch_start,
+    find_tissue_voxels,
+    stack_to_device,
+)
 from .volumes import VolumeCache
 
 _BEYOND = 4  # pixels around a window: two for the cubic kernel, and two for rounding
@@ -84,9 +91,9 @@ class SliceLoader(PatchLoader):
         self.sources = [math.floor(size / scale + 0.5) for scale in self.scales]
         self.profiles = [GaussianProfile((1, source / size, source / size)) for source in self.sources]
 
-    def _draw_sample(self, rng: np.random.Generator) -> dict[str, Any]:
+    def _sample_patch(self, rng: np.random.Generator) -> dict[str, Any]:
         i = int(rng.integers(len(self.volumes)))
-        first, second, z = draw_start(self.tissue[i], (self.patch, self.patch, 1), rng)
+        first, second, z = choose_patch_start(self.tissue[i], (self.patch, self.patch, 1), rng)
         angle = self.angles[int(rng.integers(len(self.angles)))]
         scale = int(rng.integers(len(self.scales)))
         mirrored = rng.random() < self.mirrored
@@ -178,8 +185,8 @@ class KernelSliceLoader(SliceLoader):
         self.noise_levels = check_noise_levels(noise_levels=noise_levels)
         self.factor = factor
 
-    def _draw_sample(self, rng: np.random.Generator) -> dict[str, Any]:
-        sample = super()._draw_sample(rng)
+    def _sample_patch(self, rng: np.random.Generator) -> dict[str, Any]:
+        sample = super()._sample_patch(rng)
         sample["kernel"] = self.kernels[int(rng.integers(len(self.kernels)))]
         edge = self.patch // self.factor
         level = self.noise_levels[int(rng.integers(len(self.noise_levels)))]

@@ -12,7 +12,7 @@ import torch
 from ...geometry.spline import apply_along_axes, make_upsampling_matrix
 from ...graph import TensorGraph
 from ...transforms.ct import check_slice_factor
-from .slabs import PatchLoader, check_volume_sizes, draw_gains, draw_start, find_tissue_voxels, permute_axes
+from .slabs import PatchLoader, check_volume_sizes, choose_patch_start, draw_gains, find_tissue_voxels, permute_axes
 from .volumes import VolumeCache
 
 MULTIPLE = 4  # of an image's pixels along each axis, which the content encoders need
@@ -101,7 +101,7 @@ class ThroughPlaneLoader(PatchLoader):
         check_volume_sizes(target, "lr", (p, p, w), "target")
         self.tissue = {key: find_tissue_voxels(volumes, key) for key, volumes in self.volumes.items()}
 
-    def _draw_sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _sample_patch(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         sample = {}
         for key, volumes in self.volumes.items():
             i = int(rng.integers(len(volumes)))
@@ -110,7 +110,7 @@ class ThroughPlaneLoader(PatchLoader):
             height, width = self.sizes[key]
             if key == "hr" and self.zoom > 1:
                 height = max(2, round(height / self.zoom ** rng.random()))
-            x, z, y = draw_start(permute_axes(self.tissue[key][i], order), (height, width, 1), rng)
+            x, z, y = choose_patch_start(permute_axes(self.tissue[key][i], order), (height, width, 1), rng)
             image = volumes[i][key].permute(order)[:, x : x + height, z : z + width, y]
             if height != (finer := self.sizes[key][0]):
                 zoom = finer / height

@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from .shapes import TissueFractions, compute_inside_share, draw_band_fields, join_smoothly, measure_distance_to_zero
+from .shapes import (
+    TissueFractions,
+    compute_inside_share,
+    join_smoothly,
+    make_random_band_fields,
+    measure_distance_to_zero,
+)
 from .signal import upsample
 
 #: First and last corner (mm, RAS) of a simulated field of view, before it is cropped to the head.
@@ -87,7 +93,7 @@ def _measure_distance_to_closing(distance: np.ndarray, radius: float) -> np.ndar
     return _refine(ndimage.gaussian_filter((outside + inside).astype(np.float32), 1), distance.shape)
 
 
-def draw_diffeomorphism(shape: tuple[int, ...], extent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def make_random_deformation(shape: tuple[int, ...], extent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random smooth diffeomorphism: the exponential of a stationary velocity field, by scaling and squaring.
 
     Args:
@@ -135,7 +141,7 @@ def make_head_from_template(spacing: float, rng: np.random.Generator) -> tuple[n
 
     rotation = Rotation.from_euler("xyz", rng.uniform(-5, 5, 3), degrees=True).as_matrix()
     scales = rng.uniform(0.94, 1.06, 3)
-    displacement = draw_diffeomorphism(shape, (np.array(shape) - 1) * spacing, rng)
+    displacement = make_random_deformation(shape, (np.array(shape) - 1) * spacing, rng)
     linear = rotation @ np.diag(scales)
     # world -> template world -> template voxel -> grid_sample's [-1, 1], in the order z, y, x
     to_voxel = np.linalg.inv(template_affine)[:3, :3] @ linear
@@ -152,7 +158,7 @@ def make_head_from_template(spacing: float, rng: np.random.Generator) -> tuple[n
     return _compose_tissues(sampled, spacing, rng), affine
 
 
-def _draw_thickness(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def _sample_thickness(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Smooth field in about [-1.5, 1.5] by which a layer's thickness varies over the head."""
     knots = rng.standard_normal((5, 6, 5)).clip(-1.5, 1.5)
     return upsample(ndimage.zoom(knots, 6, order=3).astype(np.float32), shape)
@@ -162,8 +168,10 @@ def _compose_tissues(sampled: np.ndarray, spacing: float, rng: np.random.Generat
     """Tissue fractions from the warped maps of ``template``, painted from the outside inwards."""
     gm, wm, brain, inner_skull, outer_skull, face, eyes, airways = sampled
     shape = gm.shape
-    ripple, folds, tubes_a, tubes_b = draw_band_fields(shape, spacing, (max(4.5, 2.5 * spacing), 11.5, 24.0, 48.0), rng)
-    thick = [_draw_thickness(shape, rng) for _ in range(3)]
+    ripple, folds, tubes_a, tubes_b = make_random_band_fields(
+        shape, spacing, (max(4.5, 2.5 * spacing), 11.5, 24.0, 48.0), rng
+    )
+    thick = [_sample_thickness(shape, rng) for _ in range(3)]
 
     # Brain against CSF. Where averaging has blurred sulci (a little CSF in grey matter), thin sheets open new ones.
     csf = np.clip(1 - gm - wm, 0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .shapes import TissueFractions, compute_inside_share, draw_band_fields, measure_distance_to_zero
+from .shapes import TissueFractions, compute_inside_share, make_random_band_fields, measure_distance_to_zero
 from .signal import TISSUES
 
 #: Tissues that fill regions; the others belong to bones, vessels and the air around.
@@ -58,21 +58,21 @@ class _ShapeDrawer:
             for i, n in enumerate(shape)
         ]
 
-    def draw_number(self, low: float, high: float) -> float:
+    def sample_number(self, low: float, high: float) -> float:
         """A number with a uniform logarithm."""
         return float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
 
-    def draw_surface(self, wavelength: float, level: float = 0.0) -> _Distance:
+    def make_random_surface(self, wavelength: float, level: float = 0.0) -> _Distance:
         """Distance to a level of a random field, rough by a finer one; both in units of their deviation."""
-        coarse, fine = draw_band_fields(self.shape, self.spacing, (wavelength, wavelength / 2.7), self.rng)
+        coarse, fine = make_random_band_fields(self.shape, self.spacing, (wavelength, wavelength / 2.7), self.rng)
         field = coarse + np.float32(self.rng.uniform(0, 0.4)) * fine - np.float32(level)
         return measure_distance_to_zero(field, self.spacing, 1.5 / wavelength)[0]
 
-    def draw_ellipsoid(self, low: float, high: float) -> _Distance:
+    def make_random_ellipsoid(self, low: float, high: float) -> _Distance:
         """Distance to a turned ellipsoid anywhere, with half axes in mm in a range; too small along the longer ones."""
         turn = np.linalg.qr(self.rng.standard_normal((3, 3)))[0]
         centre = [self.rng.uniform(axis.min(), axis.max()) for axis in self.axes]
-        radii = [self.draw_number(low, high) for _ in range(3)]
+        radii = [self.sample_number(low, high) for _ in range(3)]
         x, y, z = (axis - np.float32(place) for axis, place in zip(self.axes, centre, strict=True))
         lines = [(row[0] * x + row[1] * y + row[2] * z).astype(np.float32) for row in turn]
         r = np.sqrt(sum((line / np.float32(radius)) ** 2 for line, radius in zip(lines, radii, strict=True)))
@@ -95,14 +95,14 @@ class _ShapeDrawer:
 
 
 def _paint_region(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
-    distance = draw.draw_surface(draw.draw_number(12, 120), draw.rng.uniform(0, 1.3))
+    distance = draw.make_random_surface(draw.sample_number(12, 120), draw.rng.uniform(0, 1.3))
     tissues.paint(draw.choose(_SOFT), draw.compute_share(distance))
 
 
 def _paint_folds(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     """A cortex: a layer of one tissue with folds between two others, inside of a larger shape."""
-    inside = draw.draw_surface(draw.draw_number(50, 120), draw.rng.uniform(-0.5, 0.5))
-    sheet = draw.draw_surface(draw.draw_number(7, 18))
+    inside = draw.make_random_surface(draw.sample_number(50, 120), draw.rng.uniform(-0.5, 0.5))
+    sheet = draw.make_random_surface(draw.sample_number(7, 18))
     thick, gap = draw.rng.uniform(1.5, 4), draw.rng.uniform(0.4, 1.5)
     white = np.maximum(inside + np.float32(thick), np.float32(gap + thick) - np.abs(sheet))
     order = draw.rng.permutation(_SOFT)
@@ -113,31 +113,31 @@ def _paint_folds(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
 
 def _paint_membrane(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     """Fascia, fat septa, dura: a surface of 0.4 to 3 mm, in a part of the volume."""
-    sheet = np.abs(draw.draw_surface(draw.draw_number(15, 80))) - np.float32(draw.draw_number(0.2, 1.5))
-    where = draw.draw_surface(60.0, draw.rng.uniform(-1, 0.5))
+    sheet = np.abs(draw.make_random_surface(draw.sample_number(15, 80))) - np.float32(draw.sample_number(0.2, 1.5))
+    where = draw.make_random_surface(60.0, draw.rng.uniform(-1, 0.5))
     tissues.paint(draw.choose((*_SOFT, "bone")), draw.compute_share(np.maximum(sheet, where)))
 
 
 def _paint_vessels(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     """Vessels, nerves and ducts: where two surfaces meet, with a radius of 0.5 to 3 mm."""
-    wavelength = draw.draw_number(15, 60)
-    a, b = draw.draw_surface(wavelength), draw.draw_surface(1.4 * wavelength)
-    tube = np.hypot(a, b) - np.float32(draw.draw_number(0.5, 3))
+    wavelength = draw.sample_number(15, 60)
+    a, b = draw.make_random_surface(wavelength), draw.make_random_surface(1.4 * wavelength)
+    tube = np.hypot(a, b) - np.float32(draw.sample_number(0.5, 3))
     tissues.paint(draw.choose(("blood", "blood", "csf", "wm", "air")), draw.compute_share(tube))
 
 
 def _paint_cortical_bone(tissues: TissueFractions, draw: _ShapeDrawer, distance: _Distance) -> None:
     """Cortical bone around marrow or fat: 0.6 to 3 mm, and more along the long axes of an ellipsoid."""
     tissues.paint("bone", draw.compute_share(distance))
-    marrow = draw.compute_share(distance + np.float32(draw.draw_number(0.6, 3)))
+    marrow = draw.compute_share(distance + np.float32(draw.sample_number(0.6, 3)))
     tissues.paint(draw.choose(("marrow", "marrow", "fat")), marrow)
 
 
 def _paint_bone(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     if draw.rng.random() < 0.5:
-        distance = draw.draw_ellipsoid(5, 60)
+        distance = draw.make_random_ellipsoid(5, 60)
     else:
-        distance = draw.draw_surface(draw.draw_number(30, 90), draw.rng.uniform(0.7, 1.3))
+        distance = draw.make_random_surface(draw.sample_number(30, 90), draw.rng.uniform(0.7, 1.3))
     _paint_cortical_bone(tissues, draw, distance)
 
 
@@ -146,7 +146,7 @@ def _paint_spine(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     along, side, front = (draw.axes[axis] for axis in draw.rng.permutation(3))
     phase, bend = draw.rng.uniform(0, 2 * np.pi), draw.rng.uniform(0, 8)
     front = front + np.float32(bend) * np.sin(along / np.float32(35) + np.float32(phase))
-    size, radius = draw.draw_number(10, 32), draw.draw_number(6, 22)
+    size, radius = draw.sample_number(10, 32), draw.sample_number(6, 22)
     disc = draw.rng.uniform(0.12, 0.35) * size
     place = np.abs(np.mod(along + np.float32(phase), np.float32(size)) - np.float32(size / 2))
     round_off = np.hypot(side, front) - np.float32(radius)
@@ -159,13 +159,13 @@ def _paint_spine(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
 
 def _paint_flat_layer(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     """A layer with flat sides: fat, cartilage, a muscle, an implant."""
-    layer = np.abs(draw.draw_plane()) - np.float32(draw.draw_number(1, 25))
+    layer = np.abs(draw.draw_plane()) - np.float32(draw.sample_number(1, 25))
     tissues.paint(draw.choose((*_SOFT, "bone")), draw.compute_share(layer))
 
 
 def _paint_lesion(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     """An ellipsoid of 1 to 8 mm, of any tissue, that may have only a part of its contrast."""
-    share = draw.compute_share(draw.draw_ellipsoid(1, 8))
+    share = draw.compute_share(draw.make_random_ellipsoid(1, 8))
     tissues.paint(draw.choose(TISSUES), np.float32(draw.rng.uniform(0.3, 1)) * share)
 
 
@@ -173,8 +173,8 @@ def _paint_surroundings(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
     """Fat, skin and air around the body."""
     lengths = [np.float32(axis.max() * draw.rng.uniform(0.75, 1.3)) for axis in draw.axes]
     r = np.sqrt(sum((axis / length) ** 2 for axis, length in zip(draw.axes, lengths, strict=True)))
-    outside = (1 - r) * min(lengths) + np.float32(0.1) * draw.draw_surface(60.0)
-    fat = draw.draw_number(1, 15)
+    outside = (1 - r) * min(lengths) + np.float32(0.1) * draw.make_random_surface(60.0)
+    fat = draw.sample_number(1, 15)
     tissues.paint("fat", draw.compute_share(outside - np.float32(2 + fat)))
     tissues.paint("skin", draw.compute_share(outside - np.float32(2)))
     tissues.paint("air", draw.compute_share(outside))

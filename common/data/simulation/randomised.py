@@ -13,7 +13,7 @@ from .signal import (
     compute_mprage_signal,
     compute_squared_frequencies,
     compute_tse_signal,
-    draw_bias_field,
+    make_random_bias_field,
 )
 
 #: Tissues with structure finer than the label maps, which get texture. CSF, blood and bone do not.
@@ -51,7 +51,7 @@ def simulate_random_acquisition(fractions: np.ndarray, rng: np.random.Generator)
         Billot et al., SynthSeg, Medical Image Analysis 86 (2023), for contrasts without physics and random bias.
     """
     shape = fractions.shape[1:]
-    signal = _draw_signal(rng)
+    signal = _sample_signal(rng)
     moved = np.eye(3)[rng.integers(3)] * rng.uniform(-1.5, 1.5) * rng.integers(2)
     volume = np.zeros(shape, np.float32)
     amplitude = rng.uniform(0.01, 0.08)
@@ -60,9 +60,9 @@ def simulate_random_acquisition(fractions: np.ndarray, rng: np.random.Generator)
         if tissue in _FAT and moved.any():
             share = ndimage.shift(share, moved, order=1, mode="nearest")
         if tissue in _TEXTURED:
-            share = share * (1 + amplitude * _draw_texture(shape, rng.uniform(1, 2), rng))
+            share = share * (1 + amplitude * _make_random_texture(shape, rng.uniform(1, 2), rng))
         volume += share
-    volume *= draw_bias_field(shape, rng.uniform(0, 0.4), rng)
+    volume *= make_random_bias_field(shape, rng.uniform(0, 0.4), rng)
     volume /= np.quantile(volume, 0.999)
     sigma = np.exp(rng.uniform(np.log(0.002), np.log(0.03)))
     volume += sigma * rng.standard_normal(shape, dtype=np.float32)
@@ -77,7 +77,7 @@ def simulate_random_acquisition(fractions: np.ndarray, rng: np.random.Generator)
     return np.rint(volume * (1000 / np.quantile(volume, 0.999))).clip(0, 32767).astype(np.int16)
 
 
-def _draw_signal(rng: np.random.Generator) -> np.ndarray:
+def _sample_signal(rng: np.random.Generator) -> np.ndarray:
     t1, t2, pd = (RELAXATION * (1 + 0.1 * rng.standard_normal(RELAXATION.shape).clip(-2, 2))).T
     sequence = rng.integers(8)
     if sequence == 0:
@@ -101,7 +101,7 @@ def _draw_signal(rng: np.random.Generator) -> np.ndarray:
     return signal.astype(np.float32)
 
 
-def _draw_texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> np.ndarray:
+def _make_random_texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> np.ndarray:
     """A random field with standard deviation 1 whose amplitude spectrum falls as ``f ** -power``, level below 1/64."""
     field = fft.rfftn(rng.standard_normal(shape, dtype=np.float32), workers=-1)
     field *= np.maximum(np.sqrt(compute_squared_frequencies(shape)), 1 / 64) ** -power

@@ -33,7 +33,7 @@ class TissueFractions:
         self._painted.add(index)
 
 
-def draw_band_fields(
+def make_random_band_fields(
     shape: tuple[int, ...], spacing: float, wavelengths: tuple[float, ...], rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Random fields of unit variance, each around one wavelength (log-normal band of a third of an octave).

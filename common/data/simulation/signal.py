@@ -93,7 +93,7 @@ def compute_inversion_recovery_signal(
     return pd * (1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1)) * np.exp(-te / t2)
 
 
-def draw_tissue_signals(contrast: str, rng: np.random.Generator) -> np.ndarray:
+def sample_tissue_signals(contrast: str, rng: np.random.Generator) -> np.ndarray:
     """Signal of every tissue of one subject in one contrast.
 
     T1, T2 and proton density vary by 2 % (one standard deviation) between subjects, Hounsfield units as in the table.
@@ -119,7 +119,7 @@ def draw_tissue_signals(contrast: str, rng: np.random.Generator) -> np.ndarray:
     return signal * (1000.0 / max(signal[TISSUES.index("wm")], signal[TISSUES.index("gm")]))
 
 
-def draw_bias_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generator) -> np.ndarray:
+def make_random_bias_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generator) -> np.ndarray:
     """Smooth multiplicative coil sensitivity, float32 of ``shape``, at most ``amplitude`` (in [0, 1)) off 1."""
     # The cubic spline keeps the second derivative continuous: no grid of the control points shows in the image.
     field = ndimage.zoom(rng.standard_normal((4, 4, 4)), 4, order=3)
@@ -159,14 +159,14 @@ def simulate_acquisition(
         int16 array of shape (X, Y, Z): MR with the brighter of white and grey matter at about 1000 (times the bias
         field), CT in Hounsfield units.
     """
-    signal = draw_tissue_signals(contrast, rng).astype(np.float32)
+    signal = sample_tissue_signals(contrast, rng).astype(np.float32)
     shape = fractions.shape[1:]
     volume = np.tensordot(signal, fractions, axes=1)
     if contrast == "ct":
         if noise:
             volume += CT_NOISE * rng.standard_normal(shape, dtype=np.float32)
         return np.rint(volume).clip(-1024, 3071).astype(np.int16)
-    volume *= draw_bias_field(shape, bias, rng)
+    volume *= make_random_bias_field(shape, bias, rng)
     if noise:
         # The magnitude of a complex signal with independent Gaussian noise in both channels is Rician.
         volume += 1000 * noise * rng.standard_normal(shape, dtype=np.float32)

@@ -1,1 +1,1 @@
-"""Judge results on data of a user's own: the questions of ``mri-sr judge``, a class each."""
+"""Judge results on data of a user's own: the assessments of ``mri-sr judge``, a class each."""

@@ -28,15 +28,15 @@ from ...program.volume import Volume, is_made_of, measure_factors
 from ...reports.files import escape_text
 from ...reports.planes import PLANES, View, draw_plane, label_ends
 from ...runtime.errors import Notice
+from .assessment import Assessment, Judgement, Rows
 from .person import Person, join_tissue
-from .question import Judgement, Question, Rows
 
 _ALL = "all"  # regions
 _BRIGHTEST, _LARGEST = 0.999, 0.998  # quantiles
 _INCHES = 3.0
 
 
-class Added(Question):
+class Added(Assessment):
     """The scan: results, its interpolation and HR are split into what it has measured and what was added."""
 
     name = "added"

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from monai.metrics import compute_dice, compute_hausdorff_distance
 
 from ...reports.files import escape_text
+from .assessment import Assessment, Judgement
 from .pictures import draw_segmentations
-from .question import Judgement, Question
 from .segmentation import Segmentation
 
 _MOST = 6  # panels of a picture
@@ -23,7 +23,7 @@ _LIMITS = 1.96  # standard deviations on either side of the bias, between which 
 _FEWEST = 3  # persons with a standard deviation
 
 
-class Anatomy(Question):
+class Anatomy(Assessment):
     """Segmentations of the volumes: they are made, or the user's own."""
 
     name = "anatomy"

@@ -11,25 +11,34 @@ from ...io.naming import make_case_stem
 from ...program.volume import Volume, match_grid
 from .added import Added
 from .anatomy import Anatomy
+from .assessment import Assessment
 from .interval import IntervalCoverage
 from .left_out import LeftOut
 from .lesions import Lesions
 from .person import Person
-from .question import Question
 from .repeated import Repeated
 from .scores import Scores
 from .segmentation import is_pattern
 from .verdict import Verdict
 
 #: In the order of the page.
-QUESTIONS: tuple[type[Question], ...] = (Verdict, LeftOut, Repeated, Anatomy, Lesions, Added, IntervalCoverage, Scores)
+ASSESSMENTS: tuple[type[Assessment], ...] = (
+    Verdict,
+    LeftOut,
+    Repeated,
+    Anatomy,
+    Lesions,
+    Added,
+    IntervalCoverage,
+    Scores,
+)
 _COMPARED = ("hr", "scan", "left_out", "interval")  # options that name one volume
 _VOLUMES = (*_COMPARED, "region", "lesions")  # and those that name a mask
 
 
 def read_person(
     results: Sequence[str], options: Mapping[str, Any], name: str | None = None
-) -> tuple[Person, list[Question]]:
+) -> tuple[Person, list[Assessment]]:
     """Read the files of one person, and check that they belong together.
 
     Args:
@@ -38,7 +47,7 @@ def read_person(
         name: of the person; None for the name of the first result.
 
     Returns:
-        The person, and the questions that the options ask.
+        The person, and the assessments that the options ask for.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: when a file cannot be read or does not belong to the others.
@@ -56,13 +65,13 @@ def read_person(
     person = Person(name or make_case_stem(read[0].label), read, **of_all)
     if "region" in given and not {"left_out", "hr"} & given.keys():
         raise ValueError(f"judge: --region {given['region'].name} goes with --left_out or --hr; name one of them.")
-    questions = [question(person, given) for question in QUESTIONS if given.keys() & {*question.asked_by}]
-    if not questions:
+    assessments = [assessment(person, given) for assessment in ASSESSMENTS if given.keys() & {*assessment.asked_by}]
+    if not assessments:
         raise ValueError(
             f"judge: there is nothing to compare {read[0].name} with; give --left_out, --repeated, --scan or --hr."
         )
     person.check({f"--{option}": given[option] for option in _COMPARED if option in given}, given.get("repeated", ()))
-    return person, questions
+    return person, assessments
 
 
 def _split_names(value: str | Sequence[str]) -> list[str]:

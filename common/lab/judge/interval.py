@@ -16,14 +16,14 @@ from ...metrics.interval import Interval, estimate_error_scale
 from ...program.volume import Volume, check_grid, check_on_scan
 from ...weights.loading import read_overlay
 from ...weights.saving import write_overlay
+from .assessment import Assessment, Judgement
 from .person import Person
-from .question import Judgement, Question
 
 _DRAWN = 50_000  # voxels of a region; more add nothing
 _SHARES = np.linspace(0, 0.95, 20)  # of the voxels, those with the widest intervals, that are left out in turn
 
 
-class IntervalCoverage(Question):
+class IntervalCoverage(Assessment):
     """The first result's interval: its coverage, its width, and how well it sorts errors, by brightness."""
 
     name = "interval"

@@ -19,15 +19,15 @@ from ...program.volume import Volume
 from ...reports.planes import to_ras
 from ...runtime.errors import Notice
 from ...stacks.left_out import LeftOutStack, Prediction, estimate_interval, find_data
+from .assessment import Assessment, Judgement, Rows
 from .person import Person
 from .pictures import draw_differences
-from .question import Judgement, Question, Rows
 
 _FEWEST = 100  # voxels that a comparison needs
 _WHERE = (1 / 3, 2 / 3)  # of the slices with much to compare, those that are drawn
 
 
-class LeftOut(Question):
+class LeftOut(Assessment):
     """A stack of the exam that no result knows: each result is seen through its slices and compared."""
 
     name = "left_out"

@@ -14,9 +14,9 @@ from scipy.ndimage import distance_transform_edt, find_objects, label
 from ...geometry.robust import SIGMA_PER_MAD
 from ...metrics.brightness_classes import divide_by_brightness
 from ...program.volume import Volume
+from .assessment import Assessment, Judgement, Rows
 from .person import Person
 from .pictures import draw_cutouts
-from .question import Judgement, Question, Rows
 
 _DRAWN = 8  # lesions in the picture, the largest
 _MARGIN = 12.0  # mm around a lesion in the picture
@@ -24,7 +24,7 @@ _GAP, _RING = 2.0, 5.0  # mm from the lesion, between which healthy tissue is lo
 _LEAST = 8  # voxels of healthy tissue
 
 
-class Lesions(Question):
+class Lesions(Assessment):
     """A mask or label map of lesions, on any grid: each is measured in all volumes."""
 
     name = "lesions"

@@ -18,9 +18,9 @@ from ...io.writing import write_atomically
 from ...program.files import find_written
 from ...reports.files import align_columns, save_figure
 from ...runtime.progress import track
-from .inputs import QUESTIONS
+from .assessment import Assessment, Judgement, Rows
+from .inputs import ASSESSMENTS
 from .person import Person
-from .question import Judgement, Question, Rows
 
 _FIRST = {
     "person": "of whom a line is; mean and SD (standard deviation) are over persons, each of whom counts once",
@@ -46,7 +46,7 @@ _Lines = Sequence[Sequence[str]]
 class JudgementWriter:
     """Judges persons, and writes what was found.
 
-    The pictures and volumes of a person are written when all questions are answered, so one that fails leaves
+    The pictures and volumes of a person are written when all assessments are made, so one that fails leaves
     nothing. Tables are written at the end.
 
     Args:
@@ -59,17 +59,17 @@ class JudgementWriter:
         self.rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         self.pictures: dict[str, dict[str, Path]] = defaultdict(dict)
 
-    def add(self, person: Person, questions: Sequence[Question]) -> None:
-        """Judge a person by all questions that are asked."""
+    def add_person(self, person: Person, assessments: Sequence[Assessment]) -> None:
+        """Judge a person by all assessments."""
         methods = {volume.label: method for method, volume in person.methods.items()}
-        found: list[Judgement] = [question.judge() for question in track(questions)]
-        for question, judgement in zip(questions, found, strict=True):
-            self.rows[question.name] += [
+        found: list[Judgement] = [assessment.judge() for assessment in track(assessments)]
+        for assessment, judgement in zip(assessments, found, strict=True):
+            self.rows[assessment.name] += [
                 {"person": person.name, "method": methods.get(row["result"], row["result"]), **row}
                 for row in judgement.rows
             ]
             for name, figure in judgement.pictures.items():
-                self._save(question.name, name, figure)
+                self._save(assessment.name, name, figure)
             for name, image in judgement.volumes.items():
                 with write_atomically(self.output_dir / f"{name}.nii.gz") as temporary:
                     nib.save(image, temporary)
@@ -77,26 +77,26 @@ class JudgementWriter:
     def write(self) -> None:
         """Write and print the tables, draw what is drawn over all persons, and write the page."""
         sections = []
-        for question in QUESTIONS:
-            if not (rows := self.rows.get(question.name)):
+        for assessment in ASSESSMENTS:
+            if not (rows := self.rows.get(assessment.name)):
                 continue
-            for name, figure in question.draw(rows).items():
-                self._save(question.name, name, figure)
-            averages = [] if question.by is None else average_over_persons(rows, question.by)
-            meanings = {**_FIRST, **question.columns}
+            for name, figure in assessment.draw(rows).items():
+                self._save(assessment.name, name, figure)
+            averages = [] if assessment.by is None else average_over_persons(rows, assessment.by)
+            meanings = {**_FIRST, **assessment.columns}
             columns = [name for name in meanings if any(name in row for row in rows)]
             own, means = (
                 [[_format_cell(row.get(name)) for name in columns] for row in each] for each in (rows, averages)
             )
             lines = [*own, *means]
-            file = self.output_dir / f"{question.name}.csv"
+            file = self.output_dir / f"{assessment.name}.csv"
             with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
                 csv.writer(text).writerows([columns, *lines])
             headings = [f"{name} ({_UNITS[name]})" if name in _UNITS else name for name in columns]
-            print(f"\n{question.question}\n{align_columns([headings, *lines])}\nWrote {file}", flush=True)
+            print(f"\n{assessment.question}\n{align_columns([headings, *lines])}\nWrote {file}", flush=True)
             meanings = {heading: meanings[name] for heading, name in zip(headings, columns, strict=True)}
-            pictures = self.pictures[question.name]
-            sections.append(_format_section(question.question, meanings, own, means, pictures))
+            pictures = self.pictures[assessment.name]
+            sections.append(_format_section(assessment.question, meanings, own, means, pictures))
         if self.report and sections:
             page = (
                 f'<!doctype html><meta charset="utf-8"><title>judge</title><style>{_STYLE}</style>{"".join(sections)}'

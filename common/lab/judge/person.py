@@ -1,4 +1,4 @@
-"""The results of one person, and what all questions need of them."""
+"""The results of one person, and what all assessments need of them."""
 
 from __future__ import annotations
 

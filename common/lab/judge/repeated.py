@@ -19,10 +19,10 @@ from ...geometry.rigid import find_half_way
 from ...program.volume import Volume, check_on_scan
 from ...reports.planes import to_ras
 from ...stacks.brightness import BrightnessField
+from .assessment import Assessment, Judgement, Rows
 from .left_out import cut_to_data, make_stack, read_thickness
 from .person import Person, join_tissue
 from .pictures import draw_differences
-from .question import Judgement, Question, Rows
 
 _FEWEST = 100  # voxels of a region
 _ALL = "all but air"
@@ -31,7 +31,7 @@ _SHOWN = 70.0  # mm that the picture shows
 ScanPair = tuple[np.ndarray, np.ndarray]
 
 
-class Repeated(Question):
+class Repeated(Assessment):
     """Two scans of one person, and the result of each: how much the results differ, against how much the scans do."""
 
     name = "repeated"

@@ -11,8 +11,8 @@ import numpy as np
 from ...metrics.lpips import Lpips
 from ...metrics.volume import SSIM_REACH, compute_psnr, find_score_range, map_ssim, scale_to_range
 from ...program.volume import Volume
+from .assessment import Assessment, Judgement, Rows
 from .person import Person, join_tissue
-from .question import Judgement, Question, Rows
 
 
 @cache
@@ -20,7 +20,7 @@ def _load_lpips(weights: str) -> Lpips:
     return Lpips(weights)
 
 
-class Scores(Question):
+class Scores(Assessment):
     """HR, and how close the results and the scan's interpolation come to it."""
 
     name = "scores"

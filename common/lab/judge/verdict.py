@@ -11,11 +11,11 @@ import torch
 from ...metrics.data_consistency import CONTRADICTION
 from ...metrics.verdict import compare_with_cubic, describe_errors, describe_verdict
 from ...program.volume import Volume
+from .assessment import Assessment, Judgement, Rows
 from .person import Person, join_tissue
-from .question import Judgement, Question, Rows
 
 
-class Verdict(Question):
+class Verdict(Assessment):
     """The scan: whether each result is finer than cubic interpolation and agrees with it. With HR, which is nearer."""
 
     name = "verdict"

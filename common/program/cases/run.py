@@ -51,7 +51,7 @@ def check_disk_space(cases: Sequence[Case], output: Path) -> None:
             stored = [case["image"]] if series is None else series.files
             volumes = 1 if series else count_volumes(case["image"])
             voxels = math.prod(case.read_grid()[1]) * volumes
-            if grid_file := case.choice.offer.overrides.get("grid_file"):
+            if grid_file := case.choice.candidate.overrides.get("grid_file"):
                 ratio = math.prod(open_image(grid_file).shape[:3]) * volumes / voxels
             # A compressed result has about as many bytes a voxel as a compressed scan. Half of it is certainly needed.
             size = min(sum(Path(file).stat().st_size for file in stored), voxels) * ratio / 2
@@ -130,11 +130,11 @@ def list_rejected_stacks(exams: Sequence[Case]) -> list[Case]:
 
 def _describe_run(case: Case) -> tuple:
     """What the cases of a run share: their weights. Each DICOM series, exam and 4-D scan has a run of its own."""
-    offer = case.choice.offer
+    candidate = case.choice.candidate
     alone = case.name if case.series or _is_four_dimensional(case) else None
     if "contrasts" in case:  # whose contrasts are done at once
         alone = " ".join(sorted(case.images))
-    return offer.bundle, offer.checkpoint, offer.scale, case.choice.slice_axis, alone
+    return candidate.bundle, candidate.checkpoint, candidate.scale, case.choice.slice_axis, alone
 
 
 def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
@@ -143,34 +143,34 @@ def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
         before, after = map(format_spacing, cases[0].choice.spacing)
         names = ", ".join(case.name for case in cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else "")
         choice = cases[0].choice
-        title = choice.offer.name
+        title = choice.candidate.name
         if "stacks" in cases[0]:
             number = len(cases[0].images) - ("guide" in cases[0])
             stacks = f"{number} stack{'s' * (number > 1)} each"
             if "contrasts" in cases[0]:
                 stacks = f"{number} stacks of {1 + len(cases[0]['contrasts'])} contrasts"
-            title, names = choice.offer.bundle.name, f"{names} ({stacks})"
+            title, names = choice.candidate.bundle.name, f"{names} ({stacks})"
         print(f"{title}, {before} to {after}: {names}", flush=True)
-    offer = group[0].choice.offer
-    known = {*offer.overrides, *["uncertainty"] * offer.has_interval}
+    candidate = group[0].choice.candidate
+    known = {*candidate.overrides, *["uncertainty"] * candidate.has_interval}
     if ignored := [f"--{option}" for option in options if option not in known]:
-        print(f"  {offer.bundle.name} does not know {', '.join(ignored)}, which changes nothing here", flush=True)
-    if offer.is_self_trained:
+        print(f"  {candidate.bundle.name} does not know {', '.join(ignored)}, which changes nothing here", flush=True)
+    if candidate.is_self_trained:
         print(
-            f"  {offer.bundle.name} learns from each scan first, which takes minutes; it says how many soon after it "
-            "has begun",
+            f"  {candidate.bundle.name} learns from each scan first, which takes minutes; it says how many soon after "
+            "it has begun",
             flush=True,
         )
 
 
 def _initialise_workflow(cases: list[Case], output: Path, overlays: Sequence[str] = (), **settings: Any) -> Any:
     """Initialise the workflow of the cases' bundle, and return it with its evaluator."""
-    offer, axis = cases[0].choice.offer, cases[0].choice.slice_axis
-    overlays = [name for name in overlays if name != "interval" or offer.has_interval]
+    candidate, axis = cases[0].choice.candidate, cases[0].choice.slice_axis
+    overlays = [name for name in overlays if name != "interval" or candidate.has_interval]
     overlays += ["labels"] * any("label_map" in case for case in cases)
-    if axis != offer.slice_axis:
+    if axis != candidate.slice_axis:
         settings["slice_axis"] = axis
-    workflow: ConfigWorkflow = offer.make_workflow(cases, overlays, output_dir=output, **settings)
+    workflow: ConfigWorkflow = candidate.make_workflow(cases, overlays, output_dir=output, **settings)
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
     evaluator.is_part = True
@@ -201,7 +201,7 @@ def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output
 
     # A method that learned from the scan itself has no file of weights.
     digest = getattr(network, "origin", {}).get("file_sha256", "unknown")
-    bundle = {**meta, **describe_bundle(case.choice.offer.bundle), "sha256": digest}
+    bundle = {**meta, **describe_bundle(case.choice.candidate.bundle), "sha256": digest}
     result = make_result_path(output, case.name, bids=bids)
     series, *others = (case.series[file] for file in dict.fromkeys(case.images) if file in case.series)
     folder = write_derived_series(series, result, make_series_path(output, case.name), bundle, others)
@@ -282,7 +282,7 @@ def _run_4d_scan(cases: list[Case], output: Path, bids: bool, counted: tuple[int
     with open_part_folder(get_output_folder(output)) as part, case.catch_problem():
         results = part / "results"
         if bids:
-            provenance.describe_dataset(output, describe_bundle(case.choice.offer.bundle), [case["image"]])
+            provenance.describe_dataset(output, describe_bundle(case.choice.candidate.bundle), [case["image"]])
         volumes = _split_case(case, part)
         for volume in volumes:
             with volume.catch_problem():

@@ -126,7 +126,7 @@ def _is_done(case: Case, path: Path, output: Path, bids: bool) -> bool:
         _is_complete(path)
         and ("label_map" not in case or _is_complete(make_label_path(output, case.name, bids)))
         and (case["image"] not in case.series or derived == open_image(path).shape[2])
-        and (case.choice is None or is_made_by(path, case.choice.offer.bundle, case.choice.offer.checkpoint))
+        and (case.choice is None or is_made_by(path, case.choice.candidate.bundle, case.choice.candidate.checkpoint))
     )
 
 

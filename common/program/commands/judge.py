@@ -95,7 +95,7 @@ def judge(
             for number, options in enumerate(persons):
                 try:
                     with fill_bar(bar, number):
-                        writer.add(*read_person(options.get("results", ()), options, options["person"]))
+                        writer.add_person(*read_person(options.get("results", ()), options, options["person"]))
                 except (OSError, ValueError, ImportError) as error:
                     if cases is None:
                         raise

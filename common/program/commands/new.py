@@ -81,7 +81,7 @@ _NEXT_WITHOUT_TRAINING = """next:
   {root}/docs: what is marked FILL IN; metadata.json; and a row in bundles/README.md
   see that it runs:
     {run} "['{configs}/inference.json','{configs}/evaluate.json','{configs}/demo.json']" --output_dir W"""
-_TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles/test_doors.py -k {name}"
+_TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles/test_entry_points.py -k {name}"
 
 
 def create_bundle(bundle: str, template: str = "srcnn") -> None:

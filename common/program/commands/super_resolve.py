@@ -119,7 +119,7 @@ def super_resolve(
     from ..cases.run import check_disk_space, list_rejected_stacks, run_cases
     from ..cases.scan_kinds import collect_skipped, looks_like_scan
     from ..cases.sharding import select_pending_cases
-    from ..exams.choose import choose_weights, find_offers, reads_exams
+    from ..exams.choose import choose_weights, find_candidates, reads_exams
     from ..exams.discover import convert_series, discover_cases, find_common_folder, set_acquired_matrix, split_output
     from ..processes import connect_processes, gather_items
 
@@ -150,7 +150,7 @@ def super_resolve(
     if device is not None:
         check_device(device)
         override["device"] = device
-    known, stacks = find_offers(bundle, scale, override, "auto" if exam else together, options)
+    known, stacks = find_candidates(bundle, scale, override, "auto" if exam else together, options)
     fewest = (stacks and stacks.fewest_stacks) or 2
     if together not in (True, False, "auto"):
         raise ValueError(

@@ -17,7 +17,7 @@ from ...runtime.distributed import print_once
 from ...transforms.result_grid import choose_cubes
 from ...transforms.scan.acquired import compute_acquired_affine
 from ..cases.case import Case
-from ..catalogue import Offer, list_offers
+from ..catalogue import Candidate, list_candidates
 from .ranking import Choice, format_spacing, rank_choices, rank_self_trained
 
 _STACKS = "stacks"  # the bundle that makes one volume of several scans, where none is named
@@ -29,12 +29,12 @@ def reads_exams(bundle: str | None) -> bool:
     Args:
         bundle: its name or folder; None for any.
     """
-    return bundle is not None and list_offers(bundle, {})[0].fewest_stacks is not None
+    return bundle is not None and list_candidates(bundle, {})[0].fewest_stacks is not None
 
 
-def find_offers(
+def find_candidates(
     bundle: str | None, scale: Any, override: Mapping[str, Any], together: bool | str, options: Sequence[str]
-) -> tuple[list[Offer], Offer | None]:
+) -> tuple[list[Candidate], Candidate | None]:
     """Find the weights to choose from.
 
     Args:
@@ -53,16 +53,16 @@ def find_offers(
     if together:
         # The overlay of model.pt; the bundle finds the other weights itself.
         is_named = reads_exams(bundle)
-        stacks = list_offers(str(bundle) if is_named else _STACKS, override, options)[0]
+        stacks = list_candidates(str(bundle) if is_named else _STACKS, override, options)[0]
         bundle = None if is_named or together is True else bundle
         # Keys that only such bundles have do not apply to single scans.
         override = {
             key: value
             for key, value in override.items()
-            if any(offer.fewest_stacks is None for offer in list_offers(None, {key: value}))
+            if any(candidate.fewest_stacks is None for candidate in list_candidates(None, {key: value}))
         }
-    known = list_offers(bundle, override, options)
-    if any(offer.fewest_stacks is not None for offer in known):
+    known = list_candidates(bundle, override, options)
+    if any(candidate.fewest_stacks is not None for candidate in known):
         names = " and ".join(f"--{name}" for name in (override if bundle is None else [f"bundle {bundle}"]))
         raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together or --exam.")
     return known if scale is None else _select_scale(known, scale), stacks
@@ -75,19 +75,23 @@ def parse_scale(scale: Any) -> Any:
     return scale
 
 
-def _select_scale(offers: Sequence[Offer], scale: Any) -> list[Offer]:
-    """The offers of a scale: three factors, also as text such as "2x2x1", or a number, which is the largest factor."""
+def _select_scale(candidates: Sequence[Candidate], scale: Any) -> list[Candidate]:
+    """The candidates of a scale: three factors, also as text such as "2x2x1", or a number, the largest factor."""
     given, scale = scale, parse_scale(scale)
     wanted = [tuple(scale)] if isinstance(scale, list | tuple) else []
     if type(scale) in (int, float):
         wanted = [(scale,) * 3, (scale, scale, 1), (1, 1, scale)]
-    every = [offer for offer in offers if offer.free is None]
-    selected = [offer for offer in every if offer.scale in wanted or (len(wanted) > 1 and max(offer.scale) == scale)]
-    for offer in offers:
-        scales = wanted[-1:] if offer.free == "across" else wanted
-        selected += [offer.apply_scale(one) for one in scales] if offer.free else []
-    if not any(offer.is_available for offer in selected):
-        scales = sorted({offer.scale for offer in every if offer.is_available})
+    every = [candidate for candidate in candidates if candidate.free is None]
+    selected = [
+        candidate
+        for candidate in every
+        if candidate.scale in wanted or (len(wanted) > 1 and max(candidate.scale) == scale)
+    ]
+    for candidate in candidates:
+        scales = wanted[-1:] if candidate.free == "across" else wanted
+        selected += [candidate.apply_scale(one) for one in scales] if candidate.free else []
+    if not any(candidate.is_available for candidate in selected):
+        scales = sorted({candidate.scale for candidate in every if candidate.is_available})
         there = ", ".join("x".join(map(str, one)) for one in scales)
         raise ValueError(
             f"--scale is {given}, expected three factors, such as 2x2x1, or the largest of them."
@@ -97,26 +101,29 @@ def _select_scale(offers: Sequence[Offer], scale: Any) -> list[Offer]:
 
 
 def choose_weights(
-    cases: Sequence[Case], offers: Sequence[Offer], stacks: Offer | None, guided: bool, requested: bool
+    cases: Sequence[Case], candidates: Sequence[Candidate], stacks: Candidate | None, guided: bool, requested: bool
 ) -> None:
     """Give each case the weights that suit its voxels best, or a problem.
 
     Args:
         cases: scans and exams.
-        offers: the weights for single scans.
+        candidates: the weights for single scans.
         stacks: the bundle for exams; None if there are none.
         guided: whether the cases have guides.
         requested: whether the user asked for these weights; then they are used for any scan.
     """
-    there = [offer for offer in offers if offer.is_available and (requested or any(offer.ranges))]
-    for offer in offers:
-        if offer.is_available and offer not in there:
+    there = [candidate for candidate in candidates if candidate.is_available and (requested or any(candidate.ranges))]
+    for candidate in candidates:
+        if candidate.is_available and candidate not in there:
             print_once(
-                f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
-                f"was trained. Use it by --bundle {offer.bundle.name}, or train them again: training writes them."
+                f"{candidate.name} is not considered: {candidate.overrides['checkpoint']} does not say on which voxel "
+                "sizes it "
+                f"was trained. Use it by --bundle {candidate.bundle.name}, or train them again: training writes them."
             )
-    missing = [offer for offer in offers if not offer.is_available]
-    grid = next(([offer.overrides.get(key) for key in ("spacing", "grid_file")] for offer in there), [None, None])
+    missing = [candidate for candidate in candidates if not candidate.is_available]
+    grid = next(
+        ([candidate.overrides.get(key) for key in ("spacing", "grid_file")] for candidate in there), [None, None]
+    )
     for case in cases:
         if case.problem is not None:
             continue
@@ -140,31 +147,32 @@ def choose_weights(
                 case.problem = _explain_no_choice(affine, choices, trained, guided, [] if there else missing)
 
 
-def _choose_stack_weights(case: Case, offer: Any) -> Choice:
+def _choose_stack_weights(case: Case, candidate: Any) -> Choice:
     """The bundle for stacks, with cubic voxels of the smallest size in any stack, unless another size is asked for."""
     sizes = [voxel_sizes(case.read_grid(file)[0]) for file in case.images if file != case.get("guide")]
-    voxel = offer.overrides.get("spacing") or min(float(size.min()) for size in sizes)
-    return Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
+    voxel = candidate.overrides.get("spacing") or min(float(size.min()) for size in sizes)
+    return Choice(candidate, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
 
 
 def _explain_no_choice(
-    affine: np.ndarray, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]
+    affine: np.ndarray, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Candidate]
 ) -> str:
     """Say why no weights can be chosen, and what to do; ``missing`` are bundles that were asked for by name."""
     if missing:
-        docs = ", ".join(str(offer.bundle / "docs" / "README.md") for offer in missing)
-        names = " and ".join(offer.bundle.name for offer in missing)
+        docs = ", ".join(str(candidate.bundle / "docs" / "README.md") for candidate in missing)
+        names = " and ".join(candidate.bundle.name for candidate in missing)
         return f"there are no weights of {names} here. Train them, as {docs} says, and give --checkpoint FILE."
     if not choices:
         also = "leave --guide out, or name another --bundle" if guided else "name another --bundle, or give a --guide"
         return f"there are no weights for scans {'with a guide' if guided else 'without a guide'}; {also}."
     nearest = choices[0]
     text = (
-        f"no weights here suit voxels of {format_spacing(nearest.spacing[0])}; of the nearest, {nearest.offer.name}, "
+        f"no weights here suit voxels of {format_spacing(nearest.spacing[0])}; of the nearest, "
+        f"{nearest.candidate.name}, "
         f"{nearest.doubt}."
     )
     for choice in rank_self_trained(affine, guided):
-        name = choice.offer.bundle.name
+        name = choice.candidate.bundle.name
         text += (
             f" {name} needs none, as it learns from the scan, and would make voxels of "
             f"{format_spacing(choice.spacing[1])}: say --bundle {name}."
@@ -174,7 +182,8 @@ def _explain_no_choice(
     if better:
         best = min(better, key=lambda choice: choice.anisotropy)
         text += (
-            f" {best.offer.name} would make them {format_spacing(best.spacing[1])}, but has to be trained first: see "
-            f"{best.offer.bundle / 'docs' / 'README.md'}."
+            f" {best.candidate.name} would make them {format_spacing(best.spacing[1])}, but has to be trained first: "
+            "see "
+            f"{best.candidate.bundle / 'docs' / 'README.md'}."
         )
-    return f"{text} To use {nearest.offer.name} nonetheless, say --bundle {nearest.offer.bundle.name}."
+    return f"{text} To use {nearest.candidate.name} nonetheless, say --bundle {nearest.candidate.bundle.name}."

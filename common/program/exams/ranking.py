@@ -12,7 +12,7 @@ from nibabel.affines import voxel_sizes
 from ...data.lists.spacing import compute_cubic_scale
 from ...geometry.affines import find_slice_permutation
 from ...physics.scale import choose_slice_axis
-from ..catalogue import WITHIN, Offer, list_bundles, list_offers, read_card
+from ..catalogue import WITHIN, Candidate, list_bundles, list_candidates, read_card
 
 # Up to these factors outside of the range, weights are used with a warning. On a real head, made into a stack of thick
 # slices, they were still better than cubic there. The first limits the axis that is nearest to the range, the second
@@ -23,17 +23,17 @@ _UNEVEN = 1.4  # ratio of slice thickness to pixel size, or its inverse, above w
 
 @dataclass(frozen=True)
 class Choice:
-    """An offer for a scan.
+    """A candidate for a scan.
 
     Attributes:
-        offer: the weights.
+        candidate: the weights.
         slice_axis: the slice axis to use them with.
         spacing: spacing of the scan and of the result in mm, along the stored axes.
         excess: factor by which the scan's spacing lies outside of the training range; 1 if it is inside.
         doubt: why not to use them; None if there is no reason.
     """
 
-    offer: Offer
+    candidate: Candidate
     slice_axis: str
     spacing: tuple[tuple[float, ...], tuple[float, ...]]
     excess: float
@@ -46,7 +46,7 @@ class Choice:
 
 
 def rank_choices(
-    affine: np.ndarray, offers: Sequence[Offer], guided: bool, wanted: float | None = None
+    affine: np.ndarray, candidates: Sequence[Candidate], guided: bool, wanted: float | None = None
 ) -> list[Choice]:
     """Rank the weights for a scan: first those trained for its spacing, then those that make its voxels cubic.
 
@@ -54,7 +54,7 @@ def rank_choices(
 
     Args:
         affine: 4x4, voxel to world of the scan, in mm.
-        offers: the weights to choose from.
+        candidates: the weights to choose from.
         guided: whether there is a guide.
         wanted: size of cubes to which results are resampled, in mm. Then weights whose voxels are as fine rank before
             those that make voxels cubic, the smallest scale first. None to leave results as they are.
@@ -64,34 +64,34 @@ def rank_choices(
     """
     choices = []
     unclear: ValueError | None = None
-    for offer in offers:
+    for candidate in candidates:
         try:
-            offer = offer if offer.free is None else offer.apply_scale(_choose_scale(affine, offer))
+            candidate = candidate if candidate.free is None else candidate.apply_scale(_choose_scale(affine, candidate))
         except ValueError as error:
             unclear = error
             continue
-        axes = [choose_slice_axis(offer.scale, offer.slice_axis)]
-        if len(set(offer.scale)) > 1 and "slice_axis" not in offer.overrides and "auto" not in axes:
+        axes = [choose_slice_axis(candidate.scale, candidate.slice_axis)]
+        if len(set(candidate.scale)) > 1 and "slice_axis" not in candidate.overrides and "auto" not in axes:
             axes.insert(0, "auto")  # before the training's axis: the slices of this scan may run along another
-        for axis in axes if offer.guided == guided else ():
+        for axis in axes if candidate.guided == guided else ():
             try:
                 order = find_slice_permutation(affine, axis)
             except ValueError as error:
                 unclear = error  # the spacing does not show which axis runs across the slices
                 continue
-            choices.append(_make_choice(affine, offer, axis, order))
+            choices.append(_make_choice(affine, candidate, axis, order))
             break
 
     if unclear and not choices:
         raise unclear
 
     def compute_rank(choice: Choice) -> tuple:
-        unknown = choice.offer.ranges.count(None)
+        unknown = choice.candidate.ranges.count(None)
         # Among scales that give similar voxels the smallest: slices must not become finer than pixels.
-        scale = math.prod(choice.offer.scale)
+        scale = math.prod(choice.candidate.scale)
         missed = choice.anisotropy if wanted is None else max(WITHIN, max(choice.spacing[1]) / wanted)
         fits = choice.excess > WITHIN, round(missed, 2), unknown, round(choice.excess, 2), scale
-        return *fits, not choice.offer.suits_device
+        return *fits, not choice.candidate.suits_device
 
     return sorted(choices, key=compute_rank)
 
@@ -100,8 +100,13 @@ def rank_self_trained(affine: np.ndarray, guided: bool) -> list[Choice]:
     """Rank the bundles that learn from the scan itself, as :func:`rank_choices`; empty if none suits."""
     try:
         folders = [folder for folder in list_bundles(None) if not read_card(folder)["weights"]]
-        offers = [offer for folder in folders for offer in list_offers(str(folder), {}) if offer.free is not None]
-        return rank_choices(affine, offers, guided)
+        candidates = [
+            candidate
+            for folder in folders
+            for candidate in list_candidates(str(folder), {})
+            if candidate.free is not None
+        ]
+        return rank_choices(affine, candidates, guided)
     except ValueError:
         return []
 
@@ -111,20 +116,20 @@ def format_spacing(spacing: Sequence[float]) -> str:
     return " x ".join(f"{size:.3g}" for size in spacing) + " mm"
 
 
-def _choose_scale(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
+def _choose_scale(affine: np.ndarray, candidate: Candidate) -> tuple[float, ...]:
     """Scale for a method that takes any: it makes the voxels cubic, or halves them if they nearly are."""
-    axis = offer.overrides.get("slice_axis", "auto")
+    axis = candidate.overrides.get("slice_axis", "auto")
     try:
         order = find_slice_permutation(affine, axis)
     except ValueError:
-        if offer.free == "across" or axis != "auto":
+        if candidate.free == "across" or axis != "auto":
             raise
         return 2, 2, 2
     mm = voxel_sizes(affine)[list(order)]
-    if offer.free == "across":
+    if candidate.free == "across":
         if max(scale := compute_cubic_scale(mm)) == 1:
             raise ValueError(
-                f"{offer.bundle.name} makes slices thinner, but those of {format_spacing(mm)} are no thicker than "
+                f"{candidate.bundle.name} makes slices thinner, but those of {format_spacing(mm)} are no thicker than "
                 "pixels are "
                 'wide; give a scale, for example --scale "[1,1,2]", or another --bundle.'
             )
@@ -135,19 +140,19 @@ def _choose_scale(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
     return (2, 2, 2) if thickness * _UNEVEN > 1 else (2, 2, 1)
 
 
-def _make_choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -> Choice:
+def _make_choice(affine: np.ndarray, candidate: Candidate, axis: str, order: Sequence[int]) -> Choice:
     stored = voxel_sizes(affine)
     ordered = stored[list(order)]
     after = np.empty(3)
-    after[list(order)] = ordered / offer.scale
-    known = np.array([pair is not None for pair in offer.ranges])
-    low, high = np.array([pair or (np.inf, 0) for pair in offer.ranges]).T
+    after[list(order)] = ordered / candidate.scale
+    known = np.array([pair is not None for pair in candidate.ranges])
+    low, high = np.array([pair or (np.inf, 0) for pair in candidate.ranges]).T
     fine, coarse = (low / ordered)[known], (ordered[known] / high[known])
-    acted = fine[np.array(offer.scale)[known] > 1]
+    acted = fine[np.array(candidate.scale)[known] > 1]
     doubt = None
     if acted.size and (acted.min() > _TOO_FINE or acted.max() > _FAR_TOO_FINE):
         doubt = f"its voxels are {acted.max():.1f} times finer than the finest that these weights sharpen"
     elif coarse.size and coarse.max() > _TOO_COARSE:
         doubt = f"its voxels are {coarse.max():.1f} times coarser than the coarsest that these weights know"
     spacing = tuple(stored.tolist()), tuple(after.tolist())
-    return Choice(offer, axis, spacing, max([1.0, *fine.tolist(), *coarse.tolist()]), doubt)
+    return Choice(candidate, axis, spacing, max([1.0, *fine.tolist(), *coarse.tolist()]), doubt)

@@ -133,13 +133,18 @@ def _list_sections(sections: Mapping[str, str]) -> list[str]:
 
 
 def _list_tags(meta: Mapping[str, Any]) -> str:
-    offer = meta.get("offer", {})
-    kinds = {"Guided": "guided" in offer, "Self-Supervised": "learns_from_scan" in offer}
+    selection = meta.get("selection", {})
+    kinds = {"Guided": "guided" in selection, "Self-Supervised": "learns_from_scan" in selection}
     kinds |= {
         "Unpaired": "unpaired" in meta["task"] or "unmatched" in meta["task"],
-        "Several Scans": "fewest_stacks" in offer,
+        "Several Scans": "fewest_stacks" in selection,
     }
-    tags = ["Super-Resolution", "MR", DIRECTIONS.get(tuple(offer.get("scale", ()))), *(k for k in kinds if kinds[k])]
+    tags = [
+        "Super-Resolution",
+        "MR",
+        DIRECTIONS.get(tuple(selection.get("scale", ()))),
+        *(k for k in kinds if kinds[k]),
+    ]
     return ", ".join(tag for tag in tags if tag)
 
 
@@ -194,9 +199,9 @@ def _list_commands(meta: Mapping[str, Any], configs: Mapping[str, Any], weights:
         lines.extend([f"# {what}", f"python -m monai.bundle run --config_file {listed} {options}"])
 
     inference, train, alone = (f"configs/{name}.json" for name in ("inference", "train", "scan_alone"))
-    offer, keys = meta.get("offer", {}), configs["inference"]
-    what = "an exam: a folder of its scans" if "fewest_stacks" in offer else "a scan or a folder of scans"
-    if "guided" in offer:
+    selection, keys = meta.get("selection", {}), configs["inference"]
+    what = "an exam: a folder of its scans" if "fewest_stacks" in selection else "a scan or a folder of scans"
+    if "guided" in selection:
         what = f"a folder of scans, {keys['lr']}, with guides, {keys['guide']}"
     apply, learn = "--dataset_dir SCANS --output_dir SR", "--dataset_dir D --output_dir"
     add(f"Super-resolve {what}", [inference], apply)

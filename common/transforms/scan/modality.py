@@ -38,7 +38,7 @@ class CheckMRd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
             volume = torch.as_tensor(data[key])
-            low, high = np.quantile(draw_sample(volume), [0.001, 0.999])
+            low, high = np.quantile(sample_voxels(volume), [0.001, 0.999])
             # Signed MR may have an offset, and resampled MR undershoots 0 by a small part of its range.
             negative = low < _NO_MR and low < -0.1 * high
             if negative or find_ct_offset(volume) is not None:
@@ -61,7 +61,7 @@ def find_ct_offset(stored: torch.Tensor | np.ndarray) -> float | None:
         0 for values in HU, -1000 or -1024 if air is at 0 or 24, None if the values are not CT. If air is clipped to a
         constant 0, the offset is -1000.
     """
-    values = draw_sample(stored)
+    values = sample_voxels(stored)
     for offset in (0.0, AIR):
         # The tissues' ranges are wide enough to be right 24 HU off as well.
         if _is_hounsfield(values + offset):
@@ -69,7 +69,7 @@ def find_ct_offset(stored: torch.Tensor | np.ndarray) -> float | None:
     return None
 
 
-def draw_sample(values: torch.Tensor | np.ndarray) -> np.ndarray:
+def sample_voxels(values: torch.Tensor | np.ndarray) -> np.ndarray:
     """Some two million of the values, spread evenly."""
     flat = torch.as_tensor(values).flatten()
     # An odd step does not stay in a few columns of volumes whose sizes are powers of 2.

@@ -172,7 +172,7 @@ def get_intensity_range(volume: MetaTensor) -> tuple[float, float]:
     return low, high
 
 
-def get_percentile(volume: MetaTensor) -> float:
+def get_white_level(volume: MetaTensor) -> float:
     """The 99.9th percentile of a normalised volume: 1, unless its maximum scaled it."""
     return float(volume.meta.get(_PERCENTILE, 1.0))
 

@@ -58,7 +58,7 @@ def test_by_a_factor_that_is_not_whole_patches_are_degraded_where_they_begin(fac
     torch.testing.assert_close(pairs.lr[0], degradation(pairs.hr[0]))
     variance, seen = (fwhm * factor) ** 2 / (8 * np.log(2)), set()
     for _ in range(60):
-        hr, lr = (patch[0] for patch in pairs.draw_patch((2, 7), rng))
+        hr, lr = (patch[0] for patch in pairs.sample_patch((2, 7), rng))
         assert hr.shape == (2, math.floor(7 * factor + 0.5)) and lr.shape == (2, 7)
         row = int(hr[0, 0] < hr[1, 0])
         first, second = hr[row, :2] - 1000

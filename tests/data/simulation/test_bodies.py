@@ -78,8 +78,8 @@ def test_a_cohort_has_bodies_and_real_anatomy_beside_unchanged_heads(tmp_path):
 
 
 def test_fat_is_shifted_against_water_in_some_scans(monkeypatch):
-    monkeypatch.setattr(randomised, "_draw_texture", lambda shape, *_: np.zeros(shape, np.float32))
-    monkeypatch.setattr(randomised, "draw_bias_field", lambda shape, *_: np.ones(shape, np.float32))
+    monkeypatch.setattr(randomised, "_make_random_texture", lambda shape, *_: np.zeros(shape, np.float32))
+    monkeypatch.setattr(randomised, "make_random_bias_field", lambda shape, *_: np.ones(shape, np.float32))
     fractions = np.zeros((len(TISSUES), 40, 41, 42), np.float32)
     fractions[TISSUES.index("muscle")] = 1
     inside = np.zeros(fractions.shape[1:], bool)

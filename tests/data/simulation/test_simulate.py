@@ -92,7 +92,7 @@ def test_fractions_contrasts_noise_and_bias():
     np.testing.assert_allclose(noisy.mean(), sigma * np.sqrt(np.pi / 2), rtol=0.01)  # Rayleigh
     np.testing.assert_allclose(noisy.std(), sigma * np.sqrt(2 - np.pi / 2), rtol=0.01)
     assert not simulate_acquisition(fractions, "t1w", np.random.default_rng(1), noise=0)[air].any()
-    field = signal.draw_bias_field((20, 24, 22), 0.2, np.random.default_rng(2))
+    field = signal.make_random_bias_field((20, 24, 22), 0.2, np.random.default_rng(2))
     assert field.min() < 0.95 and field.max() > 1.05 and np.abs(field - 1).max() <= 0.2 + 1e-6
     flat = simulate_acquisition(fractions, "t1w", np.random.default_rng(1), noise=0, bias=0)
     assert set(flat[fractions[TISSUES.index("wm")] == 1].tolist()) == {1000}
@@ -125,7 +125,7 @@ def test_warps_do_not_fold():
     extent, shape = np.array([196.0, 236.0, 180.0]), (50, 60, 46)
     step = extent / (np.array(shape) - 1)
     for seed in range(3):
-        displacement = anatomy.draw_diffeomorphism(shape, extent, np.random.default_rng(seed))
+        displacement = anatomy.make_random_deformation(shape, extent, np.random.default_rng(seed))
         gradient = np.stack([np.stack(np.gradient(component, *step)) for component in displacement])
         assert np.linalg.det(np.moveaxis(gradient, (0, 1), (-2, -1)) + np.eye(3)).min() > 0.1
         assert 4 < np.sqrt((displacement**2).sum(0)).max() < 12
@@ -272,7 +272,7 @@ def test_contrasts_and_masks_of_random_scans_and_grids_of_subjects_differ_by_the
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_random_textures_fall_with_frequency(power):
-    field = randomised._draw_texture((64, 60, 62), power, np.random.default_rng(0))
+    field = randomised._make_random_texture((64, 60, 62), power, np.random.default_rng(0))
     assert abs(field.mean()) < 1e-5 and field.std() == pytest.approx(1, abs=1e-5)
     frequencies = np.meshgrid(*map(np.fft.fftfreq, field.shape), indexing="ij")
     radius, spectrum = np.sqrt(sum(f**2 for f in frequencies)), np.abs(np.fft.fftn(field)) ** 2

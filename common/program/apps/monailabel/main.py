@@ -66,7 +66,7 @@ class SuperResolutionTask(BasicInferTask):
     def __init__(self, folder: Path, results: Path) -> None:
         self.folder, self.results = folder.resolve(), results
         metadata = json.loads((folder / "configs" / "metadata.json").read_text())
-        if "fewest_stacks" in metadata.get("offer", {}):
+        if "fewest_stacks" in metadata.get("selection", {}):
             raise ValueError("it takes several scans of an exam, and a request here has one; use mri-sr.")
         self.version = metadata["version"]
         self._load_evaluator({})

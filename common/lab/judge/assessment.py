@@ -1,4 +1,4 @@
-"""What a question about results is, and what is found."""
+"""What an assessment about results is, and what is found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Judgement:
     """What was found about one person; nothing is written yet.
 
     Attributes:
-        rows: of the question's table; keys are columns.
+        rows: of the assessment's table; keys are columns.
         pictures: by file name without ending.
         volumes: NIfTI images, likewise.
     """
@@ -29,12 +29,12 @@ class Judgement:
     volumes: dict[str, SpatialImage] = field(default_factory=dict)
 
 
-class Question(Protocol):
-    """A question about the results of one person.
+class Assessment(Protocol):
+    """An assessment about the results of one person.
 
     Attributes:
         name: of its table, ``<name>.csv``.
-        question: in a sentence, for the page.
+        question: that it answers, for the page.
         columns: what each column means, with its unit. ``person``, ``result`` and ``method`` come first in every
             table.
         asked_by: options of ``judge``, any of which asks it.
@@ -51,7 +51,7 @@ class Question(Protocol):
     person: Person
 
     def __init__(self, person: Person, given: Mapping[str, Any]) -> None:
-        """Take the files that the question needs from what was given by option, and check them."""
+        """Take the files that the assessment needs from what was given by option, and check them."""
         self.person = person
 
     def judge(self) -> Judgement:

@@ -33,7 +33,7 @@ STAGED = {name: "trains in stages" for name, text in TRAINED.items() if "StagedT
 WITHOUT_WEIGHTS = {
     name: "no weights" for name, path in CONFIGS.items() if "@checkpoint" not in (path / "inference.json").read_text()
 }
-# Each door, and the bundles that it does not open, with the reason.
+# Each entry point of MONAI, and the bundles that it does not take, with the reason.
 CLOSED: dict[str, dict[str, str]] = {
     "`run`": {},
     "`create_workflow`": {},
@@ -49,27 +49,29 @@ CLOSED: dict[str, dict[str, str]] = {
 TESTED = set()
 
 
-def opens(door: str) -> Callable:
-    """Marks the test of a door, for each bundle that it opens; all but two in the second step."""
-    TESTED.add(door)
+def opens(entry_point: str) -> Callable:
+    """Marks the test of an entry point, for each bundle that it takes; all but two in the second step."""
+    TESTED.add(entry_point)
     fast = ("srcnn", "guided_rdn")
-    cases = [pytest.param(b, marks=() if b in fast else pytest.mark.slow) for b in CONFIGS if b not in CLOSED[door]]
+    cases = [
+        pytest.param(b, marks=() if b in fast else pytest.mark.slow) for b in CONFIGS if b not in CLOSED[entry_point]
+    ]
     return pytest.mark.parametrize("bundle", cases, indirect=True, scope="session")
 
 
 def test_the_guide_has_the_table_of_doors():
-    """It names each door, and lists those that are closed: doors and bundles with one reason share a row."""
-    assert TESTED == {door for door, closed in CLOSED.items() if len(closed) < len(CONFIGS)}
+    """It names each entry point, and lists what it does not take: those with one reason share a row."""
+    assert TESTED == {entry for entry, closed in CLOSED.items() if len(closed) < len(CONFIGS)}
     rows: dict[tuple[str, str], list[str]] = {}
-    for door, closed in CLOSED.items():
+    for entry, closed in CLOSED.items():
         for reason in dict.fromkeys(closed.values()):
             names = [f"`{bundle}`" for bundle in CONFIGS if closed.get(bundle) == reason]
             listed = "all" if len(names) == len(CONFIGS) else ", ".join(names)
-            rows.setdefault((listed, reason), []).append(door)
-    lines = [f"| {names} | {', '.join(doors)} | {reason} |" for (names, reason), doors in rows.items()]
+            rows.setdefault((listed, reason), []).append(entry)
+    lines = [f"| {names} | {', '.join(entries)} | {reason} |" for (names, reason), entries in rows.items()]
     page = (runs.ROOT / "common" / "docs" / "serving.md").read_text()
     assert "\n".join(lines) in page, "\n".join(lines)
-    assert not [door for door in CLOSED if door not in page]
+    assert not [entry for entry in CLOSED if entry not in page]
 
 
 def at(folder: Path, scratch: Path, config: object, **options: object) -> None:
