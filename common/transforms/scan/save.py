@@ -46,7 +46,7 @@ class SaveVolumed(MapTransform):
         keys: KeysCollection,
         output_dir: str | os.PathLike,
         postfix: str = "sr",
-        description: str = "super-resolved",
+        description: str = "super-resolved, research only",
         window: bool = True,
     ) -> None:
         super().__init__(keys)

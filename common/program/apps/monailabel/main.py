@@ -27,12 +27,16 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.tasks.infer.basic_infer import BasicInferTask
 from monailabel.utils.others.generic import name_to_device, remove_file
 
-sys.path.append(str(Path(__file__).resolve().parents[3]))  # folder of common
-from common.runtime.errors import get_message
-
 logger = logging.getLogger(__name__)
 
 _OF_FILES = {"check_mr"}  # switches of inference.json about files, of which a request knows nothing
+
+
+def _find_root_cause(error: BaseException) -> str:
+    """The first error of a chain, because MONAI wraps the errors of a config in others; the app stands alone."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
 
 
 def _is_inside(path: Any, folder: str) -> bool:
@@ -119,7 +123,7 @@ class SuperResolutionTask(BasicInferTask):
                 self._load_evaluator(overrides)
             return super().__call__(entry, callbacks)
         except Exception as error:
-            raise ValueError(get_message(error)) from error
+            raise ValueError(_find_root_cause(error)) from error
         finally:
             shutil.rmtree(self.results, ignore_errors=True)
             _free_memory()
@@ -213,7 +217,7 @@ class SuperResolutionApp(MONAILabelApp):
             try:
                 tasks[folder.name] = SuperResolutionTask(folder, Path(tempfile.gettempdir()) / folder.name)
             except Exception as error:
-                logger.error("%s is not served: %s", folder, get_message(error))
+                logger.error("%s is not served: %s", folder, _find_root_cause(error))
             else:
                 logger.info("%s is served, version %s", folder, tasks[folder.name].version)
         if not tasks:
@@ -258,7 +262,7 @@ class SuperResolutionApp(MONAILabelApp):
                     remove_file(request[key])
             if isinstance(error, HTTPException):
                 raise
-            reason = get_message(error)
+            reason = _find_root_cause(error)
             for key, path in paths.items():
                 reason = reason.replace(path, "the upload" if path == named[key] else named[key])
             logger.error("%s of %s failed: %s", request["model"], named, reason, exc_info=True)
