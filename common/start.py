@@ -93,6 +93,4 @@ def advise_continuation(arguments: Mapping[str, Any]) -> str:
     config = ConfigParser.load_config_files(arguments.get("config_file", {}))
     if "resume" in config:
         return "; the same command with --resume True goes on from the last state that was saved"
-    if "skip_existing" in config:
-        return "; the same command with --skip_existing True goes on with what is left"
     return ""

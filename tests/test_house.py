@@ -1,6 +1,7 @@
 """What is imported from where."""
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from common.program.export.modules import _find_module, _list_imports, find_need
 COMMON = Path(__file__).parents[1] / "common"
 # What each floor may not import. The program asks the laboratory in two commands.
 ABOVE = {"library": {"program", "lab"}, "program": {"lab"}, "lab": set()}
-ASKING = {"judge.py", "ablate.py"}
+ASKING = {COMMON / "program" / "commands" / "judge.py", COMMON / "program" / "commands" / "ablate.py"}
 
 
 def imported(path: Path) -> set[str]:
@@ -36,7 +37,7 @@ def test_no_floor_imports_from_one_above():
         place = path.relative_to(COMMON)
         floor = place.parts[0] if place.parts[0] in ABOVE else "library"
         targets = {name.split(".")[1] for name in imported(path) if name.startswith("common.")}
-        if path.name not in {*ASKING, "__main__.py"} or floor == "lab":
+        if path not in {*ASKING, COMMON / "__main__.py"}:
             up += [f"{place}: {target}" for target in targets & ABOVE[floor]]
     assert not up
     assert "common.runtime.distributed.print_once" in imported(COMMON / "program" / "dicom" / "series.py")
@@ -51,6 +52,13 @@ def test_a_name_is_imported_from_the_module_that_defines_it():
                 modules = [place] if node.module and place.with_suffix(".py").is_file() else []
                 modules = modules or [place / alias.name for alias in node.names]
                 assert all(each.is_dir() or each.with_suffix(".py").is_file() for each in modules), (path, node.lineno)
+
+
+def test_each_name_that_a_package_offers_is_there():
+    """Configs find it by the package, whatever module defines it."""
+    for path in COMMON.rglob("__init__.py"):
+        package = importlib.import_module(".".join(path.parent.relative_to(COMMON.parent).parts))
+        assert all(getattr(package, name) is not None for name in getattr(package, "__all__", ()))
 
 
 def test_modules_import_each_other_in_no_circle():

@@ -42,6 +42,8 @@ class GuidedScans(Scans):
     def entries(self) -> list[dict[str, Any]]:
         """The entries."""
         root = Path(str(self.dataset_dir)).expanduser()
+        if not root.is_dir():
+            raise FileNotFoundError(f"dataset_dir '{root}' is no folder, expected one with scans and guides.")
         scans = find_files(root, self.lr, "lr")
         entries: list[dict[str, Any]] = [{"image": str(root / scan)} for scan in scans]
         guides = find_files(root, self.guide, "guide") if self.guided else []

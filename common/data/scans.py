@@ -42,7 +42,7 @@ class Scans(Sequence):
         # Of a pair of files the header stands for both.
         names = [name for name in names if not (name.endswith(".img") and name[:-4] + ".hdr" in names)]
         if not names:
-            what = "holds no scan" if root.is_dir() else "is neither a folder nor a file"
+            what = "holds no scan" if root.is_dir() else "is no folder"
             raise FileNotFoundError(f"dataset_dir '{root}' {what}; expected {', '.join(EXTENSIONS)}.")
         return names
 

@@ -7,7 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "cascade": ["CascadeStage"],
         "evaluation": ["Evaluation"],
-        "evaluator": ["CaseEvaluator"],
         "kernel_estimation": ["KernelEstimation"],
         "player": ["ConstantThenLinear", "Player"],
         "run_folder": ["RunFolder"],

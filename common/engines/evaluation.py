@@ -41,7 +41,7 @@ class Evaluation(SupervisedEvaluator):
         checkpoint: file of the network's weights; None to leave the network as it is.
         digest: digest of their tensors; None if it is not known.
         prepare: makes of the network with its weights the equal one that runs; default the same.
-        shipped: finds weights to compare with, such as :func:`common.program.shipped_weights.load_shipped_weights`;
+        shipped: finds weights to compare with, called with data, degradation, slice axis, checkpoint and device;
             None for none. It is not called for simulated heads.
         amp: as for :func:`common.runtime.precision.choose_autocast`.
         val_handlers: further handlers with ``attach``.

@@ -24,10 +24,9 @@ from ..metrics.baseline import interpolate_bicubic, interpolate_cubic
 from ..metrics.metric import Metric
 from ..reports.case import compute_error_panel, draw_panels
 from ..reports.cohort import KEYS, LABELS, MEASURED, draw_box_plots, write_table
-from ..reports.comparison import PLANES_FILE
 from ..reports.evaluated import METRICS, EvaluatedCase, clip_volume
 from ..reports.files import save_figure
-from ..reports.planes import View, save_panels
+from ..reports.planes import PLANES_FILE, View, save_panels
 from ..runtime.machine import name_machine
 from ..runtime.precision import match_precision, name_precision, unwrap_autocast
 from ..transforms.scan.volume import get_white_level
@@ -73,7 +72,7 @@ class EvaluationReport:
         compare_with: further methods by their names in the table, where they come before the method. Each is a file of
             weights for ``network``, or a network with its weights loaded, which runs in the evaluator's inferer with
             the same inputs, or ``{"network": <network>, "inferer": <inferer>}`` with an inferer of its own.
-        shipped: such entries of weights that ship, as from :func:`common.program.shipped_weights.load_shipped_weights`.
+        shipped: such entries of weights that ship, with network and inferer.
         metrics: further metrics by the names of their columns: functions of a result and HR, such as metrics of MONAI,
             or :class:`common.metrics.Metric`, which has a title too.
         data_range: ``percentile`` or ``maximum``.
@@ -156,8 +155,6 @@ class EvaluationReport:
         self.duration = time.perf_counter() - self.start_time
 
     def _measure_case(self, engine: Any) -> None:
-        if not engine.state.output:
-            return  # the case failed; the evaluator lists it
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
             lr, hr, sr = output["image"], output["label"], output["pred"]
             factors, offset = self.degradation.factors, self.degradation.offset

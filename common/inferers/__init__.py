@@ -12,7 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "consistent": ["CheckedInferer", "ConsistentInferer"],
         "coordinates": ["CoordinateInferer"],
         "diffusion": ["ResidualShiftInferer"],
-        "hr_grid": ["HRGridInferer"],
         "images": [
             "AntiAliasingInferer",
             "EnsembleInferer",

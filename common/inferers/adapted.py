@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data.loaders.image_pairs import ImagePairs, slice_images
-from ..data.loaders.slabs import draw_gains
+from ..data.loaders.slabs import sample_gains
 from ..degradations.base import Degradation, remove_metadata
 from ..degradations.fitted_profile import BELIEVED_WIDTHS, FittedProfile, read_profile_width
 from ..degradations.interpolation import DegradeAndInterpolate
@@ -317,7 +317,7 @@ class AdaptedInferer(Inferer):
         for first in range(0, self.batch_size, count):
             pairs = [images.sample_patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
             hr, lr, *blurred = (torch.stack(images) for images in zip(*pairs, strict=True))
-            gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs] if with_gains else []
+            gains = [sample_gains(self.gains, lr.shape[3], rng) for _ in pairs] if with_gains else []
             yield hr, lr, *blurred, *([move_to_device(torch.stack(gains), lr.device)] if gains else [])
 
 

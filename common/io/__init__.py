@@ -1,1 +1,1 @@
-"""Read, write, name and classify files, images and DICOM series."""
+"""Read, write and name files and images."""

@@ -239,7 +239,7 @@ class KernelDiscriminator(nn.Module):
             v = F.normalize(weight.mT @ u, dim=-2)
             if self.training:
                 u = F.normalize(weight @ v, dim=-2)
-                vector.copy_(u)  # in place, so that a recorded iteration finds it
+                vector.copy_(u)
         return weight * (u.mT @ (weight @ v)).reciprocal()
 
 

@@ -165,7 +165,7 @@ class ImagePool(nn.Module):
         if self.images is None:
             self.images = images.new_zeros(self.size, *images.shape[1:])
         self.images, self.taken = self.images.to(images), self.taken.to(images.device)
-        # All is decided by tensors, because Python does not run in an iteration that is recorded as a CUDA graph.
+        # All is decided by tensors, so that no GPU is waited for.
         filling = self.taken < self.size
         next_places = (self.taken + torch.arange(count, device=images.device)) % self.size
         places = torch.where(filling, next_places, torch.randperm(self.size, device=images.device)[:count])

@@ -112,7 +112,7 @@ class Candidate:
         """MONAI's workflow of the configuration, not yet initialised.
 
         Args:
-            cases: to run, each a :class:`common.data.Case`.
+            cases: to run, each a :class:`common.program.cases.case.Case`.
             overlays: names of files in ``common/program/cases/overlays`` that are laid over inference.json.
             overrides: further overrides by key. Paths must be ``Path``, since the parser interprets # in text.
         """

@@ -25,7 +25,7 @@ from ..weights.loading import read_overlay
 class IntervalMap:
     """Writes the half width of the interval of every voxel, ``<name>_interval.nii.gz``, in the units of the result.
 
-    It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has ``RestoreVolumed`` and
+    It attaches to a :class:`CaseEvaluator` whose postprocessing has ``RestoreVolumed`` and
     ``SaveVolumed``. A JSON next to the volume says what share of voxels the interval holds, and how many people this
     was measured on.
 

@@ -130,7 +130,7 @@ class SaveLabelsd(MapTransform):
     Args:
         keys: of the label maps' paths.
         reference: key of the result ``(1, X, Y, Z)``, with an affine and the ``filename_or_obj`` of its scan.
-        output_dir, bids: as for :class:`SaveVolumed`. The path is :func:`~common.io.naming.make_label_path`.
+        output_dir, bids: as for :func:`~common.program.naming.make_label_path`, which gives the path.
         allow_missing_keys: whether an entry may lack a key.
     """
 

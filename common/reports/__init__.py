@@ -7,12 +7,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "case": ["compute_error_panel", "draw_case", "draw_panels"],
         "cohort": ["draw_box_plots", "write_table"],
-        "comparison": ["merge_pictures", "merge_tables"],
         "curves": ["draw_loss_curves"],
         "features": ["draw_feature_maps", "draw_feature_tsne", "draw_translation"],
         "files": ["save_figure"],
         "kernel_figures": ["draw_kernel_figure", "tabulate_kernel_errors"],
         "mscn": ["compute_mscn_distance", "draw_mscn"],
-        "viewer": ["read_result_record", "write_viewer"],
     },
 )

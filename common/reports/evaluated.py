@@ -78,7 +78,10 @@ class EvaluatedCase:
         if isinstance(metric, _CaseMetric):
             return metric.function(self, method)
         pair = (torch.as_tensor(volume)[None, None].to(device) for volume in (self.volumes[method], self.truth))
-        return float(torch.as_tensor(metric.function(*pair), device="cpu", dtype=torch.float64).mean())
+        try:
+            return float(torch.as_tensor(metric.function(*pair), device="cpu", dtype=torch.float64).mean())
+        except Exception as error:
+            raise ValueError(f"the metric {metric.title} fails: {str(error).rstrip('.')}.") from error
 
     def compute_psnr(self, method: str) -> float:
         """PSNR in dB, as ``data_range`` and ``score_over`` say."""

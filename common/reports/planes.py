@@ -24,6 +24,7 @@ from ..transforms.scan.extremes import clean_volume
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 """The planes of a report, and the axis (of R, A, S) that each is perpendicular to."""
 
+PLANES_FILE = "{}_planes.npz"  # of a case
 _ENDS = ("LR", "PA", "IS")
 
 

@@ -15,7 +15,7 @@ from monai.bundle import ConfigComponent, ConfigParser
 _OF_RUN = {*inspect.signature(monai.bundle.run).parameters, "workflow_type", "properties_path", "traceback"}
 _OF_ANY_COMPONENT = ("_mode_", "_disabled_", "_requires_", "_desc_")
 _MOST = 4  # keys that a message proposes
-_SWITCH_WORDS = {"true", "false", "yes", "no", "on", "off"}
+_SWITCH_WORDS = {"true", "false"}
 
 
 def refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
@@ -36,7 +36,7 @@ def refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
 
 
 def check_switches(config: ConfigParser, overrides: Mapping[str, Any]) -> None:
-    """Refuse texts such as true and no, and what is no bool for a key that has one: all text would count as True.
+    """Refuse the texts true and false, and what is no bool for a key that has one: all text would count as True.
 
     Raises:
         ValueError: names the key and the value.

@@ -98,7 +98,7 @@ def test_each_row_is_one_that_ablate_can_run(tmp_path):
 @pytest.mark.slow
 def test_a_row_that_was_killed_gives_the_same_figures(tmp_path):
     tree, volumes = tmp_path / "tree", tmp_path / "volumes"
-    for folder in ("common", "bundles/srcnn", "common/lab/queue"):
+    for folder in ("common", "bundles/srcnn"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.csv"))
     for name, content in (("tables", {}), ("tiny", {**runs.TINY["srcnn"].network, **runs.TINY["srcnn"].training})):
         (tree / f"bundles/srcnn/configs/{name}.json").write_text(json.dumps(content))

@@ -10,8 +10,7 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from scipy.ndimage import binary_erosion
 
 from common.degradations import GaussianProfile
-from common.inferers import ConsistentInferer, ExamInferer, SplineInferer, StacksInferer
-from common.lab.hr_grid import HRGridInferer
+from common.inferers import ExamInferer, SplineInferer, StacksInferer
 from common.runtime import progress
 from common.transforms import LoadScand, RestoreVolumed
 
@@ -201,20 +200,3 @@ def test_extreme_voxels_give_way_to_what_another_stack_measured(tmp_path):
     hidden = extreme[covered]
     assert hidden.any() and np.abs(made[1] - true)[covered][hidden].mean() < 0.08
     assert np.abs(made[1] - made[0])[covered][~hidden].max() < 0.25
-
-
-def test_one_stack_on_the_grid_of_hr_whose_voxels_are_no_cubes():
-    """Half a voxel of displacement along any axis would cost several dB against interpolation in place."""
-    turn = moved(np.array([0, 0, 0, 10, -15, 20]))[:3, :3]
-    affine, shape = np.eye(4), (44, 34, 40)
-    affine[:3, :3] = turn * (1.5, 2.0, 1.75)
-    affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
-    true, degradation = Phantom(4).on(shape, affine), GaussianProfile((1, 1, 4))
-    lr = degradation(torch.from_numpy(true).float()[None, None])
-    lr = MetaTensor(lr, affine=torch.from_numpy(degradation.compute_lr_affine(affine))[None])
-    on_grid = HRGridInferer(StacksInferer(profile=1.0), degradation)
-    cubic = psnr(SplineInferer(degradation)(lr, None), true)
-    for each in (on_grid, ConsistentInferer(on_grid, degradation)):
-        result = each(lr, torch.nn.Identity())
-        assert result.shape[2:] == shape and not isinstance(result, MetaTensor)
-        assert psnr(result, true) > cubic + 0.5, (psnr(result, true), cubic)

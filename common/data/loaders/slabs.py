@@ -55,7 +55,7 @@ def choose_patch_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.G
     return best
 
 
-def draw_gains(largest: float, slices: int, rng: np.random.Generator) -> torch.Tensor:
+def sample_gains(largest: float, slices: int, rng: np.random.Generator) -> torch.Tensor:
     """Draw the brightness of thick slices ``(1, 1, slices)``: log-normal, with a deviation of at most ``largest``."""
     return torch.from_numpy(np.exp(largest * rng.random() * rng.standard_normal((1, 1, slices)))).float()
 
@@ -170,7 +170,7 @@ class _SlabLoader(PatchLoader):
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
         self.slab_orientations = torch.tensor(_ORIENTATIONS, device=self.device)
 
-    def _draw(
+    def _sample_place(
         self, volumes: VolumeCache, masks: Sequence[np.ndarray], size: Sequence[int], rng: np.random.Generator
     ) -> tuple[int, dict[str, torch.Tensor], list[int], torch.Tensor]:
         """Draw a volume and a slab of this size: index, reordered volumes, first voxel, and slab orientation."""
@@ -274,14 +274,14 @@ class UnpairedSlabLoader(_SlabLoader):
         self.source_noise = [estimate_noise_in_air(sample).nan_to_num(0.0).item() for sample in samples]
 
     def _sample_patch(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        i, source, start, orientation = self._draw(self.source, self.source_tissue, self.hr_patch, rng)
+        i, source, start, orientation = self._sample_place(self.source, self.source_tissue, self.hr_patch, rng)
         sample = {}
         if self.paired:
             lr_start = [a // f for a, f in zip(start, self.factors, strict=True)]
             start = [a * f for a, f in zip(lr_start, self.factors, strict=True)]
             sample["lr_source"] = cut_patch(source["lr"], lr_start, self.lr_patch)
         hr = cut_patch(source["hr"], start, self.hr_patch)
-        _, target, place, lr_orientation = self._draw(self.target, self.target_tissue, self.lr_patch, rng)
+        _, target, place, lr_orientation = self._sample_place(self.target, self.target_tissue, self.lr_patch, rng)
         mirrored, lr_mirrored = ([n for n in (1, 2, 3) if rng.random() < 0.5 and self.mirror] for _ in ("hr", "lr"))
         mirrored = [] if self.paired else mirrored
         lr = cut_patch(target["lr"], place, self.lr_patch).flip(lr_mirrored)
@@ -382,7 +382,7 @@ class PairedSlabLoader(_SlabLoader):
         self.tissue = find_tissue_voxels(volumes, "lr", self.air)
 
     def _sample_patch(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        _, item, start, orientation = self._draw(self.volumes, self.tissue, self.lr_patch, rng)
+        _, item, start, orientation = self._sample_place(self.volumes, self.tissue, self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         pair = {"hr": cut_patch(item["hr"], hr_start, self.hr_patch), "lr": cut_patch(item["lr"], start, self.lr_patch)}
         if self.augment:

@@ -12,7 +12,7 @@ import torch
 from ...geometry.spline import apply_along_axes, make_upsampling_matrix
 from ...graph import TensorGraph
 from ...transforms.ct import check_slice_factor
-from .slabs import PatchLoader, check_volume_sizes, choose_patch_start, draw_gains, find_tissue_voxels, permute_axes
+from .slabs import PatchLoader, check_volume_sizes, choose_patch_start, find_tissue_voxels, permute_axes, sample_gains
 from .volumes import VolumeCache
 
 MULTIPLE = 4  # of an image's pixels along each axis, which the content encoders need
@@ -119,16 +119,16 @@ class ThroughPlaneLoader(PatchLoader):
             if key == "hr":
                 mirrored += [2] * (rng.random() < 0.5)
                 if self.contrasts:
-                    sample["curve"] = self._draw_curve(rng)
+                    sample["curve"] = self._sample_curve(rng)
                 slices = self.sizes["lr"][1]
-                sample["gains"] = draw_gains(self.gains, slices, rng) if self.gains else torch.ones(1, 1, slices)
+                sample["gains"] = sample_gains(self.gains, slices, rng) if self.gains else torch.ones(1, 1, slices)
             sample[key] = image.flip(mirrored)
         for key in ("prior_ct", "prior_mr"):
             if self.attributes:
                 sample[key] = torch.from_numpy(rng.standard_normal(self.attributes, dtype=np.float32))
         return sample
 
-    def _draw_curve(self, rng: np.random.Generator) -> torch.Tensor:
+    def _sample_curve(self, rng: np.random.Generator) -> torch.Tensor:
         """Draw the heights of a curve at its control points; the first is 0, the highest 1."""
         heights = rng.random(self.contrasts)
         heights[0] = 0

@@ -25,8 +25,8 @@ def make_body(spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.
     Returns:
         Tissue fractions of shape (len(TISSUES), X, Y, Z), 96 to 144 voxels along each axis, and the 4x4 RAS affine.
     """
-    draw = _ShapeDrawer(tuple(int(n) for n in rng.integers(*_SIZES, 3)), spacing, rng)
-    tissues = TissueFractions(draw.shape, str(rng.choice(_SOFT)))
+    shapes = _RandomShapes(tuple(int(n) for n in rng.integers(*_SIZES, 3)), spacing, rng)
+    tissues = TissueFractions(shapes.shape, str(rng.choice(_SOFT)))
     # From organs to details: what is painted later lies over what was painted before.
     for kinds, least, most in (
         ((_paint_region,), 3, 6),
@@ -35,15 +35,15 @@ def make_body(spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.
         ((_paint_lesion,), 1, 4),
     ):
         for _ in range(rng.integers(least, most)):
-            kinds[rng.integers(len(kinds))](tissues, draw)
+            kinds[rng.integers(len(kinds))](tissues, shapes)
     if rng.random() < 1 / 3:
-        _paint_surroundings(tissues, draw)
+        _paint_surroundings(tissues, shapes)
     affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = -0.5 * spacing * (np.array(draw.shape) - 1)
+    affine[:3, 3] = -0.5 * spacing * (np.array(shapes.shape) - 1)
     return tissues.fractions, affine
 
 
-class _ShapeDrawer:
+class _RandomShapes:
     """Draws distances of random shapes in mm, and the share of voxels that is inside.
 
     The ramp of partial volume is 1 to 2.5 voxels wide, the same in all of a body.
@@ -78,7 +78,7 @@ class _ShapeDrawer:
         r = np.sqrt(sum((line / np.float32(radius)) ** 2 for line, radius in zip(lines, radii, strict=True)))
         return (r - 1) * np.float32(min(radii))
 
-    def draw_plane(self) -> _Distance:
+    def make_random_plane(self) -> _Distance:
         """Distance to a plane in any direction, at most a third of the volume off its centre."""
         normal = self.rng.standard_normal(3)
         normal /= np.linalg.norm(normal)
@@ -94,87 +94,89 @@ class _ShapeDrawer:
         return str(self.rng.choice(tissues))
 
 
-def _paint_region(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
-    distance = draw.make_random_surface(draw.sample_number(12, 120), draw.rng.uniform(0, 1.3))
-    tissues.paint(draw.choose(_SOFT), draw.compute_share(distance))
+def _paint_region(tissues: TissueFractions, shapes: _RandomShapes) -> None:
+    distance = shapes.make_random_surface(shapes.sample_number(12, 120), shapes.rng.uniform(0, 1.3))
+    tissues.paint(shapes.choose(_SOFT), shapes.compute_share(distance))
 
 
-def _paint_folds(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+def _paint_folds(tissues: TissueFractions, shapes: _RandomShapes) -> None:
     """A cortex: a layer of one tissue with folds between two others, inside of a larger shape."""
-    inside = draw.make_random_surface(draw.sample_number(50, 120), draw.rng.uniform(-0.5, 0.5))
-    sheet = draw.make_random_surface(draw.sample_number(7, 18))
-    thick, gap = draw.rng.uniform(1.5, 4), draw.rng.uniform(0.4, 1.5)
+    inside = shapes.make_random_surface(shapes.sample_number(50, 120), shapes.rng.uniform(-0.5, 0.5))
+    sheet = shapes.make_random_surface(shapes.sample_number(7, 18))
+    thick, gap = shapes.rng.uniform(1.5, 4), shapes.rng.uniform(0.4, 1.5)
     white = np.maximum(inside + np.float32(thick), np.float32(gap + thick) - np.abs(sheet))
-    order = draw.rng.permutation(_SOFT)
-    tissues.paint(str(order[0]), draw.compute_share(inside))
-    tissues.paint(str(order[1]), draw.compute_share(np.maximum(inside, np.float32(gap) - np.abs(sheet))))
-    tissues.paint(str(order[2]), draw.compute_share(white))
+    order = shapes.rng.permutation(_SOFT)
+    tissues.paint(str(order[0]), shapes.compute_share(inside))
+    tissues.paint(str(order[1]), shapes.compute_share(np.maximum(inside, np.float32(gap) - np.abs(sheet))))
+    tissues.paint(str(order[2]), shapes.compute_share(white))
 
 
-def _paint_membrane(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+def _paint_membrane(tissues: TissueFractions, shapes: _RandomShapes) -> None:
     """Fascia, fat septa, dura: a surface of 0.4 to 3 mm, in a part of the volume."""
-    sheet = np.abs(draw.make_random_surface(draw.sample_number(15, 80))) - np.float32(draw.sample_number(0.2, 1.5))
-    where = draw.make_random_surface(60.0, draw.rng.uniform(-1, 0.5))
-    tissues.paint(draw.choose((*_SOFT, "bone")), draw.compute_share(np.maximum(sheet, where)))
+    sheet = np.abs(shapes.make_random_surface(shapes.sample_number(15, 80))) - np.float32(
+        shapes.sample_number(0.2, 1.5)
+    )
+    where = shapes.make_random_surface(60.0, shapes.rng.uniform(-1, 0.5))
+    tissues.paint(shapes.choose((*_SOFT, "bone")), shapes.compute_share(np.maximum(sheet, where)))
 
 
-def _paint_vessels(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+def _paint_vessels(tissues: TissueFractions, shapes: _RandomShapes) -> None:
     """Vessels, nerves and ducts: where two surfaces meet, with a radius of 0.5 to 3 mm."""
-    wavelength = draw.sample_number(15, 60)
-    a, b = draw.make_random_surface(wavelength), draw.make_random_surface(1.4 * wavelength)
-    tube = np.hypot(a, b) - np.float32(draw.sample_number(0.5, 3))
-    tissues.paint(draw.choose(("blood", "blood", "csf", "wm", "air")), draw.compute_share(tube))
+    wavelength = shapes.sample_number(15, 60)
+    a, b = shapes.make_random_surface(wavelength), shapes.make_random_surface(1.4 * wavelength)
+    tube = np.hypot(a, b) - np.float32(shapes.sample_number(0.5, 3))
+    tissues.paint(shapes.choose(("blood", "blood", "csf", "wm", "air")), shapes.compute_share(tube))
 
 
-def _paint_cortical_bone(tissues: TissueFractions, draw: _ShapeDrawer, distance: _Distance) -> None:
+def _paint_cortical_bone(tissues: TissueFractions, shapes: _RandomShapes, distance: _Distance) -> None:
     """Cortical bone around marrow or fat: 0.6 to 3 mm, and more along the long axes of an ellipsoid."""
-    tissues.paint("bone", draw.compute_share(distance))
-    marrow = draw.compute_share(distance + np.float32(draw.sample_number(0.6, 3)))
-    tissues.paint(draw.choose(("marrow", "marrow", "fat")), marrow)
+    tissues.paint("bone", shapes.compute_share(distance))
+    marrow = shapes.compute_share(distance + np.float32(shapes.sample_number(0.6, 3)))
+    tissues.paint(shapes.choose(("marrow", "marrow", "fat")), marrow)
 
 
-def _paint_bone(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
-    if draw.rng.random() < 0.5:
-        distance = draw.make_random_ellipsoid(5, 60)
+def _paint_bone(tissues: TissueFractions, shapes: _RandomShapes) -> None:
+    if shapes.rng.random() < 0.5:
+        distance = shapes.make_random_ellipsoid(5, 60)
     else:
-        distance = draw.make_random_surface(draw.sample_number(30, 90), draw.rng.uniform(0.7, 1.3))
-    _paint_cortical_bone(tissues, draw, distance)
+        distance = shapes.make_random_surface(shapes.sample_number(30, 90), shapes.rng.uniform(0.7, 1.3))
+    _paint_cortical_bone(tissues, shapes, distance)
 
 
-def _paint_spine(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+def _paint_spine(tissues: TissueFractions, shapes: _RandomShapes) -> None:
     """A bent column of bones with discs between them, and a canal with fluid and a cord behind it."""
-    along, side, front = (draw.axes[axis] for axis in draw.rng.permutation(3))
-    phase, bend = draw.rng.uniform(0, 2 * np.pi), draw.rng.uniform(0, 8)
+    along, side, front = (shapes.axes[axis] for axis in shapes.rng.permutation(3))
+    phase, bend = shapes.rng.uniform(0, 2 * np.pi), shapes.rng.uniform(0, 8)
     front = front + np.float32(bend) * np.sin(along / np.float32(35) + np.float32(phase))
-    size, radius = draw.sample_number(10, 32), draw.sample_number(6, 22)
-    disc = draw.rng.uniform(0.12, 0.35) * size
+    size, radius = shapes.sample_number(10, 32), shapes.sample_number(6, 22)
+    disc = shapes.rng.uniform(0.12, 0.35) * size
     place = np.abs(np.mod(along + np.float32(phase), np.float32(size)) - np.float32(size / 2))
     round_off = np.hypot(side, front) - np.float32(radius)
-    tissues.paint(draw.choose(_SOFT), draw.compute_share(round_off))
-    _paint_cortical_bone(tissues, draw, np.maximum(round_off, place - np.float32((size - disc) / 2)))
+    tissues.paint(shapes.choose(_SOFT), shapes.compute_share(round_off))
+    _paint_cortical_bone(tissues, shapes, np.maximum(round_off, place - np.float32((size - disc) / 2)))
     canal = np.hypot(side, front - np.float32(1.5 * radius))
-    tissues.paint(draw.choose(("csf", "fat")), draw.compute_share(canal - np.float32(0.45 * radius) + 0 * along))
-    tissues.paint(draw.choose(("wm", "gm")), draw.compute_share(canal - np.float32(0.25 * radius) + 0 * along))
+    tissues.paint(shapes.choose(("csf", "fat")), shapes.compute_share(canal - np.float32(0.45 * radius) + 0 * along))
+    tissues.paint(shapes.choose(("wm", "gm")), shapes.compute_share(canal - np.float32(0.25 * radius) + 0 * along))
 
 
-def _paint_flat_layer(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+def _paint_flat_layer(tissues: TissueFractions, shapes: _RandomShapes) -> None:
     """A layer with flat sides: fat, cartilage, a muscle, an implant."""
-    layer = np.abs(draw.draw_plane()) - np.float32(draw.sample_number(1, 25))
-    tissues.paint(draw.choose((*_SOFT, "bone")), draw.compute_share(layer))
+    layer = np.abs(shapes.make_random_plane()) - np.float32(shapes.sample_number(1, 25))
+    tissues.paint(shapes.choose((*_SOFT, "bone")), shapes.compute_share(layer))
 
 
-def _paint_lesion(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+def _paint_lesion(tissues: TissueFractions, shapes: _RandomShapes) -> None:
     """An ellipsoid of 1 to 8 mm, of any tissue, that may have only a part of its contrast."""
-    share = draw.compute_share(draw.make_random_ellipsoid(1, 8))
-    tissues.paint(draw.choose(TISSUES), np.float32(draw.rng.uniform(0.3, 1)) * share)
+    share = shapes.compute_share(shapes.make_random_ellipsoid(1, 8))
+    tissues.paint(shapes.choose(TISSUES), np.float32(shapes.rng.uniform(0.3, 1)) * share)
 
 
-def _paint_surroundings(tissues: TissueFractions, draw: _ShapeDrawer) -> None:
+def _paint_surroundings(tissues: TissueFractions, shapes: _RandomShapes) -> None:
     """Fat, skin and air around the body."""
-    lengths = [np.float32(axis.max() * draw.rng.uniform(0.75, 1.3)) for axis in draw.axes]
-    r = np.sqrt(sum((axis / length) ** 2 for axis, length in zip(draw.axes, lengths, strict=True)))
-    outside = (1 - r) * min(lengths) + np.float32(0.1) * draw.make_random_surface(60.0)
-    fat = draw.sample_number(1, 15)
-    tissues.paint("fat", draw.compute_share(outside - np.float32(2 + fat)))
-    tissues.paint("skin", draw.compute_share(outside - np.float32(2)))
-    tissues.paint("air", draw.compute_share(outside))
+    lengths = [np.float32(axis.max() * shapes.rng.uniform(0.75, 1.3)) for axis in shapes.axes]
+    r = np.sqrt(sum((axis / length) ** 2 for axis, length in zip(shapes.axes, lengths, strict=True)))
+    outside = (1 - r) * min(lengths) + np.float32(0.1) * shapes.make_random_surface(60.0)
+    fat = shapes.sample_number(1, 15)
+    tissues.paint("fat", shapes.compute_share(outside - np.float32(2 + fat)))
+    tissues.paint("skin", shapes.compute_share(outside - np.float32(2)))
+    tissues.paint("air", shapes.compute_share(outside))

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...data.lists.datalist import FILE
-from ...reports.comparison import merge_pictures, merge_tables
 from ...reports.curves import draw_validation_curves
 from ...weights.loading import read_overlay
+from .comparison import merge_pictures, merge_tables
 from .execution import TRAINING_SECONDS, is_trained
 from .runs import Run, list_evaluation_words, make_command_words
 

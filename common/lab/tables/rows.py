@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...reports.comparison import RESERVED
+from .comparison import RESERVED
 
 # Keys of a row.
 _KEYS = {

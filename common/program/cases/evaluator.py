@@ -55,7 +55,7 @@ class CaseEvaluator(SupervisedEvaluator):
 
     Args:
         device: where the network runs.
-        val_data_loader: the dataset of the cases, which a :class:`common.data.CaseLoader` reads.
+        val_data_loader: the dataset of the cases, which a :class:`common.program.cases.loader.CaseLoader` reads.
         network: its inferer and all else is in float32.
         prepare_batch: as for ``SupervisedEvaluator``.
         postprocessing: of "pred" of each case; writes the result. Handlers find it as ``engine.postprocessing``.

@@ -38,7 +38,7 @@ from .sharding import parse_shard
 class InferenceResults:
     """Writes a JSON next to each result that says how it was made, and a line for each scan to a log.
 
-    It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``, and gives this
+    It attaches to a :class:`CaseEvaluator` whose postprocessing has a ``SaveVolumed``, and gives this
     the description for headers (:func:`common.data.description.describe_result`). The JSON has the keys of BIDS
     derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under SuperResolution it
     has the verdict in a sentence (:func:`common.metrics.verdict.describe_verdict`), the difference from cubic

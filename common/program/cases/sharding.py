@@ -38,7 +38,7 @@ def select_pending_cases(
     result, or a result of another scan; or if its inputs cannot be read again. A case that is skipped gets its result.
 
     Args:
-        cases: from :func:`common.data.find_scans`.
+        cases: from :func:`common.program.cases.scans.find_scans`.
         output_dir: folder of the results, or the file of the only one.
         skip_existing: whether to skip cases with complete results that were made of the same inputs by these weights.
         shard: as for :func:`parse_shard`.

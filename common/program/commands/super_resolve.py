@@ -99,7 +99,7 @@ def super_resolve(
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
         quiet: whether to print only warnings, failures and the number of scans at the end.
         device: where the networks run, for example cpu or cuda:1; default the first GPU, if there is one.
-        override: keys of a bundle's inference.json, for example --slice_axis SI or --evaluator#amp True. A bundle
+        override: keys of a bundle's inference.json, for example --slice_axis SI or --amp False. A bundle
             without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used too.
     """
     # Modules that compute are imported only when needed, so that --help is quick.

@@ -235,7 +235,7 @@ class CheckMemoryd(MapTransform):
 
 def advise_memory(_: float) -> str:
     """What to do about a result that needs more than the free memory."""
-    return "free some, crop the scan, give a larger --spacing, or use a larger machine"
+    return "free some, crop the scan, use a larger machine, or mri-sr with a larger --spacing"
 
 
 class ResizePlanesd(MapTransform):

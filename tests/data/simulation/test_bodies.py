@@ -38,7 +38,7 @@ def test_bodies_have_all_tissues_in_fractions_and_some_lie_in_air():
 def test_edges_are_one_to_two_and_a_half_voxels_wide(spacing):
     widths = []
     for seed in range(8):
-        draw = bodies._ShapeDrawer((4, 4, 4), spacing, np.random.default_rng(seed))
+        draw = bodies._RandomShapes((4, 4, 4), spacing, np.random.default_rng(seed))
         distance = spacing * np.linspace(-3, 3, 6001)
         share = draw.compute_share(distance)
         assert share[0] == 1 and share[-1] == 0 and share[3000] == pytest.approx(0.5, abs=0.01)

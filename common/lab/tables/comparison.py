@@ -11,14 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..metrics.metric import Metric
-from .case import compute_error_panel, draw_panels
-from .cohort import describe_gain_over_start, draw_box_plots, select_values, write_table
-from .evaluated import METRICS
-from .files import save_figure
-from .planes import load_panels
+from ...metrics.metric import Metric
+from ...reports.case import compute_error_panel, draw_panels
+from ...reports.cohort import describe_gain_over_start, draw_box_plots, select_values, write_table
+from ...reports.evaluated import METRICS
+from ...reports.files import save_figure
+from ...reports.planes import PLANES_FILE, load_panels
 
-PLANES_FILE = "{}_planes.npz"
 """A case's planes from an evaluation, for its picture with other methods."""
 BASELINES = ("cubic", "bicubic")
 """Rows of a table that are an interpolated input, not a method."""
