@@ -100,11 +100,7 @@ def test_an_error_ends_with_its_first_cause(config, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        (
-            {"resume": False, "skip_existing": False},
-            "; the same command with --resume True goes on from the last state that",
-        ),
-        ({"skip_existing": False}, "; the same command with --skip_existing True goes on with what is left."),
+        ({"resume": False}, "; the same command with --resume True goes on from the last state that"),
         ({"other": False}, ".\n"),
     ],
 )

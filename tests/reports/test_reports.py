@@ -29,6 +29,7 @@ from common import reports
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport
 from common.inferers import ConsistentInferer
+from common.lab.tables import comparison
 from common.metrics import Metric, compute_psnr, interpolate_bicubic, interpolate_cubic
 from common.reports.cohort import describe_gain_over_start
 from common.reports.evaluated import METRICS
@@ -177,7 +178,7 @@ def test_the_centre_slice_and_the_papers_bicubic(tmp_path):
         if method in plain:
             assert plain[method]["psnr"] == pytest.approx(compute_psnr(volume.clamp(0, 1), hr), abs=1e-4)
             assert plain[method]["displacement_x"] == rows[method]["displacement_x"]
-    reports.merge_tables(tmp_path / "joint", {"own": [tmp_path / "out"]})  # takes bicubic for what it is
+    comparison.merge_tables(tmp_path / "joint", {"own": [tmp_path / "out"]})  # takes bicubic for what it is
     assert list(_saved(tmp_path / "joint")["summary"]) == ["cubic", "bicubic", "own"]
 
 
@@ -496,10 +497,12 @@ def test_a_table_says_how_psnr_and_ssim_are_taken_where_that_is_not_by_default(t
     has(reports.write_table(tmp_path / "maximum", others), plain, "data_range maximum")
     assert {row["data_range"] for row in csv.DictReader((tmp_path / "maximum" / "table.csv").open())} == {"maximum"}
     assert "score_over" not in (tmp_path / "maximum" / "table.csv").read_text()
-    reports.merge_tables(tmp_path / "joint", {"own": [tmp_path / "maximum"]})
+    comparison.merge_tables(tmp_path / "joint", {"own": [tmp_path / "maximum"]})
     assert _saved(tmp_path / "joint")["cases"][-1]["data_range"] == "maximum"
     mixed = {"own": [tmp_path / "maximum"], "other": [tmp_path / "silent"]}
-    refused(lambda: reports.merge_tables(tmp_path / "mixed", mixed), ValueError, "data_range", "maximum", "percentile")
+    refused(
+        lambda: comparison.merge_tables(tmp_path / "mixed", mixed), ValueError, "data_range", "maximum", "percentile"
+    )
 
 
 def _table_of_run(folder, psnr_by_case, base=30.0):
@@ -525,13 +528,13 @@ def test_runs_are_joined_and_stand_below_the_interpolation_of_their_own_input(tm
     }
     rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in _saved(tmp_path / "B")["cases"]]
     reports.write_table(tmp_path / "B", [{**row, "lpips": 0.1} for row in rows], LPIPS)
-    text, summary = reports.merge_tables(tmp_path / "out", folders), _saved(tmp_path / "out")["summary"]
+    text, summary = comparison.merge_tables(tmp_path / "out", folders), _saved(tmp_path / "out")["summary"]
     expected = [("cubic", 30, 0, 3, 0), ("A", 33, 2, 3, 0), ("C", 34, 2, 3, 0)]
     expected += [("cubic (B)", 20, 0, 3, 3), ("B", 21, 0, 2, 3), ("D", 22, 0, 3, 0)]
     assert [(name, *row["psnr"].values(), row["lpips"]["n"]) for name, row in summary.items()] == expected
     has(text, "33.00 +- 2.00", "\n  A; C\n  B; D\n")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.csv", "table.json", "boxplots.png"}
-    assert "A; C" not in reports.merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
+    assert "A; C" not in comparison.merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
 
 
 def _planes(folder, hr, lr, share, factors):
@@ -553,7 +556,7 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
     folders["no planes"] = [_table_of_run(tmp_path / "none", {"a": 33})]
     folders["folds"] = [_table_of_run(tmp_path / "1", {"b": 33.0}, 25), _table_of_run(tmp_path / "2", {"a": 37.0})]
     _planes(tmp_path / "2", hr, coarse, 0.7, (2, 2, 2))
-    has(reports.merge_pictures(tmp_path / "out", folders), "pictures: 1", "none for no planes; folds")
+    has(comparison.merge_pictures(tmp_path / "out", folders), "pictures: 1", "none for no planes; folds")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png"]
     panels = np.array(figures[0].axes[:54]).reshape(6, 9)
     titles = [panel.get_title().strip().split("\n") for panel in panels[0]]
@@ -578,7 +581,7 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
         np.testing.assert_allclose(curves[name], np.stack([places, share * values], axis=1), atol=1e-6)
     assert all(value == values[np.argmin(np.abs(places - place))] for place, value in curves["LR"])
     other = {"folds": folders["folds"][:1], "A": folders["A"], "B": folders["B"]}  # the first lacks this case
-    has(reports.merge_pictures(tmp_path / "other", other), "none for folds")
+    has(comparison.merge_pictures(tmp_path / "other", other), "none for folds")
     assert [c.get_label() for c in figures[1].axes[-1].lines] == ["LR (A)", "cubic (A)", "A", "cubic (B)", "B", "HR"]
 
 
@@ -634,7 +637,7 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
         return lambda: EvaluationReport(out, degradation(factors), "sr", **options)
 
     def merged(**folders):
-        return lambda: reports.merge_tables(out, folders)
+        return lambda: comparison.merge_tables(out, folders)
 
     def curves(name):
         return lambda: reports.draw_loss_curves(out / "loss.png", tmp_path / name)

@@ -65,7 +65,7 @@ def test_another_key_is_refused_with_the_nearest(files):
         ("--data#simulated#a 2", "--data#simulated#a: "),
         ("--resume true", "--resume is 'true', expected True or False."),
         ("--resume 1", "--resume is 1, expected True or False."),
-        ("--train#trainer#amp no", "--train#trainer#amp is 'no'"),
+        ("--train#trainer#amp true", "--train#trainer#amp is 'true'"),
         ("--scale [true,1]", "--scale is ['true', 1]"),
     ):
         refused(partial(run, files[0], *line.split()), ValueError, *words)
