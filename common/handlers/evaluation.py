@@ -46,7 +46,7 @@ class EvaluationReport:
     has NaN. ``person`` is the subject in the datalist. If the network learns from the scan, the method's rows
     have ``seed``, ``iterations``, ``seconds`` for the case, ``machine`` and ``precision``. ``output_dir`` gets
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and ``<case>_planes.npz``, the
-    columns of its picture for one with other runs (:func:`common.reports.merge_pictures`). ``cost.json`` has the
+    columns of its picture for one with other runs. ``cost.json`` has the
     network's number of parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include
     moving the case to the device, and the HR files.
 

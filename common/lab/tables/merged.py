@@ -101,7 +101,7 @@ def remove_merged(output_dir: str | os.PathLike) -> None:
 
 
 def _collect_row_facts(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
-    """Return the facts about a row's finished runs, for :func:`common.reports.merge_tables`.
+    """Return the facts about a row's finished runs, for :func:`common.lab.tables.comparison.merge_tables`.
 
     Returns:
         ``knew``, ``weights``, ``start`` and ``published`` of the row; and ``training``, empty without one: the
