@@ -162,7 +162,7 @@ class StacksInferer(Inferer):
             support = np.zeros(len(stacks))
             for i, j in itertools.combinations(range(len(stacks)), 2):
                 found = register(i, j)
-                support[[i, j]] += found.volume * max(0.0, found.correlation[1]) * (found.reason is None)
+                support[[i, j]] += found.volume * max(0.0, found.correlation[1]) * (found.misfit is None)
             main = int(support.argmax())
         accepted, mirrored = [stacks[main]], []
         registered = {j: register(main, j) for j in range(len(stacks)) if j != main}
@@ -177,8 +177,8 @@ class StacksInferer(Inferer):
             if found.deformation is not None:
                 longest = found.deformation.displacements.norm(dim=0).max()
                 self.report[stack.name]["Deformed"] = round(float(longest), 2)
-            others = [each for k, each in registered.items() if k != j and each.reason is None]
-            reason = found.reason or found.compare(others)
+            others = [each for k, each in registered.items() if k != j and each.misfit is None]
+            reason = found.misfit or found.compare(others)
             if reason is None:
                 place = found.matrix @ stack.affine
                 accepted.append(replace(stack, affine=place, deformation=found.deformation))

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from ..geometry.affines import ROUNDING
 from ..io.files import read_json_object
 from ..runtime.distributed import choose_device
-from ..runtime.unknown_keys import check_switches, has_key, suggest
+from ..runtime.unknown_keys import check_switches, has_key, suggest_key
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..weights.loading import read_overlay
 from .export.modules import NAME, ROOT, map_strings, rename_package
@@ -221,7 +221,7 @@ def _explain_unknown_key(overrides: Mapping[str, Any], known: Mapping[Path, Any]
     nowhere = [key for key in overrides if not any(key in each for each in known.values())]
     lacking = nowhere[0] if nowhere else " and --".join(overrides)
     names = " or ".join(folder.name for folder in known) if len(known) <= _NAMED else "any bundle"
-    return f"--{lacking}: there is no such option of {names}{suggest(lacking, contents, options)}"
+    return f"--{lacking}: there is no such option of {names}{suggest_key(lacking, contents, options)}"
 
 
 def _list_weights(

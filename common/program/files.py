@@ -33,7 +33,7 @@ class HeldFiles:
         self._open = ExitStack()
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold_back(self) -> Iterator[None]:
         """Hold back what ``write_atomically`` writes in the block, and what :func:`remove_file` removes.
 
         An error in it discards all.

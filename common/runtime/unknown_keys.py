@@ -30,7 +30,7 @@ def refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
     config = ConfigParser(ConfigParser.load_config_files(arguments.get("config_file", {})))
     unknown = [key for key in arguments if key not in _OF_RUN and not has_key(config.get(), key)]
     if unknown:
-        lines = [f"--{key}: the configs have no such key{suggest(key, [config.get()])}" for key in unknown]
+        lines = [f"--{key}: the configs have no such key{suggest_key(key, [config.get()])}" for key in unknown]
         raise ValueError("\n".join(lines))
     check_switches(config, arguments)
 
@@ -69,7 +69,7 @@ def split_key(key: str) -> list[str]:
     return re.split("#|::", key)
 
 
-def suggest(key: str, contents: Iterable[dict], others: Iterable[str] = ()) -> str:
+def suggest_key(key: str, contents: Iterable[dict], others: Iterable[str] = ()) -> str:
     """Ask, at the end of a sentence, whether one of the nearest keys was meant.
 
     Args:

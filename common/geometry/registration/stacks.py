@@ -79,7 +79,7 @@ class Registration:
     mirrored: float | None
 
     @property
-    def reason(self) -> str | None:
+    def misfit(self) -> str | None:
         """Why the two do not fit, or None."""
         if self.overlap < _OVERLAP:
             return f"{self.overlap:.0%} of the smaller one's tissue lies in both, expected at least {_OVERLAP:.0%}"

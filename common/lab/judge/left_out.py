@@ -68,7 +68,7 @@ class LeftOut(Assessment):
         seen, volumes = [], list(self.person.methods.values())
         for result in volumes:
             seen.append(stack.see(make_stack(cut_to_data(result))))
-            if (reason := seen[-1].registration.reason) is not None:
+            if (reason := seen[-1].registration.misfit) is not None:
                 raise ValueError(
                     f"judge: --left_out {self.left_out.name} does not fit {result.name}: {reason}. Name a stack of one "
                     "exam and contrast with it."

@@ -77,9 +77,9 @@ class Repeated(Assessment):
         scans, results = self.scans, self.person.results
         first, second = (make_stack(cut, read_thickness(cut)) for cut in map(cut_to_data, scans))
         found = register_stacks(first, second, is_rigid=True)
-        if found.reason is not None:
+        if found.misfit is not None:
             raise ValueError(
-                f"judge: --repeated {scans[0].name} and {scans[1].name} do not fit: {found.reason}. Name two scans "
+                f"judge: --repeated {scans[0].name} and {scans[1].name} do not fit: {found.misfit}. Name two scans "
                 "of one person and contrast."
             )
         turned = [to_ras(each.voxels, each.affine) for each in results]

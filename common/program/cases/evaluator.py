@@ -140,7 +140,11 @@ class CaseEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
         output: Any = []
         if self.case.problem is None:
-            with self.case.catch_problem(), fill_bar(self.bar, self.before + len(self.cases)), self.case.files.hold():
+            with (
+                self.case.catch_problem(),
+                fill_bar(self.bar, self.before + len(self.cases)),
+                self.case.files.hold_back(),
+            ):
                 done = super()._iteration(engine, batchdata)
                 self.case.move_files()
                 output, self.case.result = done, done[0].get("saved_to") if isinstance(done, list) else None

@@ -52,7 +52,7 @@ class CaseLoader:
                 yield batch
 
     def _load_case(self, i: int) -> Any:
-        with self.cases[i].files.hold():
+        with self.cases[i].files.hold_back():
             return list_data_collate([self.dataset[i]])
 
     def _load_ahead(self, i: int) -> Any:

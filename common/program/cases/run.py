@@ -291,7 +291,7 @@ def _run_4d_scan(cases: list[Case], output: Path, bids: bool, counted: tuple[int
         _run_group(volumes, results, False, counted, **settings)
         _raise_first_problem(case, volumes)
         names = [volume.name for volume in volumes]
-        with case.files.hold():
+        with case.files.hold_back():
             result = join_results(results, names, case["image"], output, case.name, bids)
             case.move_files()
         case.result = str(result)

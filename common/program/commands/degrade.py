@@ -99,7 +99,7 @@ def degrade(
                 convert_series(case)
             if case.problem is not None:
                 continue
-            with case.catch_problem(), case.files.hold():
+            with case.catch_problem(), case.files.hold_back():
                 path = output if is_file else make_result_path(output, case.name, "lr")
                 if os.path.realpath(path) == os.path.realpath(case["image"]):
                     raise ValueError(f"{path}: that would be written over the scan; name another output.")

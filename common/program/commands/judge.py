@@ -111,7 +111,7 @@ def _hold_files(output: Path, overwrite: bool) -> Iterator[None]:
     from ..files import HeldFiles, lock_path
 
     files = HeldFiles()
-    with files.hold():
+    with files.hold_back():
         yield
         with lock_path(output / "judge"):
             if not overwrite:

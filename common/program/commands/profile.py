@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...reports.files import align_columns
 from ...runtime.memory import to_channels_last
 from ...runtime.progress import make_bar
-from ...runtime.unknown_keys import has_key, suggest
+from ...runtime.unknown_keys import has_key, suggest_key
 from ...runtime.values import check_whole_numbers
 from ...start import check_device
 
@@ -54,7 +54,7 @@ def profile_bundle(
     for key in override:
         if not any(has_key(parser.get(), key) for parser in parsers):
             contents = [parser.get() for parser in parsers]
-            raise ValueError(f"--{key}: no train.json of {bundle} has such a key{suggest(key, contents)}")
+            raise ValueError(f"--{key}: no train.json of {bundle} has such a key{suggest_key(key, contents)}")
     head = ["bundle", "parameters", "multiply-adds", "on", f"seconds for {'x'.join(str(n) for n in sizes)}"]
     lines = [head]
     for parser in make_bar(parsers, "measuring", unit="bundle"):

@@ -136,14 +136,14 @@ def _check_image(header: Dataset) -> None:
 def _check_equal(headers: Sequence[Dataset], keyword: str) -> None:
     """Refuse a series whose files differ in a tag that is equal in one volume."""
 
-    def differs(header: Dataset) -> bool:
+    def is_other(header: Dataset) -> bool:
         if keyword in ("PixelSpacing", "ImageOrientationPatient"):
             count = 2 if keyword == "PixelSpacing" else 6
             mine, first = (np.array(get_numbers(h, keyword, count)) for h in (header, headers[0]))
             return bool(np.abs(mine - first).max() > _UNIT * (first.max() if keyword == "PixelSpacing" else 1))
         return header.get(keyword) != headers[0].get(keyword)
 
-    other = next((header for header in headers if differs(header)), None)
+    other = next((header for header in headers if is_other(header)), None)
     if other is not None:
         raise ValueError(
             f"the series {headers[0].SeriesInstanceUID} is not one volume: {keyword} is "
