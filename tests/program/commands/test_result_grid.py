@@ -109,7 +109,7 @@ def test_grids_that_a_scan_cannot_have(folder, tmp_path, capsys):
     has(capsys.readouterr().out, "1 x 1 x 4 mm to 1.3 x 1.3 x 1.3 mm: thick")
     large = MetaTensor(torch.zeros(1).expand(1, 512, 512, 512), affine=torch.eye(4), meta={"filename_or_obj": "a.nii"})
     check = CheckGridd("image", GaussianProfile((1, 1, 1)), "cpu", {"spacing": 0.1, "grid_file": None})
-    refused(lambda: check({"image": large}), ValueError, "a.nii: its result", "give a larger --spacing")
+    refused(lambda: check({"image": large}), ValueError, "a.nii: its result", "larger --spacing")
 
 
 def test_derived_series_on_the_grid_of_a_file(tmp_path):
