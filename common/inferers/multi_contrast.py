@@ -26,7 +26,7 @@ from ..runtime.errors import Notice
 from ..runtime.progress import begin_part, format_duration, join_items
 from ..stacks.fitting import FittedStack, compare_with_stack, reconstruct
 from ..stacks.guide import GuidingEdges, SlopeForm
-from ..transforms.scan.extremes import select_unmeasured
+from ..transforms.scan.extremes import find_measured, select_unmeasured
 from ..transforms.scan.volume import ORIENTATION, attach_meta, reorient_volume
 from .multi_stack import StacksInferer, check_copies, convert_range, get_affine, get_file
 
@@ -138,7 +138,7 @@ class ExamInferer(StacksInferer):
         self.comparison = compare_with_stack(result.volume, result.start[1], result.start[2][0])
         volume, result.volume = convert_range(result.volume, result.brightness, inputs), None
         values, place = _copy_axes(volume[None], result.affine, reference.meta, inputs.meta)
-        measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in result.start[2][1:]]
+        measured = [find_measured(each.stack) for each in result.start[2][1:]]
         if get_file(reference) != get_file(inputs):  # on another scan's axes its fill values have no place
             measured = [(np.ones(inputs.shape[2:], bool), get_affine(inputs))]
         left = select_unmeasured(inputs.meta, measured)

@@ -37,7 +37,7 @@ from ..stacks.fitting import FittedStack, compare_with_stack, fit_stacks, recons
 from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR
 from ..stacks.thickness import estimate_thickness
 from ..stacks.thin import ThinSliceNetworks
-from ..transforms.scan.extremes import find_extremes_on_grid, select_unmeasured
+from ..transforms.scan.extremes import find_measured, find_set_aside, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import attach_meta, get_intensity_range
 
@@ -121,7 +121,7 @@ class StacksInferer(Inferer):
             volume = self.solve_alone((volume, affine, fitted, variances), guides)
         self.comparison = compare_with_stack(volume, affine, fitted[0])
         volume = convert_range(volume, reference, inputs)
-        measured = [(each.stack.is_measured.cpu().numpy(), each.stack.affine) for each in fitted[1:]]
+        measured = [find_measured(each.stack) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
 
@@ -253,7 +253,7 @@ class StacksInferer(Inferer):
             )
             width = None
         self.report[name] = {} if width is None else {"ProfileFrom": source, "Profile": round(float(width), 3)}
-        extreme = torch.from_numpy(find_extremes_on_grid(voxels.shape, affine, image.meta))
+        extreme = torch.from_numpy(find_set_aside(voxels.shape, affine, image.meta, "extreme"))
         return Stack(voxels, affine, float(width or 1.0), name, move_to_device(~extreme, voxels.device))
 
     def _read_region(self, stack: Stack) -> Region | None:

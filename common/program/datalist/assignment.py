@@ -22,6 +22,7 @@ from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ..cases.case import Case
 from ..cases.scan_kinds import explain_unreadable, explain_unsuitable_file, print_skipped, remove_voxel_files
 from .alike import guess_persons, suggest_subject_pattern
+from .pairs import warn_of_false_pairs
 
 _LISTED = 20  # files in a message
 # Endings of files that lie next to scans and describe them.
@@ -59,7 +60,8 @@ def write_datalist(
 
     Each file is read and checked as in training. Files that match a pattern but are no scans by their names or headers,
     such as masks, are skipped with a line. Files that describe scans, such as sidecar JSON, are skipped without one. A
-    warning lists files of different groups if their paths look like one person's, and volumes with other voxel sizes.
+    warning lists files of different groups if their paths look like one person's, volumes with other voxel sizes, and
+    pairs whose HR and LR do not correlate.
 
     Args:
         dataset_dir: folder of the data; patterns and the paths in ``dataset.json`` are relative to it.
@@ -148,6 +150,7 @@ def write_datalist(
     left = sorted(set(subjects.values()) - {entry["subject"] for entries in groups.values() for entry in entries})
     if left:
         print(f"  in no group: {' '.join(left)}")
+    warn_of_false_pairs(root, [entry for entries in groups.values() for entry in entries])
     if subject is None:
         _warn_of_shared_persons(root, groups, misaligned)
 

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 from scipy.fft import rfft
 
+from ...degradations.fitted_profile import read_profile_width
 from ...geometry.tissue import find_tissue
 from ...physics.noise import estimate_noise_in_tissue
 from ...runtime.errors import Notice
@@ -53,6 +54,12 @@ _STATISTICS = {
     # Fine-tuned weights gained at 1.09, those that are not lost their gain there.
     "slice_detail": _Statistic(
         "detail across slabs or slices", "", _ZERO_FILLED, f"gaps between slices, {_SHARP}", (1.1, 1.11)
+    ),
+    "slice_width": _Statistic(
+        "thickness over distance of slices",
+        "",
+        "by SliceThickness, gaps between slices hold unseen anatomy",
+        scans=(0.65, np.inf),
     ),
     # Scaled down to a quarter, scans kept most of their gain.
     "tissue_median": _Statistic("brightness of tissue", "", "some voxels are far brighter", scans=(0.15, np.inf)),
@@ -95,6 +102,7 @@ class CheckTrainingRanged(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.scale = scale
         self.kept = {name for name, n in (("in_plane_detail", max(scale[:2])), ("slice_detail", scale[2])) if n == 1}
         if isinstance(training_range, str | os.PathLike):
             training_range = (read_overlay(training_range) or {}).get("training_range")
@@ -119,6 +127,8 @@ class CheckTrainingRanged(MapTransform):
             volume = d[key]
             file = volume.meta.get("filename_or_obj", key)
             statistics = compute_scan_statistics(volume, volume.affine)
+            if self.scale[2] > 1 and (width := read_profile_width(volume[None])):
+                statistics["slice_width"] = [width]
             found = self._describe_outside(statistics)
             near = (
                 "" if any(_STATISTICS[name].label in found for name in _SPACINGS) else self._describe_near(statistics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -15,10 +16,11 @@ from nibabel.orientations import inv_ornt_aff, ornt_transform
 
 from ...degradations.base import Degradation
 from ...geometry.affines import find_slice_orientation
+from ...geometry.nearest import ALIKE, correlate_volumes
 from ...io.images import open_image_or_none
 from ...io.lazy_voxels import LazyVoxels
 from ...io.nifti_affines import choose_encoding, read_encoding
-from .extremes import convert_type, restore_extremes
+from .extremes import convert_type, restore_set_aside
 
 ORIENTATION = "slice_orientation"
 ENCODING = "encoding"
@@ -144,6 +146,7 @@ class MakeLRd(MapTransform):
                         f"LR should have {expected}. Register or resample LR first, or leave it out."
                     )
                 self._check_place(hr.affine, lr.affine)
+                _warn_unless_alike(hr, lr)
                 continue
             affine = self.degradation.compute_lr_affine(hr.affine)
             d["lr"] = attach_meta(self.degradation(hr.as_tensor()), affine, hr.meta)
@@ -166,6 +169,18 @@ class MakeLRd(MapTransform):
             )
 
 
+def _warn_unless_alike(hr: MetaTensor, lr: MetaTensor) -> None:
+    """Warn of a pair that is not of one person."""
+    found = correlate_volumes(*(np.asarray(each) for v in (hr, lr) for each in (torch.as_tensor(v)[0], v.affine)))
+    if found < ALIKE:
+        names = " and ".join(str(v.meta.get("filename_or_obj", "a volume")) for v in (hr, lr))
+        warnings.warn(
+            f"{names}: HR and LR correlate at {found:.2f}, expected at least {ALIKE} of one person. Are they of two "
+            "people, or not in register? Mend the list, or leave them out.",
+            stacklevel=3,
+        )
+
+
 def get_intensity_range(volume: MetaTensor) -> tuple[float, float]:
     """The intensities of the file that became 0 and 1; for a batch of one, those of its only volume."""
     low, high = torch.as_tensor(volume.meta.get(_SCALE, [0.0, 1.0])).reshape(-1)[-2:].tolist()
@@ -183,7 +198,7 @@ class RestoreVolumed(MapTransform):
     If the file holds integers, the result is rounded to that type. If the file scales its integers, the result is
     float32, and ``SaveVolumed`` stores it as scaled integers (:func:`~common.io.nifti_affines.choose_encoding`).
     Values below the input's minimum are clipped, so a magnitude image stays one. Voxels that
-    :class:`SetAsideExtremesd` removed are put back.
+    :class:`SetAsideExtremesd` keeps are put back: extremes, and regions where the scan is exactly constant.
 
     Args:
         keys: of the super-resolved volumes, channel-first.
@@ -239,7 +254,7 @@ class RestoreVolumed(MapTransform):
                         "and run it again."
                     )
                 # An inferer that combines stacks says itself what is put back.
-                restore_extremes(array[0], affine_out, {**source.meta, **getattr(d[key], "meta", {})})
+                restore_set_aside(array[0], affine_out, {**source.meta, **getattr(d[key], "meta", {})})
             d[key] = attach_meta(torch.as_tensor(array), affine_out, source.meta)
             stored = None if self.deviations else open_image_or_none(source.meta.get("filename_or_obj", ""))
             if stored is not None and (encoding := choose_encoding(array, read_encoding(stored))):

@@ -1,15 +1,20 @@
 """``python -m common datalist``: which volume serves in which group, and what cannot be divided."""
 
 import json
+import warnings
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from common.data.lists.datalist import GROUPS, load_datalist
+from common.degradations import GaussianProfile
 from common.program.datalist.alike import guess_persons
 from common.program.datalist.assignment import write_datalist
+from common.transforms import LoadScand, MakeLRd
+from tests.bundles import runs
 from tests.bundles.runs import ROOT
 from tests.program.exams.test_scans import touch
 from tests.refused import refused
@@ -366,3 +371,27 @@ def test_scans_with_a_grid_of_their_own(tmp_path, capsys):
     cohort = [f"study_{i}_t1.nii" for i in range(6)]
     assert not _asked(tmp_path / "template", capsys, cohort, [0] * 6)[0]  # the grid shows nothing
     assert not _asked(tmp_path / "native", capsys, cohort, range(6))[0]
+
+
+def test_pairs_of_two_people_are_named(tmp_path, capsys):
+    """By their voxels, where they lie; as most pairs correlate where all are alike, and when training loads them."""
+    degradation = GaussianProfile((2, 2, 2))
+    for person, other in enumerate([0, 1, 2, 4, 3]):
+        hr = runs.phantom(person, (40, 44, 36))
+        runs.save(tmp_path / f"sub-{person}_hr.nii.gz", hr, runs.OBLIQUE)
+        lr = degradation(torch.from_numpy(hr[None]).float())[0].numpy()
+        runs.save(tmp_path / f"sub-{other}_lr.nii.gz", lr, degradation.compute_lr_affine(runs.OBLIQUE))
+    image, turned = nib.load(tmp_path / "sub-0_lr.nii.gz"), tmp_path / "turned.nii.gz"
+    nib.save(nib.Nifti1Image(image.get_fdata()[..., ::-1], image.affine), turned)
+    _written(tmp_path, hr="*_hr.nii.gz", lr="*_lr.nii.gz", paired=True)
+    said = capsys.readouterr().out
+    assert "2 of 5 pairs" in said and [
+        name in said.split("warning")[1] for name in "sub-0 sub-3_hr sub-4_hr".split()
+    ] == [False, True, True]
+    for person in (0, 3):
+        scans = {k: str(tmp_path / f"sub-{person}_{k}.nii.gz") for k in ("hr", "lr")}
+        scans["lr"] = scans["lr"] if person == 0 else str(turned)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            MakeLRd("hr", degradation)(LoadScand(["hr", "lr"], "SI")(scans))
+        assert ["sub-3_hr" in str(each.message) for each in caught] == [True] * (person == 3)

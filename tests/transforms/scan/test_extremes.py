@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor, list_data_collate
+from scipy import ndimage
 
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.transforms import LoadScand, MakeLRd, RestoreVolumed
@@ -92,6 +93,35 @@ def test_a_fill_value_makes_no_tissue_of_air():
         both.append(warned(lambda: LoadScand("image", "SI")({"image": MetaTensor(data, affine=torch.eye(4))}))[0])
     assert list_data_collate(both)["image"].shape == (2, 1, *SIZE)
     assert entry["image"].min() == 0 and entry["image"].isfinite().all()
+
+
+@pytest.mark.parametrize(("outside", "dtype"), [(0, "i2"), (0, "f4"), (100, "u2"), (300, "i2")])
+def test_regions_that_are_exactly_constant_stay_so(tmp_path, outside, dtype):
+    """Around a brain and in the void of an implant, also where the scan is oblique and stored otherwise."""
+    away = [(np.arange(n) - n / 2 + 0.5) / (n / 2 - 5) for n in SIZE]
+    data = np.where(sum(np.square(np.meshgrid(*away, indexing="ij"))) < 1, HEAD.clip(101), outside)
+    data[9:15, 9:15, 8:14] = outside
+    data[16:18, 12:14, 11] = outside  # too small to be known
+    is_constant = data == outside
+    for codes, degradation in (("RAS", BLOCKS), ("PIL", KSpaceTruncation((2, 2, 2)))):
+        path = runs.save(tmp_path / "scan.nii", data, runs.OBLIQUE, dtype, codes)
+        far = runs.save(
+            tmp_path / "far.nii", ndimage.distance_transform_edt(is_constant) >= 2, runs.OBLIQUE, "u1", codes
+        )
+        image, messages = warned(partial(super_resolve, path, tmp_path, degradation, lambda v: doubled(v) + 0.1))
+        found, at = image.get_fdata(), doubled(torch.from_numpy(nib.load(far).get_fdata())).numpy() > 0
+        np.testing.assert_array_equal(found[at], outside)
+        assert at.sum() > 10_000 and not messages
+        seen = doubled(torch.from_numpy(nib.load(path).get_fdata())).numpy()
+        inside = (seen != outside) | (seen == outside) & ~at & (found != outside)
+        assert (found[inside] > seen[inside]).all() and inside.sum() > 8 * (~is_constant).sum() + 32
+
+
+@pytest.mark.parametrize(("top", "is_told"), [(0.7, True), (0.6, True), (2, False)])
+def test_a_saturated_scan_is_told(tmp_path, top, is_told):
+    path = runs.save(tmp_path / "scan.nii", HEAD.clip(0, top * TOP).round(), dtype=np.int16)
+    _, messages = warned(partial(super_resolve, path, tmp_path, BLOCKS))
+    assert [f"highest value, {round(top * TOP)}" in each for each in messages] == [True] * is_told
 
 
 def test_what_is_signal_is_not_found():

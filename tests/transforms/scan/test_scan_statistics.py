@@ -230,6 +230,16 @@ def test_voxels_that_are_near_the_training_range_get_a_notice_and_far_ones_a_war
     assert [each.category for each in caught] == [Notice if "times" in said else UserWarning] * bool(said)
 
 
+@pytest.mark.parametrize(
+    ("mm", "scale", "is_told"), [(0.5, (1, 1, 4), True), (1.8, (1, 1, 4), False), (0.5, (2, 2, 1), False)]
+)
+def test_gaps_that_the_protocol_tells_are_told(mm, scale, is_told):
+    scan = prepared(SCAN)
+    scan.meta["SliceThickness"] = mm
+    said = told({"noise": [0, 9]}, scan, scale=scale)
+    assert [f"slices: {mm / SPACING[2]:.3g}, " in text and "gaps" in text for text in said] == [True] * is_told
+
+
 def test_refused():
     for pair in (0.1, [1, 0], [0, 1, 2], [0, "1"], [0, float("nan")]):
         refused(lambda p=pair: CheckTrainingRanged("image", {"noise": p}), ValueError, f"noise is {pair}")
