@@ -381,8 +381,8 @@ def test_pairs_of_two_people_are_named(tmp_path, capsys):
         runs.save(tmp_path / f"sub-{person}_hr.nii.gz", hr, runs.OBLIQUE)
         lr = degradation(torch.from_numpy(hr[None]).float())[0].numpy()
         runs.save(tmp_path / f"sub-{other}_lr.nii.gz", lr, degradation.compute_lr_affine(runs.OBLIQUE))
-    image, turned = nib.load(tmp_path / "sub-0_lr.nii.gz"), tmp_path / "turned.nii.gz"
-    nib.save(nib.Nifti1Image(image.get_fdata()[..., ::-1], image.affine), turned)
+    image, moved = nib.load(tmp_path / "sub-0_lr.nii.gz"), tmp_path / "moved.nii.gz"
+    nib.save(nib.Nifti1Image(np.roll(image.get_fdata(), 4, 2), image.affine), moved)
     _written(tmp_path, hr="*_hr.nii.gz", lr="*_lr.nii.gz", paired=True)
     said = capsys.readouterr().out
     assert "2 of 5 pairs" in said and [
@@ -390,7 +390,7 @@ def test_pairs_of_two_people_are_named(tmp_path, capsys):
     ] == [False, True, True]
     for person in (0, 3):
         scans = {k: str(tmp_path / f"sub-{person}_{k}.nii.gz") for k in ("hr", "lr")}
-        scans["lr"] = scans["lr"] if person == 0 else str(turned)
+        scans["lr"] = scans["lr"] if person == 0 else str(moved)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             MakeLRd("hr", degradation)(LoadScand(["hr", "lr"], "SI")(scans))
