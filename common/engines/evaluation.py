@@ -20,7 +20,8 @@ from ..degradations.base import Degradation
 from ..runtime.precision import choose_precision
 from ..transforms.scan.save import SaveVolumed
 from ..transforms.scan.volume import RestoreVolumed
-from ..weights.loading import load_weights
+from ..weights.loading import load_weights, read_overlay
+from ..weights.task import describe_task, find_config
 
 
 class Evaluation(SupervisedEvaluator):
@@ -36,8 +37,8 @@ class Evaluation(SupervisedEvaluator):
         slice_axis: as for :func:`common.geometry.affines.find_slice_permutation`.
         output_dir: folder of the results and the report.
         bundle_root: folder of the bundle.
-        report: makes the report, called with ``output_dir``, ``degradation``, ``network``, ``prepare`` and ``shipped``;
-            in JSON a :class:`common.handlers.EvaluationReport` with ``"_mode_": "callable"``.
+        report: makes the report, called with ``output_dir``, ``degradation``, ``network``, ``prepare``, ``shipped`` and
+            ``task``; in JSON a :class:`common.handlers.EvaluationReport` with ``"_mode_": "callable"``.
         checkpoint: file of the network's weights; None to leave the network as it is.
         digest: digest of their tensors; None if it is not known.
         prepare: makes of the network with its weights the equal one that runs; default the same.
@@ -75,7 +76,15 @@ class Evaluation(SupervisedEvaluator):
         others: Mapping[str, Mapping] = {}
         if shipped is not None and not (isinstance(data, Group) and data.datalist.is_simulated):
             others = shipped(data, degradation, slice_axis, checkpoint, device)
-        known = {"output_dir": output_dir, "degradation": degradation, "network": network, "prepare": prepare}
+        config, overlay = find_config(), None if checkpoint is None else read_overlay(checkpoint)
+        task = [] if config is None else describe_task(config, overlay or {})
+        known = {
+            "task": task,
+            "output_dir": output_dir,
+            "degradation": degradation,
+            "network": network,
+            "prepare": prepare,
+        }
         restore = RestoreVolumed("sr", degradation=degradation)
         save = SaveVolumed("sr", output_dir, description=describe_result(bundle_root, degradation))
         super().__init__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..runtime.distributed import get_rank
 from ..runtime.time_limit import TimeLimit
 from ..transforms.scan.scan_statistics import widen_range
 from ..weights.saving import SavedWeights
+from ..weights.task import find_config, select_changes
 
 
 class RunFolder:
@@ -35,7 +35,8 @@ class RunFolder:
         model: what ``model.json``, the overlay of the weights, says of them. ``bundle_root`` is the bundle's folder.
             ``degradation`` is from HR to LR: the overlay has its factors and offset. The LR of the volumes
             ``lr_volumes`` is like the scans that the weights are for: the overlay has the range of their statistics, so
-            that inference warns of other scans. All other keys are as ``sizes``.
+            that inference warns of other scans. All other keys are as ``sizes``. What the training changed of its
+            task is added, see :mod:`common.weights.task`.
         sizes: further values that weights need, by the keys of the configs, besides the network's own ``sizes``; see
             :class:`common.weights.saving.SavedWeights`.
 
@@ -66,7 +67,8 @@ class RunFolder:
         self.bundle_root = self.sizes.pop("bundle_root", ".")
         self.degradation = self.sizes.pop("degradation", None)
         self.lr_volumes = self.sizes.pop("lr_volumes", None)
-        self.config = _find_config()
+        self.config = find_config()
+        self.task = select_changes(self.config, self.bundle_root)
         if self.resume and self.overwrite:
             raise ValueError(
                 "resume and overwrite are both true; give one: resume continues a run, overwrite replaces it."
@@ -152,7 +154,7 @@ class RunFolder:
             precision: type of numbers in training.
             zoom: by which the training makes pixels finer.
         """
-        known, offset = self.sizes, None
+        known, offset = {**self.task, **self.sizes}, None
         if self.degradation is not None:
             known, offset = {"scale": list(self.degradation.factors), **known}, list(self.degradation.offset)
         training_range = widen_range([] if self.lr_volumes is None else self.lr_volumes.statistics)
@@ -166,11 +168,3 @@ class RunFolder:
         """Whether the run that is resumed uses autocast; None if there is none, or its state does not say."""
         saved = load_state(self.state_file, "cpu") if self.resume and self.state_file.is_file() else None
         return saved.get("amp") if isinstance(saved, dict) else None
-
-
-def _find_config() -> dict[str, Any] | None:
-    """The config that MONAI builds objects of at the moment. It does not give it to them, so look in the callers."""
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
-        frame = frame.f_back
-    return None if frame is None else frame.f_locals["self"].get()

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class EvaluationReport:
             or :class:`common.metrics.Metric`, which has a title too.
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
+        task: lines over the table, see :func:`common.weights.task.describe_task`.
     """
 
     def __init__(
@@ -91,11 +92,12 @@ class EvaluationReport:
         metrics: Mapping[str, Callable[..., Any] | Metric] | None = None,
         data_range: str = "percentile",
         score_over: str = "volume",
+        task: Sequence[str] = (),
     ) -> None:
         check_writable(output_dir)
         self.output_dir = Path(output_dir)
         self.degradation = degradation
-        self.method = method
+        self.method, self.task = method, task
         # Networks of an inference.json are already in the form that runs.
         self.compare_with: dict[str, tuple[nn.Module, Callable | None]] = {
             name: (entry["network"], entry["inferer"]) for name, entry in (shipped or {}).items()
@@ -199,7 +201,8 @@ class EvaluationReport:
         self.hook.remove()
         if not self.rows:
             return
-        print(write_table(self.output_dir, self.rows, self.metrics))
+        table = write_table(self.output_dir, self.rows, self.metrics, self.task)
+        print("\n".join([*self.task, table]))
         draw_box_plots(self.output_dir / "boxplots.png", self.rows, self.metrics)
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
         with write_atomically(self.output_dir / "cost.json") as path:

@@ -65,7 +65,12 @@ def describe_measurement(rows: Sequence[Mapping]) -> dict[str, str]:
     return {name: value for name, (value,) in values_by_name.items() if value != MEASURED[name][0]}
 
 
-def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], metrics: Mapping[str, Metric] = METRICS) -> str:
+def write_table(
+    output_dir: str | os.PathLike,
+    rows: Sequence[Mapping],
+    metrics: Mapping[str, Metric] = METRICS,
+    task: Sequence[str] = (),
+) -> str:
     """Write the results as ``table.csv`` (by case) and ``table.json`` (by case, and mean and sd by method).
 
     NaN metrics are left out of the mean and of ``n``. The standard deviation is that of the sample (n - 1). NaN and
@@ -78,6 +83,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], metrics:
             ``iterations``, ``seconds``, ``machine`` and ``precision`` of the training, whether it ``trained`` anything
             (:func:`describe_gain_over_start`), and what it ``knew``.
         metrics: the columns; ``table.json`` describes those that not every table has.
+        task: what ``table.json`` says of how LR was made.
 
     Returns:
         The table of mean +- sd of metrics by method, in order of first appearance, to print; of one case its value.
@@ -130,7 +136,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], metrics:
     listed = [{c: float(row[c]) if c in metrics else row.get(c) for c in columns} for row in rows]
     with write_atomically(Path(output_dir) / "table.json") as path:
         own = {name: metric.describe() for name, metric in metrics.items() if name not in METRICS}
-        content = {"cases": listed, "summary": summary} | ({"metrics": own} if own else {})
+        content: dict[str, Any] = {"task": list(task)} if task else {}
+        content |= {"cases": listed, "summary": summary} | ({"metrics": own} if own else {})
         path.write_text(format_json(content, indent=2) + "\n")
 
     text = align_columns(lines)

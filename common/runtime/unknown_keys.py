@@ -1,4 +1,4 @@
-"""Refuse overrides whose keys no config has, with the nearest keys, and texts for switches."""
+"""Refuse overrides whose keys no config has, with the nearest keys, texts for switches, and lists without a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import pydoc
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import monai.bundle
@@ -19,13 +20,14 @@ _SWITCH_WORDS = {"true", "false"}
 
 
 def refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
-    """Refuse overrides of a run whose keys its configs do not have, and texts for switches.
+    """Refuse overrides of a run whose keys its configs do not have, texts for switches, and configs that lack a file.
 
     Args:
         arguments: of ``monai.bundle.run``: config files, and overrides by their keys.
 
     Raises:
-        ValueError: lists these keys, each with the nearest keys; or names a switch that is text.
+        ValueError: lists these keys, each with the nearest keys; names a switch that is text; or names the configs
+            that have what is run.
     """
     config = ConfigParser(ConfigParser.load_config_files(arguments.get("config_file", {})))
     unknown = [key for key in arguments if key not in _OF_RUN and not has_key(config.get(), key)]
@@ -33,6 +35,19 @@ def refuse_unknown_keys(arguments: Mapping[str, Any]) -> None:
         lines = [f"--{key}: the configs have no such key{suggest_key(key, [config.get()])}" for key in unknown]
         raise ValueError("\n".join(lines))
     check_switches(config, arguments)
+    _refuse_missing_file(config, arguments)
+
+
+def _refuse_missing_file(config: ConfigParser, arguments: Mapping[str, Any]) -> None:
+    """Refuse configs whose ``run`` refers to what another config beside the first one has, before hours are spent."""
+    given = arguments.get("config_file", "")
+    files = [str(file) for file in (given.split(",") if isinstance(given, str) else given)]
+    wanted = {split_key(key)[0] for key in re.findall(r"@([\w#:]+)", str(config.get("run", "")))}
+    for key in sorted(wanted - set(config.get())):
+        for other in sorted(Path(files[0]).parent.glob("*.json")) if files else ():
+            if key in ConfigParser.load_config_file(str(other)):
+                whole = ",".join(f"'{file}'" for file in [files[0], str(other), *files[1:]])
+                raise ValueError(f'run needs {key}, which {other.name} has: --config_file "[{whole}]"')
 
 
 def check_switches(config: ConfigParser, overrides: Mapping[str, Any]) -> None:

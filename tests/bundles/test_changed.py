@@ -54,6 +54,42 @@ def test_a_training_takes_what_a_user_changes(bundle, tiny, cohort, tmp_path):
     assert {method for method, _ in runs.table(tmp_path / "run")} > {"cubic"}
 
 
+@runs.of("srcnn")
+def test_what_a_training_changed_of_its_task_is_evaluated(bundle, tiny, cohort, tmp_path, monkeypatch, capsys):
+    """Noise, a shift and a network of one's own travel with the weights; the table names them, and an override."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_networks.py").write_text(
+        "from torch import nn\n\n\ndef make(width):\n"
+        "    return nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.Conv2d(width, 1, 3, padding=1))\n"
+    )
+    noise = {"_target_": "common.degradations.RicianNoise", "sigma": "@sigma", "seed": 0}
+    overlay = {
+        "degradation#offset": [1.0, 1.0, 0.0],
+        "sigma": 0.05,
+        "scan_degradation": {
+            "_target_": "common.degradations.ComposeDegradations",
+            "degradations": ["@degradation", noise],
+        },
+        "network_def#body": {"_target_": "own_networks.make", "width": 4},
+    }
+    (tmp_path / "own.json").write_text(json.dumps(overlay))
+    runs.run(bundle, ["train", str(tmp_path / "own")], tmp_path, dataset_dir=str(cohort))
+    validated = max(line["validation/psnr"] for line in runs.history(tmp_path) if "validation/psnr" in line)
+    weights = str(tmp_path / "models" / "model")
+    names, options = ["train", "evaluate", weights], {"dataset_dir": str(cohort), "overwrite": True}
+    for override in ({}, {"sigma": 0.0}):
+        capsys.readouterr()
+        runs.run(bundle, names, tmp_path, **options, **override, **{"evaluate#evaluator#data#name": "validation"})
+        said = capsys.readouterr().out
+        table = json.loads((tmp_path / "out" / "table.json").read_text())
+        assert "\n".join(table["task"]) in said
+        for text in ("offset=[1.0, 1.0, 0.0]", "own_networks.make(width=4)", f"sigma={override.get('sigma', 0.05)}"):
+            assert text in said, text
+        is_same = abs(table["summary"]["SRCNN"]["psnr"]["mean"] - validated) < 0.01
+        assert is_same == ("trained with scan_degradation" not in said) == (not override)
+    assert runs.content(bundle, "network_def", "inference", weights).body[0].out_channels == 4
+
+
 @pytest.mark.slow
 @runs.of("udean_window", "vdsr", "cut")
 def test_what_differs_in_a_resumed_training_is_used_or_refused_by_name(bundle, tiny, cohort, trained):

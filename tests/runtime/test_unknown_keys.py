@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,16 @@ def test_keys_of_an_args_file_are_refused_too(files, tmp_path):
     args = tmp_path / "args.json"
     args.write_text(json.dumps({"cohrt_size": 2}))
     refused(partial(run, files, f"--args_file={args}"), ValueError, "--cohrt_size: ", "did you mean --cohort_size")
+
+
+def test_a_config_that_lacks_a_file_is_refused_with_the_whole_list(files, tmp_path):
+    """As given, with the file behind the first; the list that it names is accepted."""
+    (tmp_path / "evaluate.json").write_text(
+        json.dumps({"evaluate": {"evaluator": 1}, "run": "$@evaluate#evaluator.run()"})
+    )
+    (tmp_path / "both.json").write_text(json.dumps({"run": ["$@train#trainer.run()", "$@evaluate#evaluator.run()"]}))
+    given = [files[0], str(tmp_path / "both.json"), files[1]]
+    said = refused(partial(run, given), ValueError, "evaluate.json has")
+    whole = said.partition("--config_file ")[2].strip('"')
+    assert [*map(Path, eval(whole))] == [tmp_path / f"{n}.json" for n in ("train", "evaluate", "both", "demo")]
+    run(whole)

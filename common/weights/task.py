@@ -1,0 +1,76 @@
+"""The task of a training: how its LR is made of HR, and by which network it is undone, as keys of a config."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from ..io.files import read_json_object
+
+#: Keys of train.json that define the task, besides the scale and the slice axis, which weights have in any case.
+KEYS = ("degradation", "scan_degradation", "scaled_by", "network_def")
+_REFERENCE = re.compile(r"[@%](\w+)")
+
+
+def find_config() -> dict[str, Any] | None:
+    """The config that MONAI builds objects of at the moment. It does not give it to them, so look in the callers."""
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"].get()
+
+
+def select_changes(config: Mapping[str, Any] | None, bundle_root: str | os.PathLike) -> dict[str, Any]:
+    """The keys of the task that a training changed, with the keys that they refer to, for the overlay of its weights.
+
+    Args:
+        config: of the training; None if there is none.
+        bundle_root: folder of the bundle, whose train.json has the task that was not changed.
+    """
+    usual, _ = read_json_object(Path(bundle_root) / "configs" / "train.json")
+    waiting = [key for key in KEYS if config and key in config and config[key] != usual.get(key)]
+    changed: dict[str, Any] = {}
+    while waiting:
+        if (key := waiting.pop()) not in changed and key in (config or {}):
+            changed[key] = (config or {})[key]
+            waiting += _REFERENCE.findall(json.dumps(changed[key], default=str))
+    return changed
+
+
+def describe_task(config: Mapping[str, Any], overlay: Mapping[str, Any]) -> list[str]:
+    """Lines on the task of an evaluation, and one for each key in which it differs from the training of its weights.
+
+    Args:
+        config: of the evaluation.
+        overlay: of its weights; empty if they have none.
+    """
+    scale = config.get("scale")
+    lines = [f"scale: {'x'.join(map(str, scale))}"] if isinstance(scale, list) else []
+    lines += [
+        f"{key}: {_format(config[key], config)}" for key in KEYS if key in config and config[key] != "@degradation"
+    ]
+    for key in KEYS:
+        mine, trained = _format(config.get(key), config), _format(overlay.get(key), {**config, **overlay})
+        if key in overlay and mine != trained:
+            lines.append(f"warning: the weights were trained with {key} {trained}, not with {mine}")
+    return lines
+
+
+def _format(value: Any, config: Mapping[str, Any], depth: int = 3) -> str:
+    """A component as a call, with the values of other keys in place of references to them."""
+    if isinstance(value, str) and value[:1] == "@" and (key := value[1:]) in config and depth:
+        return key if key in KEYS else _format(config[key], config, depth - 1)
+    if isinstance(value, Mapping) and "_target_" in value:
+        given = [f"{k}={_format(v, config, depth)}" for k, v in value.items() if k[0] != "_" and k != "factors"]
+        name = str(value["_target_"])
+        return f"{name.rpartition('.')[2] if name.startswith('common.') else name}({', '.join(given)})"
+    if isinstance(value, list):
+        return f"[{', '.join(_format(each, config, depth) for each in value)}]"
+    return str(value)
