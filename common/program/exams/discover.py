@@ -74,8 +74,9 @@ def discover_cases(
     if is_named and (problem := explain_strangers([*map(identify_owner, cases)], visits)) is not None:
         return [replace(cases[0], problem=problem)]
     groups = [cases] if is_named else group_exams(cases)
-    for group in groups if isinstance(slice_axis, str) else ():
-        name_slice_axes(group, slice_axis)
+    if isinstance(slice_axis, str):
+        for group in groups:
+            name_slice_axes(group, slice_axis)
     exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)]
     for each in exams:
         if "stacks" in each:
