@@ -15,7 +15,7 @@ from ...geometry.affines import RATIO_ROUNDING, THICK, UnclearSliceAxisError, fi
 from ...io.naming import make_case_stem
 from ...runtime.errors import Notice
 from ..cases.case import Case
-from .contrast_agent import has_agent, is_agent_word
+from .contrast_agent import AGENT, has_agent, is_agent_word
 from .owners import describe_unknown, read_metadata, split_by_owner
 
 # Words of a file's name, or of a series' description, that say in which plane a stack is. Numbers do not: they may be
@@ -26,7 +26,8 @@ _WHICH = re.compile(
 _WORD = re.compile(r"[^\s_.]+")
 # Words that say what contrast a scan has; further ones that say how it was made. BIDS's other entities say it too.
 _CONTRAST = re.compile(
-    r"(s?(?:t1|t2|pd|t2star|t2flair|t1flair)(?:w|wi)?(?:fs|star)?|flair|stir|tirm|swi|mprage|spgr)(?:c|ce|gd|km|post)?"
+    r"(s?(?:t1|t2|pd|t2star|t2flair|t1flair)(?:w|wi)?(?:fs|star)?|flair|stir|tirm|swi|mprage|spgr)"
+    rf"(?:c|post|{AGENT})?"
 )
 _SEQUENCE = re.compile(r"tse|fse|se|tfe|ffe|gre|tir|space|cube|vista|2d|3d|(?!sub|ses)[a-z]+-.*")
 
