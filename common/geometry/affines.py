@@ -15,6 +15,7 @@ SLICE_AXES = (*_AXES, "auto")
 #: Thick slices are at least so many times as thick as pixels are wide, up to rounding in headers and rotated affines.
 #: Smaller ratios are usual in 3-D scans without slices, for example 1.2 x 1 x 1 mm.
 THICK, RATIO_ROUNDING = 1.5, 1.001
+_SQUARE = 1.25  # longest over shortest side of such pixels
 #: A value beyond a range by no more than this share of its end counts as inside, because headers round.
 ROUNDING = 0.005
 
@@ -55,7 +56,8 @@ def find_slice_permutation(
     Args:
         affine: 4x4, voxel to world (RAS, mm).
         slice_axis: anatomical axis across the slices, "LR", "AP" or "SI"; or "auto" to take it from the file, else from
-            the spacing: the two axes with the most similar spacings are in plane, if they are more similar by far.
+            the spacing: the two axes with the most similar spacings are in plane, if they are more similar by far, and
+            nearly alike where slices are the finer ones.
         across: the stored axis across the slices, as the file names it; None if it does not.
 
     Returns:
@@ -82,13 +84,16 @@ def _find_slice_axis(affine: np.ndarray | torch.Tensor) -> int:
     in_plane = [np.delete(spacing, axis) for axis in range(3)]
     ratios = np.array([pair.max() / pair.min() for pair in in_plane])
     best, second, _ = np.sort(ratios)
-    if second / best < THICK / RATIO_ROUNDING:
+    axis = int(ratios.argmin())
+    is_thick = spacing[axis] == spacing.max()
+    # Slices that are finer than pixels are known by pixels that are nearly squares.
+    if second / best < THICK / RATIO_ROUNDING or not (is_thick or best < _SQUARE):
         raise UnclearSliceAxisError(
             f"the spacing {np.round(spacing, 3).tolist()} mm does not show which axis runs across the slices; "
             f"name it, for example --slice_axis SI ({', '.join(_AXES)}). Is this the right scan, not a guide or a "
             "thin-slice scan?"
         )
-    return int(ratios.argmin())
+    return axis
 
 
 def list_thick_axes(affine: np.ndarray | torch.Tensor) -> list[int]:

@@ -189,7 +189,7 @@ class StacksInferer(Inferer):
                 place = found.matrix @ stack.affine
                 accepted.append(replace(stack, affine=place, deformation=found.deformation))
             else:
-                reason += "; not registered, as --register false asks" * self.is_aligned
+                reason += "; not registered, as register is False" * self.is_aligned
                 mirrored += [stack.name] if found.mirrored else []
                 self.report[stack.name]["LeftOut"] = reason
                 warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)

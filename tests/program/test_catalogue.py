@@ -116,6 +116,7 @@ def test_the_slice_axis_that_a_file_names_or_that_is_assumed():
         ((0.7, 1.4, 2.8), None, slices, "SI"),
         ((2.8, 1.4, 0.7), None, slices, "LR"),
         ((0.7, 1.4, 2.8), 1, "udean_window 2x2x2", "SI"),  # slices are as thick as pixels there
+        ((0.6, 1.6, 3.2), None, slices, "SI"),  # not slices of 0.6 mm
         ((0.95, 1.2, 1.9), None, "udean_window 2x2x2", "SI"),  # which fits whatever the axis is
         ((0.667, 2.667, 2.8), 2, "udean_window 2x2x1", "LR"),  # pixels as long as slices are thick
     ):

@@ -59,7 +59,8 @@ def rank_choices(
 
     Of two sizes that are alike in this, the large one is first on a GPU, and the other on a CPU.
 
-    Where nothing shows which axis runs across thick slices, and no weights fit without it, the coarsest one is assumed.
+    Where nothing shows which axis runs across thick slices, the coarsest one is assumed for weights that then fit
+    better than all that need no axis.
 
     Args:
         affine: 4x4, voxel to world of the scan, in mm.
@@ -73,12 +74,12 @@ def rank_choices(
         ValueError: when the slice axis or the scale is unclear for all of them.
     """
     choices, errors = _list_choices(affine, candidates, guided, across)
-    fits = any(choice.excess <= WITHIN for choice in choices)
-    if not fits and any(isinstance(error, UnclearSliceAxisError) for error in errors):
+    least = min((choice.excess for choice in choices), default=math.inf)
+    if least > WITHIN and any(isinstance(error, UnclearSliceAxisError) for error in errors):
         for axis in list_thick_axes(affine)[:1]:
             found = [each for each in _list_choices(affine, candidates, guided, axis)[0] if each.slice_axis == "auto"]
             named = [replace(each, slice_axis=name_axis(affine, axis), is_assumed=True) for each in found]
-            choices += [each for each in named if each.excess <= WITHIN or not choices]
+            choices += [each for each in named if each.excess < least]
     if errors and not choices:
         raise errors[-1]
 
