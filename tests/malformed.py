@@ -93,6 +93,7 @@ def niftis(valid: Path, folder: Path) -> list[Path]:
 _ANY = (None, True, "", "x", [], {}, [[]], -1, 0, 10**400, float("nan"), float("-inf"), "\u2028", "9" * 10**5)
 _SIDECAR = {
     "SliceThickness": (*_ANY, "5", [5, 5], 1e9, "nan"),
+    "SliceEncodingDirection": (*_ANY, "k", "z", ["k"], "j-"),
     "ImageType": (*_ANY, [None, "M"], ["P"], "DERIVED\\ADC"),
     "Modality": (*_ANY, "mr", "CT", ["MR"]),
     "Units": (*_ANY, "rad", ["Hz"]),

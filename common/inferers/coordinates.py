@@ -43,7 +43,7 @@ class CoordinateInferer(ExamInferer):
         batch_size, points: as for :class:`~common.data.CoordinateLoader`.
         agree: whether the result is made to agree with the stacks.
         seed: of first weights and batches.
-        profile, spacing, region: as for :class:`StacksInferer`.
+        profile, spacing, region, register: as for :class:`StacksInferer`.
 
     Source:
         McGinnis et al. 2023.
@@ -64,8 +64,9 @@ class CoordinateInferer(ExamInferer):
         profile: float | str = "auto",
         spacing: float | None = None,
         region: str | os.PathLike | None = None,
+        register: bool | str = "auto",
     ) -> None:
-        super().__init__(profile=profile, spacing=spacing, region=region)
+        super().__init__(profile=profile, spacing=spacing, region=region, register=register)
         self.trainer, self.graph, self.players = trainer, graph, players
         self.iterations, self.batch_size, self.points, self.seed = iterations, batch_size, points, seed
         self.agree = agree

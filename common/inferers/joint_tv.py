@@ -22,7 +22,7 @@ class JointTVInferer(ExamInferer):
 
     Args:
         weight: of joint total variation, see :func:`~common.stacks.minimise_joint_tv`; 0 for the start alone.
-        profile, spacing, region: as for :class:`~common.inferers.StacksInferer`.
+        profile, spacing, region, register: as for :class:`~common.inferers.StacksInferer`.
     """
 
     at_once = True
@@ -33,8 +33,9 @@ class JointTVInferer(ExamInferer):
         profile: float | str = "auto",
         spacing: float | None = None,
         region: str | os.PathLike | None = None,
+        register: bool | str = "auto",
     ) -> None:
-        super().__init__(profile=profile, spacing=spacing, region=region)
+        super().__init__(profile=profile, spacing=spacing, region=region, register=register)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
             raise ValueError(f"weight is {weight!r}, expected a number of at least 0.")
         self.weight = weight

@@ -160,7 +160,7 @@ class ExamInferer(StacksInferer):
                 images = {get_file(stack): stack for stack in stacks}
                 found = self.place_stacks(images)
                 result.brightness = images[found[0].name]
-                move = _align_contrast(reference, result.brightness)
+                move = np.eye(4) if self.is_aligned else _align_contrast(reference, result.brightness)
                 grid = np.linalg.inv(move) @ affine  # the stacks stay, and the grid moves to them
                 costs.append(self._estimate_seconds(found, grid, size, network, len(exam) - 1))
                 placed[name] = found, images, grid

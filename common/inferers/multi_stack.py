@@ -62,6 +62,8 @@ class StacksInferer(Inferer):
         spacing: of the result in mm, above 0; None for the finest spacing of all stacks.
         region: file of a mask that lies on the first stack, on any grid. Stacks are registered and compared in
             it alone.
+        register: False for stacks that are aligned already: neither they nor their slices are moved, but what does not
+            fit is still left out. True and "auto" register them.
 
     Attributes:
         report: on each stack of the last exam, for the description of the result.
@@ -77,12 +79,16 @@ class StacksInferer(Inferer):
         profile: float | str = "auto",
         spacing: float | None = None,
         region: str | os.PathLike | None = None,
+        register: bool | str = "auto",
     ) -> None:
         super().__init__()
+        if not isinstance(register, bool) and register != "auto":
+            raise ValueError(f"register is {register!r}, expected True, False or auto.")
         if spacing is not None and not 0 < spacing < math.inf:
             raise ValueError(f"spacing is {spacing!r}, expected mm above 0, or null for the finest in plane.")
         self.networks = networks
         self.thin, self.profile, self.spacing, self.region = thin, profile, spacing, region
+        self.is_aligned = register is False
         self.report: dict[str, Any] = {}
         self.comparison: CubicComparison | None = None
 
@@ -154,7 +160,7 @@ class StacksInferer(Inferer):
 
         def register(i: int, j: int) -> Registration:
             if (i, j) not in registrations:
-                registrations[i, j] = register_stacks(stacks[i], stacks[j], region)
+                registrations[i, j] = register_stacks(stacks[i], stacks[j], region, moves=not self.is_aligned)
             return registrations[i, j]
 
         main = 0
@@ -183,6 +189,7 @@ class StacksInferer(Inferer):
                 place = found.matrix @ stack.affine
                 accepted.append(replace(stack, affine=place, deformation=found.deformation))
             else:
+                reason += "; not registered, as register is False" * self.is_aligned
                 mirrored += [stack.name] if found.mirrored else []
                 self.report[stack.name]["LeftOut"] = reason
                 warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
@@ -217,7 +224,7 @@ class StacksInferer(Inferer):
         voxel = float(np.linalg.norm(affine[:3, 0]))
         with begin_part(0, len(stacks) + 2):
             coarse = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, max(voxel, _COARSE))
-            fitted, shown = fit_stacks(stacks, *coarse, region)
+            fitted, shown = fit_stacks(stacks, *coarse, region, not self.is_aligned)
         thin, inside = [], []
         tuned: dict[int, nn.Module] = {}
         for i, each in enumerate(fitted):

@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
 
     Returns:
         The keys and values, empty if the file is missing or cannot be read. ``SliceThickness`` is a number in mm, and
-        is left out if it is not a thickness. Second a warning that begins with the file's name, or None.
+        ``SliceEncodingDirection`` one of i, j, k, i-, j-, k-; what is neither is left out. Second a warning that begins
+        with the file's name, or None.
     """
     file = get_sidecar_path(path)
     if not (file.exists() or file.is_symlink()):
@@ -111,13 +112,15 @@ def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
     if problem is not None:
         problem = (explain_missing_content(file) or problem).rstrip(".")
         return {}, f"{file}: {problem}; nothing in it is used. Correct or remove it."
-    if metadata.get("SliceThickness") is None:
-        return metadata, None
-    value = metadata.pop("SliceThickness")
-    if (mm := parse_slice_thickness(value)) is None:
-        fault = f"{file}: SliceThickness is {repr(value)[:60]}, expected a number of mm above 0, at most {_THICKEST:g}"
-        return metadata, f"{fault}; it is not used. Correct or remove it."
-    return {**metadata, "SliceThickness": mm}, None
+    faults = []
+    for key, (parse, expected) in _CHECKED.items():
+        if (value := metadata.pop(key, None)) is None:
+            continue
+        if (parsed := parse(value)) is None:
+            faults.append(f"{key} is {repr(value)[:60]}, expected {expected}")
+        else:
+            metadata[key] = parsed
+    return metadata, f"{file}: {'; '.join(faults)}; it is not used. Correct or remove it." if faults else None
 
 
 def parse_slice_thickness(value: Any) -> float | None:
@@ -127,6 +130,17 @@ def parse_slice_thickness(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return mm if 0 < mm <= _THICKEST else None
+
+
+def _parse_direction(value: Any) -> str | None:
+    return value if value in [axis + sign for axis in "ijk" for sign in ("", "-")] else None
+
+
+# Keys of a sidecar that are checked: what reads a value, None for a wrong one, and what is expected.
+_CHECKED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "SliceThickness": (parse_slice_thickness, f"a number of mm above 0, at most {_THICKEST:g}"),
+    "SliceEncodingDirection": (_parse_direction, "i, j or k, or with a minus i-, j- or k-"),
+}
 
 
 def read_json_object(file: Path) -> tuple[dict[str, Any], str | None]:

@@ -27,6 +27,7 @@ from ..runtime.errors import Notice
 from .files import read_sidecar
 from .images import open_image
 from .nifti_affines import warn_of_forms
+from .slice_axis import SLICE_AXIS, read_slice_axis
 
 _DIGEST = "digest"  # of an image's voxels, in its extra
 
@@ -41,14 +42,17 @@ def read_volume(path: str | os.PathLike) -> MetaTensor:
         path: of a file, or of the folder of a DICOM series. See :func:`check_header`.
 
     Returns:
-        Volume ``(X, Y, Z)``, float32, in the file's units.
+        Volume ``(X, Y, Z)``, float32, in the file's units. Its meta data have the axis across the slices where the file
+        names it, see :func:`~common.io.slice_axis.read_slice_axis`.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`check_header`.
     """
     image = open_image(path)
     voxels = _convert_to_float32(_read_voxels(path, image).reshape(image.shape[:3]), path)
-    return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta={"filename_or_obj": str(path)})
+    across = read_slice_axis(path)
+    meta = {"filename_or_obj": str(path), **({} if across is None else {SLICE_AXIS: across})}
+    return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta=meta)
 
 
 def digest_voxels(path: str | os.PathLike) -> str:

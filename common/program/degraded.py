@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,16 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from nibabel.affines import from_matvec, voxel_sizes
-from nibabel.orientations import io_orientation
 
 from ..degradations.acquisition import make_acquisition
 from ..degradations.base import Degradation
 from ..degradations.fitted_profile import BELIEVED_WIDTHS
 from ..degradations.turned import TurnedDegradation
-from ..geometry.affines import find_slice_orientation, find_slice_permutation
+from ..geometry.affines import UnclearSliceAxisError, find_slice_orientation
 from ..io.files import format_config, get_sidecar_path, read_sidecar
 from ..io.images import open_image
 from ..io.nifti_affines import choose_encoding, read_encoding
+from ..io.slice_axis import SLICE_AXIS
 from ..io.writing import write_atomically
 from ..transforms.scan.extremes import convert_type
 from ..transforms.scan.load import LoadScand
@@ -67,9 +66,10 @@ def degrade_scan(
             along an axis, or the thickness is not 0.5 to 2 distances of the slices.
     """
     hr = LoadScand("image", ordered=False, normalise=False, check_mr=True)({"image": image})["image"]
-    if slice_axis == "auto" and _find_across(hr.affine) is None:
-        slice_axis = "SI"
-    orientation = find_slice_orientation(hr.affine, slice_axis)
+    try:
+        orientation = find_slice_orientation(hr.affine, slice_axis, hr.meta.get(SLICE_AXIS))
+    except UnclearSliceAxisError:
+        orientation = find_slice_orientation(hr.affine, "SI")
     order, mirrored = np.argsort(orientation[:, 0]).tolist(), (orientation[:, 1] < 0).tolist()
     across, before = order[2], voxel_sizes(hr.affine.numpy())
     distance = float(factors[2] * before[across])
@@ -124,17 +124,7 @@ def degrade_scan(
     text = f"{_format(hr.shape[1:])} voxels of {_format(before)} mm to {_format(size)} of {_format(after)} mm"
     if any(cropped := [n - (last - first) for n, (first, last) in zip(hr.shape[1:], voxels, strict=True)]):
         text += f"; HR was cropped by {_format(cropped)} voxels, to whole LR voxels"
-    if len(set(factors)) > 1 and _find_across(lr.affine) != across:
-        name = ("LR", "AP", "SI")[int(io_orientation(lr.affine.numpy())[across, 0])]
-        text += f"; its voxel sizes do not show the slices, so give mri-sr --slice_axis {name}"
     return text
-
-
-def _find_across(affine: torch.Tensor) -> int | None:
-    """The stored axis across the slices, if the voxel sizes show it."""
-    with suppress(ValueError):
-        return find_slice_permutation(affine, "auto")[2]
-    return None
 
 
 def _format(numbers: Sequence[float] | np.ndarray) -> str:

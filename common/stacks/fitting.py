@@ -107,7 +107,7 @@ def make_measurements(
 
 
 def fit_stacks(
-    stacks: Sequence[Stack], size: Sequence[int], affine: np.ndarray, region: Region | None = None
+    stacks: Sequence[Stack], size: Sequence[int], affine: np.ndarray, region: Region | None = None, moves: bool = True
 ) -> tuple[list[FittedStack], torch.Tensor]:
     """Fit brightness, motions and weights of stacks, and a volume, in turns.
 
@@ -118,6 +118,7 @@ def fit_stacks(
         stacks: registered. The first has the brightness of the result.
         size, affine: of the volume, in mm, whose voxels are cubes. Coarser is faster.
         region: where alone motions, brightness and weights are fitted.
+        moves: false for stacks that are aligned already, so that there are no motions.
 
     Returns:
         The stacks with what was found, and the volume. One stack alone stays as it is.
@@ -143,7 +144,7 @@ def fit_stacks(
         profiles = [o.across for o in operators], [o.sigma for o in operators], [0.02] * len(fitted)
         combined = combine_in_k_space(corrected, inside, *profiles)
         start = reconstruct(combined, affine, fitted, [_VARIANCE] * len(fitted), error=_ERROR)
-        fitted = [_refit(each, start, affine, k > 0, region, i > 0) for k, each in enumerate(fitted)]
+        fitted = [_refit(each, start, affine, k > 0, region, moves and i > 0) for k, each in enumerate(fitted)]
     placed = [  # moved as their coarse versions were
         replace(stack, affine=each.stack.affine @ np.linalg.inv(averaged.affine) @ stack.affine)
         for stack, averaged, each in zip(stacks, coarse, fitted, strict=True)

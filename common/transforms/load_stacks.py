@@ -14,20 +14,26 @@ from monai.transforms import MapTransform, Transform
 from nibabel.affines import voxel_sizes
 
 from ..degradations.profiles import GaussianProfile
+from ..geometry.registration.stacks import register_stacks
 from ..geometry.resampling import SplineResampling
+from ..geometry.stack import Stack
 from ..io.images import open_image
-from ..runtime.errors import get_first_line
+from ..runtime.errors import Notice, get_first_line
 from .guide import ResampleGuided
 from .result_grid import check_axes
-from .scan.volume import attach_meta
+from .scan.volume import POSSIBLE_AXES, attach_meta
 
 
 class LoadStacksd(Transform):
     """Read each file of an entry's "stacks" and "contrasts"; leave out those that cannot be read, with a warning.
 
+    Where neither file nor spacing shows which axis of a stack runs across its slices, it is the one at which the stacks
+    of the contrast fit each other best: each possible one is registered to another stack. A notice names it.
+
     Args:
         reader: function that reads an entry with one scan, "image".
-        fewest_stacks: scans that are needed, that one among them; a guide counts as a scan.
+        fewest_stacks: scans that are needed, that one among them; a guide counts as a scan. One that is left because
+            no other can be read is enough.
     """
 
     def __init__(self, reader: Callable, fewest_stacks: int = 2) -> None:
@@ -35,21 +41,81 @@ class LoadStacksd(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        d["stacks"], *contrasts = (self._read_stacks(files) for files in (d.get("stacks", ()), *d.get("contrasts", ())))
+        axes, files = d.get("slice_axes", {}), [d.get("stacks", ()), *d.get("contrasts", ())]
+        (d["image"], *d["stacks"]), *contrasts = (
+            self._choose_slice_axes([*first, *self._read_stacks(stacks, axes)])
+            for first, stacks in zip([[d["image"]], *[[]] * len(files)], files, strict=False)
+        )
         d["contrasts"] = [stacks for stacks in contrasts if stacks]
         if self.fewest_stacks > 1 and not d["stacks"] and not d["contrasts"] and "guide" not in d:
-            raise ValueError(f"{d['image'].meta['filename_or_obj']}: no other stack to combine it with can be read.")
+            file = d["image"].meta["filename_or_obj"]
+            if not any(files):
+                raise ValueError(f"{file}: no other stack to combine it with; name at least two.")
+            warnings.warn(f"{file}: done alone, because no other stack of its exam can be read.", stacklevel=2)
         return d
 
-    def _read_stacks(self, files: Sequence[str]) -> list[Any]:
+    def _read_stacks(self, files: Sequence[str], axes: Mapping[str, str]) -> list[Any]:
         stacks = []
         for file in files:
             try:
-                stacks.append(self.reader({"image": file})["image"])
+                stacks.append(self.reader({"image": file, "slice_axes": axes})["image"])
             except Exception as error:
                 reason = get_first_line(error).removeprefix(f"{file}: ")
                 warnings.warn(f"{file}: left out; {reason}", stacklevel=3)
         return stacks
+
+    def _choose_slice_axes(self, stacks: Sequence[Any]) -> list[Any]:
+        """The stacks of a contrast, each along the slice axis at which it fits best."""
+        versions = [self._read_versions(stack) for stack in stacks]
+        if not any(len(each) > 1 for each in versions):
+            return [*stacks]
+        fixed = min(range(len(stacks)), key=lambda i: len(versions[i]))  # one whose axis is known, if there is any
+        others = [i for i in range(len(stacks)) if i != fixed and (len(versions[i]) > 1 or len(versions[fixed]) > 1)]
+        found = [
+            {i: [measure_stack_fit(first, each) for each in versions[i].values()] for i in others}
+            for first in versions[fixed].values()
+        ]
+        totals = [sum(max(fits) for fits in each.values()) for each in found]
+        chosen = {fixed: int(np.argmax(totals))}
+        chosen |= {i: int(np.argmax(fits)) for i, fits in found[chosen[fixed]].items()}
+        for i, each in enumerate(versions):
+            if len(each) > 1:
+                fits = totals if i == fixed else found[chosen[fixed]][i]
+                _report_slice_axis(stacks[i].meta["filename_or_obj"], [*each], chosen[i], fits if others else [])
+        return [[*each.values()][chosen.get(i, 0)] for i, each in enumerate(versions)]
+
+    def _read_versions(self, stack: Any) -> dict[str, Any]:
+        """A stack along each axis that may run across its slices, by the name of the axis."""
+        possible, file = stack.meta.get(POSSIBLE_AXES, [""]), stack.meta.get("filename_or_obj")
+        again = {axis: self.reader({"image": file, "slice_axes": {file: axis}})["image"] for axis in possible[1:]}
+        return {possible[0]: stack, **again}
+
+
+def measure_stack_fit(fixed: Any, moving: Any) -> float:
+    """How well a stack fits another after rigid registration: the local correlation, averaged as both slices are.
+
+    Args:
+        fixed, moving: volumes ``(1, X, Y, Z)`` with affines, slices along the last axis.
+    """
+    stacks = [
+        Stack(v.as_tensor()[0].float(), np.asarray(v.affine, float), 1.0, "", torch.ones(v.shape[1:], dtype=torch.bool))
+        for v in (fixed, moving)
+    ]
+    return register_stacks(stacks[0], stacks[1], is_rigid=True).correlation[1]
+
+
+def _report_slice_axis(file: str, axes: Sequence[str], chosen: int, fits: Sequence[float]) -> None:
+    """Give a notice of the slice axis of a stack, with its fit and those of the other axes; empty if unknown."""
+    how = "the coarsest"
+    if fits:
+        others = ", ".join(f"{fit:.3f} along {axis}" for axis, fit in zip(axes, fits, strict=True))
+        how = f"at which it fits the other stacks best (correlation {others})"
+    warnings.warn(
+        f"{file}: neither header nor voxel sizes show which axis runs across the slices; {axes[chosen]} is taken, "
+        f"{how}. To name another, give mri-sr --slice_axis.",
+        Notice,
+        stacklevel=4,
+    )
 
 
 class GuideStacksd(Transform):

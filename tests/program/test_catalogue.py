@@ -108,6 +108,23 @@ def test_slices_lie_where_the_spacing_shows_it():
             refused(choosing, ValueError, "--slice_axis SI")
 
 
+def test_the_slice_axis_that_a_file_names_or_that_is_assumed():
+    """What nothing shows is assumed only for thick slices, and only where no weights fit without it."""
+    slices = "ct_guided 1x1x2"
+    for spacing, across, name, axis in (
+        ((0.7, 1.4, 2.8), 2, slices, "auto"),
+        ((0.7, 1.4, 2.8), None, slices, "SI"),
+        ((2.8, 1.4, 0.7), None, slices, "LR"),
+        ((0.7, 1.4, 2.8), 1, "udean_window 2x2x2", "SI"),  # slices are as thick as pixels there
+        ((0.6, 1.6, 3.2), None, slices, "SI"),  # not slices of 0.6 mm
+        ((0.95, 1.2, 1.9), None, "udean_window 2x2x2", "SI"),  # which fits whatever the axis is
+        ((0.667, 2.667, 2.8), 2, "udean_window 2x2x1", "LR"),  # pixels as long as slices are thick
+    ):
+        best = rank_choices(np.diag([*spacing, 1.0]), THERE, False, across=across)[0]
+        assert (best.candidate.name, best.slice_axis) == (name, axis), spacing
+        assert best.is_assumed == (across is None and name == slices)
+
+
 def test_keys_are_for_the_bundles_that_know_them():
     """They change nothing of the others, nor what is chosen; one that none knows is a mistake."""
     set_keys = {"adapt_iterations": 0, "data_consistency_iterations": 0}

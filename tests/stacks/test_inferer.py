@@ -120,6 +120,27 @@ def test_one_stack_alone():
     assert psnr(result, phantom.on(result.shape[2:], np.asarray(result.affine)[0])) > 20
 
 
+def test_stacks_that_are_aligned_already_stay_where_they_are():
+    """Also one whose header is 1 mm off. What does not fit is left out all the same."""
+    phantom = Phantom(8)
+    ax, sag = (acquire(phantom, across, name=name) for across, name in ((2, "ax"), (0, "sag")))
+    sag.affine[1, 3] += 1
+    other = acquire(Phantom(9), 0, name="other")
+    images = [given(each.voxels.numpy(), each.affine, each.name) for each in (ax, sag, other)]
+    quality = {}
+    for register in (True, False):
+        combining = inferer(spacing=2.0, register=register)
+        result, messages = warned(lambda run=combining: run(images[0], torch.nn.Identity(), images[1:]))
+        quality[register] = psnr(result, phantom.on(result.shape[2:], np.asarray(result.affine)[0]))
+        assert np.any(combining.report["sag.nii.gz"]["Moved"]) == register
+        said = [message for message in messages if message.startswith("other.nii.gz: left out")]
+        assert len(said) == 1 and ("not registered" in said[0]) != register
+    assert not any("Moved" in report["Slices"] for report in combining.report.values() if "Slices" in report)
+    assert quality[True] > quality[False] + 5, quality
+    for wrong in (0, "false", None):
+        refused(lambda register=wrong: inferer(register=register), ValueError, "expected True, False or auto")
+
+
 def test_a_thickness_that_cannot_be_is_ignored():
     shape, affine = grid(2)
     image = given(Phantom(7).stack(shape, affine), affine, "ax")

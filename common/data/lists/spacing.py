@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from ...geometry.affines import find_slice_permutation
+from ...geometry.affines import find_slice_permutation, name_axis
 from ...io.images import open_image, open_image_or_none
+from ...io.slice_axis import read_slice_axis
 
 
 def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slice_axis: str) -> None:
@@ -125,10 +126,7 @@ def identify_slice_axis(entries: Sequence[Mapping], slice_axis: str) -> str:
         if image is None:
             continue  # a file that cannot be read is reported, with the others, when the volumes are loaded
         try:
-            order = find_slice_permutation(image.affine, "auto")
-            axes[path] = next(
-                axis for axis in ("LR", "AP", "SI") if find_slice_permutation(image.affine, axis) == order
-            )
+            axes[path] = name_axis(image.affine, find_slice_permutation(image.affine, "auto", read_slice_axis(path))[2])
         except ValueError as error:
             unclear.append(f"{path}: {error}")
     if len(set(axes.values())) > 1:
@@ -146,6 +144,6 @@ def _read_spacing(path: str, slice_axis: str) -> np.ndarray | None:
     """Spacing of a file, in the order of the axes after SliceAxisd; None if it cannot be read."""
     try:
         affine = open_image(path).affine
-        return voxel_sizes(affine)[list(find_slice_permutation(affine, slice_axis))]
+        return voxel_sizes(affine)[list(find_slice_permutation(affine, slice_axis, read_slice_axis(path)))]
     except Exception:
         return None  # a file that cannot be read is reported, with the others, when the volumes are loaded

@@ -85,7 +85,7 @@ class Registration:
             return f"{self.overlap:.0%} of the smaller one's tissue lies in both, expected at least {_OVERLAP:.0%}"
         if self.mirrored is not None:
             return (
-                "it fits better mirrored, so its header is wrong or that of the other: after registration the "
+                "it fits better mirrored, so its header is wrong or that of the other: the "
                 f"correlation is {self.correlation[1]:.2f} as it is, and {self.mirrored:.2f} mirrored"
             )
         if math.isnan(self.reversal):
@@ -97,7 +97,7 @@ class Registration:
             )
         if self.correlation[1] < LEAST_STACK_CORRELATION:
             return (
-                f"the two are unlike: after registration the correlation is {self.correlation[1]:.2f}, expected at "
+                f"the two are unlike: the correlation is {self.correlation[1]:.2f}, expected at "
                 f"least {LEAST_STACK_CORRELATION}"
             )
         return None
@@ -112,7 +112,9 @@ class Registration:
         return f"it fits much worse than the others: the correlation is {self.correlation[1]:.2f}, theirs {usual:.2f}"
 
 
-def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, is_rigid: bool = False) -> Registration:
+def register_stacks(
+    fixed: Stack, moving: Stack, region: Region | None = None, is_rigid: bool = False, moves: bool = True
+) -> Registration:
     r"""Find the rigid motion of a stack onto another, by local correlation.
 
     Each of the two is averaged with the slice profile of the other, so both show the same. Then each is standardised
@@ -133,9 +135,10 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, i
         fixed, moving: the stacks.
         region: where alone they are compared, on the fixed stack.
         is_rigid: whether there is no deformation, so it is not looked for.
+        moves: false for stacks that are aligned already, which are only compared.
     """
     motions = [torch.zeros(6, dtype=torch.float64)]
-    for axis in range(3):
+    for axis in range(3) if moves else ():
         for turn in _TURNS:
             motions.append(torch.zeros(6, dtype=torch.float64))
             motions[-1][3 + axis] = turn
@@ -155,7 +158,9 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, i
             weights = weights * region.sample(views[0].size, views[0].affine)
         fit = views[1].make_fit(views[0], weights, points, centre)
         before = float(fit.compare(torch.zeros(1, 6, dtype=torch.float64, device=fit.values.device))[0])
-        fitted = [fit.fit(motion.to(fit.values.device)[None])[0] for motion in motions]
+        fitted = [motion.to(fit.values.device) for motion in motions]
+        if moves:
+            fitted = [fit.fit(motion[None])[0] for motion in fitted]
         scores = [float(c) * math.sqrt(float(s)) for c, s in (fit.compare(motion[None]) for motion in fitted)]
         order = sorted(range(len(fitted)), key=lambda i: -scores[i])
         motions = [fitted[i].cpu() for i in order[: _KEPT if voxel == _LEVELS[0][0] else 1]]
@@ -164,7 +169,7 @@ def register_stacks(fixed: Stack, moving: Stack, region: Region | None = None, i
     correlation, share = (float(v) for v in fit.compare(fitted[order[0]][None]))
     motion = motions[0].numpy()
     matrix = make_rigid_matrix(motion, centre)
-    deformation = None if is_rigid else _deform(fit, fitted[order[0]])
+    deformation = None if is_rigid or not moves else _deform(fit, fitted[order[0]])
     seen = share * float(views[1].tissue.sum())
     smaller = min(float(weights.sum()), float(views[1].tissue.sum()))
     return Registration(

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from ...geometry.affines import find_slice_permutation
 from ...io.files import get_sidecar_path
 from ...io.images import open_image
 from ...io.naming import format_case, make_case_stem
 from ...io.read import check_affine
+from ...io.slice_axis import read_slice_axis
 from ...runtime.errors import Notice, get_first_line
 from ..files import HeldFiles, lock_path
 from .inputs import State, check_unchanged, describe_file, read_state
@@ -31,8 +33,9 @@ class Case(Mapping[str, Any]):
 
     Attributes:
         entry: "image", the file of the scan, and "name", that of its results; possibly "guide", "label_map", "stacks",
-            further files of an exam, "contrasts", lists of the files of its other contrasts, and "image_matrix", its
-            acquired matrix. In evaluation "hr", "lr" and "subject".
+            further files of an exam, "contrasts", lists of the files of its other contrasts, "slice_axes", the axes
+            that the user names by file, and "image_matrix", its acquired matrix. In evaluation "hr", "lr" and
+            "subject".
         problem: why it cannot be done, or why it failed; else None.
         sources: what temporary files were made of, such as a DICOM series, by file.
         series: the DICOM series that become files, by file.
@@ -182,10 +185,26 @@ class Case(Mapping[str, Any]):
         check_affine(file, image.affine)
         return image.affine, image.shape[:3]
 
+    def find_slice_axis(self, file: str | None = None) -> int | None:
+        """The stored axis across the slices of its scan, or of another stack; None if nothing names it.
+
+        The user decides, then DICOM, whose slices lie along the last axis, then the file.
+        """
+        file = file or self["image"]
+        if (axis := self.get("slice_axes", {}).get(file, "auto")) != "auto":
+            return find_slice_permutation(self.read_grid(file)[0], axis)[2]
+        return 2 if file in self.series else read_slice_axis(file)
+
     def describe_inputs(self) -> list[dict[str, Any]]:
-        """Describe the scan, its guide, stacks and label map, see :func:`describe_file`."""
-        files = [*self.images, *([self["label_map"]] if "label_map" in self else [])]
-        return [self.inputs.get(file) or describe_file(file) for file in files]
+        """Describe the scan, its guide, label map, and the stacks that can be read, see :func:`describe_file`."""
+        described, needed = [], [self.get(key) for key in ("image", "guide", "label_map")]
+        for file in [*self.images, *([self["label_map"]] if "label_map" in self else [])]:
+            try:
+                described.append(self.inputs.get(file) or describe_file(file))
+            except (OSError, ValueError):
+                if file in needed:
+                    raise
+        return described
 
     def summarise(self) -> str:
         """One line that says how it ended."""

@@ -260,6 +260,8 @@ def _split_case(case: Case, folder: Path) -> list[Case]:
     volumes = []
     for i, file in enumerate(files, 1):
         entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(files)))}d}"}
+        if axis := case.get("slice_axes", {}).get(source):
+            entry["slice_axes"] = {file: axis}
         if i > 1:
             entry.pop("label_map", None)
         known: dict[str, Any] = {"warnings": [*case.warnings], "notices": [*case.notices]}

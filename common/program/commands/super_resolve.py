@@ -35,6 +35,7 @@ def super_resolve(
     dry_run: bool = False,
     quiet: bool = False,
     device: str | None = None,
+    slice_axis: Sequence[str] | str | None = None,
     **override,
 ) -> None:
     """Super-resolve scans in files and DICOM series, each with the weights that suit its voxel sizes.
@@ -99,7 +100,9 @@ def super_resolve(
         dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
         quiet: whether to print only warnings, failures and the number of scans at the end.
         device: where the networks run, for example cpu or cuda:1; default the first GPU, if there is one.
-        override: keys of a bundle's inference.json, for example --slice_axis SI or --amp False. A bundle
+        slice_axis: the axis across the slices, LR, AP or SI, for scans whose header and voxel sizes do not show it. A
+            list such as "[SI,auto]" has one for each scan that is named, in their order.
+        override: keys of a bundle's inference.json, for example --amp False. A bundle
             without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used too.
     """
     # Modules that compute are imported only when needed, so that --help is quick.
@@ -150,6 +153,8 @@ def super_resolve(
     if device is not None:
         check_device(device)
         override["device"] = device
+    if isinstance(slice_axis, str) and not (exam or together):  # a key of each bundle
+        override["slice_axis"], slice_axis = slice_axis, None
     known, stacks = find_candidates(bundle, scale, override, "auto" if exam else together, options)
     fewest = (stacks and stacks.fewest_stacks) or 2
     if together not in (True, False, "auto"):
@@ -175,7 +180,9 @@ def super_resolve(
     started = time.perf_counter()
     with silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         with collect_skipped() as passed_over:
-            every = discover_cases(roots, Path(temporary), guide, subject, label, together, exam, visits, fewest)
+            every = discover_cases(
+                roots, Path(temporary), guide, subject, label, together, exam, visits, fewest, slice_axis
+            )
         if is_file and len(every) > 1:
             raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")
         for case in every:

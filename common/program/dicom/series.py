@@ -188,7 +188,8 @@ def choose_stack(series: Sequence[Series], where: object) -> Series:
 def write_nifti(series: Series, path: str | os.PathLike) -> None:
     """Write a series as NIfTI: axes (column, row, slice), values in the series' units, as 16-bit integers if they fit.
 
-    If all slices have the same ``SliceThickness``, a JSON next to it, with the same name, holds it in mm.
+    A JSON next to it, with the same name, says that the slices lie along the last axis. If all slices have the same
+    ``SliceThickness``, it holds this in mm.
 
     Args:
         series: a series without a problem.
@@ -206,8 +207,9 @@ def write_nifti(series: Series, path: str | os.PathLike) -> None:
         else:
             encoding = Encoding(dtype.name, slope, intercept)
     nib.save(make_image(voxels, series.affine, None, encoding), path)
-    if (thickness := get_slice_thickness(series.headers)) is not None:
-        get_sidecar_path(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
+    thickness = get_slice_thickness(series.headers)
+    known = {"SliceEncodingDirection": "k", **({} if thickness is None else {"SliceThickness": thickness})}
+    get_sidecar_path(path).write_text(json.dumps(known) + "\n")
 
 
 def read_acquisition(headers: Sequence[Dataset]) -> dict[str, Any]:

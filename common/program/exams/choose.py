@@ -14,6 +14,7 @@ from nibabel.affines import voxel_sizes
 
 from ...io.images import open_image
 from ...runtime.distributed import print_once
+from ...runtime.errors import Notice
 from ...transforms.result_grid import choose_cubes
 from ...transforms.scan.acquired import compute_acquired_affine
 from ..cases.case import Case
@@ -131,11 +132,11 @@ def choose_weights(
             if "stacks" in case:
                 case.choice = _choose_stack_weights(case, stacks)
                 continue
-            affine, shape = case.read_grid()
+            (affine, shape), across = case.read_grid(), case.find_slice_axis()
             if "image_matrix" in case:
                 affine, shape = compute_acquired_affine(affine, shape, case["image_matrix"]), case["image_matrix"]
             cubes = choose_cubes(shape, affine, *grid)[1] if any(grid) else None
-            choices = rank_choices(affine, there, guided, None if cubes is None else voxel_sizes(cubes)[0])
+            choices = rank_choices(affine, there, guided, None if cubes is None else voxel_sizes(cubes)[0], across)
             case.choice = next((choice for choice in choices if requested or choice.doubt is None), None)
             if case.choice is not None and cubes is not None:
                 after = voxel_sizes(cubes if grid[1] is None else open_image(grid[1]).affine)
@@ -143,8 +144,15 @@ def choose_weights(
             if case.choice is None:
                 trained: list[Choice] = []
                 with contextlib.suppress(ValueError):  # they are only a hint
-                    trained = rank_choices(affine, missing, guided)
-                case.problem = _explain_no_choice(affine, choices, trained, guided, [] if there else missing)
+                    trained = rank_choices(affine, missing, guided, across=across)
+                named = [] if there else missing
+                case.problem = _explain_no_choice(affine, across, choices, trained, guided, named)
+            elif case.choice.is_assumed:
+                case.add_warning(
+                    f"{case['image']}: neither header nor voxel sizes show which axis runs across the slices; "
+                    f"{case.choice.slice_axis}, the coarsest, is taken. To name another, give --slice_axis.",
+                    Notice,
+                )
 
 
 def _choose_stack_weights(case: Case, candidate: Any) -> Choice:
@@ -155,7 +163,12 @@ def _choose_stack_weights(case: Case, candidate: Any) -> Choice:
 
 
 def _explain_no_choice(
-    affine: np.ndarray, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Candidate]
+    affine: np.ndarray,
+    across: int | None,
+    choices: Sequence[Choice],
+    trained: Sequence[Choice],
+    guided: bool,
+    missing: Sequence[Candidate],
 ) -> str:
     """Say why no weights can be chosen, and what to do; ``missing`` are bundles that were asked for by name."""
     if missing:
@@ -171,7 +184,7 @@ def _explain_no_choice(
         f"{nearest.candidate.name}, "
         f"{nearest.doubt}."
     )
-    for choice in rank_self_trained(affine, guided):
+    for choice in rank_self_trained(affine, guided, across):
         name = choice.candidate.bundle.name
         text += (
             f" {name} needs none, as it learns from the scan, and would make voxels of "

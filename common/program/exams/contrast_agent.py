@@ -5,25 +5,29 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_AGENT = (
+#: The words of radiologists' protocols for a contrast agent, in lower case; all that ask for one ask here.
+AGENT = (
     r"(gd|gad|gad[ao][a-z]*|dotarem|clariscan|magnevist|multihance|prohance|omniscan|primovist|eovist|vueway|elucirem|"
-    r"feraheme|ferumoxytol|ce|dce|n?km|enhanced|kontrast[a-z]*|contraste?|contrasted|mdc|civ|ivkm|inj|injection|inject[eé]e?)"
+    r"feraheme|ferumoxytol|ce|dce|ce-?mra|[nm]?km|enhanced|kontrast[a-z]*|contraste?|contrasted|[mp]dc|civ|ivkm|inj|"
+    r"injection|inject[eé]e?)"
 )
 _AFTER = r"(post?|nach|mit|dopo|con|com|avec|apr[eè]s|after|with|met|na|po|med|efter|plus|w|iv|i\.v\.)"
 _BEFORE = (
-    r"(pre|pr[aä]e?|vor|ohne|nativ[a-z]*|without|w[/_]?o|non?|not|un|sans|avant|senza|prima|sin|antes|sem|before|zonder|"
-    r"voor|bez|przed|utan|uden|före|minus|phase|high|low|soft|dual|multi|mp2rage|magnetization[ _-]?transfer|mt)"
+    r"(pre|pr[aä]e?|vor|ohne|nativ[a-z]*|without|w[/_]?o|non?|not|un|sans|avant|senza|prima|sin|antes|sem|before|"
+    r"zonder|voor|bez|przed|utan|uden|före|minus|phase|high|low|soft|dual|multi|mp2rage|magnetization[ _-]?transfer|mt)"
 )
 _SEQUENCE = r"([a-z]*?(t[12](w|wi)?|pdw?|flair|mprage|spgr|bravo|vibe|space|tse|fse|se|gre))"
-_OTHERWISE = "(op|proc|surg|ict|rt|chemo|treat|ther|fossa|mortem)"  # what else may follow "post"
+# What else may follow "post".
+_OTHERWISE = "(op|proc|surg|ict|rt|chemo|treat|ther|fossa|mort|partum|natal|trauma|strok|exerc|train|stim|void|transpl)"
 _GAP = r"[ _./-]*"
-_NOT = re.compile(
-    rf"(?<![a-z0-9]){_BEFORE}{_GAP}({_AFTER}{_GAP})?{_AGENT}(?![a-z0-9])|(?<![a-z0-9+])(-c|c-)(?![a-z0-9])"
-)
+# Digits are borders of words too, but those next to "ce" may be of a check sum.
+_END = r"((t[12]w?|\d*)(?![a-z0-9])|(?<!ce)(?=\d))"
+_NOT = re.compile(rf"(?<![a-z])({_BEFORE}|[os]){_GAP}({_AFTER}{_GAP})?{AGENT}{_END}|(?<![a-z0-9+])(-c|c-)(?![a-z0-9])")
 _WITH = re.compile(
-    rf"""(?<![a-z0-9]) {_SEQUENCE}? {_AFTER}? {_GAP} {_AGENT} (t[12]w?|\d*) (?![a-z0-9])
-        | (?<![a-z0-9]) {_SEQUENCE}? post(con)? \d* (?![a-z0-9]) (?! {_GAP} {_OTHERWISE})
-        | \+ [ _]? ({_AGENT}|c|k) (?![a-z0-9])
+    rf"""(?<![a-z0-9]) {_SEQUENCE}? {_AFTER}? {_GAP} {AGENT} {_END}
+        | (?<=[0-9]) (?!ce) {AGENT} {_END}
+        | ((?<![a-z0-9]) {_SEQUENCE}? | (?<=[0-9])) post(con)? (?![a-z]) (?! \d* {_GAP} {_OTHERWISE})
+        | \+ [ _]? ({AGENT}|c|k) (?![a-z0-9])
         | (?<![a-z]) [ck] [ ]? \+
         | (?<![a-z0-9]) [a-z]*? t[12](w|wi)? c (?![a-z0-9])""",
     re.VERBOSE,
@@ -33,7 +37,8 @@ _BOTH = re.compile(r"(?<![a-z0-9])w(ith)?[ /&+_-]*(and|or)?[ _]*(w/?o|without)(?
 _NONE = re.compile(r"(none?|no|n|nil|null|ohne.*|without.*|nativ|0|-|n/?a|not applicable|keine?s?)?", re.IGNORECASE)
 _TAGS = ("ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusAgentSequence")
 _AMOUNTS = ("ContrastBolusVolume", "ContrastBolusTotalDose")
-_WORD = re.compile(f"{_AGENT}|{_AFTER}|{_BEFORE}|[+-]?c|c[+-]?")
+_FURTHER = ("ProtocolName", "ImageComments")
+_WORD = re.compile(f"{AGENT}|{_AFTER}|{_BEFORE}|[+-]?c|c[+-]?")
 
 
 def mentions_agent(text: str) -> bool | None:
@@ -57,7 +62,7 @@ def is_agent_word(word: str) -> bool:
 
 
 def has_agent(metadata: Any, name: str = "") -> bool:
-    """Whether a scan was made with a contrast agent: by name or SeriesDescription, else tags, else ProtocolName.
+    """Whether a scan was made with a contrast agent: by name or SeriesDescription, else tags, else further words.
 
     Args:
         metadata: with ``get``: a DICOM header, or a sidecar JSON.
@@ -69,7 +74,7 @@ def has_agent(metadata: Any, name: str = "") -> bool:
     amounts = [str(metadata.get(key) or 0) for key in _AMOUNTS]
     if any(not _says_none(metadata.get(key)) for key in _TAGS) or any(re.search("[1-9]", text) for text in amounts):
         return True
-    return bool(mentions_agent(str(metadata.get("ProtocolName") or "")))
+    return any(mentions_agent(str(metadata.get(key) or "")) for key in _FURTHER)
 
 
 def _says_none(value: Any) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...geometry.affines import SLICE_AXES
 from ...io.files import list_files, read_sidecar
 from ...io.formats import explain_missing_content, get_extension
 from ...runtime.distributed import print_once
@@ -21,7 +22,7 @@ from ..cases.inputs import describe_series
 from ..cases.scan_kinds import print_skipped
 from ..cases.scans import explain_skipping, is_result, name_results
 from ..dicom.recognition import find_absent_images, is_named_as_dicom, may_be_dicom
-from .grouping import combine_exam, group_exams
+from .grouping import combine_exam, group_exams, name_slice_axes
 from .owners import identify_owner, warn_of_another_visit
 from .partners import find_paired_scans
 from .people import explain_strangers, make_owner
@@ -40,6 +41,7 @@ def discover_cases(
     exam: bool = False,
     visits: bool = False,
     fewest_stacks: int = 2,
+    slice_axis: str | Sequence[str] | None = None,
 ) -> list[Case]:
     """Find the scans and DICOM series of files and folders. What cannot be done has a problem.
 
@@ -53,9 +55,15 @@ def discover_cases(
         exam: whether the scans are of one exam; those of a single folder are grouped as by "auto".
         visits: whether an exam that is named may have scans of several visits.
         fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
+        slice_axis: "LR", "AP", "SI" or "auto" for each file and folder; or one for the stacks of exams that do not show
+            theirs. None for none.
     """
+    axes = _check_slice_axes(slice_axis, roots)
     read_series = functools.cache(_read_series)  # a folder's once, though many of its files may be named
-    found = [partial(_find_cases, root, temporary, guide, subject, label, read_series) for root in roots]
+    found = [
+        partial(_find_cases, root, temporary, guide, subject, label, read_series, axis)
+        for root, axis in zip(roots, axes, strict=True)
+    ]
     if len(roots) == 1 or together is True or exam:
         cases = [case for find in found for case in find()]
     else:
@@ -66,6 +74,9 @@ def discover_cases(
     if is_named and (problem := explain_strangers([*map(identify_owner, cases)], visits)) is not None:
         return [replace(cases[0], problem=problem)]
     groups = [cases] if is_named else group_exams(cases)
+    if isinstance(slice_axis, str):
+        for group in groups:
+            name_slice_axes(group, slice_axis)
     exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)]
     for each in exams:
         if "stacks" in each:
@@ -198,6 +209,7 @@ def _find_cases(
     subject: str | None,
     label: str | None,
     read_series: Callable[[Path], list[Series]],
+    slice_axis: str = "auto",
 ) -> list[Case]:
     """Find the cases of a file or folder. DICOM series are named as the NIfTI files that they will become."""
     if not root.exists():
@@ -231,7 +243,23 @@ def _find_cases(
                 warn_of_another_visit(case, identify_owner(case), make_owner(label, None, f"the label map {label}"))
         if case.problem is None and reason is not None:
             case.problem = f"{each.description}: {reason}"
+    for case in cases if slice_axis != "auto" else ():
+        case.entry["slice_axes"] = {case["image"]: slice_axis}
     return cases
+
+
+def _check_slice_axes(slice_axis: str | Sequence[str] | None, roots: Sequence[Path]) -> list[str]:
+    """The slice axis of each file and folder that the user names, "auto" for those without one of their own."""
+    axes = ["auto" if slice_axis is None else slice_axis] if not isinstance(slice_axis, list | tuple) else slice_axis
+    if wrong := [axis for axis in axes if axis not in SLICE_AXES]:
+        raise ValueError(f"--slice_axis is {wrong[0]!r}, expected one of {', '.join(SLICE_AXES)}.")
+    if isinstance(slice_axis, str) or slice_axis is None:
+        return ["auto"] * len(roots)
+    if len(axes) != len(roots):
+        raise ValueError(
+            f"--slice_axis names {len(axes)} axes for {len(roots)} scans or folders; give one for each, in their order."
+        )
+    return [*axes]
 
 
 def _read_series(folder: Path) -> list[Series]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Hashable, Sequence
@@ -10,10 +11,11 @@ from pathlib import Path
 
 from nibabel.affines import voxel_sizes
 
-from ...geometry.affines import RATIO_ROUNDING, THICK
+from ...geometry.affines import RATIO_ROUNDING, THICK, UnclearSliceAxisError, find_slice_permutation, name_axis
 from ...io.naming import make_case_stem
+from ...runtime.errors import Notice
 from ..cases.case import Case
-from .contrast_agent import has_agent, is_agent_word
+from .contrast_agent import AGENT, has_agent, is_agent_word
 from .owners import describe_unknown, read_metadata, split_by_owner
 
 # Words of a file's name, or of a series' description, that say in which plane a stack is. Numbers do not: they may be
@@ -24,7 +26,8 @@ _WHICH = re.compile(
 _WORD = re.compile(r"[^\s_.]+")
 # Words that say what contrast a scan has; further ones that say how it was made. BIDS's other entities say it too.
 _CONTRAST = re.compile(
-    r"(s?(?:t1|t2|pd|t2star|t2flair|t1flair)(?:w|wi)?(?:fs|star)?|flair|stir|tirm|swi|mprage|spgr)(?:c|ce|gd|km|post)?"
+    r"(s?(?:t1|t2|pd|t2star|t2flair|t1flair)(?:w|wi)?(?:fs|star)?|flair|stir|tirm|swi|mprage|spgr)"
+    rf"(?:c|post|{AGENT})?"
 )
 _SEQUENCE = re.compile(r"tse|fse|se|tfe|ffe|gre|tir|space|cube|vista|2d|3d|(?!sub|ses)[a-z]+-.*")
 
@@ -80,7 +83,7 @@ def combine_exam(scans: Sequence[Case], fewest: int = 2, one_contrast: bool = Fa
         scans, fewest: as for :func:`combine_contrasts`.
         one_contrast: whether all are stacks of one contrast.
     """
-    exam = [combine_stacks(scans)] if one_contrast else combine_contrasts(scans, fewest)
+    exam = _combine_one_contrast(scans) if one_contrast else combine_contrasts(scans, fewest)
     if unknown := describe_unknown(scans):
         for case in exam:
             case.notices = [*case.notices, *([unknown] if "stacks" in case else [])]
@@ -98,12 +101,9 @@ def combine_contrasts(scans: Sequence[Case], fewest: int = 2) -> list[Case]:
         The cases; those with a problem are no part of the exam. A scan that has no other is returned as it is, if one
         is too few, and so is one whose voxels are nearly cubes.
     """
-    thin = [case for case in scans if _is_thin(case)]
-    if 0 < len(thin) < len(scans):
-        for case in thin:
-            text = "done alone, because it has no thick slices; to use its edges, give it as --guide to one contrast"
-            case.notices = [*case.notices, text]
-        return [*combine_contrasts([case for case in scans if case not in thin], fewest), *thin]
+    scans, thin = _part_thin(scans, [case for case in scans if _is_thin(case)])
+    if thin:
+        return [*combine_contrasts(scans, fewest), *thin]
     groups = group_cases(scans, identify_contrast)
     exam = [combine_stacks(group, fewest=1) for group in groups]
     good = [case for case in exam if case.problem is None]
@@ -112,10 +112,31 @@ def combine_contrasts(scans: Sequence[Case], fewest: int = 2) -> list[Case]:
     series, sources = ({k: v for case in good for k, v in getattr(case, of).items()} for of in ("series", "sources"))
     inputs: dict = {}  # shared, so that a DICOM series is converted once
     files = {id(case): [case["image"], *case["stacks"]] for case in good}
+    joined = _join_slice_axes(good)
     for case in good:
         case.entry["contrasts"] = [files[id(other)] for other in good if other is not case]
+        case.entry |= joined
         case.series, case.sources, case.inputs = series, sources, inputs
     return exam
+
+
+def _combine_one_contrast(scans: Sequence[Case]) -> list[Case]:
+    """The case of scans that are stacks of one contrast, and those that have no slices at all."""
+    scans, thin = _part_thin(scans, [case for case in scans if _is_thin(case) and case.find_slice_axis() is None])
+    if thin and len(scans) == 1 and "guide" not in scans[0]:
+        scans[0].notices = [*scans[0].notices, "done alone, because no other scan of its exam has thick slices"]
+        return [*scans, *thin]
+    return [combine_stacks(scans), *thin]
+
+
+def _part_thin(scans: Sequence[Case], thin: Sequence[Case]) -> tuple[Sequence[Case], Sequence[Case]]:
+    """The scans to combine, and those without thick slices, with a notice; all are combined if none is thick."""
+    if not 0 < len(thin) < len(scans):
+        return scans, []
+    for case in thin:
+        text = "done alone, because it has no thick slices; to use its edges, give it as --guide to one contrast"
+        case.notices = [*case.notices, text]
+    return [case for case in scans if case not in thin], thin
 
 
 def _is_thin(case: Case) -> bool:
@@ -139,6 +160,7 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
     Returns:
         The case of the first stack that can be read, with the other files as "stacks", and all cases as its parts. Its
         name has the words that all names share, or all names if they share none. Stacks that are left out are warnings.
+        If one stack is left, it is its own case, without "stacks".
         It has a problem if a stack is there twice, only some have a contrast agent, or there is nothing to combine.
     """
     for case in stacks:
@@ -154,6 +176,10 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
     if len(enhanced) > 1:
         text = f"{enhanced[True]} was made with a contrast agent, and {enhanced[False]} without, by name or header"
         return replace(stacks[0], problem=f"{text}; name stacks of one kind, or say --exam, which makes one of each.")
+    if len(good) == 1 < fewest and reasons and "guide" not in good[0]:
+        texts = [f"left out: {reason}" for reason in reasons]
+        alone = "done alone, because no other stack of its exam can be read"
+        return replace(good[0], warnings=[*good[0].warnings, *texts], notices=[*good[0].notices, alone])
     if len(good) < fewest and not (good and "guide" in good[0]):
         summary = f"found {len(good)} stack{'s' * (len(good) != 1)} that can be read"
         summary += ", expected at least two to combine, or one with --guide"
@@ -163,14 +189,41 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
     combined = {"name": "_".join(common or names), "stacks": [case["image"] for case in good[1:]]}
     return replace(
         good[0],
-        entry={**good[0].entry, **combined},
+        entry={**good[0].entry, **combined, **_join_slice_axes(good)},
         series={file: series for case in good for file, series in case.series.items()},
         sources={file: source for case in good for file, source in case.sources.items()},
         inputs={},
         parts=good,
         warnings=[f"left out: {reason}" for reason in reasons],
-        notices=[],
+        notices=[text for case in good for text in case.notices],
     )
+
+
+def _join_slice_axes(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
+    """The "slice_axes" of cases, for an entry; empty if they have none."""
+    axes = {file: axis for case in cases for file, axis in case.get("slice_axes", {}).items()}
+    return {"slice_axes": axes} if axes else {}
+
+
+def name_slice_axes(cases: Sequence[Case], slice_axis: str) -> None:
+    """Give the scans of an exam the one slice axis that the user names; one that shows another keeps it, with a notice.
+
+    Args:
+        cases: the scans.
+        slice_axis: "LR", "AP", "SI", or "auto" to name none.
+    """
+    for case in cases if slice_axis != "auto" else ():
+        with case.catch_problem():
+            affine = case.read_grid()[0]
+            shown = None
+            if len(cases) > 1:
+                with contextlib.suppress(UnclearSliceAxisError):
+                    shown = name_axis(affine, find_slice_permutation(affine, "auto", case.find_slice_axis())[2])
+            if shown is None:
+                case.entry["slice_axes"] = {case["image"]: slice_axis}
+            elif shown != slice_axis:
+                text = f"{case.source}: its slices run along {shown}, and not along --slice_axis {slice_axis}; to name "
+                case.add_warning(text + 'one for each stack, give a list, such as "[SI,AP]".', Notice)
 
 
 def _split_entities(path: str) -> tuple[str, ...]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from nibabel.affines import voxel_sizes
 
 from ...data.lists.spacing import compute_cubic_scale
-from ...geometry.affines import find_slice_permutation
+from ...geometry.affines import UnclearSliceAxisError, find_slice_permutation, list_thick_axes, name_axis
 from ...physics.scale import choose_slice_axis
 from ..catalogue import WITHIN, Candidate, list_bundles, list_candidates, read_card
 
@@ -31,6 +32,7 @@ class Choice:
         spacing: spacing of the scan and of the result in mm, along the stored axes.
         excess: factor by which the scan's spacing lies outside of the training range; 1 if it is inside.
         doubt: why not to use them; None if there is no reason.
+        is_assumed: whether nothing shows the slice axis, so that the coarsest is taken.
     """
 
     candidate: Candidate
@@ -38,6 +40,7 @@ class Choice:
     spacing: tuple[tuple[float, ...], tuple[float, ...]]
     excess: float
     doubt: str | None
+    is_assumed: bool = False
 
     @property
     def anisotropy(self) -> float:
@@ -46,11 +49,18 @@ class Choice:
 
 
 def rank_choices(
-    affine: np.ndarray, candidates: Sequence[Candidate], guided: bool, wanted: float | None = None
+    affine: np.ndarray,
+    candidates: Sequence[Candidate],
+    guided: bool,
+    wanted: float | None = None,
+    across: int | None = None,
 ) -> list[Choice]:
     """Rank the weights for a scan: first those trained for its spacing, then those that make its voxels cubic.
 
     Of two sizes that are alike in this, the large one is first on a GPU, and the other on a CPU.
+
+    Where nothing shows which axis runs across thick slices, the coarsest one is assumed for weights that then fit
+    better than all that need no axis.
 
     Args:
         affine: 4x4, voxel to world of the scan, in mm.
@@ -58,32 +68,20 @@ def rank_choices(
         guided: whether there is a guide.
         wanted: size of cubes to which results are resampled, in mm. Then weights whose voxels are as fine rank before
             those that make voxels cubic, the smallest scale first. None to leave results as they are.
+        across: the stored axis across the slices, where it is known.
 
     Raises:
         ValueError: when the slice axis or the scale is unclear for all of them.
     """
-    choices = []
-    unclear: ValueError | None = None
-    for candidate in candidates:
-        try:
-            candidate = candidate if candidate.free is None else candidate.apply_scale(_choose_scale(affine, candidate))
-        except ValueError as error:
-            unclear = error
-            continue
-        axes = [choose_slice_axis(candidate.scale, candidate.slice_axis)]
-        if len(set(candidate.scale)) > 1 and "slice_axis" not in candidate.overrides and "auto" not in axes:
-            axes.insert(0, "auto")  # before the training's axis: the slices of this scan may run along another
-        for axis in axes if candidate.guided == guided else ():
-            try:
-                order = find_slice_permutation(affine, axis)
-            except ValueError as error:
-                unclear = error  # the spacing does not show which axis runs across the slices
-                continue
-            choices.append(_make_choice(affine, candidate, axis, order))
-            break
-
-    if unclear and not choices:
-        raise unclear
+    choices, errors = _list_choices(affine, candidates, guided, across)
+    least = min((choice.excess for choice in choices), default=math.inf)
+    if least > WITHIN and any(isinstance(error, UnclearSliceAxisError) for error in errors):
+        for axis in list_thick_axes(affine)[:1]:
+            found = [each for each in _list_choices(affine, candidates, guided, axis)[0] if each.slice_axis == "auto"]
+            named = [replace(each, slice_axis=name_axis(affine, axis), is_assumed=True) for each in found]
+            choices += [each for each in named if each.excess < least]
+    if errors and not choices:
+        raise errors[-1]
 
     def compute_rank(choice: Choice) -> tuple:
         unknown = choice.candidate.ranges.count(None)
@@ -96,7 +94,38 @@ def rank_choices(
     return sorted(choices, key=compute_rank)
 
 
-def rank_self_trained(affine: np.ndarray, guided: bool) -> list[Choice]:
+def _list_choices(
+    affine: np.ndarray, candidates: Sequence[Candidate], guided: bool, across: int | None
+) -> tuple[list[Choice], list[ValueError]]:
+    """The candidates with their slice axes and scales, and why there is none for others; as :func:`rank_choices`."""
+    choices, errors = list[Choice](), list[ValueError]()
+    for candidate in candidates:
+        try:
+            if candidate.free is not None:
+                candidate = candidate.apply_scale(_choose_scale(affine, candidate, across))
+        except ValueError as error:
+            errors.append(error)
+            continue
+        axes = [choose_slice_axis(candidate.scale, candidate.slice_axis)]
+        if len(set(candidate.scale)) > 1 and "slice_axis" not in candidate.overrides and "auto" not in axes:
+            axes.insert(0, "auto")  # before the training's axis: the slices of this scan may run along another
+        for axis in axes if candidate.guided == guided else ():
+            try:
+                order = find_slice_permutation(affine, axis, across)
+            except ValueError as error:
+                errors.append(error)  # nothing shows which axis runs across the slices
+                continue
+            choices.append(_make_choice(affine, candidate, axis, order))
+            if axis == "auto" and candidate.scale[2] == 1:  # for slices whose pixels are as long as they are thick
+                with contextlib.suppress(UnclearSliceAxisError):
+                    finest = find_slice_permutation(affine, "auto")
+                    if finest[2] != order[2]:
+                        choices.append(_make_choice(affine, candidate, name_axis(affine, finest[2]), finest))
+            break
+    return choices, errors
+
+
+def rank_self_trained(affine: np.ndarray, guided: bool, across: int | None = None) -> list[Choice]:
     """Rank the bundles that learn from the scan itself, as :func:`rank_choices`; empty if none suits."""
     try:
         folders = [folder for folder in list_bundles(None) if not read_card(folder)["weights"]]
@@ -106,7 +135,7 @@ def rank_self_trained(affine: np.ndarray, guided: bool) -> list[Choice]:
             for candidate in list_candidates(str(folder), {})
             if candidate.free is not None
         ]
-        return rank_choices(affine, candidates, guided)
+        return rank_choices(affine, candidates, guided, across=across)
     except ValueError:
         return []
 
@@ -116,11 +145,11 @@ def format_spacing(spacing: Sequence[float]) -> str:
     return " x ".join(f"{size:.3g}" for size in spacing) + " mm"
 
 
-def _choose_scale(affine: np.ndarray, candidate: Candidate) -> tuple[float, ...]:
+def _choose_scale(affine: np.ndarray, candidate: Candidate, across: int | None) -> tuple[float, ...]:
     """Scale for a method that takes any: it makes the voxels cubic, or halves them if they nearly are."""
     axis = candidate.overrides.get("slice_axis", "auto")
     try:
-        order = find_slice_permutation(affine, axis)
+        order = find_slice_permutation(affine, axis, across)
     except ValueError:
         if candidate.free == "across" or axis != "auto":
             raise

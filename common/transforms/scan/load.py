@@ -10,7 +10,9 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
+from ...geometry.affines import find_slice_permutation
 from ...io.read import check_header, read_volume
+from ...io.slice_axis import SLICE_AXIS
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .extremes import SetAsideExtremesd
@@ -29,13 +31,15 @@ class LoadScand(MapTransform):
 
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
-        slice_axis: anatomical axis across the slices, "LR", "AP", "SI", or "auto" to choose by the spacing.
+        slice_axis: anatomical axis across the slices, "LR", "AP", "SI", or "auto" to choose by the file, else by the
+            spacing. An entry may have one for each file, as a mapping "slice_axes".
         ordered: whether to put that axis last, with all axes to the right, anterior or superior; else the axes stay as
             stored.
         normalise: whether to scale intensities to [0, 1].
         scaled_by: as for :class:`NormaliseVolumed`.
         set_aside: whether to set extreme voxels aside; false for CT, where :class:`HounsfieldWindowd` treats padding.
         check_mr: whether volumes are refused whose values look like those of CT.
+        assume_coarsest: as for :class:`SliceAxisd`.
 
     Returns:
         The entry, with a volume ``(1, X, Y, Z)`` under each key.
@@ -50,6 +54,7 @@ class LoadScand(MapTransform):
         scaled_by: str = "percentile",
         set_aside: bool = True,
         check_mr: bool = False,
+        assume_coarsest: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -62,7 +67,7 @@ class LoadScand(MapTransform):
             steps.append(CheckMRd(**some))
         steps.append(AcquiredMatrixd(**some))
         if ordered:
-            steps.append(SliceAxisd(**some, slice_axis=slice_axis))
+            steps.append(SliceAxisd(**some, slice_axis=slice_axis, assume_coarsest=assume_coarsest))
         if normalise:
             steps.append(NormaliseVolumed(**some, scaled_by=scaled_by))
         self.prepare = Compose(steps)
@@ -72,6 +77,9 @@ class LoadScand(MapTransform):
         for key in self.key_iterator(d):
             if isinstance(d[key], (str, os.PathLike)):
                 check_header(Path(d[key]), complete=False)
+                axis = d.get("slice_axes", {}).get(str(d[key]), "auto")
                 d[key] = read_volume(d[key])
+                if axis != "auto":
+                    d[key].meta[SLICE_AXIS] = find_slice_permutation(d[key].affine, axis)[2]
             d[key] = self.channel(d[key])
         return self.prepare(d)

@@ -15,14 +15,16 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import inv_ornt_aff, ornt_transform
 
 from ...degradations.base import Degradation
-from ...geometry.affines import find_slice_orientation
+from ...geometry.affines import UnclearSliceAxisError, find_slice_orientation, list_thick_axes, name_axis
 from ...geometry.nearest import ALIKE, correlate_volumes
 from ...io.images import open_image_or_none
 from ...io.lazy_voxels import LazyVoxels
 from ...io.nifti_affines import choose_encoding, read_encoding
+from ...io.slice_axis import SLICE_AXIS
 from .extremes import convert_type, restore_set_aside
 
 ORIENTATION = "slice_orientation"
+POSSIBLE_AXES = "possible_slice_axes"
 ENCODING = "encoding"
 _SCALE = "intensity_range"
 _PERCENTILE = "percentile"  # the 99.9th, of a volume that its maximum scaled
@@ -47,21 +49,35 @@ class SliceAxisd(MapTransform):
     Args:
         keys: of channel-first volumes with an affine.
         slice_axis: anatomical axis across the slices, as for :func:`find_slice_orientation`.
+        assume_coarsest: whether the axis of the largest spacing is taken where slices are thick and nothing shows their
+            axis. The meta data then have all axes that it may be, the likeliest first, under :data:`POSSIBLE_AXES`.
     """
 
-    def __init__(self, keys: KeysCollection, slice_axis: str | None = "SI", allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        slice_axis: str | None = "SI",
+        assume_coarsest: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.slice_axis = slice_axis
+        self.slice_axis, self.assume_coarsest = slice_axis, assume_coarsest
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
+            meta = dict(d[key].meta)
+            across = meta.pop(SLICE_AXIS, None)
             try:
-                orientation = find_slice_orientation(d[key].affine, self.slice_axis)
+                orientation = find_slice_orientation(d[key].affine, self.slice_axis, across)
             except ValueError as error:
-                raise ValueError(f"{d[key].meta.get('filename_or_obj', key)}: {error}") from None
+                possible = list_thick_axes(d[key].affine) if self.assume_coarsest else []
+                if not (isinstance(error, UnclearSliceAxisError) and possible):
+                    raise type(error)(f"{meta.get('filename_or_obj', key)}: {error}") from None
+                meta[POSSIBLE_AXES] = [name_axis(d[key].affine, axis) for axis in possible]
+                orientation = find_slice_orientation(d[key].affine, meta[POSSIBLE_AXES][0])
             volume, affine = reorient_volume(d[key].as_tensor(), d[key].affine, orientation)
-            d[key] = attach_meta(volume, affine, {**d[key].meta, ORIENTATION: torch.from_numpy(orientation)})
+            d[key] = attach_meta(volume, affine, {**meta, ORIENTATION: torch.from_numpy(orientation)})
         return d
 
 

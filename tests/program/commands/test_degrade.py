@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from common.__main__ import main
 from common.degradations import choose_degradation, read_profile_width
 from common.io.read import read_volume
+from common.io.slice_axis import read_slice_axis
 from common.program.commands.super_resolve import super_resolve
 from common.program.exams.choose import parse_scale
 from common.transforms import LoadScand, MakeLRd
@@ -91,10 +92,11 @@ def acquire(volume, factors, width, fraction):
 
 
 def test_slices_that_voxel_sizes_do_not_show_are_named(tmp_path, capsys):
-    """HR is coronal, and LR has cubic voxels."""
+    """HR is coronal, and LR has cubic voxels; its JSON says so, which mri-sr reads."""
     hr = save(tmp_path / "hr.nii.gz", phantom(0, (20, 14, 24)), np.diag([1.0, 2, 1, 1]), axes="IRA")
     main(["degrade", str(hr), str(tmp_path / "lr"), "--scale", "2x2x1"])
-    has(capsys.readouterr().out, "to 12 x 10 x 14 of 2 x 2 x 2 mm", "--slice_axis AP")
+    has(capsys.readouterr().out, "to 12 x 10 x 14 of 2 x 2 x 2 mm")
+    assert read_slice_axis(tmp_path / "lr" / "hr_lr.nii.gz") == 2
 
 
 @pytest.mark.parametrize(("thickness", "fraction"), [(None, 1.0), (None, 0.7), (3.0, 0.75)])

@@ -204,10 +204,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch):
     ax = stack(tmp_path / "ax.nii.gz", phantom, 2)
     other = stack(tmp_path / "other.nii.gz", phantom, 0)
     out = {"output_dir": str(tmp_path / "out")}
-    (tmp_path / "bad.nii.gz").write_bytes(b"no image")
-    bad = str(tmp_path / "bad.nii.gz")
-    refused(lambda: together(ax, bad, **out), RunsFailedError, "found 1 stack", "bad.nii.gz")
-    assert not [*tmp_path.glob("out/*.nii.gz")]
+    refused(lambda: together(ax, **out), RunsFailedError, "found 1 stack")
     refused(lambda: super_resolve(ax, bundle="stacks", **out), RunsFailedError, "--bundle stacks", "--together")
     refused(lambda: together(ax, other, scale=[1, 1, 4], bundle="smore", **out), ValueError, "--scale and --bundle")
     refused(lambda: together(ax, other, spacing="fine", **out), ValueError, "--spacing is 'fine'")
@@ -223,6 +220,61 @@ def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch):
     super_resolve(*pair, together="visits", dry_run=True, **out)
     refused(lambda: together(str(tmp_path), "gone", **out), FileNotFoundError, "--output_dir")
     refused(lambda: super_resolve(ax, together="yes", **out), ValueError, "--together is 'yes'")
+
+
+def test_one_that_is_left_of_an_exam_is_done_alone(tmp_path, capsys):
+    """Whether the others cannot be opened, or cannot be read to their end."""
+    ax, cut = (stack(tmp_path / f"{name}.nii.gz", Phantom(4), 2) for name in ("ax", "cut"))
+    (tmp_path / "bad.nii.gz").write_bytes(b"no image")
+    together(ax, str(tmp_path / "bad.nii.gz"), output_dir=str(tmp_path / "a"))
+    has(capsys.readouterr().out, "ct_guided", "left out: ", "bad.nii.gz", "done alone", "1 done")
+    packed = (tmp_path / "cut.nii.gz").read_bytes()
+    (tmp_path / "cut.nii.gz").write_bytes(packed[: len(packed) // 2])
+    together(ax, cut, output_dir=str(tmp_path / "b"))
+    has(capsys.readouterr().out, "cut.nii.gz: left out", "done alone", "1 done")
+    cubes = grid(2, thick=1)
+    thin = str(runs.save(tmp_path / "thin.nii.gz", Phantom(4).on(*cubes), cubes[1]))
+    together(thin, ax, output_dir=str(tmp_path / "c"), dry_run=True)
+    has(capsys.readouterr().out, "ct_guided", "udean_window", "has no thick slices", "2 to do")
+    assert sorted(path.name for path in tmp_path.glob("?/*.nii.gz")) == ["ax_cut_sr.nii.gz", "ax_sr.nii.gz"]
+
+
+def wide(path, across, axes=""):
+    """A stack whose pixels are twice as wide as they are long, and half as wide as slices are thick."""
+    shape, affine = grid(across)
+    voxels = 1000 * Phantom(7).stack(shape, affine)
+    affine[:3, 3] += affine[:3, 1] / 2
+    affine[:3, 1] *= 2
+    return str(runs.save(path, (voxels[:, ::2] + voxels[:, 1::2]) / 2, affine, axes=axes))
+
+
+def test_the_slice_axis_is_that_of_each_stack(tmp_path, capsys):
+    """The one at which the stacks fit, or that the user names; one axis for all is for those that show none."""
+    ax, cor = wide(tmp_path / "ax.nii.gz", 2), wide(tmp_path / "cor.nii.gz", 1, axes="SAR")
+    sag = stack(tmp_path / "sag.nii.gz", Phantom(7), 0)
+    together(ax, cor, output_dir=str(tmp_path / "out"), dry_run=True)
+    has(capsys.readouterr().out, "SI is taken, at which it fits the other stacks best", "AP is taken")
+    together(ax, cor, output_dir=str(tmp_path / "out"), slice_axis=["SI", "AP"])
+    assert "is taken" not in capsys.readouterr().out
+    result = nib.load(tmp_path / "out" / "ax_cor_sr.nii.gz")
+    assert psnr(result.get_fdata() / 1000, Phantom(7).on(result.shape, result.affine)) > 30
+    together(ax, sag, output_dir=str(tmp_path / "out"), slice_axis="SI", dry_run=True)
+    has(capsys.readouterr().out, "sag.nii.gz: its slices run along LR, and not along --slice_axis SI")
+    refused(lambda: together(ax, cor, slice_axis=["SI"]), ValueError, "names 1 axes for 2")
+    refused(lambda: together(ax, cor, slice_axis="XY"), ValueError, "'XY', expected one of LR, AP, SI, auto")
+
+
+def test_slices_of_dicom_lie_along_its_normal(tmp_path, capsys):
+    """Whatever the voxel sizes are, alone and together."""
+    own = {"StudyInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.2.4"}
+    for plane in ("axial", "coronal"):
+        Scanned(plane=plane, shape=(64, 32, 20), spacing=(0.75, 1.4, 2.8), attributes=own).save(tmp_path / plane)
+    both = [str(tmp_path / plane) for plane in ("axial", "coronal")]
+    super_resolve(both[1], str(tmp_path / "out"), dry_run=True)
+    has(capsys.readouterr().out, "ct_guided 1x1x2, 0.75 x 1.4 x 2.8 mm to 0.75 x 1.4 x 1.4 mm")
+    together(*both, output_dir=str(tmp_path / "out"), dry_run=True)
+    said = capsys.readouterr().out
+    assert "would write" in said and "runs across" not in said
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 5, 6])

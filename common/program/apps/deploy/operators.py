@@ -27,6 +27,7 @@ from monai.deploy.operators.monai_bundle_inference_operator import get_bundle_co
 from nibabel.affines import voxel_sizes
 
 from common.io.files import list_files
+from common.io.slice_axis import SLICE_AXIS
 from common.program.dicom.pixels import read_voxels
 from common.program.dicom.series import Series, choose_stack, find_series
 from common.program.dicom.tags import format_some
@@ -249,6 +250,7 @@ def _convert_to_image(series: Series) -> Image:
             "depth_pixel_spacing": depth,
             "nifti_affine_transform": series.affine,
             "space": "RAS",
+            SLICE_AXIS: 2,
             # For messages of the bundle's transforms.
             "filename_or_obj": f"series {first.SeriesInstanceUID} ({Path(first.filename).parent})",
             **({} if thickness is None else {"SliceThickness": thickness}),
