@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 
 from ..metrics.metric import Metric
 from ..metrics.mscn import select_slices
+from ..metrics.units import match_units
 from ..metrics.volume import (
     compute_psnr,
     compute_slices_psnr,
@@ -22,7 +23,13 @@ from ..metrics.volume import (
     scale_to_range,
     shift_volume,
 )
-from ..transforms.scan.volume import convert_to_units, get_intensity_range, get_white_level
+from ..transforms.scan.volume import (
+    NormaliseVolumed,
+    attach_meta,
+    convert_to_units,
+    get_intensity_range,
+    get_white_level,
+)
 
 _ACCURACY = 0.03  # voxels, of a measured shift
 
@@ -108,6 +115,23 @@ class EvaluatedCase:
             back = clip_volume(shift_volume(volume, (-shift).tolist())[None], self.lr, self.hr)
             shift += measure_displacement(back, self.truth, self.factors)
         return [0.0 if abs(voxels) < _ACCURACY else voxels for voxels in shift.tolist()]
+
+
+def match_hr(hr: MetaTensor, lr: MetaTensor, cubic: torch.Tensor, factors: Sequence[int]) -> MetaTensor:
+    """HR ``(1, X, Y, Z)`` in the units of an LR file, see :func:`common.metrics.units.match_units`.
+
+    Args:
+        hr, lr: normalised.
+        cubic: LR on the grid of HR.
+        factors: HR voxels per LR voxel along X, Y and Z.
+    """
+    file = str(hr.meta["filename_or_obj"])
+    if str(lr.meta.get("filename_or_obj", file)) == file:  # LR was made of HR
+        return hr
+    values, done = match_units(convert_to_units(hr, hr), convert_to_units(cubic, lr), factors, f"HR {file}")
+    if done is None:
+        return hr
+    return NormaliseVolumed("hr")({"hr": attach_meta(torch.from_numpy(values)[None], hr.affine, hr.meta)})["hr"]
 
 
 class _CaseMetric(Metric):

@@ -65,12 +65,13 @@ def read_person(
     person = Person(name or make_case_stem(read[0].label), read, **of_all)
     if "region" in given and not {"left_out", "hr"} & given.keys():
         raise ValueError(f"judge: --region {given['region'].name} goes with --left_out or --hr; name one of them.")
+    person.check({f"--{option}": given[option] for option in _COMPARED if option in given}, given.get("repeated", ()))
+    person.match_units()
     assessments = [assessment(person, given) for assessment in ASSESSMENTS if given.keys() & {*assessment.asked_by}]
     if not assessments:
         raise ValueError(
             f"judge: there is nothing to compare {read[0].name} with; give --left_out, --repeated, --scan or --hr."
         )
-    person.check({f"--{option}": given[option] for option in _COMPARED if option in given}, given.get("repeated", ()))
     return person, assessments
 
 

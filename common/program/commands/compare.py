@@ -12,6 +12,8 @@ import torch
 from ...geometry.nearest import sample_nearest
 from ...geometry.resampling import resample_volume
 from ...metrics.baseline import interpolate_cubic
+from ...metrics.units import match_units
+from ...metrics.verdict import measure_widths
 from ...metrics.volume import compute_psnr, compute_ssim, find_score_range, scale_to_range
 from ...reports.case import draw_case
 from ...reports.files import save_figure
@@ -91,7 +93,7 @@ def compare(
                 f"{point.round(1)}."
             )
         zoom = (point.tolist(), float(size))
-    low, high = find_score_range(volumes.get("hr", volumes["scan"]))
+    low, high = find_score_range(volumes["scan"])
     scan_affine = lr.affine
     if found is None:  # one of several stacks, or of a grid that was asked for
         place = lr.affine, shape, affine
@@ -99,6 +101,11 @@ def compare(
         volumes["scan"], scan_affine = sample_nearest(volumes["scan"], *place), affine
     else:
         baseline = interpolate_cubic(volumes["scan"], *found)
+    if hr is not None:
+        width = measure_widths(affine, lr.affine).tolist()
+        known = None if files["hr"].missing is None else ~files["hr"].missing
+        volumes["hr"], _ = match_units(volumes["hr"], baseline, width, f"compare: --hr {hr}", known)
+        low, high = find_score_range(volumes["hr"])
     arrays = {"scan": volumes["scan"], "cubic": baseline, "SR": volumes["result"]}
     if hr is not None:
         arrays["HR"] = volumes["hr"]

@@ -91,6 +91,7 @@ class NormaliseVolumed(MapTransform):
                 high = values.max().item()
             d[key] = (volume - low) / (high - low)
             d[key].meta[_SCALE] = torch.tensor([low, high], dtype=torch.float64)
+            d[key].meta.pop(_PERCENTILE, None)
             if low < percentile < high:
                 d[key].meta[_PERCENTILE] = (percentile - low) / (high - low)
         return d

@@ -88,6 +88,24 @@ def test_scores_of_one_person(tmp_path, capsys):
     assert row["psnr"] == twice["psnr"]
 
 
+@pytest.mark.parametrize(("gain", "offset"), [(10, 0), (3, -1)])
+def test_hr_in_other_units(tmp_path, capsys, gain, offset):
+    """It is brought to those of the scan: scores are the same, and the first line and the verdict say so."""
+    files = make_person(tmp_path, 0)
+    hr = nib.load(files["hr"]).get_fdata(dtype=np.float32)
+    scores, names = [], {"same": files["hr"], "other": save(tmp_path / "other.nii.gz", gain * hr + offset)}
+    for name, file in names.items():
+        words = ["judge", files["result"], "--hr", file, "--output_dir", str(tmp_path / name)]
+        main([*words, "--scan", files["scan"]])
+        scores += [numbers(row, "psnr", "ssim", "gain") for row in read(tmp_path / name / "scores.csv")]
+        said = f"--hr {file}: HR has other units than the scan, gain {gain}"
+        assert (said in capsys.readouterr().err) == (name == "other")
+    np.testing.assert_allclose(scores[2:], scores[:2], rtol=0.01)
+    assert f"HR has other units than the scan, gain {gain}" in (tmp_path / "other" / "verdict.csv").read_text()
+    main([*words, "--overwrite"])
+    assert "give --scan" in capsys.readouterr().err
+
+
 def test_scores_over_people(tmp_path):
     people = [make_person(tmp_path, seed) for seed in (0, 1)]
     lines = [",".join(person[key] for key in ("result", "scan", "hr", "region")) for person in people]

@@ -11,6 +11,7 @@ import torch
 from matplotlib.image import imread
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
+from scipy.ndimage import gaussian_filter
 
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport
@@ -96,16 +97,18 @@ def test_what_is_drawn(case, tmp_path, monkeypatch):
     assert imread(one).shape[0] < pictures[0].shape[0]
 
 
-@pytest.mark.parametrize("is_file", [False, True])
-def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys, is_file):
-    """For LR that is made of HR, and a file with a 99.9th percentile of its own; the results are in HR's units."""
+@pytest.mark.parametrize(("is_file", "gain"), [(False, 1), (True, 1), (True, 10)])
+@pytest.mark.filterwarnings("ignore:.*HR has other units")
+def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys, is_file, gain):
+    """For LR that is made of HR, and a file with a 99.9th percentile of its own, also in other units than HR."""
     hr = 900 * np.random.default_rng(0).random((24, 24, 24)) ** 4
+    hr = hr if gain == 1 else gaussian_filter(hr, 1.5)
     path, degradation = save(tmp_path / "a.nii.gz", hr, OBLIQUE), GaussianProfile((2, 2, 2))
     volume = NormaliseVolumed("hr")({"hr": MetaTensor(hr[None], affine=OBLIQUE, meta={"filename_or_obj": str(path)})})
     lr = MakeLRd("hr", degradation)(volume)["lr"]
     if is_file:
         meta = {"filename_or_obj": "lr.nii.gz"}
-        stored = MetaTensor(convert_to_units(lr, volume["hr"])[None], affine=lr.affine, meta=meta)
+        stored = MetaTensor(convert_to_units(lr, volume["hr"])[None] / gain, affine=lr.affine, meta=meta)
         lr = NormaliseVolumed("lr")({"lr": stored})["lr"]
     data = DataLoader(Dataset([{"hr": str(path)}], lambda _: {"lr": lr, "hr": volume["hr"]}), batch_size=1)
     report, network = EvaluationReport(tmp_path, degradation, "SR"), torch.nn.Upsample(scale_factor=2)
@@ -117,6 +120,7 @@ def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys, is_file):
     capsys.readouterr()
     compare(str(scan), str(result), str(tmp_path / "out.png"), str(path))
     text = capsys.readouterr().out
+    assert gain == 1 or rows["cubic"]["psnr"] > 25
     for method in ("cubic", "SR"):
         assert f"{method}: PSNR {rows[method]['psnr']:.2f} dB, SSIM {rows[method]['ssim']:.4f}" in text
 
