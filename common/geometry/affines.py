@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import nibabel as nib
 import numpy as np
 import torch
-from nibabel.affines import voxel_sizes
+from nibabel.affines import from_matvec, voxel_sizes
 
 _AXES = {"LR": 0, "AP": 1, "SI": 2}
 #: Thick slices are at least so many times as thick as pixels are wide, up to rounding in headers and rotated affines.
@@ -74,6 +74,19 @@ def _find_slice_axis(affine: np.ndarray | torch.Tensor) -> int:
             "thin-slice scan?"
         )
     return int(ratios.argmin())
+
+
+def find_orientation_on(affine: np.ndarray, target_affine: np.ndarray) -> np.ndarray:
+    """Order and directions of a volume's axes that bring them nearest to those of another grid.
+
+    Args:
+        affine, target_affine: 4x4, of the volume and of the grid.
+
+    Returns:
+        Orientation for nibabel's ``apply_orientation``, ``(3, 2)``, as :func:`find_slice_orientation` gives it.
+    """
+    directions = [each[:3, :3] / voxel_sizes(each) for each in (affine, target_affine)]
+    return nib.orientations.io_orientation(from_matvec(np.linalg.solve(directions[1], directions[0])))
 
 
 def measure_factors(

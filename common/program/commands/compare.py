@@ -76,12 +76,12 @@ def compare(
         raise ValueError(f"compare: --plane is {plane}, expected {', '.join(PLANES)}.")
     names = {"scan": scan, "result": result} | ({} if hr is None else {"hr": hr})
     files = {key: Volume.read(name, f"--{key}", "compare") for key, name in names.items()}
-    lr, sr = files["scan"], files["result"]
+    lr, sr = files["scan"], files["result"].order_like(files["scan"])
     is_made_of(sr, lr, "compare")
     found = measure_factors(lr, sr, "compare")
     if hr is not None:
-        files["hr"] = match_grid(files["hr"], sr, "compare")
-    affine, shape = sr.affine, sr.voxels.shape
+        files["hr"] = match_grid(files["hr"].order_like(sr), sr, "compare")
+    files["result"], affine, shape = sr, sr.affine, sr.voxels.shape
     # A fill value or a hot voxel would compress the scan's grey levels and cause ringing in its interpolation.
     volumes = _replace_extreme_voxels({key: each.voxels for key, each in files.items()})
     zoom = None

@@ -168,14 +168,15 @@ def test_the_picture_does_not_depend_on_the_storage(tmp_path):
     lr[0, 0, 0], holed[0, 0, 0] = 0, np.nan
     hot = np.where(np.isnan(holed), 1e30, holed)
 
-    def drawn(name, voxels, axes="RAS", hr=hr):
+    def drawn(name, voxels, axes="RAS", hr=hr, result_axes=None):
         scan = save(tmp_path / name / "lr.nii.gz", voxels, affine, axes=axes)
-        result = save(tmp_path / name / "sr.nii.gz", hr, OBLIQUE, axes=axes)
+        result = save(tmp_path / name / "sr.nii.gz", hr, OBLIQUE, axes=result_axes or axes)
         compare(str(scan), str(result), str(tmp_path / "out.png"), overwrite=True)
         return imread(tmp_path / "out.png")
 
     picture = drawn("plain", lr)
-    assert (np.abs(picture - drawn("mirrored", lr, "LSP")) > 0.02).mean() < 1e-5  # the end of a curve is rounded
+    for turned in (drawn("mirrored", lr, "LSP"), drawn("turned", lr, result_axes="SPL")):
+        assert (np.abs(picture - turned) > 0.02).mean() < 1e-5  # the end of a curve is rounded
     for name, voxels in (("holed", holed), ("hot", hot)):
         np.testing.assert_array_equal(picture, drawn(name, voxels))
     for value in (1e30, 1500):  # the result has it too, in 8 voxels
