@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ..degradations.base import Degradation
+from ..metrics.baseline import interpolate_cubic
 from ..metrics.metric import Metric
 from ..metrics.mscn import select_slices
 from ..metrics.units import match_units
@@ -117,19 +119,20 @@ class EvaluatedCase:
         return [0.0 if abs(voxels) < _ACCURACY else voxels for voxels in shift.tolist()]
 
 
-def match_hr(hr: MetaTensor, lr: MetaTensor, cubic: torch.Tensor, factors: Sequence[int]) -> MetaTensor:
+def match_hr(hr: MetaTensor, lr: MetaTensor, degradation: Degradation) -> MetaTensor:
     """HR ``(1, X, Y, Z)`` in the units of an LR file, see :func:`common.metrics.units.match_units`.
 
     Args:
         hr, lr: normalised.
-        cubic: LR on the grid of HR.
-        factors: HR voxels per LR voxel along X, Y and Z.
+        degradation: from HR to LR.
     """
     file = str(hr.meta["filename_or_obj"])
     if str(lr.meta.get("filename_or_obj", file)) == file:  # LR was made of HR
         return hr
-    values, done = match_units(convert_to_units(hr, hr), convert_to_units(cubic, lr), factors, f"HR {file}")
-    if done is None:
+    cubic = interpolate_cubic(torch.as_tensor(lr).cpu(), degradation.factors, degradation.offset)
+    volumes = convert_to_units(hr, hr), convert_to_units(cubic, lr)
+    values, difference = match_units(*volumes, degradation.factors, f"HR {file}")
+    if difference is None:
         return hr
     return NormaliseVolumed("hr")({"hr": attach_meta(torch.from_numpy(values)[None], hr.affine, hr.meta)})["hr"]
 

@@ -275,5 +275,5 @@ def convert_to_units(volume: torch.Tensor, scan: MetaTensor) -> np.ndarray:
     Returns:
         Array of shape (X, Y, Z).
     """
-    low, high = (float(v) for v in scan.meta[_SCALE])
+    low, high = get_intensity_range(scan)
     return torch.as_tensor(volume)[0].detach().cpu().float().numpy() * (high - low) + low
