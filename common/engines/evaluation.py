@@ -17,6 +17,7 @@ from ..data.description import describe_result
 from ..data.lists.groups import Group
 from ..data.loaders.volumes import try_each
 from ..degradations.base import Degradation
+from ..reports.evaluated import match_hr
 from ..runtime.precision import choose_precision
 from ..transforms.scan.save import SaveVolumed
 from ..transforms.scan.volume import RestoreVolumed
@@ -73,6 +74,7 @@ class Evaluation(SupervisedEvaluator):
         val_handlers: Sequence = (),
         **options: Any,
     ) -> None:
+        self.degradation = degradation
         others: Mapping[str, Mapping] = {}
         if shipped is not None and not (isinstance(data, Group) and data.datalist.is_simulated):
             others = shipped(data, degradation, slice_axis, checkpoint, device)
@@ -101,7 +103,12 @@ class Evaluation(SupervisedEvaluator):
         )
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
-        """Evaluate every scan; volumes that cannot be used are named first."""
+        """Evaluate every scan; volumes that cannot be used, and HR in other units than LR, are named first."""
         dataset: Any = self.data_loader.dataset  # type: ignore[union-attr]
-        try_each(dataset.data, dataset.transform)
+
+        def prepare(entry: dict[str, Any]) -> None:
+            volumes = dataset.transform(entry)
+            match_hr(volumes["hr"], volumes["lr"], self.degradation)
+
+        try_each(dataset.data, prepare)
         super().run(global_epoch)

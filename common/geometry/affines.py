@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import nibabel as nib
 import numpy as np
 import torch
-from nibabel.affines import voxel_sizes
+from nibabel.affines import from_matvec, voxel_sizes
 
 _AXES = {"LR": 0, "AP": 1, "SI": 2}
 #: What a slice axis may be: an anatomical axis, or "auto" to find it.
@@ -110,6 +110,19 @@ def list_thick_axes(affine: np.ndarray | torch.Tensor) -> list[int]:
 def name_axis(affine: np.ndarray | torch.Tensor, axis: int) -> str:
     """The anatomical name of a stored axis, "LR", "AP" or "SI"."""
     return list(_AXES)[int(nib.orientations.io_orientation(np.asarray(affine))[axis, 0])]
+
+
+def find_orientation_on(affine: np.ndarray, target_affine: np.ndarray) -> np.ndarray:
+    """Order and directions of a volume's axes that bring them nearest to those of another grid.
+
+    Args:
+        affine, target_affine: 4x4, of the volume and of the grid.
+
+    Returns:
+        Orientation for nibabel's ``apply_orientation``, ``(3, 2)``, as :func:`find_slice_orientation` gives it.
+    """
+    directions = [each[:3, :3] / voxel_sizes(each) for each in (affine, target_affine)]
+    return nib.orientations.io_orientation(from_matvec(np.linalg.solve(directions[1], directions[0])))
 
 
 def measure_factors(

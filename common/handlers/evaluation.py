@@ -24,7 +24,7 @@ from ..metrics.baseline import interpolate_bicubic, interpolate_cubic
 from ..metrics.metric import Metric
 from ..reports.case import compute_error_panel, draw_panels
 from ..reports.cohort import KEYS, LABELS, MEASURED, draw_box_plots, write_table
-from ..reports.evaluated import METRICS, EvaluatedCase, clip_volume
+from ..reports.evaluated import METRICS, EvaluatedCase, clip_volume, match_hr
 from ..reports.files import save_figure
 from ..reports.planes import PLANES_FILE, View, save_panels
 from ..runtime.machine import name_machine
@@ -50,10 +50,10 @@ class EvaluationReport:
     network's number of parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include
     moving the case to the device, and the HR files.
 
-    ``data_range`` defines the data range of PSNR and SSIM. An LR file must have HR's units. ``percentile`` is the
-    99.9th percentile of HR; all volumes are divided by it and cut to [0, 1], as by ``compare`` and ``judge``.
-    ``maximum``, as in papers, is the largest voxel of HR, and only values below the scan's smallest voxel are cut
-    off, as in the saved file.
+    If HR has other units than an LR file, it is brought to these, with a warning. ``data_range`` defines the data
+    range of PSNR and SSIM. ``percentile`` is the 99.9th percentile of HR; all volumes are divided by it and cut to
+    [0, 1], as by ``compare`` and ``judge``. ``maximum``, as in papers, is the largest voxel of HR, and only values
+    below the scan's smallest voxel are cut off, as in the saved file.
 
     ``score_over`` defines the region of PSNR and SSIM. ``volume`` is the volume, with SSIM in 3-D. ``slices`` is the
     mean over the slices along z, in 2-D. Slices of air do not count, because there PSNR measures how black the
@@ -177,6 +177,7 @@ class EvaluationReport:
                 with torch.no_grad():
                     volumes[other] = (inferer or engine.inferer)(inputs[0] / one, network, *inputs[1:])[0] * one
             volumes[self.method] = sr
+            hr = match_hr(hr, lr, self.degradation)
             case = EvaluatedCase(volumes, lr, hr, factors, **self.measured)
             scores: dict[str, dict[str, float]] = {}
             for method in volumes:

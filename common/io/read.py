@@ -25,6 +25,7 @@ from nibabel.openers import ImageOpener
 
 from ..runtime.errors import Notice
 from .files import read_sidecar
+from .formats import advise_volume
 from .images import open_image
 from .nifti_affines import warn_of_forms
 from .slice_axis import SLICE_AXIS, read_slice_axis
@@ -94,10 +95,7 @@ def check_header(path: Path, volumes: bool = False, complete: bool = True) -> No
         elif set(shape[4:]) - {1}:
             advice = "it has several values per voxel, such as a deformation field, and is no scan; leave it out"
         elif set(shape[3:]) - {1}:
-            advice = (
-                "save each volume as a file (for NIfTI, fslsplit does that); mri-sr does a 4-D scan volume by volume, "
-                "but no 4-D guide or stack"
-            )
+            advice = f"{advise_volume(path)}. Only a scan of mri-sr may have more, and is done volume by volume"
         else:
             advice = "a single slice is no volume, give the whole stack in one file"
         raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")

@@ -15,10 +15,10 @@ import torch
 from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import SpatialImage
-from scipy.ndimage import map_coordinates
 
 from ..geometry import affines
-from ..geometry.nearest import sample_nearest
+from ..geometry.labels import resample_labels
+from ..geometry.nearest import compute_voxel_map, sample_nearest
 from ..geometry.resampling import SplineResampling
 from ..io.formats import get_extension
 from ..io.read import digest_voxels
@@ -108,6 +108,18 @@ class Volume:
         apart = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
         return float(np.linalg.norm(apart, axis=1).max()) < _SAME * self.spacing.min()
 
+    def order_like(self, grid: Volume) -> Volume:
+        """This volume with its axes in the order of another, if its voxels then lie on those of that; else itself."""
+        orientation = affines.find_orientation_on(self.affine, grid.affine)
+        if (orientation == [[0, 1], [1, 1], [2, 1]]).all():
+            return self
+        affine = self.affine @ inv_ornt_aff(orientation, self.voxels.shape)
+        voxels = np.ascontiguousarray(apply_orientation(self.voxels, orientation))
+        if affines.measure_factors(grid.affine, grid.voxels.shape, affine, voxels.shape) is None:
+            return self
+        missing = None if self.missing is None else apply_orientation(self.missing, orientation)
+        return replace(self, voxels=voxels, affine=affine, missing=missing)
+
     def place_on_grid(self, grid: Volume, repeated: float = _BEYOND) -> Volume:
         """This volume on the grid of another, where geometry puts it, by cubic splines; missing where it ends.
 
@@ -130,11 +142,32 @@ class Volume:
         return replace(self, voxels=voxels, affine=grid.affine, missing=missing if missing.any() else None)
 
     def sample_mask(self, grid: Volume, option: str) -> np.ndarray:
-        """The nearest labels of this mask on the grid of another volume, 0 outside."""
-        places = np.linalg.inv(self.affine) @ grid.affine
-        index = np.indices(grid.voxels.shape).reshape(3, -1)
-        at = places[:3, :3] @ index + places[:3, 3:]
-        values = map_coordinates(self.voxels, at, order=0, mode="grid-constant", cval=0.0).reshape(grid.voxels.shape)
+        """The labels of this mask on the grid of another volume, 0 outside.
+
+        A voxel has the label with the greatest share of its volume. A label that has no such voxel, as a lesion that is
+        smaller than the voxels of the grid, keeps the one that holds most of it.
+
+        Args:
+            grid: the other volume.
+            option: that named the mask, for messages.
+
+        Returns:
+            Whole numbers ``(X, Y, Z)``, int32.
+
+        Raises:
+            ValueError: when the mask has no voxel there.
+        """
+        labels = self.voxels.astype(np.int32)
+        size = grid.voxels.shape
+        values = resample_labels(labels, self.affine, size, grid.affine)
+        places = compute_voxel_map(grid.affine, self.affine)
+        for lost in np.setdiff1d(labels[labels > 0], values):
+            centres = np.rint(apply_affine(places, np.argwhere(labels == lost))).astype(int)
+            found, counts = np.unique(centres, axis=0, return_counts=True)
+            # Of several, that furthest left, in any order of storage.
+            order = np.lexsort((*apply_affine(grid.affine, found).round(3).T[::-1], -counts))
+            if len(order) and ((first := found[order[0]]) >= 0).all() and (first < size).all():
+                values[tuple(first)] = lost
         if not (values > 0).any():
             raise ValueError(
                 f"judge: {option} {self.name}: no voxel above 0 lies on {grid.name}; name a mask of this person."

@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ..degradations.base import Degradation
+from ..metrics.baseline import interpolate_cubic
 from ..metrics.metric import Metric
 from ..metrics.mscn import select_slices
+from ..metrics.units import match_units
 from ..metrics.volume import (
     compute_psnr,
     compute_slices_psnr,
@@ -22,7 +25,13 @@ from ..metrics.volume import (
     scale_to_range,
     shift_volume,
 )
-from ..transforms.scan.volume import convert_to_units, get_intensity_range, get_white_level
+from ..transforms.scan.volume import (
+    NormaliseVolumed,
+    attach_meta,
+    convert_to_units,
+    get_intensity_range,
+    get_white_level,
+)
 
 _ACCURACY = 0.03  # voxels, of a measured shift
 
@@ -108,6 +117,24 @@ class EvaluatedCase:
             back = clip_volume(shift_volume(volume, (-shift).tolist())[None], self.lr, self.hr)
             shift += measure_displacement(back, self.truth, self.factors)
         return [0.0 if abs(voxels) < _ACCURACY else voxels for voxels in shift.tolist()]
+
+
+def match_hr(hr: MetaTensor, lr: MetaTensor, degradation: Degradation) -> MetaTensor:
+    """HR ``(1, X, Y, Z)`` in the units of an LR file, see :func:`common.metrics.units.match_units`.
+
+    Args:
+        hr, lr: normalised.
+        degradation: from HR to LR.
+    """
+    file = str(hr.meta["filename_or_obj"])
+    if str(lr.meta.get("filename_or_obj", file)) == file:  # LR was made of HR
+        return hr
+    cubic = interpolate_cubic(torch.as_tensor(lr).cpu(), degradation.factors, degradation.offset)
+    volumes = convert_to_units(hr, hr), convert_to_units(cubic, lr)
+    values, difference = match_units(*volumes, degradation.factors, f"HR {file}")
+    if difference is None:
+        return hr
+    return NormaliseVolumed("hr")({"hr": attach_meta(torch.from_numpy(values)[None], hr.affine, hr.meta)})["hr"]
 
 
 class _CaseMetric(Metric):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...io.naming import make_case_stem
 from ...program.volume import Volume, match_grid
@@ -59,18 +62,27 @@ def read_person(
     if "repeated" in given:
         given["repeated"] = [Volume.read(scan, "--repeated") for scan in _split_names(given["repeated"])]
     read = [Volume.read(result, "the result") for result in results]
+    grids = [given.get("scan", read[0])] * len(read)
+    if len(given.get("repeated", ())) == len(read):
+        grids = given["repeated"]
+    read = [each.order_like(grid) for each, grid in zip(read, grids, strict=True)]
+    for option in {"hr", "interval"} & given.keys():
+        given[option] = given[option].order_like(read[0])
     if "hr" in given:
         given["hr"] = match_grid(given["hr"], read[0])
+    if "region" in given:
+        given["region"] = replace(given["region"], voxels=(given["region"].voxels > 0).astype(np.float32))
     of_all = {key: given[key] for key in ("scan", "hr", "labels", "anatomy") if key in given}
     person = Person(name or make_case_stem(read[0].label), read, **of_all)
     if "region" in given and not {"left_out", "hr"} & given.keys():
         raise ValueError(f"judge: --region {given['region'].name} goes with --left_out or --hr; name one of them.")
+    person.check({f"--{option}": given[option] for option in _COMPARED if option in given}, given.get("repeated", ()))
+    person.match_units()
     assessments = [assessment(person, given) for assessment in ASSESSMENTS if given.keys() & {*assessment.asked_by}]
     if not assessments:
         raise ValueError(
             f"judge: there is nothing to compare {read[0].name} with; give --left_out, --repeated, --scan or --hr."
         )
-    person.check({f"--{option}": given[option] for option in _COMPARED if option in given}, given.get("repeated", ()))
     return person, assessments
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
@@ -13,6 +14,8 @@ from ...metrics.volume import SSIM_REACH, compute_psnr, find_score_range, map_ss
 from ...program.volume import Volume
 from .assessment import Assessment, Judgement, Rows
 from .person import Person, join_tissue
+
+_UNEQUAL = 0.1  # of a gain, from which on units may differ
 
 
 @cache
@@ -36,8 +39,8 @@ class Scores(Assessment):
         "nrmse_masked": "the same",
         "lpips_masked": "both volumes 0 beyond it",
         "masked": "share of the voxels within it",
-        "gain": "the factor by which the result comes closest to HR there; far from 1, their units differ, and the "
-        "scores say little else",
+        "gain": "the factor by which the result comes closest to HR there; far from 1, the result has other units than "
+        "the scan, or without --scan than HR, and the scores say little else",
     }
     asked_by = ("hr", "lpips")
 
@@ -70,6 +73,12 @@ class Scores(Assessment):
             own = volume.voxels[mask].astype(np.float64)
             row["gain"] = float(own @ hr.voxels[mask] / (own @ own))
             rows.append(row | {"masked": float(mask.mean())})
+            if person.scan is None and abs(row["gain"] - 1) > _UNEQUAL:
+                warnings.warn(
+                    f"judge: {volume.name} comes closest to --hr {hr.name} by a factor of {row['gain']:.3g}; if HR has "
+                    "other units, give --scan, and it is brought to those of the scan.",
+                    stacklevel=2,
+                )
         return Judgement(rows)
 
     def _find_mask(self) -> np.ndarray:

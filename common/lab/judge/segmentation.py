@@ -177,9 +177,10 @@ def _run_command(command: str, volume: Volume, folder: Path) -> Path:
 
 def _read(file: Path, volume: Volume, source: str) -> Segmentation:
     """Read the labels of a volume, and check that they lie on its grid."""
-    labels = read_labels(file)
     image: SpatialImage = open_image(file)
-    check_grid(Volume(source, labels, np.asarray(image.affine, dtype=np.float64), {}), volume, "--labels")
+    stored = Volume(source, read_labels(file), np.asarray(image.affine, dtype=np.float64), {}).order_like(volume)
+    check_grid(stored, volume, "--labels")
+    labels = stored.voxels
     numbers = [int(number) for number in np.unique(labels) if number]
     if not numbers:
         raise ValueError(f"judge: --labels: all labels of {source} are 0; expected numbers of regions.")

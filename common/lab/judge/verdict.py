@@ -46,7 +46,8 @@ class Verdict(Assessment):
             float(np.sqrt(np.square(each[tissue], dtype=np.float64).mean()))
             for each in (cubic, result.voxels - hr.voxels, cubic - hr.voxels)
         )
-        return [describe_errors(*(error / brightness for error in errors))]
+        text = describe_errors(*(error / brightness for error in errors))
+        return [text if self.person.units is None else f"{text}; {self.person.units}"]
 
 
 def _describe_result(person: Person, result: Volume) -> list[str]:

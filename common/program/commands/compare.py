@@ -12,6 +12,8 @@ import torch
 from ...geometry.nearest import sample_nearest
 from ...geometry.resampling import resample_volume
 from ...metrics.baseline import interpolate_cubic
+from ...metrics.units import match_units
+from ...metrics.verdict import measure_widths
 from ...metrics.volume import compute_psnr, compute_ssim, find_score_range, scale_to_range
 from ...reports.case import draw_case
 from ...reports.files import save_figure
@@ -74,12 +76,12 @@ def compare(
         raise ValueError(f"compare: --plane is {plane}, expected {', '.join(PLANES)}.")
     names = {"scan": scan, "result": result} | ({} if hr is None else {"hr": hr})
     files = {key: Volume.read(name, f"--{key}", "compare") for key, name in names.items()}
-    lr, sr = files["scan"], files["result"]
+    lr, sr = files["scan"], files["result"].order_like(files["scan"])
     is_made_of(sr, lr, "compare")
     found = measure_factors(lr, sr, "compare")
     if hr is not None:
-        files["hr"] = match_grid(files["hr"], sr, "compare")
-    affine, shape = sr.affine, sr.voxels.shape
+        files["hr"] = match_grid(files["hr"].order_like(sr), sr, "compare")
+    files["result"], affine, shape = sr, sr.affine, sr.voxels.shape
     # A fill value or a hot voxel would compress the scan's grey levels and cause ringing in its interpolation.
     volumes = _replace_extreme_voxels({key: each.voxels for key, each in files.items()})
     zoom = None
@@ -91,7 +93,7 @@ def compare(
                 f"{point.round(1)}."
             )
         zoom = (point.tolist(), float(size))
-    low, high = find_score_range(volumes.get("hr", volumes["scan"]))
+    low, high = find_score_range(volumes["scan"])
     scan_affine = lr.affine
     if found is None:  # one of several stacks, or of a grid that was asked for
         place = lr.affine, shape, affine
@@ -99,6 +101,11 @@ def compare(
         volumes["scan"], scan_affine = sample_nearest(volumes["scan"], *place), affine
     else:
         baseline = interpolate_cubic(volumes["scan"], *found)
+    if hr is not None:
+        width = measure_widths(affine, lr.affine).tolist()
+        known = None if files["hr"].missing is None else ~files["hr"].missing
+        volumes["hr"], _ = match_units(volumes["hr"], baseline, width, f"compare: --hr {hr}", known)
+        low, high = find_score_range(volumes["hr"])
     arrays = {"scan": volumes["scan"], "cubic": baseline, "SR": volumes["result"]}
     if hr is not None:
         arrays["HR"] = volumes["hr"]

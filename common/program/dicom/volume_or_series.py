@@ -11,7 +11,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from ...io.files import read_sidecar
-from ...io.formats import get_extension
+from ...io.formats import advise_volume, get_extension
 from ...io.images import open_image
 
 
@@ -35,7 +35,8 @@ def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:
     except ValueError as error:
         raise ValueError(f"{place.removesuffix(str(name))}{error}") from None
     if len(image.shape) != 3:
-        raise ValueError(f"{place} has shape {image.shape}; expected a 3-D volume.")
+        advice = f"; {advise_volume(path)}" if len(image.shape) == 4 else ""
+        raise ValueError(f"{place} has shape {image.shape}; expected a 3-D volume{advice}.")
     image.extra.update(read_sidecar(path)[0])
     return image
 

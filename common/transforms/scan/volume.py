@@ -109,6 +109,7 @@ class NormaliseVolumed(MapTransform):
                 high = values.max().item()
             d[key] = (volume - low) / (high - low)
             d[key].meta[_SCALE] = torch.tensor([low, high], dtype=torch.float64)
+            d[key].meta.pop(_PERCENTILE, None)
             if low < percentile < high:
                 d[key].meta[_PERCENTILE] = (percentile - low) / (high - low)
         return d
@@ -305,5 +306,5 @@ def convert_to_units(volume: torch.Tensor, scan: MetaTensor) -> np.ndarray:
     Returns:
         Array of shape (X, Y, Z).
     """
-    low, high = (float(v) for v in scan.meta[_SCALE])
+    low, high = get_intensity_range(scan)
     return torch.as_tensor(volume)[0].detach().cpu().float().numpy() * (high - low) + low

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common.__main__ import main
+from tests.transforms.grids import stored_as
 
 SITES = [(10, 10, 20), (10, 30, 20), (30, 10, 20), (30, 30, 20)]
 
@@ -95,3 +96,27 @@ def test_labels_stay_what_they_are_and_a_lesion_beyond_the_volume_is_listed_with
     assert list(own) == ["7", "9", "11", "2 of 3"]
     assert own["7"]["lost"] == "0" and own["9"]["contrast_percent"] == own["9"]["lost"] == ""
     assert rows["cubic", "11"]["lost"] == rows["scan", "11"]["lost"] == "0", "what cubic keeps, the scan has"
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SRA", "IPL"])
+def test_a_mask_lies_where_it_lies_in_any_order_of_storage(tmp_path, monkeypatch, codes):
+    """Half a voxel from the results' grid, where each of their voxels shares those of the mask alike."""
+    make_exam(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    mask = np.zeros((40, 40, 40), np.uint8)
+    for number, (x, y, z) in enumerate(SITES, 1):
+        mask[x - 2 : x + 4, y - 3 : y + 3, z - 2 : z + 3] = number
+    mask[22, 22, 22] = 9  # smaller than a voxel of the scan
+    affine = np.eye(4)
+    affine[:3, 3] = 0.5
+    image = nib.Nifti1Image(mask, affine)
+    nib.save(image, "plain.nii.gz")
+    nib.save(stored_as(image, codes), "turned.nii.gz")
+    tables = []
+    for name in ("plain", "turned"):
+        words = "--scan", "scan.nii.gz", "--hr", "hr.nii.gz", "--lesions", f"{name}.nii.gz", "--output_dir", name
+        assert not judge("kept_sr.nii.gz", *words)
+        with open(f"{name}/lesions.csv", newline="") as file:
+            tables.append([[row["result"], row["lesion"], row["contrast_percent"]] for row in csv.DictReader(file)])
+    assert tables[0] == tables[1]
+    assert all(contrast for _, lesion, contrast in tables[0] if "of" not in lesion)

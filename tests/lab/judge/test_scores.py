@@ -1,16 +1,20 @@
 """Scores against HR, through the command, on volumes whose errors are known."""
 
 import csv
+import shlex
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.cmdline.roi import main as run_roi
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 from common.__main__ import main
 from common.program.volume import Volume
+from tests.refused import refused
+from tests.transforms.grids import stored_as
 
 AFFINE = np.array([[0, 0.9, 0.1, 3], [-1, 0, 0, 5], [0, -0.1, 1, 7], [0, 0, 0, 1.0]])
 
@@ -86,6 +90,56 @@ def test_scores_of_one_person(tmp_path, capsys):
     found = numbers(row, "psnr_masked", "ssim_masked", "nrmse_masked", "masked")
     assert found == pytest.approx(expected, rel=1e-3)
     assert row["psnr"] == twice["psnr"]
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(10, 0), (3, -1)])
+def test_hr_in_other_units(tmp_path, capsys, gain, offset):
+    """It is brought to those of the scan: scores are the same, and the first line and the verdict say so."""
+    files = make_person(tmp_path, 0)
+    hr = nib.load(files["hr"]).get_fdata(dtype=np.float32)
+    scores, names = [], {"same": files["hr"], "other": save(tmp_path / "other.nii.gz", gain * hr + offset)}
+    for name, file in names.items():
+        words = ["judge", files["result"], "--hr", file, "--output_dir", str(tmp_path / name)]
+        main([*words, "--scan", files["scan"]])
+        scores += [numbers(row, "psnr", "ssim", "gain") for row in read(tmp_path / name / "scores.csv")]
+        said = f"--hr {file}: HR has other units than the scan, gain {gain}"
+        assert (said in capsys.readouterr().err) == (name == "other")
+    np.testing.assert_allclose(scores[2:], scores[:2], rtol=0.01)
+    assert f"HR has other units than the scan, gain {gain}" in (tmp_path / "other" / "verdict.csv").read_text()
+    main([*words, "--overwrite"])
+    assert "give --scan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("codes", ["LPS", "IRP"])
+def test_another_order_of_axes_is_the_same_volume(tmp_path, codes):
+    """Of the result, HR, its interval and label maps, as ITK and others write them."""
+    files, tables = make_person(tmp_path, 0), []
+    width = np.random.default_rng(1).random(nib.load(files["result"]).shape)
+    files["interval"] = save(tmp_path / "interval.nii.gz", 0.1 * width)
+    labels = {name: save(tmp_path / f"{name}_labels.nii.gz", nib.load(files["region"]).get_fdata()) for name in "ab"}
+    files |= {"hr": str(Path(files["hr"]).rename(tmp_path / "a.nii.gz"))}
+    files |= {"result": str(Path(files["result"]).rename(tmp_path / "b.nii.gz"))}
+    for turned in (False, True):
+        for file in (files["result"], files["hr"], files["interval"], *labels.values()) if turned else ():
+            nib.save(stored_as(nib.as_closest_canonical(nib.load(file)), codes), file)
+        words = [word for name in ("scan", "hr", "interval") for word in (f"--{name}", files[name])]
+        words += ["--labels", str(tmp_path / "{name}_labels.nii.gz"), "--output_dir", str(tmp_path / f"o{turned}")]
+        main(["judge", files["result"], *words])
+        tables.append({path.name: path.read_text() for path in (tmp_path / f"o{turned}").glob("*.csv")})
+    assert tables[0].keys() >= {"scores.csv", "added.csv", "anatomy.csv", "interval.csv"}
+    assert tables[0] == tables[1]
+
+
+def test_what_has_four_axes_is_refused_with_a_command(tmp_path):
+    """The command takes out a volume."""
+    files = make_person(tmp_path, 0)
+    hr = nib.load(files["hr"])
+    nib.save(nib.Nifti1Image(np.stack([hr.get_fdata()] * 2, 3), hr.affine), tmp_path / "two.nii.gz")
+    words = ["judge", files["result"], "--scan", files["scan"], "--output_dir", str(tmp_path / "o"), "--hr"]
+    said = refused(lambda: main([*words, str(tmp_path / "two.nii.gz")]), SystemExit, "(20, 22, 24, 2)")
+    command = said[said.index("nib-roi ") :].strip(".\n").replace("VOLUME", str(tmp_path / "one"))
+    run_roi(shlex.split(command)[1:])
+    main([*words, str(tmp_path / "one.nii.gz")])
 
 
 def test_scores_over_people(tmp_path):

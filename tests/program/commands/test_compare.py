@@ -11,6 +11,7 @@ import torch
 from matplotlib.image import imread
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
+from scipy.ndimage import gaussian_filter
 
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport
@@ -96,16 +97,18 @@ def test_what_is_drawn(case, tmp_path, monkeypatch):
     assert imread(one).shape[0] < pictures[0].shape[0]
 
 
-@pytest.mark.parametrize("is_file", [False, True])
-def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys, is_file):
-    """For LR that is made of HR, and a file with a 99.9th percentile of its own; the results are in HR's units."""
+@pytest.mark.parametrize(("is_file", "gain"), [(False, 1), (True, 1), (True, 10)])
+@pytest.mark.filterwarnings("ignore:.*HR has other units")
+def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys, is_file, gain):
+    """For LR that is made of HR, and a file with a 99.9th percentile of its own, also in other units than HR."""
     hr = 900 * np.random.default_rng(0).random((24, 24, 24)) ** 4
+    hr = hr if gain == 1 else gaussian_filter(hr, 1.5)
     path, degradation = save(tmp_path / "a.nii.gz", hr, OBLIQUE), GaussianProfile((2, 2, 2))
     volume = NormaliseVolumed("hr")({"hr": MetaTensor(hr[None], affine=OBLIQUE, meta={"filename_or_obj": str(path)})})
     lr = MakeLRd("hr", degradation)(volume)["lr"]
     if is_file:
         meta = {"filename_or_obj": "lr.nii.gz"}
-        stored = MetaTensor(convert_to_units(lr, volume["hr"])[None], affine=lr.affine, meta=meta)
+        stored = MetaTensor(convert_to_units(lr, volume["hr"])[None] / gain, affine=lr.affine, meta=meta)
         lr = NormaliseVolumed("lr")({"lr": stored})["lr"]
     data = DataLoader(Dataset([{"hr": str(path)}], lambda _: {"lr": lr, "hr": volume["hr"]}), batch_size=1)
     report, network = EvaluationReport(tmp_path, degradation, "SR"), torch.nn.Upsample(scale_factor=2)
@@ -117,6 +120,7 @@ def test_scores_are_those_of_an_evaluations_table(tmp_path, capsys, is_file):
     capsys.readouterr()
     compare(str(scan), str(result), str(tmp_path / "out.png"), str(path))
     text = capsys.readouterr().out
+    assert gain == 1 or rows["cubic"]["psnr"] > 25
     for method in ("cubic", "SR"):
         assert f"{method}: PSNR {rows[method]['psnr']:.2f} dB, SSIM {rows[method]['ssim']:.4f}" in text
 
@@ -164,14 +168,15 @@ def test_the_picture_does_not_depend_on_the_storage(tmp_path):
     lr[0, 0, 0], holed[0, 0, 0] = 0, np.nan
     hot = np.where(np.isnan(holed), 1e30, holed)
 
-    def drawn(name, voxels, axes="RAS", hr=hr):
+    def drawn(name, voxels, axes="RAS", hr=hr, result_axes=None):
         scan = save(tmp_path / name / "lr.nii.gz", voxels, affine, axes=axes)
-        result = save(tmp_path / name / "sr.nii.gz", hr, OBLIQUE, axes=axes)
+        result = save(tmp_path / name / "sr.nii.gz", hr, OBLIQUE, axes=result_axes or axes)
         compare(str(scan), str(result), str(tmp_path / "out.png"), overwrite=True)
         return imread(tmp_path / "out.png")
 
     picture = drawn("plain", lr)
-    assert (np.abs(picture - drawn("mirrored", lr, "LSP")) > 0.02).mean() < 1e-5  # the end of a curve is rounded
+    for turned in (drawn("mirrored", lr, "LSP"), drawn("turned", lr, result_axes="SPL")):
+        assert (np.abs(picture - turned) > 0.02).mean() < 1e-5  # the end of a curve is rounded
     for name, voxels in (("holed", holed), ("hot", hot)):
         np.testing.assert_array_equal(picture, drawn(name, voxels))
     for value in (1e30, 1500):  # the result has it too, in 8 voxels

@@ -339,7 +339,7 @@ def test_a_file_that_is_no_volume_is_refused_before_it_is_read(tmp_path):
         ("a.nii", lambda p: p.write_text("x" * 1000), ValueError, ["not a readable image"]),
         ("a.nii", lambda p: nifti(p, (20, 20)), ValueError, [(20, 20), "3-D volume"]),
         ("a.nii", lambda p: nifti(p, (20, 20, 1)), ValueError, [(20, 20, 1), "3-D volume"]),
-        ("a.nii", lambda p: nifti(p, (5, 5, 5, 3)), ValueError, [(5, 5, 5, 3), "fslsplit"]),
+        ("a.nii", lambda p: nifti(p, (5, 5, 5, 3)), ValueError, [(5, 5, 5, 3), "nib-roi -t 0:1 "]),
         ("a.nii", lambda p: nifti(p, (5, 5, 5, 1, 2)), ValueError, [(5, 5, 5, 1, 2)]),
         ("a.nii", lambda p: nifti(p, dtype=rgb), ValueError, ["one real number each, not colour"]),
         ("a.nii", lambda p: nifti(p, dtype=np.complex64), ValueError, ["complex64"]),
