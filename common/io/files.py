@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -129,6 +130,14 @@ def parse_slice_thickness(value: Any) -> float | None:
     return mm if 0 < mm <= _THICKEST else None
 
 
+def decode_text(data: bytes) -> str:
+    """Decode a text in UTF-8 or UTF-16, with or without a byte order mark, or else in Windows-1252 or Latin-1."""
+    for encoding in (json.detect_encoding(data), "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+    return data.decode("latin-1")
+
+
 def read_json_object(file: Path) -> tuple[dict[str, Any], str | None]:
     """Read the object in a JSON file in UTF-8, UTF-16 or Latin-1, with or without a byte order mark.
 
@@ -136,12 +145,7 @@ def read_json_object(file: Path) -> tuple[dict[str, Any], str | None]:
         The object, empty if it cannot be read; and what is wrong with the file, or None.
     """
     try:
-        data = file.read_bytes()
-        try:
-            text = data.decode(json.detect_encoding(data))
-        except UnicodeDecodeError:
-            text = data.decode("latin-1")
-        content = json.loads(text, parse_constant=str)
+        content = json.loads(decode_text(file.read_bytes()), parse_constant=str)
     except OSError as error:
         return {}, f"cannot be read ({error.strerror})"
     except (ValueError, RecursionError) as error:
