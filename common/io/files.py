@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -182,7 +182,9 @@ def find_files(root: Path, patterns: str | Sequence[str] | None, option: str) ->
     return sorted(matching)
 
 
-def list_files(root: Path, depth: int | None = None) -> list[str]:
+def list_files(
+    root: Path, depth: int | None = None, leave_out: Callable[[str], bool] = lambda path: False
+) -> list[str]:
     """Paths of the files of a folder and its subfolders, without hidden files and circular links.
 
     Links are followed. Links without a target are listed too, because they may be scans.
@@ -190,6 +192,7 @@ def list_files(root: Path, depth: int | None = None) -> list[str]:
     Args:
         root: the folder.
         depth: largest number of parts of a path, 1 for the folder's own files; default any number.
+        leave_out: whether to leave out a path relative to ``root``, that of a folder with a slash at its end.
 
     Returns:
         Paths relative to ``root``, sorted.
@@ -202,11 +205,14 @@ def list_files(root: Path, depth: int | None = None) -> list[str]:
     above = {str(root): {_identify_folder(root)}}
     for place, folders, names in os.walk(root, followlinks=True, onerror=report_unreadable):
         parts = Path(place).relative_to(root).parts
-        files += [Path(*parts, name).as_posix() for name in names if name[0] != "." and _is_file(place, name)]
+        own = [Path(*parts, name).as_posix() for name in names if name[0] != "." and _is_file(place, name)]
+        files += [path for path in own if not leave_out(path)]
         entered = []
         for name in folders if depth is None or len(parts) + 1 < depth else ():
             below = os.path.join(place, name)
-            if name[0] != "." and (identity := _identify_folder(below)) not in above[place]:
+            if name[0] == "." or leave_out(Path(*parts, name).as_posix() + "/"):
+                continue
+            if (identity := _identify_folder(below)) not in above[place]:
                 above[below] = above[place] | {identity}
                 entered.append(name)
         folders[:] = entered
