@@ -65,13 +65,13 @@ def find_other_datatype(path: str | os.PathLike, name: str) -> str | None:
     """The datatype of an image that is not anatomical by its name; None for an anatomical one, and other names.
 
     Args:
-        path: of the image; its folder decides if a suffix is of several datatypes.
+        path: of the image; its folder decides if a suffix is of several datatypes, or of none.
         name: its name without the ending.
     """
-    datatypes = list_datatypes(name.rpartition("_")[2]) if name.startswith("sub-") else []
-    if not datatypes or "anat" in datatypes:
+    folder, known = Path(path).parent.name, [*_load_schema().objects.datatypes]
+    datatypes = list_datatypes(name.rpartition("_")[2]) or ([folder] if folder in known else [])
+    if not name.startswith("sub-") or not datatypes or "anat" in datatypes:
         return None
-    folder = Path(path).parent.name
     return folder if folder in datatypes else " or ".join(datatypes)
 
 

@@ -155,7 +155,7 @@ def describe_companions(result: Path, labels: Path) -> None:
             sidecar = get_sidecar_path(path)
             own = read_json_object(find_written(sidecar))[0] if find_written(sidecar).is_file() else {}
             with write_atomically(sidecar) as temporary:
-                content = {**{key: known[key] for key in _REQUIRED if key in known}, **own}
+                content = {**own, **{key: known[key] for key in _REQUIRED if key in known}}
                 temporary.write_text(format_json(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from common.__main__ import main
 from common.program.bids import find_other_datatype, list_raw_files, read_app_words
+from common.program.exams.partners import find_paired_scans
 
 from ..bundles import runs
 from ..refused import has, refused
@@ -61,6 +62,17 @@ def test_the_folder_decides_where_a_suffix_is_of_several_datatypes():
         assert found is None if datatype is None else {*found.split(" or ")} == {*datatype.split(" or ")}, suffix
     assert find_other_datatype("perf/sub-1_m0scan.nii", "sub-1_m0scan") == "perf"
     assert find_other_datatype("perf/scan_bold.nii", "scan_bold") is None
+    assert find_other_datatype("func/sub-1_boldref.nii", "sub-1_boldref") == "func"
+    assert find_other_datatype("func/sub-1_T1w.nii", "sub-1_T1w") is None
+
+
+def test_guides_are_raw_too_unless_their_pattern_names_others(dataset):
+    raw, derived = "sub-01/ses-1/anat/sub-01_ses-1_T2w.nii.gz", "derivatives/a/sub-01/sub-01_ses-1_desc-x_T2w.nii.gz"
+    for name in (raw, derived):
+        write(dataset / name)
+    for pattern, guide in (("**/*_T2w.nii.gz", raw), ("derivatives/**/*_T2w.nii.gz", derived)):
+        cases = find_paired_scans(dataset, guide=pattern)
+        assert [case["guide"] for case in cases if "guide" in case][:1] == [str(dataset / guide)]
 
 
 def test_folders_of_participants_and_sessions(dataset, tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def read_cases(file: str, given: Mapping[str, Any], calibrates: bool = False) ->
     """Read a list of persons, and check all of it: the options of each line.
 
     The columns are ``person``, ``results`` and options. Relative paths are relative to the list's folder. Several
-    results have ``;`` between them.
+    names have ``;`` between them.
 
     Args:
         file: of the kinds of :func:`~common.program.lists.read_list`.
@@ -134,7 +134,7 @@ def _parse_cells(cells: Mapping[str, str], folder: Path) -> dict[str, Any]:
     parsed: dict[str, Any] = dict(cells)
     for option, text in cells.items():
         if option in ("results", "repeated"):
-            parsed[option] = _split_names(text, ";" if option == "results" else ",", folder)
+            parsed[option] = _split_names(text, ";" if option == "results" or ";" in text else ",", folder)
         elif option in (*_VOLUMES, "lpips") or (option == "labels" and is_pattern(text)):
             parsed[option] = str(folder / text)
         elif option == "anatomy":
