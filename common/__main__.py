@@ -19,7 +19,15 @@ from typing import Any
 
 import fire
 
-from .program.cli_help import find_usage_problems, format_help, order_words, quote_values, split_arguments, suggest
+from .program.cli_help import (
+    find_usage_problems,
+    format_help,
+    order_words,
+    quote_values,
+    split_arguments,
+    suggest,
+    takes_words,
+)
 from .runtime.errors import INTERRUPTED, PROGRAM, Notice, Output, format_call, format_error
 from .runtime.progress import silence
 from .version import __version__
@@ -124,6 +132,8 @@ def _run_command(words: list[str], title: str | None) -> None:
         versions = [f"{name} {metadata.version(name)}" for name in ("torch", "monai")]
         print(", ".join([f"mri-sr-bundles {__version__}", *versions]))
         return
+    if words[0] not in _list_command_files() and Path(words[0]).exists():
+        words = ["super-resolve", *words]
     name, *words = words
     function, title = get_command(name), title or format_call(name)
     if {"--help", "-h"} & {*split_arguments(words)[0]}:
@@ -142,7 +152,9 @@ def _run_command(words: list[str], title: str | None) -> None:
         raise ValueError("\n".join([*problems, f"{title} --help lists the options."]))
     # Fire reads values as Python literals. Text arguments stay text, for example a folder named 2024.
     texts = {
-        p.name: str for p in inspect.signature(function).parameters.values() if p.annotation in ("str", "str | None")
+        p.name: (lambda word: tuple(word.split(","))) if takes_words(p) else str
+        for p in inspect.signature(function).parameters.values()
+        if p.annotation in ("str", "str | None") or takes_words(p)
     }
     parsed = fire.decorators.SetParseFns(**texts)(fire.decorators.SetParseFn(_read_value)(function))
     with silence(quiet):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -143,6 +144,14 @@ _CHECKED: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+def decode_text(data: bytes) -> str:
+    """Decode a text in UTF-8 or UTF-16, with or without a byte order mark, or else in Windows-1252 or Latin-1."""
+    for encoding in (json.detect_encoding(data), "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+    return data.decode("latin-1")
+
+
 def read_json_object(file: Path) -> tuple[dict[str, Any], str | None]:
     """Read the object in a JSON file in UTF-8, UTF-16 or Latin-1, with or without a byte order mark.
 
@@ -150,12 +159,7 @@ def read_json_object(file: Path) -> tuple[dict[str, Any], str | None]:
         The object, empty if it cannot be read; and what is wrong with the file, or None.
     """
     try:
-        data = file.read_bytes()
-        try:
-            text = data.decode(json.detect_encoding(data))
-        except UnicodeDecodeError:
-            text = data.decode("latin-1")
-        content = json.loads(text, parse_constant=str)
+        content = json.loads(decode_text(file.read_bytes()), parse_constant=str)
     except OSError as error:
         return {}, f"cannot be read ({error.strerror})"
     except (ValueError, RecursionError) as error:
@@ -192,7 +196,9 @@ def find_files(root: Path, patterns: str | Sequence[str] | None, option: str) ->
     return sorted(matching)
 
 
-def list_files(root: Path, depth: int | None = None) -> list[str]:
+def list_files(
+    root: Path, depth: int | None = None, leave_out: Callable[[str], bool] = lambda path: False
+) -> list[str]:
     """Paths of the files of a folder and its subfolders, without hidden files and circular links.
 
     Links are followed. Links without a target are listed too, because they may be scans.
@@ -200,6 +206,7 @@ def list_files(root: Path, depth: int | None = None) -> list[str]:
     Args:
         root: the folder.
         depth: largest number of parts of a path, 1 for the folder's own files; default any number.
+        leave_out: whether to leave out a path relative to ``root``, that of a folder with a slash at its end.
 
     Returns:
         Paths relative to ``root``, sorted.
@@ -212,11 +219,14 @@ def list_files(root: Path, depth: int | None = None) -> list[str]:
     above = {str(root): {_identify_folder(root)}}
     for place, folders, names in os.walk(root, followlinks=True, onerror=report_unreadable):
         parts = Path(place).relative_to(root).parts
-        files += [Path(*parts, name).as_posix() for name in names if name[0] != "." and _is_file(place, name)]
+        own = [Path(*parts, name).as_posix() for name in names if name[0] != "." and _is_file(place, name)]
+        files += [path for path in own if not leave_out(path)]
         entered = []
         for name in folders if depth is None or len(parts) + 1 < depth else ():
             below = os.path.join(place, name)
-            if name[0] != "." and (identity := _identify_folder(below)) not in above[place]:
+            if name[0] == "." or leave_out(Path(*parts, name).as_posix() + "/"):
+                continue
+            if (identity := _identify_folder(below)) not in above[place]:
                 above[below] = above[place] | {identity}
                 entered.append(name)
         folders[:] = entered

@@ -24,7 +24,8 @@ def order_words(function: Callable, words: Sequence[str]) -> list[str]:
     """Write a command line's options in full, and before them the paths of a function that takes any number of words.
 
     One letter is short for the only option that begins with it, and -o for the output. A path may follow a switch, or
-    an option whose value is no file. After a file it may be of a pattern that was not quoted.
+    an option whose value is no file. After a file it may be of a pattern that was not quoted. An option of several
+    words takes all up to the next option.
     """
     options, several, _ = _read_options(function)
     letters = _find_letters(options)
@@ -40,6 +41,9 @@ def order_words(function: Callable, words: Sequence[str]) -> list[str]:
             others.append(option + equals + given)
             continue
         switch = options.get(_read_name(option))
+        if switch is not None and takes_words(switch):
+            others[-1] += ("," if "=" in others[-1] else "=") + word
+            continue
         is_path = switch is not None and _is_switch(switch)
         if switch is not None and not os.path.exists(word):
             is_path = is_path and bool(_find_misfit(switch, word)) and word.lower() not in _YES_OR_NO
@@ -201,10 +205,15 @@ def _find_misfit(option: Parameter, value: str | None) -> list[str]:
     if value is None:
         return [f"--{option.name} has no value."]
     several = any(kind.startswith(("Sequence[", "tuple[", "list[")) for kind in kinds)
-    if several and not {"int", "float", "str"} & set(kinds) and _NUMBER.fullmatch(value):
+    if several and not takes_words(option) and not {"int", "float", "str"} & set(kinds) and _NUMBER.fullmatch(value):
         example = "1,2,3" if not option.default or option.default is option.empty else _format_default(option.default)
         return [f"--{option.name} is {value}, expected several, for example --{option.name} {example}."]
     return []
+
+
+def takes_words(option: Parameter) -> bool:
+    """Whether an option takes any number of words."""
+    return str(option.annotation).startswith("tuple[str, ...]")
 
 
 def _is_switch(option: Parameter | None) -> bool:

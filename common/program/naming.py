@@ -9,10 +9,7 @@ from pathlib import Path
 from ..io import naming
 from ..io.files import get_sidecar_path
 from ..io.naming import check_length, get_output_folder, get_result_stem
-
-# Entities in names of derived anatomical images, in order (BIDS specification 1.11).
-_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")
-_SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "PDT2", "angio", "UNIT1")
+from .bids import list_datatypes, list_keys, list_suffixes, split_name
 
 
 def make_result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool = False) -> Path:
@@ -29,31 +26,40 @@ def make_result_path(output_dir: str | os.PathLike, name: str, postfix: str = "s
     """
     if not bids:
         return naming.make_result_path(output_dir, name, postfix)
+    return _make_derivative_path(output_dir, name, postfix)
+
+
+def _make_derivative_path(output_dir: str | os.PathLike, name: str, postfix: str, kind: str | None = None) -> Path:
+    """The path of a BIDS derivative; its suffix is that of the name, or another kind."""
     path = Path(output_dir)
     if get_output_folder(path) != path:
         raise ValueError(f"{path}: found a file, expected a folder; --bids names the results.")
-    return check_length(path / _make_derivative_path(name, postfix), name)
-
-
-def _make_derivative_path(name: str, postfix: str) -> Path:
-    """The path of a BIDS derivative in its dataset."""
-    *parts, suffix = name.split("_")
-    entities = dict(part.split("-", 1) for part in parts if re.fullmatch("[a-z]+-[a-zA-Z0-9]+", part))
-    if len(entities) < len(parts) or "sub" not in entities or not entities.keys() <= set(_ENTITIES):
+    suffix = name.rpartition("_")[2]
+    known, datatypes, found = list_suffixes("anat"), list_datatypes(suffix), split_name(name)
+    keys = list_keys(suffix if suffix in known else "T1w")
+    if datatypes and suffix not in known:
+        raise ValueError(
+            f"{name}: {suffix} is a suffix of {' and '.join(datatypes)}; --bids names anatomical images. Leave out "
+            "--bids True."
+        )
+    if found is None or not found[0].keys() <= {*keys}:
         raise ValueError(
             f"{name}: not a BIDS name of an anatomical image; expected sub-<label>_<key>-<label>_..._<suffix> "
-            f"with keys of {', '.join(_ENTITIES)}, each once, and labels of letters and digits. Rename the scan, or "
+            f"with keys of {', '.join(keys)}, each once, and labels of letters and digits. Rename the scan, or "
             "leave out --bids True."
         )
-    if suffix not in _SUFFIXES:
+    if not datatypes:
         raise ValueError(
-            f"{name}: ends in '{suffix}', which is not a suffix of BIDS; expected one of {', '.join(_SUFFIXES)}. "
+            f"{name}: ends in '{suffix}', which is not a suffix of BIDS; expected one of {', '.join(known)}. "
             "Rename the scan, or leave out --bids True."
         )
-    entities |= {"res": "high", "desc": entities.get("desc", "") + postfix}
+    keys = list_keys(kind or suffix)
+    beyond = "".join(key + label for key, label in found[0].items() if key not in keys)
+    entities = found[0] | {"res": "high", "desc": found[0].get("desc", "") + postfix + beyond}
     folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
-    labels = [f"{key}-{entities[key]}" for key in _ENTITIES if key in entities]
-    return Path(*folders, "anat", "_".join([*labels, suffix]) + ".nii.gz")
+    labels = [f"{key}-{entities[key]}" for key in keys if key in entities]
+    file = "_".join([*labels, kind or suffix]) + ".nii.gz"
+    return check_length(path.joinpath(*folders, "anat", file), name)
 
 
 def rename_result(path: Path, postfix: str) -> Path:
@@ -62,18 +68,18 @@ def rename_result(path: Path, postfix: str) -> Path:
     Raises:
         ValueError: when the file's name would be too long.
     """
-    name, renamed = re.subn(r"(?<=_)(desc-[a-zA-Z0-9]*)sr(?=_[^_]*$)", rf"\g<1>{postfix}", path.name)
+    name, renamed = re.subn(r"(?<=_)(desc-[a-zA-Z0-9+]*)sr(?=_[^_]*$)", rf"\g<1>{postfix}", path.name)
     return check_length(path.with_name(name), path.name) if renamed else naming.rename_result(path, postfix)
 
 
 def list_companions(result: Path) -> list[Path]:
-    """Files about a result that need not be there: a page, what was added, and an error bar with its JSON."""
+    """Files about a result that need not be there: a page, what was added and an error bar, with their JSON."""
     page = get_sidecar_path(result).with_suffix(".html")
     try:
         added, interval = (rename_result(result, postfix) for postfix in ("added", "interval"))
     except ValueError:  # a name that is too long has none
         return [page]
-    return [page, added, interval, get_sidecar_path(interval)]
+    return [page, added, get_sidecar_path(added), interval, get_sidecar_path(interval)]
 
 
 def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool = False) -> Path:
@@ -84,16 +90,14 @@ def make_label_path(output_dir: str | os.PathLike, name: str, bids: bool = False
 
     Returns:
         ``<output_dir>/<name>_sr_label.nii.gz``, or for BIDS the result's path with the suffix dseg. Its ``desc`` has
-        the scan's suffix, because several scans may share a label map.
+        the scan's suffix, and what else tells it from others that may share a label map.
 
     Raises:
         ValueError: as :func:`make_result_path`.
     """
     if not bids:
         return make_result_path(output_dir, name, "sr_label")
-    suffix = name.rpartition("_")[2]
-    path = make_result_path(output_dir, name, f"sr{suffix}", bids)
-    return path.with_name(path.name.removesuffix(f"{suffix}.nii.gz") + "dseg.nii.gz")
+    return _make_derivative_path(output_dir, name, f"sr{name.rpartition('_')[2]}", "dseg")
 
 
 def make_series_path(output_dir: str | os.PathLike, name: str) -> Path:

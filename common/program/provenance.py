@@ -16,17 +16,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..io.files import read_json_object, read_sidecar
+from ..io.files import format_json, get_sidecar_path, read_json_object, read_sidecar
 from ..io.writing import write_atomically
-from .files import lock_path
+from .bids import DESCRIPTION, find_dataset
+from .files import find_written, lock_path
+from .naming import list_companions
 
 BIDS_VERSION = "1.11.0"
-DESCRIPTION = "dataset_description.json"
 _PACKAGES = ("monai", "torch", "nibabel", "mri-sr-bundles")
 # Folders of an absolute path in a text, without blanks. Nothing of an address, a BIDS URI or a fraction.
 _FOLDERS = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:)?[/\\](?:[^\s/\\:'",;()]+[/\\])+""")
 # Keys of a scan's JSON that hold for its result too, with their types.
 _KEPT = {"SkullStripped": bool, "SpatialReference": str | dict}
+_REQUIRED = ("Sources", *_KEPT, "Resolution")  # of all images that are derived from it
 
 
 def describe_settings(module: nn.Module, package: str | None = None) -> dict[str, Any]:
@@ -94,11 +96,6 @@ def name_device(device: torch.device) -> str:
     return f"{device}, {threads} thread{'s' * (threads > 1)}"
 
 
-def find_dataset(path: str | os.PathLike) -> Path | None:
-    """The BIDS dataset of a file: the nearest folder above it with a dataset_description.json."""
-    return next((folder for folder in Path(os.path.abspath(path)).parents if (folder / DESCRIPTION).is_file()), None)
-
-
 def name_source(path: str | os.PathLike) -> str:
     """A BIDS URI of a file in a BIDS dataset, with the folder's name as the dataset's name; else the path."""
     root = find_dataset(path)
@@ -128,17 +125,38 @@ def hide_folders(value: Any, names: Mapping[str, str]) -> Any:
     return _FOLDERS.sub("", value)
 
 
-def read_source_metadata(path: str | os.PathLike) -> dict[str, Any]:
+def read_source_metadata(path: str | os.PathLike, source: str | os.PathLike | None = None) -> dict[str, Any]:
     """BIDS metadata of a scan that hold for its result, from its sidecar JSON.
 
     Scans of a raw dataset are not skull-stripped. Unknown metadata are left out.
+
+    Args:
+        path: the scan.
+        source: the file that it was made of, if it is not in its dataset itself.
     """
     metadata, _ = read_sidecar(path)
-    root = find_dataset(path)
+    root = find_dataset(path if source is None else source)
     described, problem = ({}, "") if root is None else read_json_object(root / DESCRIPTION)
     raw = problem is None and described.get("DatasetType", "raw") == "raw"
     kept_metadata = {key: metadata[key] for key, kind in _KEPT.items() if isinstance(metadata.get(key), kind)}
     return {**({"SkullStripped": False} if raw else {}), **kept_metadata}
+
+
+def describe_companions(result: Path, labels: Path) -> None:
+    """Write what BIDS requires of derived images into the JSON of those that belong to a result.
+
+    Args:
+        result: its path; its JSON has the values. What was added and the error bar are found next to it.
+        labels: path of its label map, which need not be there either.
+    """
+    known, _ = read_json_object(find_written(get_sidecar_path(result)))
+    for path in (*list_companions(result), labels):
+        if path.suffix == ".gz" and find_written(path).is_file():
+            sidecar = get_sidecar_path(path)
+            own = read_json_object(find_written(sidecar))[0] if find_written(sidecar).is_file() else {}
+            with write_atomically(sidecar) as temporary:
+                content = {**own, **{key: known[key] for key in _REQUIRED if key in known}}
+                temporary.write_text(format_json(content, indent=2) + "\n", encoding="utf-8")
 
 
 def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], sources: Iterable[str]) -> None:

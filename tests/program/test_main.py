@@ -80,7 +80,16 @@ def test_short_options_and_paths_in_any_order(tmp_path, monkeypatch):
     for name in "ab":
         Path(name).touch()
 
-    def run(*paths, output_dir=None, guide=None, scale=None, subject=None, dry=False, together: bool | str = False):
+    def run(
+        *paths,
+        output_dir=None,
+        guide=None,
+        scale=None,
+        subject=None,
+        dry=False,
+        together: bool | str = False,
+        labels: tuple[str, ...] | None = None,
+    ):
         pass
 
     for line, expected in {
@@ -94,6 +103,8 @@ def test_short_options_and_paths_in_any_order(tmp_path, monkeypatch):
         "--guide a b": "--guide a b",
         "-s 2 a": "a -s 2",
         "a --dry yes": "a --dry yes",
+        "a --labels 01 b 02 -d": "a --labels=01,b,02 --dry",
+        "a --labels=01 02": "a --labels=01,02",
     }.items():
         assert order_words(run, line.split()) == expected.split()
     assert find_usage_problems(run, ["a", "-s", "2"]) == [

@@ -103,8 +103,7 @@ def calibrate_weights(people: Iterable[Person], overlay: str) -> str:
         raise FileNotFoundError(f"judge: --calibrate {overlay}: there is no such file; name the JSON of the weights.")
     scores: dict[str, list[dict[str, np.ndarray]]] = {}
     for person in people:
-        if person.scan is None or person.hr is None:
-            raise ValueError(f"judge: --calibrate: {person.name} has no scan or no hr; give both for each person.")
+        assert person.scan is not None and person.hr is not None
         for result in person.results:
             check_on_scan(result, person.scan)
             factors = (person.scan.spacing / result.spacing).tolist()

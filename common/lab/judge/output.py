@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import html
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from ...io.writing import write_atomically
 from ...program.files import find_written
 from ...reports.files import align_columns, save_figure
+from ...runtime.errors import get_message
 from ...runtime.progress import track
 from .assessment import Assessment, Judgement, Rows
 from .inputs import ASSESSMENTS
@@ -80,7 +82,12 @@ class JudgementWriter:
         for assessment in ASSESSMENTS:
             if not (rows := self.rows.get(assessment.name)):
                 continue
-            for name, figure in assessment.draw(rows).items():
+            try:
+                figures = assessment.draw(rows)
+            except Exception as error:  # whatever it is, the tables are kept
+                warnings.warn(f"judge: no picture over all for {assessment.name} ({get_message(error)}).", stacklevel=2)
+                figures = {}
+            for name, figure in figures.items():
                 self._save(assessment.name, name, figure)
             averages = [] if assessment.by is None else average_over_persons(rows, assessment.by)
             meanings = {**_FIRST, **assessment.columns}

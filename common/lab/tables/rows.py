@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...io.files import read_json_object
 from .comparison import RESERVED
 
 # Keys of a row.
@@ -57,11 +58,10 @@ def read_table_rows(bundle: str | None, table: str) -> list[dict]:
             f"{path}: there is no such file; --table is the name of a table in the bundle's configs/tables.json, or a "
             ".json file with one table."
         )
-    try:
-        tables = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}).") from None
-    if not isinstance(tables, dict) or not all(isinstance(rows, list) and rows for rows in tables.values()):
+    tables, problem = read_json_object(path)
+    if problem is not None:
+        raise ValueError(f"{path}: {problem}.")
+    if not all(isinstance(rows, list) and rows for rows in tables.values()):
         raise ValueError(f'{path}: expected {{"<table>": [<row>, ...], ...}} with at least one row in each table.')
     names = ", ".join(tables)
     if table.endswith(".json"):

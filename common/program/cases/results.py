@@ -79,6 +79,8 @@ class InferenceResults:
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._describe_inputs)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._describe)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)
+        if self.bids:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._describe_companions)
         engine.add_event_handler(Events.COMPLETED, self._print_folder)
         self.weights: dict[str, str] = {}
 
@@ -147,7 +149,7 @@ class InferenceResults:
                 case.sources[file] if file in case.series else provenance.name_source(case.sources.get(file, file))
                 for file in files
             ],
-            **provenance.read_source_metadata(files[0]),
+            **provenance.read_source_metadata(files[0], case.sources.get(files[0])),
             "Resolution": provenance.describe_resolution(before, after),
             "GeneratedBy": [provenance.describe_generator(self.bundle)],
             "SuperResolution": {key: value for key, value in bids_metadata.items() if value is not None},
@@ -159,6 +161,10 @@ class InferenceResults:
             temporary.write_text(format_json(description, indent=2) + "\n")
         for file in list_companions(path):
             remove_file(file)  # of an earlier result; those of this one come later
+
+    def _describe_companions(self, engine: Any) -> None:
+        if (case := engine.case).result is not None:
+            provenance.describe_companions(Path(case.result), make_label_path(self.output_dir, case.name, True))
 
     def _log(self, engine: Any) -> None:
         log_case(self.log, engine.case)

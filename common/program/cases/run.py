@@ -295,6 +295,8 @@ def _run_4d_scan(cases: list[Case], output: Path, bids: bool, counted: tuple[int
         names = [volume.name for volume in volumes]
         with case.files.hold_back():
             result = join_results(results, names, case["image"], output, case.name, bids)
+            if bids:
+                provenance.describe_companions(result, make_label_path(output, case.name, bids))
             case.move_files()
         case.result = str(result)
         print(f"{case.name} -> {case.result}, {len(volumes)} volumes", flush=True)

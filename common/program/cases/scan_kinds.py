@@ -193,16 +193,18 @@ def collect_skipped() -> Iterator[dict[str, str]]:
         _skipped.reset(token)
 
 
-def print_skipped(reasons: Mapping[Any, str]) -> None:
+def print_skipped(reasons: Mapping[Any, str], line: str | None = None) -> None:
     """Print a line for each file or series that is not a scan.
 
     Args:
         reasons: reasons by the name of the file or series.
+        line: one for all, instead.
     """
     if (skipped := _skipped.get()) is not None:
         skipped |= {str(name): reason for name, reason in reasons.items()}
-    for name, reason in reasons.items():
-        print_once(f"passed over: {name}: {reason}")
+    lines = [f"passed over: {name}: {reason}" for name, reason in reasons.items()]
+    for each in lines if line is None or not lines else [line]:
+        print_once(each)
 
 
 def _get_stem(path: Path) -> str:

@@ -12,11 +12,12 @@ import nibabel as nib
 import numpy as np
 
 from ...data.scans import name_entries
-from ...io.files import find_files, list_files
+from ...io.files import find_files
 from ...io.formats import EXTENSIONS, explain_missing_content
 from ...io.images import open_image_or_none
 from ...runtime.distributed import print_once
 from ...transforms.scan.check import describe_labels
+from ..bids import list_raw_files
 from ..dicom.recognition import find_absent_images, is_named_as_dicom, may_be_dicom
 from .case import Case
 from .scan_kinds import (
@@ -45,7 +46,8 @@ def find_scans(
     magnitude MR images (:func:`explain_skipping`) are skipped, with a printed line.
 
     Args:
-        path: a folder, searched with its subfolders, linked ones too, and base of the patterns; or a file.
+        path: a folder, searched with its subfolders, linked ones too, see :func:`~common.program.bids.list_raw_files`,
+            and base of the patterns; or a file.
         patterns: glob patterns of the scans in a folder, separated by commas; ``**`` goes into subfolders. None for
             all.
         dicom: whether the caller treats the DICOM files, by content or name.
@@ -75,7 +77,7 @@ def _list_scans(root: Path, dicom: bool, others: Collection[str]) -> list[Path]:
     """The files of a folder that look like scans, without ``others``; ``dicom`` as for :func:`find_scans`."""
     # A folder with two paths is read once.
     candidates = {
-        file.parent.resolve() / file.name: file for file in (root / name for name in reversed(list_files(root)))
+        file.parent.resolve() / file.name: file for file in (root / name for name in reversed(list_raw_files(root)[0]))
     }
     every = [file for file in sorted(candidates.values()) if os.path.realpath(file) not in others]
     files = select_scan_files(every)

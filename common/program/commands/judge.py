@@ -49,7 +49,8 @@ def judge(
             hold.
         lpips: AlexNet's weights (alexnet-owt-7be5be79.pth), for LPIPS against HR; needs the package lpips.
         region: a mask of what is compared with a stack that was left out, or counts in scores that are masked.
-        cases: a CSV with a line for each person: the columns person, results, and any of these options.
+        cases: a list of a spreadsheet, CSV or TSV, with a line for each person: the columns person, results, and any
+            of these options. All of it is checked before anything is computed.
         calibrate: overlay of weights, WEIGHTS.json, that gets the interval for --uncertainty. Give --cases with the
             columns person, results, scan and hr. Nothing else is judged.
         report: whether to write a page, judge.html.
@@ -58,9 +59,9 @@ def judge(
     given: dict[str, Any] = {"left_out": left_out, "repeated": repeated, "scan": scan, "hr": hr, "anatomy": anatomy}
     given |= {"labels": labels, "lesions": lesions, "interval": interval, "lpips": lpips, "region": region}
     from ...io.writing import check_writable
-    from ...lab.judge.inputs import read_person, read_table
+    from ...lab.judge.inputs import read_cases, read_person
     from ...lab.judge.output import JudgementWriter
-    from ...lab.judge.segmentation import check_labels_option, check_segmentation
+    from ...lab.judge.segmentation import check_segmentation
     from ...runtime.errors import RunsFailedError, get_message
     from ...runtime.progress import fill_bar, make_bar
 
@@ -73,12 +74,9 @@ def judge(
     else:
         if results:
             raise ValueError("judge: name results on the command line or in --cases, not both.")
-        persons = [given | row for row in read_table(cases, list(given))]
-    for options in persons:
-        if options.get("labels") is not None:
-            check_labels_option(options["labels"])
-        elif options.get("anatomy"):
-            check_segmentation()
+        persons = read_cases(cases, given, calibrate is not None)
+    if any(each["anatomy"] and each["labels"] is None for each in persons):
+        check_segmentation()
     if calibrate is not None:
         if cases is None:
             raise ValueError("judge: --calibrate takes several people: give --cases with person, results, scan and hr.")
@@ -95,8 +93,8 @@ def judge(
             for number, options in enumerate(persons):
                 try:
                     with fill_bar(bar, number):
-                        writer.add_person(*read_person(options.get("results", ()), options, options["person"]))
-                except (OSError, ValueError, ImportError) as error:
+                        writer.add_person(*read_person(options["results"], options, options["person"]))
+                except Exception as error:  # whatever it is, the others' results are kept
                     if cases is None:
                         raise
                     failures.append(f"{options['person']}: {get_message(error)}")

@@ -29,6 +29,8 @@ def super_resolve(
     skip_existing: bool = False,
     shard: str | None = None,
     bids: bool = False,
+    participant_label: tuple[str, ...] | None = None,
+    session_label: tuple[str, ...] | None = None,
     report: bool = False,
     uncertainty: bool = False,
     keep_paths: bool = False,
@@ -90,7 +92,11 @@ def super_resolve(
             first: "header" as each header says it, or "[256,205,44]", voxels along the axes of the file.
         skip_existing: whether to skip scans whose results are complete, and made of the same inputs by these weights.
         shard: "3/16" for the third of 16 parts of the scans, for array jobs.
-        bids: whether to name results as BIDS derivatives.
+        bids: whether to name results as BIDS derivatives. Of several scans, those that are not anatomical by their
+            BIDS names, such as functional images, are skipped with a line.
+        participant_label: of a BIDS dataset, those to do, such as 01 02. Write BIDS_DIR OUTPUT participant before it,
+            as for any BIDS App; this implies --bids.
+        session_label: likewise, their sessions.
         report: whether to write an HTML page for each result, and what was added to the scan, <name>_added.nii.gz. The
             page of an exam shows the residual of every slice.
         uncertainty: whether to write <name>_interval.nii.gz, the half width of each voxel's 90 % interval, for weights
@@ -116,6 +122,7 @@ def super_resolve(
     from ...runtime.errors import RunsFailedError
     from ...runtime.progress import silence
     from ...start import check_device
+    from ..bids import read_app_words, select_folders
     from ..cases.case import Case
     from ..cases.evaluator import describe_warnings
     from ..cases.results import get_log_path, log_case
@@ -163,6 +170,10 @@ def super_resolve(
         )
     if not paths:
         raise ValueError("no scan is named; give scans, DICOM files of series, or folders. --help lists the options.")
+    folders: Sequence[Path] = ()
+    if app := read_app_words(paths, output_dir, participant_label, session_label):
+        dataset, output_dir, folders = app
+        paths, bids = (dataset,), True
     roots = [Path(path).expanduser() for path in paths]
     for root in roots if several else ():
         if not root.exists() and not root.is_symlink():
@@ -179,9 +190,9 @@ def super_resolve(
         raise ValueError(f"{output}: expected a file .nii.gz or .nii for the result of a scan, or a folder.")
     started = time.perf_counter()
     with silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        with collect_skipped() as passed_over:
+        with collect_skipped() as passed_over, select_folders(folders):
             every = discover_cases(
-                roots, Path(temporary), guide, subject, label, together, exam, visits, fewest, slice_axis
+                roots, Path(temporary), guide, subject, label, together, exam, visits, fewest, slice_axis, bids
             )
         if is_file and len(every) > 1:
             raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")

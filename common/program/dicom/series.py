@@ -16,10 +16,11 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from ...io.files import get_sidecar_path, list_files
+from ...io.files import get_sidecar_path
 from ...io.lazy_voxels import LazyVoxels
 from ...io.nifti_affines import Encoding, make_image
 from ...runtime.distributed import print_once
+from ..bids import list_raw_files
 from .recognition import find_absent_images
 
 try:
@@ -127,14 +128,15 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     names them.
 
     Args:
-        folder: searched with all folders in it. Files that are not DICOM and names that begin with a dot are skipped.
+        folder: searched with all folders in it, see :func:`~common.program.bids.list_raw_files`. Files that are not
+            DICOM and names that begin with a dot are skipped.
 
     Returns:
         The series in the order of the files' names; empty if there is no DICOM file.
     """
     headers_by_series: dict[tuple[str, str, bool], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
-    paths = [Path(folder, name) for name in list_files(Path(folder))]
+    paths = [Path(folder, name) for name in list_raw_files(Path(folder))[0]]
     # The last path of a folder counts, if there are links to it.
     files = sorted({(os.path.realpath(path.parent), path.name): path for path in reversed(paths)}.values())
     absent = find_absent_images(files)

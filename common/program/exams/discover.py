@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...geometry.affines import SLICE_AXES
-from ...io.files import list_files, read_sidecar
+from ...io.files import read_sidecar
 from ...io.formats import explain_missing_content, get_extension
+from ...io.naming import make_case_stem
 from ...runtime.distributed import print_once
 from ...transforms.scan.acquired import read_acquired_matrix
+from ..bids import find_other_datatype, list_raw_files
 from ..cases.case import Case
 from ..cases.inputs import describe_series
-from ..cases.scan_kinds import print_skipped
+from ..cases.scan_kinds import looks_like_scan, print_skipped
 from ..cases.scans import explain_skipping, is_result, name_results
 from ..dicom.recognition import find_absent_images, is_named_as_dicom, may_be_dicom
 from .grouping import combine_exam, group_exams, name_slice_axes
@@ -42,6 +44,7 @@ def discover_cases(
     visits: bool = False,
     fewest_stacks: int = 2,
     slice_axis: str | Sequence[str] | None = None,
+    anatomical: bool = False,
 ) -> list[Case]:
     """Find the scans and DICOM series of files and folders. What cannot be done has a problem.
 
@@ -57,6 +60,7 @@ def discover_cases(
         fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
         slice_axis: "LR", "AP", "SI" or "auto" for each file and folder; or one for the stacks of exams that do not show
             theirs. None for none.
+        anatomical: whether of several scans those are skipped that are of other kinds by their BIDS names.
     """
     axes = _check_slice_axes(slice_axis, roots)
     read_series = functools.cache(_read_series)  # a folder's once, though many of its files may be named
@@ -68,6 +72,8 @@ def discover_cases(
         cases = [case for find in found for case in find()]
     else:
         cases = _find_scattered(dict(zip(roots, found, strict=True)))
+    if anatomical and len(cases) > 1:
+        cases = _select_anatomical(cases)
     if not together and not exam:
         return cases
     is_named = together is True or (exam and len(roots) > 1)
@@ -202,6 +208,27 @@ def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]]) -> list[Ca
     return [case for _, case in every]
 
 
+def _select_anatomical(cases: Sequence[Case]) -> list[Case]:
+    """Leave out the images that are not anatomical by their BIDS names, such as functional ones, with one line."""
+    others: dict[str, dict[str, str]] = {}
+    for case in cases:
+        image = case["image"]
+        if (datatype := find_other_datatype(image, stem := make_case_stem(image))) is not None:
+            others.setdefault(datatype, {})[image] = stem.rpartition("_")[2]
+    found = {image for images in others.values() for image in images}
+    listing = "; ".join(
+        f"{len(images)} of {datatype} ({', '.join(sorted(set(images.values())))})"
+        for datatype, images in others.items()
+    )
+    print_skipped(
+        dict.fromkeys(sorted(found), "no anatomical image, by its BIDS name."),
+        f"passed over, as no anatomical images by their BIDS names: {listing}",
+    )
+    if len(found) == len(cases):
+        raise ValueError(f"found no anatomical image; {listing}. Leave out --bids True for other images.")
+    return [case for case in cases if case["image"] not in found]
+
+
 def _find_cases(
     root: Path,
     temporary: Path,
@@ -273,7 +300,11 @@ def _find_series(root: Path, read_series: Callable[[Path], list[Series]]) -> lis
 
     A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
     """
-    files = [root] if root.is_file() else [root / name for name in list_files(root)]
+    files = [root]
+    if root.is_dir():
+        names, left_out = list_raw_files(root)
+        files = [root / name for name in names]
+        _print_left_out(root, left_out)
     if not any(is_named_as_dicom(file) or may_be_dicom(file) for file in files) and not find_absent_images(files):
         return []
     series_list = read_series(get_folder(root))
@@ -289,3 +320,12 @@ def _find_series(root: Path, read_series: Callable[[Path], list[Series]]) -> lis
             return [replace(each, problem=each.exclusion) for each in scans]
     print_skipped({each.description: each.exclusion for each in scans if each.exclusion})
     return [each for each in scans if not each.exclusion]
+
+
+def _print_left_out(root: Path, left_out: Sequence[str]) -> None:
+    """Print a line about the folders and scans of a BIDS dataset that hold no raw images."""
+    named = sorted(name for name in left_out if name.endswith("/"))
+    if scans := sorted(filter(looks_like_scan, left_out)):
+        named.append(f"{len(scans)} of .bidsignore, such as {scans[0]}")
+    if named:
+        print_once(f"{root}: a BIDS dataset, of which raw images are done; left out unless named: {', '.join(named)}")

@@ -11,6 +11,7 @@ from ...data.lists.subjects import check_no_duplicates, identify_subject
 from ...io.formats import EXTENSIONS, explain_missing_content, get_extension
 from ...io.naming import make_case_stem
 from ...runtime.distributed import print_once
+from ..bids import list_raw_files
 from ..cases.case import Case
 from ..cases.scan_kinds import explain_unreadable, explain_unsuitable_file, print_skipped
 from ..cases.scans import find_scans, is_result, match_scans
@@ -72,6 +73,8 @@ def _find_partners(root: Path, patterns: str | Sequence[str], option: str, repor
             raise ValueError(f"--{option} {patterns}: {reason}")
         return [str(path.absolute())]
     files = [path for path in match_scans(root, patterns, option) if not is_result(root / path)]
+    raw = {*list_raw_files(root)[0]}  # of a BIDS dataset, unless the patterns are about its derivatives
+    files = [path for path in files if path in raw] or files
     reasons = {path: reason for path in files if (reason := _explain_refusal(root / path, option)) is not None}
     if report:
         print_skipped(reasons)

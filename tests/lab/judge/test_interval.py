@@ -81,6 +81,6 @@ def test_refused(tmp_path):
     refused(lambda: judge("sr.nii.gz", calibrate=str(overlay)), ValueError, "--calibrate", "give --cases")
     overlay.write_text(OVERLAY)
     cases = write_cases(tmp_path / "cases.csv", [[person[0], person[1], person[3]]], ("person", "results", "hr"))
-    refused(lambda: judge(cases=cases, calibrate=str(overlay)), ValueError, "--calibrate", "p0", "scan")
+    refused(lambda: judge(cases=cases, calibrate=str(overlay)), ValueError, "--calibrate", "line 2", "scan")
     refused(lambda: judge(person[1], interval=person[3]), ValueError, "--interval", person[3], "--hr")
     assert overlay.read_text() == OVERLAY and not (tmp_path / "judged").exists()

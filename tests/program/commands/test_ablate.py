@@ -282,7 +282,7 @@ def test_rows_of_several_bundles(bundle, run, out, commands, tmp_path, capsys):
         path.write_text(json.dumps(wrong))
         refused(begin, kind, *words)
     path.write_text("{any: []}")
-    refused(begin, ValueError, "mine.json", "not JSON")
+    refused(begin, ValueError, "mine.json", "not valid JSON")
     assert not commands
 
 

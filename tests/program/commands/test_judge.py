@@ -11,6 +11,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 
 from common.__main__ import main
 from common.degradations import KSpaceTruncation
+from common.lab.judge.inputs import read_person
 from common.metrics.volume import compute_psnr, find_score_range, scale_to_range
 from common.program.cases.inputs import describe_file
 from common.program.commands.judge import judge
@@ -162,14 +163,18 @@ def test_a_result_of_another_scan_is_refused_by_its_json(persons, tmp_path):
     refused(lambda: judge(own["result"], scan=copy), ValueError, "first.nii.gz", copy)
 
 
-def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, capsys):
+def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, monkeypatch):
+    def read(results, options, name):
+        return read_person(*({}[name] if name == "worse" else (results, options, name)))
+
+    monkeypatch.setattr("common.lab.judge.inputs.read_person", read)
     table = tmp_path / "cases.csv"
     table.write_text(
         "person,results,scan,hr\nfirst,a/scan_sr.nii.gz,a/scan.nii.gz,a/hr.nii.gz\n"
-        "wrong,a/scan_sr.nii.gz,b/scan.nii.gz,\nsecond,b/scan_sr.nii.gz;b/hr.nii.gz,b/scan.nii.gz,\n"
+        "wrong,a/scan_sr.nii.gz,b/scan.nii.gz,\nworse,a/scan_sr.nii.gz,a/scan.nii.gz,\nsecond,b/scan_sr.nii.gz;b/hr.nii.gz,b/scan.nii.gz,\n"
     )
     out = tmp_path / "out"
-    with pytest.raises(RunsFailedError, match=r"1 of 3 persons.*\n.*wrong.*scan\.nii\.gz"):
+    with pytest.raises(RunsFailedError, match=r"2 of 4 persons.*\n.*wrong.*scan\.nii\.gz.*\n.*worse: KeyError"):
         judge(cases=str(table), output_dir=str(out), report=True)
     with (out / "scores.csv").open(newline="") as file:
         assert {row["person"] for row in csv.DictReader(file)} == {"first"}
@@ -183,8 +188,25 @@ def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, capsy
     assert not [path for path in out.iterdir() if "wrong" in path.name or path.name.startswith(".")]
     page = (out / "judge.html").read_text()
     assert "first" in page and "data:image/png" in page and "http" not in page
-    table.write_text("person,results,scam\na,b,c\n")
-    refused(lambda: judge(cases=str(table), output_dir=str(tmp_path / "o")), ValueError, str(table), "scam")
+
+
+def test_a_list_of_persons_is_checked_before_anything_is_computed(persons, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.lab.judge.inputs.read_person", lambda *_: pytest.fail("it computes"))
+    table = tmp_path / "cases.csv"
+    judge_all = partial(judge, cases=str(table), output_dir=str(tmp_path / "o"))
+    table.write_text(
+        "person,results,scan,region,anatomy\none,a/scan_sr.nii.gz;a/none.nii.gz,a/scan.nii.gz,,\n\n"
+        "two,a/scan_sr.nii.gz,,,\nthree,a/scan_sr.nii.gz,a/scan.nii.gz,a/hr.nii.gz,\n,a/scan_sr.nii.gz,,,\n"
+        "five,a/scan_sr.nii.gz,a/scan.nii.gz,,perhaps\n"
+    )
+    problems = refused(judge_all, ValueError, table).splitlines()[1:]
+    for problem, words in zip(
+        problems,
+        [("line 2", "results", "none.nii.gz"), ("line 4", "--scan"), ("line 5", "--left_out"), ("line 6", "person"),
+         ("line 7", "perhaps")],
+        strict=True,
+    ):  # fmt: skip
+        assert all(word in problem for word in words), problem
     with pytest.raises(SystemExit) as ended:
         main(["judge", "--cases", str(table), "--output_dir", str(tmp_path / "o")])
     assert ended.value.code not in (0, None) and not (tmp_path / "o").exists()

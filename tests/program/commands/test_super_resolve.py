@@ -368,6 +368,8 @@ def test_label_maps_go_with_their_scans(tmp_path, capsys):
     super_resolve(str(data / "sub-1_T1w.nii.gz"), str(output), label=str(data / "sub-1_lesion.nii.gz"), bids=True)
     bids = output / "sub-1" / "anat" / "sub-1_res-high_desc-sr"
     assert (bids.parent / f"{bids.name}_T1w.nii.gz").exists() and (bids.parent / f"{bids.name}T1w_dseg.nii.gz").exists()
+    known, own = (json.loads(bids.with_name(f"{bids.name}{end}.json").read_text()) for end in ("_T1w", "T1w_dseg"))
+    assert own == {key: known[key] for key in ("Sources", "Resolution")}
 
 
 def test_label_map_of_a_series(tmp_path):
