@@ -69,22 +69,6 @@ def split_parts(headers: Sequence[Dataset]) -> list[SeriesPart]:
     return [SeriesPart(name if unique else f"{name} ({i})", images) for i, (name, images) in enumerate(parts, 1)]
 
 
-def split_series(headers: Sequence[Dataset]) -> list[list[Dataset]]:
-    """Split images with one SeriesInstanceUID by SeriesNumber and SeriesDescription, as two series may get one UID.
-
-    Args:
-        headers: headers of images with one SeriesInstanceUID.
-
-    Returns:
-        The series; one if each image has a number or description of its own.
-    """
-    series: dict[tuple[str, ...], list[Dataset]] = {}
-    for header in headers:
-        name = re.sub("[^A-Za-z0-9]+", "_", format_values(header, "SeriesDescription"))  # as in the names of files
-        series.setdefault((format_values(header, "SeriesNumber"), name), []).append(header)
-    return [*series.values()] if 2 * len(series) <= len(headers) else [[*headers]]
-
-
 def describe_differences(first: Dataset, second: Dataset) -> str:
     """The tags that distinguish two images at one place, in words."""
     tags = [*_ECHO, *(tag for tag in _REPEATED if tag != _FOLDER)]

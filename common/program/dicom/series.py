@@ -29,8 +29,8 @@ try:
     from .copies import remove_copies
     from .files import read_images
     from .geometry import sort_into_stack
-    from .kinds import explain_unsuitable_series, is_slice
-    from .parts import SeriesPart, split_parts, split_series
+    from .kinds import explain_image_exclusion, explain_unsuitable_series, is_slice
+    from .parts import SeriesPart, split_parts
     from .pixels import read_voxels
     from .tags import format_some, format_values, get_number, get_words, name_image
     from .write import DERIVED, choose_pixel_encoding, choose_rescale, get_slice_thickness
@@ -304,7 +304,7 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], coun
             f"dcmodify -nb {modifications} FILES, with dcmtk."
         )
         return [Series(_describe(first, count), headers, problem=problem, exclusion=explain_unsuitable_series(headers))]
-    for images in split_series(headers):
+    for images in _split_by_name(headers):
         line = _describe(images[0], len(images))
         try:
             check_concatenations(images)
@@ -327,6 +327,48 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], coun
     return series_list
 
 
+def _split_by_name(headers: list[Dataset]) -> list[list[Dataset]]:
+    """Split images with one SeriesInstanceUID by SeriesNumber and SeriesDescription, as two series may get one UID.
+
+    A description does not split stacks that are whole without it: some scanners write the time of day into it.
+    """
+    series: list[list[Dataset]] = []
+    for numbered in _group_by_words(headers, "SeriesNumber"):
+        named = _group_by_words(numbered, "SeriesDescription")
+        if len(named) > 1 and _are_stacks(parts := split_parts(_keep_originals(numbered))):
+            stacks = sum(len(split_parts(_keep_originals(images))) for images in named)
+            named = [numbered] if len(parts) < stacks else named
+        series += named
+    return series
+
+
+def _group_by_words(headers: list[Dataset], keyword: str) -> list[list[Dataset]]:
+    """Group images by an attribute's words, as they become names of files; no split if most have their own."""
+    groups: dict[str, list[Dataset]] = {}
+    for header in headers:
+        groups.setdefault(re.sub("[^A-Za-z0-9]+", "_", format_values(header, keyword)), []).append(header)
+    return [*groups.values()] if 2 * len(groups) <= len(headers) else [headers]
+
+
+def _keep_originals(headers: list[Dataset]) -> list[Dataset]:
+    """Images without copies; all if two differ under one UID."""
+    try:
+        return remove_copies(headers)[0]
+    except ValueError:
+        return headers
+
+
+def _are_stacks(parts: Sequence[SeriesPart]) -> bool:
+    """Whether each part of a series is a stack of even slices, or no magnitude image."""
+    try:
+        for part in parts:
+            if not all(map(explain_image_exclusion, part.headers)):
+                sort_into_stack(part.headers)
+    except ValueError:
+        return False
+    return True
+
+
 def _make_series(part: SeriesPart, number: int, damaged: Mapping[Path, str]) -> Series:
     """A part of a series with its geometry, or what is wrong with it."""
     line = _describe(part.headers[0], len(part.headers), part.name)
@@ -337,6 +379,7 @@ def _make_series(part: SeriesPart, number: int, damaged: Mapping[Path, str]) -> 
         if series.problem is None:
             try:
                 series.headers, series.affine = sort_into_stack(part.headers)
+                series.description = _describe(series.headers[0], len(series.headers), part.name)
             except ValueError as error:
                 series.problem = str(error)
     return series

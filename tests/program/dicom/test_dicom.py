@@ -417,6 +417,31 @@ def test_two_series_with_one_uid_are_told_apart_by_number_and_description(shift,
     has(mixed.problem, {0: "several images at one place", 2: "InstanceNumber"}.get(shift, "stack"))
 
 
+TIMED = {
+    "halves": [{}],
+    "echoes": [{"EchoTime": "20"}, {"EchoTime": "100"}],
+    "magnitude and phase": [{}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}],
+    "time points": [{"AcquisitionNumber": number} for number in (1, 2, 3)],
+}
+
+
+@pytest.mark.parametrize("values", TIMED.values(), ids=TIMED)
+@pytest.mark.parametrize("step", [2, 3, 7, 20])  # images until the next description
+def test_a_description_splits_no_stack_that_is_whole(values, step, tmp_path):
+    phantoms = [dicom.Series(seed=seed, attributes=each) for seed, each in enumerate(values)]
+    images = under_one_uid(*phantoms)
+    for number, image in enumerate(images):
+        image.SeriesDescription = f"T1:Jan 10 2020 09-05-{number // step} GMT"
+    dicom.save(images, tmp_path)
+    found = find_series(tmp_path)
+    for each, phantom in zip(found, phantoms, strict=True):
+        if each.exclusion:
+            continue
+        write_nifti(each, tmp_path / "scan.nii")
+        np.testing.assert_array_equal(nib.load(tmp_path / "scan.nii").get_fdata(), phantom.values)
+        assert each.stem.startswith("3_T1_Jan_10") and each.headers[0].SeriesDescription in each.description
+
+
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
 def test_uids_that_an_anonymiser_spoilt_are_said_once(keyword, tmp_path):
     dicom.Series(seed=1).save(tmp_path / "other")
