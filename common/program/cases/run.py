@@ -34,6 +34,8 @@ from .inputs import describe_file
 from .results import get_log_path, log_case
 from .volumes import count_volumes, join_results, split_volumes
 
+_DARK = 0.1  # of the brightest volume of a 4-D scan
+
 
 def check_disk_space(cases: Sequence[Case], output: Path) -> None:
     """Give cases a problem if there is no room for their results.
@@ -253,13 +255,14 @@ def _split_case(case: Case, folder: Path) -> list[Case]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         check_header(Path(case["image"]), volumes=True)
-        files = [str(file) for file in split_volumes(case["image"], folder)]
+        brightness = split_volumes(case["image"], folder)
     for each in caught:
         case.add_warning(each.message, each.category)
     described, source = describe_file(case["image"]), case["image"]
     volumes = []
-    for i, file in enumerate(files, 1):
-        entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(files)))}d}"}
+    for i, (file, value) in enumerate(brightness.items(), 1):
+        entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(brightness)))}d}"}
+        entry["image_is_dark"] = value < _DARK * max(brightness.values())
         if i > 1:
             entry.pop("label_map", None)
         known: dict[str, Any] = {"warnings": [*case.warnings], "notices": [*case.notices]}
@@ -286,7 +289,7 @@ def _run_4d_scan(cases: list[Case], output: Path, bids: bool, counted: tuple[int
         volumes = _split_case(case, part)
         for volume in volumes:
             with volume.catch_problem():
-                check_volume(volume["image"])
+                check_volume(volume.entry)
         _raise_first_problem(case, volumes)
         _run_group(volumes, results, False, counted, **settings)
         _raise_first_problem(case, volumes)

@@ -1,4 +1,5 @@
 import warnings
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -48,7 +49,8 @@ def test_volumes_are_split_and_joined_without_a_change(form, tmp_path):
     files = split_volumes(path, tmp_path / "split")
     values = VOXELS * 0.5 + 7 if form == "scaled" else VOXELS
     (tmp_path / "results").mkdir()
-    for i, file in enumerate(files):
+    assert [*files.values()] == [values[..., i].max() for i in range(3)]
+    for i, file in enumerate(map(Path, files)):
         volume = nib.load(file)
         np.testing.assert_array_equal(np.asanyarray(volume.dataobj), values[..., i])
         assert volume.get_data_dtype() == np.int16
@@ -75,7 +77,7 @@ def test_only_gradients_that_fit_the_volumes_are_kept(tmp_path, values, directio
         (tmp_path / f"dwi_sr.{end}").write_text("0 0")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for i, file in enumerate(split_volumes(tmp_path / "dwi.nii", tmp_path / "split")):
+        for i, file in enumerate(map(Path, split_volumes(tmp_path / "dwi.nii", tmp_path / "split"))):
             file.rename(tmp_path / f"{i}_sr.nii.gz")
     said = [str(each.message) for each in caught]
     join_results(tmp_path, ["0", "1", "2"], tmp_path / "dwi.nii", tmp_path, "dwi")

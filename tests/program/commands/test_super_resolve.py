@@ -321,6 +321,13 @@ def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
     capsys.readouterr()
     begin(skip_existing=True)
     assert "1 of 1 scans" in capsys.readouterr().out
+    # A dark volume is no label map, unless it is alone.
+    dark = ndimage.gaussian_filter(volumes[0].astype(float), 2)
+    dark = (6 * dark / dark.max()).astype(np.int16)
+    for name, voxel in {"alone.nii": dark, "dark.nii": np.stack([volumes[0], dark], -1)}.items():
+        nib.save(nib.Nifti1Image(voxel, affine), tmp_path / name)
+    refused(lambda: super_resolve(str(tmp_path / "alone.nii"), dry_run=True), RunsFailedError, "a label map")
+    super_resolve(str(tmp_path / "dark.nii"), dry_run=True)
 
 
 def test_label_maps_go_with_their_scans(tmp_path, capsys):
