@@ -32,8 +32,8 @@ def open_itk(path: Path) -> SpatialImage:
         path: file with the header, which may hold the voxels too.
 
     Returns:
-        The image; its affine is in mm (RAS), and an NRRD's axis of volumes is the last. ``extra["segments"]`` is true for a segmentation of 3D Slicer, and
-        ``extra["modalities"]`` lists at most one modality.
+        The image; its affine is in mm (RAS), and the axis of an NRRD's volumes is the last. ``extra["segments"]`` is
+        true for a segmentation of 3D Slicer, and ``extra["modalities"]`` lists at most one modality.
 
     Raises:
         UnfitError: when SimpleITK is not installed or cannot read the file, when it has no voxel sizes, or when a voxel

@@ -182,7 +182,7 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
         ("r+orig.HEAD", lambda p: save(p).with_suffix(".BRIK").write_bytes(bytes(99)), ["99 bytes", "cut off"]),
         ("s.mha", lambda p: sitk.WriteImage(sitk.Image([4] * 3, sitk.sitkVectorUInt8, 3), str(p)), ["vector", "one"]),
         ("t.nrrd", lambda p: sitk.WriteImage(sitk.Image([4] * 3, sitk.sitkComplexFloat32), str(p)), ["one real"]),
-        ("t2.nrrd", lambda p: nrrd(p, "1 1 2 1", "space: LPS", "kinds: space space space time", sizes="6 7 8 1"), ["list"]),
+        ("t2.nrrd", lambda p: nrrd(p, "1 1 2 1", "space: LPS", "kinds:" + 4 * " space", sizes="6 7 8 1"), ["list"]),
         ("u.mha", lambda p: p.write_bytes(save(p).read_bytes().replace(b"ElementSpacing", b"X")), ["no voxel sizes"]),
         ("v.nrrd", lambda p: sitk.WriteImage(sitk.Image([4, 4, 4, 2], sitk.sitkInt16), str(p)), ["(4, 4, 4, 2)"]),
         ("\udcfc.nrrd", lambda p: p.write_bytes(save(tmp_path / "u.nrrd").read_bytes()), ["UTF-8", "rename"]),
