@@ -21,6 +21,7 @@ from ...io.read import check_affine
 from ...runtime.errors import Notice, get_first_line
 from ..files import HeldFiles, lock_path
 from .inputs import State, check_unchanged, describe_file, read_state
+from .volumes import count_volumes
 
 
 @dataclass(eq=False)
@@ -93,6 +94,14 @@ class Case(Mapping[str, Any]):
         return self.sources.get(image, image)
 
     @property
+    def volumes(self) -> int:
+        """How many volumes its scan has, which are done one by one; 1 for an exam."""
+        if "stacks" in self or "image" not in self:
+            return 1
+        series = self.series.get(self["image"])
+        return count_volumes(self["image"]) if series is None else series.volumes
+
+    @property
     def failure(self) -> str:
         """Its problem, with its source before it, for a list of failures."""
         source, reason = self.source or format_case(self), self.hide_temporary_files(str(self.problem))
@@ -139,7 +148,8 @@ class Case(Mapping[str, Any]):
         names: dict[str, str] = {}
         for file in dict.fromkeys([*self.images, *([self["label_map"]] if "label_map" in self else [])]):
             source = self.sources.get(file, file)
-            name = f"DICOM series {self.series[file].uid}" if file in self.series else Path(source).name
+            uid = self.series[file].uid if file in self.series else self.inputs.get(file, {}).get("SeriesInstanceUID")
+            name = f"DICOM series {uid}" if uid else Path(source).name
             if count := sum(other == name or other.startswith(f"{name} (") for other in {*names.values()}):
                 name = f"{name} ({count + 1})"
             names |= dict.fromkeys((file, source, os.path.abspath(source), os.path.realpath(source)), name)
@@ -175,9 +185,7 @@ class Case(Mapping[str, Any]):
         """Read the affine and the shape of its scan, or of another stack."""
         file = file or self["image"]
         if file in self.series:
-            series = self.series[file]
-            first = series.headers[0]
-            return series.affine, (first.Columns, first.Rows, len(series.headers))
+            return self.series[file].affine, self.series[file].shape[:3]
         image = open_image(file)
         check_affine(file, image.affine)
         return image.affine, image.shape[:3]

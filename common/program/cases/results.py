@@ -144,7 +144,9 @@ class InferenceResults:
         description = {
             "Description": f"Super-resolved from {names[files[0]]} by a network; fine detail is an estimate.",
             "Sources": [
-                case.sources[file] if file in case.series else provenance.name_source(case.sources.get(file, file))
+                case.sources[file]
+                if "SeriesInstanceUID" in case.inputs.get(file, {})
+                else provenance.name_source(case.sources.get(file, file))
                 for file in files
             ],
             **provenance.read_source_metadata(files[0]),

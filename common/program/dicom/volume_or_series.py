@@ -59,6 +59,8 @@ def _read_series(path: Path, place: str) -> nib.Nifti1Image:
         raise ValueError(f"{place} holds {len(candidates)} DICOM series; name a file of one of them:\n  {listing}")
     if problem := candidates[0].problem or candidates[0].exclusion:
         raise ValueError(f"{place}: {candidates[0].description}: {problem}")
+    if candidates[0].volumes > 1:
+        raise ValueError(f"{place} has shape {candidates[0].shape}; expected a 3-D volume.")
     with tempfile.TemporaryDirectory() as folder:
         write_nifti(candidates[0], file := Path(folder) / "volume.nii")
         image = nib.load(file)

@@ -65,8 +65,11 @@ def discover_cases(
     is_named = together is True or (exam and len(roots) > 1)
     if is_named and (problem := explain_strangers([*map(identify_owner, cases)], visits)) is not None:
         return [replace(cases[0], problem=problem)]
-    groups = [cases] if is_named else group_exams(cases)
-    exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)]
+    series = [] if is_named else [case for case in cases if case.problem is None and case.volumes > 1]
+    for case in series:
+        case.notices = [*case.notices, "done alone, because a 4-D scan is no stack"]
+    groups = [cases] if is_named else group_exams([case for case in cases if case not in series])
+    exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)] + series
     for each in exams:
         if "stacks" in each:
             each.sources = {image: image for image in each.images} | each.sources
