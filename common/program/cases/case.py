@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...io.files import get_sidecar_path
-from ...io.images import open_image
+from ...io.images import open_image, open_image_or_none
 from ...io.naming import format_case, make_case_stem
 from ...io.read import check_affine
 from ...runtime.errors import Notice, get_first_line
@@ -131,13 +131,14 @@ class Case(Mapping[str, Any]):
             self.existing = path, read_state(path)
 
     def hide_temporary_files(self, message: str) -> str:
-        """Replace temporary files in a warning or reason: by the case's name, or in an exam by what they were made of.
+        """Replace temporary files in a warning or reason by what they were made of; that of a scan by its name.
 
         Args:
             message: the text.
         """
         for file, source in self.sources.items():
-            message = message.replace(file, source if "stacks" in self else self.name)
+            is_own = "stacks" not in self and file == self.get("image")
+            message = message.replace(file, self.name if is_own else source)
         return message
 
     def name_files(self) -> dict[str, str]:
@@ -180,6 +181,11 @@ class Case(Mapping[str, Any]):
         """The first clause of a warning or reason, without the case's name, for one line."""
         clause = re.split(r";\s|\.\s|\n", self.strip_name(message))[0]
         return textwrap.shorten(clause.rstrip("."), 140, placeholder=" ...")
+
+    def open_scan(self) -> Any:
+        """Open its scan without reading the voxels; None if that fails."""
+        series = self.series.get(self["image"])
+        return open_image_or_none(self["image"]) if series is None else series.open()
 
     def read_grid(self, file: str | None = None) -> tuple[np.ndarray, tuple[int, ...]]:
         """Read the affine and the shape of its scan, or of another stack."""

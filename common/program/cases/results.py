@@ -206,7 +206,7 @@ def log_case(log: Path | None, case: Case, passed_over: str | None = None) -> No
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "name": case.name,
         **{key: case[key] for key in ("image", "guide", "stacks", "contrasts") if key in case},
-        **({"image": case.source} if case.sources else {}),
+        **{key: case.sources[case[key]] for key in ("image", "guide") if case.get(key) in case.sources},
         "result": case.result,
         "verdict": case.verdict,
         "error": case.problem,

@@ -256,7 +256,8 @@ def _split_case(case: Case, folder: Path) -> list[Case]:
         if i > 1:
             entry.pop("label_map", None)
         known: dict[str, Any] = {"warnings": [*case.warnings], "notices": [*case.notices]}
-        volumes.append(replace(case, entry=entry, sources={file: case.source}, inputs={file: described}, **known))
+        sources = {**case.sources, file: case.source}
+        volumes.append(replace(case, entry=entry, sources=sources, inputs={**case.inputs, file: described}, **known))
     if case.series:
         text = f"{case.name}: {len(brightness)} time points, so the result is one 4-D NIfTI file and no derived series."
         case.add_warning(text, Notice)

@@ -165,8 +165,8 @@ def _split_by_values(headers: list[Dataset], columns: Mapping[str, list[str]]) -
     """Split images by the values of tags, in words."""
     words = [_name_values(tag, column) for tag, column in columns.items()]
     groups: dict[tuple[str, ...], list[Dataset]] = {}
-    for header, *values in zip(headers, *columns.values(), strict=True):
-        groups.setdefault(tuple(values), []).append(header)
+    for header, *values_of_image in zip(headers, *columns.values(), strict=True):
+        groups.setdefault(tuple(values_of_image), []).append(header)
     parts = []
     for i, (values, images) in enumerate(groups.items()):
         names = {tag: known[value] for tag, known, value in zip(columns, words, values, strict=True)}

@@ -18,7 +18,7 @@ from .modality import CheckMRd
 from .volume import NormaliseVolumed, SliceAxisd
 
 
-def check_volume(entry: Mapping[Hashable, Any]) -> None:
+def check_volume(entry: Mapping[Any, Any]) -> None:
     """Check the header and the voxels of an entry's "image" before anything is computed."""
     CheckHeaderd("image")(entry)
     CheckVoxelsd("image")({**entry, "image": read_volume(entry["image"])[None]})

@@ -1,12 +1,16 @@
 """Which of the paths are scans, and which is the output."""
 
+from itertools import product
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
-from common.program.exams.discover import find_common_folder, split_output
+from common.program.dicom.recognition import enter_dicomdir
+from common.program.exams.discover import discover_cases, find_common_folder, split_output
 from tests.bundles.runs import save
+from tests.clients import dicom
 from tests.refused import refused
 
 
@@ -63,3 +67,55 @@ def test_a_new_file_after_several_scans(place):
 def test_the_folder_of_all(place):
     assert find_common_folder([Path("a.nii"), Path("b.nii")]) == Path()
     assert find_common_folder([Path("a.nii"), Path("B").absolute(), Path("C/c.nii")]) == Path.cwd()
+
+
+def find(*paths, guide=None):
+    return discover_cases([*map(Path, paths)], Path("converted").absolute(), guide)
+
+
+def test_a_series_and_its_nifti_are_one_scan_in_any_order_of_axes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    scan = dicom.Series(angles=(8, -5, 12), slopes=(0.25, 0.5))
+    scan.save(Path("in/series"))
+    image = nib.Nifti1Image(scan.values.astype(np.float32), dicom.LPS_TO_RAS @ scan.lps)
+    for axes in ([[0, 1], [1, -1], [2, 1]], [[2, 1], [0, -1], [1, 1]]):
+        nib.save(image.as_reoriented(np.array(axes)), "in/scan.nii")
+        (case,) = find("in")
+        assert case.series and "scan.nii: the same volume as in/series" in capsys.readouterr().out
+    (case,) = find("in/series", "in/scan.nii")
+    assert case.series
+    nib.save(nib.Nifti1Image(image.get_fdata() + scan.stored % 2 * 9, image.affine), "in/scan.nii")
+    assert len(find("in")) == 2
+
+
+def test_a_guide_may_be_a_series_but_not_the_scan(tmp_path, monkeypatch):
+    """Of a scan that is a file or a series, alone or in the folder of the guide; not that of another person."""
+    monkeypatch.chdir(tmp_path)
+    scan, guide = dicom.Series(), dicom.Series(seed=1, spacing=(0.5, 0.5, 2.0))
+    scan.save(Path("in/scan"))
+    images = guide.save(Path("in/guide"))
+    save(Path("scan.nii"), scan.values, dicom.LPS_TO_RAS @ scan.lps, dtype=np.int16)
+    for path, name in product(("in/scan", "in", "scan.nii"), ("in/guide", "in/guide/0004.dcm")):
+        (case,) = find(path, guide=name)
+        assert case.problem is None
+        assert case.sources[case["guide"]] == f"in/guide (DICOM series {images[0].SeriesInstanceUID})"
+        np.testing.assert_array_equal(nib.load(case["guide"]).dataobj, guide.values)
+        assert case.inputs[case["guide"]]["SeriesInstanceUID"] == images[0].SeriesInstanceUID
+    for path, name in product(("in/scan", "scan.nii"), repeat=2):
+        if path == name:
+            refused(lambda path=path: find(path, guide=path), ValueError, f"{path}: its guide is the scan itself")
+        else:
+            (case,) = find(path, guide=name)
+            assert "its guide is the scan itself" in case.problem
+    refused(lambda: find("scan.nii", guide="in"), ValueError, "--guide in holds 2 DICOM series", "in/scan/0000.dcm")
+    Path("empty").mkdir()
+    refused(lambda: find("scan.nii", guide="empty"), ValueError, "--guide empty holds no DICOM series")
+    dicom.Series(seed=1, attributes={"PatientID": "another"}).save(Path("other"))
+    (case,) = find("in/scan", guide="other")
+    assert "PatientID another" in case.problem
+
+
+def test_a_dicomdir_is_its_folder(tmp_path):
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    assert enter_dicomdir(tmp_path / "DICOMDIR") == tmp_path
+    assert enter_dicomdir(tmp_path / "a") == tmp_path / "a"
