@@ -96,8 +96,8 @@ def _check_image(header: Dataset) -> None:
     if is_mosaic(header):
         raise ValueError(
             f"{path}: a mosaic (ImageType {format_values(header, 'ImageType')}), all slices of a volume next to each "
-            "other; expected one file a slice. Convert them to NIfTI, which splits them into volumes: dcm2niix -o "
-            f"FOLDER {shlex.quote(str(Path(path).parent))}."
+            "other; expected one file a slice. mri-sr opens mosaics by dcm2niix: pip install dcm2niix. Or convert them "
+            f"to NIfTI: dcm2niix -o FOLDER {shlex.quote(str(Path(path).parent))}."
         )
     count, samples = (get_whole_number(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel"))
     if count != 1:

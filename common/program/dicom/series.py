@@ -29,7 +29,7 @@ try:
     from .copies import remove_copies
     from .files import read_images
     from .geometry import sort_into_stack
-    from .kinds import explain_image_exclusion, explain_unsuitable_series, is_slice
+    from .kinds import explain_image_exclusion, explain_unsuitable_series, is_mosaic, is_slice
     from .parts import SeriesPart, split_parts
     from .pixels import read_voxels
     from .tags import format_some, format_values, get_number, get_words, name_image
@@ -92,6 +92,11 @@ class Series:
         header: Any = self.headers[0] if self.headers else {}
         words = [*(str(header.get(key) or "") for key in ("SeriesNumber", "SeriesDescription")), self.part]
         return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether it is a scan whose images hold all slices of a volume next to each other."""
+        return self.exclusion is None and bool(self.headers) and all(map(is_mosaic, self.headers))
 
     @property
     def is_derived(self) -> bool:

@@ -231,15 +231,19 @@ def _find_cases(
         guides = find_partners(folder, guide, "guide", report=False)
         scan_series = [each for each in series if str(_name_file(temporary, each)) not in guides]
         if not scan_series and not scans:
-            raise ValueError(f"{root}: {ITSELF}")
+            return [Case({"image": guides[0], "name": root.name}, problem=f"{root}: {ITSELF}")]
         series = scan_series
-    files = [_name_file(temporary, each) for each in series]
-    unnamed = [Case({"image": str(folder / file.relative_to(temporary))}) for file in files]
+    files = [(each, file) for each in series for file in _list_files(temporary, each)]
+    unnamed = [Case({"image": str(folder / file.relative_to(temporary))}) for _, file in files]
     cases = name_results([*scans, *unnamed], folder)
-    for case, each, file in zip(cases[len(scans) :], series, files, strict=True):
+    for case, (each, file) in zip(cases[len(scans) :], files, strict=True):
         image = case.entry["image"] = str(file)
-        case.series, case.sources = {image: each}, {image: _name_source(each)}
-        reason = each.problem
+        case.sources, reason = {image: _name_source(each)}, each.problem
+        if file.exists():  # no series any more
+            reason, case.inputs = None, {image: describe_series(each, image)}
+            case.notices = ["a mosaic, opened by dcm2niix; so the result is NIfTI, and there is no derived series."]
+        else:
+            case.series = {image: each}
         if len(guides) > 1:
             reason = reason or "with --guide, name the file or the folder of the guide of this series."
         elif guides and not (case.problem or reason):
@@ -259,6 +263,20 @@ def _find_cases(
 def _name_file(temporary: Path, series: Series) -> Path:
     """The NIfTI file that a series will become."""
     return temporary / series.uid / f"{series.stem}.nii.gz"
+
+
+def _list_files(temporary: Path, series: Series) -> list[Path]:
+    """The NIfTI files that a series will become; those of mosaics are made, if dcm2niix is installed."""
+    file = _name_file(temporary, series)
+    if series.is_mosaic:
+        from ..dicom.mosaics import convert_mosaics, find_converter
+
+        if find_converter():
+            try:
+                return convert_mosaics(series, file.parent / file.name.removesuffix(".nii.gz"))
+            except ValueError as error:
+                series.problem = str(error)
+    return [file]
 
 
 def _name_source(series: Series) -> str:
