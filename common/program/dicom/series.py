@@ -28,7 +28,7 @@ try:
     from .completeness import check_concatenations, find_missing_slices
     from .copies import remove_copies
     from .files import read_images
-    from .geometry import sort_into_stack
+    from .geometry import MissingSlicesError, sort_into_stack
     from .kinds import explain_image_exclusion, explain_unsuitable_series, is_mosaic, is_slice
     from .parts import SeriesPart, split_parts
     from .pixels import read_voxels
@@ -39,6 +39,7 @@ except ImportError as error:
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
     ) from error
 
+_FEW = 0.125  # missing slices over those that are there; a larger gap lies between two stacks
 # Tags that are equal in the slices of a series.
 _SERIES_PROPERTIES = ("PatientID", "SeriesDescription", "Modality", "Rows", "Columns", "PixelSpacing")
 
@@ -425,13 +426,16 @@ def _keep_originals(headers: list[Dataset]) -> list[Dataset]:
 
 
 def _are_stacks(parts: Sequence[SeriesPart]) -> bool:
-    """Whether each part of a series is a stack of even slices, or no magnitude image."""
-    try:
-        for part in parts:
-            if not all(map(explain_image_exclusion, part.headers)):
+    """Whether each part of a series is a stack of even slices, of which few are missing, or no magnitude image."""
+    for part in parts:
+        if not all(map(explain_image_exclusion, part.headers)):
+            try:
                 sort_into_stack(part.headers)
-    except ValueError:
-        return False
+            except MissingSlicesError as error:
+                if error.share > _FEW:
+                    return False
+            except ValueError:
+                return False
     return True
 
 

@@ -441,6 +441,8 @@ def test_a_description_splits_no_stack_that_is_whole(values, step, tmp_path):
         write_nifti(each, tmp_path / "scan.nii")
         np.testing.assert_array_equal(nib.load(tmp_path / "scan.nii").get_fdata(), phantom.values)
         assert each.stem.startswith("3_T1_Jan_10") and each.headers[0].SeriesDescription in each.description
+    each.files[4].unlink()
+    assert len(find_series(tmp_path)) == len(phantoms)
 
 
 @pytest.mark.parametrize(
