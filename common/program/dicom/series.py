@@ -365,19 +365,24 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], coun
 
 
 def _join_time_points(split: Sequence[SeriesPart], parts: Sequence[Series]) -> list[Series]:
-    """Make one series of the time points of a scan that lie on one grid."""
+    """Make one series of the time points of a scan that lie on one grid, without the last ones if they have a problem.
+
+    The problem of another time point becomes that of the series.
+    """
     scans: dict[object, list[tuple[float, Series]]] = {}
     for i, (part, each) in enumerate(zip(split, parts, strict=True)):
         scans.setdefault(i if part.time is None else part.scan, []).append((part.time or 0.0, each))
     joined: list[Series] = []
     for name, timed in scans.items():
         points = [each for _, each in sorted(timed, key=lambda pair: pair[0])]
-        first, headers = points[0], [header for each in points for header in each.headers]
+        while len(points) > 1 and points[-1].problem is not None:  # the scan was stopped
+            joined.append(points.pop())
         sound = [each for each in points if each.affine is not None and each.problem is None]
         grids = {repr((each.shape, np.round(each.affine, 3).tolist())) for each in sound}
         if len(points) == 1 or len(grids) > 1:
             joined += points
             continue
+        first, headers = points[0], [header for each in points for header in each.headers]
         problems = [f"{each.part}: {each.problem}" for each in points if each.problem is not None]
         warned = {str(warning): warning for each in points for warning in each.warnings}
         joined.append(

@@ -261,7 +261,7 @@ ENHANCED = (*PRIVATE, *VOLUMES[:3], VOLUMES[4], "ImagesInAcquisition", "InStackP
 
 @pytest.mark.parametrize(("form", "way"), [*(("classic", w) for w in CLASSIC), *(("enhanced", w) for w in ENHANCED)])
 def test_missing_slices_are_said_however_headers_count_them(form, way, tmp_path):
-    """A complete volume is read without a word, also next to an incomplete one, unless it is a time point."""
+    """A complete volume is read without a word, also next to an incomplete one."""
     rng, is_number = np.random.default_rng(len(form + way)), way in ("InstanceNumber", "InStackPositionNumber")
     for gap in ["none", "first", "middle", "last"][: 2 if is_number else 3 if way == "frames" else 4]:
         count, lost = rng.integers((8, 1), (15, 4)).tolist()
@@ -464,6 +464,12 @@ def test_time_points_are_one_4d_scan(way, tmp_path):
     np.testing.assert_array_equal(scan.get_fdata(), np.stack([phantom.values for phantom in phantoms], -1))
     assert scan.header["pixdim"][4] == (3 if way == "AcquisitionTime" else 2.5)
     assert scan.header.get_xyzt_units() == ("mm", "sec")
+    # What a scan that was stopped lacks at its end, and slices that are lost before.
+    dicom.save(images[:37], tmp_path / "stopped")
+    assert way == "InstanceNumber" or [each.volumes for each in find_series(tmp_path / "stopped")] == [1, 3]
+    dicom.save(images[:12] + images[13:], tmp_path / "lost")
+    (lost,) = find_series(tmp_path / "lost")
+    has(lost.problem, "several images" if way == "InstanceNumber" else "lacks 1 slices")
     for i, image in enumerate(images):
         image.ImageType = ["DERIVED", "PRIMARY", "M", f"MEAN{i // 10}"]
     dicom.save(images, tmp_path / "types")
