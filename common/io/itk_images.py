@@ -22,6 +22,7 @@ _TYPES = {
     for bits in (8, 16, 32, 64)
     for sign in ("signed", "unsigned")
 } | {"32-bit float": "float32", "64-bit float": "float64"}
+_SERIES = {"list", "vector"}  # kinds of an NRRD's axis along which its volumes lie
 
 
 def open_itk(path: Path) -> SpatialImage:
@@ -31,8 +32,8 @@ def open_itk(path: Path) -> SpatialImage:
         path: file with the header, which may hold the voxels too.
 
     Returns:
-        The image; its affine is in mm (RAS). ``extra["segments"]`` is true for a segmentation of 3D Slicer, and
-        ``extra["modalities"]`` lists at most one modality.
+        The image; its affine is in mm (RAS), and the axis of an NRRD's volumes is the last. ``extra["segments"]`` is
+        true for a segmentation of 3D Slicer, and ``extra["modalities"]`` lists at most one modality.
 
     Raises:
         UnfitError: when SimpleITK is not installed or cannot read the file, when it has no voxel sizes, or when a voxel
@@ -47,12 +48,21 @@ def open_itk(path: Path) -> SpatialImage:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
+        if "domain axes" in str(error):
+            raise UnfitError(
+                f"its axes are of the kinds '{fields.get('kinds', 'unknown')}', of which more are places than its "
+                "space has; write list, as in 'kinds: domain domain domain list', for the axis of the volumes"
+            ) from None
         raise UnfitError(f"not a readable image ({_extract_reason(error)}); get a whole copy of it") from None
     from SimpleITK import GetPixelIDValueAsString
 
-    kind = GetPixelIDValueAsString(reader.GetPixelID())
-    if reader.GetNumberOfComponents() == 1:
+    kind, size = GetPixelIDValueAsString(reader.GetPixelID()), reader.GetSize()
+    # ITK makes vectors of the volumes of an NRRD.
+    is_series = reader.GetDimension() == 3 and bool(_SERIES & set(fields.get("kinds", "").lower().split()))
+    if is_series or reader.GetNumberOfComponents() == 1:
         kind = kind.removeprefix("vector of ")
+    if is_series and reader.GetNumberOfComponents() > 1:
+        size = (*size, reader.GetNumberOfComponents())
     if kind not in _TYPES:
         raise UnfitError(f"voxels are {kind}, expected one real number each; save one component as a volume")
     if not fields.keys() & {"space directions", "spacings", "elementspacing", "elementsize"}:
@@ -80,7 +90,7 @@ def open_itk(path: Path) -> SpatialImage:
     slope, offset = (float(fields.get(f"elementtointensityfunction{name}") or 0) for name in ("slope", "offset"))
     scaling = slope or 1.0, offset  # a slope of 0 means 1, as in NIfTI
     dtype = _TYPES[kind] if scaling == (1, 0) else "float32"
-    voxels: Any = LazyVoxels(partial(_read_voxels, path, scaling), reader.GetSize(), np.dtype(dtype))
+    voxels: Any = LazyVoxels(partial(_read_voxels, path, scaling), size, np.dtype(dtype))
     modality = fields.get("modality", "").upper().removeprefix("MET_MOD_")
     extra = {"notes": notes, "segments": "segment0_id" in fields}
     extra["modalities"] = [] if modality in ("", "UNKNOWN", "OTHER") else [modality]
@@ -93,10 +103,12 @@ def _read_voxels(path: Path, scaling: tuple[float, float]) -> np.ndarray:
 
     _check_compressed(path)
     try:
-        voxels = GetArrayFromImage(_make_reader(path).Execute())
+        image = _make_reader(path).Execute()
+        voxels = GetArrayFromImage(image)
     except RuntimeError as error:
         raise UnfitError(f"its voxels cannot be read ({_extract_reason(error)})") from None
-    return (voxels if scaling == (1, 0) else voxels * scaling[0] + scaling[1]).T
+    voxels = np.moveaxis(voxels.T, 0, -1) if image.GetNumberOfComponentsPerPixel() > 1 else voxels.T
+    return voxels if scaling == (1, 0) else voxels * scaling[0] + scaling[1]
 
 
 def _make_reader(path: Path) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 from torch import nn
 
@@ -86,16 +87,16 @@ def check_memory(
 
 
 def measure_free_memory(device: torch.device) -> float:
-    """Free memory of a device in bytes; for main memory infinite on other systems than Linux."""
+    """Free memory of a device in bytes; of main memory, what the process's control group leaves."""
     if device.type == "cuda":
         # Memory that torch has reserved, but no tensor uses, is free too.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
-    return min(_read_numbers(Path("/proc/meminfo")).get("MemAvailable:", math.inf) * 1024, _measure_group_limit())
+    return min(psutil.virtual_memory().available, _measure_group_limit())
 
 
 def _measure_group_limit() -> float:
-    """Bytes left in the process's control group, for example of a container or a Slurm job."""
+    """Bytes left in the process's control group, for example of a container or a Slurm job; infinite without one."""
     try:
         group_path = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
     except OSError:
@@ -104,14 +105,6 @@ def _measure_group_limit() -> float:
     group = Path("/sys/fs/cgroup", group_path)
     for folder in (group, *group.parents):
         with contextlib.suppress(OSError, ValueError):  # the file holds "max" if there is no limit
-            left = min(left, int((folder / "memory.max").read_text()) - _read_numbers(folder / "memory.stat")["anon"])
+            used = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())["anon"]
+            left = min(left, int((folder / "memory.max").read_text()) - int(used))
     return left
-
-
-def _read_numbers(file: Path) -> dict[str, int]:
-    """The first number of each line of a kernel file, by the word before it; empty if the file is missing."""
-    try:
-        lines = [line.split() for line in file.read_text().splitlines()]
-    except OSError:
-        return {}
-    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}

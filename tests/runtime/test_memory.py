@@ -1,10 +1,15 @@
 import json
+import math
 import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from common.runtime import memory
 
 PROGRAM = """
 import torch
@@ -23,6 +28,14 @@ print(kept(), keep_freed_memory(), kept())
 def test_the_c_library_keeps_freed_memory_when_it_is_asked_for():
     said = subprocess.check_output([sys.executable, "-c", PROGRAM], cwd=Path(__file__).parents[2], text=True)
     assert said == "False None True\n"
+
+
+@pytest.mark.parametrize("left", [3.0, math.inf])
+def test_free_memory_is_that_of_the_system_and_of_the_container(left, monkeypatch):
+    """On any system; control groups are Linux's."""
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=5.0))
+    monkeypatch.setattr(memory, "_measure_group_limit", lambda: left)
+    assert memory.measure_free_memory(torch.device("cpu")) == min(5, left)
 
 
 LIMITED = """
@@ -61,7 +74,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="free memory is known on Linux only")
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux limits the memory of a process so")
 def test_a_scan_whose_result_does_not_fit_is_refused_by_name():
     """Four times 30 MiB."""
     said = json.loads(

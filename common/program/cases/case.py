@@ -16,13 +16,14 @@ import numpy as np
 
 from ...geometry.affines import find_slice_permutation
 from ...io.files import get_sidecar_path
-from ...io.images import open_image
+from ...io.images import open_image, open_image_or_none
 from ...io.naming import format_case, make_case_stem
 from ...io.read import check_affine
 from ...io.slice_axis import read_slice_axis
 from ...runtime.errors import Notice, get_first_line
 from ..files import HeldFiles, lock_path
 from .inputs import State, check_unchanged, describe_file, read_state
+from .volumes import count_volumes
 
 
 @dataclass(eq=False)
@@ -96,6 +97,14 @@ class Case(Mapping[str, Any]):
         return self.sources.get(image, image)
 
     @property
+    def volumes(self) -> int:
+        """How many volumes its scan has, which are done one by one; 1 for an exam."""
+        if "stacks" in self or "image" not in self:
+            return 1
+        series = self.series.get(self["image"])
+        return count_volumes(self["image"]) if series is None else series.volumes
+
+    @property
     def failure(self) -> str:
         """Its problem, with its source before it, for a list of failures."""
         source, reason = self.source or format_case(self), self.hide_temporary_files(str(self.problem))
@@ -125,13 +134,14 @@ class Case(Mapping[str, Any]):
             self.existing = path, read_state(path)
 
     def hide_temporary_files(self, message: str) -> str:
-        """Replace temporary files in a warning or reason: by the case's name, or in an exam by what they were made of.
+        """Replace temporary files in a warning or reason by what they were made of; that of a scan by its name.
 
         Args:
             message: the text.
         """
         for file, source in self.sources.items():
-            message = message.replace(file, source if "stacks" in self else self.name)
+            is_own = "stacks" not in self and file == self.get("image")
+            message = message.replace(file, self.name if is_own else source)
         return message
 
     def name_files(self) -> dict[str, str]:
@@ -142,7 +152,8 @@ class Case(Mapping[str, Any]):
         names: dict[str, str] = {}
         for file in dict.fromkeys([*self.images, *([self["label_map"]] if "label_map" in self else [])]):
             source = self.sources.get(file, file)
-            name = f"DICOM series {self.series[file].uid}" if file in self.series else Path(source).name
+            uid = self.series[file].uid if file in self.series else self.inputs.get(file, {}).get("SeriesInstanceUID")
+            name = f"DICOM series {uid}" if uid else Path(source).name
             if count := sum(other == name or other.startswith(f"{name} (") for other in {*names.values()}):
                 name = f"{name} ({count + 1})"
             names |= dict.fromkeys((file, source, os.path.abspath(source), os.path.realpath(source)), name)
@@ -174,13 +185,16 @@ class Case(Mapping[str, Any]):
         clause = re.split(r";\s|\.\s|\n", self.strip_name(message))[0]
         return textwrap.shorten(clause.rstrip("."), 140, placeholder=" ...")
 
+    def open_scan(self) -> Any:
+        """Open its scan without reading the voxels; None if that fails."""
+        series = self.series.get(self["image"])
+        return open_image_or_none(self["image"]) if series is None else series.open()
+
     def read_grid(self, file: str | None = None) -> tuple[np.ndarray, tuple[int, ...]]:
         """Read the affine and the shape of its scan, or of another stack."""
         file = file or self["image"]
         if file in self.series:
-            series = self.series[file]
-            first = series.headers[0]
-            return series.affine, (first.Columns, first.Rows, len(series.headers))
+            return self.series[file].affine, self.series[file].shape[:3]
         image = open_image(file)
         check_affine(file, image.affine)
         return image.affine, image.shape[:3]

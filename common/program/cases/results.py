@@ -146,7 +146,9 @@ class InferenceResults:
         description = {
             "Description": f"Super-resolved from {names[files[0]]} by a network; fine detail is an estimate.",
             "Sources": [
-                case.sources[file] if file in case.series else provenance.name_source(case.sources.get(file, file))
+                case.sources[file]
+                if "SeriesInstanceUID" in case.inputs.get(file, {})
+                else provenance.name_source(case.sources.get(file, file))
                 for file in files
             ],
             **provenance.read_source_metadata(files[0], case.sources.get(files[0])),
@@ -210,7 +212,7 @@ def log_case(log: Path | None, case: Case, passed_over: str | None = None) -> No
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "name": case.name,
         **{key: case[key] for key in ("image", "guide", "stacks", "contrasts") if key in case},
-        **({"image": case.source} if case.sources else {}),
+        **{key: case.sources[case[key]] for key in ("image", "guide") if case.get(key) in case.sources},
         "result": case.result,
         "verdict": case.verdict,
         "error": case.problem,

@@ -20,7 +20,7 @@ from ...io.images import open_image
 from ...io.naming import get_output_folder
 from ...io.read import check_header
 from ...io.writing import open_part_folder
-from ...runtime.errors import find_first_cause, get_first_line
+from ...runtime.errors import Notice, find_first_cause, get_first_line
 from ...transforms.scan.load import check_volume
 from .. import provenance
 from ..exams.discover import convert_series
@@ -32,7 +32,9 @@ from .case import Case
 from .evaluator import CasesFailedError
 from .inputs import describe_file
 from .results import get_log_path, log_case
-from .volumes import count_volumes, join_results, split_volumes
+from .volumes import join_results, split_volumes
+
+_DARK = 0.1  # of the brightest volume of a 4-D scan
 
 
 def check_disk_space(cases: Sequence[Case], output: Path) -> None:
@@ -49,14 +51,14 @@ def check_disk_space(cases: Sequence[Case], output: Path) -> None:
             ratio = before / after
             series = case.series.get(case["image"])
             stored = [case["image"]] if series is None else series.files
-            volumes = 1 if series else count_volumes(case["image"])
+            volumes = case.volumes
             voxels = math.prod(case.read_grid()[1]) * volumes
             if grid_file := case.choice.candidate.overrides.get("grid_file"):
                 ratio = math.prod(open_image(grid_file).shape[:3]) * volumes / voxels
             # A compressed result has about as many bytes a voxel as a compressed scan. Half of it is certainly needed.
             size = min(sum(Path(file).stat().st_size for file in stored), voxels) * ratio / 2
             # The results of volumes are there until they are joined; a derived series has 2 bytes a voxel.
-            files += size * (1 + (volumes > 1)) + (2 * voxels * ratio if series else 0)
+            files += size * (1 + (volumes > 1)) + (2 * voxels * ratio if series and volumes == 1 else 0)
             with case.catch_problem():
                 check_room(output, size, files)
 
@@ -92,14 +94,14 @@ def run_cases(
         ready = [case for case in group if case.problem is None]
         if not ready:
             continue
-        volumes = _is_four_dimensional(ready[0])
+        volumes = ready[0].volumes > 1
         if dry_run:
             (_preview_4d_scan if volumes else _preview_group)(ready, output, bids, overlays)
         else:
-            left = sum(map(_count_volumes, (case for case in cases if case.problem is None and not case.started)))
+            left = sum(case.volumes for case in cases if case.problem is None and not case.started)
             counted = before, before + left
             (_run_4d_scan if volumes else _run_group)(ready, output, bids, counted, **settings)
-            before += sum(map(_count_volumes, ready))
+            before += sum(case.volumes for case in ready)
     for case in cases:
         if case.problem is not None and not case.started and not dry_run:
             log_case(get_log_path(output, shard), case)  # no workflow has done so
@@ -131,7 +133,7 @@ def list_rejected_stacks(exams: Sequence[Case]) -> list[Case]:
 def _describe_run(case: Case) -> tuple:
     """What the cases of a run share: their weights. Each DICOM series, exam and 4-D scan has a run of its own."""
     candidate = case.choice.candidate
-    alone = case.name if case.series or _is_four_dimensional(case) else None
+    alone = case.name if case.series or case.volumes > 1 else None
     if "contrasts" in case:  # whose contrasts are done at once
         alone = " ".join(sorted(case.images))
     return candidate.bundle, candidate.checkpoint, candidate.scale, case.choice.slice_axis, alone
@@ -235,16 +237,6 @@ def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequen
             printed.add(path)
 
 
-def _count_volumes(case: Case) -> int:
-    """How many volumes a case has that are done one by one."""
-    return count_volumes(case["image"]) if _is_four_dimensional(case) else 1
-
-
-def _is_four_dimensional(case: Case) -> bool:
-    """Whether a case's scan is a 4-D image, whose volumes are done one by one."""
-    return not case.series and "stacks" not in case and count_volumes(case["image"]) > 1
-
-
 def _split_case(case: Case, folder: Path) -> list[Case]:
     """Write the volumes of a 4-D scan into a folder, and make each a case, with the warnings about the scan.
 
@@ -253,19 +245,24 @@ def _split_case(case: Case, folder: Path) -> list[Case]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         check_header(Path(case["image"]), volumes=True)
-        files = [str(file) for file in split_volumes(case["image"], folder)]
+        brightness = split_volumes(case["image"], folder)
     for each in caught:
         case.add_warning(each.message, each.category)
-    described, source = describe_file(case["image"]), case["image"]
+    described = case.inputs.get(case["image"]) or describe_file(case["image"])
     volumes = []
-    for i, file in enumerate(files, 1):
-        entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(files)))}d}"}
+    for i, (file, value) in enumerate(brightness.items(), 1):
+        entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(brightness)))}d}"}
+        entry["image_is_dark"] = value < _DARK * max(brightness.values())
         if axis := case.get("slice_axes", {}).get(source):
             entry["slice_axes"] = {file: axis}
         if i > 1:
             entry.pop("label_map", None)
         known: dict[str, Any] = {"warnings": [*case.warnings], "notices": [*case.notices]}
-        volumes.append(replace(case, entry=entry, sources={file: source}, inputs={file: described}, **known))
+        sources = {**case.sources, file: case.source}
+        volumes.append(replace(case, entry=entry, sources=sources, inputs={**case.inputs, file: described}, **known))
+    if case.series:
+        text = f"{case.name}: {len(brightness)} time points, so the result is one 4-D NIfTI file and no derived series."
+        case.add_warning(text, Notice)
     return volumes
 
 
@@ -274,7 +271,7 @@ def _raise_first_problem(case: Case, volumes: Sequence[Case]) -> None:
     for i, volume in enumerate(volumes, 1):
         if volume.problem is not None:
             reason = volume.strip_name(volume.problem)
-            raise ValueError(f"{case['image']}: volume {i} of {len(volumes)}: {reason}")
+            raise ValueError(f"{case.source}: volume {i} of {len(volumes)}: {reason}")
 
 
 def _run_4d_scan(cases: list[Case], output: Path, bids: bool, counted: tuple[int, int], **settings: Any) -> None:
@@ -288,7 +285,7 @@ def _run_4d_scan(cases: list[Case], output: Path, bids: bool, counted: tuple[int
         volumes = _split_case(case, part)
         for volume in volumes:
             with volume.catch_problem():
-                check_volume(volume["image"])
+                check_volume(volume.entry)
         _raise_first_problem(case, volumes)
         _run_group(volumes, results, False, counted, **settings)
         _raise_first_problem(case, volumes)

@@ -128,7 +128,7 @@ def explain_unreadable(path: str | os.PathLike) -> str | None:
         except OSError as error:
             return f"it cannot be read ({error.strerror}); make it readable, or get a whole copy of it."
         if is_dicom_file:
-            return "DICOM is read as a series by mri-sr, from its folder; as a guide, convert it with dcm2niix."
+            return "DICOM is read as a series by mri-sr, from its folder; name that folder, as a guide too."
         return "it is named like a DICOM file, but is none; get a whole copy of it, or remove it."
     if name.endswith(_AFNI):
         return "the .HEAD file that belongs to it is missing; put both into one folder."

@@ -122,10 +122,11 @@ def _describe_inputs(case: Case, prepare: Callable[[Case], Any]) -> list[dict[st
 def _is_done(case: Case, path: Path, output: Path, bids: bool) -> bool:
     """Whether the results of a case are complete, and made by its weights."""
     derived = len([*make_series_path(output, case.name).glob("*/*.dcm")])
+    has_series = case["image"] in case.series and case.volumes == 1
     return (
         _is_complete(path)
         and ("label_map" not in case or _is_complete(make_label_path(output, case.name, bids)))
-        and (case["image"] not in case.series or derived == open_image(path).shape[2])
+        and (not has_series or derived == open_image(path).shape[2])
         and (case.choice is None or is_made_by(path, case.choice.candidate.bundle, case.choice.candidate.checkpoint))
     )
 

@@ -34,7 +34,7 @@ def count_volumes(path: str | os.PathLike) -> int:
     return int(shape[3]) if len(shape) > 3 and not set(shape[4:]) - {1} else 1
 
 
-def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Path]:
+def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> dict[str, float]:
     """Write each volume of a 4-D image as NIfTI, with the type of its voxels, and its sidecar JSON next to it.
 
     B-values or directions next to the image that do not fit its volumes cause a warning.
@@ -45,7 +45,7 @@ def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Pa
         folder: for the files.
 
     Returns:
-        The N files, all of the name of the image, in folders of their own.
+        The largest value of each of the N files, which have the name of the image and folders of their own.
 
     Raises:
         ValueError: when a volume is no magnitude image by its values, such as a component of vectors.
@@ -55,20 +55,22 @@ def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Pa
         if problem is not None:
             warnings.warn(f"{table}: {problem}; the result gets none. Correct it, or remove it.", stacklevel=2)
     voxels: Any = image.dataobj if isinstance(image.dataobj, ArrayProxy) else np.asanyarray(image.dataobj)
-    files = [Path(folder, f"{number:04d}", f"{make_case_stem(path)}.nii.gz") for number in range(1, image.shape[3] + 1)]
-    for number, file in enumerate(files):
+    brightness: dict[str, float] = {}
+    for number in range(image.shape[3]):
+        file = Path(folder, f"{number + 1:04d}", f"{make_case_stem(path)}.nii.gz")
         file.parent.mkdir(parents=True)
         volume = np.asanyarray(voxels[:, :, :, number]).reshape(image.shape[:3])
         low, high = float(volume.min()), float(volume.max())
         if low < -0.5 * abs(high):
             raise ValueError(
-                f"{path}: volume {number + 1} of {len(files)} holds {low:g} to {high:g}, as vectors, tensors, "
+                f"{path}: volume {number + 1} of {image.shape[3]} holds {low:g} to {high:g}, as vectors, tensors, "
                 "phases and statistics have; expected magnitude images. Leave it out, or set negative values to 0."
             )
         nib.save(make_image(volume, image.affine, image, read_encoding(image)), file)
         if get_sidecar_path(path).is_file() and read_sidecar(path)[1] is None:
             shutil.copyfile(get_sidecar_path(path), get_sidecar_path(file))
-    return files
+        brightness[str(file)] = high
+    return brightness
 
 
 def join_results(

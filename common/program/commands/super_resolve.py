@@ -76,9 +76,9 @@ def super_resolve(
         exam: whether the scans are of one exam, or visits for several of one person; those of a single folder are
             grouped as by --together auto. Contrasts, and scans with and without contrast agent, are told apart by
             names and headers, and stacks of one contrast are combined.
-        guide: a finer scan of another contrast of the same person: its file, or a pattern, such as
-            ``"**/*_t1w.nii.gz"``, for the guides of many scans, which are paired by subject. With --together it may be
-            any scan of another contrast, and one stack is enough; only its edges are used.
+        guide: a finer scan of another contrast of the same person: its file, the folder of its DICOM series, or a
+            pattern, such as ``"**/*_t1w.nii.gz"``, for the guides of many scans, which are paired by subject. With
+            --together it may be any scan of another contrast, and one stack is enough; only its edges are used.
         label: a label map in the scan's space, on any grid: its file, or a pattern, such as ``"**/*_dseg.nii.gz"``, for
             those of many scans, which are paired by subject. It is written on the result's grid, as
             <name>_sr_label.nii.gz. Each voxel gets the most probable label by linear interpolation.
@@ -129,6 +129,7 @@ def super_resolve(
     from ..cases.run import check_disk_space, list_rejected_stacks, run_cases
     from ..cases.scan_kinds import collect_skipped, looks_like_scan
     from ..cases.sharding import select_pending_cases
+    from ..dicom.recognition import enter_dicomdir
     from ..exams.choose import choose_weights, find_candidates, reads_exams
     from ..exams.discover import convert_series, discover_cases, find_common_folder, set_acquired_matrix, split_output
     from ..processes import connect_processes, gather_items
@@ -174,7 +175,7 @@ def super_resolve(
     if app := read_app_words(paths, output_dir, participant_label, session_label):
         dataset, output_dir, folders = app
         paths, bids = (dataset,), True
-    roots = [Path(path).expanduser() for path in paths]
+    roots = [enter_dicomdir(Path(path).expanduser()) for path in paths]
     for root in roots if several else ():
         if not root.exists() and not root.is_symlink():
             raise FileNotFoundError(

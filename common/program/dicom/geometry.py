@@ -25,6 +25,14 @@ _UNIT = 1e-3  # allowed error of direction cosines: length, right angle, differe
 _ROUNDING = 0.06  # mm; allowed error of a position, since some have one decimal
 
 
+class MissingSlicesError(ValueError):
+    """Slices are missing between those of a stack; ``share`` is their number over that of the slices."""
+
+    def __init__(self, message: str, share: float) -> None:
+        super().__init__(message)
+        self.share = share
+
+
 def sort_into_stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
     """Sort the headers of one part of a series along the slices' normal, and compute the affine of the stack.
 
@@ -96,8 +104,8 @@ def _check_image(header: Dataset) -> None:
     if is_mosaic(header):
         raise ValueError(
             f"{path}: a mosaic (ImageType {format_values(header, 'ImageType')}), all slices of a volume next to each "
-            "other; expected one file a slice. Convert them to NIfTI, which splits them into volumes: dcm2niix -o "
-            f"FOLDER {shlex.quote(str(Path(path).parent))}."
+            "other; expected one file a slice. mri-sr opens mosaics by dcm2niix: pip install dcm2niix. Or convert them "
+            f"to NIfTI: dcm2niix -o FOLDER {shlex.quote(str(Path(path).parent))}."
         )
     count, samples = (get_whole_number(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel"))
     if count != 1:
@@ -180,10 +188,11 @@ def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: fl
     # If most steps are several times the smallest, the smallest is wrong, and not most slices missing.
     fits = fits and np.median(times) == 1
     if fits and missing:
-        raise ValueError(
+        raise MissingSlicesError(
             f"the series {uid} lacks {missing} slices, the first between {files[int((times > 1).argmax())]} and the "
             f"next file: its {len(files)} slices are {steps.min():g} mm apart, but up to {steps.max():g} mm there; "
-            "expected even steps. Export the whole series."
+            "expected even steps. Export the whole series.",
+            missing / len(files),
         )
     if not fits:
         gap = int(steps.argmax())

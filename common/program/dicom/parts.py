@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -26,6 +26,11 @@ _REPEATED = {
 }  # fmt: skip
 _NUMBERED = ("DiffusionGradientOrientation", "DimensionIndexValues", _INSTANCE)
 _UNCLEAR = ("DimensionIndexValues", _INSTANCE, _FOLDER)
+_TIMES = ("TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime")
+# Images that differ in one of these are no repetitions of one image.
+_CONTRASTS = (
+    "InversionTime", "FlipAngle", "DiffusionBValue", "DiffusionGradientOrientation", "ImageType", "SequenceName",
+)  # fmt: skip
 _ECHO = ("EchoTime", "EchoNumbers")
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient")
 _ROUNDING = 0.01  # of echo times: ms, and as a share of them
@@ -38,17 +43,21 @@ class SeriesPart:
     Attributes:
         name: name for a person, such as "echo 2, TE 90 ms"; empty if the series has no other part.
         headers: headers of the images.
+        scan: the name without the time point.
+        time: orders the time points of a scan; None if it is none.
     """
 
     name: str
     headers: list[Dataset]
+    scan: str = ""
+    time: float | None = None
 
 
 def split_parts(headers: Sequence[Dataset]) -> list[SeriesPart]:
     """Split a series by the tags that distinguish its images.
 
     Kinds of images (magnitude, phase, ...) and echoes are always split. Other tags, such as the flip angle, are used
-    only if several images lie at one place.
+    only if several images lie at one place. Repetitions that only their numbers distinguish are time points.
 
     Args:
         headers: headers of the series in any order, each with its file as ``filename``.
@@ -56,33 +65,20 @@ def split_parts(headers: Sequence[Dataset]) -> list[SeriesPart]:
     Returns:
         The parts; one if there is nothing to split, or if no tag distinguishes images at one place.
     """
-    parts = [("", list(headers))]
-    for split in (_split_by_kind, _split_by_stack, _split_by_echo, _split_by_place):
-        parts = [
-            (", ".join(filter(None, (name, further))), images)
-            for name, group in parts
-            for further, images in split(group).items()
+    groups = [("", list(headers))]
+    for split in (_split_by_kind, _split_by_stack, _split_by_echo):
+        groups = [
+            (_join_words(name, further), images) for name, group in groups for further, images in split(group).items()
         ]
+    parts = [
+        replace(part, name=_join_words(name, part.name), scan=_join_words(name, part.scan))
+        for name, group in groups
+        for part in _split_by_place(group)
+    ]
     # The names become file names, which lose special characters.
-    plain = Counter(re.sub("[^A-Za-z0-9]+", "_", name) for name, _ in parts)
+    plain = Counter(re.sub("[^A-Za-z0-9]+", "_", part.name) for part in parts)
     unique = max(plain.values()) == 1
-    return [SeriesPart(name if unique else f"{name} ({i})", images) for i, (name, images) in enumerate(parts, 1)]
-
-
-def split_series(headers: Sequence[Dataset]) -> list[list[Dataset]]:
-    """Split images with one SeriesInstanceUID by SeriesNumber and SeriesDescription, as two series may get one UID.
-
-    Args:
-        headers: headers of images with one SeriesInstanceUID.
-
-    Returns:
-        The series; one if each image has a number or description of its own.
-    """
-    series: dict[tuple[str, ...], list[Dataset]] = {}
-    for header in headers:
-        name = re.sub("[^A-Za-z0-9]+", "_", format_values(header, "SeriesDescription"))  # as in the names of files
-        series.setdefault((format_values(header, "SeriesNumber"), name), []).append(header)
-    return [*series.values()] if 2 * len(series) <= len(headers) else [[*headers]]
+    return parts if unique else [replace(part, name=f"{part.name} ({i})") for i, part in enumerate(parts, 1)]
 
 
 def describe_differences(first: Dataset, second: Dataset) -> str:
@@ -137,12 +133,19 @@ def _round_together(column: Sequence[float | None]) -> list[float]:
     return [missing if value is None else max(first for first in firsts if first <= value) for value in column]
 
 
-def _split_by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
-    """Split images at one place by the fewest tags that distinguish them; no split if none does, or none is needed."""
+def _join_words(*words: str) -> str:
+    return ", ".join(filter(None, words))
+
+
+def _split_by_place(headers: list[Dataset]) -> list[SeriesPart]:
+    """Split images at one place by the fewest tags that distinguish them, or else as they are numbered.
+
+    No split if nothing distinguishes them, or none is needed.
+    """
     places = _number_places(headers)
     repeats = max(Counter(places).values())
     if repeats == 1 or 2 * repeats > len(headers):
-        return {"": headers}
+        return [SeriesPart("", headers)]
     columns = {tag: [_format_value(header, tag) for header in headers] for tag in _REPEATED}
     varying = [tag for tag, column in columns.items() if len(set(column)) > 1]
     # Tags that say what they mean go first.
@@ -155,17 +158,48 @@ def _split_by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
                 # Tags that split the images in the same way go before it, such as the b-value of a direction.
                 telling = [t for t in known if t in tags or len(set(zip(keys, columns[t], strict=True))) == repeats]
                 return _split_by_values(headers, {tag: columns[tag] for tag in telling[: telling.index(tags[-1]) + 1]})
-    return {"": headers}
+    return _split_by_number(headers, places)
 
 
-def _split_by_values(headers: list[Dataset], columns: Mapping[str, list[str]]) -> dict[str, list[Dataset]]:
+def _split_by_values(headers: list[Dataset], columns: Mapping[str, list[str]]) -> list[SeriesPart]:
     """Split images by the values of tags, in words."""
     words = [_name_values(tag, column) for tag, column in columns.items()]
-    groups: dict[str, list[Dataset]] = {}
+    groups: dict[tuple[str, ...], list[Dataset]] = {}
     for header, *values_of_image in zip(headers, *columns.values(), strict=True):
-        name = ", ".join(value_names[value] for value_names, value in zip(words, values_of_image, strict=True))
-        groups.setdefault(name, []).append(header)
-    return groups
+        groups.setdefault(tuple(values_of_image), []).append(header)
+    parts = []
+    for i, (values, images) in enumerate(groups.items()):
+        names = {tag: known[value] for tag, known, value in zip(columns, words, values, strict=True)}
+        moments = [get_number(images[0], tag) for tag in columns if tag in _TIMES]
+        time = next((float(i) if moment is None else moment for moment in moments), None)
+        scan = ", ".join(name for tag, name in names.items() if tag not in _TIMES)
+        parts.append(SeriesPart(", ".join(names.values()), images, scan, time))
+    repeated = {
+        scan: _are_repetitions([part.headers for part in parts if part.scan == scan])
+        for scan in {part.scan for part in parts}
+    }
+    return [part if repeated[part.scan] else replace(part, time=None) for part in parts]
+
+
+def _split_by_number(headers: list[Dataset], places: list[int]) -> list[SeriesPart]:
+    """Split images at one place into time points by InstanceNumber, if there are equally many at each place."""
+    numbers = [get_number(header, "InstanceNumber") for header in headers]
+    repeats = set(Counter(places).values())
+    if None in numbers or len(set(numbers)) < len(headers) or len(repeats) > 1:
+        return [SeriesPart("", headers)]
+    groups: list[list[Dataset]] = [[] for _ in range(repeats.pop())]
+    counts: Counter[int] = Counter()
+    for i in sorted(range(len(headers)), key=numbers.__getitem__):  # type: ignore[arg-type]
+        groups[counts[places[i]]].append(headers[i])
+        counts[places[i]] += 1
+    if not _are_repetitions(groups):
+        return [SeriesPart("", headers)]
+    return [SeriesPart(f"time point {i}", images, "", i) for i, images in enumerate(groups, 1)]
+
+
+def _are_repetitions(groups: Sequence[list[Dataset]]) -> bool:
+    """Whether groups of images are of one contrast."""
+    return all(len({frozenset(_format_value(h, tag) for h in images) for images in groups}) == 1 for tag in _CONTRASTS)
 
 
 def _number_places(headers: Sequence[Dataset]) -> list[int]:

@@ -68,6 +68,11 @@ def _is_data_set(start: bytes, order: Any) -> bool:
     return at <= len(start)
 
 
+def enter_dicomdir(path: Path) -> Path:
+    """The folder of a DICOMDIR, which lists the files next to it; any other path as it is."""
+    return path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
+
+
 def is_named_as_dicom(path: Path) -> bool:
     """Whether a file's name is that of a DICOM image, whatever its content."""
     return path.name.lower().endswith((".dcm", ".ima"))

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ try:
     from .completeness import check_concatenations, find_missing_slices
     from .copies import remove_copies
     from .files import read_images
-    from .geometry import sort_into_stack
-    from .kinds import explain_unsuitable_series, is_slice
-    from .parts import SeriesPart, split_parts, split_series
+    from .geometry import MissingSlicesError, sort_into_stack
+    from .kinds import explain_image_exclusion, explain_unsuitable_series, is_mosaic, is_slice
+    from .parts import SeriesPart, split_parts
     from .pixels import read_voxels
     from .tags import format_some, format_values, get_number, get_words, name_image
     from .write import DERIVED, choose_pixel_encoding, choose_rescale, get_slice_thickness
@@ -40,6 +40,7 @@ except ImportError as error:
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
     ) from error
 
+_FEW = 0.125  # missing slices over those that are there; a larger gap lies between two stacks
 # Tags that are equal in the slices of a series.
 _SERIES_PROPERTIES = ("PatientID", "SeriesDescription", "Modality", "Rows", "Columns", "PixelSpacing")
 
@@ -51,13 +52,14 @@ class Series:
     Attributes:
         description: one line for a person: UID, number, description, part, modality, number of files.
         headers: headers of its images without pixels, each with its file as ``filename``. If the series is a volume,
-            they are in the order of the slices.
+            they are in the order of the slices; of several volumes, one volume after the other.
         affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm); None if the series is not a volume.
         problem: why the series cannot be read as a volume, or None.
         exclusion: why it is not for super-resolution (phase images, a map, a localizer, another modality), or None.
         part: name of the part, such as "echo 2, TE 90 ms"; empty for a whole series.
         number: of the part, from 0.
         warnings: warnings about slices that may be missing; :meth:`open` gives them.
+        volumes: number of its volumes, which are time points of one scan.
     """
 
     description: str
@@ -68,6 +70,13 @@ class Series:
     part: str = ""
     number: int = 0
     warnings: list[UserWarning] = field(default_factory=list)
+    volumes: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Columns, rows and slices; of several volumes their number too."""
+        size = self.headers[0].Columns, self.headers[0].Rows, len(self.headers) // self.volumes
+        return size if self.volumes == 1 else (*size, self.volumes)
 
     @property
     def files(self) -> list[Path]:
@@ -85,6 +94,11 @@ class Series:
         header: Any = self.headers[0] if self.headers else {}
         words = [*(str(header.get(key) or "") for key in ("SeriesNumber", "SeriesDescription")), self.part]
         return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether it is a scan whose images hold all slices of a volume next to each other."""
+        return self.exclusion is None and bool(self.headers) and all(map(is_mosaic, self.headers))
 
     @property
     def is_derived(self) -> bool:
@@ -110,8 +124,9 @@ class Series:
         """Open a series without a problem as an image with axes (column, row, slice), without reading its pixels."""
         for warning in self.warnings:
             warnings.warn(warning, stacklevel=2)
-        shape = self.headers[0].Columns, self.headers[0].Rows, len(self.headers)
-        voxels: Any = LazyVoxels(lambda: read_voxels(self.headers).T, shape, np.float32)
+        voxels: Any = LazyVoxels(
+            lambda: read_voxels(self.headers).T.reshape(self.shape, order="F"), self.shape, np.float32
+        )
         return SpatialImage(voxels, self.affine)
 
     def has_file(self, path: Path) -> bool:
@@ -184,14 +199,16 @@ def choose_stack(series: Sequence[Series], where: object) -> Series:
         )
     if scans[0].problem is not None:
         raise ValueError(f"{where}: " + scans[0].problem.removeprefix(f"{where}: "))
+    if scans[0].volumes > 1:
+        raise ValueError(f"{where} holds {scans[0].volumes} time points, expected one volume; mri-sr does them all.")
     return scans[0]
 
 
 def write_nifti(series: Series, path: str | os.PathLike) -> None:
     """Write a series as NIfTI: axes (column, row, slice), values in the series' units, as 16-bit integers if they fit.
 
-    A JSON next to it, with the same name, says that the slices lie along the last axis. If all slices have the same
-    ``SliceThickness``, it holds this in mm.
+    The fourth axis of several volumes is time, in seconds. A JSON next to it, with the same name, says that the slices
+    lie along the third axis. If all slices have the same ``SliceThickness``, it holds this in mm.
 
     Args:
         series: a series without a problem.
@@ -208,10 +225,28 @@ def write_nifti(series: Series, path: str | os.PathLike) -> None:
             voxels = np.rint(voxels).astype(dtype)
         else:
             encoding = Encoding(dtype.name, slope, intercept)
-    nib.save(make_image(voxels, series.affine, None, encoding), path)
+    image = make_image(voxels, series.affine, None, encoding)
+    if series.volumes > 1:
+        image.header.set_xyzt_units("mm", "sec")
+        image.header["pixdim"][4] = _measure_time_step(series)
+    nib.save(image, path)
     thickness = get_slice_thickness(series.headers)
     known = {"SliceEncodingDirection": "k", **({} if thickness is None else {"SliceThickness": thickness})}
     get_sidecar_path(path).write_text(json.dumps(known) + "\n")
+
+
+def _measure_time_step(series: Series) -> float:
+    """Seconds between the volumes of a series: RepetitionTime, unless AcquisitionTime says another; 0 if unknown."""
+    repetition = (get_number(series.headers[0], "RepetitionTime") or 0.0) / 1000
+    steps = series.volumes - 1
+    texts = [str(series.headers[i].get("AcquisitionTime")) for i in (0, -series.shape[2])]
+    try:  # of HHMMSS.FFFFFF
+        start, end = (int(text[:2]) * 3600 + int(text[2:4]) * 60 + float(text[4:]) for text in texts)
+    except ValueError:
+        return repetition
+    step = (end - start) / steps
+    # Times may be whole seconds.
+    return step if step > 0 and abs(step - repetition) > max(0.01 * step, 1 / steps) else repetition
 
 
 def read_acquisition(headers: Sequence[Dataset]) -> dict[str, Any]:
@@ -308,7 +343,7 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], coun
             f"dcmodify -nb {modifications} FILES, with dcmtk."
         )
         return [Series(_describe(first, count), headers, problem=problem, exclusion=explain_unsuitable_series(headers))]
-    for images in split_series(headers):
+    for images in _split_by_name(headers):
         line = _describe(images[0], len(images))
         try:
             check_concatenations(images)
@@ -321,14 +356,95 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], coun
         if exclusion := explain_unsuitable_series(images):
             series_list.append(Series(line, images, exclusion=exclusion))
             continue
-        parts = [_make_series(part, number, damaged) for number, part in enumerate(split_parts(images))]
+        split = split_parts(images)
+        parts = [_make_series(part, number, damaged) for number, part in enumerate(split)]
         found = find_missing_slices([part.headers for part in parts], counts[images[0].SeriesInstanceUID])
         for part, faults in zip(parts, found, strict=True):
             if part.problem is None and part.exclusion is None:
                 part.problem = next((str(fault) for fault in faults if isinstance(fault, ValueError)), None)
                 part.warnings = [fault for fault in faults if isinstance(fault, UserWarning)]
-        series_list += parts
+        series_list += _join_time_points(split, parts)
     return series_list
+
+
+def _join_time_points(split: Sequence[SeriesPart], parts: Sequence[Series]) -> list[Series]:
+    """Make one series of the time points of a scan that lie on one grid, without the last ones if they have a problem.
+
+    The problem of another time point becomes that of the series.
+    """
+    scans: dict[object, list[tuple[float, Series]]] = {}
+    for i, (part, each) in enumerate(zip(split, parts, strict=True)):
+        scans.setdefault(i if part.time is None else part.scan, []).append((part.time or 0.0, each))
+    joined: list[Series] = []
+    for name, timed in scans.items():
+        points = [each for _, each in sorted(timed, key=lambda pair: pair[0])]
+        while len(points) > 1 and points[-1].problem is not None:  # the scan was stopped
+            joined.append(points.pop())
+        sound = [each for each in points if each.affine is not None and each.problem is None]
+        grids = {repr((each.shape, np.round(each.affine, 3).tolist())) for each in sound}
+        if len(points) == 1 or len(grids) > 1:
+            joined += points
+            continue
+        first, headers = points[0], [header for each in points for header in each.headers]
+        problems = [f"{each.part}: {each.problem}" for each in points if each.problem is not None]
+        warned = {str(warning): warning for each in points for warning in each.warnings}
+        joined.append(
+            replace(
+                first,
+                description=_describe(first.headers[0], len(headers), str(name)),
+                headers=headers,
+                problem=problems[0] if problems else None,
+                part=str(name),
+                warnings=[*warned.values()],
+                volumes=len(points),
+            )
+        )
+    return joined
+
+
+def _split_by_name(headers: list[Dataset]) -> list[list[Dataset]]:
+    """Split images with one SeriesInstanceUID by SeriesNumber and SeriesDescription, as two series may get one UID.
+
+    A description does not split stacks that are whole without it: some scanners write the time of day into it.
+    """
+    series: list[list[Dataset]] = []
+    for numbered in _group_by_words(headers, "SeriesNumber"):
+        named = _group_by_words(numbered, "SeriesDescription")
+        if len(named) > 1 and _are_stacks(parts := split_parts(_keep_originals(numbered))):
+            stacks = sum(len(split_parts(_keep_originals(images))) for images in named)
+            named = [numbered] if len(parts) < stacks else named
+        series += named
+    return series
+
+
+def _group_by_words(headers: list[Dataset], keyword: str) -> list[list[Dataset]]:
+    """Group images by an attribute's words, as they become names of files; no split if most have their own."""
+    groups: dict[str, list[Dataset]] = {}
+    for header in headers:
+        groups.setdefault(re.sub("[^A-Za-z0-9]+", "_", format_values(header, keyword)), []).append(header)
+    return [*groups.values()] if 2 * len(groups) <= len(headers) else [headers]
+
+
+def _keep_originals(headers: list[Dataset]) -> list[Dataset]:
+    """Images without copies; all if two differ under one UID."""
+    try:
+        return remove_copies(headers)[0]
+    except ValueError:
+        return headers
+
+
+def _are_stacks(parts: Sequence[SeriesPart]) -> bool:
+    """Whether each part of a series is a stack of even slices, of which few are missing, or no magnitude image."""
+    for part in parts:
+        if not all(map(explain_image_exclusion, part.headers)):
+            try:
+                sort_into_stack(part.headers)
+            except MissingSlicesError as error:
+                if error.share > _FEW:
+                    return False
+            except ValueError:
+                return False
+    return True
 
 
 def _make_series(part: SeriesPart, number: int, damaged: Mapping[Path, str]) -> Series:
@@ -341,6 +457,7 @@ def _make_series(part: SeriesPart, number: int, damaged: Mapping[Path, str]) -> 
         if series.problem is None:
             try:
                 series.headers, series.affine = sort_into_stack(part.headers)
+                series.description = _describe(series.headers[0], len(series.headers), part.name)
             except ValueError as error:
                 series.problem = str(error)
     return series

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,10 @@ from nibabel.spatialimages import SpatialImage
 from ...io.files import read_sidecar
 from ...io.formats import advise_volume, get_extension
 from ...io.images import open_image
+from .recognition import enter_dicomdir
+
+if TYPE_CHECKING:
+    from .series import Series
 
 
 def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:
@@ -25,7 +30,7 @@ def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:
         name: the file or folder.
         place: where the user named it, for messages, for example ``compare: --scan a.nii.gz``.
     """
-    path = Path(name)
+    path = enter_dicomdir(Path(name))
     if not path.exists():
         raise FileNotFoundError(f"{place}: there is no such file or folder.")
     if path.is_dir() or get_extension(path) is None:
@@ -41,9 +46,9 @@ def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:
     return image
 
 
-def _read_series(path: Path, place: str) -> nib.Nifti1Image:
-    """Return the volume of the DICOM series in a folder, or of the series that a file belongs to."""
-    from .series import find_series, write_nifti  # whose packages are optional
+def choose_series(path: Path, place: str) -> Series:
+    """The DICOM series in a folder, or that of a file, of one volume; arguments as for :func:`open_volume`."""
+    from .series import find_series  # whose packages are optional
 
     candidates = find_series(path if path.is_dir() else path.parent)
     if path.is_file():
@@ -60,9 +65,19 @@ def _read_series(path: Path, place: str) -> nib.Nifti1Image:
         raise ValueError(f"{place} holds {len(candidates)} DICOM series; name a file of one of them:\n  {listing}")
     if problem := candidates[0].problem or candidates[0].exclusion:
         raise ValueError(f"{place}: {candidates[0].description}: {problem}")
+    if candidates[0].volumes > 1:
+        raise ValueError(f"{place} has shape {candidates[0].shape}; expected a 3-D volume.")
+    return candidates[0]
+
+
+def _read_series(path: Path, place: str) -> nib.Nifti1Image:
+    """Return the volume of the DICOM series in a folder, or of the series that a file belongs to."""
+    series = choose_series(path, place)
+    from .series import write_nifti
+
     with tempfile.TemporaryDirectory() as folder:
-        write_nifti(candidates[0], file := Path(folder) / "volume.nii")
+        write_nifti(series, file := Path(folder) / "volume.nii")
         image = nib.load(file)
         voxels = np.asarray(image.dataobj)  # type: ignore[attr-defined]
-        known = {**read_sidecar(file)[0], "SeriesName": candidates[0].stem, "SeriesInstanceUID": candidates[0].uid}
+        known = {**read_sidecar(file)[0], "SeriesName": series.stem, "SeriesInstanceUID": series.uid}
         return nib.Nifti1Image(voxels, image.affine, extra=known)  # type: ignore[attr-defined]

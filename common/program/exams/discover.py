@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...geometry.affines import SLICE_AXES
-from ...io.files import read_sidecar
+from ...io.files import get_sidecar_path, read_sidecar
 from ...io.formats import explain_missing_content, get_extension
+from ...io.images import open_image_or_none
 from ...io.naming import make_case_stem
 from ...runtime.distributed import print_once
 from ...transforms.scan.acquired import read_acquired_matrix
 from ..bids import find_other_datatype, list_raw_files
 from ..cases.case import Case
+from ..cases.copies import is_same_volume
 from ..cases.inputs import describe_series
 from ..cases.scan_kinds import looks_like_scan, print_skipped
 from ..cases.scans import explain_skipping, is_result, name_results
-from ..dicom.recognition import find_absent_images, is_named_as_dicom, may_be_dicom
+from ..dicom.recognition import enter_dicomdir, find_absent_images, is_named_as_dicom, may_be_dicom
 from .grouping import combine_exam, group_exams, name_slice_axes
 from .owners import identify_owner, warn_of_another_visit
-from .partners import find_paired_scans
-from .people import explain_strangers, make_owner
+from .partners import ITSELF, find_paired_scans, find_partners
+from .people import IDENTITY, explain_strangers, make_owner
 
 if TYPE_CHECKING:  # imported where there is DICOM, because its packages are optional
     from ..dicom.series import Series
@@ -51,7 +54,7 @@ def discover_cases(
     Args:
         roots: files and folders.
         temporary: folder for the files that DICOM series will become, see :func:`convert_series`.
-        guide: pattern or file of guides, as for :func:`find_paired_scans`.
+        guide: pattern or file of guides, as for :func:`find_paired_scans`, or what holds the DICOM series of one.
         subject: pattern of subjects, likewise.
         label: pattern or file of label maps, likewise.
         together: True if all scans are stacks of one contrast; "auto" to group the scans by exam and contrast.
@@ -64,6 +67,8 @@ def discover_cases(
     """
     axes = _check_slice_axes(slice_axis, roots)
     read_series = functools.cache(_read_series)  # a folder's once, though many of its files may be named
+    converted = None if guide is None else _convert_guide(guide, temporary)
+    guide = guide if converted is None else converted.file
     found = [
         partial(_find_cases, root, temporary, guide, subject, label, read_series, axis)
         for root, axis in zip(roots, axes, strict=True)
@@ -74,16 +79,23 @@ def discover_cases(
         cases = _find_scattered(dict(zip(roots, found, strict=True)))
     if anatomical and len(cases) > 1:
         cases = _select_anatomical(cases)
+    if converted is not None:
+        for case in cases:
+            converted.describe(case)
+    cases = _check_copies(cases)
     if not together and not exam:
         return cases
     is_named = together is True or (exam and len(roots) > 1)
     if is_named and (problem := explain_strangers([*map(identify_owner, cases)], visits)) is not None:
         return [replace(cases[0], problem=problem)]
-    groups = [cases] if is_named else group_exams(cases)
+    series = [] if is_named else [case for case in cases if case.problem is None and case.volumes > 1]
+    for case in series:
+        case.notices = [*case.notices, "done alone, because a 4-D scan is no stack"]
+    groups = [cases] if is_named else group_exams([case for case in cases if case not in series])
     if isinstance(slice_axis, str):
         for group in groups:
             name_slice_axes(group, slice_axis)
-    exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)]
+    exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)] + series
     for each in exams:
         if "stacks" in each:
             each.sources = {image: image for image in each.images} | each.sources
@@ -253,16 +265,30 @@ def _find_cases(
         except ValueError:
             if not series:  # a folder of DICOM may have no other scans than results
                 raise
-    files = [Path(each.uid, f"{each.stem}.nii.gz") for each in series]
-    cases = name_results([*scans, *(Case({"image": str(folder / file)}) for file in files)], folder)
-    for case, each, file in zip(cases[len(scans) :], series, files, strict=True):
-        image = case.entry["image"] = str(temporary / file)
-        place = f"{each.files[0].parent} (DICOM series {each.uid})" if each.files else each.description
-        case.series, case.sources = {image: each}, {image: place}
-        reason = each.problem
-        if guide is not None:
-            case.problem, reason = None, "guides are for NIfTI; convert the series, or leave --guide out."
-        elif label is not None and not (case.problem or reason):
+    guides: list[str] = []
+    if guide is not None and series:
+        guides = find_partners(folder, guide, "guide", report=False)
+        scan_series = [each for each in series if str(_name_file(temporary, each)) not in guides]
+        if not scan_series and not scans:
+            return [Case({"image": guides[0], "name": root.name}, problem=f"{root}: {ITSELF}")]
+        series = scan_series
+    files = [(each, file) for each in series for file in _list_files(temporary, each)]
+    unnamed = [Case({"image": str(folder / file.relative_to(temporary))}) for _, file in files]
+    cases = name_results([*scans, *unnamed], folder)
+    for case, (each, file) in zip(cases[len(scans) :], files, strict=True):
+        image = case.entry["image"] = str(file)
+        case.sources, reason = {image: _name_source(each)}, each.problem
+        if file.exists():  # no series any more
+            reason, case.inputs = None, {image: describe_series(each, image)}
+            case.notices = ["a mosaic, opened by dcm2niix; so the result is NIfTI, and there is no derived series."]
+        else:
+            case.series = {image: each}
+        if len(guides) > 1:
+            reason = reason or "with --guide, name the file or the folder of the guide of this series."
+        elif guides and not (case.problem or reason):
+            case.entry["guide"] = path = str(folder / guides[0])
+            warn_of_another_visit(case, identify_owner(case), make_owner(path, None, f"the guide {path}"))
+        if label is not None and not (case.problem or reason):
             case.entry["label_map"] = label
             if len(cases) > 1 or not Path(label).expanduser().is_file():
                 reason = "with --label, name this series alone and the file of its label map."
@@ -287,6 +313,86 @@ def _check_slice_axes(slice_axis: str | Sequence[str] | None, roots: Sequence[Pa
             f"--slice_axis names {len(axes)} axes for {len(roots)} scans or folders; give one for each, in their order."
         )
     return [*axes]
+
+
+def _name_file(temporary: Path, series: Series) -> Path:
+    """The NIfTI file that a series will become."""
+    return temporary / series.uid / f"{series.stem}.nii.gz"
+
+
+def _list_files(temporary: Path, series: Series) -> list[Path]:
+    """The NIfTI files that a series will become; those of mosaics are made, if dcm2niix is installed."""
+    file = _name_file(temporary, series)
+    if series.is_mosaic:
+        from ..dicom.mosaics import convert_mosaics, find_converter
+
+        if find_converter():
+            try:
+                return convert_mosaics(series, file.parent / file.name.removesuffix(".nii.gz"))
+            except ValueError as error:
+                series.problem = str(error)
+    return [file]
+
+
+def _name_source(series: Series) -> str:
+    return f"{series.files[0].parent} (DICOM series {series.uid})" if series.files else series.description
+
+
+@dataclass
+class _Guide:
+    """The DICOM series of a guide as a file, with what was said when it was converted."""
+
+    file: str
+    series: Series
+    warnings: list[warnings.WarningMessage]
+
+    def describe(self, case: Case) -> None:
+        """Say in a case which series its guide is."""
+        if case.get("guide") != self.file:
+            return
+        case.sources = {**case.sources, self.file: _name_source(self.series)}
+        case.inputs[self.file] = describe_series(self.series, self.file)
+        if case.series:
+            case.series = {**case.series, self.file: self.series}
+        for each in self.warnings:
+            case.add_warning(f"the guide: {each.message}", each.category)
+
+
+def _convert_guide(guide: str, temporary: Path) -> _Guide | None:
+    """Convert a guide that is a DICOM series, with whose it is in its sidecar JSON; None for other guides."""
+    path = enter_dicomdir(Path(guide).expanduser())
+    if not path.is_dir() and not (path.is_file() and get_extension(path) is None and may_be_dicom(path)):
+        return None
+    from ..dicom.series import write_nifti
+    from ..dicom.volume_or_series import choose_series
+
+    series = choose_series(path, f"--guide {guide}")
+    file = _name_file(temporary, series)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        write_nifti(series, file)
+    owner = {key: str(series.headers[0].get(key) or "") for key in IDENTITY}
+    get_sidecar_path(file).write_text(json.dumps(read_sidecar(file)[0] | owner))
+    return _Guide(str(file), series, caught)
+
+
+def _check_copies(cases: Sequence[Case]) -> list[Case]:
+    """Leave out files with the voxels of a series that is there too; give a problem to a scan that is its own guide."""
+    series = [case for case in cases if case.series and case.problem is None]
+    copies: dict[str, str] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come when the scan is loaded
+        for case in (case for case in cases if case.problem is None):
+            scan = case.open_scan()
+            if "guide" in case and is_same_volume(scan, open_image_or_none(case["guide"])):
+                case.problem = f"{case.source}: {ITSELF}"
+            for other in series if not case.series else ():
+                if is_same_volume(scan, other.open_scan()):
+                    text = f"the same volume as {other.source}, which is done; to do this one, name it alone."
+                    copies[case["image"]] = text
+    print_skipped(copies)
+    return [case for case in cases if case["image"] not in copies]
 
 
 def _read_series(folder: Path) -> list[Series]:

@@ -19,6 +19,10 @@ from ..dicom.recognition import may_be_dicom
 from .owners import warn_of_another_visit
 from .people import explain_difference, make_owner
 
+ITSELF = (
+    "its guide is the scan itself, expected a finer scan of another contrast of the same person; name one, or leave "
+    "--guide out."
+)
 _KINDS = {"guide": "guide", "label": "label map"}  # by option
 
 
@@ -48,12 +52,15 @@ def find_paired_scans(
     """
     root = Path(path).expanduser()
     folder = (root if root.is_dir() else root.parent).absolute()
-    label_maps = [] if label is None else _find_partners(folder, label, "label", report=True)
+    label_maps = [] if label is None else find_partners(folder, label, "label", report=True)
     cases = find_scans(path, scan, dicom, {os.path.realpath(folder / name) for name in label_maps})
     if guide is not None:
-        guides = _find_partners(folder, guide, "guide", report=scan is not None)  # or it is said above what is no scan
+        guides = find_partners(folder, guide, "guide", report=scan is not None)  # or it is said above what is no scan
         if not root.is_dir():
-            guides = [name for name in guides if os.path.realpath(folder / name) != os.path.realpath(root)]
+            others = [name for name in guides if os.path.realpath(folder / name) != os.path.realpath(root)]
+            if guides and not others:
+                raise ValueError(f"{path}: {ITSELF}")
+            guides = others
         elif scan is not None:
             check_no_duplicates({"lr": [os.path.relpath(case["image"], folder) for case in cases], "guide": guides})
         taken = {os.path.realpath(folder / name) for name in guides}
@@ -66,12 +73,24 @@ def find_paired_scans(
     return cases
 
 
-def _find_partners(root: Path, patterns: str | Sequence[str], option: str, report: bool) -> list[str]:
-    """Paths of guides or label maps: relative to ``root`` for patterns, absolute for a named file."""
+def find_partners(root: Path, patterns: str | Sequence[str], option: str, report: bool) -> list[str]:
+    """Paths of guides or label maps: relative to ``root`` for patterns, absolute for a named file.
+
+    Args:
+        root: folder of the patterns.
+        patterns: glob patterns, or the path of a file.
+        option: "guide" or "label".
+        report: whether to print what matches and is none.
+
+    Raises:
+        FileNotFoundError, ValueError: when nothing matches, or the file that is named is none.
+    """
     if isinstance(patterns, str) and ((path := Path(patterns).expanduser()).is_file() or explain_missing_content(path)):
         if reason := _explain_refusal(path, option):
             raise ValueError(f"--{option} {patterns}: {reason}")
         return [str(path.absolute())]
+    if isinstance(patterns, str) and path.is_absolute():
+        raise FileNotFoundError(f"--{option} {patterns}: there is no such file or folder.")
     files = [path for path in match_scans(root, patterns, option) if not is_result(root / path)]
     raw = {*list_raw_files(root)[0]}  # of a BIDS dataset, unless the patterns are about its derivatives
     files = [path for path in files if path in raw] or files

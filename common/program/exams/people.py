@@ -23,6 +23,7 @@ _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 _LABELS = {kind: re.compile(rf"(?<![a-z0-9]){kind}-[a-z0-9]+", re.IGNORECASE) for kind in ("sub", "ses")}
 _SURE = ("PatientID", "PatientName", "sub")  # many people share the other properties
 _SHOWN = {"PatientID": "PatientID ", "sub": "", "ses": "", "StudyInstanceUID": "the study ", "date": "the day "}
+IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate")  # in DICOM
 _DATES = ("StudyDate", "AcquisitionDate", "AcquisitionDateTime", "SeriesDate")
 EXPECTED_PERSON = "expected the same person; name scans of one person, or correct what is wrong"
 

@@ -57,6 +57,7 @@ class CheckVoxelsd(MapTransform):
 
     A mask has two values. A label map has whole numbers, and along each axis at least half of the neighbours are equal,
     not counting the background and axes across thin labels. Whole numbers at points without neighbours are labels too.
+    A dark volume of a 4-D scan has few whole numbers and is no label map; its entry has ``<key>_is_dark``.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)``.
@@ -85,7 +86,7 @@ class CheckVoxelsd(MapTransform):
                     "negative voxel, and save as float, or convert the scan again. For NIfTI with voxels of 16 bits: "
                     "nifti_tool -mod_hdr -mod_field datatype 512 -infiles SCAN -prefix MENDED"
                 )
-            if description := describe_labels(volume.numpy()):
+            if not d.get(f"{key}_is_dark") and (description := describe_labels(volume.numpy())):
                 raise ValueError(
                     f"{file}: {description}. It is no scan: leave it out. With its scan, --label brings it to the "
                     "result's grid. To a phantom without noise, add noise of a thousandth of its range."

@@ -20,10 +20,10 @@ from .modality import CheckMRd
 from .volume import NormaliseVolumed, SliceAxisd
 
 
-def check_volume(path: str | os.PathLike) -> None:
-    """Check the header and the voxels of a file before anything is computed."""
-    CheckHeaderd("image")({"image": str(path)})
-    CheckVoxelsd("image")({"image": read_volume(path)[None]})
+def check_volume(entry: Mapping[Any, Any]) -> None:
+    """Check the header and the voxels of an entry's "image" before anything is computed."""
+    CheckHeaderd("image")(entry)
+    CheckVoxelsd("image")({**entry, "image": read_volume(entry["image"])[None]})
 
 
 class LoadScand(MapTransform):

@@ -18,7 +18,7 @@ def test_an_entry_is_named_by_its_name_or_its_file_and_not_twice_in_a_line():
 
 
 def test_no_temporary_file_is_named_to_the_user():
-    """A converted series is named as its results, the stacks of an exam as what they were made of."""
+    """A converted series is named as its results, its guide and the stacks of an exam as what they were made of."""
     files = {"/temporary/1/ax.nii.gz": "A (DICOM series 1)", "/temporary/2/sag.nii.gz": "B (DICOM series 2)"}
     first, second = files
     series, exam = Case({"image": first, "name": "ax"}), Case({"image": first, "name": "head", "stacks": [second]})
@@ -27,7 +27,8 @@ def test_no_temporary_file_is_named_to_the_user():
         assert case.source == "A (DICOM series 1)"
         with case.catch_problem():
             raise ValueError(f"{first}: too thin; {second}")
-    assert series.problem == "ax: too thin; ax" and exam.problem == "A (DICOM series 1): too thin; B (DICOM series 2)"
+    assert series.problem == "ax: too thin; B (DICOM series 2)"
+    assert exam.problem == "A (DICOM series 1): too thin; B (DICOM series 2)"
     assert series.shorten(series.problem) == exam.shorten(exam.problem) == "too thin"
     # Which stack it is about stays.
     assert exam.strip_name("B (DICOM series 2): left out") == "B (DICOM series 2): left out"

@@ -1,4 +1,5 @@
 import warnings
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +12,7 @@ from ...refused import refused
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2, 0.5, -20], [0, -0.5, 3, 10], [0, 0, 0, 1]])
 VOXELS = np.random.default_rng(0).integers(-300, 3000, (6, 5, 4, 3)).astype(np.int16)
+LISTS = ("list domain domain domain", "domain domain domain list", "domain list domain domain")
 
 
 def save(path, form):
@@ -18,6 +20,13 @@ def save(path, form):
         image = sitk.GetImageFromArray(VOXELS.T, isVector=False)
         image.SetSpacing((2, 2, 3, 1))
         return sitk.WriteImage(image, str(path))
+    if form in LISTS:
+        at = form.split().index("list")
+        voxels, axes = np.moveaxis(VOXELS, 3, at), ["(2,0,0)", "(0,2,0)", "(0,0,3)"]
+        axes.insert(at, "none")
+        head = ["NRRD0005", "type: short", "dimension: 4", "space: left-posterior-superior", "encoding: raw"]
+        head += ["endian: little", f"sizes: {' '.join(map(str, voxels.shape))}", f"space directions: {' '.join(axes)}"]
+        return path.write_bytes("\n".join([*head, f"kinds: {form}", "", ""]).encode() + voxels.tobytes(order="F"))
     kind = {"mgz": nib.MGHImage, "nii": nib.Nifti2Image}.get(form, nib.Nifti1Image)
     image = kind(VOXELS[..., None] if form == "5-D" else VOXELS, AFFINE)
     if form == "mgz":
@@ -30,26 +39,28 @@ def save(path, form):
     return nib.save(image, path)
 
 
-@pytest.mark.parametrize("form", ["nii.gz", "nii", "scaled", "5-D", "mgz", "nrrd"])
+@pytest.mark.parametrize("form", ["nii.gz", "nii", "scaled", "5-D", "mgz", "nrrd", *LISTS])
 def test_volumes_are_split_and_joined_without_a_change(form, tmp_path):
     """Voxels, their type, their places and the time step are those of the 4-D image."""
-    path = tmp_path / f"scan.{form if form in ('nii', 'mgz', 'nrrd') else 'nii.gz'}"
+    is_nrrd = form in ("nrrd", *LISTS)
+    path = tmp_path / f"scan.{'nrrd' if is_nrrd else form if form in ('nii', 'mgz') else 'nii.gz'}"
     save(path, form)
     assert count_volumes(path) == 3
     files = split_volumes(path, tmp_path / "split")
     values = VOXELS * 0.5 + 7 if form == "scaled" else VOXELS
     (tmp_path / "results").mkdir()
-    for i, file in enumerate(files):
+    assert [*files.values()] == [values[..., i].max() for i in range(3)]
+    for i, file in enumerate(map(Path, files)):
         volume = nib.load(file)
         np.testing.assert_array_equal(np.asanyarray(volume.dataobj), values[..., i])
         assert volume.get_data_dtype() == np.int16
         file.rename(tmp_path / "results" / f"{i}_sr.nii.gz")
     joined = nib.load(join_results(tmp_path / "results", ["0", "1", "2"], path, tmp_path / "out", "scan"))
     np.testing.assert_array_equal(np.asanyarray(joined.dataobj), values)
-    affine = np.diag([-2.0, -2, 3, 1]) if form == "nrrd" else AFFINE
+    affine = np.diag([-2.0, -2, 3, 1]) if is_nrrd else AFFINE
     np.testing.assert_allclose(joined.affine, affine, atol=1e-5)
     assert type(joined) is (nib.Nifti2Image if form == "nii" else nib.Nifti1Image)
-    if form != "nrrd":
+    if not is_nrrd:
         step = (2500, "msec") if form == "mgz" else (2.5, "sec")
         assert (joined.header["pixdim"][4], joined.header.get_xyzt_units()[1]) == step
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["scan_sr.nii.gz"]
@@ -66,7 +77,7 @@ def test_only_gradients_that_fit_the_volumes_are_kept(tmp_path, values, directio
         (tmp_path / f"dwi_sr.{end}").write_text("0 0")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for i, file in enumerate(split_volumes(tmp_path / "dwi.nii", tmp_path / "split")):
+        for i, file in enumerate(map(Path, split_volumes(tmp_path / "dwi.nii", tmp_path / "split"))):
             file.rename(tmp_path / f"{i}_sr.nii.gz")
     said = [str(each.message) for each in caught]
     join_results(tmp_path, ["0", "1", "2"], tmp_path / "dwi.nii", tmp_path, "dwi")

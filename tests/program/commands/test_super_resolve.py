@@ -269,6 +269,27 @@ def test_dicom(tmp_path, capsys):
         assert len([name for name in files(output) if name.endswith(".dcm")]) == (1 if options else 2) * len(images)
 
 
+def test_the_time_points_of_a_series_give_one_4d_result(tmp_path, capsys):
+    for time in (2, 1):
+        tags = {"TemporalPositionIdentifier": time, "SeriesInstanceUID": "1.2.3", "RepetitionTime": "2500"}
+        images = dicom.Series(
+            seed=time, attributes=tags | {"StudyInstanceUID": "1.2", "FrameOfReferenceUID": "1"}
+        ).images()
+        dicom.save(images, tmp_path / "in" / f"{time}")
+    output = tmp_path / "out"
+    begin = partial(super_resolve, str(tmp_path / "in"), str(output), bundle="udean_window", scale=[2, 2, 1])
+    begin(data_consistency_iterations=0)
+    has(capsys.readouterr().out, "2 time points", "no derived series", "1 scan: 1 done")
+    assert files(output) == ["3_t2_tse_sr.json", "3_t2_tse_sr.nii.gz", "log.jsonl"]
+    image = nib.load(output / "3_t2_tse_sr.nii.gz")
+    assert image.shape == (64, 56, 10, 2) and image.header["pixdim"][4] == 2.5
+    for i in range(2):
+        expected = ndimage.zoom(dicom.Series(seed=i + 1).values, (2, 2, 1), order=1)
+        assert np.corrcoef(image.dataobj[..., i].ravel(), expected.ravel())[0, 1] > 0.9
+    begin(skip_existing=True)
+    has(capsys.readouterr().out, "1 of 1 scans have their results")
+
+
 def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
     """Each volume as if it were alone, with time step and b-values; or none, if one cannot be done."""
     data, output, affine = tmp_path / "in", tmp_path / "out", np.diag([1.5, 1.5, 1.5, 1.0])
@@ -321,6 +342,13 @@ def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
     capsys.readouterr()
     begin(skip_existing=True)
     assert "1 of 1 scans" in capsys.readouterr().out
+    # A dark volume is no label map, unless it is alone.
+    dark = ndimage.gaussian_filter(volumes[0].astype(float), 2)
+    dark = (6 * dark / dark.max()).astype(np.int16)
+    for name, voxel in {"alone.nii": dark, "dark.nii": np.stack([volumes[0], dark], -1)}.items():
+        nib.save(nib.Nifti1Image(voxel, affine), tmp_path / name)
+    refused(lambda: super_resolve(str(tmp_path / "alone.nii"), dry_run=True), RunsFailedError, "a label map")
+    super_resolve(str(tmp_path / "dark.nii"), dry_run=True)
 
 
 def test_label_maps_go_with_their_scans(tmp_path, capsys):

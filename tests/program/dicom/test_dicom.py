@@ -285,8 +285,9 @@ def test_missing_slices_are_said_however_headers_count_them(form, way, tmp_path)
         dicom.save(files, tmp_path / gap)
         for each in find_series(tmp_path / gap):
             said = [each.problem] if each.problem else [w for w in each.warnings if not isinstance(w, Notice)]
-            assert bool(said) == (len(each.headers) < count), gap
-            assert said or np.array_equal(np.asanyarray(each.open().dataobj), phantom.values), gap
+            assert bool(said) == (len(each.headers) < count * each.volumes), gap
+            expected = np.stack([phantom.values] * each.volumes, -1) if each.volumes > 1 else phantom.values
+            assert said or np.array_equal(np.asanyarray(each.open().dataobj), expected), gap
 
 
 def typed(*words):
@@ -415,6 +416,64 @@ def test_two_series_with_one_uid_are_told_apart_by_number_and_description(shift,
     dicom.save(images, tmp_path / "alike")
     (mixed,) = find_series(tmp_path / "alike")
     has(mixed.problem, {0: "several images at one place", 2: "InstanceNumber"}.get(shift, "stack"))
+
+
+TIMED = {
+    "halves": [{}],
+    "echoes": [{"EchoTime": "20"}, {"EchoTime": "100"}],
+    "magnitude and phase": [{}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}],
+    "flip angles": [{"FlipAngle": angle} for angle in (5, 10, 20)],
+}
+
+
+@pytest.mark.parametrize("values", TIMED.values(), ids=TIMED)
+@pytest.mark.parametrize("step", [2, 3, 7, 20])  # images until the next description
+def test_a_description_splits_no_stack_that_is_whole(values, step, tmp_path):
+    phantoms = [dicom.Series(seed=seed, attributes=each) for seed, each in enumerate(values)]
+    images = under_one_uid(*phantoms)
+    for number, image in enumerate(images):
+        image.SeriesDescription = f"T1:Jan 10 2020 09-05-{number // step} GMT"
+    dicom.save(images, tmp_path)
+    found = find_series(tmp_path)
+    for each, phantom in zip(found, phantoms, strict=True):
+        if each.exclusion:
+            continue
+        write_nifti(each, tmp_path / "scan.nii")
+        np.testing.assert_array_equal(nib.load(tmp_path / "scan.nii").get_fdata(), phantom.values)
+        assert each.stem.startswith("3_T1_Jan_10") and each.headers[0].SeriesDescription in each.description
+    each.files[4].unlink()
+    assert len(find_series(tmp_path)) == len(phantoms)
+
+
+@pytest.mark.parametrize(
+    "way", ["TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "InstanceNumber"]
+)
+def test_time_points_are_one_4d_scan(way, tmp_path):
+    """In the order of time, whatever the files' names; a tag that says another contrast keeps them apart."""
+    phantoms = [dicom.Series(seed=k, minimum=k, attributes={"RepetitionTime": "2500"}) for k in range(4)]
+    images = under_one_uid(*phantoms)
+    for i, image in enumerate(images):
+        times = {"AcquisitionTime": f"1000{i // 10 * 3:02d}.5", "InstanceNumber": i + 1}
+        setattr(image, way, times.get(way, i // 10 + 9))
+    rng = np.random.default_rng(0)
+    dicom.save([images[i] for i in rng.permutation(40)], tmp_path / "in")
+    (series,) = find_series(tmp_path / "in")
+    assert (series.problem, series.part, series.shape) == (None, "", (*phantoms[0].values.shape, 4))
+    write_nifti(series, tmp_path / "scan.nii")
+    scan = nib.load(tmp_path / "scan.nii")
+    np.testing.assert_array_equal(scan.get_fdata(), np.stack([phantom.values for phantom in phantoms], -1))
+    assert scan.header["pixdim"][4] == (3 if way == "AcquisitionTime" else 2.5)
+    assert scan.header.get_xyzt_units() == ("mm", "sec")
+    # What a scan that was stopped lacks at its end, and slices that are lost before.
+    dicom.save(images[:37], tmp_path / "stopped")
+    assert way == "InstanceNumber" or [each.volumes for each in find_series(tmp_path / "stopped")] == [1, 3]
+    dicom.save(images[:12] + images[13:], tmp_path / "lost")
+    (lost,) = find_series(tmp_path / "lost")
+    has(lost.problem, "several images" if way == "InstanceNumber" else "lacks 1 slices")
+    for i, image in enumerate(images):
+        image.ImageType = ["DERIVED", "PRIMARY", "M", f"MEAN{i // 10}"]
+    dicom.save(images, tmp_path / "types")
+    assert [each.volumes for each in find_series(tmp_path / "types")] == [1] * 4
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])

@@ -87,17 +87,16 @@ DIMENSIONS = [
     ([{"EchoTime": "20.5"}, {"EchoTime": "100"}], "echo 1, TE 20.5 ms;echo 2, TE 100 ms"),
     ([{}, {"ImageType": ["ORIGINAL", "PRIMARY", "T1", "P"]}], "magnitude;phase image"),
     ([{}, {"ComplexImageComponent": "PHASE"}], "magnitude;phase image"),
-    ([{"TemporalPositionIndex": i} for i in (1, 2, 3)], "time point 1;time point 2;time point 3"),
+    ([{"TemporalPositionIndex": i} for i in (1, 2, 3)], ";;"),
     (DIFFUSION, "b 0, direction 1;b 1000, direction 2;b 1000, direction 3"),
     ([{"InversionTime": "90.5"}, {"InversionTime": "900"}], "TI 90.5 ms;TI 900 ms"),
     ([{"FlipAngle": "3"}, {"FlipAngle": "20"}], "flip angle 3;flip angle 20"),
     ([{"TriggerTime": "0"}, {"TriggerTime": "410.5"}], "trigger time 0 ms;trigger time 410.5 ms"),
     ([{"TemporalPositionIndex": i, "EchoTime": str(t)} for t in (9, 20) for i in (1, 2)],
-     "echo 1, TE 9 ms, time point 1;echo 1, TE 9 ms, time point 2;"
-     "echo 2, TE 20 ms, time point 1;echo 2, TE 20 ms, time point 2"),
+     "echo 1, TE 9 ms;echo 1, TE 9 ms;echo 2, TE 20 ms;echo 2, TE 20 ms"),
     ([{"TemporalPositionIndex": i, "DiffusionBValue": b, "DimensionIndexValues": 2 * i + j}
       for i in (1, 2) for j, b in enumerate((0.0, 700.0))],
-     "time point 1, b 0;time point 1, b 700;time point 2, b 0;time point 2, b 700"),
+     "b 0;b 700;b 0;b 700"),
     ([{"StackID": "1"}, {"StackID": "7"}], "stack 1;stack 7"),
     ([{"DimensionIndexValues": i} for i in (1, 2)], "dimension 1;dimension 2"),
     ([{}, {}], ""),
@@ -107,7 +106,10 @@ DIMENSIONS = [
 @pytest.mark.parametrize(("values", "names"), DIMENSIONS, ids=[names for _, names in DIMENSIONS])
 @pytest.mark.parametrize("files", [1, 2, 0])
 def test_dimensions_that_are_no_slice_are_split_off(values, names, files, tmp_path):
-    """Frames are in any order in one file or in a concatenation; or each volume has its own file (0)."""
+    """Frames are in any order in one file or in a concatenation; or each volume has its own file (0).
+
+    Time points, which have one name, are the volumes of one scan.
+    """
     names, images, phantoms = names.split(";"), [], []
     for seed, each in enumerate(values):
         phantoms.append(dicom.Series(seed=seed, shape=(16, 14, 6)))
@@ -130,17 +132,19 @@ def test_dimensions_that_are_no_slice_are_split_off(values, names, files, tmp_pa
         return
     names = ["instance 1", "instance 2"] if names == [""] else names
     # Only what differs in echo times and kind of image has a sure order and name in each file.
-    by_name = dict(zip(names, phantoms, strict=True))
-    assert len(found) == len(names) and len({tuple(h.ImagePositionPatient) for h in found[0].headers}) == 6
+    by_name = {name: [p.values for p, its in zip(phantoms, names, strict=True) if its == name] for name in names}
+    assert len(found) == len(by_name) and len({tuple(h.ImagePositionPatient) for h in found[0].headers}) == 6
     for each in found:
         if each.part == "phase image":
             assert each.exclusion
         elif "direction" in each.part or "dimension" in each.part:  # numbered as they come
             assert any(np.array_equal(voxels(each, tmp_path), phantom.values) for phantom in phantoms)
         else:
-            np.testing.assert_array_equal(voxels(each, tmp_path), by_name[each.part].values)
+            expected = by_name[each.part]
+            expected = np.stack(expected, -1) if each.volumes > 1 else expected[0]
+            np.testing.assert_array_equal(voxels(each, tmp_path), expected)
     # The result of one volume leaves that of another alone.
-    volumes = [each for each in found if each.exclusion is None]
+    volumes = [each for each in found if each.exclusion is None and each.volumes == 1]
     for count, each in enumerate([*volumes, *volumes] if files == 1 else []):
         derived(each, tmp_path)
         assert len([*(tmp_path / "out").iterdir()]) == min(count + 1, len(volumes))
