@@ -253,7 +253,7 @@ def _split_case(case: Case, folder: Path) -> list[Case]:
     for i, (file, value) in enumerate(brightness.items(), 1):
         entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(brightness)))}d}"}
         entry["image_is_dark"] = value < _DARK * max(brightness.values())
-        if axis := case.get("slice_axes", {}).get(source):
+        if axis := case.get("slice_axes", {}).get(case["image"]):
             entry["slice_axes"] = {file: axis}
         if i > 1:
             entry.pop("label_map", None)
