@@ -116,8 +116,8 @@ def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
             warnings.showwarning = partial(_show_warning, warnings.showwarning)
             _run_command(words, title)
             sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"\ninterrupted{interruption}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
         sys.exit(format_error(error, with_traceback))

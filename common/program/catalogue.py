@@ -16,11 +16,9 @@ from ..runtime.distributed import choose_device
 from ..runtime.unknown_keys import check_switches, has_key, suggest_key
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..weights.loading import read_overlay
-from .export.modules import NAME, ROOT, map_strings, rename_package
+from .bundles import CONFIG, OVERLAYS, list_bundles
+from .export.modules import NAME, map_strings, rename_package
 
-BUNDLES = ROOT.parent / "bundles"
-_CONFIG = Path("configs", "inference.json")
-_OVERLAYS = ROOT / "program" / "cases" / "overlays"  # what mri-sr lays over a bundle's inference.json
 _GRID = {"spacing", "grid_file"}  # options of overlays/grid.json; bundles for exams have them
 _NAMED = 3  # most bundles that a message names
 _LARGE = "_large"  # at the end of a file's name: the larger of two networks for a scale, as model.pt and model_large.pt
@@ -188,24 +186,6 @@ def _identify_bundle(checkpoint: Path, bundle: str | None) -> str:
     return bundle or bundle_name
 
 
-def list_bundles(bundle: str | None) -> list[Path]:
-    """Folders of the bundles.
-
-    Args:
-        bundle: name or folder of the only one; None for all.
-    """
-    every = sorted(path.parents[1] for path in BUNDLES.glob("*/configs/inference.json"))
-    if bundle is None:
-        return every
-    for folder in (Path(bundle), BUNDLES / bundle):
-        if (folder / _CONFIG).is_file():
-            return [folder.absolute()]
-    raise FileNotFoundError(
-        f"--bundle '{bundle}': this is no bundle; expected the folder of one, or one of "
-        f"{', '.join(folder.name for folder in every)}."
-    )
-
-
 def _select_known(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The overrides whose keys a bundle's inference.json has."""
     if not overrides:
@@ -217,7 +197,7 @@ def _select_known(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain_unknown_key(overrides: Mapping[str, Any], known: Mapping[Path, Any], options: Sequence[str]) -> str:
     """The message if no bundle has all overridden keys; ``known`` are those that each bundle has."""
-    contents = [ConfigParser.load_config_file(folder / _CONFIG) for folder in known]
+    contents = [ConfigParser.load_config_file(folder / CONFIG) for folder in known]
     nowhere = [key for key in overrides if not any(key in each for each in known.values())]
     lacking = nowhere[0] if nowhere else " and --".join(overrides)
     names = " or ".join(folder.name for folder in known) if len(known) <= _NAMED else "any bundle"
@@ -245,10 +225,10 @@ def _list_files(
     folder: Path, overlay: Path | None, options: Collection[str], overlays: Sequence[str] = ()
 ) -> list[str]:
     """Configs of a bundle: inference.json, overlays by name, and the overlay of the weights."""
-    config = folder / _CONFIG
+    config = folder / CONFIG
     if _GRID & set(options) and not _GRID <= ConfigParser.load_config_file(config).keys():
         overlays = ["grid", *overlays]
-    files = [config, *(_OVERLAYS / f"{name}.json" for name in overlays), overlay]
+    files = [config, *(OVERLAYS / f"{name}.json" for name in overlays), overlay]
     return [str(file) for file in files if file is not None]
 
 
@@ -268,7 +248,7 @@ def _make_candidate(
         if not isinstance(scale, list | tuple) or [type(n) in (int, float) for n in scale] != [True] * 3:
             raise ValueError(f"scale is {scale!r}, expected three numbers.")
     except ValueError as error:
-        raise ValueError(f"{overlay or folder / _CONFIG}: {error}") from None
+        raise ValueError(f"{overlay or folder / CONFIG}: {error}") from None
     stacks, free = known.get("fewest_stacks"), None
     if checkpoint is None and "scale" not in overrides and stacks is None:
         free = "across" if tuple(scale[:2]) == (1, 1) else "any"

@@ -24,7 +24,8 @@ from skimage.filters import threshold_otsu
 from skimage.restoration import denoise_tv_chambolle
 
 from common.metrics import interpolate_cubic
-from common.program.catalogue import BUNDLES, Candidate
+from common.program.bundles import BUNDLES
+from common.program.catalogue import Candidate
 from common.transforms.scan.scan_statistics import compute_scan_statistics
 
 # Voxels of a head, of the crop that is super-resolved, and of the crop's edge that is not compared.

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.program import catalogue
-from common.program.catalogue import BUNDLES, Candidate, list_candidates, read_card
+from common.program import bundles, catalogue
+from common.program.bundles import BUNDLES
+from common.program.catalogue import Candidate, list_candidates, read_card
 from common.program.exams.ranking import rank_choices, rank_self_trained
 from common.weights.saving import SavedWeights
 
@@ -183,7 +184,7 @@ def models(tmp_path, monkeypatch):
     """Folder of the weights of the one bundle that there is: two in its models, one of them gone."""
     root = tmp_path / "bundles" / "srcnn"
     shutil.copytree(BUNDLES / "srcnn" / "configs", root / "configs")
-    monkeypatch.setattr(catalogue, "BUNDLES", tmp_path / "bundles")
+    monkeypatch.setattr(bundles, "BUNDLES", tmp_path / "bundles")
     for name, scale in (("model", [2, 2, 1]), ("model_3", [3, 3, 1])):
         save(root / "models" / f"{name}.pt", scale, slice_axis="AP")
     (root / "models" / "model_3.pt").unlink()

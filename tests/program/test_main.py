@@ -222,6 +222,7 @@ def test_how_it_ends(tmp_path, monkeypatch, capsys):
         return stop.value.code
 
     assert end(KeyboardInterrupt()) == 130 and capsys.readouterr().err == "\ninterrupted\n"
+    assert end(KeyboardInterrupt("; go on")) == 130 and capsys.readouterr().err == "\ninterrupted; go on\n"
     assert not list(tmp_path.iterdir())
     said = end(TypeError("no list"))
     (log,) = tmp_path.iterdir()
@@ -290,3 +291,22 @@ def test_installed_there_is_one_name_in_any_folder(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, "--help"], stdout=writer, stderr=subprocess.PIPE, **options)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_what_the_command_line_can_refuse_it_refuses_before_torch_is_imported(tmp_path):
+    (tmp_path / "scan.nii.gz").touch()
+    scan = str(tmp_path / "scan.nii.gz")
+    for words, text in (
+        ([scan, "--gide", "x"], "--guide"),
+        ([scan, "--bundle", "srcnn", "--adapt_iterations", "3"], "option of srcnn"),
+        ([scan, "--bundle", "srcn"], "'srcn'"),
+        ([scan, "--together", "x"], "'x'"),
+        ([f"{scan}.gz"], "no such file"),
+    ):
+        code = (
+            "import sys\nfrom common.__main__ import main\n"
+            f"try: main({['super-resolve', *words]})\n"
+            "except SystemExit as error: print(error, 'torch' in sys.modules)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert text in done.stdout and done.stdout.endswith("False\n"), done.stdout + done.stderr

@@ -3,7 +3,7 @@
 import numpy as np
 
 from common.degradations import GaussianProfile, KSpaceTruncation
-from common.program.catalogue import BUNDLES
+from common.program.bundles import BUNDLES
 from common.program.shipped_weights import load_shipped_weights
 
 from ..bundles import runs

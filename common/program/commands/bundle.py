@@ -6,9 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from ..bundles import BUNDLES
 from ..cli_help import suggest
-
-BUNDLES = Path(__file__).parents[3] / "bundles"
 
 
 def print_bundles(*names: str) -> None:

@@ -111,7 +111,23 @@ def super_resolve(
         override: keys of a bundle's inference.json, for example --amp False. A bundle
             without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used too.
     """
-    # Modules that compute are imported only when needed, so that --help is quick.
+    # Modules that compute are imported only when needed, so that --help and a refusal are quick.
+    from ..bundles import refuse_unknown_options
+
+    options = [*inspect.signature(super_resolve).parameters]
+    refuse_unknown_options(bundle, override, options)
+    visits = "visits" in (together, exam)
+    together, exam = together == "visits" or together, exam == "visits" or exam
+    if exam not in (True, False):
+        raise ValueError(f"--exam is {exam!r}, expected nothing after it, or visits; name the scans before it.")
+    if together not in (True, False, "auto"):
+        raise ValueError(
+            f"--together is {together!r}, expected nothing after it, or auto or visits; name the scans before it."
+        )
+    if not paths:
+        raise ValueError("no scan is named; give scans, DICOM files of series, or folders. --help lists the options.")
+    if not any(os.path.lexists(os.path.expanduser(path)) for path in paths):
+        raise FileNotFoundError(f"{paths[0]}: there is no such file or folder.")
     from ..startup import import_monai
 
     import_monai()
@@ -144,10 +160,6 @@ def super_resolve(
         "acquired_matrix": acquired_matrix,
         "bundle": None if for_exams else bundle,
     }
-    visits = "visits" in (together, exam)
-    together, exam = together == "visits" or together, exam == "visits" or exam
-    if exam not in (True, False):
-        raise ValueError(f"--exam is {exam!r}, expected nothing after it, or visits; name the scans before it.")
     given_options |= {"together": together or None, "guide": guide} if exam else {}
     option = "--exam" if exam else "--together"
     if (exam or together) and (names := [f"--{name}" for name, value in given_options.items() if value is not None]):
@@ -157,7 +169,6 @@ def super_resolve(
     several = exam or together is True
     exam = exam or (for_exams and not together)
     overlays = ["report"] * bool(report) + ["interval"] * bool(uncertainty)
-    options = [*inspect.signature(super_resolve).parameters]
     if device is not None:
         check_device(device)
         override["device"] = device
@@ -165,12 +176,6 @@ def super_resolve(
         override["slice_axis"], slice_axis = slice_axis, None
     known, stacks = find_candidates(bundle, scale, override, "auto" if exam else together, options)
     fewest = (stacks and stacks.fewest_stacks) or 2
-    if together not in (True, False, "auto"):
-        raise ValueError(
-            f"--together is {together!r}, expected nothing after it, or auto or visits; name the scans before it."
-        )
-    if not paths:
-        raise ValueError("no scan is named; give scans, DICOM files of series, or folders. --help lists the options.")
     folders: Sequence[Path] = ()
     if app := read_app_words(paths, output_dir, participant_label, session_label):
         dataset, output_dir, folders = app
@@ -219,7 +224,10 @@ def super_resolve(
             check_writable(get_output_folder(output))
         if not dry_run and any(case.problem is None for case in cases):
             print_once(f"results go to {output}")
-        run_cases(cases, output, [*override], bids, shard, overlays, keep_paths, dry_run)
+        try:
+            run_cases(cases, output, [*override], bids, shard, overlays, keep_paths, dry_run)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("; the same command with --skip_existing goes on with what is left") from None
         if left_out := [] if is_file else list_rejected_stacks(cases):
             choose_weights(left_out, known, None, False, asked and together is not True)
             left_out = select_pending_cases(left_out, output, skip_existing, None, bids, divided=True)

@@ -13,7 +13,8 @@ from nibabel.affines import voxel_sizes
 from ...data.lists.spacing import compute_cubic_scale
 from ...geometry.affines import UnclearSliceAxisError, find_slice_permutation, list_thick_axes, name_axis
 from ...physics.scale import choose_slice_axis
-from ..catalogue import WITHIN, Candidate, list_bundles, list_candidates, read_card
+from ..bundles import list_bundles
+from ..catalogue import WITHIN, Candidate, list_candidates, read_card
 
 # Up to these factors outside of the range, weights are used with a warning. On a real head, made into a stack of thick
 # slices, they were still better than cubic there. The first limits the axis that is nearest to the range, the second
