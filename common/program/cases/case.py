@@ -210,15 +210,9 @@ class Case(Mapping[str, Any]):
         return 2 if file in self.series else read_slice_axis(file)
 
     def describe_inputs(self) -> list[dict[str, Any]]:
-        """Describe the scan, its guide, label map, and the stacks that can be read, see :func:`describe_file`."""
-        described, needed = [], [self.get(key) for key in ("image", "guide", "label_map")]
-        for file in [*self.images, *([self["label_map"]] if "label_map" in self else [])]:
-            try:
-                described.append(self.inputs.get(file) or describe_file(file))
-            except (OSError, ValueError):
-                if file in needed:
-                    raise
-        return described
+        """Describe the scan, its guide, stacks and label map, see :func:`describe_file`."""
+        files = [*self.images, *([self["label_map"]] if "label_map" in self else [])]
+        return [self.inputs.get(file) or describe_file(file) for file in files]
 
     def summarise(self) -> str:
         """One line that says how it ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from nibabel.affines import voxel_sizes
 
 from ...geometry.affines import RATIO_ROUNDING, THICK, UnclearSliceAxisError, find_slice_permutation, name_axis
 from ...io.naming import make_case_stem
+from ...io.read import check_header
 from ...runtime.errors import Notice
 from ..cases.case import Case
 from .contrast_agent import AGENT, has_agent, is_agent_word
@@ -166,7 +168,7 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
     for case in stacks:
         if case.problem is None:
             with case.catch_problem():
-                case.read_grid()
+                _check_file(case)
     good = [case for case in stacks if case.problem is None]
     reasons = [case.problem for case in stacks if case.problem is not None]
     files = [os.path.realpath(case["image"]) for case in good]
@@ -197,6 +199,14 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
         warnings=[f"left out: {reason}" for reason in reasons],
         notices=[text for case in good for text in case.notices],
     )
+
+
+def _check_file(case: Case) -> None:
+    """Refuse a scan that cannot be read to its end; what is to be said of others is said when they are loaded."""
+    if case["image"] not in case.series:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check_header(Path(case["image"]))
 
 
 def _join_slice_axes(cases: Sequence[Case]) -> dict[str, dict[str, str]]:

@@ -223,20 +223,21 @@ def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch):
 
 
 def test_one_that_is_left_of_an_exam_is_done_alone(tmp_path, capsys):
-    """Whether the others cannot be opened, or cannot be read to their end."""
+    """Whether another cannot be read to its end, shows nothing, or has no slices."""
     ax, cut = (stack(tmp_path / f"{name}.nii.gz", Phantom(4), 2) for name in ("ax", "cut"))
-    (tmp_path / "bad.nii.gz").write_bytes(b"no image")
-    together(ax, str(tmp_path / "bad.nii.gz"), output_dir=str(tmp_path / "a"))
-    has(capsys.readouterr().out, "ct_guided", "left out: ", "bad.nii.gz", "done alone", "1 done")
     packed = (tmp_path / "cut.nii.gz").read_bytes()
     (tmp_path / "cut.nii.gz").write_bytes(packed[: len(packed) // 2])
-    together(ax, cut, output_dir=str(tmp_path / "b"))
-    has(capsys.readouterr().out, "cut.nii.gz: left out", "done alone", "1 done")
+    together(cut, ax, output_dir=str(tmp_path / "a"))
+    has(capsys.readouterr().out, "ct_guided", "left out: ", "cut.nii.gz", "done alone", "1 done")
+    shape, affine = grid(0)
+    flat = str(runs.save(tmp_path / "flat.nii.gz", np.ones(shape), affine))
+    together(ax, flat, output_dir=str(tmp_path / "b"))
+    has(capsys.readouterr().out, "flat.nii.gz: left out", "done alone", "1 done")
     cubes = grid(2, thick=1)
     thin = str(runs.save(tmp_path / "thin.nii.gz", Phantom(4).on(*cubes), cubes[1]))
     together(thin, ax, output_dir=str(tmp_path / "c"), dry_run=True)
     has(capsys.readouterr().out, "ct_guided", "udean_window", "has no thick slices", "2 to do")
-    assert sorted(path.name for path in tmp_path.glob("?/*.nii.gz")) == ["ax_cut_sr.nii.gz", "ax_sr.nii.gz"]
+    assert sorted(path.name for path in tmp_path.glob("?/*.nii.gz")) == ["ax_flat_sr.nii.gz", "ax_sr.nii.gz"]
 
 
 def wide(path, across, axes=""):

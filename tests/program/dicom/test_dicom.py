@@ -57,8 +57,8 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
     write_nifti(series, tmp_path / "scan.nii.gz")
     scan = nib.load(tmp_path / "scan.nii.gz")
     assert scan.get_data_dtype().itemsize == 2 and scan.get_sform(coded=True)[1] == 1
-    sidecar = json.loads((tmp_path / "scan.json").read_text())
-    assert sidecar == {"SliceEncodingDirection": "k", "SliceThickness": float(inputs[0].SliceThickness)}
+    known = {"SliceEncodingDirection": "k", "SliceThickness": float(inputs[0].SliceThickness)}
+    assert json.loads((tmp_path / "scan.json").read_text()) == known
     np.testing.assert_array_equal(scan.get_fdata(), phantom.values.astype(np.float32))
     affine = dicom.LPS_TO_RAS @ phantom.lps
     np.testing.assert_allclose(scan.affine, affine, rtol=1e-6, atol=1e-5)
