@@ -77,6 +77,10 @@ def provide_more(folder: Path, page: str) -> None:
         for contrast in ("T1W", "T2W", "FLAIR"):
             reader.save_scan(folder / f"{contrast}.nii.gz", np.eye(4), (1, 1, 4))
     if page == "common/docs/daily_use.md":
+        for label in ("01", "02"):
+            scan = folder / "BIDS_DIR" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
+            reader.save_scan(scan, reader.grid((2, 2, 2)), (2, 2, 2))
+        (folder / "BIDS_DIR" / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
         for name in "ab":
             reader.save_scan(folder / f"{name}.nii.gz", reader.grid((2, 2, 2)), (2, 2, 2))
         for scan, guide in (("t2", "t1"), ("FOLDER/sub-01/sub-01_t2w", "FOLDER/sub-01/sub-01_t1w")):

@@ -133,8 +133,8 @@ def read_cases(file: str, given: Mapping[str, Any], calibrates: bool = False) ->
                 yield f"{name} is empty; --calibrate needs it."
         for option, value in parsed.items():
             for name in value if isinstance(value, list) else [value] if option in (*_VOLUMES, "lpips") else []:
-                if not Path(name).exists():
-                    why = explain_missing_content(name) or "there is no such file or folder."
+                gone = None if Path(name).exists() else "there is no such file or folder."
+                if why := explain_missing_content(name) or gone:
                     yield f"{option} {name}: {why}"
 
     lines = read_list(path, ("person", "results"), [*given], find_problems)

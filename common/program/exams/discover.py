@@ -237,7 +237,7 @@ def _select_anatomical(cases: Sequence[Case]) -> list[Case]:
         f"passed over, as no anatomical images by their BIDS names: {listing}",
     )
     if len(found) == len(cases):
-        raise ValueError(f"found no anatomical image; {listing}. Leave out --bids True for other images.")
+        raise ValueError(f"found no anatomical image; {listing}. Others are done without --bids.")
     return [case for case in cases if case["image"] not in found]
 
 
