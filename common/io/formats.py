@@ -22,7 +22,7 @@ def get_extension(path: str | os.PathLike) -> str | None:
 def advise_volume(path: str | os.PathLike) -> str:
     """How to take one volume out of a 4-D file, by a program that comes with nibabel."""
     first = "" if get_extension(path) not in (".nrrd", ".nhdr", ".mha", ".mhd") else "convert it to NIfTI, and "
-    return f"{first}take out a volume; for the first: nib-roi -t 0:1 {shlex.quote(str(path))} VOLUME.nii.gz"
+    return f"{first}take out a volume, such as the first: nib-roi -t 0:1 {shlex.quote(str(path))} VOLUME.nii.gz"
 
 
 def explain_missing_content(path: str | os.PathLike) -> str | None:

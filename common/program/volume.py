@@ -40,6 +40,7 @@ class Volume:
         label: in tables and pictures: the name of the file or series.
         missing: where its file holds NaN or infinity, or does not reach, and ``voxels`` are 0; None for nowhere.
         metadata: keys of the sidecar, such as ``SliceThickness`` in mm.
+        is_turned: whether its axes have another order than in its file.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Volume:
     metadata: Mapping[str, Any]
     label: str = ""
     missing: np.ndarray | None = None
+    is_turned: bool = False
 
     def __post_init__(self) -> None:
         self.label = self.label or Path(self.name).name
@@ -118,7 +120,7 @@ class Volume:
         if affines.measure_factors(grid.affine, grid.voxels.shape, affine, voxels.shape) is None:
             return self
         missing = None if self.missing is None else apply_orientation(self.missing, orientation)
-        return replace(self, voxels=voxels, affine=affine, missing=missing)
+        return replace(self, voxels=voxels, affine=affine, missing=missing, is_turned=True)
 
     def place_on_grid(self, grid: Volume, repeated: float = _BEYOND) -> Volume:
         """This volume on the grid of another, where geometry puts it, by cubic splines; missing where it ends.
@@ -244,14 +246,24 @@ def check_on_scan(result: Volume, scan: Volume) -> None:
 
 
 def is_made_of(result: Volume, scan: Volume, command: str = "judge") -> bool:
-    """Whether the JSON of a result names the scan, by its voxels or its series; it is refused if it names others."""
+    """Whether the JSON of a result names the scan, by its voxels or its series; it is refused if it names others.
+
+    Of a scan that was stored in another order of axes since, the JSON cannot tell.
+    """
     inputs = result.inputs
     if not scan.is_file:
         uid = scan.metadata.get("SeriesInstanceUID")
         return uid is not None and uid in [each.get("SeriesInstanceUID") for each in inputs]
     if not inputs or digest_voxels(scan.name) in [each.get("Sha256") for each in inputs]:
         return bool(inputs)
-    if all("File" in each for each in inputs):
+    if all("File" in each for each in inputs) and result.is_turned:
+        warnings.warn(
+            f"{command}: {result.name} and --scan {scan.name} have another order of axes, so its JSON cannot tell "
+            f"whether that is {inputs[0]['File']}, of which it was made.",
+            Notice,
+            stacklevel=2,
+        )
+    elif all("File" in each for each in inputs):
         raise ValueError(
             f"{command}: {result.name} was made of {inputs[0]['File']}, whose voxels are not those of --scan "
             f"{scan.name}; name that scan, or super-resolve this one again."

@@ -28,7 +28,7 @@ def spoil(folder, volume, contrast):
     images = {
         "flat": (image(volume[..., 0].astype(np.float32)), "expected a 3-D volume"),
         "single": (image(volume[..., :1].astype(np.float32)), "expected a 3-D volume"),
-        "series": (image(np.stack([volume] * 2, axis=-1).astype(np.float32)), "3-D volume; save each volume"),
+        "series": (image(np.stack([volume] * 2, axis=-1).astype(np.float32)), "3-D volume; take out a volume"),
         "colour": (image(colour), "not colour"),
         "nan": (image(holes), "1 of .* voxels are NaN or infinite, 1 of them in tissue"),
         "infinite": (image(blown), "2 of .* voxels are NaN or infinite, 2 of them in tissue"),

@@ -22,6 +22,7 @@ from common.program.commands.compare import compare
 from common.program.dicom.derived import write_derived_series
 from common.program.dicom.series import find_series, write_nifti
 from common.reports.planes import View, to_ras
+from common.runtime.errors import Notice
 from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, convert_to_units
 
 from ...bundles.runs import OBLIQUE, degrade, save
@@ -135,6 +136,9 @@ def test_another_scans_result_is_refused(case, tmp_path):
     words = f"{case['result']} was made of {case['scan']}", f"not those of --scan {other}"
     refused(lambda: compare(other, case["result"], str(tmp_path / "wrong.png")), ValueError, *words)
     assert not (tmp_path / "wrong.png").exists()
+    nib.save(scan.as_reoriented(np.array([[1, 1], [0, -1], [2, 1]])), other)  # the scan itself
+    with pytest.warns(Notice, match="have another order of axes"):
+        compare(other, case["result"], str(tmp_path / "turned.png"))
 
 
 def test_the_page(case, tmp_path, capsys):
