@@ -112,7 +112,8 @@ def combine_contrasts(scans: Sequence[Case], fewest: int = 2) -> list[Case]:
     if len(good) < 2:
         return [group[0] if len(group) == 1 < fewest else combine_stacks(group, fewest) for group in groups]
     series, sources = ({k: v for case in good for k, v in getattr(case, of).items()} for of in ("series", "sources"))
-    inputs: dict = {}  # shared, so that a DICOM series is converted once
+    # Shared, so that a DICOM series is converted once.
+    inputs = {file: described for case in good for file, described in case.inputs.items()}
     files = {id(case): [case["image"], *case["stacks"]] for case in good}
     joined = _join_slice_axes(good)
     for case in good:
@@ -194,7 +195,7 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
         entry={**good[0].entry, **combined, **_join_slice_axes(good)},
         series={file: series for case in good for file, series in case.series.items()},
         sources={file: source for case in good for file, source in case.sources.items()},
-        inputs={},
+        inputs={file: described for case in good for file, described in case.inputs.items()},
         parts=good,
         warnings=[f"left out: {reason}" for reason in reasons],
         notices=[text for case in good for text in case.notices],

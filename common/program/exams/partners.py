@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...data.lists.subjects import check_no_duplicates, identify_subject
@@ -59,7 +60,7 @@ def find_paired_scans(
         if not root.is_dir():
             others = [name for name in guides if os.path.realpath(folder / name) != os.path.realpath(root)]
             if guides and not others:
-                raise ValueError(f"{path}: {ITSELF}")
+                return [replace(case, problem=case.problem or f"{path}: {ITSELF}") for case in cases]
             guides = others
         elif scan is not None:
             check_no_duplicates({"lr": [os.path.relpath(case["image"], folder) for case in cases], "guide": guides})

@@ -106,13 +106,11 @@ def test_a_guide_may_be_a_series_but_not_the_scan(tmp_path, monkeypatch):
         np.testing.assert_array_equal(nib.load(case["guide"]).dataobj, guide.values)
         assert case.inputs[case["guide"]]["SeriesInstanceUID"] == images[0].SeriesInstanceUID
     for path, name in product(("in/scan", "scan.nii"), repeat=2):
-        if path == name == "scan.nii":
-            refused(lambda: find("scan.nii", guide="scan.nii"), ValueError, "scan.nii: its guide is the scan itself")
-        else:
-            (case,) = find(path, guide=name)
-            assert "its guide is the scan itself" in case.problem
-    (case,) = find("in/scan", "in/guide", guide="in/guide")
-    assert case.problem is None and "guide" in case
+        (case,) = find(path, guide=name)
+        assert "its guide is the scan itself" in case.problem
+    for paths in (("in/scan", "in/guide"), ("scan.nii", "in/guide"), ("in/guide/0002.dcm", "scan.nii")):
+        (case,) = find(*paths, guide="in/guide")
+        assert case.problem is None and "guide" in case
     refused(lambda: find("scan.nii", guide="in"), ValueError, "--guide in holds 2 DICOM series", "in/scan/0000.dcm")
     Path("empty").mkdir()
     refused(lambda: find("scan.nii", guide="empty"), ValueError, "--guide empty holds no DICOM series")
