@@ -198,6 +198,7 @@ class AlternatingTrainer(SupervisedTrainer):
         self.add_event_handler(Events.STARTED, self._end_if_finished)
         if self.folder is not None:
             self.add_event_handler(Events.EPOCH_STARTED, self.folder.save_config)
+            self.add_event_handler(Events.ITERATION_STARTED, self.folder.time_limit.start)
             self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_time_is_up, self.folder.time_limit)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)

@@ -11,7 +11,7 @@ from .distributed import print_once, trains_alone
 
 
 class TimeLimit:
-    """Minutes of a training from now on, for all of its stages together.
+    """Minutes of a training from its first iteration on, for all of its stages together.
 
     Args:
         minutes: more than 0; None for no limit.
@@ -25,7 +25,12 @@ class TimeLimit:
             raise ValueError(f"minutes is {minutes!r}, expected a number above 0, or null for no limit.")
         self.minutes = minutes
         self._is_said = False
-        self._ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self._ends = math.inf
+
+    def start(self) -> None:
+        """Begin to count, unless it is counting."""
+        if self.minutes is not None and self._ends == math.inf:
+            self._ends = time.monotonic() + 60 * self.minutes
 
     def is_over(self, place: str) -> bool:
         """Whether the time is up, in all processes by the clock of the first. The first time, a line says so.
