@@ -40,7 +40,7 @@ def test_results_by_what_they_are_worth(exam):
     axis = int(np.argmax(factors))
     smooth = torch.from_numpy(ndimage.gaussian_filter(cubic.numpy(), [n / 3 if n > 1 else 0 for n in factors]))
     expected = {
-        "finer than cubic, by ": [hr, 0.5 * hr + 0.5 * cubic, hr + 15 * noise],
+        "finer than cubic, differs by ": [hr, 0.5 * hr + 0.5 * cubic, hr + 15 * noise],
         "hardly differs from cubic": [cubic, cubic + 2 * noise],
         "neither finer nor smoother than cubic": [cubic + 20 * noise],
         "contradicts the scan: keep cubic": [0.8 * hr, smooth, cubic.roll(factors[axis], axis), hr.flip(axis)],
