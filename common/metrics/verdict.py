@@ -140,9 +140,10 @@ def describe_verdict(comparison: CubicComparison, outside: str | None = None, wa
     if comparison.difference < _HARDLY:
         return f"hardly differs from cubic: {away}" + (f"; {outside}" if outside else "")
     if abs(comparison.sharpening) < _SHARPER:
-        return f"neither finer nor smoother than cubic, differs {away}: noise was added, or as much removed as detail added"
+        return f"neither finer nor smoother than cubic, differs {away}: noise added, or as much removed as detail added"
     known = "" if outside is None else f", but {outside}" if outside else ", within what the weights know"
-    return f"{'finer' if comparison.sharpening > 0 else 'smoother'} than cubic, differs {away}, agrees with the scan{known}"
+    finer = "finer" if comparison.sharpening > 0 else "smoother"
+    return f"{finer} than cubic, differs {away}, agrees with the scan{known}"
 
 
 def describe_errors(error: float, cubic: float) -> str:

@@ -217,7 +217,8 @@ class SetAsideExtremesd(MapTransform):
             if count > max(_FEWEST, _SATURATED * clean.size):
                 warnings.warn(
                     f"{file}: saturated; {count / clean.size:.1%} of the voxels have the highest value, "
-                    f"{clean.max():.7g}, and no detail. Convert the scan again, without windowing or 8 bits.",
+                    f"{clean.max():.7g}, and no detail. If a converter cut the values, convert again with all of them; "
+                    "what the scanner cut is lost.",
                     stacklevel=2,
                 )
             if not kept.any():
