@@ -244,6 +244,16 @@ def _unpack_arrays(meta: Mapping[Hashable, Any]) -> Mapping[str, np.ndarray]:
     return np.load(io.BytesIO(kept[0] if isinstance(kept, list) else kept))
 
 
+def forget_constant_regions(meta: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """Meta data of a volume that is made of a scan: what :class:`SetAsideExtremesd` keeps, without constant regions."""
+    if _KEPT not in meta:
+        return {**meta}
+    arrays = _unpack_arrays(meta)
+    extreme, values = arrays["extreme"], arrays["values"]
+    values = values if len(values) == 1 else values[extreme[arrays["kept"]]]
+    return {**meta, **_pack_arrays(affine=arrays["affine"], extreme=extreme, kept=extreme, values=values)}
+
+
 def find_set_aside(
     size: Sequence[int], affine: np.ndarray, meta: Mapping[Hashable, Any], which: str = "kept"
 ) -> np.ndarray:

@@ -21,7 +21,7 @@ from ...io.images import open_image_or_none
 from ...io.lazy_voxels import LazyVoxels
 from ...io.nifti_affines import choose_encoding, read_encoding
 from ...io.slice_axis import SLICE_AXIS
-from .extremes import convert_type, restore_set_aside
+from .extremes import convert_type, forget_constant_regions, restore_set_aside
 
 ORIENTATION = "slice_orientation"
 POSSIBLE_AXES = "possible_slice_axes"
@@ -166,7 +166,7 @@ class MakeLRd(MapTransform):
                 _warn_unless_alike(hr, lr)
                 continue
             affine = self.degradation.compute_lr_affine(hr.affine)
-            d["lr"] = attach_meta(self.degradation(hr.as_tensor()), affine, hr.meta)
+            d["lr"] = attach_meta(self.degradation(hr.as_tensor()), affine, forget_constant_regions(hr.meta))
         return d
 
     def _check_place(self, hr_affine: torch.Tensor, lr_affine: torch.Tensor) -> None:

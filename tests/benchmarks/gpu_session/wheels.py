@@ -22,7 +22,18 @@ def carried() -> list[str]:
 
     nilearn has the tissue maps that heads are simulated from where no label maps are carried.
     """
-    names = ["monai", "pytorch-ignite", "nibabel", "fire", "termcolor", "pathspec", "bidsschematools", "acres", "click"]
+    names = [
+        "monai",
+        "pytorch-ignite",
+        "nibabel",
+        "fire",
+        "termcolor",
+        "psutil",
+        "pathspec",
+        "bidsschematools",
+        "acres",
+        "click",
+    ]
     names += [] if LABELS.is_dir() else ["nilearn"]
     versions = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
     return [f"{name}=={versions[name]}" for name in names]

@@ -206,7 +206,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch):
     out = {"output_dir": str(tmp_path / "out")}
     refused(lambda: together(ax, **out), RunsFailedError, "found 1 stack")
     refused(lambda: super_resolve(ax, bundle="stacks", **out), RunsFailedError, "--bundle stacks", "--together")
-    refused(lambda: together(ax, other, scale=[1, 1, 4], bundle="smore", **out), ValueError, "--scale and --bundle")
+    refused(lambda: together(ax, other, scale=[1, 1, 4], bundle="ct_guided", **out), ValueError, "--scale and --bundle")
     refused(lambda: together(ax, other, spacing="fine", **out), ValueError, "--spacing is 'fine'")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e18))
     refused(lambda: together(ax, other, spacing=0.01, **out), RunsFailedError, "GiB", "--spacing 0.")
