@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "make_forward_operator",
             "make_random_blur",
         ],
-        "fitted_profile": ["FittedProfile", "make_slice_profile", "read_profile_width"],
+        "fitted_profile": ["FittedProfile", "make_slice_profile"],
         "interpolation": ["DegradeAndInterpolate", "DegradeImages", "interpolate"],
         "k_space": [
             "BandLimit",

@@ -17,9 +17,10 @@ from tqdm import tqdm
 from ..data.loaders.image_pairs import ImagePairs, slice_images
 from ..data.loaders.slabs import sample_gains
 from ..degradations.base import Degradation, remove_metadata
-from ..degradations.fitted_profile import BELIEVED_WIDTHS, FittedProfile, read_profile_width
+from ..degradations.fitted_profile import BELIEVED_WIDTHS, FittedProfile
 from ..degradations.interpolation import DegradeAndInterpolate
 from ..degradations.profiles import GaussianProfile
+from ..io.slice_thickness import read_profile_width
 from ..networks.interpolation import SliceGains
 from ..networks.steps import SelfAntiAliasing
 from ..runtime.memory import move_to_device

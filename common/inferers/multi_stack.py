@@ -19,7 +19,7 @@ from nibabel.affines import voxel_sizes
 from torch import nn
 from tqdm import tqdm
 
-from ..degradations.fitted_profile import BELIEVED_WIDTHS, USUAL_WIDTHS, FittedProfile, read_profile_width
+from ..degradations.fitted_profile import BELIEVED_WIDTHS, USUAL_WIDTHS, FittedProfile
 from ..degradations.profiles import GaussianProfile
 from ..geometry.nearest import sample_nearest
 from ..geometry.registration.stacks import Region, Registration, average_like, register_stacks
@@ -27,6 +27,7 @@ from ..geometry.resampling import SplineResampling, make_cubic_grid
 from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.stack import Stack
 from ..io.images import open_image
+from ..io.slice_thickness import read_profile_width
 from ..metrics.verdict import CubicComparison
 from ..physics.noise import compute_tissue_details, estimate_noise_in_air
 from ..runtime.errors import Notice
@@ -37,7 +38,7 @@ from ..stacks.fitting import FittedStack, compare_with_stack, fit_stacks, recons
 from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR
 from ..stacks.thickness import estimate_thickness
 from ..stacks.thin import ThinSliceNetworks
-from ..transforms.scan.extremes import find_measured, find_set_aside, select_unmeasured
+from ..transforms.scan.extremes import find_constant_regions, find_set_aside, select_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import attach_meta, get_intensity_range
 
@@ -362,6 +363,11 @@ class StacksInferer(Inferer):
                 f"{limit:.2f}.",
                 stacklevel=2,
             )
+
+
+def find_measured(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
+    """Where a stack measured: a mask without voxels that are extreme or exactly constant, and its affine."""
+    return stack.is_measured.cpu().numpy() & ~find_constant_regions(stack.voxels.cpu().numpy()), stack.affine
 
 
 def _estimate_noise(voxels: torch.Tensor) -> float:

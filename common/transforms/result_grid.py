@@ -18,12 +18,13 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 from ..degradations.base import Degradation
-from ..degradations.fitted_profile import BELIEVED_WIDTHS, read_profile_width
+from ..degradations.fitted_profile import BELIEVED_WIDTHS
 from ..degradations.profiles import GaussianProfile
 from ..geometry.gaussian import compute_coarsening_sigma
 from ..geometry.resampling import SplineResampling, make_cubic_grid, resample_volume
 from ..io.images import open_image, open_image_or_none
 from ..io.nifti_affines import is_scaling
+from ..io.slice_thickness import read_profile_width
 from ..metrics.data_consistency import measure_scan_difference
 from ..physics.noise import estimate_noise_in_air
 from ..runtime.errors import Notice

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.degradations import read_profile_width
 from common.io.images import open_image
+from common.io.slice_thickness import read_profile_width
 from common.program.cases.scan_kinds import explain_unsuitable_file
 from common.program.provenance import read_source_metadata
 from common.transforms import LoadScand

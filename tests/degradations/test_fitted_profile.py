@@ -9,7 +9,8 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from common.degradations import FittedProfile, GaussianProfile, RicianNoise, make_slice_profile, read_profile_width
+from common.degradations import FittedProfile, GaussianProfile, RicianNoise, make_slice_profile
+from common.io.slice_thickness import read_profile_width
 from tests.refused import refused
 
 FACTORS = (1, 1, 3)

@@ -15,7 +15,6 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from ...geometry.nearest import sample_nearest
-from ...geometry.stack import Stack
 from ...runtime.errors import Notice
 
 _KEPT = "set_aside"
@@ -274,11 +273,6 @@ def find_set_aside(
     return sample_nearest(arrays[which], arrays["affine"], size, affine)
 
 
-def find_measured(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
-    """Where a stack measured: a mask without voxels that are extreme or exactly constant, and its affine."""
-    return stack.is_measured.cpu().numpy() & ~find_constant_regions(stack.voxels.cpu().numpy()), stack.affine
-
-
 def select_unmeasured(
     meta: Mapping[Hashable, Any], others: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> dict[Hashable, Any]:
@@ -286,7 +280,7 @@ def select_unmeasured(
 
     Args:
         meta: of the scan, from :class:`SetAsideExtremesd`.
-        others: of each other scan, from :func:`find_measured`.
+        others: of each other scan, a mask of the voxels that it measured, and its affine.
 
     Returns:
         Meta data that keep these voxels only; empty if the scan keeps none.

@@ -14,8 +14,8 @@ from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 from scipy.fft import rfft
 
-from ...degradations.fitted_profile import read_profile_width
 from ...geometry.tissue import find_tissue
+from ...io.slice_thickness import read_profile_width
 from ...physics.noise import estimate_noise_in_tissue
 from ...runtime.errors import Notice
 from ...weights.loading import read_overlay

@@ -12,9 +12,10 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
 from common.__main__ import main
-from common.degradations import choose_degradation, read_profile_width
+from common.degradations import choose_degradation
 from common.io.read import read_volume
 from common.io.slice_axis import read_slice_axis
+from common.io.slice_thickness import read_profile_width
 from common.program.commands.super_resolve import super_resolve
 from common.program.exams.choose import parse_scale
 from common.transforms import LoadScand, MakeLRd
