@@ -270,7 +270,8 @@ def _find_cases(
         guides = find_partners(folder, guide, "guide", report=False)
         scan_series = [each for each in series if str(_name_file(temporary, each)) not in guides]
         if not scan_series and not scans:
-            return [Case({"image": guides[0], "name": root.name}, problem=f"{root}: {ITSELF}")]
+            case = Case({"image": guides[0], "name": root.name}, f"{root}: {ITSELF}", {guides[0]: str(root)})
+            return [case]
         series = scan_series
     files = [(each, file) for each in series for file in _list_files(temporary, each)]
     unnamed = [Case({"image": str(folder / file.relative_to(temporary))}) for _, file in files]
@@ -347,10 +348,13 @@ class _Guide:
     warnings: list[warnings.WarningMessage]
 
     def describe(self, case: Case) -> None:
-        """Say in a case which series its guide is."""
+        """Say in a case which series its guide is, also in what was said about its file."""
+        source = _name_source(self.series)
+        case.problem = case.problem and case.problem.replace(self.file, source)
+        case.warnings = [text.replace(self.file, source) for text in case.warnings]
         if case.get("guide") != self.file:
             return
-        case.sources = {**case.sources, self.file: _name_source(self.series)}
+        case.sources = {**case.sources, self.file: source}
         case.inputs[self.file] = describe_series(self.series, self.file)
         if case.series:
             case.series = {**case.series, self.file: self.series}

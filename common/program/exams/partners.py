@@ -128,9 +128,8 @@ def _assign_guides_or_labels(
     unused = [path for path in partners if subjects[path] not in {subjects[scan] for scan in scans}]
     if unused:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
-        print_once(
-            f"{len(unused)} of {len(partners)} {kind}s have no scan and are not used: {', '.join(unused[:3])}{more}"
-        )
+        names = ", ".join(Path(path).name if Path(path).is_absolute() else path for path in unused[:3])
+        print_once(f"{len(unused)} of {len(partners)} {kind}s have no scan and are not used: {names}{more}")
     advice = "give a regular expression for the subject in a path, --subject."
     for case, path in zip(cases, scans, strict=True):
         same = [partner for partner in partners if subjects[partner] == subjects[path]]
