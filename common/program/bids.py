@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +66,12 @@ def find_other_datatype(path: str | os.PathLike, name: str) -> str | None:
         path: of the image; its folder decides if a suffix is of several datatypes, or of none.
         name: its name without the ending.
     """
-    folder, known = Path(path).parent.name, [*_load_schema().objects.datatypes]
-    datatypes = list_datatypes(name.rpartition("_")[2]) or ([folder] if folder in known else [])
-    if not name.startswith("sub-") or not datatypes or "anat" in datatypes:
+    folder, suffix = Path(os.path.abspath(path)).parent.name, name.rpartition("_")[2]
+    datatypes, known = list_datatypes(suffix), _load_schema().objects.datatypes
+    if not datatypes:
+        is_misspelt = folder not in known and suffix.lower() in map(str.lower, list_suffixes("anat"))
+        datatypes = ["anat" if is_misspelt else folder]
+    if not name.startswith("sub-") or "anat" in datatypes:
         return None
     return folder if folder in datatypes else " or ".join(datatypes)
 
@@ -82,8 +83,8 @@ def find_dataset(path: str | os.PathLike) -> Path | None:
 
 def read_app_words(
     words: Sequence[str], output: str | None, participants: Sequence[str] | None, sessions: Sequence[str] | None
-) -> tuple[str, str, list[Path]] | None:
-    """The dataset, the output and the folders that the command line of a BIDS App means: BIDS_DIR OUTPUT participant.
+) -> tuple[list[str], str] | None:
+    """The folders and the output that the command line of a BIDS App means: BIDS_DIR OUTPUT participant.
 
     Args:
         words: without options; the level may be left out where labels are given.
@@ -91,7 +92,7 @@ def read_app_words(
         participants, sessions: as for :func:`choose_folders`.
 
     Returns:
-        The dataset, the output, and the folders of :func:`choose_folders`; None for other command lines.
+        The folders of :func:`choose_folders`, and the output; None for other command lines.
 
     Raises:
         ValueError: for another level or other words, and as :func:`choose_folders`.
@@ -104,7 +105,8 @@ def read_app_words(
         raise ValueError(f"{words[-1]}: there is no such level, as {_LEVELS[0]} makes complete results; name that.")
     if len(words) != count + has_level:
         raise ValueError(f"found {' '.join(words)}; expected BIDS_DIR OUTPUT {_LEVELS[0]}, for labels of a dataset.")
-    return words[0], output or words[1], choose_folders(Path(words[0]).expanduser(), participants, sessions)
+    folders = choose_folders(Path(words[0]).expanduser(), participants, sessions)
+    return [*map(str, folders)], output or words[1]
 
 
 def choose_folders(dataset: Path, participants: Sequence[str] | None, sessions: Sequence[str] | None) -> list[Path]:
@@ -137,24 +139,11 @@ def choose_folders(dataset: Path, participants: Sequence[str] | None, sessions: 
     return folders
 
 
-_selected: ContextVar[Sequence[Path]] = ContextVar("selected", default=())
-
-
-@contextmanager
-def select_folders(folders: Sequence[Path]) -> Iterator[None]:
-    """Let :func:`list_raw_files` list in the block only what is in these folders; of none, everything."""
-    token = _selected.set([Path(os.path.abspath(folder)) for folder in folders])
-    try:
-        yield
-    finally:
-        _selected.reset(token)
-
-
 def list_raw_files(root: Path) -> tuple[list[str], list[str]]:
     """The files of a folder as of :func:`list_files`, of a BIDS dataset the raw ones only.
 
     Left out are derivatives/, sourcedata/, code/, derivative datasets, and what .bidsignore names; but not what is in a
-    folder that is one of these itself. What :func:`select_folders` does not select is not listed at all.
+    folder that is one of these itself.
 
     Args:
         root: the folder.
@@ -177,12 +166,7 @@ def list_raw_files(root: Path) -> tuple[list[str], list[str]]:
 
     wanted = {find_excluding(folder, "/") for folder in (base, *base.parents[:-1])}  # what holds the folder itself
 
-    selected = {*_selected.get()}
-    around = {parent for folder in selected for parent in folder.parents}
-
     def leave_out(path: str) -> bool:
-        if selected and base / path not in around and selected.isdisjoint({base / path, *(base / path).parents}):
-            return True
         found = find_excluding(base / path, "/" * path.endswith("/")) not in {None, *wanted}
         left_out.extend([path] * found)
         return found

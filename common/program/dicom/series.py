@@ -436,7 +436,7 @@ def _note_contrasts(part: Series) -> list[UserWarning]:
     tags = {"SeriesDescription": _list_descriptions(part.headers)}
     tags["ContrastBolusAgent"] = [*dict.fromkeys(str(h.get("ContrastBolusAgent") or "none") for h in part.headers)]
     words = [f"{tag} is {' and '.join(values)}" for tag, values in tags.items() if len(values) > 1]
-    text = f"series {part.uid}: one volume by its slices, though {'; '.join(words)} in its images; look at its contrast."
+    text = f"series {part.uid}: one volume by its slices, though {', and '.join(words)}; look at its contrast."
     return [Notice(text)] if words else []
 
 

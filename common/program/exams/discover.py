@@ -76,7 +76,7 @@ def discover_cases(
     if len(roots) == 1 or together is True or exam:
         cases = [case for find in found for case in find()]
     else:
-        cases = _find_scattered(dict(zip(roots, found, strict=True)))
+        cases = _find_scattered(dict(zip(roots, found, strict=True)), anatomical)
     if anatomical and len(cases) > 1:
         cases = _select_anatomical(cases)
     if converted is not None:
@@ -185,11 +185,12 @@ def convert_series(case: Case) -> None:
                 case.add_warning(f"{name}: {str(each.message).removeprefix(f'series {series.uid}: ')}", each.category)
 
 
-def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]]) -> list[Case]:
+def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]], anatomical: bool) -> list[Case]:
     """Find the cases of several files and folders, each once.
 
-    What is no scan is skipped with a line, as in a folder. A fault of a file or folder stops no other. Equal names of
-    results are preceded by the folders, from the folder that holds all.
+    What is no scan is skipped with a line, as in a folder, and if only anatomical scans are wanted a folder without
+    one. A fault of a file or folder stops no other. Equal names of results are preceded by the folders, from the folder
+    that holds all.
     """
     found: dict[str, tuple[Path, Case]] = {}
     skipped: dict[str, str] = {}
@@ -200,6 +201,9 @@ def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]]) -> list[Ca
         try:
             cases = find()
         except (OSError, ValueError) as error:
+            if anatomical and root.is_dir():
+                skipped[str(root)] = str(error).removeprefix(f"{root}: ")
+                continue
             cases = [Case({"image": str(root), "name": root.name}, problem=str(error))]
         for case in cases:
             series = case.series.get(case["image"])
