@@ -83,8 +83,8 @@ def find_dataset(path: str | os.PathLike) -> Path | None:
 
 def read_app_words(
     words: Sequence[str], output: str | None, participants: Sequence[str] | None, sessions: Sequence[str] | None
-) -> tuple[list[str], str] | None:
-    """The folders and the output that the command line of a BIDS App means: BIDS_DIR OUTPUT participant.
+) -> tuple[str, str, list[Path]] | None:
+    """The dataset, the output and the folders that the command line of a BIDS App means: BIDS_DIR OUTPUT participant.
 
     Args:
         words: without options; the level may be left out where labels are given.
@@ -92,7 +92,7 @@ def read_app_words(
         participants, sessions: as for :func:`choose_folders`.
 
     Returns:
-        The folders of :func:`choose_folders`, and the output; None for other command lines.
+        The dataset, the output, and the folders of :func:`choose_folders`; None for other command lines.
 
     Raises:
         ValueError: for another level or other words, and as :func:`choose_folders`.
@@ -105,8 +105,7 @@ def read_app_words(
         raise ValueError(f"{words[-1]}: there is no such level, as {_LEVELS[0]} makes complete results; name that.")
     if len(words) != count + has_level:
         raise ValueError(f"found {' '.join(words)}; expected BIDS_DIR OUTPUT {_LEVELS[0]}, for labels of a dataset.")
-    folders = choose_folders(Path(words[0]).expanduser(), participants, sessions)
-    return [*map(str, folders)], output or words[1]
+    return words[0], output or words[1], choose_folders(Path(words[0]).expanduser(), participants, sessions)
 
 
 def choose_folders(dataset: Path, participants: Sequence[str] | None, sessions: Sequence[str] | None) -> list[Path]:
@@ -139,7 +138,7 @@ def choose_folders(dataset: Path, participants: Sequence[str] | None, sessions: 
     return folders
 
 
-def list_raw_files(root: Path) -> tuple[list[str], list[str]]:
+def list_raw_files(root: Path, folders: Sequence[Path] = ()) -> tuple[list[str], list[str]]:
     """The files of a folder as of :func:`list_files`, of a BIDS dataset the raw ones only.
 
     Left out are derivatives/, sourcedata/, code/, derivative datasets, and what .bidsignore names; but not what is in a
@@ -147,6 +146,7 @@ def list_raw_files(root: Path) -> tuple[list[str], list[str]]:
 
     Args:
         root: the folder.
+        folders: those in it of which files are wanted, such as of :func:`choose_folders`; none for all.
 
     Returns:
         Paths relative to the folder, and those of the files and folders that are left out, the latter with a slash.
@@ -166,7 +166,12 @@ def list_raw_files(root: Path) -> tuple[list[str], list[str]]:
 
     wanted = {find_excluding(folder, "/") for folder in (base, *base.parents[:-1])}  # what holds the folder itself
 
+    selected = {Path(os.path.abspath(folder)) for folder in folders}
+    around = {parent for folder in selected for parent in folder.parents}
+
     def leave_out(path: str) -> bool:
+        if selected and base / path not in around and selected.isdisjoint({base / path, *(base / path).parents}):
+            return True
         found = find_excluding(base / path, "/" * path.endswith("/")) not in {None, *wanted}
         left_out.extend([path] * found)
         return found

@@ -178,9 +178,10 @@ def super_resolve(
         override["slice_axis"], slice_axis = slice_axis, None
     known, stacks = find_candidates(bundle, scale, override, "auto" if exam else together, options)
     fewest = (stacks and stacks.fewest_stacks) or 2
+    folders: Sequence[Path] = ()
     if app := read_app_words(paths, output_dir, participant_label, session_label):
-        paths, output_dir, bids = *app, True
-        together, exam = "auto" if exam else together, False  # of each participant
+        dataset, output_dir, folders = app
+        paths, bids = (dataset,), True
     roots = [enter_dicomdir(Path(path).expanduser()) for path in paths]
     for root in roots if several else ():
         if not root.exists() and not root.is_symlink():
@@ -199,7 +200,7 @@ def super_resolve(
     with silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         with collect_skipped() as passed_over:
             every = discover_cases(
-                roots, Path(temporary), guide, subject, label, together, exam, visits, fewest, slice_axis, bids
+                roots, Path(temporary), guide, subject, label, together, exam, visits, fewest, slice_axis, bids, folders
             )
         if is_file and len(every) > 1:
             raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")

@@ -135,7 +135,7 @@ class Series:
         return path.resolve() in [file.resolve() for file in self.files]
 
 
-def find_series(folder: str | os.PathLike) -> list[Series]:
+def find_series(folder: str | os.PathLike, folders: Sequence[Path] = ()) -> list[Series]:
     """Find every DICOM series under a folder by its headers. A series with several stacks is split into parts.
 
     If a series of MR slices is not a stack, its ``problem`` is the reason. A damaged file, or a file whose content is
@@ -146,13 +146,14 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     Args:
         folder: searched with all folders in it, see :func:`~common.program.bids.list_raw_files`. Files that are not
             DICOM and names that begin with a dot are skipped.
+        folders: those in it of which series are wanted; none for all.
 
     Returns:
         The series in the order of the files' names; empty if there is no DICOM file.
     """
     headers_by_series: dict[tuple[str, str, bool], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
-    paths = [Path(folder, name) for name in list_raw_files(Path(folder))[0]]
+    paths = [Path(folder, name) for name in list_raw_files(Path(folder), folders)[0]]
     # The last path of a folder counts, if there are links to it.
     files = sorted({(os.path.realpath(path.parent), path.name): path for path in reversed(paths)}.values())
     absent = find_absent_images(files)

@@ -48,6 +48,7 @@ def discover_cases(
     fewest_stacks: int = 2,
     slice_axis: str | Sequence[str] | None = None,
     anatomical: bool = False,
+    folders: Sequence[Path] = (),
 ) -> list[Case]:
     """Find the scans and DICOM series of files and folders. What cannot be done has a problem.
 
@@ -63,21 +64,22 @@ def discover_cases(
         fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
         slice_axis: "LR", "AP", "SI" or "auto" for each file and folder; or one for the stacks of exams that do not show
             theirs. None for none.
-        anatomical: whether of several scans those are skipped that are of other kinds by their BIDS names.
+        anatomical: whether in folders those scans are skipped that are of other kinds by their BIDS names.
+        folders: those in a folder of which files are wanted; none for all.
     """
     axes = _check_slice_axes(slice_axis, roots)
-    read_series = functools.cache(_read_series)  # a folder's once, though many of its files may be named
+    read_series = functools.cache(partial(_read_series, folders=folders))  # once, of many files too
     converted = None if guide is None else _convert_guide(guide, temporary)
     guide = guide if converted is None else converted.file
     found = [
-        partial(_find_cases, root, temporary, guide, subject, label, read_series, axis)
+        partial(_find_cases, root, temporary, guide, subject, label, read_series, folders, axis)
         for root, axis in zip(roots, axes, strict=True)
     ]
     if len(roots) == 1 or together is True or exam:
         cases = [case for find in found for case in find()]
     else:
-        cases = _find_scattered(dict(zip(roots, found, strict=True)), anatomical)
-    if anatomical and len(cases) > 1:
+        cases = _find_scattered(dict(zip(roots, found, strict=True)))
+    if anatomical and not all(root.is_file() for root in roots):
         cases = _select_anatomical(cases)
     if converted is not None:
         for case in cases:
@@ -185,12 +187,11 @@ def convert_series(case: Case) -> None:
                 case.add_warning(f"{name}: {str(each.message).removeprefix(f'series {series.uid}: ')}", each.category)
 
 
-def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]], anatomical: bool) -> list[Case]:
+def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]]) -> list[Case]:
     """Find the cases of several files and folders, each once.
 
-    What is no scan is skipped with a line, as in a folder, and if only anatomical scans are wanted a folder without
-    one. A fault of a file or folder stops no other. Equal names of results are preceded by the folders, from the folder
-    that holds all.
+    What is no scan is skipped with a line, as in a folder. A fault of a file or folder stops no other. Equal names of
+    results are preceded by the folders, from the folder that holds all.
     """
     found: dict[str, tuple[Path, Case]] = {}
     skipped: dict[str, str] = {}
@@ -201,9 +202,6 @@ def _find_scattered(finders: Mapping[Path, Callable[[], list[Case]]], anatomical
         try:
             cases = find()
         except (OSError, ValueError) as error:
-            if anatomical and root.is_dir():
-                skipped[str(root)] = str(error).removeprefix(f"{root}: ")
-                continue
             cases = [Case({"image": str(root), "name": root.name}, problem=str(error))]
         for case in cases:
             series = case.series.get(case["image"])
@@ -252,16 +250,17 @@ def _find_cases(
     subject: str | None,
     label: str | None,
     read_series: Callable[[Path], list[Series]],
+    folders: Sequence[Path],
     slice_axis: str = "auto",
 ) -> list[Case]:
     """Find the cases of a file or folder. DICOM series are named as the NIfTI files that they will become."""
     if not root.exists():
         raise FileNotFoundError(f"{root}: {explain_missing_content(root) or 'there is no such file or folder.'}")
-    series, folder = _find_series(root, read_series), get_folder(root)
+    series, folder = _find_series(root, read_series, folders), get_folder(root)
     scans: list[Case] = []
     if root.is_dir() or not series:
         try:
-            scans = find_paired_scans(root, None, guide, subject, label, dicom=True)
+            scans = find_paired_scans(root, None, guide, subject, label, True, folders)
         except FileNotFoundError as error:
             if not series:  # a folder of DICOM may have no other scans
                 text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")
@@ -271,7 +270,7 @@ def _find_cases(
                 raise
     guides: list[str] = []
     if guide is not None and series:
-        guides = find_partners(folder, guide, "guide", report=False)
+        guides = find_partners(folder, guide, "guide", False, folders)
         scan_series = [each for each in series if str(_name_file(temporary, each)) not in guides]
         if not scan_series and not scans:
             case = Case({"image": guides[0], "name": root.name}, f"{root}: {ITSELF}", {guides[0]: str(root)})
@@ -403,20 +402,20 @@ def _check_copies(cases: Sequence[Case]) -> list[Case]:
     return [case for case in cases if case["image"] not in copies]
 
 
-def _read_series(folder: Path) -> list[Series]:
+def _read_series(folder: Path, folders: Sequence[Path]) -> list[Series]:
     from ..dicom.series import find_series
 
-    return find_series(folder)
+    return find_series(folder, folders)
 
 
-def _find_series(root: Path, read_series: Callable[[Path], list[Series]]) -> list[Series]:
+def _find_series(root: Path, read_series: Callable[[Path], list[Series]], folders: Sequence[Path]) -> list[Series]:
     """Find the DICOM series of a folder, or of one file, without results of super-resolution.
 
     A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
     """
     files = [root]
     if root.is_dir():
-        names, left_out = list_raw_files(root)
+        names, left_out = list_raw_files(root, folders)
         files = [root / name for name in names]
         _print_left_out(root, left_out)
     if not any(is_named_as_dicom(file) or may_be_dicom(file) for file in files) and not find_absent_images(files):
