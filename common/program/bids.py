@@ -69,8 +69,8 @@ def find_other_datatype(path: str | os.PathLike, name: str) -> str | None:
     folder, suffix = Path(os.path.abspath(path)).parent.name, name.rpartition("_")[2]
     datatypes, known = list_datatypes(suffix), _load_schema().objects.datatypes
     if not datatypes:
-        is_misspelt = folder not in known and suffix.lower() in map(str.lower, list_suffixes("anat"))
-        datatypes = ["anat" if is_misspelt else folder]
+        is_wrong = not suffix.isalnum() or suffix.lower() in map(str.lower, list_suffixes("anat"))
+        datatypes = ["anat" if is_wrong and folder not in known else folder]
     if not name.startswith("sub-") or "anat" in datatypes:
         return None
     return folder if folder in datatypes else " or ".join(datatypes)

@@ -1,6 +1,7 @@
 """BIDS: kinds of images by name, the raw files of datasets, and the command line of BIDS Apps."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -65,7 +66,8 @@ def test_the_folder_decides_where_a_suffix_is_of_several_datatypes():
     assert find_other_datatype("func/sub-1_boldref.nii", "sub-1_boldref") == "func"
     assert find_other_datatype("func/sub-1_T1w.nii", "sub-1_T1w") is None
     assert find_other_datatype("swi/sub-1_part-mag_GRE.nii", "sub-1_part-mag_GRE") == "swi"
-    assert find_other_datatype("anat/sub-1_GRE.nii", "sub-1_GRE") is None  # its name is refused
+    for path in ("anat/sub-1_GRE", "x/sub-1_T1w.mnc", "ds/sub-3"):  # they are refused
+        assert find_other_datatype(path, Path(path).name) is None
 
 
 def test_guides_are_raw_too_unless_their_pattern_names_others(dataset):

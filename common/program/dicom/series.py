@@ -427,9 +427,9 @@ def _split_by_name(headers: list[Dataset]) -> list[list[Dataset]]:
 
 
 def _list_descriptions(headers: Sequence[Dataset]) -> list[str]:
-    """The SeriesDescriptions of images, of which those that differ by numbers count once; T1 and T2 are no numbers."""
+    """The SeriesDescriptions of images, one of those that differ by numbers and marks; T1, T2 and + are none."""
     texts = dict.fromkeys(str(header.get("SeriesDescription") or "") for header in headers)
-    return [*{re.sub(r"(?<!\bT)\d+", "", text): text for text in reversed(texts) if text}.values()][::-1]
+    return [*{re.sub(r"(?<!\bT)\d+|[^\w+]|_", "", text): text for text in reversed(texts) if text}.values()][::-1]
 
 
 def _note_contrasts(part: Series) -> list[UserWarning]:

@@ -64,7 +64,7 @@ def discover_cases(
         fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
         slice_axis: "LR", "AP", "SI" or "auto" for each file and folder; or one for the stacks of exams that do not show
             theirs. None for none.
-        anatomical: whether in folders those scans are skipped that are of other kinds by their BIDS names.
+        anatomical: whether of several scans, or of a folder, those of other kinds by their BIDS names are skipped.
         folders: those in a folder of which files are wanted; none for all.
     """
     axes = _check_slice_axes(slice_axis, roots)
@@ -79,7 +79,7 @@ def discover_cases(
         cases = [case for find in found for case in find()]
     else:
         cases = _find_scattered(dict(zip(roots, found, strict=True)))
-    if anatomical and not all(root.is_file() for root in roots):
+    if anatomical and (len(cases) > 1 or roots[0].is_dir()):
         cases = _select_anatomical(cases)
     if converted is not None:
         for case in cases:
