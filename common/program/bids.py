@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +66,12 @@ def find_other_datatype(path: str | os.PathLike, name: str) -> str | None:
         path: of the image; its folder decides if a suffix is of several datatypes, or of none.
         name: its name without the ending.
     """
-    folder, known = Path(path).parent.name, [*_load_schema().objects.datatypes]
-    datatypes = list_datatypes(name.rpartition("_")[2]) or ([folder] if folder in known else [])
-    if not name.startswith("sub-") or not datatypes or "anat" in datatypes:
+    folder, suffix = Path(os.path.abspath(path)).parent.name, name.rpartition("_")[2]
+    datatypes, known = list_datatypes(suffix), _load_schema().objects.datatypes
+    if not datatypes:
+        is_wrong = not suffix.isalnum() or suffix.lower() in map(str.lower, list_suffixes("anat"))
+        datatypes = ["anat" if is_wrong and folder not in known else folder]
+    if not name.startswith("sub-") or "anat" in datatypes:
         return None
     return folder if folder in datatypes else " or ".join(datatypes)
 
@@ -137,27 +138,15 @@ def choose_folders(dataset: Path, participants: Sequence[str] | None, sessions: 
     return folders
 
 
-_selected: ContextVar[Sequence[Path]] = ContextVar("selected", default=())
-
-
-@contextmanager
-def select_folders(folders: Sequence[Path]) -> Iterator[None]:
-    """Let :func:`list_raw_files` list in the block only what is in these folders; of none, everything."""
-    token = _selected.set([Path(os.path.abspath(folder)) for folder in folders])
-    try:
-        yield
-    finally:
-        _selected.reset(token)
-
-
-def list_raw_files(root: Path) -> tuple[list[str], list[str]]:
+def list_raw_files(root: Path, folders: Sequence[Path] = ()) -> tuple[list[str], list[str]]:
     """The files of a folder as of :func:`list_files`, of a BIDS dataset the raw ones only.
 
     Left out are derivatives/, sourcedata/, code/, derivative datasets, and what .bidsignore names; but not what is in a
-    folder that is one of these itself. What :func:`select_folders` does not select is not listed at all.
+    folder that is one of these itself.
 
     Args:
         root: the folder.
+        folders: those in it of which files are wanted, such as of :func:`choose_folders`; none for all.
 
     Returns:
         Paths relative to the folder, and those of the files and folders that are left out, the latter with a slash.
@@ -177,7 +166,7 @@ def list_raw_files(root: Path) -> tuple[list[str], list[str]]:
 
     wanted = {find_excluding(folder, "/") for folder in (base, *base.parents[:-1])}  # what holds the folder itself
 
-    selected = {*_selected.get()}
+    selected = {Path(os.path.abspath(folder)) for folder in folders}
     around = {parent for folder in selected for parent in folder.parents}
 
     def leave_out(path: str) -> bool:

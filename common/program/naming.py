@@ -10,6 +10,7 @@ from ..io import naming
 from ..io.files import get_sidecar_path
 from ..io.naming import check_length, get_output_folder, get_result_stem
 from .bids import list_datatypes, list_keys, list_suffixes, split_name
+from .cases.scan_kinds import classify_by_name
 
 
 def make_result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool = False) -> Path:
@@ -49,6 +50,7 @@ def _make_derivative_path(output_dir: str | os.PathLike, name: str, postfix: str
             "leave out --bids True."
         )
     if not datatypes:
+        known = [each for each in known if classify_by_name(Path(f"sub-1_{each}")) is None]
         raise ValueError(
             f"{name}: ends in '{suffix}', which is not a suffix of BIDS; expected one of {', '.join(known)}. "
             "Rename the scan, or leave out --bids True."

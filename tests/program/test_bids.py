@@ -1,6 +1,7 @@
 """BIDS: kinds of images by name, the raw files of datasets, and the command line of BIDS Apps."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,9 @@ def test_the_folder_decides_where_a_suffix_is_of_several_datatypes():
     assert find_other_datatype("perf/scan_bold.nii", "scan_bold") is None
     assert find_other_datatype("func/sub-1_boldref.nii", "sub-1_boldref") == "func"
     assert find_other_datatype("func/sub-1_T1w.nii", "sub-1_T1w") is None
+    assert find_other_datatype("swi/sub-1_part-mag_GRE.nii", "sub-1_part-mag_GRE") == "swi"
+    for path in ("anat/sub-1_GRE", "x/sub-1_T1w.mnc", "ds/sub-3"):  # they are refused
+        assert find_other_datatype(path, Path(path).name) is None
 
 
 def test_guides_are_raw_too_unless_their_pattern_names_others(dataset):
@@ -104,19 +108,28 @@ def test_a_bids_app(dataset, tmp_path, monkeypatch, capsys):
     (dataset / "sub-02/anat/sub-02_scout.nii.gz").unlink()
     for place in SUBJECTS:
         name = place.replace("/", "_")
-        for kind in ("anat/{}_T1w", "func/{}_task-x_bold", "fmap/{}_magnitude1", "anat/{}_part-phase_MEGRE"):
+        for kind in (
+            "anat/{}_T1w",
+            "func/{}_task-x_bold",
+            "fmap/{}_magnitude1",
+            "swi/{}_part-mag_GRE",
+            "anat/{}_part-phase_MEGRE",
+        ):
             runs.save(dataset / place / f"{kind.format(name)}.nii.gz", runs.phantom(0, (22, 20, 18)), runs.OBLIQUE)
+    (dataset / "sub-p4/ses-1/eeg").mkdir(parents=True)
     for words, labels, numbers, left_out in (
-        (["--participant_label", "01", "sub-02", "--session_label", "1"], ("01", "02"), "1", False),
+        (["--participant_label", "01", "sub-02", "p4", "--session_label", "1"], ("01", "02"), "1", False),
         ([], ("01", "02", "p3"), "12", True),
     ):
-        main(["ds", "out", "participant", *words, "--dry_run"])
+        main(["ds", "out", "participant", *words, "--skip_bids_validation", "--dry_run"])
         said = capsys.readouterr().out
         count = len(labels) * len(numbers)
         results = [
             f"out/sub-{x}/ses-{n}/anat/sub-{x}_ses-{n}_res-high_desc-sr_T1w.nii" for x in labels for n in numbers
         ]
         has(said, *(f"would write {name}" for name in results))
-        has(said, f"{count} of fmap (magnitude1); {count} of func (bold)", f"{3 * count} files passed over")
-        assert said.count("would write") == said.count("a phase image") == count
+        has(said, f"{count} of fmap (magnitude1); {count} of func (bold); {count} of swi (GRE)")
+        has(said, f"{4 * count} files passed over")
+        has(said, f"passed over, by their BIDS names: {count} files, such as ", ": a phase image")
+        assert said.count("would write") == count and said.count("a phase image") == 1
         assert ("left out unless named: code/, derivatives/, extra/, own/, sourcedata/, 1 of" in said) == left_out

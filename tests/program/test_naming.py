@@ -6,7 +6,7 @@ from common.program.naming import make_label_path, make_result_path, make_series
 from tests.refused import refused
 
 OTHERS = {
-    "sub-01_t1w": ("'t1w'", "T1w, T2w"),
+    "sub-01_t1w": ("'t1w'", "T1w, T2w", "PD, UNIT1, MEGRE"),
     "sub-01_task-rest_sbref": ("sbref", "func"),
     "sub-01_m0scan": ("m0scan", "perf"),
 }

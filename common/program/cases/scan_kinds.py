@@ -97,7 +97,7 @@ def explain_unsuitable_file(path: str | os.PathLike, ct: bool = False) -> str | 
     path = Path(path)
     image = open_image_or_none(path)  # faults of a file are reported when it is loaded
     for kind, where, mend in (
-        (_classify_by_name(path), "its name", "rename it"),
+        (classify_by_name(path), "its name", "rename it"),
         (_classify_by_intent(image), "the intent code of its header", "set that to 0"),
         (_classify_by_shape(image), "its shape", "mend its header"),
         (_classify_by_itk(image, ct), "its header", "mend that"),
@@ -106,6 +106,15 @@ def explain_unsuitable_file(path: str | os.PathLike, ct: bool = False) -> str | 
         if kind is not None and not (ct and kind == _CT):
             return f"{kind}, by {where}; expected {'a CT' if ct else 'a magnitude MR image'}. If it is one, {mend}."
     return None
+
+
+def classify_by_name(path: Path) -> str | None:
+    """What a file is by the part and the suffix of its BIDS name, if it is no magnitude MR image; else None."""
+    *entities, suffix = Path(_get_stem(path)).name.lower().split("_")
+    labels = dict(entity.split("-", 1) for entity in entities if "-" in entity)
+    if "sub" not in labels:
+        return None
+    return _PARTS.get(labels.get("part", "")) or _SUFFIXES.get(suffix) or (_MAP if suffix.endswith("map") else None)
 
 
 def explain_unreadable(path: str | os.PathLike) -> str | None:
@@ -184,13 +193,23 @@ _skipped: ContextVar[dict[str, str] | None] = ContextVar("skipped", default=None
 
 @contextmanager
 def collect_skipped() -> Iterator[dict[str, str]]:
-    """Collect what the block says by :func:`print_skipped`: reasons by the name of the file or series."""
+    """Collect what the block says by :func:`print_skipped`: reasons by the name of the file or series.
+
+    At its end a line is printed for each kind of files that BIDS names show, instead of one for each file.
+    """
     found: dict[str, str] = {}
     token = _skipped.set(found)
     try:
         yield found
     finally:
         _skipped.reset(token)
+        by_kind: dict[str | None, list[str]] = {}
+        for name in found:
+            by_kind.setdefault(classify_by_name(Path(name)), []).append(name)
+        for kind, names in by_kind.items():
+            if kind is not None:
+                more = f"passed over, by their BIDS names: {len(names)} files, such as {names[0]}: {kind}"
+                print_once(more if len(names) > 1 else f"passed over: {names[0]}: {found[names[0]]}")
 
 
 def print_skipped(reasons: Mapping[Any, str], line: str | None = None) -> None:
@@ -202,6 +221,7 @@ def print_skipped(reasons: Mapping[Any, str], line: str | None = None) -> None:
     """
     if (skipped := _skipped.get()) is not None:
         skipped |= {str(name): reason for name, reason in reasons.items()}
+        reasons = {name: reason for name, reason in reasons.items() if line or not classify_by_name(Path(name))}
     lines = [f"passed over: {name}: {reason}" for name, reason in reasons.items()]
     for each in lines if line is None or not lines else [line]:
         print_once(each)
@@ -214,15 +234,6 @@ def _get_stem(path: Path) -> str:
 
 def _explain_unread(name: str) -> str | None:
     return next((end for end in _UNREAD if name.endswith(end)), None)
-
-
-def _classify_by_name(path: Path) -> str | None:
-    """By the part and the suffix of a BIDS name."""
-    *entities, suffix = Path(_get_stem(path)).name.lower().split("_")
-    labels = dict(entity.split("-", 1) for entity in entities if "-" in entity)
-    if "sub" not in labels:
-        return None
-    return _PARTS.get(labels.get("part", "")) or _SUFFIXES.get(suffix) or (_MAP if suffix.endswith("map") else None)
 
 
 def _classify_by_intent(image: SpatialImage | None) -> str | None:

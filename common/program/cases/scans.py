@@ -39,6 +39,7 @@ def find_scans(
     patterns: str | Sequence[str] | None = None,
     dicom: bool = False,
     others: Collection[str] = (),
+    folders: Sequence[Path] = (),
 ) -> list[Case]:
     """Cases for inference: the scans of a folder, in the order of their paths, or one file.
 
@@ -52,6 +53,7 @@ def find_scans(
             all.
         dicom: whether the caller treats the DICOM files, by content or name.
         others: real paths of files that are no scans.
+        folders: those in a folder of which scans are wanted; none for all.
 
     Returns:
         Cases with "image" and the "name" of :func:`name_results`. A case has a problem if its format cannot be read or
@@ -69,16 +71,15 @@ def find_scans(
     elif patterns is not None:
         files = [folder / name for name in match_scans(folder, patterns, "lr")]
     else:
-        files = _list_scans(root, dicom, others)
+        files = _list_scans(root, dicom, others, folders)
     return name_results(_make_cases(files, single=alone), folder)
 
 
-def _list_scans(root: Path, dicom: bool, others: Collection[str]) -> list[Path]:
-    """The files of a folder that look like scans, without ``others``; ``dicom`` as for :func:`find_scans`."""
+def _list_scans(root: Path, dicom: bool, others: Collection[str], folders: Sequence[Path]) -> list[Path]:
+    """The files of a folder that look like scans, without ``others``; arguments as for :func:`find_scans`."""
     # A folder with two paths is read once.
-    candidates = {
-        file.parent.resolve() / file.name: file for file in (root / name for name in reversed(list_raw_files(root)[0]))
-    }
+    names = reversed(list_raw_files(root, folders)[0])
+    candidates = {file.parent.resolve() / file.name: file for file in (root / name for name in names)}
     every = [file for file in sorted(candidates.values()) if os.path.realpath(file) not in others]
     files = select_scan_files(every)
     print_skipped(find_archives(every))

@@ -31,6 +31,7 @@ def super_resolve(
     bids: bool = False,
     participant_label: tuple[str, ...] | None = None,
     session_label: tuple[str, ...] | None = None,
+    skip_bids_validation: bool = False,
     report: bool = False,
     uncertainty: bool = False,
     keep_paths: bool = False,
@@ -97,6 +98,7 @@ def super_resolve(
         participant_label: of a BIDS dataset, those to do, such as 01 02. Write BIDS_DIR OUTPUT participant before it,
             as for any BIDS App; this implies --bids.
         session_label: likewise, their sessions.
+        skip_bids_validation: of BIDS Apps; it changes nothing, because nothing is validated.
         report: whether to write an HTML page for each result, and what was added to the scan, <name>_added.nii.gz. The
             page of an exam shows the residual of every slice.
         uncertainty: whether to write <name>_interval.nii.gz, the half width of each voxel's 90 % interval, for weights
@@ -138,7 +140,7 @@ def super_resolve(
     from ...runtime.errors import RunsFailedError
     from ...runtime.progress import silence
     from ...start import check_device
-    from ..bids import read_app_words, select_folders
+    from ..bids import read_app_words
     from ..cases.case import Case
     from ..cases.evaluator import describe_warnings
     from ..cases.results import get_log_path, log_case
@@ -196,9 +198,9 @@ def super_resolve(
         raise ValueError(f"{output}: expected a file .nii.gz or .nii for the result of a scan, or a folder.")
     started = time.perf_counter()
     with silence(quiet), tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        with collect_skipped() as passed_over, select_folders(folders):
+        with collect_skipped() as passed_over:
             every = discover_cases(
-                roots, Path(temporary), guide, subject, label, together, exam, visits, fewest, slice_axis, bids
+                roots, Path(temporary), guide, subject, label, together, exam, visits, fewest, slice_axis, bids, folders
             )
         if is_file and len(every) > 1:
             raise ValueError(f"{output}: found {len(every)} scans, expected one for a file; name a folder.")

@@ -26,7 +26,7 @@ _REPEATED = {
 }  # fmt: skip
 _NUMBERED = ("DiffusionGradientOrientation", "DimensionIndexValues", _INSTANCE)
 _UNCLEAR = ("DimensionIndexValues", _INSTANCE, _FOLDER)
-_TIMES = ("TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime")
+_TIMES = ("TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "AcquisitionTime")
 # Images that differ in one of these are no repetitions of one image.
 _CONTRASTS = (
     "InversionTime", "FlipAngle", "DiffusionBValue", "DiffusionGradientOrientation", "ImageType", "SequenceName",

@@ -20,6 +20,7 @@ from ...io.files import get_sidecar_path
 from ...io.lazy_voxels import LazyVoxels
 from ...io.nifti_affines import Encoding, make_image
 from ...runtime.distributed import print_once
+from ...runtime.errors import Notice
 from ..bids import list_raw_files
 from .recognition import find_absent_images
 
@@ -134,7 +135,7 @@ class Series:
         return path.resolve() in [file.resolve() for file in self.files]
 
 
-def find_series(folder: str | os.PathLike) -> list[Series]:
+def find_series(folder: str | os.PathLike, folders: Sequence[Path] = ()) -> list[Series]:
     """Find every DICOM series under a folder by its headers. A series with several stacks is split into parts.
 
     If a series of MR slices is not a stack, its ``problem`` is the reason. A damaged file, or a file whose content is
@@ -145,13 +146,14 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     Args:
         folder: searched with all folders in it, see :func:`~common.program.bids.list_raw_files`. Files that are not
             DICOM and names that begin with a dot are skipped.
+        folders: those in it of which series are wanted; none for all.
 
     Returns:
         The series in the order of the files' names; empty if there is no DICOM file.
     """
     headers_by_series: dict[tuple[str, str, bool], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
-    paths = [Path(folder, name) for name in list_raw_files(Path(folder))[0]]
+    paths = [Path(folder, name) for name in list_raw_files(Path(folder), folders)[0]]
     # The last path of a folder counts, if there are links to it.
     files = sorted({(os.path.realpath(path.parent), path.name): path for path in reversed(paths)}.values())
     absent = find_absent_images(files)
@@ -236,10 +238,13 @@ def write_nifti(series: Series, path: str | os.PathLike) -> None:
 
 
 def _measure_time_step(series: Series) -> float:
-    """Seconds between the volumes of a series: RepetitionTime, unless AcquisitionTime says another; 0 if unknown."""
-    repetition = (get_number(series.headers[0], "RepetitionTime") or 0.0) / 1000
-    steps = series.volumes - 1
-    texts = [str(series.headers[i].get("AcquisitionTime")) for i in (0, -series.shape[2])]
+    """Seconds between the volumes of a series: RepetitionTime, unless other times say another; 0 if unknown."""
+    ends, steps = [series.headers[i] for i in (0, -series.shape[2])], series.volumes - 1
+    first, last = (get_number(header, "TriggerTime") or 0.0 for header in ends)
+    if first < last:
+        return (last - first) / 1000 / steps
+    repetition = (get_number(ends[0], "RepetitionTime") or 0.0) / 1000
+    texts = [str(header.get("AcquisitionTime")) for header in ends]
     try:  # of HHMMSS.FFFFFF
         start, end = (int(text[:2]) * 3600 + int(text[2:4]) * 60 + float(text[4:]) for text in texts)
     except ValueError:
@@ -363,6 +368,7 @@ def _split_into_series(headers: list[Dataset], damaged: Mapping[Path, str], coun
             if part.problem is None and part.exclusion is None:
                 part.problem = next((str(fault) for fault in faults if isinstance(fault, ValueError)), None)
                 part.warnings = [fault for fault in faults if isinstance(fault, UserWarning)]
+                part.warnings += _note_contrasts(part)
         series_list += _join_time_points(split, parts)
     return series_list
 
@@ -405,16 +411,34 @@ def _join_time_points(split: Sequence[SeriesPart], parts: Sequence[Series]) -> l
 def _split_by_name(headers: list[Dataset]) -> list[list[Dataset]]:
     """Split images with one SeriesInstanceUID by SeriesNumber and SeriesDescription, as two series may get one UID.
 
-    A description does not split stacks that are whole without it: some scanners write the time of day into it.
+    A description does not split stacks that are whole without it, nor time points that it only numbers: some scanners
+    write the time of day or a count into it.
     """
     series: list[list[Dataset]] = []
     for numbered in _group_by_words(headers, "SeriesNumber"):
         named = _group_by_words(numbered, "SeriesDescription")
         if len(named) > 1 and _are_stacks(parts := split_parts(_keep_originals(numbered))):
             stacks = sum(len(split_parts(_keep_originals(images))) for images in named)
-            named = [numbered] if len(parts) < stacks else named
+            is_timed = len({part.scan if part.time is not None else part.name for part in parts}) == 1
+            is_counted = is_timed and len(named) == stacks and len(_list_descriptions(numbered)) == 1
+            named = [numbered] if len(parts) < stacks or is_counted else named
         series += named
     return series
+
+
+def _list_descriptions(headers: Sequence[Dataset]) -> list[str]:
+    """The SeriesDescriptions of images, one of those that differ by numbers and marks; T1, T2 and + are none."""
+    texts = dict.fromkeys(str(header.get("SeriesDescription") or "") for header in headers)
+    return [*{re.sub(r"(?<!\bT)\d+|[^\w+]|_", "", text): text for text in reversed(texts) if text}.values()][::-1]
+
+
+def _note_contrasts(part: Series) -> list[UserWarning]:
+    """A notice about one volume whose images are described, or have a contrast agent, as of several contrasts."""
+    tags = {"SeriesDescription": _list_descriptions(part.headers)}
+    tags["ContrastBolusAgent"] = [*dict.fromkeys(str(h.get("ContrastBolusAgent") or "none") for h in part.headers)]
+    words = [f"{tag} is {' and '.join(values)}" for tag, values in tags.items() if len(values) > 1]
+    text = f"series {part.uid}: one volume by its slices, though {', and '.join(words)}; look at its contrast."
+    return [Notice(text)] if words else []
 
 
 def _group_by_words(headers: list[Dataset], keyword: str) -> list[list[Dataset]]:

@@ -48,6 +48,7 @@ def discover_cases(
     fewest_stacks: int = 2,
     slice_axis: str | Sequence[str] | None = None,
     anatomical: bool = False,
+    folders: Sequence[Path] = (),
 ) -> list[Case]:
     """Find the scans and DICOM series of files and folders. What cannot be done has a problem.
 
@@ -63,21 +64,22 @@ def discover_cases(
         fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
         slice_axis: "LR", "AP", "SI" or "auto" for each file and folder; or one for the stacks of exams that do not show
             theirs. None for none.
-        anatomical: whether of several scans those are skipped that are of other kinds by their BIDS names.
+        anatomical: whether of several scans, or of a folder, those of other kinds by their BIDS names are skipped.
+        folders: those in a folder of which files are wanted; none for all.
     """
     axes = _check_slice_axes(slice_axis, roots)
-    read_series = functools.cache(_read_series)  # a folder's once, though many of its files may be named
+    read_series = functools.cache(partial(_read_series, folders=folders))  # once, of many files too
     converted = None if guide is None else _convert_guide(guide, temporary)
     guide = guide if converted is None else converted.file
     found = [
-        partial(_find_cases, root, temporary, guide, subject, label, read_series, axis)
+        partial(_find_cases, root, temporary, guide, subject, label, read_series, folders, axis)
         for root, axis in zip(roots, axes, strict=True)
     ]
     if len(roots) == 1 or together is True or exam:
         cases = [case for find in found for case in find()]
     else:
         cases = _find_scattered(dict(zip(roots, found, strict=True)))
-    if anatomical and len(cases) > 1:
+    if anatomical and (len(cases) > 1 or roots[0].is_dir()):
         cases = _select_anatomical(cases)
     if converted is not None:
         for case in cases:
@@ -248,16 +250,17 @@ def _find_cases(
     subject: str | None,
     label: str | None,
     read_series: Callable[[Path], list[Series]],
+    folders: Sequence[Path],
     slice_axis: str = "auto",
 ) -> list[Case]:
     """Find the cases of a file or folder. DICOM series are named as the NIfTI files that they will become."""
     if not root.exists():
         raise FileNotFoundError(f"{root}: {explain_missing_content(root) or 'there is no such file or folder.'}")
-    series, folder = _find_series(root, read_series), get_folder(root)
+    series, folder = _find_series(root, read_series, folders), get_folder(root)
     scans: list[Case] = []
     if root.is_dir() or not series:
         try:
-            scans = find_paired_scans(root, None, guide, subject, label, dicom=True)
+            scans = find_paired_scans(root, None, guide, subject, label, True, folders)
         except FileNotFoundError as error:
             if not series:  # a folder of DICOM may have no other scans
                 text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")
@@ -267,10 +270,11 @@ def _find_cases(
                 raise
     guides: list[str] = []
     if guide is not None and series:
-        guides = find_partners(folder, guide, "guide", report=False)
+        guides = find_partners(folder, guide, "guide", False, folders)
         scan_series = [each for each in series if str(_name_file(temporary, each)) not in guides]
         if not scan_series and not scans:
-            return [Case({"image": guides[0], "name": root.name}, problem=f"{root}: {ITSELF}")]
+            case = Case({"image": guides[0], "name": root.name}, f"{root}: {ITSELF}", {guides[0]: str(root)})
+            return [case]
         series = scan_series
     files = [(each, file) for each in series for file in _list_files(temporary, each)]
     unnamed = [Case({"image": str(folder / file.relative_to(temporary))}) for _, file in files]
@@ -347,10 +351,13 @@ class _Guide:
     warnings: list[warnings.WarningMessage]
 
     def describe(self, case: Case) -> None:
-        """Say in a case which series its guide is."""
+        """Say in a case which series its guide is, also in what was said about its file."""
+        source = _name_source(self.series)
+        case.problem = case.problem and case.problem.replace(self.file, source)
+        case.warnings = [text.replace(self.file, source) for text in case.warnings]
         if case.get("guide") != self.file:
             return
-        case.sources = {**case.sources, self.file: _name_source(self.series)}
+        case.sources = {**case.sources, self.file: source}
         case.inputs[self.file] = describe_series(self.series, self.file)
         if case.series:
             case.series = {**case.series, self.file: self.series}
@@ -395,20 +402,20 @@ def _check_copies(cases: Sequence[Case]) -> list[Case]:
     return [case for case in cases if case["image"] not in copies]
 
 
-def _read_series(folder: Path) -> list[Series]:
+def _read_series(folder: Path, folders: Sequence[Path]) -> list[Series]:
     from ..dicom.series import find_series
 
-    return find_series(folder)
+    return find_series(folder, folders)
 
 
-def _find_series(root: Path, read_series: Callable[[Path], list[Series]]) -> list[Series]:
+def _find_series(root: Path, read_series: Callable[[Path], list[Series]], folders: Sequence[Path]) -> list[Series]:
     """Find the DICOM series of a folder, or of one file, without results of super-resolution.
 
     A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
     """
     files = [root]
     if root.is_dir():
-        names, left_out = list_raw_files(root)
+        names, left_out = list_raw_files(root, folders)
         files = [root / name for name in names]
         _print_left_out(root, left_out)
     if not any(is_named_as_dicom(file) or may_be_dicom(file) for file in files) and not find_absent_images(files):

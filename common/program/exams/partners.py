@@ -34,6 +34,7 @@ def find_paired_scans(
     subject: str | None = None,
     label: str | None = None,
     dicom: bool = False,
+    folders: Sequence[Path] = (),
 ) -> list[Case]:
     """Cases of :func:`~common.program.cases.scans.find_scans`, with their guides and label maps, which are no scans.
 
@@ -42,7 +43,7 @@ def find_paired_scans(
     guide or several guides gets a problem. Guides without a scan are named in a printed line. So it is with label maps.
 
     Args:
-        path, scan, dicom: as for :func:`~common.program.cases.scans.find_scans`.
+        path, scan, dicom, folders: as for :func:`~common.program.cases.scans.find_scans`.
         guide: glob patterns of guides, or the path of one; None for scans without guides.
         subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
             ``sub-<label>``, else the file's name without extensions.
@@ -53,10 +54,10 @@ def find_paired_scans(
     """
     root = Path(path).expanduser()
     folder = (root if root.is_dir() else root.parent).absolute()
-    label_maps = [] if label is None else find_partners(folder, label, "label", report=True)
-    cases = find_scans(path, scan, dicom, {os.path.realpath(folder / name) for name in label_maps})
+    label_maps = [] if label is None else find_partners(folder, label, "label", True, folders)
+    cases = find_scans(path, scan, dicom, {os.path.realpath(folder / name) for name in label_maps}, folders)
     if guide is not None:
-        guides = find_partners(folder, guide, "guide", report=scan is not None)  # or it is said above what is no scan
+        guides = find_partners(folder, guide, "guide", scan is not None, folders)  # or it is said above what is no scan
         if not root.is_dir():
             others = [name for name in guides if os.path.realpath(folder / name) != os.path.realpath(root)]
             if guides and not others:
@@ -74,7 +75,9 @@ def find_paired_scans(
     return cases
 
 
-def find_partners(root: Path, patterns: str | Sequence[str], option: str, report: bool) -> list[str]:
+def find_partners(
+    root: Path, patterns: str | Sequence[str], option: str, report: bool, folders: Sequence[Path] = ()
+) -> list[str]:
     """Paths of guides or label maps: relative to ``root`` for patterns, absolute for a named file.
 
     Args:
@@ -82,6 +85,7 @@ def find_partners(root: Path, patterns: str | Sequence[str], option: str, report
         patterns: glob patterns, or the path of a file.
         option: "guide" or "label".
         report: whether to print what matches and is none.
+        folders: those in ``root`` of which raw files are wanted; none for all.
 
     Raises:
         FileNotFoundError, ValueError: when nothing matches, or the file that is named is none.
@@ -93,7 +97,7 @@ def find_partners(root: Path, patterns: str | Sequence[str], option: str, report
     if isinstance(patterns, str) and path.is_absolute():
         raise FileNotFoundError(f"--{option} {patterns}: there is no such file or folder.")
     files = [path for path in match_scans(root, patterns, option) if not is_result(root / path)]
-    raw = {*list_raw_files(root)[0]}  # of a BIDS dataset, unless the patterns are about its derivatives
+    raw = {*list_raw_files(root, folders)[0]}  # of a BIDS dataset, unless the patterns are about its derivatives
     files = [path for path in files if path in raw] or files
     reasons = {path: reason for path in files if (reason := _explain_refusal(root / path, option)) is not None}
     if report:
@@ -128,9 +132,8 @@ def _assign_guides_or_labels(
     unused = [path for path in partners if subjects[path] not in {subjects[scan] for scan in scans}]
     if unused:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
-        print_once(
-            f"{len(unused)} of {len(partners)} {kind}s have no scan and are not used: {', '.join(unused[:3])}{more}"
-        )
+        names = ", ".join(Path(path).name if Path(path).is_absolute() else path for path in unused[:3])
+        print_once(f"{len(unused)} of {len(partners)} {kind}s have no scan and are not used: {names}{more}")
     advice = "give a regular expression for the subject in a path, --subject."
     for case, path in zip(cases, scans, strict=True):
         same = [partner for partner in partners if subjects[partner] == subjects[path]]

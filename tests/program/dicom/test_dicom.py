@@ -433,7 +433,7 @@ def test_a_description_splits_no_stack_that_is_whole(values, step, tmp_path):
     phantoms = [dicom.Series(seed=seed, attributes=each) for seed, each in enumerate(values)]
     images = under_one_uid(*phantoms)
     for number, image in enumerate(images):
-        image.SeriesDescription = f"T1:Jan 10 2020 09-05-{number // step} GMT"
+        image.SeriesDescription = "T1:Jan GMT" + f" 10 2020 09-05-{number // step}" * (number >= step)
     dicom.save(images, tmp_path)
     found = find_series(tmp_path)
     for each, phantom in zip(found, phantoms, strict=True):
@@ -441,20 +441,31 @@ def test_a_description_splits_no_stack_that_is_whole(values, step, tmp_path):
             continue
         write_nifti(each, tmp_path / "scan.nii")
         np.testing.assert_array_equal(nib.load(tmp_path / "scan.nii").get_fdata(), phantom.values)
-        assert each.stem.startswith("3_T1_Jan_10") and each.headers[0].SeriesDescription in each.description
+        assert each.stem.startswith("3_T1_Jan") and each.headers[0].SeriesDescription in each.description
+        assert not each.warnings
     each.files[4].unlink()
     assert len(find_series(tmp_path)) == len(phantoms)
 
 
+def test_one_volume_of_two_contrasts_has_a_notice(tmp_path):
+    for image in (images := dicom.Series().images())[5:]:
+        image.SeriesDescription, image.ContrastBolusAgent = "T1 GD", "Gadovist"
+    dicom.save(images, tmp_path)
+    (series,) = find_series(tmp_path)
+    (notice,) = series.warnings
+    assert isinstance(notice, Notice)
+    has(str(notice), "t2 tse and T1 GD", "ContrastBolusAgent is none and Gadovist")
+
+
 @pytest.mark.parametrize(
-    "way", ["TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "InstanceNumber"]
+    "way", ["TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "AcquisitionTime", "InstanceNumber"]
 )
 def test_time_points_are_one_4d_scan(way, tmp_path):
     """In the order of time, whatever the files' names; a tag that says another contrast keeps them apart."""
     phantoms = [dicom.Series(seed=k, minimum=k, attributes={"RepetitionTime": "2500"}) for k in range(4)]
     images = under_one_uid(*phantoms)
     for i, image in enumerate(images):
-        times = {"AcquisitionTime": f"1000{i // 10 * 3:02d}.5", "InstanceNumber": i + 1}
+        times = {"AcquisitionTime": f"1000{i // 10 * 3:02d}.5", "InstanceNumber": i + 1, "TriggerTime": i // 10 * 500}
         setattr(image, way, times.get(way, i // 10 + 9))
     rng = np.random.default_rng(0)
     dicom.save([images[i] for i in rng.permutation(40)], tmp_path / "in")
@@ -463,7 +474,7 @@ def test_time_points_are_one_4d_scan(way, tmp_path):
     write_nifti(series, tmp_path / "scan.nii")
     scan = nib.load(tmp_path / "scan.nii")
     np.testing.assert_array_equal(scan.get_fdata(), np.stack([phantom.values for phantom in phantoms], -1))
-    assert scan.header["pixdim"][4] == (3 if way == "AcquisitionTime" else 2.5)
+    assert scan.header["pixdim"][4] == {"AcquisitionTime": 3, "TriggerTime": 0.5}.get(way, 2.5)
     assert scan.header.get_xyzt_units() == ("mm", "sec")
     # What a scan that was stopped lacks at its end, and slices that are lost before.
     dicom.save(images[:37], tmp_path / "stopped")
@@ -471,6 +482,11 @@ def test_time_points_are_one_4d_scan(way, tmp_path):
     dicom.save(images[:12] + images[13:], tmp_path / "lost")
     (lost,) = find_series(tmp_path / "lost")
     has(lost.problem, "several images" if way == "InstanceNumber" else "lacks 1 slices")
+    for names, volumes in ((("dyn 0", "dyn 1", "dyn 2", "dyn 3"), [4]), (("T1", "T2", "T1 +C", "T2 +C"), [1] * 4)):
+        for i, image in enumerate(images):
+            image.SeriesDescription = names[i // 10]
+        dicom.save(images, tmp_path / names[0])
+        assert [each.volumes for each in find_series(tmp_path / names[0])] == volumes
     for i, image in enumerate(images):
         image.ImageType = ["DERIVED", "PRIMARY", "M", f"MEAN{i // 10}"]
     dicom.save(images, tmp_path / "types")

@@ -91,7 +91,7 @@ DIMENSIONS = [
     (DIFFUSION, "b 0, direction 1;b 1000, direction 2;b 1000, direction 3"),
     ([{"InversionTime": "90.5"}, {"InversionTime": "900"}], "TI 90.5 ms;TI 900 ms"),
     ([{"FlipAngle": "3"}, {"FlipAngle": "20"}], "flip angle 3;flip angle 20"),
-    ([{"TriggerTime": "0"}, {"TriggerTime": "410.5"}], "trigger time 0 ms;trigger time 410.5 ms"),
+    ([{"TriggerTime": "0"}, {"TriggerTime": "410.5"}], ";"),
     ([{"TemporalPositionIndex": i, "EchoTime": str(t)} for t in (9, 20) for i in (1, 2)],
      "echo 1, TE 9 ms;echo 1, TE 9 ms;echo 2, TE 20 ms;echo 2, TE 20 ms"),
     ([{"TemporalPositionIndex": i, "DiffusionBValue": b, "DimensionIndexValues": 2 * i + j}

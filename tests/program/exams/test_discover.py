@@ -107,7 +107,7 @@ def test_a_guide_may_be_a_series_but_not_the_scan(tmp_path, monkeypatch):
         assert case.inputs[case["guide"]]["SeriesInstanceUID"] == images[0].SeriesInstanceUID
     for path, name in product(("in/scan", "scan.nii"), repeat=2):
         (case,) = find(path, guide=name)
-        assert "its guide is the scan itself" in case.problem
+        assert "its guide is the scan itself" in case.problem and case.failure.startswith(path)
     for paths in (("in/scan", "in/guide"), ("scan.nii", "in/guide"), ("in/guide/0002.dcm", "scan.nii")):
         (case,) = find(*paths, guide="in/guide")
         assert case.problem is None and "guide" in case
@@ -116,7 +116,10 @@ def test_a_guide_may_be_a_series_but_not_the_scan(tmp_path, monkeypatch):
     refused(lambda: find("scan.nii", guide="empty"), ValueError, "--guide empty holds no DICOM series")
     dicom.Series(seed=1, attributes={"PatientID": "another"}).save(Path("other"))
     (case,) = find("in/scan", guide="other")
-    assert "PatientID another" in case.problem
+    has(case.problem, "PatientID another", "the guide other (DICOM series")
+    dicom.Series(seed=1, attributes={"StudyInstanceUID": "1.2.3"}).save(Path("visit"))
+    (case,) = find("in/scan", guide="visit")
+    has(case.warnings[0], "the guide visit (DICOM series", "of the study 1.2.3")
 
 
 def test_a_dicomdir_is_its_folder(tmp_path):
