@@ -115,13 +115,17 @@ def test_the_slice_axis_that_a_file_names_or_that_is_assumed():
     for spacing, across, name, axis in (
         ((0.7, 1.4, 2.8), 2, slices, "auto"),
         ((0.7, 1.4, 2.8), None, slices, "SI"),
+        ((0.6, 2.4, 5), 2, "ct_guided 1x1x3", "auto"),  # not 1x1x4, finer than pixels
         ((2.8, 1.4, 0.7), None, slices, "LR"),
         ((0.7, 1.4, 2.8), 1, "udean_window 2x2x2", "SI"),  # slices are as thick as pixels there
         ((0.6, 1.6, 3.2), None, slices, "SI"),  # not slices of 0.6 mm
         ((0.95, 1.2, 1.9), None, "udean_window 2x2x2", "SI"),  # which fits whatever the axis is
-        ((0.667, 2.667, 2.8), 2, "udean_window 2x2x1", "LR"),  # pixels as long as slices are thick
+        ((0.667, 2.667, 2.8), 2, "udean_window 2x2x2", "SI"),  # pixels as long as slices are thick
+        ((1, 3.81, 3.81), 2, "udean_window 2x2x2", "SI"),  # no network in plane across the slices
+        ((1.4, 0.7, 1.4), 2, "udean_window 2x2x2", "SI"),
     ):
-        best = rank_choices(np.diag([*spacing, 1.0]), THERE, False, across=across)[0]
+        ranked = rank_choices(np.diag([*spacing, 1.0]), THERE, False, across=across)
+        best = next(choice for choice in ranked if choice.doubt is None)
         assert (best.candidate.name, best.slice_axis) == (name, axis), spacing
         assert best.is_assumed == (across is None and name == slices)
 

@@ -149,7 +149,14 @@ def super_resolve(
     from ..cases.sharding import select_pending_cases
     from ..dicom.recognition import enter_dicomdir
     from ..exams.choose import choose_weights, find_candidates, reads_exams
-    from ..exams.discover import convert_series, discover_cases, find_common_folder, set_acquired_matrix, split_output
+    from ..exams.discover import (
+        check_slice_axes,
+        convert_series,
+        discover_cases,
+        find_common_folder,
+        set_acquired_matrix,
+        split_output,
+    )
     from ..processes import connect_processes, gather_items
 
     # MONAI's messages about its set-up, and about a decoder for CUDA, say nothing about a scan.
@@ -174,6 +181,10 @@ def super_resolve(
     if device is not None:
         check_device(device)
         override["device"] = device
+    if slice_axis is not None:
+        slice_axis = check_slice_axes(slice_axis)
+    if override.get("register") not in (None, True, False, "auto"):
+        raise ValueError(f"--register is {override['register']!r}, expected True, False or auto.")
     if isinstance(slice_axis, str) and not (exam or together):  # a key of each bundle
         override["slice_axis"], slice_axis = slice_axis, None
     known, stacks = find_candidates(bundle, scale, override, "auto" if exam else together, options)

@@ -62,12 +62,12 @@ def discover_cases(
         exam: whether the scans are of one exam; those of a single folder are grouped as by "auto".
         visits: whether an exam that is named may have scans of several visits.
         fewest_stacks: of an exam; with 1, a scan that has no other is an exam too.
-        slice_axis: "LR", "AP", "SI" or "auto" for each file and folder; or one for the stacks of exams that do not show
-            theirs. None for none.
+        slice_axis: "LR", "AP", "SI" or "auto" for each file and folder; or one for all scans, see
+            :func:`~common.program.exams.grouping.name_slice_axes`. None for none.
         anatomical: whether of several scans, or of a folder, those of other kinds by their BIDS names are skipped.
         folders: those in a folder of which files are wanted; none for all.
     """
-    axes = _check_slice_axes(slice_axis, roots)
+    axes = _list_slice_axes(slice_axis, roots)
     read_series = functools.cache(partial(_read_series, folders=folders))  # once, of many files too
     converted = None if guide is None else _convert_guide(guide, temporary)
     guide = guide if converted is None else converted.file
@@ -95,8 +95,7 @@ def discover_cases(
         case.notices = [*case.notices, "done alone, because a 4-D scan is no stack"]
     groups = [cases] if is_named else group_exams([case for case in cases if case not in series])
     if isinstance(slice_axis, str):
-        for group in groups:
-            name_slice_axes(group, slice_axis)
+        name_slice_axes([case for group in groups for case in group], slice_axis)
     exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)] + series
     for each in exams:
         if "stacks" in each:
@@ -300,23 +299,30 @@ def _find_cases(
                 warn_of_another_visit(case, identify_owner(case), make_owner(label, None, f"the label map {label}"))
         if case.problem is None and reason is not None:
             case.problem = f"{each.description}: {reason}"
-    for case in cases if slice_axis != "auto" else ():
-        case.entry["slice_axes"] = {case["image"]: slice_axis}
+    name_slice_axes(cases, slice_axis)
     return cases
 
 
-def _check_slice_axes(slice_axis: str | Sequence[str] | None, roots: Sequence[Path]) -> list[str]:
+def check_slice_axes(slice_axis: Any) -> Any:
+    """A slice axis of the command line, or a list of them, in capitals; refuse what is none."""
+    if isinstance(slice_axis, list | tuple):
+        return [check_slice_axes(axis) for axis in slice_axis]
+    known = {axis.lower(): axis for axis in SLICE_AXES}
+    if (axis := known.get(str(slice_axis).lower())) is None:
+        raise ValueError(f"--slice_axis is {slice_axis!r}, expected one of {', '.join(SLICE_AXES)}.")
+    return axis
+
+
+def _list_slice_axes(slice_axis: str | Sequence[str] | None, roots: Sequence[Path]) -> list[str]:
     """The slice axis of each file and folder that the user names, "auto" for those without one of their own."""
-    axes = ["auto" if slice_axis is None else slice_axis] if not isinstance(slice_axis, list | tuple) else slice_axis
-    if wrong := [axis for axis in axes if axis not in SLICE_AXES]:
-        raise ValueError(f"--slice_axis is {wrong[0]!r}, expected one of {', '.join(SLICE_AXES)}.")
     if isinstance(slice_axis, str) or slice_axis is None:
         return ["auto"] * len(roots)
-    if len(axes) != len(roots):
+    if len(slice_axis) != len(roots):
         raise ValueError(
-            f"--slice_axis names {len(axes)} axes for {len(roots)} scans or folders; give one for each, in their order."
+            f"--slice_axis names {len(slice_axis)} axes for {len(roots)} scans or folders; give one for each, in their "
+            "order, and name the scans of a folder one by one."
         )
-    return [*axes]
+    return [*slice_axis]
 
 
 def _name_file(temporary: Path, series: Series) -> Path:

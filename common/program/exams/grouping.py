@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import warnings
@@ -12,7 +11,14 @@ from pathlib import Path
 
 from nibabel.affines import voxel_sizes
 
-from ...geometry.affines import RATIO_ROUNDING, THICK, UnclearSliceAxisError, find_slice_permutation, name_axis
+from ...geometry.affines import (
+    RATIO_ROUNDING,
+    THICK,
+    UnclearSliceAxisError,
+    find_slice_permutation,
+    list_thick_axes,
+    name_axis,
+)
 from ...io.naming import make_case_stem
 from ...io.read import check_header
 from ...runtime.errors import Notice
@@ -217,24 +223,27 @@ def _join_slice_axes(cases: Sequence[Case]) -> dict[str, dict[str, str]]:
 
 
 def name_slice_axes(cases: Sequence[Case], slice_axis: str) -> None:
-    """Give the scans of an exam the one slice axis that the user names; one that shows another keeps it, with a notice.
+    """Give scans the one slice axis that the user names; several only where it is possible, with a notice elsewhere.
 
     Args:
-        cases: the scans.
+        cases: the scans. A single one gets the axis in any case, with a notice if it seems to have another.
         slice_axis: "LR", "AP", "SI", or "auto" to name none.
     """
-    for case in cases if slice_axis != "auto" else ():
+    for case in [case for case in cases if case.problem is None and slice_axis != "auto"]:
         with case.catch_problem():
             affine = case.read_grid()[0]
-            shown = None
-            if len(cases) > 1:
-                with contextlib.suppress(UnclearSliceAxisError):
-                    shown = name_axis(affine, find_slice_permutation(affine, "auto", case.find_slice_axis())[2])
-            if shown is None:
+            try:
+                possible = [find_slice_permutation(affine, "auto", case.find_slice_axis())[2]]
+            except UnclearSliceAxisError:
+                possible = list_thick_axes(affine) or [0, 1, 2]
+            names = [name_axis(affine, axis) for axis in possible]
+            advice = 'to name one for each scan, name the scans, not their folder, and give a list, such as "[SI,AP]".'
+            if len(cases) == 1 or slice_axis in names:
                 case.entry["slice_axes"] = {case["image"]: slice_axis}
-            elif shown != slice_axis:
-                text = f"{case.source}: its slices run along {shown}, and not along --slice_axis {slice_axis}; to name "
-                case.add_warning(text + 'one for each stack, give a list, such as "[SI,AP]".', Notice)
+                advice = f"{slice_axis} is taken, because it is named for this scan alone."
+            if slice_axis not in names:
+                text = f"its slices run along {' or '.join(names)}, and not along --slice_axis {slice_axis}"
+                case.add_warning(f"{case.source}: {text}; {advice}", Notice)
 
 
 def _split_entities(path: str) -> tuple[str, ...]:

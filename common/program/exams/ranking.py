@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,14 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from ...data.lists.spacing import compute_cubic_scale
-from ...geometry.affines import UnclearSliceAxisError, find_slice_permutation, list_thick_axes, name_axis
+from ...geometry.affines import (
+    RATIO_ROUNDING,
+    THICK,
+    UnclearSliceAxisError,
+    find_slice_permutation,
+    list_thick_axes,
+    name_axis,
+)
 from ...physics.scale import choose_slice_axis
 from ..bundles import list_bundles
 from ..catalogue import WITHIN, Candidate, list_candidates, read_card
@@ -117,11 +123,6 @@ def _list_choices(
                 errors.append(error)  # nothing shows which axis runs across the slices
                 continue
             choices.append(_make_choice(affine, candidate, axis, order))
-            if axis == "auto" and candidate.scale[2] == 1:  # for slices whose pixels are as long as they are thick
-                with contextlib.suppress(UnclearSliceAxisError):
-                    finest = find_slice_permutation(affine, "auto")
-                    if finest[2] != order[2]:
-                        choices.append(_make_choice(affine, candidate, name_axis(affine, finest[2]), finest))
             break
     return choices, errors
 
@@ -179,10 +180,13 @@ def _make_choice(affine: np.ndarray, candidate: Candidate, axis: str, order: Seq
     low, high = np.array([pair or (np.inf, 0) for pair in candidate.ranges]).T
     fine, coarse = (low / ordered)[known], (ordered[known] / high[known])
     acted = fine[np.array(candidate.scale)[known] > 1]
+    thick = ordered[2] / ordered[:2].max() * RATIO_ROUNDING
     doubt = None
     if acted.size and (acted.min() > _TOO_FINE or acted.max() > _FAR_TOO_FINE):
         doubt = f"its voxels are {acted.max():.1f} times finer than the finest that these weights sharpen"
     elif coarse.size and coarse.max() > _TOO_COARSE:
         doubt = f"its voxels are {coarse.max():.1f} times coarser than the coarsest that these weights know"
+    elif candidate.scale[:2] == (1, 1) and (thick < THICK or thick / candidate.scale[2] < 1 / THICK):
+        doubt = f"slices must be {THICK} times as thick as pixels are wide, and not become as much thinner than these"
     spacing = tuple(stored.tolist()), tuple(after.tolist())
     return Choice(candidate, axis, spacing, max([1.0, *fine.tolist(), *coarse.tolist()]), doubt)

@@ -263,6 +263,21 @@ def test_the_slice_axis_is_that_of_each_stack(tmp_path, capsys):
     has(capsys.readouterr().out, "sag.nii.gz: its slices run along LR, and not along --slice_axis SI")
     refused(lambda: together(ax, cor, slice_axis=["SI"]), ValueError, "names 1 axes for 2")
     refused(lambda: together(ax, cor, slice_axis="XY"), ValueError, "'XY', expected one of LR, AP, SI, auto")
+    refused(lambda: super_resolve(ax, cor, slice_axis="XY"), ValueError, "'XY', expected one of LR, AP, SI, auto")
+    refused(lambda: together(ax, cor, register="no"), ValueError, "--register is 'no'")
+
+
+def test_a_slice_axis_that_is_impossible_is_said(tmp_path, capsys):
+    """No slices run along the finest axis, so one axis for all is not for such a stack; a scan of its own has it."""
+    ax, sag = wide(tmp_path / "in" / "ax.nii.gz", 2), wide(tmp_path / "in" / "sag.nii.gz", 0)
+    for named in ("lr", ["LR"]):
+        super_resolve(str(tmp_path / "in"), together="auto", slice_axis=named, dry_run=True)
+        said = capsys.readouterr().out
+        has(said, "its slices run along SI or AP, and not along --slice_axis LR; to name", "SI is taken")
+        assert "sag.nii.gz: " not in said
+    shown = stack(tmp_path / "shown.nii.gz", Phantom(7), 1)
+    together(sag, ax, shown, slice_axis=["LR", "SI", "SI"], dry_run=True)
+    has(capsys.readouterr().out, "shown.nii.gz: its slices run along AP, and not along --slice_axis SI; SI is taken")
 
 
 def test_slices_of_dicom_lie_along_its_normal(tmp_path, capsys):

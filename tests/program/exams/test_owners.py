@@ -117,11 +117,12 @@ def test_label_maps_are_those_of_the_visit(seed, tmp_path):
 WITH = """T1 COR POST GAD|T1 SAG KM|T1_+C|t1ce_cor|sub-1_ce-gd_T1w|t1c|T1+C|T1C+|C+ T1|mprage_sag_KM|T1 nach KM|T1 post|
 t1_vibe_post2|postcontrast T1|AX T1 +GAD|COR T1 MDC|dopo mdc T1|T1 KONTRAST|T1W KONTRASTLI|T1 con contraste|T1 +CIV|
 T1 apres gado|T1 INJ|T1-Gd|T1GD|T1POST|CE-T1|MPRAGE+C|T1 met contrast|T1 K+|T1 with contrast|T1 POSTCON|flair gd|
-T1 PDC|T1_2KM|T1 KM2min|CE-MRA"""
+T1 PDC|T1_2KM|T1 KM2min|CE-MRA|T1 +CM|T1 CM|T1 i.v.|T1 i. v. KM|T1 p.c.|T1 pKM|T1 Gd free breathing"""
 WITHOUT = """T1 SE TRA|T2 SPACE|T1 pre KM|T1 ohne KM|T1 nativ|T1 w/o contrast|non contrast T1|noncontrast|T1 sans gado|
 T1 senza mdc|T1 sin contraste|precontrast|T1 vor KM|posterior fossa T2|T2 postop|phase contrast|sub-gd01_T1w|mtc|T1 C-|
 sub-km_ses-post_T1w|acq-cor|cervical c3|C SPINE T2|bez kontrastu|T2 post processed|composed|cecil_t1|dynamic|
-postcentral|CEREBRUM|T1_KMnet|T1 o. KM|T1 pre KM2|t1_a3ce9f01|post-exercise"""
+postcentral|CEREBRUM|T1_KMnet|T1 o. KM|T1 pre KM2|t1_a3ce9f01|post-exercise|T1 v. KM|T1 KM-|T1 KM frei|T1 kein KM|
+PDCE|post 6 months|FOV 24 cm"""
 
 
 @pytest.mark.parametrize("form", ["name", "SeriesDescription", "ProtocolName", "ImageComments"])
@@ -143,7 +144,9 @@ def test_words_of_radiographers_say_whether_there_is_an_agent(form, tmp_path):
 
 def test_tags_say_whether_there_is_an_agent(tmp_path):
     for tag, yes, no in (
-        ("ContrastBolusAgent", "GADOVIST", ["", "NONE", "ohne KM", None]),
+        ("ContrastBolusAgent", "GADOVIST", ["", "NONE", "ohne KM", "kein KM", "not given", "w/o", "UNKNOWN", None]),
+        ("ContrastBolusAgent", ["Gadovist"], [False, 0, 0.0, [], {}, [""], ["none"]]),
+        ("ContrastBolusAgent", True, []),
         ("ContrastBolusIngredient", "GADOLINIUM", [""]),
         ("ContrastBolusVolume", "7.5", ["0", 0, None]),
         ("ContrastBolusAgentSequence", [{}], [[]]),
