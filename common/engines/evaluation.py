@@ -108,7 +108,7 @@ class Evaluation(SupervisedEvaluator):
 
         def prepare(entry: dict[str, Any]) -> None:
             volumes = dataset.transform(entry)
-            match_hr(volumes["hr"], volumes["lr"], self.degradation)
+            match_hr(volumes["hr"], volumes["lr"])
 
         try_each(dataset.data, prepare)
         super().run(global_epoch)

@@ -177,7 +177,7 @@ class EvaluationReport:
                 with torch.no_grad():
                     volumes[other] = (inferer or engine.inferer)(inputs[0] / one, network, *inputs[1:])[0] * one
             volumes[self.method] = sr
-            hr = match_hr(hr, lr, self.degradation)
+            hr = match_hr(hr, lr)
             case = EvaluatedCase(volumes, lr, hr, factors, **self.measured)
             scores: dict[str, dict[str, float]] = {}
             for method in volumes:

@@ -14,6 +14,7 @@ from ..io.files import decode_text
 
 _SEPARATORS = ",;\t"
 _BLANKS = r"[\s\ufeff\u200b]+"  # those of other programs too
+_CONTROL = r"[\x00-\x1f\x7f]"
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .ods, and of .xls
 _SHOWN = 20  # problems in a message
 
@@ -66,6 +67,12 @@ def read_list(
     problems = [f"it has no column {name}" for name in required if name not in counts]
     problems += [f"{name} is no column of it" for name in counts if name not in {*required, *optional}]
     problems += [f"the column {name} is there {count} times" for name, count in counts.items() if count > 1]
+    if missing := {*required} - {*columns}:
+        for number, row in rows:
+            if missing <= {*map(_name_column, row)}:
+                raise ValueError(
+                    f"{path}, line {first}: the header, line {number}, must come first; take out what is above it."
+                )
     if problems:
         known = f" and any of {', '.join(optional)}" if optional else ""
         raise ValueError(
@@ -88,6 +95,8 @@ def read_list(
             found = [f"{name} is empty" for name in required if name not in line.cells]
             broken = [name for name, cell in line.cells.items() if "\n" in cell]
             found += [f"{name} goes over several lines; close the quotes where its text ends" for name in broken]
+            odd = [name for name, cell in line.cells.items() if name not in broken and re.search(_CONTROL, cell)]
+            found += [f"{name} has a control character, {line.cells[name]!r}; take it out" for name in odd]
         problems += [f"line {number}: {problem}" for problem in found or find_problems(line.cells)]
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
@@ -100,11 +109,10 @@ def _split_rows(path: Path, text: str, known: set[str]) -> tuple[str, list[tuple
     """The separator of the cells, and the rows that hold some text: each its first line's number, and its cells."""
     text = io.StringIO(text, newline=None).read()  # all kinds of ends of lines become one
     said = re.match(r'\ufeff?"?sep=(.)"?\n', text)  # by Excel
-    header = next((line for line in text[said.end() if said else 0 :].split("\n") if _has_text([line])), "")
+    first = [line for line in text.split("\n")[:_SHOWN] if _has_text([line])]
 
     def count_known(separator: str) -> int:
-        names = next(csv.reader([header], delimiter=separator), [])
-        return len(known & {*map(_name_column, names)})
+        return max((len(known & {*map(_name_column, line.split(separator))}) for line in first), default=0)
 
     separator = said[1] if said else max(_SEPARATORS, key=count_known)
     reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
@@ -129,7 +137,7 @@ def _strip(cell: str) -> str:
 
 
 def _name_column(cell: str) -> str:
-    return re.sub(rf"({_BLANKS}|-)+", "_", _strip(cell).lower())
+    return re.sub(rf"({_BLANKS}|-)+", "_", _strip(cell).strip('"').lower())
 
 
 def _name_separator(separator: str) -> str:

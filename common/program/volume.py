@@ -22,6 +22,7 @@ from ..geometry.nearest import compute_voxel_map, sample_nearest
 from ..geometry.resampling import SplineResampling
 from ..io.formats import get_extension
 from ..io.read import digest_voxels
+from ..metrics.units import match_units
 from ..runtime.errors import Notice
 from .dicom.volume_or_series import open_volume
 from .pages.page import read_result_record
@@ -186,14 +187,32 @@ def check_grid(volume: Volume, result: Volume, option: str) -> None:
         )
 
 
-def match_grid(hr: Volume, result: Volume, command: str = "judge") -> Volume:
-    """HR on the grid of a result; a notice says by how much it was moved.
+def match_hr(hr: Volume, result: Volume, scan: Volume | None, command: str = "judge") -> tuple[Volume, str | None]:
+    """HR in the units of a scan, if there is one, and on the grid of a result.
+
+    A line says how the units differed, and a notice by how much HR was moved.
+
+    Returns:
+        HR; and how its units differed, in words, None if they did not.
 
     Raises:
-        ValueError: its voxels have another size.
+        ValueError: its voxels have another size, or it is another contrast, or only one of HR and scan is masked.
     """
-    if hr.is_on_grid_of(result):
-        return hr
+    hr = hr.order_like(result)
+    _check_size(hr, result, command)
+    units = None
+    if scan is not None:
+        known = None if hr.missing is None else ~hr.missing
+        place = f"{command}: --hr {hr.name}"
+        voxels, units = match_units(hr.voxels, hr.affine, scan.voxels, scan.affine, place, known)
+        hr = replace(hr, voxels=voxels)
+        if units is not None:
+            print(f"{place}: {units}; it was brought to the units of the scan.", flush=True)
+    return hr if hr.is_on_grid_of(result) else _move_hr(hr, result, command), units
+
+
+def _check_size(hr: Volume, result: Volume, command: str) -> None:
+    """Refuse HR with voxels of another size than those of a result."""
     found, expected = (" x ".join(f"{mm:.3g}" for mm in each.spacing) for each in (hr, result))
     step = np.abs(np.linalg.solve(result.affine, hr.affine)[:3, :3]).max(axis=1)
     if np.abs(step - 1).max() > _SAME_SIZE and not np.allclose(hr.spacing, result.spacing, rtol=_SAME_SIZE):
@@ -201,6 +220,10 @@ def match_grid(hr: Volume, result: Volume, command: str = "judge") -> Volume:
             f"{command}: --hr {hr.name} has voxels of {found} mm, {result.name} of {expected} mm; expected the same. "
             f"Super-resolve with --grid_file {hr.name}."
         )
+
+
+def _move_hr(hr: Volume, result: Volume, command: str) -> Volume:
+    """HR on the grid of a result; a notice says by how much it was moved."""
     offset = np.linalg.solve(result.affine, hr.affine)[:3, 3]
     shift = (offset - np.round(offset)).round(2) + 0.0  # whole voxels are a matter of the field of view
     placed = hr.place_on_grid(result)

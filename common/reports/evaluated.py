@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,8 +12,6 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from ..degradations.base import Degradation
-from ..metrics.baseline import interpolate_cubic
 from ..metrics.metric import Metric
 from ..metrics.mscn import select_slices
 from ..metrics.units import match_units
@@ -119,21 +118,20 @@ class EvaluatedCase:
         return [0.0 if abs(voxels) < _ACCURACY else voxels for voxels in shift.tolist()]
 
 
-def match_hr(hr: MetaTensor, lr: MetaTensor, degradation: Degradation) -> MetaTensor:
+def match_hr(hr: MetaTensor, lr: MetaTensor) -> MetaTensor:
     """HR ``(1, X, Y, Z)`` in the units of an LR file, see :func:`common.metrics.units.match_units`.
 
     Args:
         hr, lr: normalised.
-        degradation: from HR to LR.
     """
     file = str(hr.meta["filename_or_obj"])
     if str(lr.meta.get("filename_or_obj", file)) == file:  # LR was made of HR
         return hr
-    cubic = interpolate_cubic(torch.as_tensor(lr).cpu(), degradation.factors, degradation.offset)
-    volumes = convert_to_units(hr, hr), convert_to_units(cubic, lr)
-    values, difference = match_units(*volumes, degradation.factors, f"HR {file}")
+    volumes = convert_to_units(hr, hr), hr.affine.numpy(), convert_to_units(lr, lr), lr.affine.numpy()
+    values, difference = match_units(*volumes, f"HR {file}")
     if difference is None:
         return hr
+    warnings.warn(f"HR {file}: {difference}; it was brought to the units of LR.", stacklevel=2)
     return NormaliseVolumed("hr")({"hr": attach_meta(torch.from_numpy(values)[None], hr.affine, hr.meta)})["hr"]
 
 

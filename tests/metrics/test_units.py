@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from common.degradations.acquisition import make_acquisition
-from common.metrics.baseline import interpolate_cubic
+from common.geometry.nearest import sample_nearest
 from common.metrics.units import match_units
 from tests.refused import refused
 
@@ -25,49 +25,62 @@ def make_head():
 
 @pytest.fixture(scope="module", params=[((2, 2, 2), 0.0), ((1, 1, 4), 0.03), ((1, 1, 8), 0.03)], ids=str)
 def pair(request):
-    """HR, its scan's cubic interpolation, and the width of the scan's voxels."""
+    """HR, its scan and the affine of that; the affine of HR is the identity."""
     factors, noise = request.param
     hr = make_head()
     degradation = make_acquisition(factors, sigma=noise * float(hr.max()))
     lr = degradation(torch.from_numpy(hr).double()).abs().float().numpy()
-    return hr, interpolate_cubic(lr, degradation.factors, degradation.offset), factors
+    return hr, lr, degradation.compute_lr_affine(np.eye(4))
 
 
-def test_the_same_units(pair, recwarn):
-    hr, cubic, width = pair
-    brain = np.where(np.hypot.reduce(np.indices(hr.shape) - 31.5) < 22, hr, 0)  # a mask is no other unit
-    for same in (hr, 1.02 * hr, brain):
-        found, done = match_units(same, cubic, width, "HR")
-        assert found is same and done is None
-    assert not recwarn
+def match(hr, scan, affine):
+    return match_units(hr.astype(np.float32), np.eye(4), scan, affine, "a.nii")
+
+
+@pytest.mark.parametrize("gain", [1, 1.01])
+def test_the_same_units(pair, gain):
+    hr, *scan = pair
+    found, done = match(gain * hr, *scan)
+    np.testing.assert_array_equal(found, (gain * hr).astype(np.float32))
+    assert done is None
 
 
 @pytest.mark.parametrize(
-    ("gain", "offset"), [(10, 0), (1.15, 0), (0.85, 0), (1, 200), (1 / 250, -2), (1 / 1500, 0), (1 / 250, 0.5)]
+    ("gain", "offset"),
+    [(10, 0), (1.15, 0), (0.85, 0), (1.05, 0), (1, 200), (1 / 250, -2), (1 / 1500, 0), (1 / 250, 0.5)],
 )
 def test_other_units(pair, gain, offset):
     """Factors, offsets, z-scores and shares of the maximum; the numbers are named."""
-    hr, cubic, width = pair
-    with pytest.warns(UserWarning, match="a.nii: HR has other units than the scan, gain .* and offset "):
-        found, done = match_units((gain * hr + offset).astype(np.float32), cubic, width, "a.nii")
+    hr, *scan = pair
+    found, done = match(gain * hr + offset, *scan)
     said = [float(word) for word in done.replace(",", "").split() if word[0] in "-0123456789"]
     assert said[0] == pytest.approx(gain, rel=0.05)
     assert said[1] == pytest.approx(offset, abs=0.03 * gain * 700)
     np.testing.assert_allclose(found, hr, atol=0.05 * 700)
 
 
-def test_a_mask_that_was_filled_with_the_mean_of_z_scores(pair):
-    """It is air, not tissue of mean brightness."""
-    hr, cubic, width = pair
+@pytest.mark.parametrize("value", [0, -3])
+def test_z_scores_in_a_mask(pair, value):
+    """What a mask has filled is air, not tissue of mean brightness."""
+    hr, *scan = pair
     inside = hr > 100
-    scores = np.where(inside, (hr - hr[inside].mean()) / hr[inside].std(), 0).astype(np.float32)
-    with pytest.warns(UserWarning, match="other units"):
-        found, _ = match_units(scores, cubic, width, "a.nii")
-    assert not found[~inside].any()
+    scores = np.where(inside, (hr - hr[inside].mean()) / hr[inside].std(), value)
+    found, done = match(scores, *scan)
+    assert done and not found[~inside].any()
     assert np.median(np.abs(found - hr)[inside]) < 0.06 * 700
 
 
+def test_only_one_is_masked(pair):
+    """A brain and a head are not compared, whichever is stripped, in any units."""
+    hr, scan, affine = pair
+    brain = np.hypot.reduce(np.indices(hr.shape) - 31.5) < 20
+    stripped = scan * sample_nearest(brain, np.eye(4), scan.shape, affine)
+    for gain in (1, 10):
+        refused(lambda gain=gain: match(gain * hr * brain, scan, affine), ValueError, "a.nii", "HR has", "neither")
+        refused(lambda gain=gain: match(gain * hr, stripped, affine), ValueError, "a.nii", "the scan has", "neither")
+
+
 def test_another_contrast(pair):
-    hr, cubic, width = pair
+    hr, *scan = pair
     for other in (1200 * (hr > 100) - hr, hr.max() - hr):
-        refused(lambda other=other: match_units(other, cubic, width, "a.nii"), ValueError, "a.nii", "contrast")
+        refused(lambda other=other: match(other, *scan), ValueError, "a.nii", "contrast")

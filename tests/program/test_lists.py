@@ -47,6 +47,9 @@ def test_a_list_is_read_however_it_is_stored(tmp_path, stored):
         ("person;results;;\n1;a;;b\n", ["line 2", "4 cells", "2 columns", "semicolon"]),
         ('person,results\n1,"a\n2,b\n3,c"\n', ["line 2", "results", "quotes"]),
         ("PK\x03\x04", ["workbook", "CSV"]),
+        ("person,results\n1\x00,a\n", ["line 2", "person", "control character"]),
+        ("# people\nperson;results\n1;a\n", ["line 1", "header, line 2, must come first"]),
+        ("Study A,\n\nresults,person\n1,a\n", ["line 1", "header, line 3, must come first"]),
     ],
 )
 def test_what_is_refused(tmp_path, text, words):

@@ -12,7 +12,7 @@ import numpy as np
 from ...io.formats import explain_missing_content
 from ...io.naming import make_case_stem
 from ...program.lists import read_list
-from ...program.volume import Volume, match_grid
+from ...program.volume import Volume, match_hr
 from .added import Added
 from .anatomy import Anatomy
 from .assessment import Assessment
@@ -69,16 +69,16 @@ def read_person(
     if len(given.get("repeated", ())) == len(read):
         grids = given["repeated"]
     read = [each.order_like(grid) for each, grid in zip(read, grids, strict=True)]
-    for option in {"hr", "interval"} & given.keys():
-        given[option] = given[option].order_like(read[0])
+    if "interval" in given:
+        given["interval"] = given["interval"].order_like(read[0])
+    units = None
     if "hr" in given:
-        given["hr"] = match_grid(given["hr"], read[0])
+        given["hr"], units = match_hr(given["hr"], read[0], given.get("scan"))
     if "region" in given:
         given["region"] = replace(given["region"], voxels=(given["region"].voxels > 0).astype(np.float32))
     of_all = {key: given[key] for key in ("scan", "hr", "labels", "anatomy") if key in given}
-    person = Person(name or make_case_stem(read[0].label), read, **of_all)
+    person = Person(name or make_case_stem(read[0].label), read, **of_all, units=units)
     person.check({f"--{option}": given[option] for option in _COMPARED if option in given}, given.get("repeated", ()))
-    person.match_units()
     assessments = [assessment(person, given) for assessment in ASSESSMENTS if given.keys() & {*assessment.asked_by}]
     return person, assessments
 
@@ -121,7 +121,13 @@ def read_cases(file: str, given: Mapping[str, Any], calibrates: bool = False) ->
     if not path.is_file():
         raise FileNotFoundError(f"judge: --cases {file}: there is no such file.")
 
+    persons: dict[str, str] = {}  # by their files
+
     def find_problems(cells: Mapping[str, str]) -> Iterator[str]:
+        files = str(sorted((name, cell) for name, cell in cells.items() if name != "person"))
+        if files in persons:
+            yield f"all files are those of {persons[files]} above; take out one of the two lines."
+        persons.setdefault(files, cells["person"])
         try:
             parsed = _parse_cells(cells, path.parent)
             check_options(parsed["results"], {**given, **parsed})

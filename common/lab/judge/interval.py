@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -86,38 +86,47 @@ class IntervalCoverage(Assessment):
         }
 
 
-def calibrate_weights(people: Iterable[Person], overlay: str) -> str:
-    """Calibrate the interval of weights on people with known HR, and write it into their overlay.
+class Calibration:
+    """Calibrates the interval of weights on people with known HR, and writes it into their overlay.
 
     Results of one person, also in several lines of the table, count as one person.
 
     Args:
-        people: each with one result, the scan it was made of, and HR.
         overlay: the JSON next to the weights.
-
-    Returns:
-        A line that says what was found.
     """
-    known = read_overlay(overlay)
-    if known is None:
-        raise FileNotFoundError(f"judge: --calibrate {overlay}: there is no such file; name the JSON of the weights.")
-    scores: dict[str, list[dict[str, np.ndarray]]] = {}
-    for person in people:
+
+    def __init__(self, overlay: str) -> None:
+        known = read_overlay(overlay)
+        if known is None:
+            raise FileNotFoundError(
+                f"judge: --calibrate {overlay}: there is no such file; name the JSON of the weights."
+            )
+        self.overlay, self.known = overlay, known
+        self.scores: dict[str, list[dict[str, np.ndarray]]] = {}
+
+    def add_person(self, person: Person, assessments: Sequence[Assessment] = ()) -> None:
+        """Measure the errors of a person with the scan that the results were made of, and HR."""
         assert person.scan is not None and person.hr is not None
+        found = []
         for result in person.results:
             check_on_scan(result, person.scan)
             factors = (person.scan.spacing / result.spacing).tolist()
-            found = draw_scores(result.voxels, person.hr.voxels, person.scan.voxels, factors)
-            scores.setdefault(person.name, []).append(found)
-    joined = [{name: np.concatenate([each[name] for each in found]) for name in found[0]} for found in scores.values()]
-    interval = calibrate_interval(joined)
-    write_overlay(overlay, {**known, "interval": interval.describe()})
-    number = interval.people
-    least = interval.level * number / (number + 1)
-    return (
-        f"{Path(overlay).name} holds the interval of {interval.level:.0%} over {number} people. Over many new people "
-        f"like these, the mean coverage is at least {least:.0%}, whatever the errors; that of one may be less."
-    )
+            found.append(draw_scores(result.voxels, person.hr.voxels, person.scan.voxels, factors))
+        self.scores[person.name] = [*self.scores.get(person.name, ()), *found]
+
+    def write(self) -> None:
+        """Write the interval, and print what was found."""
+        each = self.scores.values()
+        joined = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]} for parts in each]
+        interval = calibrate_interval(joined)
+        write_overlay(self.overlay, {**self.known, "interval": interval.describe()})
+        number = interval.people
+        least = interval.level * number / (number + 1)
+        print(
+            f"{Path(self.overlay).name} holds the interval of {interval.level:.0%} over {number} people. Over many "
+            f"new people like these, the mean coverage is at least {least:.0%}, whatever the errors; that of one may "
+            "be less."
+        )
 
 
 def calibrate_interval(people: Sequence[Mapping[str, np.ndarray]], level: float = 0.9) -> Interval:

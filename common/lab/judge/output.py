@@ -48,8 +48,8 @@ _Lines = Sequence[Sequence[str]]
 class JudgementWriter:
     """Judges persons, and writes what was found.
 
-    The pictures and volumes of a person are written when all assessments are made, so one that fails leaves
-    nothing. Tables are written at the end.
+    The pictures and volumes of a person are written when all assessments are made, and rows are kept after that, so
+    one that fails leaves none. Tables are written at the end.
 
     Args:
         output_dir: folder of all files.
@@ -66,15 +66,16 @@ class JudgementWriter:
         methods = {volume.label: method for method, volume in person.methods.items()}
         found: list[Judgement] = [assessment.judge() for assessment in track(assessments)]
         for assessment, judgement in zip(assessments, found, strict=True):
-            self.rows[assessment.name] += [
-                {"person": person.name, "method": methods.get(row["result"], row["result"]), **row}
-                for row in judgement.rows
-            ]
             for name, figure in judgement.pictures.items():
                 self._save(assessment.name, name, figure)
             for name, image in judgement.volumes.items():
                 with write_atomically(self.output_dir / f"{name}.nii.gz") as temporary:
                     nib.save(image, temporary)
+        for assessment, judgement in zip(assessments, found, strict=True):
+            self.rows[assessment.name] += [
+                {"person": person.name, "method": methods.get(row["result"], row["result"]), **row}
+                for row in judgement.rows
+            ]
 
     def write(self) -> None:
         """Write and print the tables, draw what is drawn over all persons, and write the page."""

@@ -17,8 +17,6 @@ from ...geometry.nearest import sample_nearest
 from ...geometry.registration.one_person import FLAT, LEAST_VOLUME_CORRELATION, WINDOW
 from ...metrics.baseline import interpolate_cubic
 from ...metrics.brightness_classes import divide_by_brightness
-from ...metrics.units import match_units
-from ...metrics.verdict import measure_widths
 from ...program.volume import Volume, is_made_of, measure_factors
 from .segmentation import Segmenter
 
@@ -64,15 +62,6 @@ class Person:
                 placed.voxels[beyond & (result.voxels == 0)] = 0  # it ends where the result does
             return replace(placed, name="cubic", label="cubic", metadata={})
         return Volume("cubic", interpolate_cubic(self.scan.voxels, *found), self.results[0].affine, {})
-
-    def match_units(self) -> None:
-        """Bring HR to the units of the scan, see :func:`~common.metrics.units.match_units`."""
-        if self.hr is not None and self.scan is not None:
-            width = measure_widths(self.cubic.affine, self.scan.affine).tolist()
-            known = None if self.hr.missing is None else ~self.hr.missing
-            place = f"judge: --hr {self.hr.name}"
-            voxels, self.units = match_units(self.hr.voxels, self.cubic.voxels, width, place, known)
-            self.hr = replace(self.hr, voxels=voxels)
 
     @property
     def methods(self) -> dict[str, Volume]:

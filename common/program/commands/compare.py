@@ -12,15 +12,13 @@ import torch
 from ...geometry.nearest import sample_nearest
 from ...geometry.resampling import resample_volume
 from ...metrics.baseline import interpolate_cubic
-from ...metrics.units import match_units
-from ...metrics.verdict import measure_widths
 from ...metrics.volume import compute_psnr, compute_ssim, find_score_range, scale_to_range
 from ...reports.case import draw_case
 from ...reports.files import save_figure
 from ...reports.planes import PLANES
 from ...transforms.scan.extremes import find_extremes, replace_extremes
 from ..pages.page import check_viewer, write_viewer
-from ..volume import Volume, is_made_of, match_grid, measure_factors
+from ..volume import Volume, is_made_of, match_hr, measure_factors
 
 
 def compare(
@@ -80,7 +78,7 @@ def compare(
     is_made_of(sr, lr, "compare")
     found = measure_factors(lr, sr, "compare")
     if hr is not None:
-        files["hr"] = match_grid(files["hr"].order_like(sr), sr, "compare")
+        files["hr"], _ = match_hr(files["hr"], sr, lr, "compare")
     files["result"], affine, shape = sr, sr.affine, sr.voxels.shape
     # A fill value or a hot voxel would compress the scan's grey levels and cause ringing in its interpolation.
     volumes = _replace_extreme_voxels({key: each.voxels for key, each in files.items()})
@@ -102,9 +100,6 @@ def compare(
     else:
         baseline = interpolate_cubic(volumes["scan"], *found)
     if hr is not None:
-        width = measure_widths(affine, lr.affine).tolist()
-        known = None if files["hr"].missing is None else ~files["hr"].missing
-        volumes["hr"], _ = match_units(volumes["hr"], baseline, width, f"compare: --hr {hr}", known)
         low, high = find_score_range(volumes["hr"])
     arrays = {"scan": volumes["scan"], "cubic": baseline, "SR": volumes["result"]}
     if hr is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ def judge(
     given |= {"labels": labels, "lesions": lesions, "interval": interval, "lpips": lpips, "region": region}
     from ...io.writing import check_writable
     from ...lab.judge.inputs import read_cases, read_person
+    from ...lab.judge.interval import Calibration
     from ...lab.judge.output import JudgementWriter
     from ...lab.judge.segmentation import check_segmentation
     from ...runtime.errors import RunsFailedError, get_message
@@ -77,18 +78,13 @@ def judge(
         persons = read_cases(cases, given, calibrate is not None)
     if any(each["anatomy"] and each["labels"] is None for each in persons):
         check_segmentation()
+    writer: Calibration | JudgementWriter = JudgementWriter(output, report)
     if calibrate is not None:
         if cases is None:
             raise ValueError("judge: --calibrate takes several people: give --cases with person, results, scan and hr.")
-        from ...lab.judge.interval import calibrate_weights
-
-        bar = make_bar(persons, "calibrating", unit="person")
-        people = (read_person(each["results"], each, each["person"])[0] for each in bar)
-        print(calibrate_weights(people, calibrate))
-        return
-    writer = JudgementWriter(output, report)
+        writer = Calibration(calibrate)
     failures = []
-    with _hold_files(output, overwrite):
+    with _hold_files(output, overwrite) if calibrate is None else nullcontext():
         with make_bar(what="judging", total=len(persons), unit="person", unit_scale=True) as bar:
             for number, options in enumerate(persons):
                 try:
@@ -98,7 +94,8 @@ def judge(
                     if cases is None:
                         raise
                     failures.append(f"{options['person']}: {get_message(error)}")
-        writer.write()
+        if len(failures) < len(persons):
+            writer.write()
     if failures:
         raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(persons)} persons failed:", *failures]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,11 @@ def choose_series(path: Path, place: str) -> Series:
     if problem := candidates[0].problem or candidates[0].exclusion:
         raise ValueError(f"{place}: {candidates[0].description}: {problem}")
     if candidates[0].volumes > 1:
-        raise ValueError(f"{place} has shape {candidates[0].shape}; expected a 3-D volume.")
+        folder = shlex.quote(str(candidates[0].files[0].parent))
+        raise ValueError(
+            f"{place} has shape {candidates[0].shape}; expected a 3-D volume; convert it to NIfTI, dcm2niix -f series "
+            f"-o FOLDER {folder}, and {advise_volume('FOLDER/series.nii')}."
+        )
     return candidates[0]
 
 

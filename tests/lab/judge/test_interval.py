@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -46,8 +47,11 @@ def test_calibrated_intervals_hold_errors_of_other_people(tmp_path, capsys):
     people = [make_person(tmp_path, seed) for seed in range(14)]
     overlay = tmp_path / "model.json"
     overlay.write_text(OVERLAY)
-    cases = write_cases(tmp_path / "cases.csv", people[:8])
-    main(["judge", "--cases", cases, "--calibrate", str(overlay)])
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(Path(people[8][3]).read_bytes()[:500])
+    cases = write_cases(tmp_path / "cases.csv", [["lost", *people[8][1:3], broken], *people[:8]])
+    with pytest.raises(SystemExit, match=r"1 of 9 persons failed:\n  lost: .*broken"):
+        main(["judge", "--cases", cases, "--calibrate", str(overlay)])
     known = json.loads(overlay.read_text())
     assert known["scale"] == list(FACTORS) and known["interval"]["people"] == 8
     assert "90%" in capsys.readouterr().out

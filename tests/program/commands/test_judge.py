@@ -190,6 +190,23 @@ def test_one_person_that_fails_does_not_stop_the_others(persons, tmp_path, monke
     assert "first" in page and "data:image/png" in page and "http" not in page
 
 
+def test_a_person_whose_pictures_cannot_be_written_leaves_no_rows(persons, tmp_path, monkeypatch):
+    def save(writer, table, name, figure):
+        if name.startswith("first"):
+            raise OSError("no space left")
+
+    monkeypatch.setattr("common.lab.judge.output.JudgementWriter._save", save)
+    table = tmp_path / "cases.csv"
+    table.write_text(
+        "person,results,scan\nfirst,a/scan_sr.nii.gz,a/scan.nii.gz\nsecond,b/scan_sr.nii.gz,b/scan.nii.gz\n"
+    )
+    with pytest.raises(RunsFailedError, match=r"1 of 2 persons.*\n.*first: no space left"):
+        judge(cases=str(table), output_dir=str(tmp_path / "o"))
+    for name in ("verdict", "added"):
+        with (tmp_path / "o" / f"{name}.csv").open(newline="") as file:
+            assert {row["person"] for row in csv.DictReader(file)} == {"second"}, name
+
+
 def test_a_list_of_persons_is_checked_before_anything_is_computed(persons, tmp_path, monkeypatch):
     monkeypatch.setattr("common.lab.judge.inputs.read_person", lambda *_: pytest.fail("it computes"))
     table = tmp_path / "cases.csv"
@@ -197,13 +214,13 @@ def test_a_list_of_persons_is_checked_before_anything_is_computed(persons, tmp_p
     table.write_text(
         "person,results,scan,region,anatomy\none,a/scan_sr.nii.gz;a/none.nii.gz,a/scan.nii.gz,,\n\n"
         "two,a/scan_sr.nii.gz,,,\nthree,a/scan_sr.nii.gz,a/scan.nii.gz,a/hr.nii.gz,\n,a/scan_sr.nii.gz,,,\n"
-        "five,a/scan_sr.nii.gz,a/scan.nii.gz,,perhaps\n"
+        "five,a/scan_sr.nii.gz,a/scan.nii.gz,,perhaps\n6,a/hr.nii.gz,a/scan.nii.gz,,\n7,a/hr.nii.gz,a/scan.nii.gz,,\n"
     )
     problems = refused(judge_all, ValueError, table).splitlines()[1:]
     for problem, words in zip(
         problems,
         [("line 2", "results", "none.nii.gz"), ("line 4", "--scan"), ("line 5", "--left_out"), ("line 6", "person"),
-         ("line 7", "perhaps")],
+         ("line 7", "perhaps"), ("line 9", "those of 6")],
         strict=True,
     ):  # fmt: skip
         assert all(word in problem for word in words), problem

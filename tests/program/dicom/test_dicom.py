@@ -289,6 +289,9 @@ def test_missing_slices_are_said_however_headers_count_them(form, way, tmp_path)
             assert bool(said) == (len(each.headers) < count * each.volumes), gap
             expected = np.stack([phantom.values] * each.volumes, -1) if each.volumes > 1 else phantom.values
             assert said or np.array_equal(np.asanyarray(each.open().dataobj), expected), gap
+            if each.volumes > 1 and not each.problem:
+                place = f"--hr {tmp_path / gap}"
+                refused(lambda: open_volume(tmp_path / gap, place), ValueError, place, "4", "dcm2niix", "nib-roi")  # noqa: B023
 
 
 def typed(*words):
