@@ -14,15 +14,16 @@ from .verdict import measure_widths
 _BINS = 10_000  # of HR's range
 _EXTREME = 1e-3  # share of the voxels at each end that do not count
 _FEWEST = 100  # voxels of tissue
-# Of tissue brightness at its 5th percentile, and of the 95th percentile. Of scans made of seven heads (2x2x2, 1x1x4
-# and 1x1x8) with noise of 0 to 10 %, whose magnitude lifts dark tissue, it was at most 0.07, and 0.013 at the 95th.
+# Of tissue brightness at its 5th percentile, and of the 95th percentile. Of scans made of six heads (2x2x2, 1x1x4 and
+# 1x1x8) with noise of 0 to 10 %, whose magnitude lifts dark tissue, it was at most 0.07, and 0.013 at the 95th.
 _DARK, _BRIGHT = 0.08, 0.03
 _WORSE = 1.2  # times what a line leaves, that equal units may leave
 _LEAST_CORRELATION = 0.5  # of the same scans it was at least 0.87
 _EQUAL = 1e-6  # of the range: one value differs less from itself, in rounding
 _FILLED = 0.05  # share of the voxels, and of those at the border, with the value that a mask was filled with
 _MASKED = 0.2  # share of the tissue of one volume, beyond which the other has another mask
-_SIMPLER = 2.0  # times the error of a line, that a factor or an offset alone may have
+# Times the error of a line that a factor alone and an offset alone may have: scanners and converters multiply.
+_SIMPLER = (4.0, 2.0, 1.0)
 
 
 def match_units(
@@ -91,11 +92,11 @@ def match_units(
             f"it, expected at least {_LEAST_CORRELATION:g}. Is it another contrast, or inverted? Name HR of this scan."
         )
     errors = {}
-    for gain, offset in ((hr_mean / mean, 0.0), (1.0, hr_mean - mean), (slope, hr_mean - slope * mean)):
+    lines = (hr_mean / mean, 0.0), (1.0, hr_mean - mean), (slope, hr_mean - slope * mean)
+    for (gain, offset), simpler in zip(lines, _SIMPLER, strict=True):
         if gain > 0 and (np.abs(gain * ends + offset - expected) <= slope * limits).all():
             # The dark voxels tell a factor from an offset.
-            error = float(np.median(np.abs(gain * all_values + offset - all_hr)))
-            errors[gain, offset] = error * (1 if gain == slope else 1 / _SIMPLER)
+            errors[gain, offset] = float(np.median(np.abs(gain * all_values + offset - all_hr))) / simpler
     gain, offset = min(errors, key=lambda line: errors[line])
     text = f"HR has other units than the scan, gain {gain:.4g} and offset {offset:.4g} by a line through tissue"
     unknown = fill if known is None else fill | ~known

@@ -47,7 +47,7 @@ def test_the_same_units(pair, gain):
 
 @pytest.mark.parametrize(
     ("gain", "offset"),
-    [(10, 0), (1.15, 0), (0.85, 0), (1.05, 0), (1, 200), (1 / 250, -2), (1 / 1500, 0), (1 / 250, 0.5)],
+    [(10, 0), (1.15, 0), (0.85, 0), (1.05, 0), (0.95, 0), (1, 200), (1 / 250, -2), (1 / 1500, 0), (1 / 250, 0.5)],
 )
 def test_other_units(pair, gain, offset):
     """Factors, offsets, z-scores and shares of the maximum; the numbers are named."""
