@@ -18,14 +18,15 @@ def list_bundles(bundle: str | None) -> list[Path]:
     """Folders of the bundles.
 
     Args:
-        bundle: name or folder of the only one; None for all.
+        bundle: name or folder of the only one; None for all. A name is that of a bundle that is shipped, whatever
+            folders are here.
     """
     every = sorted(path.parents[1] for path in BUNDLES.glob("*/configs/inference.json"))
     if bundle is None:
         return every
-    for folder in (Path(bundle), BUNDLES / bundle):
-        if (folder / CONFIG).is_file():
-            return [folder.absolute()]
+    folder = {folder.name: folder for folder in every}.get(bundle, Path(bundle))
+    if (folder / CONFIG).is_file():
+        return [folder.absolute()]
     raise FileNotFoundError(
         f"--bundle '{bundle}': this is no bundle; expected the folder of one, or one of "
         f"{', '.join(folder.name for folder in every)}."

@@ -130,6 +130,14 @@ def test_the_slice_axis_that_a_file_names_or_that_is_assumed():
         assert best.is_assumed == (across is None and name == slices)
 
 
+def test_a_name_is_that_of_a_shipped_bundle_whatever_folders_are_here(tmp_path, monkeypatch):
+    (tmp_path / "stacks" / "configs").mkdir(parents=True)
+    (tmp_path / "stacks" / bundles.CONFIG).touch()
+    monkeypatch.chdir(tmp_path)
+    assert bundles.list_bundles("stacks") == [BUNDLES / "stacks"]
+    assert bundles.list_bundles("./stacks") == [tmp_path / "stacks"]
+
+
 def test_keys_are_for_the_bundles_that_know_them():
     """They change nothing of the others, nor what is chosen; one that none knows is a mistake."""
     set_keys = {"adapt_iterations": 0, "data_consistency_iterations": 0}

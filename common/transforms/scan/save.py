@@ -69,9 +69,14 @@ class SaveVolumed(MapTransform):
 
 
 def get_saver(postprocessing: Compose) -> SaveVolumed:
-    """The transform by which a postprocessing writes results; it must have one."""
-    (saver,) = [step for step in postprocessing.flatten().transforms if isinstance(step, SaveVolumed)]
-    return saver
+    """The transform by which a postprocessing writes results; ValueError unless it has one."""
+    savers = [step for step in postprocessing.flatten().transforms if isinstance(step, SaveVolumed)]
+    if len(savers) != 1:
+        raise ValueError(
+            f"postprocessing has {len(savers)} common.transforms.SaveVolumed, expected one. mri-sr runs no exported "
+            "bundle; use python -m monai.bundle run."
+        )
+    return savers[0]
 
 
 def get_degradation(postprocessing: Compose) -> Degradation | None:
