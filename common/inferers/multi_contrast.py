@@ -24,7 +24,7 @@ from ..geometry.resampling import make_cubic_grid
 from ..geometry.stack import Stack
 from ..runtime.errors import Notice
 from ..runtime.progress import begin_part, format_duration, join_items
-from ..stacks.fitting import FittedStack, compare_with_stack, reconstruct
+from ..stacks.fitting import FittedStack, reconstruct
 from ..stacks.guide import GuidingEdges, SlopeForm
 from ..transforms.scan.extremes import select_unmeasured
 from ..transforms.scan.volume import ORIENTATION, attach_meta, reorient_volume
@@ -135,7 +135,7 @@ class ExamInferer(StacksInferer):
             warnings.warn(warning.message, warning.category, stacklevel=2)
         if result.error is not None:
             raise result.error
-        self.comparison = compare_with_stack(result.volume, result.start[1], result.start[2][0])
+        self.judge_stacks(result.volume, *result.start[1:3])
         volume, result.volume = convert_range(result.volume, result.brightness, inputs), None
         values, place = _copy_axes(volume[None], result.affine, reference.meta, inputs.meta)
         measured = [find_measured(each.stack) for each in result.start[2][1:]]

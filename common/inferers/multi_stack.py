@@ -34,7 +34,7 @@ from ..runtime.errors import Notice
 from ..runtime.memory import check_memory, move_to_device
 from ..runtime.progress import begin_part
 from ..stacks.combination import combine_in_k_space
-from ..stacks.fitting import FittedStack, compare_with_stack, fit_stacks, reconstruct
+from ..stacks.fitting import FittedStack, compare_with_stacks, fit_stacks, reconstruct
 from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR
 from ..stacks.thickness import estimate_thickness
 from ..stacks.thin import ThinSliceNetworks
@@ -43,6 +43,7 @@ from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import attach_meta, get_intensity_range
 
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
+_MUCH = 1.5  # times the median of the slices' residuals
 _LESS = 0.5  # weight below which a slice is warned of
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
 _COARSE = 1.0  # mm of the voxels on which motion and brightness are fitted
@@ -68,7 +69,7 @@ class StacksInferer(Inferer):
 
     Attributes:
         report: on each stack of the last exam, for the description of the result.
-        comparison: of the last volume with the interpolation of its main stack; None if it cannot be compared.
+        comparison: of the last volume with the interpolation of one of its stacks; None if it cannot be compared.
     """
 
     is_self_trained = False
@@ -126,11 +127,33 @@ class StacksInferer(Inferer):
         guides = [] if guide is None else [guide]
         with begin_part(len(stacks) + 1, len(stacks) + 2):
             volume = self.solve_alone((volume, affine, fitted, variances), guides)
-        self.comparison = compare_with_stack(volume, affine, fitted[0])
+        self.judge_stacks(volume, affine, fitted)
         volume = convert_range(volume, reference, inputs)
         measured = [find_measured(each.stack) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
+
+    def judge_stacks(self, volume: torch.Tensor, affine: np.ndarray, fitted: Sequence[FittedStack]) -> None:
+        """Compare a volume with its stacks, and report by how much it misses each, beside the stack's noise.
+
+        Args:
+            volume, affine, fitted: as for :func:`~common.stacks.fitting.compare_with_stacks`.
+        """
+        self.comparison = compare_with_stacks(volume, affine, fitted)
+        if self.comparison is None or len(fitted) == 1:
+            return
+        files, said = [Path(each.stack.name) for each in fitted], []
+        length = 1 if len({file.name for file in files}) == len(files) else 2
+        names = {str(file): "/".join(file.parts[-length:]) for file in files}
+        self.comparison = replace(self.comparison, stack=names[self.comparison.stack])
+        for each, misfit in zip(fitted, self.comparison.misfits, strict=True):
+            noise = _estimate_noise(each.stack.voxels) / self.comparison.brightness
+            self.report[each.stack.name] |= {"Misfit": round(misfit, 4), "Noise": round(noise, 4)}
+            known = each.residuals.nan_to_num(0)
+            worst = int(known.argmax())
+            where = f", most in slice {worst}" if known[worst] > _MUCH * each.residuals.nanmedian() else ""
+            said.append(f"{names[each.stack.name]} {misfit:.1%} (noise {noise:.1%}{where})")
+        warnings.warn(f"misses its stacks by {', '.join(said)} of tissue brightness.", Notice, stacklevel=2)
 
     def solve_alone(self, start: tuple[Any, Any, Any, Any], guides: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Make the volume of one contrast agree with its stacks; ``start`` and guides are for ``reconstruct``."""

@@ -65,10 +65,10 @@ def split_measured(volume: torch.Tensor, degradation: Degradation) -> tuple[torc
 
 
 def measure_added_share(volume: np.ndarray, added: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Measure the root mean square of the added part in regions, as shares of their mean brightness.
+    """Measure the root mean square of the added part in regions, as shares of their brightness.
 
     Args:
-        volume: ``(X, Y, Z)``, 0 without signal; its brightness counts.
+        volume: ``(X, Y, Z)``, 0 without signal; its root mean square is the brightness.
         added: from :func:`split_measured`.
         regions: masks by name.
 
@@ -77,9 +77,10 @@ def measure_added_share(volume: np.ndarray, added: np.ndarray, regions: Mapping[
     """
     shares = {}
     for name, mask in regions.items():
-        brightness = float(volume[mask].mean(dtype=np.float64)) if mask.any() else 0.0
-        power = float(np.square(added[mask], dtype=np.float64).mean()) if mask.any() else 0.0
-        shares[name] = math.sqrt(power) / brightness if brightness > 0 else math.nan
+        power, all_power = (
+            float(np.square(each[mask], dtype=np.float64).mean()) if mask.any() else 0.0 for each in (added, volume)
+        )
+        shares[name] = math.sqrt(power / all_power) if all_power > 0 else math.nan
     return shares
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,19 +31,25 @@ _AS_NEAR = 0.01  # errors that differ by less are alike
 
 @dataclass(frozen=True)
 class CubicComparison:
-    """A result and the cubic interpolation of its scan, in tissue, as shares of the brightness of the interpolation.
+    """A result and the cubic interpolation of its scan, in tissue, as shares of the interpolation's root mean square.
 
     Attributes:
         difference: root mean square difference of the two.
         sharpening: how much of the interpolation's finest detail the result adds to it: 0 for noise, below 0 for blur.
         misfit: root mean square difference of the result from the scan, as slices and pixels average it.
         cubic_misfit: that of the interpolation.
+        brightness: root mean square of the interpolation in tissue, in its units.
+        misfits: of each scan, if the result was made of several.
+        stack: name of the interpolated scan, likewise.
     """
 
     difference: float
     sharpening: float
     misfit: float
     cubic_misfit: float
+    brightness: float
+    misfits: tuple[float, ...] = ()
+    stack: str = ""
 
     @property
     def contradicts(self) -> bool:
@@ -76,7 +83,7 @@ def compare_with_cubic(
     seen, seen_cubic = (
         sampling(torch.from_numpy(gaussian_filter(each.numpy(), sigma)))[inside] for each in (part, cubic)
     )
-    return compare_volumes(part, cubic, width, (seen, seen_cubic, scan[inside]))
+    return compare_volumes(part, cubic, width, [(seen, seen_cubic, scan[inside])])
 
 
 def cut_middle(volume: torch.Tensor, affine: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
@@ -93,14 +100,14 @@ def measure_widths(affine: np.ndarray, scan_affine: np.ndarray) -> np.ndarray:
 
 
 def compare_volumes(
-    result: torch.Tensor, cubic: torch.Tensor, width: np.ndarray, scans: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    result: torch.Tensor, cubic: torch.Tensor, width: np.ndarray, scans: Sequence[Sequence[torch.Tensor]]
 ) -> CubicComparison | None:
     """Compare a result with an interpolation of its scan.
 
     Args:
         result, cubic: ``(X, Y, Z)``, on one grid.
         width: of the scan's voxels, from :func:`measure_widths`.
-        scans: what a scanner would see of both, and the scan, ``(N,)`` voxels each.
+        scans: what a scanner would see of both, and the scan, ``(N,)`` voxels each; of each scan.
 
     Returns:
         None if there is too little tissue.
@@ -109,8 +116,9 @@ def compare_volumes(
     shown = values.clip(0, np.quantile(values, 0.999))
     is_flat = np.ptp(shown) <= _FLAT * np.abs(shown).max()
     threshold = math.inf if is_flat else threshold_otsu(shown.ravel())
-    tissue, inside = values > threshold, scans[2] > threshold
-    if min(tissue.sum(), int(inside.sum())) < _FEWEST:
+    tissue = values > threshold
+    inside = [each[scan > threshold].double() for *views, scan in scans for each in (*views, scan)]
+    if min(tissue.sum(), *map(len, inside)) < _FEWEST:
         return None
     brightness = math.sqrt(np.square(values[tissue], dtype=np.float64).mean())
     smooth = gaussian_filter(values, np.where(width > _ROUNDING, width / 2, 0))
@@ -118,9 +126,19 @@ def compare_volumes(
     difference = (result.numpy() - values)[tissue].astype(np.float64)
     power = detail.var()
     sharpening = float((difference * (detail - detail.mean())).mean() / power) if power > 0 else 0.0
-    seen, seen_cubic, scan = (each[inside].double() for each in scans)
-    misfit, cubic_misfit = (float((each - scan).square().mean().sqrt()) / brightness for each in (seen, seen_cubic))
-    return CubicComparison(math.sqrt(np.square(difference).mean()) / brightness, sharpening, misfit, cubic_misfit)
+    seen, seen_cubic, scan = inside[::3], inside[1::3], inside[2::3]
+    misfit, cubic_misfit = (
+        _measure_difference(map(torch.cat, pair)) / brightness for pair in ((seen, scan), (seen_cubic, scan))
+    )
+    misfits = [_measure_difference(pair) / brightness for pair in zip(seen, scan, strict=True)]
+    share = math.sqrt(np.square(difference).mean()) / brightness
+    return CubicComparison(share, sharpening, misfit, cubic_misfit, brightness, tuple(misfits))
+
+
+def _measure_difference(pair: Iterable[torch.Tensor]) -> float:
+    """The root mean square difference of two tensors."""
+    first, second = pair
+    return float((first - second).square().mean().sqrt())
 
 
 def describe_verdict(comparison: CubicComparison, outside: str | None = None, warned: bool = False) -> str:
@@ -132,26 +150,29 @@ def describe_verdict(comparison: CubicComparison, outside: str | None = None, wa
         warned: whether the network's result disagreed with the scan more than in validation.
     """
     away = f"by {comparison.difference:.1%} of tissue brightness"
+    cubic, scan = (f"cubic of {comparison.stack}", "its stacks") if comparison.stack else ("cubic", "the scan")
+    missed = f"misses {scan} by {comparison.misfit:.1%} of tissue brightness, cubic by {comparison.cubic_misfit:.1%}"
     if comparison.contradicts:
-        ground = f"degraded again, it misses the scan by {comparison.misfit:.1%} of tissue brightness, cubic by"
-        return f"contradicts the scan: keep cubic; {ground} {comparison.cubic_misfit:.1%}"
+        return f"contradicts {scan}: keep {cubic}; degraded again, it {missed}"
     if warned:
         return "contradicts the scan: keep cubic; the network's result disagreed with it more than in validation"
     if comparison.difference < _HARDLY:
-        return f"hardly differs from cubic: {away}" + (f"; {outside}" if outside else "")
+        return f"hardly differs from {cubic}: {away}" + (f"; {outside}" if outside else "")
     if abs(comparison.sharpening) < _SHARPER:
-        return f"neither finer nor smoother than cubic, differs {away}: noise added, or as much removed as detail added"
+        return (
+            f"neither finer nor smoother than {cubic}, differs {away}: noise added, or as much removed as detail added"
+        )
     known = "" if outside is None else f", but {outside}" if outside else ", within what the weights know"
     finer = "finer" if comparison.sharpening > 0 else "smoother"
-    return f"{finer} than cubic, differs {away}, agrees with the scan{known}"
+    return f"{finer} than {cubic}, differs {away}, {missed if comparison.stack else 'agrees with the scan'}{known}"
 
 
 def describe_errors(error: float, cubic: float) -> str:
     """Say whether a result is nearer to HR than cubic interpolation.
 
     Args:
-        error, cubic: root mean square errors of both, as shares of the brightness of tissue.
+        error, cubic: of both in tissue, by :func:`common.metrics.volume.compute_nrmse`.
     """
     near = "nearer to HR than cubic" if error < cubic else "farther from HR than cubic: keep cubic"
     near = "as near to HR as cubic" if abs(error - cubic) < _AS_NEAR * cubic else near
-    return f"{near}, {error:.1%} of tissue brightness away, cubic {cubic:.1%}"
+    return f"{near}; nrmse in tissue {error:.3f}, cubic {cubic:.3f}"

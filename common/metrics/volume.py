@@ -70,6 +70,17 @@ def compute_psnr(sr: NdarrayOrTensor, hr: NdarrayOrTensor, mask: np.ndarray | No
     return _compute_psnr(sr, hr) if mask is None else _compute_psnr(sr[mask], hr[mask])
 
 
+def compute_nrmse(sr: np.ndarray, hr: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """The root mean square difference of two volumes over the root mean square of HR; 0 for equal volumes.
+
+    Args:
+        sr, hr: ``(X, Y, Z)``.
+        mask: as for :func:`compute_psnr`.
+    """
+    squares = [np.square(each if mask is None else each[mask]).mean(dtype=np.float64) for each in (hr - sr, hr)]
+    return float(np.sqrt(squares[0]) / np.sqrt(squares[1]))
+
+
 def map_ssim(sr: NdarrayOrTensor, hr: NdarrayOrTensor) -> np.ndarray:
     """The structural similarity around each voxel whose window lies within the volume.
 

@@ -24,6 +24,7 @@ from .slices import estimate_motions, measure_residuals, weigh_slices
 
 _ROUNDS = 3
 _VARIANCE, _ERROR = 0.01**2, 0.1  # of the stacks, and standard deviation of the volume's start
+_WHOLE = 0.98  # least share of a slice's profile in which all stacks lie
 _WORTH = 0.9  # of the mean square residual: a motion that leaves more is not used
 
 
@@ -241,18 +242,38 @@ def _fit_motions(
     return replace(each, stack=replace(each.stack, affine=place), slice_motions=motions)
 
 
-def compare_with_stack(volume: torch.Tensor, affine: np.ndarray, fitted: FittedStack) -> CubicComparison | None:
-    """Compare a volume with the interpolation of one of its stacks; see :func:`common.metrics.verdict`.
+def compare_with_stacks(
+    volume: torch.Tensor, affine: np.ndarray, fitted: Sequence[FittedStack]
+) -> CubicComparison | None:
+    """Compare a volume with the interpolation of that stack which explains all stacks best.
+
+    Volume and interpolations are seen through the slices of each stack, where all stacks lie.
 
     Args:
         volume, affine: with the brightness of the reference, and its affine in mm.
-        fitted: the stack, where it lies on the volume.
+        fitted: the stacks, where they lie on the volume.
+
+    Returns:
+        None if there is too little tissue where all stacks lie.
     """
     part, place = cut_middle(volume, affine)
-    stack, voxels = fitted.stack, fitted.correct(fitted.stack.voxels)
-    cubic = stack.make_resampling(voxels.shape, part.shape, place)(voxels).cpu()
-    operator = fitted.make_operator(part.shape, place)
-    inside = (operator.weights * fitted.weights > 0).cpu()
-    seen, seen_cubic = (operator(each.to(voxels.device)).cpu()[inside] for each in (part, cubic))
-    scans = seen, seen_cubic, voxels.cpu()[inside]
-    return compare_volumes(part, cubic, measure_widths(place, stack.affine), scans)
+    device = fitted[0].stack.voxels.device
+    cubics, inside = [], torch.ones(part.shape, device=device)
+    for each in fitted:
+        resampling = each.stack.make_resampling(each.stack.voxels.shape, part.shape, place)
+        cubics.append(resampling(each.correct(each.stack.voxels)))
+        inside *= resampling.find_inside(device)
+    scans = []
+    for each in fitted:
+        operator = each.make_operator(part.shape, place)
+        counts = operator.weights * each.weights > 0
+        if len(fitted) > 1:
+            counts = counts & (operator.simulate(inside) > _WHOLE)
+        seen = [operator.simulate(shown)[counts].cpu() for shown in (part.to(device), *cubics)]
+        scans.append((*seen, each.correct(each.stack.voxels)[counts].cpu()))
+    errors = [sum(float((views[i] - views[-1]).square().sum()) for views in scans) for i in range(1, len(fitted) + 1)]
+    best = int(np.argmin(errors))
+    stack = fitted[best].stack
+    views = [(each[0], each[best + 1], each[-1]) for each in scans]
+    found = compare_volumes(part, cubics[best].cpu(), measure_widths(place, stack.affine), views)
+    return found if found is None or len(fitted) == 1 else replace(found, stack=stack.name)

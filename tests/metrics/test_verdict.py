@@ -9,7 +9,7 @@ from common.degradations import GaussianProfile, KSpaceTruncation
 from common.geometry.resampling import resample_volume
 from common.geometry.stack import Stack
 from common.metrics.verdict import compare_with_cubic, describe_errors, describe_verdict
-from common.stacks.fitting import FittedStack, compare_with_stack
+from common.stacks.fitting import FittedStack, compare_with_stacks
 
 AFFINE = np.array([[0, -0.9, 0.1, 5], [1.0, 0, 0, -7], [0.1, 0.1, 1, 3], [0, 0, 0, 1]])
 SIZE = 64
@@ -65,24 +65,31 @@ def test_neither_units_nor_stored_axes_matter(exam):
     )
     first = compare_with_cubic(hr, AFFINE, lr, affine)
     other = compare_with_cubic(hr / 1000, AFFINE, lr.permute(2, 0, 1).flip(0) / 1000, turned)
-    for name, value in vars(first).items():
+    assert other.brightness == pytest.approx(first.brightness / 1000, rel=1e-3)
+    for name in ("difference", "sharpening", "misfit", "cubic_misfit", "misfits"):
+        value = getattr(first, name)
         assert getattr(other, name) == pytest.approx(value, rel=0.03, abs=1e-4), name  # rounding at the border
 
 
-def test_a_stack_that_moved_is_compared_where_it_lies():
-    """A volume that lies on the moved stack agrees with it; by the stack's own place it would not."""
-    hr, degradation = make_head(), GaussianProfile((1, 1, 4))
-    lr, place = degradation(hr[None])[0], np.asarray(degradation.compute_lr_affine(np.eye(4)))
-    moved = np.eye(4)
+def test_stacks_are_compared_where_they_lie_with_the_better_cubic():
+    """HR explains two stacks better than cubic of either; a result that lies elsewhere, or is as dark, does not."""
+    hr, moved, fitted = make_head(), np.eye(4), []
     moved[:3, 3] = 6, -5, 4
-    stack = Stack(lr, moved @ place, 1.0, "", torch.ones(lr.shape, dtype=torch.bool))
-    ones = torch.ones(lr.shape[2])
-    fitted = FittedStack(stack, None, None, 2 * ones, ones, ones)  # and half as bright
-    compared = compare_with_stack(hr / 2, moved, fitted)
-    assert describe_verdict(compared).startswith("finer than cubic")
-    assert (
-        compare_with_stack(hr / 2, np.eye(4), fitted).contradicts and compare_with_stack(hr, moved, fitted).contradicts
-    )
+    for factor, order in ((4, [0, 1, 2]), (8, [2, 0, 1])):
+        degradation = GaussianProfile((1, 1, factor))
+        turn = np.eye(4)[:, [*order, 3]]
+        lr, place = degradation(hr.permute(order)[None])[0], turn @ degradation.compute_lr_affine(np.eye(4))
+        stack = Stack(lr, moved @ place, 1.0, f"by {factor}", torch.ones(lr.shape, dtype=torch.bool))
+        ones = torch.ones(lr.shape[2])
+        fitted.append(FittedStack(stack, None, None, 2 * ones, ones, ones))  # and half as bright
+    for stacks, cubic, scan in ((fitted[:1], "cubic", "the scan"), (fitted, "cubic of by 4", "its stacks")):
+        compared = compare_with_stacks(hr / 2, moved, stacks)
+        assert describe_verdict(compared).startswith(f"finer than {cubic}, differs by ")
+        assert max(compared.misfits) < 0.02 and len(compared.misfits) == len(stacks)
+        wrong = compare_with_stacks(hr / 2, np.eye(4), stacks), compare_with_stacks(hr, moved, stacks)
+        for each in wrong:
+            assert describe_verdict(each).startswith(f"contradicts {scan}: keep {cubic}; ")
+    assert compared.cubic_misfit > 1.1 * compare_with_stacks(hr / 2, moved, fitted[:1]).cubic_misfit
 
 
 def test_without_tissue_there_is_no_verdict():
@@ -91,6 +98,6 @@ def test_without_tissue_there_is_no_verdict():
 
 
 def test_errors_against_hr():
-    assert describe_errors(0.1, 0.2) == "nearer to HR than cubic, 10.0% of tissue brightness away, cubic 20.0%"
+    assert describe_errors(0.1, 0.2) == "nearer to HR than cubic; nrmse in tissue 0.100, cubic 0.200"
     assert describe_errors(0.2, 0.1).startswith("farther from HR than cubic: keep cubic")
     assert describe_errors(0.1, 0.1005).startswith("as near to HR as cubic")

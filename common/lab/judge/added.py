@@ -43,8 +43,8 @@ class Added(Assessment):
     question = "What was added to the scan, and how much of it is right?"
     columns: ClassVar[Mapping[str, str]] = {
         "region": "tissue, by brightness or of the anatomy",
-        "added": "root mean square of what the scan has not measured, in % of the scan's mean brightness there; of HR: "
-        "what is missing in the scan",
+        "added": "root mean square of what the scan has not measured, in % of that of the scan's cubic interpolation "
+        "there; of HR: what is missing in the scan",
         "degradation": "from the result to the scan, by the JSON of the first result, else by the two grids",
         "correlation": "of what was added with what is missing: 1 is right, 0 is unrelated",
         "restored": "share of the missing detail that is restored, in %; below 0, adding nothing would be nearer to HR",

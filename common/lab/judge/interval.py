@@ -36,7 +36,7 @@ class IntervalCoverage(Assessment):
         "half_width": "mean, in the units of the result",
         "error": "mean absolute error, in the same units",
         "rank": "rank correlation of error and width (Spearman)",
-        "gain": "error that goes when the widest intervals are left out: 1 as if errors were known, 0 by chance",
+        "sorted": "error that goes when the widest intervals are left out: 1 as if errors were known, 0 by chance",
     }
     asked_by = ("interval",)
     by = ("region",)
@@ -180,7 +180,7 @@ def measure_sparsification(error: np.ndarray, half_width: np.ndarray) -> dict[st
 
     Returns:
         ``curve`` and ``oracle``: mean absolute error of the voxels that are left, over that of all, when those with the
-        widest intervals, or with the largest errors, are left out, at each of ``shares``. ``gain``: how far the curve
+        widest intervals, or with the largest errors, are left out, at each of ``shares``. ``sorted``: how far the curve
         lies below 1, on average, over how far the oracle does: 1 is the oracle, and 0 is chance or a constant width.
         ``rank``: Spearman's correlation of the absolute error and the width; NaN if one is constant.
 
@@ -204,7 +204,7 @@ def measure_sparsification(error: np.ndarray, half_width: np.ndarray) -> dict[st
         rank = float(np.corrcoef(rankdata(size), rankdata(half_width))[0, 1])
     possible = 1 - oracle.mean()
     gain = float((1 - curve.mean()) / possible) if possible > 0 and np.ptp(half_width) else 0.0
-    return {"shares": _SHARES, "curve": curve, "oracle": oracle, "gain": gain, "rank": rank}
+    return {"shares": _SHARES, "curve": curve, "oracle": oracle, "sorted": gain, "rank": rank}
 
 
 def draw_coverage(coverage: Mapping[str, Sequence[float]]) -> Figure:

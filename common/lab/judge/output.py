@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import html
+import textwrap
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +102,11 @@ class JudgementWriter:
             with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as text:
                 csv.writer(text).writerows([columns, *lines])
             headings = [f"{name} ({_UNITS[name]})" if name in _UNITS else name for name in columns]
-            print(f"\n{assessment.question}\n{align_columns([headings, *lines])}\nWrote {file}", flush=True)
+            print(f"\n{assessment.question}\n{align_columns([headings, *lines])}", flush=True)
+            for name in columns:
+                if name not in _FIRST:
+                    print(textwrap.fill(f"{name}: {meanings[name]}", 120, subsequent_indent="  "))
+            print(f"Wrote {file}", flush=True)
             meanings = {heading: meanings[name] for heading, name in zip(headings, columns, strict=True)}
             pictures = self.pictures[assessment.name]
             sections.append(_format_section(assessment.question, meanings, own, means, pictures))

@@ -86,6 +86,12 @@ class Person:
                 return {name: found.get_mask(name) for name in found.names}
         raise ValueError(f"judge: --labels {self.labels}: there is no file of labels for {self.results[0].name}.")
 
+    @property
+    def tissue(self) -> np.ndarray:
+        """The mask of all regions but air, where HR is known."""
+        tissue = join_tissue(self.regions)
+        return tissue if self.hr is None or self.hr.missing is None else tissue & ~self.hr.missing
+
     @cached_property
     def segmenter(self) -> Segmenter | None:
         """What segments the volumes; None without --anatomy and --labels."""

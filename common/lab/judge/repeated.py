@@ -39,7 +39,8 @@ class Repeated(Assessment):
     columns: ClassVar[Mapping[str, str]] = {
         "region": "where; all scans and results lie on one grid half way between the two, and are blurred alike",
         "ml": "volume of the region",
-        "scan_difference": "% of the mean brightness of tissue: root mean square difference of the scans, interpolated",
+        "scan_difference": "% of the root mean square of tissue in the first scan: root mean square difference of the "
+        "scans, interpolated",
         "result_difference": "% likewise: of the results",
         "ratio": "result_difference / scan_difference; above 1 the results add what does not repeat",
         "ratio_in_band": "the same for what the scan's voxels can hold",
@@ -48,7 +49,7 @@ class Repeated(Assessment):
         "added": "% likewise: root mean square of the detail beyond what the scan's voxels can hold",
         "added_correlation": "of this detail in the two results: 0 is noise or made up; 1 repeats, as real detail "
         "does, and what a network makes up from the same anatomy",
-        "gain": "mean of the smooth field by which the second scan and its result are multiplied",
+        "factor": "mean of the smooth field by which the second scan and its result are multiplied",
         "shift": "mm that the second scan was moved; of one person, so there is no interval over people",
         "turn": "degrees that it was turned",
     }
@@ -106,7 +107,7 @@ class Repeated(Assessment):
             for name, mask in self.person.regions.items()
         }
         tissue = join_tissue(regions)
-        brightness = float(cubic[0][tissue].mean())
+        brightness = float(np.sqrt(np.square(cubic[0][tissue], dtype=np.float64).mean()))
         counts = torch.from_numpy(tissue.astype(np.float32))
         field = BrightnessField(torch.from_numpy(cubic[0]), torch.from_numpy(cubic[1]), counts, voxel_sizes(grid))
         gain = field.evaluate(size).numpy()
@@ -134,7 +135,7 @@ class Repeated(Assessment):
                     "result_correlation": correlate_within(*sharp, mask),
                     "added": float(100 / brightness * detail),
                     "added_correlation": correlate_within(*added, mask),
-                    "gain": field.mean,
+                    "factor": field.mean,
                     "shift": float(np.linalg.norm(found.motion[:3])),
                     "turn": float(np.degrees(Rotation.from_matrix(found.matrix[:3, :3]).magnitude())),
                 }

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...metrics.lpips import Lpips
-from ...metrics.volume import SSIM_REACH, compute_psnr, find_score_range, map_ssim, scale_to_range
+from ...metrics.volume import SSIM_REACH, compute_nrmse, compute_psnr, find_score_range, map_ssim, scale_to_range
 from ...program.volume import Volume
 from .assessment import Assessment, Judgement, Rows
-from .person import Person, join_tissue
+from .person import Person
 
-_UNEQUAL = 0.1  # of a gain, from which on units may differ
+_UNEQUAL = 0.1  # of a factor, from which on units may differ
 
 
 @cache
@@ -32,15 +32,15 @@ class Scores(Assessment):
         "psnr": "peak signal-to-noise ratio of the volume in dB. For all scores, 0 (or HR's minimum below it) is "
         "scaled to 0 and HR's 99.9th percentile 1, in all volumes; the rest is cut off",
         "ssim": "structural similarity in 3-D, Gaussian window of sigma 1.5 voxels; 1 for equal volumes",
-        "nrmse": "root of the squared errors' sum over that of HR's squares; 0 for equal volumes",
+        "nrmse": "root mean square error over the root mean square of HR; 0 for equal volumes",
         "lpips": "with --lpips: how different slices along X and Y look to AlexNet; 0 for equal volumes",
         "psnr_masked": "within --region, or else all that is no air",
         "ssim_masked": "the same; windows reach beyond",
-        "nrmse_masked": "the same",
+        "nrmse_masked": "the same; without --region the verdict's",
         "lpips_masked": "both volumes 0 beyond it",
         "masked": "share of the voxels within it",
-        "gain": "the factor by which the result comes closest to HR there; far from 1, the result has other units than "
-        "the scan, or without --scan than HR, and the scores say little else",
+        "factor": "by which the result comes closest to HR there; far from 1, the result has other units than the "
+        "scan, or without --scan than HR, and the scores say little else",
     }
     asked_by = ("hr", "lpips")
 
@@ -66,29 +66,23 @@ class Scores(Assessment):
                 here = local if within is None or not local.size else local[within[inner]]
                 row[f"psnr{suffix}"] = compute_psnr(sr, truth, within)
                 row[f"ssim{suffix}"] = float(here.mean(dtype=np.float64)) if here.size else float("nan")
-                row[f"nrmse{suffix}"] = _compute_nrmse(sr, truth, within)
+                row[f"nrmse{suffix}"] = compute_nrmse(sr, truth, within)
                 if lpips:
                     seen = 1 if within is None else within
                     row[f"lpips{suffix}"] = lpips.compute_score(sr * seen, truth * seen)
             own = volume.voxels[mask].astype(np.float64)
-            row["gain"] = float(own @ hr.voxels[mask] / (own @ own))
+            row["factor"] = float(own @ hr.voxels[mask] / (own @ own))
             rows.append(row | {"masked": float(mask.mean())})
-            if person.scan is None and abs(row["gain"] - 1) > _UNEQUAL:
+            if person.scan is None and abs(row["factor"] - 1) > _UNEQUAL:
                 warnings.warn(
-                    f"judge: {volume.name} comes closest to --hr {hr.name} by a factor of {row['gain']:.3g}; if HR has "
-                    "other units, give --scan, and it is brought to those of the scan.",
+                    f"judge: {volume.name} comes closest to --hr {hr.name} by a factor of {row['factor']:.3g}; if HR "
+                    "has other units, give --scan, and it is brought to those of the scan.",
                     stacklevel=2,
                 )
         return Judgement(rows)
 
     def _find_mask(self) -> np.ndarray:
-        """The region that the user names, or else all regions but air."""
+        """The region that the user names, or else tissue."""
         if self.region is not None:
             return self.region.sample_mask(self.hr, "--region") > 0
-        return join_tissue(self.person.regions)
-
-
-def _compute_nrmse(sr: np.ndarray, hr: np.ndarray, mask: np.ndarray | None) -> float:
-    """The root mean square of the difference over that of HR, of the voxels in a mask or all."""
-    squares = [np.square(each if mask is None else each[mask]).mean(dtype=np.float64) for each in (hr - sr, hr)]
-    return float(np.sqrt(squares[0]) / np.sqrt(squares[1]))
+        return self.person.tissue

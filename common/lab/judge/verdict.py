@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from ...metrics.data_consistency import CONTRADICTION
 from ...metrics.verdict import compare_with_cubic, describe_errors, describe_verdict
+from ...metrics.volume import compute_nrmse, find_score_range, scale_to_range
 from ...program.volume import Volume
 from .assessment import Assessment, Judgement, Rows
-from .person import Person, join_tissue
+from .person import Person
 
 
 class Verdict(Assessment):
@@ -37,16 +37,11 @@ class Verdict(Assessment):
         return Judgement(rows)
 
     def _compare_with_hr(self, result: Volume) -> list[str]:
-        hr, cubic = self.person.hr, self.person.cubic.voxels
-        if hr is None:
+        if (hr := self.person.hr) is None:
             return []
-        tissue = join_tissue(self.person.regions)
-        tissue = tissue if hr.missing is None else tissue & ~hr.missing
-        brightness, *errors = (
-            float(np.sqrt(np.square(each[tissue], dtype=np.float64).mean()))
-            for each in (cubic, result.voxels - hr.voxels, cubic - hr.voxels)
-        )
-        text = describe_errors(*(error / brightness for error in errors))
+        levels = find_score_range(hr.voxels)
+        *volumes, truth = (scale_to_range(each.voxels, *levels) for each in (result, self.person.cubic, hr))
+        text = describe_errors(*(compute_nrmse(each, truth, self.person.tissue) for each in volumes))
         return [text if self.person.units is None else f"{text}; {self.person.units}"]
 
 

@@ -119,10 +119,13 @@ class InferenceResults:
             if "label_map" not in case and labels.exists():
                 warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
         case.verdict = self._describe_verdict(engine)
+        if self.comparison is not None and self.comparison.contradicts:
+            case.add_warning(f"{str(case.verdict).partition(';')[0]}. See both by mri-sr compare.", UserWarning)
         before, after = _read_spacing(files[0]), _read_spacing(find_written(path))
         bids_metadata = {
             "Verdict": case.verdict,
             "DifferenceFromCubic": self.comparison and _round_share(self.comparison.difference),
+            "CubicOf": (self.comparison and self.comparison.stack) or None,
             "OutsideTraining": self.outside,
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),

@@ -148,7 +148,7 @@ def _print_choices(group: Sequence[Case], options: Sequence[str]) -> None:
         title = choice.candidate.name
         if "stacks" in cases[0]:
             number = len(cases[0].images) - ("guide" in cases[0])
-            stacks = f"{number} stack{'s' * (number > 1)} each"
+            stacks = f"{number} stack{'s' * (number > 1)}{' each' * (len(cases) > 1)}"
             if "contrasts" in cases[0]:
                 stacks = f"{number} stacks of {1 + len(cases[0]['contrasts'])} contrasts"
             title, names = choice.candidate.bundle.name, f"{names} ({stacks})"

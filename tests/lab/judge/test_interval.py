@@ -70,7 +70,7 @@ def test_calibrated_intervals_hold_errors_of_other_people(tmp_path, capsys):
         *held, mean, _ = [float(row["coverage"]) for row in found if row["region"] == region]
         assert mean == pytest.approx(np.mean(held), abs=1e-3) and mean == pytest.approx(0.9, abs=0.03), region
     tissue = [row for row in found if row["region"] == "tissue" and row["person"][0] == "p"]
-    assert all(float(row["gain"]) > 0.2 and float(row["rank"]) > 0.1 for row in tissue)
+    assert all(float(row["sorted"]) > 0.2 and float(row["rank"]) > 0.1 for row in tissue)
     for name in ("interval_coverage", "interval_sparsification"):
         assert imread(out / f"{name}.png").std() > 0.05
 

@@ -79,7 +79,7 @@ def test_detail_that_repeats_is_told_from_detail_that_does_not(visits, tmp_path)
     same, own = found["same"], found["own"]
     assert same["added_correlation"] > 0.95
     assert abs(own["added_correlation"]) < 0.1
-    assert same["gain"] == pytest.approx(1 / 1.5, rel=0.01)
+    assert same["factor"] == pytest.approx(1 / 1.5, rel=0.01)
     assert same["turn"] == pytest.approx(np.sqrt(14), abs=0.2)
     assert same["ratio"] < 0.8 * own["ratio"] and own["ratio"] > 1
     assert own["ratio_in_band"] < 1

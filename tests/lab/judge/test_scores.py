@@ -50,7 +50,7 @@ def numbers(row: dict[str, str], *keys: str) -> list[float]:
 
 
 def test_scores_of_one_person(tmp_path, capsys):
-    """Against scikit-image: 1 is HR's 99.9th percentile. A factor on the result is seen in its gain."""
+    """Against scikit-image: 1 is HR's 99.9th percentile. A factor on the result is its factor."""
     files = make_person(tmp_path, 0)
     hr = nib.load(files["hr"]).get_fdata(dtype=np.float32)
     files["result"] = save(tmp_path / "twice_sr.nii.gz", 2 * hr)
@@ -73,8 +73,8 @@ def test_scores_of_one_person(tmp_path, capsys):
     score, local = structural_similarity(truth, sr, **options)
     expected = [peak_signal_noise_ratio(truth, sr), score, normalized_root_mse(truth, sr)]
     assert numbers(twice, "psnr", "ssim", "nrmse") == pytest.approx(expected, rel=1e-3)
-    assert numbers(twice, "gain") == pytest.approx([0.5])
-    assert abs(float(cubic["gain"]) - 1) < 0.02
+    assert numbers(twice, "factor") == pytest.approx([0.5])
+    assert abs(float(cubic["factor"]) - 1) < 0.02
     # A mask of one's own, on another grid.
     mask = np.zeros((20, 22, 12))
     mask[6:12, 6:12, 4:8] = 1
@@ -101,7 +101,7 @@ def test_hr_in_other_units(tmp_path, capsys, gain, offset):
     for name, file in names.items():
         words = ["judge", files["result"], "--hr", file, "--output_dir", str(tmp_path / name)]
         main([*words, "--scan", files["scan"]])
-        scores += [numbers(row, "psnr", "ssim", "gain") for row in read(tmp_path / name / "scores.csv")]
+        scores += [numbers(row, "psnr", "ssim", "factor") for row in read(tmp_path / name / "scores.csv")]
         said = f"--hr {file}: HR has other units than the scan, gain {gain}"
         assert (said in capsys.readouterr().out.split("\n")[0]) == (name == "other")
     np.testing.assert_allclose(scores[2:], scores[:2], rtol=0.01)

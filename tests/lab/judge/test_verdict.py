@@ -37,8 +37,11 @@ def test_what_results_are_worth(tmp_path, capsys):
             found = {row["result"].removesuffix("_sr.nii.gz"): row["verdict"] for row in csv.DictReader(file)}
         assert all(html.escape(text) in (out / "judge.html").read_text() for text in found.values())
         if given:  # HR decides
-            assert found.pop("dark").startswith("farther from HR than cubic: keep cubic, ")
-            assert all(text.startswith("nearer to HR than cubic, ") for text in found.values())
+            assert found.pop("dark").startswith("farther from HR than cubic: keep cubic; ")
+            assert all(text.startswith("nearer to HR than cubic; ") for text in found.values())
+            with (out / "scores.csv").open(newline="") as file:
+                cubic, first, *_ = (float(row["nrmse_masked"]) for row in csv.DictReader(file))
+            assert found["unknown"].endswith(f"nrmse in tissue {first:.3f}, cubic {cubic:.3f}")
             continue
         assert found["unknown"].startswith("finer than cubic") and found["unknown"].endswith("agrees with the scan")
         assert found["outside"].endswith("agrees with the scan, but voxels are 2.00 times smaller than in training")

@@ -133,7 +133,7 @@ def test_auto_finds_exams_and_their_contrasts(tmp_path, capsys):
     said = capsys.readouterr().out
     has(said, "1 x 1 x 1 mm to 0.5 x 0.5 x 0.5 mm: brain_t1_3d")
     has(said, "mm: brain_t1_ax, brain_t2 (3 stacks of 2 contrasts)")
-    has(said, "stacks, 1 x 1 x 4 mm to 1 x 1 x 1 mm: sub-1_T2w (2 stacks each)", "ct_guided 1x1x4")
+    has(said, "stacks, 1 x 1 x 4 mm to 1 x 1 x 1 mm: sub-1_T2w (2 stacks)", "ct_guided 1x1x4")
     assert said.count("would write") == 7
 
 
