@@ -176,8 +176,9 @@ def test_refused(copied, tmp_path, case):
 
 
 @pytest.mark.slow
-def test_further_weights(copied, tmp_path):
+def test_further_weights(copied, tmp_path, monkeypatch):
     """Weights beside model.pt go with the bundle, of any size; but not with those of another training."""
+    monkeypatch.setattr(export_bundle, "metadata", lambda name: {"Author": "A. Uthor, B. Uthor"})
     models = copied / "models"
     runs.save_weights(ONE, models / "model_large.pt", features=16)
     digest = read_overlay(models / "model_large.pt")["digest"]
@@ -193,6 +194,7 @@ def test_further_weights(copied, tmp_path):
     assert overlay["data_consistency_iterations"] == 3
     export(str(copied), str(tmp_path / "mine"), str(models / "model_large.pt"))
     found = tmp_path / "mine" / ONE
+    assert json.loads((found / "configs" / "metadata.json").read_text())["authors"] == "A. Uthor, B. Uthor"
     assert not list(found.glob("models/model_*"))
     assert json.loads((found / "configs" / "inference.json").read_text())["data_consistency_iterations"] == 3
 

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import shutil
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     if checkpoint:
         meta.pop("eval_metrics", None)
         meta.pop("data_source", None)
+    meta["authors"] = _find_authors() or meta["authors"]
     with open_part_folder(output) as temporary:
         folder = temporary / name
         _copy_files(source, folder, configs, package)
@@ -121,6 +123,15 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     print(f"{target}\n{zipped}: SHA-256 {digest}")
     if checkpoint:
         print(f"{target / 'docs'}: its pages and data_license.txt are of the bundle's own weights; say what yours are.")
+
+
+def _find_authors() -> str | None:
+    """The authors of pyproject.toml, as the installed package has them; None without."""
+    try:
+        known = metadata("mri-sr-bundles")
+    except PackageNotFoundError:
+        return None
+    return known.get("Author") or known.get("Author-email")
 
 
 def _refuse(source: Path, problems: list[str]) -> None:

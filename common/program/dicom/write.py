@@ -105,8 +105,9 @@ def write_series(
     template.PixelSpacing = _format_positions([spacing[1], spacing[0]])
     template.ImageOrientationPatient = _format_positions((lps[:3, :2] / spacing[:2]).T.ravel())
     template.SpacingBetweenSlices = _format_positions([spacing[2]])[0]
-    thickness = get_slice_thickness(headers)
-    template.SliceThickness = None if thickness is None else _format_positions([thickness / factors[2]])[0]
+    # Slices that were made finer touch; others keep the thickness of their protocol.
+    thickness = get_slice_thickness(headers) if factors[2] == 1 else spacing[2]
+    template.SliceThickness = None if thickness is None else _format_positions([thickness])[0]
     template.Rows, template.Columns = voxels.shape[1:]
     template.BitsAllocated, template.BitsStored, template.HighBit = 16, 16, 15
     template.PixelRepresentation = int(dtype.kind == "i")

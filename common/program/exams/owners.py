@@ -41,8 +41,8 @@ def describe_unknown(cases: Sequence[Case]) -> str | None:
     if not unknown:
         return None
     return (
-        f"nothing says whose {', '.join([first.name, *unknown])} are, neither headers nor sidecar JSON nor a label "
-        "sub-; check that they are of one person and visit."
+        f"no header, sidecar JSON or label sub- names the person of {', '.join([first.name, *unknown])}; check that "
+        "they are of one person and visit."
     )
 
 
