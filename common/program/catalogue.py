@@ -97,8 +97,10 @@ class Candidate:
         Args:
             overrides: keys of inference.json to set, if the bundle has them.
         """
-        parser = self.make_workflow([]).parser
-        parser.update({"amp": False, **{key: value for key, value in overrides.items() if key in parser.get()}})
+        files = _list_files(self.bundle, self.overlay, self.overrides, ["cases"])
+        parser = ConfigParser(_rename_package(ConfigParser.load_config_files(files)))
+        parser.update({"bundle_root": str(self.bundle), **self.overrides, "amp": False})
+        parser.update({key: value for key, value in overrides.items() if key in parser.get()})
         return parser.get_parsed_content("evaluator#network"), parser.get_parsed_content("inferer")
 
     @property
