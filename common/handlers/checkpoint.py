@@ -39,7 +39,11 @@ class BestModel:
 
     def attach(self, engine: Engine) -> None:
         """Look at the metric after each validation."""
+        engine.add_event_handler(Events.STARTED, self._remember)
         engine.add_event_handler(Events.COMPLETED, self._save_if_best)
+
+    def _remember(self, engine: Any) -> None:
+        self.is_first = engine.state.best_metric_epoch < 0
 
     def _save_if_best(self, engine: Any) -> None:
         state = engine.state
@@ -47,6 +51,10 @@ class BestModel:
         best = state.best_metric_epoch == state.epoch and state.metrics[state.key_metric_name] == state.best_metric
         if best and _is_first():
             self.saved.save(**get_validation(engine))
+            # MONAI has just logged a new best metric.
+            if self.is_first and (trained := getattr(engine.state, "trained", None)) is not None:
+                when = f"after iteration {trained}" if trained else "of the initial weights"
+                engine.logger.info(f"this is the first validation, {when}: there is nothing to compare it with yet")
 
 
 class LastModel:

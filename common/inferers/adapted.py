@@ -25,14 +25,15 @@ from ..networks.interpolation import SliceGains
 from ..networks.steps import SelfAntiAliasing
 from ..runtime.memory import move_to_device
 from ..runtime.precision import match_precision, unwrap_autocast
-from ..runtime.progress import begin_part, format_duration, track
+from ..runtime.progress import begin_part, format_duration, format_estimate, measure_time, track
 from ..runtime.threads import use_one_thread
 from ..runtime.values import check_whole_numbers
 from ..runtime.workers import run_in_parallel
+from .duration import estimate_seconds
 from .held_out import HeldOutCheck, select_evenly
 
 _HELD_OUT = 8  # one of this number of planes is held out
-_TRAINING = 4  # times the work of the inferer, roughly, for the progress bar
+_CHECKED = 1.3  # times what the iterations of a training take, with its checks
 _EARLY = 100  # iterations before the check that stops a training in vain
 _PIXELS = 4096  # of the patches in one call of a thread: with fewer, the overhead of calls is above 10 %
 _PIXEL_BYTES = 32768  # of the activations that gradients need
@@ -139,29 +140,43 @@ class AdaptedInferer(Inferer):
         self.chosen = network
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
-        with begin_part(0, (_TRAINING, 1)):
+        training = self.measure_training(inputs, network)
+        (rest, _) = estimate_seconds(self.inferer, inputs, network, *args, **kwargs) or (training[1], None)
+        if training[1]:
+            tqdm.write(f"training on the scan will take about {format_estimate(*training)}")
+        with begin_part(0, (training[1], rest)):
             self.chosen = self._choose_network(inputs, network)
-        with begin_part(1, (_TRAINING, 1)):
+        with begin_part(1, (training[1], rest)):
             return self.inferer(inputs, self.chosen, *args, **kwargs)
 
-    def measure_training(self, volume: torch.Tensor, network: nn.Module) -> tuple[float, float]:
+    def estimate_seconds(
+        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> tuple[float, float] | None:
+        """As :func:`common.inferers.duration.estimate_seconds`; a training may stop early."""
+        rest = estimate_seconds(self.inferer, inputs, network, *args, **kwargs)
+        training = self.measure_training(inputs, network)
+        return None if rest is None else (training[0] + rest[0], training[1] + rest[1])
+
+    def measure_training(self, volume: torch.Tensor, network: Any) -> tuple[float, float]:
         """Seconds of the training on this machine if it stops early, and at most.
 
-        They are measured by an iteration on the two middle planes of a stack ``(X, Y, Z)``.
+        They are measured by an iteration on the two middle planes of a stack ``(1, 1, X, Y, Z)``.
         """
-        is_trainable = _is_trainable(unwrap_autocast(network))
-        if not self.iterations or not is_trainable or isinstance(self.degradation, FittedProfile):
+        bare = unwrap_autocast(network)
+        if not self.iterations or not _is_trainable(bare):
             return 0.0, 0.0
-        short, began, check = copy.copy(self), 0.0, SimpleNamespace(find_reason=lambda trained: "")
+        short, check = copy.copy(self), SimpleNamespace(find_reason=lambda trained: "")
         short.iterations = 1
-        middle = volume.shape[2] // 2
-        images = slice_images(volume[None, None, ..., middle - 1 : middle + 1], 2)
-        pairs = [ImagePairs.degrade_images(each, self.degradation) for each in images]
-        for _ in range(2):  # the first prepares the second
-            began = time.perf_counter()
-            short._train(pairs, copy.deepcopy(network), None, check, 1)
-        seconds = time.perf_counter() - began
-        return seconds * min(_EARLY, self.iterations), seconds * self.iterations
+        degradation: Any = self.degradation
+        if isinstance(profile := getattr(degradation, "degradation", degradation), FittedProfile):
+            assumed = profile.make_profile(None)
+            degradation = assumed if profile is degradation else DegradeAndInterpolate(assumed)
+        middle, blurs = volume.shape[4] // 2, isinstance(bare, SelfAntiAliasing) and bare.is_enabled
+        images = slice_images(remove_metadata(volume)[..., max(middle - 1, 0) : middle + 1], 2)
+        pairs = [pair for each in images for pair in ImagePairs.degrade_at_scales(each, degradation, (1.0,), blurs)]
+        seconds = _CHECKED * measure_time(lambda: short._train(pairs, copy.deepcopy(network), None, check, 1))
+        may_stop = isinstance(degradation, GaussianProfile) and self.check_rims
+        return seconds * (min(_EARLY, self.iterations) if may_stop else self.iterations), seconds * self.iterations
 
     def _choose_network(self, volume: torch.Tensor, network: Any) -> nn.Module:
         """The network or its trained copy, by images of the scan."""

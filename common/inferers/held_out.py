@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..data.loaders.image_pairs import ImagePairs
 from ..data.loaders.slabs import AIR
+from ..runtime.progress import hold_bar
 from ..runtime.threads import use_one_thread
 from .images import run_in_pieces
 
@@ -67,7 +68,8 @@ class HeldOutCheck:
 
 def _apply_network(network: nn.Module, stacks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """What a network makes of the images of each stack ``(n, 1, H, W)``."""
-    return [torch.cat([*run_in_pieces(network, stack.split(1))]) for stack in stacks]
+    with hold_bar():
+        return [torch.cat([*run_in_pieces(network, stack.split(1))]) for stack in stacks]
 
 
 def _compute_error(examples: Sequence[ImagePairs], results: Sequence[torch.Tensor]) -> float:

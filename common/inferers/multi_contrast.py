@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +22,7 @@ from ..geometry.registration.contrasts import find_misplacement, register_contra
 from ..geometry.resampling import make_cubic_grid
 from ..geometry.stack import Stack
 from ..runtime.errors import Notice
-from ..runtime.progress import begin_part, format_duration, join_items
+from ..runtime.progress import begin_part, format_estimate, join_items, measure_time
 from ..stacks.fitting import FittedStack, reconstruct
 from ..stacks.guide import GuidingEdges, SlopeForm
 from ..transforms.scan.extremes import select_unmeasured
@@ -144,6 +143,38 @@ class ExamInferer(StacksInferer):
         left = select_unmeasured(inputs.meta, measured)
         return MetaTensor(values[None], affine=place[None], meta={name: [value] for name, value in left.items()})
 
+    def estimate_seconds(
+        self,
+        inputs: MetaTensor | Any,
+        network: nn.Module | Any,
+        others: Sequence[MetaTensor | Any] = (),
+        guide: MetaTensor | Any = None,
+        contrasts: Sequence[Sequence[MetaTensor | Any]] = (),
+    ) -> tuple[float, float] | None:
+        """As :func:`common.inferers.duration.estimate_seconds`, of one exam with all its contrasts.
+
+        The stacks are not registered for it, so all of them count.
+        """
+        if self.is_self_trained:
+            return None
+        exam = [[inputs, *others], *contrasts]
+        every = [stack for stacks in exam for stack in stacks]
+        voxel = self.spacing or min(float(voxel_sizes(get_affine(stack)).min()) for stack in every)
+        size, grid = make_cubic_grid(inputs.shape[2:], get_affine(inputs), voxel)
+        guides = len(contrasts) or int(guide is not None)
+        costs = [self._measure_costs([*map(self._read_stack, s)], grid, size, network, guides) for s in exam]
+        return _add_costs(costs)
+
+    def measure_parts(
+        self, stacks: Sequence[Stack], affine: np.ndarray, size: Sequence[int], network: nn.Module, guides: int
+    ) -> Sequence[float]:
+        """As :class:`StacksInferer`; it is printed how long they take."""
+        if self.is_self_trained:
+            return super().measure_parts(stacks, affine, size, network, guides)
+        cost = self._measure_costs(stacks, affine, size, network, guides)
+        _print_estimate([cost])
+        return cost.thin, cost.agree + cost.joint
+
     def _reconstruct_alone(self, exam: Sequence[Sequence[MetaTensor]], network: nn.Module) -> dict[str, _Result]:
         """Make each contrast by itself. Returns the results by the file of the first stack."""
         every = [stack for stacks in exam for stack in stacks]
@@ -162,7 +193,7 @@ class ExamInferer(StacksInferer):
                 result.brightness = images[found[0].name]
                 move = np.eye(4) if self.is_aligned else _align_contrast(reference, result.brightness)
                 grid = np.linalg.inv(move) @ affine  # the stacks stay, and the grid moves to them
-                costs.append(self._estimate_seconds(found, grid, size, network, len(exam) - 1))
+                costs.append(self._measure_costs(found, grid, size, network, len(exam) - 1))
                 placed[name] = found, images, grid
         if costs and not self.is_self_trained:
             _print_estimate(costs)
@@ -209,20 +240,20 @@ class ExamInferer(StacksInferer):
         start, affine, fitted, variances = starts[name]
         return {name: reconstruct(start, affine, fitted, variances, guides, slope=_SLOPE, rounds=1)}
 
-    def _estimate_seconds(
+    def _measure_costs(
         self, stacks: Sequence[Stack], grid: np.ndarray, size: Sequence[int], network: nn.Module, guides: int
     ) -> _Seconds:
         """Measure how long a contrast will take on this machine; other arguments are as for :meth:`make_start`."""
         volume = torch.full(tuple(size), 0.5, device=stacks[0].voxels.device)
         ones = [torch.ones(stack.voxels.shape[2], device=volume.device) for stack in stacks]
         fitted = [FittedStack(stack, None, None, o, o, o) for stack, o in zip(stacks, ones, strict=True)]
-        step = _measure_time(lambda: reconstruct(volume, grid, fitted, [1.0] * len(fitted), iterations=1), False)
+        step = measure_time(lambda: reconstruct(volume, grid, fitted, [1.0] * len(fitted), iterations=1), False)
         planes = volume[: max(1, _VOXELS // volume[0].numel())]
-        edges = GuidingEdges([planes] * guides)
+        edges = GuidingEdges([planes] * max(guides, 1))
         share = len(volume) / len(planes)
-        linearise = share * _measure_time(lambda: edges.linearise_around(planes))
+        linearise = share * measure_time(lambda: edges.linearise_around(planes))
         form = SlopeForm(planes.expand(6, *planes.shape))
-        apply = share * _measure_time(lambda: form(planes))
+        apply = share * measure_time(lambda: form(planes))
         agree = _STEPS * step
         thin = early = 0.0
         trained = set[int]()
@@ -232,13 +263,15 @@ class ExamInferer(StacksInferer):
             factor, one = self.networks.select_network(stack.spacing[2] / voxel_sizes(grid)[0], network)
             inferer: Any = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
             if hasattr(inferer, "measure_training"):  # not a class, for joint_tv would carry its training
-                least, most = (0, 0) if factor in trained else inferer.measure_training(stack.voxels, one)
+                seen = stack.voxels[None, None]
+                least, most = (0, 0) if factor in trained else inferer.measure_training(seen, one)
                 trained.add(factor)
                 thin, early, inferer = thin + most, early + most - least, inferer.inferer
             corner = stack.voxels[tuple(slice(max(_SIDE, n // 8)) for n in stack.voxels.shape[:2])]
             share = stack.voxels.numel() / corner.numel()
-            thin += share * _measure_time(partial(inferer, corner[None, None], one))
-        return _Seconds(thin, agree, self.estimate_joint(agree, linearise, apply), early)
+            thin += share * measure_time(partial(inferer, corner[None, None], one))
+        joint = self.estimate_joint(agree, linearise, apply) if guides or self.at_once else 0.0
+        return _Seconds(thin, agree, joint, early)
 
     def estimate_joint(self, agree: float, linearise: float, apply: float) -> float:
         """Seconds of :meth:`reconstruct_jointly`.
@@ -250,22 +283,15 @@ class ExamInferer(StacksInferer):
         return agree + linearise + 6 * apply
 
 
-def _measure_time(work: Callable[[], object], prepare: bool = True) -> float:
-    """Seconds of some work; short work is done once before, which prepares it."""
-    if prepare:
-        work()
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def _add_costs(costs: Sequence[_Seconds]) -> tuple[float, float]:
+    """Seconds of an exam, at least and at most."""
+    most = sum(cost.thin + cost.agree + cost.joint for cost in costs)
+    return most - sum(cost.early for cost in costs), most
 
 
 def _print_estimate(costs: Sequence[_Seconds]) -> None:
     """Print how long an exam will take."""
-    most = sum(cost.thin + cost.agree + cost.joint for cost in costs)
-    least = most - sum(cost.early for cost in costs)
-    times = dict.fromkeys(map(format_duration, (least, most)))
-    why = ", as fine-tuning may stop early" if len(times) > 1 else ""
-    tqdm.write(f"the exam will take about {' to '.join(times)} on this machine{why}")
+    tqdm.write(f"the exam will take about {format_estimate(*_add_costs(costs))}")
 
 
 def _measure_field_of_view(stack: MetaTensor) -> float:

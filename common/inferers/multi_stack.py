@@ -47,6 +47,7 @@ _MUCH = 1.5  # times the median of the slices' residuals
 _LESS = 0.5  # weight below which a slice is warned of
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
 _COARSE = 1.0  # mm of the voxels on which motion and brightness are fitted
+_FIT = 0.2  # times what making a stack thin costs, roughly, for the progress bar
 
 
 class StacksInferer(Inferer):
@@ -120,12 +121,14 @@ class StacksInferer(Inferer):
         reference = images[stacks[0].name]
         size, affine = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, voxel)
         check_copies(size, voxel, len(stacks), 0 if guide is None else 1, inputs.device)
-        volume, fitted, variances = self.make_start(stacks, images, size, affine, network)
+        costs = self.measure_parts(stacks, affine, size, network, 0 if guide is None else 1)
+        with begin_part(0, costs):
+            volume, fitted, variances = self.make_start(stacks, images, size, affine, network)
         if guide is not None:
             places = np.linalg.inv(get_affine(guide)) @ affine
             guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
         guides = [] if guide is None else [guide]
-        with begin_part(len(stacks) + 1, len(stacks) + 2):
+        with begin_part(1, costs):
             volume = self.solve_alone((volume, affine, fitted, variances), guides)
         self.judge_stacks(volume, affine, fitted)
         volume = convert_range(volume, reference, inputs)
@@ -154,6 +157,12 @@ class StacksInferer(Inferer):
             where = f", most in slice {worst}" if known[worst] > _MUCH * each.residuals.nanmedian() else ""
             said.append(f"{names[each.stack.name]} {misfit:.1%} (noise {noise:.1%}{where})")
         warnings.warn(f"misses its stacks by {', '.join(said)} of tissue brightness.", Notice, stacklevel=2)
+
+    def measure_parts(
+        self, stacks: Sequence[Stack], affine: np.ndarray, size: Sequence[int], network: nn.Module, guides: int
+    ) -> Sequence[float]:
+        """What :meth:`make_start` and :meth:`solve_alone` cost, for the progress bar; arguments as there."""
+        return len(stacks), 1
 
     def solve_alone(self, start: tuple[Any, Any, Any, Any], guides: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Make the volume of one contrast agree with its stacks; ``start`` and guides are for ``reconstruct``."""
@@ -246,7 +255,8 @@ class StacksInferer(Inferer):
         """
         region = self._read_region(stacks[0])
         voxel = float(np.linalg.norm(affine[:3, 0]))
-        with begin_part(0, len(stacks) + 2):
+        parts = [_FIT, *[1.0] * len(stacks)]
+        with begin_part(0, parts):
             coarse = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, max(voxel, _COARSE))
             fitted, shown = fit_stacks(stacks, *coarse, region, not self.is_aligned)
         thin, inside = [], []
@@ -254,7 +264,7 @@ class StacksInferer(Inferer):
         for i, each in enumerate(fitted):
             self._report_slices(each)
             whole = each.fill_slices(shown, coarse[1])
-            with begin_part(i + 1, len(fitted) + 2):
+            with begin_part(i + 1, parts):
                 volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel, tuned)
             resampling = each.stack.make_resampling(volume.shape, size, affine)
             thin.append(resampling(volume))

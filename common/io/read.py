@@ -31,6 +31,7 @@ from .nifti_affines import warn_of_forms
 from .slice_axis import SLICE_AXIS, read_slice_axis
 
 _DIGEST = "digest"  # of an image's voxels, in its extra
+_APPENDED = 4096  # bytes that some programs append to NIfTI and Analyze
 
 
 def read_volume(path: str | os.PathLike) -> MetaTensor:
@@ -109,6 +110,32 @@ def check_header(path: Path, volumes: bool = False, complete: bool = True) -> No
     warn_of_forms(path, image)
 
 
+def check_length(path: str | os.PathLike, whole: bool = False) -> None:
+    """Refuse a file that is cut off, without reading it: by its length, or that which gzip keeps at the end.
+
+    Args:
+        path: of the file.
+        whole: whether to read it to its end, which finds all damage.
+
+    Raises:
+        FileNotFoundError, ValueError: when the file cannot be read.
+    """
+    image: Any = open_image(path)
+    file, header = getattr(image.dataobj, "file_like", None), image.dataobj
+    if not isinstance(file, (str, os.PathLike)) or not isinstance(header, ArrayProxy):
+        return
+    expected = int(header.offset) + math.prod(map(int, image.shape)) * image.get_data_dtype().itemsize
+    size = os.path.getsize(file)
+    if str(file).lower().endswith((".gz", ".mgz")):
+        with open(file, "rb") as opened:
+            opened.seek(-4, os.SEEK_END)
+            size = int.from_bytes(opened.read(4), "little")
+        expected %= 2**32
+    # Some programs append a few bytes. Of a file of several parts, gzip keeps the length of the last.
+    if whole or not expected <= size <= expected + _APPENDED:
+        _read_file(path, image)
+
+
 def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
     """Refuse an affine that gives voxels no place in space.
 
@@ -173,8 +200,8 @@ def _read_file(
         return True
     shape = tuple(int(n) for n in image.shape)
     expected = int(stored.offset) + math.prod(shape) * image.get_data_dtype().itemsize
-    # Some programs append a few bytes to NIfTI and Analyze; other formats may append more.
-    most = expected + 4096 if isinstance(image, nib.analyze.AnalyzeImage) else math.inf
+    # Other formats may append more.
+    most = expected + _APPENDED if isinstance(image, nib.analyze.AnalyzeImage) else math.inf
     if not expected <= size <= most:
         raise ValueError(
             f"{path}: holds {size} bytes, expected {expected} for {shape} voxels; the file is cut off or its header "

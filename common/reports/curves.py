@@ -62,7 +62,8 @@ def draw_loss_curves(path: str | os.PathLike, history: str | os.PathLike) -> Non
         if key.startswith("validation/"):
             panel.plot(iterations, values, "o-", color=colour, markersize=3, linewidth=1)
         elif values.size:
-            panel.plot(iterations, values, color=colour, alpha=0.25, linewidth=0.6)
+            point = {"marker": "o", "markersize": 3} if values.size == 1 else {}
+            panel.plot(iterations, values, color=colour, alpha=0.25, linewidth=0.6, **point)
             panel.plot(iterations, uniform_filter1d(values, max(1, values.size // 50), mode="reflect"), color=colour)
             if values.min() > 0 and values.max() > 3 * values.min():
                 panel.set_yscale("log")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+_SECONDS = 20  # until the first line where there is no terminal, and at least between lines
+_LINE = "{desc}{percentage:.0f} %, {elapsed} done, {remaining} left"
 
 
 class _Part(NamedTuple):
@@ -34,8 +37,26 @@ _part: ContextVar[_Part | None] = ContextVar("part", default=None)
 _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
+class _Lines:
+    """What a bar is written to where there is no terminal: its states from 1 % on become lines, each a third later."""
+
+    def __init__(self) -> None:
+        self.began, self.due = time.monotonic(), float(_SECONDS)
+
+    def write(self, text: str) -> None:
+        passed = time.monotonic() - self.began
+        if (text := text.strip()) and ": 0 %" not in text and passed >= self.due:
+            print(text, file=sys.stderr, flush=True)
+            self.due = passed * 4 / 3
+
+    def flush(self) -> None:
+        """Nothing, because each line is flushed."""
+
+
 def make_bar(items: Iterable | None = None, what: str = "", **options: Any) -> tqdm:
-    """A bar of tqdm that goes at its end. It is shown on a terminal only, by the first process, and not if silenced.
+    """A bar of tqdm that goes at its end. It is shown by the first process, and not if silenced.
+
+    Where there is no terminal, such as in a log, lines say how much of long work is done, and what time is left.
 
     Args:
         items: what is iterated, or None for a bar that :func:`fill_bar` moves.
@@ -44,7 +65,11 @@ def make_bar(items: Iterable | None = None, what: str = "", **options: Any) -> t
     """
     hidden = _hidden.get() or int(os.environ.get("RANK", 0)) > 0
     # By tqdm's default the rest would follow the last parts alone, and jump.
-    return tqdm(items, what, leave=False, dynamic_ncols=True, smoothing=0, disable=hidden or None, **options)
+    options |= {"leave": False, "smoothing": 0, "disable": hidden}
+    if sys.stderr.isatty():
+        return tqdm(items, what, dynamic_ncols=True, **options)
+    options |= {"delay": _SECONDS, "mininterval": _SECONDS, "miniters": 0, "bar_format": _LINE}
+    return tqdm(items, what and f"{what}: ", file=_Lines(), **options)
 
 
 @contextmanager
@@ -101,6 +126,16 @@ def report_progress(share: float) -> None:
 
 
 @contextmanager
+def hold_bar() -> Iterator[None]:
+    """Let the block move no bar."""
+    token = _part.set(None)
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
+@contextmanager
 def silence(quiet: bool) -> Iterator[None]:
     """Let the block print nothing but warnings, and show no bars, if ``quiet``."""
     token = _hidden.set(quiet)
@@ -121,6 +156,16 @@ def _begin(part: _Part | None) -> Iterator[None]:
         _part.reset(token)
 
 
+def measure_time(work: Callable[[], object], prepare: bool = True) -> float:
+    """Seconds of some work, which moves no bar; short work is done once before, which prepares it."""
+    with hold_bar():
+        if prepare:
+            work()
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+
+
 def format_duration(seconds: float) -> str:
     """A duration in words, with at most two units: "45 s", "2 min 10 s", "12 min", "2 d 4 h"."""
     if seconds < 90:
@@ -136,3 +181,9 @@ def format_duration(seconds: float) -> str:
         return f"{hours} h {minutes} min"
     days, hours = divmod(round(hours + minutes / 60), 24)
     return f"{days} d {hours} h"
+
+
+def format_estimate(least: float, most: float) -> str:
+    """How long work will take on this machine, in seconds at least and at most, in words."""
+    times = dict.fromkeys(map(format_duration, (least, most)))
+    return f"{' to '.join(times)} on this machine" + ", as fine-tuning may stop early" * (len(times) > 1)

@@ -224,7 +224,7 @@ def test_a_prolonged_run_goes_on_as_the_longer_one(tmp_path, scheduler, length, 
 
 
 @pytest.mark.parametrize(("better", "best"), [(operator.gt, EPOCHS * LENGTH), (operator.lt, 0)])
-def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_path, better, best):
+def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_path, better, best, caplog):
     """Training makes the metric larger: the last or the first weights are best. It is resumed in its first epoch."""
     weights = {}
 
@@ -235,11 +235,14 @@ def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_pa
             signal.raise_signal(signal.SIGTERM)
 
     run = partial(run_of, tmp_path, minutes=None, initial="some.pt", better=better, at=at)
+    caplog.set_level("INFO")
     trainer, _ = run()
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     trainer, _ = run(resume=True)
     trainer.run()
+    assert caplog.text.count("of the initial weights: there is nothing to compare it with yet") == 1
+    assert caplog.text.count("nothing to compare it with yet") == 1
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     metrics = {line["iteration"]: line["validation/mse"] for line in lines if "validation/mse" in line}
     assert list(metrics) == [0, *range(LENGTH, EPOCHS * LENGTH + 1, LENGTH)]

@@ -9,8 +9,9 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
-from common.degradations import DegradeAndInterpolate, FittedProfile, GaussianProfile, interpolate
+from common.degradations import DegradeAndInterpolate, FittedProfile, GaussianProfile, interpolate, make_slice_profile
 from common.inferers import AdaptedInferer, AntiAliasingInferer, InterpolatedInferer, OrthogonalInferer
+from common.inferers.duration import estimate_seconds
 from common.networks import EDSR, RDN, WDSR, ImageNetwork, SelfAntiAliasing
 from common.runtime.precision import apply_precision
 from tests.refused import refused
@@ -57,10 +58,13 @@ def test_a_scan_teaches_what_its_slices_lack(network):
 
 def test_the_minutes_of_a_training_are_measured_on_a_copy(network):
     given, inferer = copy.deepcopy(network.state_dict()), adapting(iterations=400)
-    least, most = inferer.measure_training(THICKEN(blobs())[0, 0], network)
+    least, most = inferer.measure_training(THICKEN(blobs()), network)
     assert 0 < most == pytest.approx(4 * least) and inferer.iterations == 400
     assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
-    assert inferer.measure_training(blobs()[0, 0], torch.nn.Identity()) == (0, 0), "nothing to train"
+    assert inferer.measure_training(blobs(), torch.nn.Identity()) == (0, 0), "nothing to train"
+    inferer.degradation = make_slice_profile(THICKEN.factors, "auto")
+    fastest, slowest = estimate_seconds(inferer, THICKEN(blobs()), network)
+    assert 0 < fastest < slowest, "also with a profile that is not fitted yet"
 
 
 @pytest.mark.parametrize("amp", [False, True])

@@ -20,7 +20,7 @@ from common.degradations import GaussianProfile
 from common.io.formats import EXTENSIONS, get_extension
 from common.io.images import open_image
 from common.io.naming import make_case_stem
-from common.io.read import digest_voxels
+from common.io.read import check_length, digest_voxels
 from common.program.cases.scan_kinds import explain_unsuitable_file
 from common.transforms import CheckHeaderd, LoadScand, SaveVolumed
 from tests.refused import has, refused
@@ -216,3 +216,19 @@ def test_a_file_is_opened_once_for_its_header_and_once_for_its_voxels(tmp_path, 
     assert [*map(str, opened)].count(str(path)) == 4, [*map(str, opened)]
     nib.save(nib.Nifti1Image(volume[0].numpy() + 1, np.eye(4)), path)
     assert digest_voxels(path) != digest
+
+
+def test_a_file_that_is_cut_off_is_known_by_its_length(tmp_path):
+    """Not one of several parts, whose last is short; what is damaged within is found when the whole is read."""
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((20, 20, 20)), np.eye(4)), tmp_path / "whole.nii")
+    plain = (tmp_path / "whole.nii").read_bytes()
+    packed = bytearray(gzip.compress(plain))
+    files = {"cut.nii": plain[:30000], "cut.nii.gz": packed[:30000]}
+    (tmp_path / "parts.nii.gz").write_bytes(gzip.compress(plain[:1000]) + gzip.compress(plain[1000:]))
+    packed[len(packed) // 2] ^= 255
+    files["within.nii.gz"] = packed
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        refused(lambda name=name: check_length(tmp_path / name, name.startswith("within")), ValueError, name, "damaged")
+    check_length(tmp_path / "within.nii.gz")
+    check_length(tmp_path / "parts.nii.gz")

@@ -599,6 +599,9 @@ def test_loss_curves_of_a_resumed_run(tmp_path, figures):
     assert l1.get_yscale() == "log" and lsgan.get_yscale() == "linear"
     assert "1 not finite" in lsgan.get_title() and "not finite" not in l1.get_title()
     np.testing.assert_array_equal(validation.lines[0].get_xydata(), [[90, 30.5]])
+    (tmp_path / "one.jsonl").write_text('{"iteration": 1, "epoch": 1, "generator/l1": 0.1}\n')
+    reports.draw_loss_curves(tmp_path / "one.png", tmp_path / "one.jsonl")
+    assert figures[1].axes[0].lines[0].get_marker() == "o", "a line of one point is not seen"
 
 
 def test_feature_maps_show_the_same_most_varied_channels_on_common_scales(tmp_path, figures):

@@ -1,10 +1,12 @@
-"""Progress bars: one total for all scans, on a terminal only, and nothing under --quiet."""
+"""Progress bars: one total for all scans, lines where there is no terminal, and nothing under --quiet."""
 
 import fcntl
 import os
+import re
 import struct
 import sys
 import termios
+import time
 from contextlib import contextmanager, suppress
 
 import nibabel as nib
@@ -95,7 +97,7 @@ def test_a_terminal_shows_one_total_of_all_scans(monkeypatch, capsys, tmp_path, 
         nib.save(nib.Nifti1Image(volume, np.diag([1.0, 1, 3, 1])), tmp_path / f"{name}.nii")
     (tmp_path / "c.nii").write_bytes(b"no scan")
     monkeypatch.setattr(progress.tqdm, "monitor_interval", 0)
-    monkeypatch.setattr(progress, "tqdm", lambda *args, **options: TQDM(*args, mininterval=0, **options))
+    monkeypatch.setattr(progress, "tqdm", lambda *args, **options: TQDM(*args, **options | {"mininterval": 0}))
 
     def run():
         scans = Dataset(find_scans(str(tmp_path)), LoadScand("image", slice_axis="auto"))
@@ -112,3 +114,17 @@ def test_a_terminal_shows_one_total_of_all_scans(monkeypatch, capsys, tmp_path, 
     assert text == "" if not shown else "b:  " in text and "4.00/4.00 [" in text and "scan" in text
     run()
     assert capsys.readouterr().err == ""
+
+
+def test_without_a_terminal_long_work_is_said_in_a_few_lines(monkeypatch, capsys):
+    """From 1 % on, with the time that is left; never under --quiet."""
+    monkeypatch.setattr(progress, "_SECONDS", 0.05)
+    for quiet in (False, True):
+        with progress.silence(quiet), progress.make_bar(total=2, unit="scan") as bar:
+            bar.set_description("head")
+            with progress.fill_bar(bar, 1):
+                for _ in progress.track(range(40)):
+                    time.sleep(0.01)
+        lines = capsys.readouterr().err.splitlines()
+        assert (lines == []) == quiet and len(lines) < 10
+        assert all(re.fullmatch(r"head: \d+ %, [\d:]+ done, [\d:]+ left", line) for line in lines)

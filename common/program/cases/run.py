@@ -12,15 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monai.bundle import ConfigWorkflow
 
 from ...data.description import describe_bundle
+from ...inferers.duration import estimate_seconds
 from ...io.files import read_sidecar
 from ...io.images import open_image
 from ...io.naming import get_output_folder
-from ...io.read import check_header
+from ...io.read import check_header, check_length
 from ...io.writing import open_part_folder
 from ...runtime.errors import Notice, find_first_cause, get_first_line
+from ...runtime.progress import format_estimate
 from ...transforms.scan.load import check_volume
 from .. import provenance
 from ..exams.discover import convert_series
@@ -88,12 +91,16 @@ def run_cases(
     settings = {"overlays": overlays, "shard": shard, "keep_paths": keep_paths}
     before = 0
     for group in group_cases([case for case in cases if case.problem is None], _describe_run):
-        _print_choices(group, [*options, *["uncertainty"] * ("interval" in overlays)])
         for case in group:
             convert_series(case)
+            if case.problem is None:
+                with case.catch_problem():
+                    for file in case.images:
+                        check_length(file, whole=len(group) == 1)
         ready = [case for case in group if case.problem is None]
         if not ready:
             continue
+        _print_choices(ready, [*options, *["uncertainty"] * ("interval" in overlays)])
         volumes = ready[0].volumes > 1
         if dry_run:
             (_preview_4d_scan if volumes else _preview_group)(ready, output, bids, overlays)
@@ -212,7 +219,7 @@ def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output
 
 def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequence[str]) -> None:
     """Load cases and check them as their bundle's workflow does, and say what would be done."""
-    printed = set[str]()
+    printed, seconds, measured, estimate = set[str](), np.zeros(2), 0, None
     with tempfile.TemporaryDirectory() as nowhere:
         try:
             _, evaluator = _initialise_workflow(cases, Path(nowhere), overlays)
@@ -224,9 +231,14 @@ def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequen
         for case in cases:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                next(batches)
+                batch = next(batches)
             if case.problem is not None:
                 continue
+            if not measured:
+                measured, estimate = batch["image"].numel(), _estimate_seconds(evaluator, batch)
+                seconds += (0.0, 0.0) if estimate is None else estimate
+            elif estimate is not None and "contrasts" not in case:  # contrasts of an exam are made with the first
+                seconds += np.multiply(estimate, batch["image"].numel() / measured)
             path = str(make_result_path(output, case.name, bids=bids))
             if "label_map" in case:
                 path += f" and {make_label_path(output, case.name, bids)}"
@@ -235,6 +247,16 @@ def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequen
             if path not in printed:  # by another volume
                 print(f"would write {path}", flush=True)
             printed.add(path)
+        if seconds.any():
+            print(f"would take about {format_estimate(*seconds)}", flush=True)
+
+
+def _estimate_seconds(evaluator: Any, batch: Any) -> tuple[float, float] | None:
+    """Seconds of the inference on a case, at least and at most; None if that is not known."""
+    inputs, _, *further = evaluator.prepare_batch(batch, evaluator.state.device)
+    args, kwargs = further or ((), {})
+    with evaluator.mode(evaluator.network):
+        return estimate_seconds(evaluator.inferer, inputs, evaluator.network, *args, **kwargs)
 
 
 def _split_case(case: Case, folder: Path) -> list[Case]:

@@ -1,6 +1,7 @@
 """``python -m common super-resolve``: what it does with each scan, and that it is the bundle's inference."""
 
 import json
+import os
 import resource
 import shutil
 from functools import partial
@@ -43,7 +44,7 @@ def test_a_folder(tmp_path, capsys):
     for name, (spacing, _) in suited.items():
         scan(data / name[0] / "t1.nii.gz", spacing)
     scan(data / "fine.nii", (0.3, 0.3, 0.3))
-    (data / "bad.nii").write_bytes(b"no image")
+    os.truncate(scan(data / "bad.nii", (1.5, 1.5, 1.5)), 2000)
     (data / "closed.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
     scan(data / "sub-1_mask.nii", (1.5, 1.5, 1.5))
     for name, labels in (("brain.nii.gz", {0: 1}), ("regions.nii", {0: 3, 1: 7})):
@@ -56,10 +57,11 @@ def test_a_folder(tmp_path, capsys):
     runs.save(data / "crop.nii.gz", crop, np.diag([1.5, 1.5, 1.5, 1]), dtype=np.float32)
     assert (data / "crop.nii.gz").stat().st_size > 0.25 * crop.size, "it compresses no better than scans"
     (data / "x" / "t1.json").write_text("{,")
-    why = ["bad.nii: not a readable image", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "--bundle zssr", "closed.dcm"]
+    why = ["bad.nii: holds 2000 bytes", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "--bundle zssr", "closed.dcm"]
     begin = partial(super_resolve, str(data))
     refused(lambda: begin(dry_run=True), RunsFailedError, "3 of 5 scans could not be done", *why)
     said = capsys.readouterr().out
+    assert ": x_t1\n" in said and "bad" not in said, "what cannot be read is not announced"
     # By their names or their voxels.
     voxel_names = ("brain.nii.gz", "regions.nii", "crop.nii.gz")
     has(said, *(f"passed over: {data / name}: a " for name in ("sub-1_mask.nii", *voxel_names)))
@@ -115,7 +117,8 @@ def test_several_scans(tmp_path, capsys):
     refused(lambda: super_resolve(str(mask), dry_run=True), RunsFailedError, "a mask")
     refused(lambda: super_resolve(str(mask), str(mask)), ValueError, "found no scan")
     super_resolve(str(named[2]), str(named[0]), str(tmp_path / "new"), dry_run=True)
-    has(capsys.readouterr().out, f"would write {tmp_path / 'new' / 'b_sr.nii.gz'}", "2 scans: 2 to do")
+    said = capsys.readouterr().out
+    has(said, f"would write {tmp_path / 'new' / 'b_sr.nii.gz'}", "2 scans: 2 to do", "would take about ")
 
 
 @pytest.mark.parametrize("kind", ["3-D", "4-D", "DICOM"])
