@@ -7,14 +7,13 @@ licences: bundles/udean_window/docs/people_sources.csv. The twelve are every six
 """
 
 import argparse
-import subprocess
-import tempfile
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from ...program.dicom.volume_or_series import open_volume
+from ..clones import check_clones, extract_files
 
 PEOPLE = {
     "sag_anon": ("FNNDSC+SAG-anon", "."),
@@ -44,17 +43,13 @@ def main() -> None:
     parser.add_argument("--clones", required=True, type=Path)
     parser.add_argument("--output_dir", required=True, type=Path)
     options = parser.parse_args()
-    if missing := [name for name, _ in PEOPLE.values() if not (options.clones / name / "repo").is_dir()]:
-        parser.error(f"--clones {options.clones}: no folder {', '.join(f'{name}/repo' for name in missing)}")
+    try:
+        check_clones(options.clones, [name for name, _ in PEOPLE.values()])
+    except FileNotFoundError as error:
+        parser.error(str(error))
     options.output_dir.mkdir(parents=True, exist_ok=True)
     for person, (clone, name) in PEOPLE.items():
-        with tempfile.TemporaryDirectory() as folder:
-            repository = options.clones / clone / "repo"
-            archive = subprocess.run(
-                ["git", "-C", repository, "archive", "HEAD", name], check=True, stdout=subprocess.PIPE
-            )
-            subprocess.run(["tar", "-x", "-C", folder], check=True, input=archive.stdout)
-            path = Path(folder) / name
+        with extract_files(options.clones, clone, name) as path:
             image = open_volume(path, str(path)) if path.is_dir() else nib.load(path)
             if person.startswith("ds002748"):
                 image = cut_air(image)
