@@ -42,5 +42,5 @@ def _crop_middle(volume: Any, size: torch.Size, part: list[int]) -> Any:
     """The middle of a volume, such as a guide, whose grid is as fine as one of this size, or finer by whole numbers."""
     starts = [(whole - some) // 2 for whole, some in zip(size, part, strict=True)]
     factors = [n // whole for n, whole in zip(volume.shape[2:], size, strict=True)]
-    spans = [slice(f * a, f * (a + n)) for f, a, n in zip(factors, starts, part, strict=True)]
-    return volume[(..., *spans)]
+    x, y, z = (slice(f * a, f * (a + n)) for f, a, n in zip(factors, starts, part, strict=True))
+    return volume[..., x, y, z]

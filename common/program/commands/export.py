@@ -128,7 +128,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 def _find_authors() -> str | None:
     """The authors of pyproject.toml, as the installed package has them; None without."""
     try:
-        known = metadata("mri-sr-bundles")
+        known: Any = metadata("mri-sr-bundles")
     except PackageNotFoundError:
         return None
     return known.get("Author") or known.get("Author-email")
