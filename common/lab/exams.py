@@ -28,19 +28,11 @@ def read_exams() -> dict[str, dict[str, Any]]:
     return json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 
 
-def save_volume(voxels: np.ndarray, affine: np.ndarray, file: Path) -> None:
-    """Save a volume as NIfTI in mm."""
-    image = nib.Nifti1Image(voxels, affine)
-    image.header.set_xyzt_units("mm")
-    nib.save(image, file)
-
-
 def write_exam(exam: Mapping[str, Any], clones: Path, folder: Path) -> list[str]:
     """Write the stacks of an exam, and what is known of it; return a line on each stack.
 
     Args:
-        exam: an exam of :func:`read_exams`. Voxels of the value ``outside`` become 0, and give a mask;
-            ``slice_thickness`` (mm) is what the files do not tell.
+        exam: an exam of :func:`read_exams`.
         clones: the folder of the clones.
         folder: where the exam goes.
     """
@@ -50,14 +42,10 @@ def write_exam(exam: Mapping[str, Any], clones: Path, folder: Path) -> list[str]
         with extract_files(clones, clone, path, exam["commit"]) as file:
             image = open_volume(file, str(file))
             voxels = np.asanyarray(image.dataobj)
-            if "outside" in exam:
-                inside = voxels != exam["outside"]
-                save_volume(inside.astype(np.uint8), image.affine, folder / f"{name}_mask.nii.gz")
-                voxels = np.where(inside, voxels, 0)
-            save_volume(voxels, image.affine, folder / f"{name}.nii.gz")
+            volume = nib.Nifti1Image(voxels, image.affine)
+            volume.header.set_xyzt_units("mm")
+            nib.save(volume, folder / f"{name}.nii.gz")
             known = {key: image.extra[key] for key in KEPT if key in image.extra}
-        if "slice_thickness" in exam:
-            known["SliceThickness"] = exam["slice_thickness"]
         (folder / f"{name}.json").write_text(format_json(known, indent=2) + "\n", encoding="utf-8")
         if mask := exam.get("masks", {}).get(name):
             with extract_files(clones, clone, mask, exam["commit"]) as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 _SECONDS = 20  # until the first line where there is no terminal, and at least between lines
+_LEAST = 5  # %; before, the rest is hardly known
 _LINE = "{desc}{percentage:.0f} %, {elapsed} done, {remaining} left"
 
 
@@ -38,14 +40,15 @@ _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 class _Lines:
-    """What a bar is written to where there is no terminal: its states from 1 % on become lines, each a third later."""
+    """What a bar is written to where there is no terminal: its states from 5 % on become lines, each a third later."""
 
     def __init__(self) -> None:
         self.began, self.due = time.monotonic(), float(_SECONDS)
 
     def write(self, text: str) -> None:
         passed = time.monotonic() - self.began
-        if (text := text.strip()) and ": 0 %" not in text and passed >= self.due:
+        share = re.search(r"(\d+) %", text := text.strip())
+        if share and int(share[1]) >= _LEAST and passed >= self.due:
             print(text, file=sys.stderr, flush=True)
             self.due = passed * 4 / 3
 

@@ -15,12 +15,12 @@ HELD_BACK = {"ProstateX-0001", "ProstateX-0218"}
 
 @pytest.fixture
 def clones(tmp_path):
-    """A clone whose folder ``a`` has a stack of one more axis, -1 outside, and a sidecar."""
+    """A clone whose folder ``a`` has a stack of one more axis, its mask and a sidecar."""
     work = tmp_path / "clones" / "O+N" / "repo"
     (work / "a").mkdir(parents=True)
-    voxels = np.full((4, 5, 6, 1), -1, dtype=np.int16)
-    voxels[1:3] = 7
+    voxels = np.arange(120, dtype=np.int16).reshape(4, 5, 6, 1)
     nib.save(nib.Nifti1Image(voxels, np.diag([1.0, 1, 4, 1])), work / "a" / "of one.nii.gz")
+    (work / "a" / "mask.nii.gz").write_bytes(b"a mask")
     (work / "a" / "of one.json").write_text('{"SliceThickness": 3.5, "InstitutionName": "X"}')
     who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "first"]):
@@ -29,10 +29,15 @@ def clones(tmp_path):
 
 
 def test_a_stack_comes_with_its_mask_and_what_is_known(clones, tmp_path):
-    exam = {"repository": "O/N", "commit": "HEAD", "outside": -1, "stacks": {"one": "a/of one.nii.gz"}}
+    exam = {
+        "repository": "O/N",
+        "commit": "HEAD",
+        "stacks": {"one": "a/of one.nii.gz"},
+        "masks": {"one": "a/mask.nii.gz"},
+    }
     assert write_exam(exam, clones, tmp_path / "exam") == ["one: 4x5x6 voxels of 1x1x4 mm"]
-    voxels, mask = (np.asarray(nib.load(tmp_path / "exam" / f"one{end}.nii.gz").dataobj) for end in ("", "_mask"))
-    assert np.array_equal(voxels, 7 * mask) and mask.sum() == 60
+    assert np.array_equal(nib.load(tmp_path / "exam" / "one.nii.gz").dataobj, np.arange(120).reshape(4, 5, 6))
+    assert (tmp_path / "exam" / "one_mask.nii.gz").read_bytes() == b"a mask"
     assert json.loads((tmp_path / "exam" / "one.json").read_text()) == {"SliceThickness": 3.5}
 
 
