@@ -98,6 +98,21 @@ class LeftOutStack:
         turn = float(np.degrees(Rotation.from_matrix(motion[:3, :3]).magnitude()))
         return SeenVolume(found, motion, shift, turn, simulated, covered)
 
+    def see_alike(self, volumes: Sequence[Stack], seen: Sequence[SeenVolume]) -> list[SeenVolume]:
+        """What the slices show of volumes on one grid, all by the motion of the one that predicts the stack best.
+
+        Args:
+            volumes: of one scan, by several methods.
+            seen: each from :meth:`see`.
+        """
+        predictions, _ = self.compare(seen)
+        best = seen[int(np.argmax([each.correlation for each in predictions]))]
+        views = []
+        for volume in volumes:
+            simulated, covered, _ = self._sample(volume, best.motion)
+            views.append(replace(best, simulated=simulated, covered=covered))
+        return views
+
     def compare(self, seen: Sequence[SeenVolume]) -> tuple[list[Prediction], torch.Tensor]:
         """Compare volumes with the stack where all have data.
 

@@ -42,7 +42,7 @@ class LeftOut(Assessment):
         "verdict": "worse: the interval is above 0; as good: the slices do not tell it from the best",
         "slices": "slices with at least 100 voxels that all results cover",
         "share": "of the stack, or of the region, that was compared",
-        "shift": "mm that the stack's middle moved onto the result",
+        "shift": "mm that the stack's middle moved onto the result; results on one grid move alike, as the best does",
         "turn": "degrees that it turned",
     }
     asked_by = ("left_out",)
@@ -65,14 +65,20 @@ class LeftOut(Assessment):
         if self.region is not None:
             region = torch.from_numpy(self.region.sample_mask(cut, "--region") > 0)
         stack = LeftOutStack(make_stack(cut, read_thickness(cut)), region)
-        seen, volumes = [], list(self.person.methods.values())
-        for result in volumes:
-            seen.append(stack.see(make_stack(cut_to_data(result))))
-            if (reason := seen[-1].registration.misfit) is not None:
+        volumes = list(self.person.methods.values())
+        shown = [make_stack(cut_to_data(result)) for result in volumes]
+        seen = [stack.see(each) for each in shown]
+        for result, view in zip(volumes, seen, strict=True):
+            if (reason := view.registration.misfit) is not None:
                 raise ValueError(
                     f"judge: --left_out {self.left_out.name} does not fit {result.name}: {reason}. Name a stack of one "
                     "exam and contrast with it."
                 )
+        for first in {next(i for i, one in enumerate(volumes) if one.is_on_grid_of(result)) for result in volumes}:
+            alike = [i for i, result in enumerate(volumes) if result.is_on_grid_of(volumes[first])]
+            views = stack.see_alike([shown[i] for i in alike], [seen[i] for i in alike])
+            for i, view in zip(alike, views, strict=True):
+                seen[i] = view
         predictions, common = stack.compare(seen)
         if (count := int(common.sum())) < _FEWEST:
             raise ValueError(

@@ -1,0 +1,123 @@
+"""Foretell each stack of real exams from another one by each method, and all from the rest together; write the rows.
+
+    python -m common.lab.exams --clones CLONES --output_dir EXAMS
+    python -m common.lab.exams_left_out --exams EXAMS --output_dir OUT
+
+OUT/rows.csv gets the rows of each exam and stack when they are done; a later run goes on after them. The source of a
+stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the measure
+sees: cubic blurred by 0.8 mm, and cubic shifted by half a slice.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel.affines import voxel_sizes
+from scipy.ndimage import gaussian_filter
+from tqdm import tqdm
+
+from ..degradations import GaussianProfile
+from ..geometry.gaussian import FWHM_PER_SIGMA
+from ..inferers import SplineInferer, TotalVariationInferer, ZeroFillingInferer
+from ..io.writing import write_atomically
+from ..metrics.volume import shift_volume
+from ..program.commands.judge import judge
+from ..program.commands.super_resolve import super_resolve
+from ..program.volume import Volume, measure_factors
+
+_BLUR = 0.8  # mm, full width at half maximum
+
+
+def write_classical(scan: Path, result: Path, folder: Path) -> dict[str, Path]:
+    """Write what needs no network, and the controls, on the grid of a result; returns the files by method."""
+    lr, sr = (Volume.read(str(file), "the scan") for file in (scan, result))
+    found = measure_factors(lr, sr)
+    assert found is not None
+    factors = [round(factor) for factor in found[0]]
+    across = int(np.argmax(factors))
+    thickness = float(lr.metadata.get("SliceThickness", lr.spacing[across])) / float(lr.spacing[across])
+    degradation = GaussianProfile(factors, fwhm=thickness)
+    top = float(np.quantile(lr.voxels, 0.999))
+    image = torch.from_numpy(lr.voxels.astype(np.float32) / top)[None, None]
+    volumes = {
+        name: inferer(degradation)(image, torch.nn.Identity())[0, 0].numpy() * top
+        for name, inferer in (
+            ("cubic", SplineInferer),
+            ("zero_filling", ZeroFillingInferer),
+            ("total_variation", TotalVariationInferer),
+        )
+    }
+    cubic = volumes["cubic"]
+    volumes["blurred"] = gaussian_filter(cubic, _BLUR / FWHM_PER_SIGMA / voxel_sizes(sr.affine))
+    volumes["shifted"] = shift_volume(
+        cubic, [factor / 2 if axis == across else 0 for axis, factor in enumerate(factors)]
+    )
+    files = {}
+    for name, voxels in volumes.items():
+        files[name] = folder / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(voxels.astype(np.float32), sr.affine), files[name])
+    return files
+
+
+def judge_stack(exam: Path, left_out: str, source: str, others: list[str], folder: Path) -> list[dict[str, str]]:
+    """Make all volumes of a source and of all other stacks together, and judge them by the stack that was left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / f"{name}.nii.gz" for name in ("ct_guided", "fine_tuned")}
+    scan: dict[str, Any] = {"bundle": "ct_guided", "quiet": True}
+    super_resolve(str(exam / f"{source}.nii.gz"), output_dir=str(files["ct_guided"]), adapt_iterations=0, **scan)
+    super_resolve(str(exam / f"{source}.nii.gz"), output_dir=str(files["fine_tuned"]), **scan)
+    files |= write_classical(exam / f"{source}.nii.gz", files["ct_guided"], folder)
+    if len(others) > 1:
+        files["together"] = folder / "together.nii.gz"
+        stacks = [str(exam / f"{name}.nii.gz") for name in others]
+        super_resolve(*stacks, output_dir=str(files["together"]), together="visits", quiet=True)
+    mask = exam / f"{left_out}_mask.nii.gz"
+    judge(
+        *map(str, files.values()),
+        left_out=str(exam / f"{left_out}.nii.gz"),
+        region=str(mask) if mask.exists() else None,
+        output_dir=str(folder / "judged"),
+        overwrite=True,
+    )
+    with (folder / "judged" / "left_out.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--exams", required=True, type=Path)
+    parser.add_argument("--output_dir", required=True, type=Path)
+    options = parser.parse_args()
+    table, rows = options.output_dir / "rows.csv", []
+    if table.exists():
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    done = {(row["exam"], row["left_out"]) for row in rows}
+    exams = {file.parent: json.loads(file.read_text()) for file in sorted(options.exams.glob("*/exam.json"))}
+    stacks = [(folder, name) for folder, exam in exams.items() for name in exam["stacks"]]
+    for folder, left_out in tqdm([each for each in stacks if (each[0].name, each[1]) not in done], "stacks"):
+        exam, names = exams[folder], list(exams[folder]["stacks"])
+        others = [name for name in names if name != left_out]
+        source = names[(names.index(left_out) + 1) % len(names)]
+        place = options.output_dir / folder.name / left_out
+        first = {"exam": folder.name, "person": exam["person"], "body": exam["body"]}
+        first |= {"left_out": left_out, "source": source}
+        try:
+            found = judge_stack(folder, left_out, source, others, place)
+        except (Exception, SystemExit) as error:
+            tqdm.write(f"{folder.name}, {left_out} from {source}: {error}")
+            continue
+        rows += [{**first, **row, "result": row["result"].removesuffix(".nii.gz")} for row in found]
+        with write_atomically(table) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[-1]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
