@@ -7,8 +7,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from common.degradations import GaussianProfile
 from common.lab.clones import check_clones
 from common.lab.exams import read_exams, write_exam
+from common.lab.exams_left_out import write_classical
+
+from ..bundles.runs import degrade, phantom, save
 
 HELD_BACK = {"ProstateX-0001", "ProstateX-0218"}
 
@@ -52,3 +56,17 @@ def test_each_exam_has_two_stacks_a_source_and_a_licence():
         assert len(exam["stacks"]) > 1 and exam["licence"] and exam["body"] and exam["kind"], name
         assert len(exam["commit"]) == 40 and exam["repository"].count("/") == 1, name
         assert exam["person"] not in HELD_BACK and not any(word in str(exam) for word in HELD_BACK), name
+
+
+def test_what_needs_no_network_lies_on_the_results_grid_and_controls_are_worse(tmp_path):
+    hr, operator = phantom(3, (32, 30, 40)), GaussianProfile((1, 1, 4), fwhm=0.8)
+    lr, affine = degrade(hr, np.eye(4), operator)
+    scan, result = save(tmp_path / "scan.nii.gz", lr, affine), save(tmp_path / "result.nii.gz", hr, np.eye(4))
+    (tmp_path / "scan.json").write_text('{"SliceThickness": 3.2}')
+    errors = {}
+    for name, file in write_classical(scan, result, tmp_path).items():
+        image = nib.load(file)
+        assert np.array_equal(image.affine, np.eye(4))
+        errors[name] = np.sqrt(np.square(image.get_fdata() - hr).mean())
+    assert errors["total_variation"] < errors["cubic"] < min(errors["blurred"], errors["shifted"])
+    assert errors["zero_filling"] < errors["shifted"]

@@ -73,6 +73,7 @@ def test_the_stack_is_found_and_predicted_and_the_better_volume_is_told(exam, tm
     assert float(true["turn"]) == pytest.approx(22.2, abs=0.3)
     assert float(true["shift"]) == pytest.approx(np.linalg.norm(MOTION[:3, 3]), abs=0.3)
     assert float(true["correlation"]) > 0.995 > float(made_up["correlation"])
+    assert (made_up["shift"], made_up["turn"]) == (true["shift"], true["turn"]), "of the better of one grid"
     assert float(true["psnr"]) > 33
     assert (true["verdict"], made_up["verdict"]) == ("best", "worse")
     assert 0 < float(made_up["behind_low"]) < float(made_up["behind"]) < float(made_up["behind_high"])
