@@ -21,7 +21,8 @@ class Verdict(Assessment):
     name = "verdict"
     question = "What is the result worth?"
     columns: ClassVar[Mapping[str, str]] = {
-        "verdict": "by the difference from cubic interpolation and from the scan, and what the JSON says of the weights"
+        "verdict": "with HR by nrmse_masked of the scores; else by the difference from cubic interpolation and from "
+        "the scan, and what the JSON says of the weights"
     }
     asked_by = ("scan",)
     by = None
