@@ -64,6 +64,11 @@ def write_classical(scan: Path, result: Path, folder: Path) -> dict[str, Path]:
     return files
 
 
+def _find_mask(exam: Path, stack: str) -> str | None:
+    mask = exam / f"{stack}_mask.nii.gz"
+    return str(mask) if mask.exists() else None
+
+
 def judge_stack(exam: Path, left_out: str, source: str, others: list[str], folder: Path) -> list[dict[str, str]]:
     """Make all volumes of a source and of all other stacks together, and judge them by the stack that was left out."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,12 +80,12 @@ def judge_stack(exam: Path, left_out: str, source: str, others: list[str], folde
     if len(others) > 1:
         files["together"] = folder / "together.nii.gz"
         stacks = [str(exam / f"{name}.nii.gz") for name in others]
-        super_resolve(*stacks, output_dir=str(files["together"]), together="visits", quiet=True)
-    mask = exam / f"{left_out}_mask.nii.gz"
+        region = _find_mask(exam, others[0])
+        super_resolve(*stacks, output_dir=str(files["together"]), together="visits", region=region, quiet=True)
     judge(
         *map(str, files.values()),
         left_out=str(exam / f"{left_out}.nii.gz"),
-        region=str(mask) if mask.exists() else None,
+        region=_find_mask(exam, left_out),
         output_dir=str(folder / "judged"),
         overwrite=True,
     )
