@@ -11,6 +11,7 @@ import pytest
 from pydicom import dcmread
 
 from common.__main__ import main
+from common.inferers.multi_stack import StacksInferer
 from common.program.commands.super_resolve import super_resolve
 from common.runtime.errors import RunsFailedError
 
@@ -77,6 +78,10 @@ def test_three_oblique_stacks_of_a_head_that_moves(tmp_path, capsys):
     assert psnr(found, true) > psnr(nearest, true) + 8
     told = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
     assert len(told["Sources"]) == 4 and "Scale" not in told["SuperResolution"]
+    misfits = [known["Misfit"] for known in told["SuperResolution"]["Adapted"].values() if "LeftOut" not in known]
+    assert len(misfits) == 3 and max(misfits) < 0.05, misfits
+    assert f"than cubic of {told['SuperResolution']['CubicOf']}, " in told["SuperResolution"]["Verdict"]
+    has(said, "misses its stacks by ")
     moves = {name: known.get("Moved") for name, known in told["SuperResolution"]["Adapted"].items()}
     widths = [known["Profile"] for known in told["SuperResolution"]["Adapted"].values() if "LeftOut" not in known]
     assert np.allclose(widths, 1, atol=0.1), widths
@@ -98,6 +103,13 @@ def test_a_guide_of_another_contrast(tmp_path):
     assert true["guided"] > true["alone"] + 0.3, true
     told = json.loads((tmp_path / "guided" / "ax_sr.json").read_text())
     assert told["Sources"] == ["ax.nii.gz", "guide.nii.gz"]
+
+
+def test_what_contradicts_its_stacks_is_warned_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(StacksInferer, "solve_alone", lambda self, start, guides=(): 0.7 * start[0])
+    files = [stack(tmp_path / f"{plane}.nii.gz", Phantom(2), across) for plane, across in (("ax", 2), ("sag", 0))]
+    together(*files, output_dir=str(tmp_path / "out"), spacing=2.0)
+    has(capsys.readouterr().out, ": contradicts its stacks: keep cubic of ", "; warning: contradicts its stacks")
 
 
 def test_on_a_grid_of_ones_own(tmp_path, capsys):
