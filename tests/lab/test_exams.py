@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from common.degradations import GaussianProfile
-from common.lab.clones import check_clones
-from common.lab.exams import read_exams, write_exam
-from common.lab.exams_left_out import write_classical
+from common.lab.queue.clones import check_clones
+from common.lab.queue.exams import read_exams, write_exam
+from common.lab.queue.exams_left_out import write_classical
 
 from ..bundles.runs import degrade, phantom, save
 

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from ...program.dicom.volume_or_series import open_volume
-from ..clones import check_clones, extract_files
+from .clones import check_clones, extract_files
 
 PEOPLE = {
     "sag_anon": ("FNNDSC+SAG-anon", "."),

@@ -1,7 +1,7 @@
 """Foretell each stack of real exams from another one by each method, and all from the rest together; write the rows.
 
-    python -m common.lab.exams --clones CLONES --output_dir EXAMS
-    python -m common.lab.exams_left_out --exams EXAMS --output_dir OUT
+    python -m common.lab.queue.exams --clones CLONES --output_dir EXAMS
+    python -m common.lab.queue.exams_left_out --exams EXAMS --output_dir OUT
 
 OUT/rows.csv gets the rows of each exam and stack when they are done; a later run goes on after them. The source of a
 stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the measure
@@ -21,14 +21,14 @@ from nibabel.affines import voxel_sizes
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from ..degradations import GaussianProfile
-from ..geometry.gaussian import FWHM_PER_SIGMA
-from ..inferers import SplineInferer, TotalVariationInferer, ZeroFillingInferer
-from ..io.writing import write_atomically
-from ..metrics.volume import shift_volume
-from ..program.commands.judge import judge
-from ..program.commands.super_resolve import super_resolve
-from ..program.volume import Volume, measure_factors
+from ...degradations.profiles import GaussianProfile
+from ...geometry.gaussian import FWHM_PER_SIGMA
+from ...inferers.classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
+from ...io.writing import write_atomically
+from ...metrics.volume import shift_volume
+from ...program.commands.judge import judge
+from ...program.commands.super_resolve import super_resolve
+from ...program.volume import Volume, measure_factors
 
 _BLUR = 0.8  # mm, full width at half maximum
 

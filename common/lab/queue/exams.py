@@ -1,6 +1,6 @@
 """Write the real exams of exams.json: thick stacks of one contrast in several planes, or repeated.
 
-    python -m common.lab.exams --clones CLONES --output_dir EXAMS
+    python -m common.lab.queue.exams --clones CLONES --output_dir EXAMS
 
 CLONES/OWNER+NAME/repo is a git clone, with or without a work tree, of https://github.com/OWNER/NAME. Each exam gets a
 folder with exam.json and, of each stack, STACK.nii.gz, its sidecar STACK.json and perhaps STACK_mask.nii.gz. Any stack
@@ -16,8 +16,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ..io.files import format_json
-from ..program.dicom.volume_or_series import open_volume
+from ...io.files import format_json
+from ...program.dicom.volume_or_series import open_volume
 from .clones import check_clones, extract_files
 
 KEPT = ("SliceThickness", "SliceEncodingDirection", "EchoTime", "RepetitionTime")  # of a sidecar, as in BIDS
