@@ -3,8 +3,8 @@
     python -m common.lab.queue.exams --clones CLONES --output_dir EXAMS
     python -m common.lab.queue.exams_left_out --exams EXAMS --output_dir OUT
 
-OUT/rows.csv gets the rows of each exam and stack when they are done; a later run goes on after them. The source of a
-stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the measure
+exams_left_out.csv beside this file gets the rows of each stack when they are done; a later run goes on after them. The
+volumes go to OUT. The source of a stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the measure
 sees: cubic blurred by 0.8 mm, and cubic shifted by half a slice.
 """
 
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--exams", required=True, type=Path)
     parser.add_argument("--output_dir", required=True, type=Path)
     options = parser.parse_args()
-    table, rows = options.output_dir / "rows.csv", []
+    table, rows = Path(__file__).with_suffix(".csv"), []
     if table.exists():
         with table.open(newline="") as file:
             rows = list(csv.DictReader(file))
