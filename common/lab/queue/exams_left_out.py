@@ -4,8 +4,8 @@
     python -m common.lab.queue.exams_left_out --exams EXAMS --output_dir OUT
 
 exams_left_out.csv beside this file gets the rows of each stack when they are done; a later run goes on after them. The
-volumes go to OUT. The source of a stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the measure
-sees: cubic blurred by 0.8 mm, and cubic shifted by half a slice.
+volumes go to OUT. The source of a stack is the next one of the exam. All volumes of one source share a registration.
+Two controls say what the measure sees: cubic blurred by 0.8 mm, and cubic shifted by half a slice.
 """
 
 import argparse
