@@ -188,5 +188,5 @@ def format_duration(seconds: float) -> str:
 
 def format_estimate(least: float, most: float) -> str:
     """How long work will take on this machine, in seconds at least and at most, in words."""
-    times = dict.fromkeys(map(format_duration, (least, most)))
+    times = dict.fromkeys(format_duration(max(seconds, 1)) for seconds in (least, most))
     return f"{' to '.join(times)} on this machine" + ", as fine-tuning may stop early" * (len(times) > 1)

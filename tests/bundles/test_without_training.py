@@ -79,7 +79,7 @@ def test_exams_and_single_scans(tmp_path, capsys):
         shape, affine = grid(across, size=48)
         runs.save(folder / f"{name}.nii.gz", 1000 * phantom[contrast].stack(shape, affine), affine)
     super_resolve(str(folder), str(tmp_path / "out"), bundle="joint_tv")
-    has(capsys.readouterr().out, "mm: a_T1w, a_T2w (2 stacks of 2 contrasts)", "mm: b_T1w (1 stack each)")
+    has(capsys.readouterr().out, "mm: a_T1w, a_T2w (2 stacks of 2 contrasts)", "mm: b_T1w (1 stack)")
     results = {name: nib.load(tmp_path / "out" / f"{name}_sr.nii.gz") for name in ("a_T1w", "a_T2w", "b_T1w")}
     errors = {}
     for name in ("a_T1w", "b_T1w"):

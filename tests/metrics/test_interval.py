@@ -45,15 +45,15 @@ def test_widths_sort_errors():
     size = rng.uniform(0.1, 1, 20_000)
     error = size * rng.choice([-1, 1], size.shape)
     best = measure_sparsification(error, 3 * size)
-    assert best["gain"] == pytest.approx(1) and best["rank"] == pytest.approx(1)
+    assert best["sorted"] == pytest.approx(1) and best["rank"] == pytest.approx(1)
     np.testing.assert_allclose(best["curve"], best["oracle"])
     # Half of the errors that are left are below 0.1 + 0.9 (1 - share) / 2.
     np.testing.assert_allclose(best["curve"], (0.1 + 0.45 * (1 - best["shares"])) / size.mean(), atol=0.02)
     constant = measure_sparsification(error, np.full(size.shape, 0.2))
-    assert constant["gain"] == 0 and np.isnan(constant["rank"])
+    assert constant["sorted"] == 0 and np.isnan(constant["rank"])
     np.testing.assert_allclose(constant["curve"], 1, atol=0.05)
-    assert measure_sparsification(error, 1 / size)["gain"] < -0.5
-    assert abs(measure_sparsification(error, rng.uniform(0, 1, size.shape))["gain"]) < 0.05
+    assert measure_sparsification(error, 1 / size)["sorted"] < -0.5
+    assert abs(measure_sparsification(error, rng.uniform(0, 1, size.shape))["sorted"]) < 0.05
 
 
 def test_scale_of_errors():
