@@ -153,7 +153,7 @@ class ExamInferer(StacksInferer):
     ) -> tuple[float, float] | None:
         """As :func:`common.inferers.duration.estimate_seconds`, of one exam with all its contrasts.
 
-        The stacks are not registered for it, so all of them count.
+        Two stacks of each contrast are registered for it, and all count.
         """
         if self.is_self_trained:
             return None
@@ -162,8 +162,15 @@ class ExamInferer(StacksInferer):
         voxel = self.spacing or min(float(voxel_sizes(get_affine(stack)).min()) for stack in every)
         size, grid = make_cubic_grid(inputs.shape[2:], get_affine(inputs), voxel)
         guides = len(contrasts) or int(guide is not None)
-        costs = [self._measure_costs([*map(self._read_stack, s)], grid, size, network, guides) for s in exam]
-        return _add_costs(costs)
+        costs, placing = [], 0.0
+        for images in exam:
+            stacks = [*map(self._read_stack, images)]
+            if (count := len(stacks)) > 1:
+                self.register_pair(stacks[0], stacks[1], self._read_region(stacks[0]))
+                placing += self.pair_seconds * (1 if count == 2 else count * (count + 1) / 2 - 1)
+            costs.append(self._measure_costs(stacks, grid, size, network, guides))
+        least, most = _add_costs(costs)
+        return least + placing, most + placing
 
     def measure_parts(
         self, stacks: Sequence[Stack], affine: np.ndarray, size: Sequence[int], network: nn.Module, guides: int
@@ -255,7 +262,8 @@ class ExamInferer(StacksInferer):
         form = SlopeForm(planes.expand(6, *planes.shape))
         apply = share * measure_time(lambda: form(planes))
         agree = _STEPS * step
-        thin = early = 0.0
+        # To fit a stack to the others takes about as long as to register it to one.
+        thin, early = self.pair_seconds * len(stacks) * (len(stacks) > 1), 0.0
         trained = set[int]()
         for stack in stacks:
             if self.networks is None or self.thin is None:
@@ -291,7 +299,7 @@ def _add_costs(costs: Sequence[_Seconds]) -> tuple[float, float]:
 
 def _print_estimate(costs: Sequence[_Seconds]) -> None:
     """Print how long an exam will take."""
-    tqdm.write(f"the exam will take about {format_estimate(*_add_costs(costs))}")
+    tqdm.write(f"the rest of the exam will take about {format_estimate(*_add_costs(costs))}")
 
 
 def _measure_field_of_view(stack: MetaTensor) -> float:

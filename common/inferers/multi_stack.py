@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -70,6 +71,8 @@ class StacksInferer(Inferer):
 
     Attributes:
         report: on each stack of the last exam, for the description of the result.
+        outside: what of the stacks is outside of the weights' training range, empty for nothing; None if not known.
+        pair_seconds: how long it took to register two stacks.
         comparison: of the last volume with the interpolation of one of its stacks; None if it cannot be compared.
     """
 
@@ -94,6 +97,8 @@ class StacksInferer(Inferer):
         self.is_aligned = register is False
         self.report: dict[str, Any] = {}
         self.comparison: CubicComparison | None = None
+        self.outside: str | None = None
+        self.pair_seconds = 0.0
 
     def __call__(
         self,
@@ -142,6 +147,8 @@ class StacksInferer(Inferer):
         Args:
             volume, affine, fitted: as for :func:`~common.stacks.fitting.compare_with_stacks`.
         """
+        known = [self.report[each.stack.name].get("OutsideTraining") for each in fitted]
+        self.outside = next((text for text in known if text), None if None in known else "")
         self.comparison = compare_with_stacks(volume, affine, fitted)
         if self.comparison is None or len(fitted) == 1:
             return
@@ -152,9 +159,9 @@ class StacksInferer(Inferer):
         for each, misfit in zip(fitted, self.comparison.misfits, strict=True):
             noise = _estimate_noise(each.stack.voxels) / self.comparison.brightness
             self.report[each.stack.name] |= {"Misfit": round(misfit, 4), "Noise": round(noise, 4)}
-            known = each.residuals.nan_to_num(0)
-            worst = int(known.argmax())
-            where = f", most in slice {worst}" if known[worst] > _MUCH * each.residuals.nanmedian() else ""
+            residuals = each.residuals.nan_to_num(0)
+            worst = int(residuals.argmax())
+            where = f", most in slice {worst}" if residuals[worst] > _MUCH * each.residuals.nanmedian() else ""
             said.append(f"{names[each.stack.name]} {misfit:.1%} (noise {noise:.1%}{where})")
         warnings.warn(f"misses its stacks by {', '.join(said)} of tissue brightness.", Notice, stacklevel=2)
 
@@ -193,7 +200,7 @@ class StacksInferer(Inferer):
 
         def register(i: int, j: int) -> Registration:
             if (i, j) not in registrations:
-                registrations[i, j] = register_stacks(stacks[i], stacks[j], region, moves=not self.is_aligned)
+                registrations[i, j] = self.register_pair(stacks[i], stacks[j], region)
             return registrations[i, j]
 
         main = 0
@@ -233,6 +240,13 @@ class StacksInferer(Inferer):
             )
         self.report[stacks[main].name]["Reference"] = True
         return [self._estimate_thickness(stack, accepted, images[stack.name]) for stack in accepted]
+
+    def register_pair(self, first: Stack, second: Stack, region: Region | None) -> Registration:
+        """Register two stacks, and remember how long that took; arguments as for ``register_stacks``."""
+        began = time.perf_counter()
+        found = register_stacks(first, second, region, moves=not self.is_aligned)
+        self.pair_seconds = time.perf_counter() - began
+        return found
 
     def make_start(
         self,
@@ -351,7 +365,8 @@ class StacksInferer(Inferer):
         factor, network = self.networks.select_network(stack.spacing[2] / voxel, network)
         seen: Any = image[0]
         seen = attach_meta(voxels[None], seen.affine, seen.meta)  # without the slices that do not count
-        CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": seen})
+        found = CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": seen})
+        self.report[stack.name]["OutsideTraining"] = found.get("outside_training")
         inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
         self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name}
         if factor in tuned:

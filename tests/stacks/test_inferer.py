@@ -179,7 +179,7 @@ def test_the_bar_counts_the_work_of_an_exam(capsys):
                 counts.append(bar.n)
     costs = exam._costs
     assert len(costs) == 6 and counts == pytest.approx([2 * (1 - costs[-1] / sum(costs)), 2])
-    assert capsys.readouterr().out.count("the exam will take about") == 1
+    assert capsys.readouterr().out.count("the rest of the exam will take about") == 1
 
 
 def test_a_stack_of_two_thirds_of_the_slices_and_larger_pixels():

@@ -119,7 +119,7 @@ def main() -> None:
             continue
         rows += [{**first, **row, "result": row["result"].removesuffix(".nii.gz")} for row in found]
         with write_atomically(table) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[-1]))
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows(rows)
 

@@ -91,6 +91,8 @@ class InferenceResults:
     def _describe_inputs(self, engine: Any) -> None:
         self.inputs = engine.case.describe_inputs()
         (self.outside,) = engine.state.batch.get("outside_training", [None])
+        if self.outside is None:
+            self.outside = getattr(engine.inferer, "outside", None)  # of several scans
         # On the network's grid, before the result is brought to another.
         self.comparison: CubicComparison | None = getattr(engine.inferer, "comparison", None)
         if self.degradation is not None:

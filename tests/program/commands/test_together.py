@@ -80,6 +80,7 @@ def test_three_oblique_stacks_of_a_head_that_moves(tmp_path, capsys):
     assert len(told["Sources"]) == 4 and "Scale" not in told["SuperResolution"]
     misfits = [known["Misfit"] for known in told["SuperResolution"]["Adapted"].values() if "LeftOut" not in known]
     assert len(misfits) == 3 and max(misfits) < 0.05, misfits
+    assert told["SuperResolution"]["OutsideTraining"].startswith("unlike the training scans in ")
     assert f"than cubic of {told['SuperResolution']['CubicOf']}, " in told["SuperResolution"]["Verdict"]
     has(said, "misses its stacks by ")
     moves = {name: known.get("Moved") for name, known in told["SuperResolution"]["Adapted"].items()}
