@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
@@ -128,14 +128,9 @@ def report_progress(share: float) -> None:
         part.advance(share)
 
 
-@contextmanager
-def hold_bar() -> Iterator[None]:
+def hold_bar() -> AbstractContextManager[None]:
     """Let the block move no bar."""
-    token = _part.set(None)
-    try:
-        yield
-    finally:
-        _part.reset(token)
+    return _begin(None)
 
 
 @contextmanager

@@ -76,6 +76,8 @@ class LeftOut(Assessment):
                 )
         for first in {next(i for i, one in enumerate(volumes) if one.is_on_grid_of(result)) for result in volumes}:
             alike = [i for i, result in enumerate(volumes) if result.is_on_grid_of(volumes[first])]
+            if len(alike) == 1:
+                continue
             views = stack.see_alike([shown[i] for i in alike], [seen[i] for i in alike])
             for i, view in zip(alike, views, strict=True):
                 seen[i] = view

@@ -235,8 +235,11 @@ def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequen
             if case.problem is not None:
                 continue
             if not measured:
-                measured, estimate = batch["image"].numel(), _estimate_seconds(evaluator, batch)
-                seconds += (0.0, 0.0) if estimate is None else estimate
+                with case.catch_problem():
+                    measured, estimate = batch["image"].numel(), _estimate_seconds(evaluator, batch)
+                    seconds += (0.0, 0.0) if estimate is None else estimate
+                if case.problem is not None:
+                    continue
             elif estimate is not None and "contrasts" not in case:  # contrasts of an exam are made with the first
                 seconds += np.multiply(estimate, batch["image"].numel() / measured)
             path = str(make_result_path(output, case.name, bids=bids))

@@ -93,7 +93,7 @@ def compare(
         zoom = (point.tolist(), float(size))
     low, high = find_score_range(volumes["scan"])
     scan_affine = lr.affine
-    if other := sr.record.get("CubicOf"):
+    if (other := sr.record.get("CubicOf")) and not scan.endswith(other):
         print(f"cubic is here of {scan}; the verdict of {result} compares with cubic of {other}")
     if found is None:  # one of several stacks, or of a grid that was asked for
         place = lr.affine, shape, affine
