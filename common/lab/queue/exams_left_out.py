@@ -104,7 +104,8 @@ def main() -> None:
             rows = list(csv.DictReader(file))
     done = {(row["exam"], row["left_out"]) for row in rows}
     exams = {file.parent: json.loads(file.read_text()) for file in sorted(options.exams.glob("*/exam.json"))}
-    stacks = [(folder, name) for folder, exam in exams.items() for name in exam["stacks"]]
+    places = [(place, folder, name) for folder, exam in exams.items() for place, name in enumerate(exam["stacks"])]
+    stacks = [(folder, name) for _, folder, name in sorted(places)]  # each exam's first stack, then its second
     for folder, left_out in tqdm([each for each in stacks if (each[0].name, each[1]) not in done], "stacks"):
         exam, names = exams[folder], list(exams[folder]["stacks"])
         others = [name for name in names if name != left_out]
@@ -117,7 +118,7 @@ def main() -> None:
         except (Exception, SystemExit) as error:
             tqdm.write(f"{folder.name}, {left_out} from {source}: {error}")
             continue
-        rows += [{**first, **row, "result": row["result"].removesuffix(".nii.gz")} for row in found]
+        rows += [{**row, **first, "result": row["result"].removesuffix(".nii.gz")} for row in found]
         with write_atomically(table) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
