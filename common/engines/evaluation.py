@@ -79,7 +79,7 @@ class Evaluation(SupervisedEvaluator):
         if shipped is not None and not (isinstance(data, Group) and data.datalist.is_simulated):
             others = shipped(data, degradation, slice_axis, checkpoint, device)
         config, overlay = find_config(), None if checkpoint is None else read_overlay(checkpoint)
-        task = [] if config is None else describe_task(config, overlay or {})
+        task = [] if config is None else describe_task(config, overlay or {}, degradation.factors, degradation.offset)
         known = {
             "task": task,
             "output_dir": output_dir,

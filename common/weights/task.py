@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +44,19 @@ def select_changes(config: Mapping[str, Any] | None, bundle_root: str | os.PathL
     return changed
 
 
-def describe_task(config: Mapping[str, Any], overlay: Mapping[str, Any]) -> list[str]:
+def describe_task(
+    config: Mapping[str, Any], overlay: Mapping[str, Any], factors: Sequence[float], offset: Sequence[float]
+) -> list[str]:
     """Lines on the task of an evaluation, and one for each key in which it differs from the training of its weights.
 
     Args:
         config: of the evaluation.
         overlay: of its weights; empty if they have none.
+        factors: of its degradation, HR voxels per LR voxel, three.
+        offset: of its degradation, centre of LR voxel 0 in HR voxels, three.
     """
-    scale = config.get("scale")
-    lines = [f"scale: {'x'.join(map(str, scale))}"] if isinstance(scale, list) else []
+    lines = [f"scale: {'x'.join(f'{f:g}' for f in factors)}"]
+    lines.append(f"centre of the first LR voxel: ({', '.join(f'{o:g}' for o in offset)}) HR voxels")
     lines += [
         f"{key}: {_format(config[key], config)}" for key in KEYS if key in config and config[key] != "@degradation"
     ]

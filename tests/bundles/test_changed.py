@@ -83,7 +83,7 @@ def test_what_a_training_changed_of_its_task_is_evaluated(bundle, tiny, cohort, 
         said = capsys.readouterr().out
         table = json.loads((tmp_path / "out" / "table.json").read_text())
         assert "\n".join(table["task"]) in said
-        for text in ("offset=[1.0, 1.0, 0.0]", "own_networks.make(width=4)", f"sigma={override.get('sigma', 0.05)}"):
+        for text in ("first LR voxel: (1, 1, 0)", "own_networks.make(width=4)", f"sigma={override.get('sigma', 0.05)}"):
             assert text in said, text
         is_same = abs(table["summary"]["SRCNN"]["psnr"]["mean"] - validated) < 0.01
         assert is_same == ("trained with scan_degradation" not in said) == (not override)
