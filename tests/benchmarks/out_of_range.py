@@ -23,6 +23,7 @@ from scipy import fft, ndimage
 from skimage.filters import threshold_otsu
 from skimage.restoration import denoise_tv_chambolle
 
+from common.degradations import GaussianProfile
 from common.metrics import interpolate_cubic
 from common.program.bundles import BUNDLES
 from common.program.catalogue import Candidate
@@ -79,6 +80,17 @@ def flicker(sigma: float) -> Callable:
     return lambda v: v * (1 + sigma * np.random.default_rng(0).standard_normal(v.shape[2]))
 
 
+def move(sigma: float) -> Callable:
+    """Slices that moved in plane, each by itself, in voxels."""
+
+    def apply(volume: np.ndarray) -> np.ndarray:
+        shifts = sigma * np.random.default_rng(0).standard_normal((volume.shape[2], 2))
+        slices = [ndimage.shift(volume[..., i], shift, order=3, mode="nearest") for i, shift in enumerate(shifts)]
+        return np.stack(slices, axis=-1)
+
+    return apply
+
+
 def get_tissue(volume: np.ndarray) -> np.ndarray:
     return volume > threshold_otsu(volume.clip(0, 1))
 
@@ -115,7 +127,8 @@ def coarsen(factor: float) -> Callable:
 
 
 PLANE, ACROSS = (0, 1), (2,)
-# Changes by name: of LR, along axes if it has some, or of HR. A number is that of HR slices that a thick slice has.
+# Changes by name: of LR, along axes if it has some, or of HR. A whole number is that of HR slices that a thick slice
+# has, another the width of a Gaussian profile in thick slices.
 LR_CHANGES: dict[str, tuple[tuple[int, ...], Any]] = {
     **{f"noise {s}": ((), add_noise(s)) for s in (0.02, 0.05, 0.12)},
     **{f"denoised {w}": ((), lambda v, w=w: denoise_tv_chambolle(v, w, max_num_iter=12)) for w in (0.02, 0.06, 0.15)},
@@ -126,7 +139,9 @@ LR_CHANGES: dict[str, tuple[tuple[int, ...], Any]] = {
     **{f"plane sharper {b}": (PLANE, sharpen(b, *PLANE)) for b in (4,)},
     **{f"slices sharper {b}": (ACROSS, sharpen(b, *ACROSS)) for b in (4,)},
     **{f"slices flicker {s}": (ACROSS, flicker(s)) for s in (0.05, 0.2)},
+    **{f"slices moved {s}": ((), move(s)) for s in (0.3, 1.0)},
     **{f"gaps {n}": (ACROSS, n) for n in (1, 2)},
+    **{f"profile {w}": (ACROSS, w) for w in (0.7, 1.4)},
 }
 HR_CHANGES: dict[str, Callable] = {
     "none": lambda v: v,
@@ -195,14 +210,16 @@ class Weights:
         axes, change = LR_CHANGES.get(name, ((), None))
         hr = HR_CHANGES.get(name, lambda v: v)(hr)
         kept = [axis for axis in axes if self.degradation.factors[axis] == 1]
-        if kept and not isinstance(change, int):
+        if kept and callable(change):
             assert len(kept) == len(axes)
             hr = change(hr)
-        lr = self.degradation(torch.from_numpy(np.ascontiguousarray(hr, dtype=np.float32))[None, None])[0, 0].numpy()
+        fwhm = change if isinstance(change, float) else None
+        degradation = GaussianProfile(self.degradation.factors, fwhm) if fwhm else self.degradation
+        lr = degradation(torch.from_numpy(np.ascontiguousarray(hr, dtype=np.float32))[None, None])[0, 0].numpy()
         if isinstance(change, int):
             slices = hr.reshape(*hr.shape[:2], -1, round(self.degradation.factors[2]))
             return hr, slices[..., 1 : 1 + change].mean(axis=-1)
-        return hr, lr if change is None or kept else change(lr)
+        return hr, change(lr) if callable(change) and not kept else lr
 
     def compare(self, lr: np.ndarray, affine: np.ndarray) -> dict[str, str]:
         """Each statistic over the limit of its range that it is beyond."""
