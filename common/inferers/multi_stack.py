@@ -25,18 +25,18 @@ from ..degradations.profiles import GaussianProfile
 from ..geometry.nearest import sample_nearest
 from ..geometry.registration.stacks import Region, Registration, average_like, register_stacks
 from ..geometry.resampling import SplineResampling, make_cubic_grid
-from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.stack import Stack
 from ..io.images import open_image
 from ..io.slice_thickness import read_profile_width
 from ..metrics.verdict import CubicComparison
-from ..physics.noise import compute_tissue_details, estimate_noise_in_air
+from ..physics.noise import estimate_noise_in_slices
 from ..runtime.errors import Notice
 from ..runtime.memory import check_memory, move_to_device
 from ..runtime.progress import begin_part
 from ..stacks.combination import combine_in_k_space
 from ..stacks.fitting import FittedStack, compare_with_stacks, fit_stacks, reconstruct
 from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR
+from ..stacks.report import report_misfits, report_slices
 from ..stacks.thickness import estimate_thickness
 from ..stacks.thin import ThinSliceNetworks
 from ..transforms.scan.extremes import find_constant_regions, find_set_aside, select_unmeasured
@@ -44,8 +44,6 @@ from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import attach_meta, get_intensity_range
 
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
-_MUCH = 1.5  # times the median of the slices' residuals
-_LESS = 0.5  # weight below which a slice is warned of
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
 _COARSE = 1.0  # mm of the voxels on which motion and brightness are fitted
 _FIT = 0.2  # times what making a stack thin costs, roughly, for the progress bar
@@ -150,20 +148,9 @@ class StacksInferer(Inferer):
         known = [self.report[each.stack.name].get("OutsideTraining") for each in fitted]
         self.outside = next((text for text in known if text), None if None in known else "")
         self.comparison = compare_with_stacks(volume, affine, fitted)
-        if self.comparison is None or len(fitted) == 1:
-            return
-        files, said = [Path(each.stack.name) for each in fitted], []
-        length = 1 if len({file.name for file in files}) == len(files) else 2
-        names = {str(file): "/".join(file.parts[-length:]) for file in files}
-        self.comparison = replace(self.comparison, stack=names[self.comparison.stack])
-        for each, misfit in zip(fitted, self.comparison.misfits, strict=True):
-            noise = _estimate_noise(each.stack.voxels) / self.comparison.brightness
-            self.report[each.stack.name] |= {"Misfit": round(misfit, 4), "Noise": round(noise, 4)}
-            residuals = each.residuals.nan_to_num(0)
-            worst = int(residuals.argmax())
-            where = f", most in slice {worst}" if residuals[worst] > _MUCH * each.residuals.nanmedian() else ""
-            said.append(f"{names[each.stack.name]} {misfit:.1%} (noise {noise:.1%}{where})")
-        warnings.warn(f"misses its stacks by {', '.join(said)} of tissue brightness.", Notice, stacklevel=2)
+        if self.comparison is not None and len(fitted) > 1:
+            for name, found in report_misfits(self.comparison, fitted).items():
+                self.report[name] |= found
 
     def measure_parts(
         self, stacks: Sequence[Stack], affine: np.ndarray, size: Sequence[int], network: nn.Module, guides: int
@@ -276,7 +263,7 @@ class StacksInferer(Inferer):
         thin, inside = [], []
         tuned: dict[int, nn.Module] = {}
         for i, each in enumerate(fitted):
-            self._report_slices(each)
+            self.report[each.stack.name] |= report_slices(each)
             whole = each.fill_slices(shown, coarse[1])
             with begin_part(i + 1, parts):
                 volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel, tuned)
@@ -286,7 +273,7 @@ class StacksInferer(Inferer):
             inside.append(resampling.find_inside(volume.device) & ~torch.from_numpy(unmeasured).to(volume.device))
         excess = [max(0.0, each.error**2 - MODEL_ERROR**2) for each in fitted]
         noise = [
-            math.sqrt(_estimate_noise(each.stack.voxels) ** 2 + 4 * more)
+            math.sqrt(estimate_noise_in_slices(each.stack.voxels) ** 2 + 4 * more)
             for each, more in zip(fitted, excess, strict=True)
         ]
         operators = [each.make_operator(size, affine) for each in fitted]
@@ -379,52 +366,10 @@ class StacksInferer(Inferer):
             self.report[stack.name] |= getattr(inferer, "report", {})
         return torch.as_tensor(thin)[0, 0].float()
 
-    def _report_slices(self, each: FittedStack) -> None:
-        """Report a stack's brightness and slices; warn of slices that do not fit."""
-        name, weights, residuals = each.stack.name, each.weights.tolist(), each.residuals.tolist()
-        report = self.report[name]
-        if each.brightness is not None:
-            report["Brightness"] = round(each.brightness.mean, 4)
-        report["Slices"] = {
-            "Residual": [None if math.isnan(r) else round(r, 4) for r in residuals],
-            "Weight": [round(w, 3) for w in weights],
-            "Gain": [round(g, 3) for g in each.gains.tolist()],
-        }
-        if each.slice_motions is not None:
-            centres = each.stack.affine @ np.stack(
-                [[*(np.array(each.stack.voxels.shape[:2]) - 1) / 2, i, 1] for i in range(len(weights))], axis=1
-            )
-            moved = np.einsum("zij,jz->zi", each.slice_motions, centres) - centres.T
-            report["Slices"]["Moved"] = np.round(np.linalg.norm(moved[:, :3], axis=1), 2).tolist()
-        odd = [
-            f"{i} ({residual:.2f})"
-            for i, (residual, weight) in enumerate(zip(residuals, weights, strict=True))
-            if weight == 0
-        ]
-        less = [f"{i} ({weight:.2f})" for i, weight in enumerate(weights) if 0 < weight < _LESS]
-        if less:
-            warnings.warn(f"{name}: slices that count less, counted from 0: {', '.join(less)}.", Notice, stacklevel=2)
-        if odd:
-            limit = max((r for r, w in zip(residuals, weights, strict=True) if w > 0 and not math.isnan(r)), default=0)
-            warnings.warn(
-                f"{name}: slices left out, counted from 0, with residuals: {', '.join(odd)}; the others have at most "
-                f"{limit:.2f}.",
-                stacklevel=2,
-            )
-
 
 def find_measured(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
     """Where a stack measured: a mask without voxels that are extreme or exactly constant, and its affine."""
     return stack.is_measured.cpu().numpy() & ~find_constant_regions(stack.voxels.cpu().numpy()), stack.affine
-
-
-def _estimate_noise(voxels: torch.Tensor) -> float:
-    """Standard deviation of a stack's noise ``(X, Y, Z)``, in air, or in the detail of tissue if air is masked."""
-    noise = float(estimate_noise_in_air(voxels[None, None])[0])
-    if not math.isnan(noise):
-        return noise
-    details, tissue = compute_tissue_details(voxels.double().cpu().numpy(), (0, 1))
-    return float(np.median(np.abs(details[tissue]))) * SIGMA_PER_MAD if tissue.any() else 0.0
 
 
 def convert_range(volume: torch.Tensor, source: MetaTensor, target: MetaTensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from scipy.ndimage import correlate1d, uniform_filter
 from scipy.special import gammaincinv
 from torch.nn import functional as F
 
+from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.tissue import find_tissue
 from ..runtime.memory import move_to_device
 
@@ -120,6 +121,15 @@ def estimate_noise_in_air(images: torch.Tensor) -> torch.Tensor:
     total = ordered.masked_fill_(~quiet, 0).cumsum(dim=1, dtype=torch.float64)[:, -1]
     mean = (total / count.clamp_min(1)).float()
     return mean.sqrt().div(_RAYLEIGH).masked_fill(count == 0, torch.nan)
+
+
+def estimate_noise_in_slices(voxels: torch.Tensor) -> float:
+    """Standard deviation of the noise of a stack ``(X, Y, Z)``, in air, or in the detail of tissue if there is none."""
+    noise = float(estimate_noise_in_air(voxels[None, None])[0])
+    if not math.isnan(noise):
+        return noise
+    details, tissue = compute_tissue_details(voxels.double().cpu().numpy(), (0, 1))
+    return float(np.median(np.abs(details[tissue]))) * SIGMA_PER_MAD if tissue.any() else 0.0
 
 
 def _are_all_true(mask: torch.Tensor, window: Sequence[int], step: Sequence[int] = (1, 1, 1)) -> torch.Tensor:
