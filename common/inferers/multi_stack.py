@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from ..metrics.verdict import CubicComparison
 from ..physics.noise import estimate_noise_in_slices
 from ..runtime.errors import Notice
 from ..runtime.memory import check_memory, move_to_device
-from ..runtime.progress import begin_part
+from ..runtime.progress import begin_part, move_bar
 from ..stacks.combination import combine_in_k_space
 from ..stacks.fitting import FittedStack, compare_with_stacks, fit_stacks, reconstruct
 from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR
@@ -46,7 +45,6 @@ from ..transforms.scan.volume import attach_meta, get_intensity_range
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
 _COARSE = 1.0  # mm of the voxels on which motion and brightness are fitted
-_FIT = 0.2  # times what making a stack thin costs, roughly, for the progress bar
 
 
 class StacksInferer(Inferer):
@@ -97,6 +95,7 @@ class StacksInferer(Inferer):
         self.comparison: CubicComparison | None = None
         self.outside: str | None = None
         self.pair_seconds = 0.0
+        self._measured: dict[str, Any] = {}  # seconds of the training on a stack, and of making it thin, by its name
 
     def __call__(
         self,
@@ -124,20 +123,32 @@ class StacksInferer(Inferer):
         reference = images[stacks[0].name]
         size, affine = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, voxel)
         check_copies(size, voxel, len(stacks), 0 if guide is None else 1, inputs.device)
-        costs = self.measure_parts(stacks, affine, size, network, 0 if guide is None else 1)
-        with begin_part(0, costs):
-            volume, fitted, variances = self.make_start(stacks, images, size, affine, network)
+        passed, parts, rest = self.measure_parts(stacks, affine, size, network, 0 if guide is None else 1)
+        costs = passed, sum(parts), rest
+        move_bar(costs)
+        with begin_part(1, costs):
+            volume, fitted, variances = self.make_start(stacks, images, size, affine, network, parts)
+        self.report_places(images, fitted)
         if guide is not None:
             places = np.linalg.inv(get_affine(guide)) @ affine
             guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
         guides = [] if guide is None else [guide]
-        with begin_part(1, costs):
+        with begin_part(2, costs):
             volume = self.solve_alone((volume, affine, fitted, variances), guides)
         self.judge_stacks(volume, affine, fitted)
         volume = convert_range(volume, reference, inputs)
         measured = [find_measured(each.stack) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
+
+    def report_places(
+        self, images: Mapping[str, MetaTensor], fitted: Sequence[FittedStack], move: np.ndarray | None = None
+    ) -> None:
+        """Report the rigid motion (4, 4) in mm of each stack onto the result, as a whole; ``move`` comes after it."""
+        for each in fitted:
+            place = each.stack.affine @ np.linalg.inv(get_affine(images[each.stack.name]))
+            place = place if move is None else move @ place
+            self.report[each.stack.name]["Placed"] = np.round(place, 6).tolist()
 
     def judge_stacks(self, volume: torch.Tensor, affine: np.ndarray, fitted: Sequence[FittedStack]) -> None:
         """Compare a volume with its stacks, and report by how much it misses each, beside the stack's noise.
@@ -154,9 +165,9 @@ class StacksInferer(Inferer):
 
     def measure_parts(
         self, stacks: Sequence[Stack], affine: np.ndarray, size: Sequence[int], network: nn.Module, guides: int
-    ) -> Sequence[float]:
-        """What :meth:`make_start` and :meth:`solve_alone` cost, for the progress bar; arguments as there."""
-        return len(stacks), 1
+    ) -> tuple[float, Sequence[float], float]:
+        """What was done, each part of :meth:`make_start`, and :meth:`solve_alone` cost, for the progress bar."""
+        return 0.0, [1.0] * (len(stacks) + 1), 1.0
 
     def solve_alone(self, start: tuple[Any, Any, Any, Any], guides: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Make the volume of one contrast agree with its stacks; ``start`` and guides are for ``reconstruct``."""
@@ -242,6 +253,7 @@ class StacksInferer(Inferer):
         size: Sequence[int],
         affine: np.ndarray,
         network: nn.Module,
+        costs: Sequence[float],
     ) -> tuple[torch.Tensor, list[FittedStack], list[float]]:
         """Fit the stacks, make each thin by a network, and combine them: the start of data consistency.
 
@@ -250,14 +262,14 @@ class StacksInferer(Inferer):
             images: all stacks by their files.
             size, affine: of the result, in mm.
             network: for one factor.
+            costs: of the fit, and of making each stack thin, for the progress bar.
 
         Returns:
             The volume, the stacks with their brightness, motions and weights, and the variance of each stack.
         """
         region = self._read_region(stacks[0])
         voxel = float(np.linalg.norm(affine[:3, 0]))
-        parts = [_FIT, *[1.0] * len(stacks)]
-        with begin_part(0, parts):
+        with begin_part(0, costs):
             coarse = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, max(voxel, _COARSE))
             fitted, shown = fit_stacks(stacks, *coarse, region, not self.is_aligned)
         thin, inside = [], []
@@ -265,8 +277,9 @@ class StacksInferer(Inferer):
         for i, each in enumerate(fitted):
             self.report[each.stack.name] |= report_slices(each)
             whole = each.fill_slices(shown, coarse[1])
-            with begin_part(i + 1, parts):
-                volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel, tuned)
+            with begin_part(i + 1, costs):
+                number = f"stack {i + 1} of {len(fitted)}"
+                volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel, tuned, number)
             resampling = each.stack.make_resampling(volume.shape, size, affine)
             thin.append(resampling(volume))
             unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
@@ -341,6 +354,7 @@ class StacksInferer(Inferer):
         network: nn.Module,
         voxel: float,
         tuned: dict[int, nn.Module],
+        number: str,
     ) -> torch.Tensor:
         """Make a stack with corrected voxels thin by a network, to nearly the result's voxel size.
 
@@ -360,7 +374,8 @@ class StacksInferer(Inferer):
             thin = getattr(inferer, "inferer", inferer)(voxels[None, None], tuned[factor])
         else:
             if getattr(inferer, "is_self_trained", False):
-                tqdm.write(f"{Path(stack.name).name}:")
+                tqdm.write(f"{number}:")
+                inferer.measured = self._measured.get(stack.name)
             thin = inferer(voxels[None, None], network)
             tuned[factor] = getattr(inferer, "chosen", network)
             self.report[stack.name] |= getattr(inferer, "report", {})
