@@ -88,8 +88,8 @@ def estimate_noise_in_air(images: torch.Tensor) -> torch.Tensor:
 
     The detail (the image minus its binomial low-pass of 3x3x3) is squared and averaged over windows of 5x5 pixels in
     air. Only the quietest three tenths count, because ghosts spare them. Windows within 2 pixels of a block of zeros,
-    which a mask leaves, are ignored. If less than a hundredth of the windows is air, or where there are such blocks less
-    than a fifth of the others, these are dark parts of the object, and there is no estimate.
+    which a mask leaves, are ignored. If less than a hundredth of the windows is air, or with such blocks less than a
+    fifth of the others, these are dark parts of the object, and there is no estimate.
 
     Args:
         images: ``(B, 1, X, Y, Z)``, normalised so that tissue is brighter than a tenth.

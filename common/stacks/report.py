@@ -14,12 +14,17 @@ from ..physics.noise import estimate_noise_in_slices
 from ..runtime.errors import Notice
 from .fitting import FittedStack
 
-_MUCH = 1.5  # times the median of the slices' residuals
+_MUCH = 1.3  # times the median of the slices' residuals
+# Beyond noise, stacks of a head at rest were missed by 0 % of tissue brightness, a prostate's by 13 to 16 %, a fetus's by
+# 9 to 13 %, and one whose odd slices turned by 6 degrees by 11 %.
+_FAR, _LEAST = 1.5, 0.1  # times the noise, and share of tissue brightness beyond it, of a misfit that is warned of
 _LESS = 0.5  # weight below which a slice is warned of
 
 
 def report_misfits(comparison: CubicComparison, fitted: Sequence[FittedStack]) -> dict[str, dict[str, float]]:
     """Report by how much a volume misses each of its stacks, and the noise of each; a notice says both.
+
+    It is a warning if a misfit is above 1.5 times the noise, and above a tenth of tissue brightness without noise.
 
     Args:
         comparison: of the volume with its stacks.
@@ -28,16 +33,31 @@ def report_misfits(comparison: CubicComparison, fitted: Sequence[FittedStack]) -
     Returns:
         For each stack ``Misfit`` and ``Noise``, as shares of tissue brightness.
     """
-    report, said = {}, []
+    report, said, far = {}, [], []
     for each, misfit in zip(fitted, comparison.misfits, strict=True):
         noise = estimate_noise_in_slices(each.stack.voxels) / comparison.brightness
         report[each.stack.name] = {"Misfit": round(misfit, 4), "Noise": round(noise, 4)}
-        residuals = each.residuals.nan_to_num(0)
-        worst = int(residuals.argmax())
-        where = f", most in slice {worst}" if residuals[worst] > _MUCH * each.residuals.nanmedian() else ""
+        odd = np.flatnonzero((each.residuals > _MUCH * each.residuals.nanmedian()).cpu().numpy()).tolist()
+        where = f", most in slices {format_ranges(odd)}" if odd else ", alike in all slices"
         said.append(f"{each.stack.name} {misfit:.1%} (noise {noise:.1%}{where})")
-    warnings.warn(f"misses its stacks by {', '.join(said)} of tissue brightness.", Notice, stacklevel=2)
+        if misfit > _FAR * noise and misfit**2 - noise**2 > _LEAST**2:
+            far.append(each.stack.name)
+    text = f"misses its stacks by {', '.join(said)} of tissue brightness"
+    if far:
+        text += f"; far above the noise of {', '.join(far)}: motion, another contrast, or a wrong slice thickness"
+    warnings.warn(f"{text}.", UserWarning if far else Notice, stacklevel=2)
     return report
+
+
+def format_ranges(numbers: Sequence[int]) -> str:
+    """Ascending whole numbers in words, such as "0 to 3, 7"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def report_slices(each: FittedStack) -> dict[str, Any]:
