@@ -15,8 +15,8 @@ from ..runtime.errors import Notice
 from .fitting import FittedStack
 
 _MUCH = 1.3  # times the median of the slices' residuals
-# Beyond noise, stacks of a head at rest were missed by 0 % of tissue brightness, a prostate's by 13 to 16 %, a fetus's by
-# 9 to 13 %, and one whose odd slices turned by 6 degrees by 11 %.
+# Beyond noise, stacks of a head at rest were missed by 0 % of tissue brightness, of a prostate by 13 to 16 %, of a
+# fetus by 9 to 13 %, and one whose odd slices turned by 6 degrees by 11 %.
 _FAR, _LEAST = 1.5, 0.1  # times the noise, and share of tissue brightness beyond it, of a misfit that is warned of
 _LESS = 0.5  # weight below which a slice is warned of
 

@@ -20,7 +20,7 @@ from ...io.images import open_image, open_image_or_none
 from ...io.naming import format_case, make_case_stem
 from ...io.read import check_affine
 from ...io.slice_axis import read_slice_axis
-from ...runtime.errors import Notice, get_first_line
+from ...runtime.errors import Contradiction, Notice, get_first_line
 from ..files import HeldFiles, lock_path
 from .inputs import State, check_unchanged, describe_file, read_state
 from .volumes import count_volumes
@@ -44,6 +44,7 @@ class Case(Mapping[str, Any]):
         choice: the weights, a :class:`common.program.exams.ranking.Choice`; None if nothing is to be chosen.
         parts: the cases of an exam's stacks.
         warnings: texts of the warnings about it, each once.
+        contradicts: whether one of them is a :class:`common.runtime.errors.Contradiction`.
         notices: likewise, of each :class:`common.runtime.errors.Notice`.
         result: path of the file from ``SaveVolumed``, or None.
         verdict: what the result is worth, in a sentence; None if that is not known.
@@ -61,6 +62,7 @@ class Case(Mapping[str, Any]):
     choice: Any = None
     parts: list[Case] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    contradicts: bool = False
     notices: list[str] = field(default_factory=list)
     result: str | None = None
     verdict: str | None = None
@@ -173,6 +175,7 @@ class Case(Mapping[str, Any]):
             message: the text.
             category: :class:`common.runtime.errors.Notice` for a notice.
         """
+        self.contradicts |= issubclass(category, Contradiction)
         texts = self.notices if issubclass(category, Notice) else self.warnings
         if (text := self.hide_temporary_files(str(message))) not in texts:
             texts.append(text)

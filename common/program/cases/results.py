@@ -23,7 +23,6 @@ from ...io.files import format_json, get_sidecar_path
 from ...io.images import open_image_or_none
 from ...io.naming import get_output_folder
 from ...io.writing import write_atomically
-from ...metrics.data_consistency import CONTRADICTION
 from ...metrics.verdict import CubicComparison, compare_with_cubic, describe_verdict
 from ...runtime.distributed import get_rank
 from ...runtime.precision import name_precision
@@ -109,9 +108,7 @@ class InferenceResults:
         """The verdict on the result; None if it cannot be compared."""
         if self.comparison is None:
             return None
-        case = engine.case
-        warned = any(case.strip_name(text).startswith(CONTRADICTION) for text in case.warnings)
-        return describe_verdict(self.comparison, self.outside, warned)
+        return describe_verdict(self.comparison, self.outside, engine.case.contradicts)
 
     def _describe(self, engine: Any) -> None:
         output = engine.state.output[0]
@@ -132,6 +129,7 @@ class InferenceResults:
             "DifferenceFromCubic": self.comparison and _round_share(self.comparison.difference),
             "CubicOf": (self.comparison and self.comparison.stack) or None,
             "OutsideTraining": self.outside,
+            "Contradicts": case.contradicts or None,
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
             "Weights": self.weights or None,
