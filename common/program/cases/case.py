@@ -228,11 +228,11 @@ class Case(Mapping[str, Any]):
         return [{"Name": names[file], **each} for file, each in zip(self.files_read, described, strict=True)]
 
     def summarise(self) -> str:
-        """One line that says how it ended."""
+        """One line that says how it ended, with its warnings in short."""
         duration = f"{self.seconds:.1f} s"
         if self.problem is not None:
             return f"{self.name}: failed after {duration}: {self.shorten(self.problem)}"
         is_part = self.result is None or ".part-" in self.result  # of a 4-D scan, which is joined elsewhere
         result = f"{self.name}, {duration}" if is_part else f"{self.name} -> {self.result}, {duration}"
         result += f": {self.verdict}" if self.verdict else ""
-        return "; ".join([result, *(f"{grade}: {self.shorten(text)}" for grade, text in self.list_warnings())])
+        return "; ".join([result, *(f"warning: {self.shorten(text)}" for text in self.warnings)])
