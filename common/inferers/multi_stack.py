@@ -368,7 +368,7 @@ class StacksInferer(Inferer):
         seen = attach_meta(voxels[None], seen.affine, seen.meta)  # without the slices that do not count
         found = CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": seen})
         self.report[stack.name]["OutsideTraining"] = found.get("outside_training")
-        inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
+        inferer: Any = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
         self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name}
         if factor in tuned:
             thin = getattr(inferer, "inferer", inferer)(voxels[None, None], tuned[factor])
