@@ -25,6 +25,7 @@ from ..io.read import digest_voxels
 from ..metrics.units import match_units
 from ..runtime.errors import Notice
 from .dicom.volume_or_series import open_volume
+from .naming import find_result_of_series
 from .pages.page import read_result_record
 
 _SAME = 0.05  # voxels; the corners of one grid differ by less
@@ -94,8 +95,8 @@ class Volume:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """What the JSON of a result says about how it was made; empty if there is none."""
-        return (read_result_record(self.name) or {}) if self.is_file else {}
+        """What the JSON of a result says about how it was made; empty if there is none. Also of a derived series."""
+        return read_result_record(self.name if self.is_file else find_result_of_series(self.name)) or {}
 
     @property
     def inputs(self) -> list[Mapping[str, Any]]:
