@@ -39,6 +39,7 @@ def report_misfits(comparison: CubicComparison, fitted: Sequence[FittedStack]) -
         report[each.stack.name] = {"Misfit": round(misfit, 4), "Noise": round(noise, 4)}
         odd = np.flatnonzero((each.residuals > _MUCH * each.residuals.nanmedian()).cpu().numpy()).tolist()
         where = f", most in slice{'s' * (len(odd) > 1)} {format_ranges(odd)}" if odd else ", alike in all slices"
+        where = where if misfit > noise else ""
         said.append(f"{each.stack.name} {misfit:.1%} (noise {noise:.1%}{where})")
         if misfit > _FAR * noise and misfit**2 - noise**2 > _LEAST**2:
             far.append(each.stack.name)

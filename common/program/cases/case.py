@@ -185,8 +185,10 @@ class Case(Mapping[str, Any]):
         return [*(("warning", text) for text in self.warnings), *(("notice", text) for text in self.notices)]
 
     def strip_name(self, message: str) -> str:
-        """Remove the case's file or name from the beginning of a warning or reason; of an exam its name only."""
-        for name in (*(() if "stacks" in self else (*self.values(), self.source)), self.name):
+        """Remove the case's file or name from the beginning of a warning or reason; of several stacks its name only."""
+        names = [] if self.get("stacks") else [*self.values(), self.source]
+        names += [self.name_files()[self["image"]]] if self.get("stacks") == [] else []
+        for name in (*names, self.name):
             message = message.removeprefix(f"{name}: ")
         return message
 
