@@ -86,6 +86,7 @@ class AdaptedInferer(Inferer):
     Attributes:
         report: on the last volume, for the description of the result.
         chosen: the network that made the last volume.
+        measured: seconds of the training, as :meth:`measure_training`, and of the inferer, where they were measured.
 
     Source:
         Zhao et al. 2021 (SMORE), who train on the scan alone, from scratch. Scales: Shocher et al. 2018.
@@ -124,6 +125,7 @@ class AdaptedInferer(Inferer):
         self.check_rims = check_rims
         self.report: dict[str, Any] = {}
         self.chosen: Any = None
+        self.measured: tuple[tuple[float, float], float] | None = None
 
     @property
     def is_self_trained(self) -> bool:
@@ -140,8 +142,9 @@ class AdaptedInferer(Inferer):
         self.chosen = network
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
-        training = self.measure_training(inputs, network)
-        (rest, _) = estimate_seconds(self.inferer, inputs, network, *args, **kwargs) or (training[1], None)
+        training, rest = self.measured or (self.measure_training(inputs, network), None)
+        if rest is None:
+            (rest, _) = estimate_seconds(self.inferer, inputs, network, *args, **kwargs) or (training[1], None)
         if training[1]:
             tqdm.write(f"training on the scan will take about {format_estimate(*training)}")
         with begin_part(0, (training[1], rest)):

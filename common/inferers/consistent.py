@@ -13,9 +13,10 @@ from scipy.fft import next_fast_len
 from torch.nn import functional as F
 
 from ..degradations.base import Degradation, remove_metadata
-from ..metrics.data_consistency import CONTRADICTION, measure_scan_difference
+from ..metrics.data_consistency import measure_scan_difference
 from ..physics.continuation import append_ramp
 from ..physics.noise import compute_rician_bias, estimate_noise_in_air
+from ..runtime.errors import Contradiction
 from ..runtime.values import check_whole_numbers
 
 _WINDOW = 5  # LR voxels
@@ -146,7 +147,9 @@ class CheckedInferer(Inferer):
                 if math.isnan(error):
                     missed = "its result cannot be compared with the scan: one has no signal or no finite values"
                 warnings.warn(
-                    f"{CONTRADICTION}; {missed}. Cubic interpolation may be nearer to the truth: compare the two.",
+                    f"the network contradicts the scan; {missed}. Cubic interpolation may be nearer to the truth: "
+                    "compare the two.",
+                    Contradiction,
                     stacklevel=2,
                 )
         return sr

@@ -22,7 +22,7 @@ from ..geometry.registration.contrasts import find_misplacement, register_contra
 from ..geometry.resampling import make_cubic_grid
 from ..geometry.stack import Stack
 from ..runtime.errors import Notice
-from ..runtime.progress import begin_part, format_estimate, join_items, measure_time
+from ..runtime.progress import begin_part, format_estimate, get_elapsed, join_items, measure_time, move_bar
 from ..stacks.fitting import FittedStack, reconstruct
 from ..stacks.guide import GuidingEdges, SlopeForm
 from ..transforms.scan.extremes import select_unmeasured
@@ -33,6 +33,7 @@ from .multi_stack import StacksInferer, check_copies, convert_range, find_measur
 # all slices in one plane it lost at most 0.01 dB, and 0.05 lost 0.06 dB.
 _SLOPE = 0.1
 _STEPS = 2.6  # times as long as with one, the five iterations of data consistency take
+_SHORT = 0.01  # seconds of what is done at once
 _VOXELS, _SIDE = 2_000_000, 32  # of the volume, and along the sides of a scan, on which speed is measured
 
 
@@ -66,7 +67,7 @@ class _Result:
 class _Seconds(NamedTuple):
     """How long the parts of a contrast take."""
 
-    thin: float  # with the whole training
+    start: Sequence[float]  # of the fit, and of making each stack thin with the whole training
     agree: float
     joint: float
     early: float  # less, if the training stops early
@@ -174,13 +175,13 @@ class ExamInferer(StacksInferer):
 
     def measure_parts(
         self, stacks: Sequence[Stack], affine: np.ndarray, size: Sequence[int], network: nn.Module, guides: int
-    ) -> Sequence[float]:
+    ) -> tuple[float, Sequence[float], float]:
         """As :class:`StacksInferer`; it is printed how long they take."""
         if self.is_self_trained:
             return super().measure_parts(stacks, affine, size, network, guides)
         cost = self._measure_costs(stacks, affine, size, network, guides)
         _print_estimate([cost])
-        return cost.thin, cost.agree + cost.joint
+        return get_elapsed(), cost.start, cost.agree + cost.joint
 
     def _reconstruct_alone(self, exam: Sequence[Sequence[MetaTensor]], network: nn.Module) -> dict[str, _Result]:
         """Make each contrast by itself. Returns the results by the file of the first stack."""
@@ -206,15 +207,17 @@ class ExamInferer(StacksInferer):
             _print_estimate(costs)
         joint = [cost.joint for cost in costs]
         joint = [sum(joint), *[0.0] * len(joint[1:])] if self.at_once else joint
-        self._costs = [each for cost in costs for each in (cost.thin, cost.agree)] + joint
+        self._costs = [get_elapsed(), *(each for cost in costs for each in (sum(cost.start), cost.agree)), *joint]
+        move_bar(self._costs)
         for i, (name, (found, images, grid)) in enumerate(placed.items()):
             result = results[name]
             self.report = result.report
             with result.catch_problems():
-                with begin_part(2 * i, self._costs):
-                    volume, fitted, variances = self.make_start(found, images, size, grid, network)
-                result.start = volume, grid, fitted, variances
                 with begin_part(2 * i + 1, self._costs):
+                    volume, fitted, variances = self.make_start(found, images, size, grid, network, costs[i].start)
+                result.start = volume, grid, fitted, variances
+                self.report_places(images, fitted, affine @ np.linalg.inv(grid))
+                with begin_part(2 * i + 2, self._costs):
                     result.alone = reconstruct(volume, grid, fitted, variances)
         made = [name for name, result in results.items() if result.error is None]
         for name in made:
@@ -226,7 +229,7 @@ class ExamInferer(StacksInferer):
         made = {each: result for each, result in self._results.items() if result.error is None}
         alone, starts = ({each: getattr(result, of) for each, result in made.items()} for of in ("alone", "start"))
         before = sum(result.is_done for result in made.values()) - 1
-        with begin_part(2 * len(self._costs) // 3 + before, self._costs):
+        with begin_part(2 * len(self._costs) // 3 + 1 + before, self._costs):
             for each, volume in self.reconstruct_jointly(alone, starts, name).items():
                 made[each].volume = volume
 
@@ -263,23 +266,27 @@ class ExamInferer(StacksInferer):
         apply = share * measure_time(lambda: form(planes))
         agree = _STEPS * step
         # To fit a stack to the others takes about as long as to register it to one.
-        thin, early = self.pair_seconds * len(stacks) * (len(stacks) > 1), 0.0
+        start, early = [self.pair_seconds * len(stacks) if len(stacks) > 1 else _SHORT], 0.0
         trained = set[int]()
         for stack in stacks:
             if self.networks is None or self.thin is None:
+                start.append(_SHORT)
                 continue
             factor, one = self.networks.select_network(stack.spacing[2] / voxel_sizes(grid)[0], network)
             inferer: Any = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
+            training = 0.0, 0.0
             if hasattr(inferer, "measure_training"):  # not a class, for joint_tv would carry its training
-                seen = stack.voxels[None, None]
-                least, most = (0, 0) if factor in trained else inferer.measure_training(seen, one)
+                training = training if factor in trained else inferer.measure_training(stack.voxels[None, None], one)
                 trained.add(factor)
-                thin, early, inferer = thin + most, early + most - least, inferer.inferer
+                inferer = inferer.inferer
             corner = stack.voxels[tuple(slice(max(_SIDE, n // 8)) for n in stack.voxels.shape[:2])]
             share = stack.voxels.numel() / corner.numel()
-            thin += share * measure_time(partial(inferer, corner[None, None], one))
+            rest = share * measure_time(partial(inferer, corner[None, None], one))
+            self._measured[stack.name] = training, rest
+            start.append(training[1] + rest)
+            early += training[1] - training[0]
         joint = self.estimate_joint(agree, linearise, apply) if guides or self.at_once else 0.0
-        return _Seconds(thin, agree, joint, early)
+        return _Seconds(start, agree, joint, early)
 
     def estimate_joint(self, agree: float, linearise: float, apply: float) -> float:
         """Seconds of :meth:`reconstruct_jointly`.
@@ -293,7 +300,7 @@ class ExamInferer(StacksInferer):
 
 def _add_costs(costs: Sequence[_Seconds]) -> tuple[float, float]:
     """Seconds of an exam, at least and at most."""
-    most = sum(cost.thin + cost.agree + cost.joint for cost in costs)
+    most = sum(sum(cost.start) + cost.agree + cost.joint for cost in costs)
     return most - sum(cost.early for cost in costs), most
 
 

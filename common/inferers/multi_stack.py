@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,18 +24,18 @@ from ..degradations.profiles import GaussianProfile
 from ..geometry.nearest import sample_nearest
 from ..geometry.registration.stacks import Region, Registration, average_like, register_stacks
 from ..geometry.resampling import SplineResampling, make_cubic_grid
-from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.stack import Stack
 from ..io.images import open_image
 from ..io.slice_thickness import read_profile_width
 from ..metrics.verdict import CubicComparison
-from ..physics.noise import compute_tissue_details, estimate_noise_in_air
+from ..physics.noise import estimate_noise_in_slices
 from ..runtime.errors import Notice
 from ..runtime.memory import check_memory, move_to_device
-from ..runtime.progress import begin_part
+from ..runtime.progress import begin_part, move_bar
 from ..stacks.combination import combine_in_k_space
 from ..stacks.fitting import FittedStack, compare_with_stacks, fit_stacks, reconstruct
 from ..stacks.least_squares import MODEL_ERROR, NOISE_FACTOR
+from ..stacks.report import report_misfits, report_slices
 from ..stacks.thickness import estimate_thickness
 from ..stacks.thin import ThinSliceNetworks
 from ..transforms.scan.extremes import find_constant_regions, find_set_aside, select_unmeasured
@@ -44,11 +43,8 @@ from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..transforms.scan.volume import attach_meta, get_intensity_range
 
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
-_MUCH = 1.5  # times the median of the slices' residuals
-_LESS = 0.5  # weight below which a slice is warned of
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
 _COARSE = 1.0  # mm of the voxels on which motion and brightness are fitted
-_FIT = 0.2  # times what making a stack thin costs, roughly, for the progress bar
 
 
 class StacksInferer(Inferer):
@@ -99,6 +95,7 @@ class StacksInferer(Inferer):
         self.comparison: CubicComparison | None = None
         self.outside: str | None = None
         self.pair_seconds = 0.0
+        self._measured: dict[str, Any] = {}  # seconds of the training on a stack, and of making it thin, by its name
 
     def __call__(
         self,
@@ -126,20 +123,32 @@ class StacksInferer(Inferer):
         reference = images[stacks[0].name]
         size, affine = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, voxel)
         check_copies(size, voxel, len(stacks), 0 if guide is None else 1, inputs.device)
-        costs = self.measure_parts(stacks, affine, size, network, 0 if guide is None else 1)
-        with begin_part(0, costs):
-            volume, fitted, variances = self.make_start(stacks, images, size, affine, network)
+        passed, parts, rest = self.measure_parts(stacks, affine, size, network, 0 if guide is None else 1)
+        costs = passed, sum(parts), rest
+        move_bar(costs)
+        with begin_part(1, costs):
+            volume, fitted, variances = self.make_start(stacks, images, size, affine, network, parts)
+        self.report_places(images, fitted)
         if guide is not None:
             places = np.linalg.inv(get_affine(guide)) @ affine
             guide = SplineResampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
         guides = [] if guide is None else [guide]
-        with begin_part(1, costs):
+        with begin_part(2, costs):
             volume = self.solve_alone((volume, affine, fitted, variances), guides)
         self.judge_stacks(volume, affine, fitted)
         volume = convert_range(volume, reference, inputs)
         measured = [find_measured(each.stack) for each in fitted[1:]]
         meta = {key: [value] for key, value in select_unmeasured(reference.meta, measured).items()}
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
+
+    def report_places(
+        self, images: Mapping[str, MetaTensor], fitted: Sequence[FittedStack], move: np.ndarray | None = None
+    ) -> None:
+        """Report the rigid motion (4, 4) in mm of each stack onto the result, as a whole; ``move`` comes after it."""
+        for each in fitted:
+            place = each.stack.affine @ np.linalg.inv(get_affine(images[each.stack.name]))
+            place = place if move is None else move @ place
+            self.report[each.stack.name]["Placed"] = np.round(place, 6).tolist()
 
     def judge_stacks(self, volume: torch.Tensor, affine: np.ndarray, fitted: Sequence[FittedStack]) -> None:
         """Compare a volume with its stacks, and report by how much it misses each, beside the stack's noise.
@@ -150,26 +159,15 @@ class StacksInferer(Inferer):
         known = [self.report[each.stack.name].get("OutsideTraining") for each in fitted]
         self.outside = next((text for text in known if text), None if None in known else "")
         self.comparison = compare_with_stacks(volume, affine, fitted)
-        if self.comparison is None or len(fitted) == 1:
-            return
-        files, said = [Path(each.stack.name) for each in fitted], []
-        length = 1 if len({file.name for file in files}) == len(files) else 2
-        names = {str(file): "/".join(file.parts[-length:]) for file in files}
-        self.comparison = replace(self.comparison, stack=names[self.comparison.stack])
-        for each, misfit in zip(fitted, self.comparison.misfits, strict=True):
-            noise = _estimate_noise(each.stack.voxels) / self.comparison.brightness
-            self.report[each.stack.name] |= {"Misfit": round(misfit, 4), "Noise": round(noise, 4)}
-            residuals = each.residuals.nan_to_num(0)
-            worst = int(residuals.argmax())
-            where = f", most in slice {worst}" if residuals[worst] > _MUCH * each.residuals.nanmedian() else ""
-            said.append(f"{names[each.stack.name]} {misfit:.1%} (noise {noise:.1%}{where})")
-        warnings.warn(f"misses its stacks by {', '.join(said)} of tissue brightness.", Notice, stacklevel=2)
+        if self.comparison is not None and len(fitted) > 1:
+            for name, found in report_misfits(self.comparison, fitted).items():
+                self.report[name] |= found
 
     def measure_parts(
         self, stacks: Sequence[Stack], affine: np.ndarray, size: Sequence[int], network: nn.Module, guides: int
-    ) -> Sequence[float]:
-        """What :meth:`make_start` and :meth:`solve_alone` cost, for the progress bar; arguments as there."""
-        return len(stacks), 1
+    ) -> tuple[float, Sequence[float], float]:
+        """What was done, each part of :meth:`make_start`, and :meth:`solve_alone` cost, for the progress bar."""
+        return 0.0, [1.0] * (len(stacks) + 1), 1.0
 
     def solve_alone(self, start: tuple[Any, Any, Any, Any], guides: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         """Make the volume of one contrast agree with its stacks; ``start`` and guides are for ``reconstruct``."""
@@ -255,6 +253,7 @@ class StacksInferer(Inferer):
         size: Sequence[int],
         affine: np.ndarray,
         network: nn.Module,
+        costs: Sequence[float],
     ) -> tuple[torch.Tensor, list[FittedStack], list[float]]:
         """Fit the stacks, make each thin by a network, and combine them: the start of data consistency.
 
@@ -263,30 +262,31 @@ class StacksInferer(Inferer):
             images: all stacks by their files.
             size, affine: of the result, in mm.
             network: for one factor.
+            costs: of the fit, and of making each stack thin, for the progress bar.
 
         Returns:
             The volume, the stacks with their brightness, motions and weights, and the variance of each stack.
         """
         region = self._read_region(stacks[0])
         voxel = float(np.linalg.norm(affine[:3, 0]))
-        parts = [_FIT, *[1.0] * len(stacks)]
-        with begin_part(0, parts):
+        with begin_part(0, costs):
             coarse = make_cubic_grid(stacks[0].voxels.shape, stacks[0].affine, max(voxel, _COARSE))
             fitted, shown = fit_stacks(stacks, *coarse, region, not self.is_aligned)
         thin, inside = [], []
         tuned: dict[int, nn.Module] = {}
         for i, each in enumerate(fitted):
-            self._report_slices(each)
+            self.report[each.stack.name] |= report_slices(each)
             whole = each.fill_slices(shown, coarse[1])
-            with begin_part(i + 1, parts):
-                volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel, tuned)
+            with begin_part(i + 1, costs):
+                number = f"stack {i + 1} of {len(fitted)}"
+                volume = self._make_thin(whole, images[each.stack.name], each.stack, network, voxel, tuned, number)
             resampling = each.stack.make_resampling(volume.shape, size, affine)
             thin.append(resampling(volume))
             unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
             inside.append(resampling.find_inside(volume.device) & ~torch.from_numpy(unmeasured).to(volume.device))
         excess = [max(0.0, each.error**2 - MODEL_ERROR**2) for each in fitted]
         noise = [
-            math.sqrt(_estimate_noise(each.stack.voxels) ** 2 + 4 * more)
+            math.sqrt(estimate_noise_in_slices(each.stack.voxels) ** 2 + 4 * more)
             for each, more in zip(fitted, excess, strict=True)
         ]
         operators = [each.make_operator(size, affine) for each in fitted]
@@ -354,6 +354,7 @@ class StacksInferer(Inferer):
         network: nn.Module,
         voxel: float,
         tuned: dict[int, nn.Module],
+        number: str,
     ) -> torch.Tensor:
         """Make a stack with corrected voxels thin by a network, to nearly the result's voxel size.
 
@@ -367,64 +368,23 @@ class StacksInferer(Inferer):
         seen = attach_meta(voxels[None], seen.affine, seen.meta)  # without the slices that do not count
         found = CheckTrainingRanged("image", self.networks.ranges[factor], (1, 1, factor))({"image": seen})
         self.report[stack.name]["OutsideTraining"] = found.get("outside_training")
-        inferer = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
+        inferer: Any = self.thin(degradation=GaussianProfile((1, 1, factor), stack.thickness))
         self.report[stack.name] |= {"Factor": factor, "Weights": self.networks.files[factor].name}
         if factor in tuned:
             thin = getattr(inferer, "inferer", inferer)(voxels[None, None], tuned[factor])
         else:
             if getattr(inferer, "is_self_trained", False):
-                tqdm.write(f"{Path(stack.name).name}:")
+                tqdm.write(f"{number}:")
+                inferer.measured = self._measured.get(stack.name)
             thin = inferer(voxels[None, None], network)
             tuned[factor] = getattr(inferer, "chosen", network)
             self.report[stack.name] |= getattr(inferer, "report", {})
         return torch.as_tensor(thin)[0, 0].float()
 
-    def _report_slices(self, each: FittedStack) -> None:
-        """Report a stack's brightness and slices; warn of slices that do not fit."""
-        name, weights, residuals = each.stack.name, each.weights.tolist(), each.residuals.tolist()
-        report = self.report[name]
-        if each.brightness is not None:
-            report["Brightness"] = round(each.brightness.mean, 4)
-        report["Slices"] = {
-            "Residual": [None if math.isnan(r) else round(r, 4) for r in residuals],
-            "Weight": [round(w, 3) for w in weights],
-            "Gain": [round(g, 3) for g in each.gains.tolist()],
-        }
-        if each.slice_motions is not None:
-            centres = each.stack.affine @ np.stack(
-                [[*(np.array(each.stack.voxels.shape[:2]) - 1) / 2, i, 1] for i in range(len(weights))], axis=1
-            )
-            moved = np.einsum("zij,jz->zi", each.slice_motions, centres) - centres.T
-            report["Slices"]["Moved"] = np.round(np.linalg.norm(moved[:, :3], axis=1), 2).tolist()
-        odd = [
-            f"{i} ({residual:.2f})"
-            for i, (residual, weight) in enumerate(zip(residuals, weights, strict=True))
-            if weight == 0
-        ]
-        less = [f"{i} ({weight:.2f})" for i, weight in enumerate(weights) if 0 < weight < _LESS]
-        if less:
-            warnings.warn(f"{name}: slices that count less, counted from 0: {', '.join(less)}.", Notice, stacklevel=2)
-        if odd:
-            limit = max((r for r, w in zip(residuals, weights, strict=True) if w > 0 and not math.isnan(r)), default=0)
-            warnings.warn(
-                f"{name}: slices left out, counted from 0, with residuals: {', '.join(odd)}; the others have at most "
-                f"{limit:.2f}.",
-                stacklevel=2,
-            )
-
 
 def find_measured(stack: Stack) -> tuple[np.ndarray, np.ndarray]:
     """Where a stack measured: a mask without voxels that are extreme or exactly constant, and its affine."""
     return stack.is_measured.cpu().numpy() & ~find_constant_regions(stack.voxels.cpu().numpy()), stack.affine
-
-
-def _estimate_noise(voxels: torch.Tensor) -> float:
-    """Standard deviation of a stack's noise ``(X, Y, Z)``, in air, or in the detail of tissue if air is masked."""
-    noise = float(estimate_noise_in_air(voxels[None, None])[0])
-    if not math.isnan(noise):
-        return noise
-    details, tissue = compute_tissue_details(voxels.double().cpu().numpy(), (0, 1))
-    return float(np.median(np.abs(details[tissue]))) * SIGMA_PER_MAD if tissue.any() else 0.0
 
 
 def convert_range(volume: torch.Tensor, source: MetaTensor, target: MetaTensor) -> torch.Tensor:

@@ -11,9 +11,6 @@ from ..degradations.base import Degradation
 from ..physics.means import compute_mean_in_order
 from ..physics.noise import estimate_noise_in_air
 
-#: How the warning of a network's result that does not agree with its scan begins.
-CONTRADICTION = "the network contradicts the scan"
-
 
 def measure_scan_difference(
     sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degradation]

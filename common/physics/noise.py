@@ -13,6 +13,7 @@ from scipy.ndimage import correlate1d, uniform_filter
 from scipy.special import gammaincinv
 from torch.nn import functional as F
 
+from ..geometry.robust import SIGMA_PER_MAD
 from ..geometry.tissue import find_tissue
 from ..runtime.memory import move_to_device
 
@@ -20,6 +21,7 @@ _AIR = 0.1  # of the normalised intensity: darker voxels count as air
 _WINDOW = 5  # pixels
 _REACH = 2  # pixels around a block of zeros that a mask's border may affect
 _SHARE = 0.2  # of the windows away from such blocks that must be air; with a tight mask, 0.02 or less are
+_LEAST = 0.01  # of all windows, where there are no such blocks; in crops within a body 0.001 or less, in scans 0.07
 _QUIET = 0.3  # of the windows in air that are used, the quietest
 _STEPS, _STRONG = 256, 16  # table of the bias: values per sigma, and signal in sigmas at its end
 _RAYLEIGH = 0.483  # root of the quiet windows' mean square, over sigma, in Rayleigh noise: measured by test_noise.py
@@ -86,8 +88,8 @@ def estimate_noise_in_air(images: torch.Tensor) -> torch.Tensor:
 
     The detail (the image minus its binomial low-pass of 3x3x3) is squared and averaged over windows of 5x5 pixels in
     air. Only the quietest three tenths count, because ghosts spare them. Windows within 2 pixels of a block of zeros,
-    which a mask leaves, are ignored. If there are such blocks, and less than a fifth of the other windows is air, these
-    are dark parts of the object, and there is no estimate.
+    which a mask leaves, are ignored. If less than a hundredth of the windows is air, or with such blocks less than a
+    fifth of the others, these are dark parts of the object, and there is no estimate.
 
     Args:
         images: ``(B, 1, X, Y, Z)``, normalised so that tissue is brighter than a tenth.
@@ -110,7 +112,8 @@ def estimate_noise_in_air(images: torch.Tensor) -> torch.Tensor:
     away = F.pad(~_are_all_true(images == 0, (3, 3, 3)), (1, 1, *4 * (_REACH,)), value=True)
     in_air = _are_all_true(away, (_WINDOW + 2 * _REACH, _WINDOW + 2 * _REACH, 3), step).flatten(1)
     air = in_air & _are_all_true(means < _AIR, window, step).flatten(1)
-    air &= in_air.all(dim=1, keepdim=True) | (air.sum(dim=1, keepdim=True) > _SHARE * in_air.sum(dim=1, keepdim=True))
+    shares = torch.where(in_air.all(dim=1, keepdim=True), _LEAST, _SHARE)
+    air &= air.sum(dim=1, keepdim=True) > shares * in_air.sum(dim=1, keepdim=True)
     # Sorted and masked; a selection would have to wait for the GPU.
     ordered = power.masked_fill(~air, torch.inf).sort(dim=1).values
     rank = torch.arange(ordered.shape[1], device=images.device)
@@ -120,6 +123,15 @@ def estimate_noise_in_air(images: torch.Tensor) -> torch.Tensor:
     total = ordered.masked_fill_(~quiet, 0).cumsum(dim=1, dtype=torch.float64)[:, -1]
     mean = (total / count.clamp_min(1)).float()
     return mean.sqrt().div(_RAYLEIGH).masked_fill(count == 0, torch.nan)
+
+
+def estimate_noise_in_slices(voxels: torch.Tensor) -> float:
+    """Standard deviation of the noise of a stack ``(X, Y, Z)``, in air, or in the detail of tissue if there is none."""
+    noise = float(estimate_noise_in_air(voxels[None, None])[0])
+    if not math.isnan(noise):
+        return noise
+    details, tissue = compute_tissue_details(voxels.double().cpu().numpy(), (0, 1))
+    return float(np.median(np.abs(details[tissue]))) * SIGMA_PER_MAD if tissue.any() else 0.0
 
 
 def _are_all_true(mask: torch.Tensor, window: Sequence[int], step: Sequence[int] = (1, 1, 1)) -> torch.Tensor:

@@ -108,3 +108,11 @@ def make_series_path(output_dir: str | os.PathLike, name: str) -> Path:
     return (
         path / f"{name}_dicom" if get_output_folder(path) == path else path.with_name(f"{get_result_stem(path)}_dicom")
     )
+
+
+def find_result_of_series(series: str | os.PathLike) -> Path:
+    """The NIfTI beside a derived DICOM series, ``<name>_dicom/<UID>`` or a file of it; as :func:`make_series_path`."""
+    folder = (path if (path := Path(series).absolute()).is_dir() else path.parent).parent
+    stem = folder.name.removesuffix("_dicom")
+    one = folder.with_name(f"{stem}.nii.gz")  # a file that was named for the only result
+    return one if get_sidecar_path(one).is_file() else folder.with_name(f"{stem}_sr.nii.gz")

@@ -25,6 +25,7 @@ from ..io.read import digest_voxels
 from ..metrics.units import match_units
 from ..runtime.errors import Notice
 from .dicom.volume_or_series import open_volume
+from .naming import find_result_of_series
 from .pages.page import read_result_record
 
 _SAME = 0.05  # voxels; the corners of one grid differ by less
@@ -94,14 +95,28 @@ class Volume:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """What the JSON of a result says about how it was made; empty if there is none."""
-        return (read_result_record(self.name) or {}) if self.is_file else {}
+        """What the JSON of a result says about how it was made; empty if there is none. Also of a derived series."""
+        return read_result_record(self.name if self.is_file else find_result_of_series(self.name)) or {}
 
     @property
     def inputs(self) -> list[Mapping[str, Any]]:
         """What a result was made of, by its JSON; empty if that is not known."""
         inputs = self.record.get("Inputs")
         return inputs if isinstance(inputs, list) else []
+
+    @property
+    def stacks(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the JSON of a result of several stacks says of each, by its name; empty for other results."""
+        adapted = self.record.get("Adapted")
+        known = adapted.items() if isinstance(adapted, Mapping) else ()
+        return {name: stack for name, stack in known if isinstance(stack, Mapping)}
+
+    def find_input(self, other: Volume) -> Mapping[str, Any] | None:
+        """What the JSON of this result says of a volume that it was made of; None if it names no such volume."""
+        key, value = "SeriesInstanceUID", other.metadata.get("SeriesInstanceUID")
+        if other.is_file:
+            key, value = "Sha256", digest_voxels(other.name) if self.inputs else None
+        return next((each for each in self.inputs if value is not None and each.get(key) == value), None)
 
     def is_on_grid_of(self, other: Volume) -> bool:
         """Whether the voxels lie where those of another volume lie."""
@@ -259,6 +274,43 @@ def measure_factors(scan: Volume, result: Volume, command: str = "judge") -> tup
     return found
 
 
+def place_stack(scan: Volume, result: Volume, command: str = "judge") -> Volume:
+    """One of several stacks, where it lies on the result of all, by the motion that the JSON records.
+
+    A notice says how far it was moved. A scan of another result stays as it is.
+
+    Raises:
+        ValueError: the JSON does not say where the stack lies; the message names the one that can be given.
+    """
+    found = result.find_input(scan) if result.stacks else None
+    if found is None:
+        return scan
+    name = str(found.get("Name") or found.get("File"))
+    stack = result.stacks.get(name, {})
+    if "Placed" not in stack:
+        if stack.get("Reference"):
+            return scan
+        names = [other for other, each in result.stacks.items() if "Placed" in each or each.get("Reference")]
+        reason = stack.get("LeftOut") or (f"it is a copy of {stack['CopyOf']}" if "CopyOf" in stack else "")
+        raise ValueError(
+            f"{command}: the JSON of {result.name} does not say where --scan {scan.name} lies on it"
+            f"{f', as {name} was left out: {reason}' if reason else ''}; name {' or '.join(names) or 'another stack'}."
+        )
+    affine = np.asarray(stack["Placed"], dtype=np.float64) @ scan.affine
+    corners = np.array([*itertools.product(*((0, size - 1) for size in scan.voxels.shape))])
+    far = np.linalg.norm(apply_affine(affine, corners) - apply_affine(scan.affine, corners), axis=1).max()
+    if far < _SAME * scan.spacing.min():
+        return scan
+    beside = f"; its deformation of up to {stack['Deformed']:g} mm is not applied" if "Deformed" in stack else ""
+    warnings.warn(
+        f"{command}: --scan {scan.name} was moved by up to {far:.1f} mm, to where the JSON of {result.name} says that "
+        f"{name} lies{beside}.",
+        Notice,
+        stacklevel=2,
+    )
+    return replace(scan, affine=affine)
+
+
 def check_on_scan(result: Volume, scan: Volume) -> None:
     """Refuse a result that does not lie on its scan, also if it was made of it."""
     if measure_factors(scan, result) is None:
@@ -274,11 +326,10 @@ def is_made_of(result: Volume, scan: Volume, command: str = "judge") -> bool:
     Of a scan that was stored in another order of axes since, the JSON cannot tell.
     """
     inputs = result.inputs
-    if not scan.is_file:
-        uid = scan.metadata.get("SeriesInstanceUID")
-        return uid is not None and uid in [each.get("SeriesInstanceUID") for each in inputs]
-    if not inputs or digest_voxels(scan.name) in [each.get("Sha256") for each in inputs]:
-        return bool(inputs)
+    if result.find_input(scan) is not None:
+        return True
+    if not scan.is_file or not inputs:
+        return False
     if all("File" in each for each in inputs) and result.is_turned:
         warnings.warn(
             f"{command}: {result.name} and --scan {scan.name} have another order of axes, so its JSON cannot tell "

@@ -29,6 +29,10 @@ class Notice(UserWarning):
     """What a user may like to know of a scan, but need not act on: a plain ``UserWarning`` asks for a look."""
 
 
+class Contradiction(UserWarning):
+    """That a network's result disagrees with its scan more than results did in validation."""
+
+
 class RunsFailedError(RuntimeError):
     """Some runs of a table failed; the others are done."""
 

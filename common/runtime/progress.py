@@ -25,10 +25,11 @@ class _Part(NamedTuple):
     bar: tqdm
     start: float
     length: float
+    began: float  # of its item, by time.monotonic
 
     def cut(self, index: int, costs: Sequence[float]) -> _Part:
         unit = self.length / sum(costs)
-        return _Part(self.bar, self.start + unit * sum(costs[:index]), unit * costs[index])
+        return self._replace(start=self.start + unit * sum(costs[:index]), length=unit * costs[index])
 
     def advance(self, share: float) -> None:
         # The bar never goes back.
@@ -78,7 +79,7 @@ def make_bar(items: Iterable | None = None, what: str = "", **options: Any) -> t
 @contextmanager
 def fill_bar(bar: tqdm, index: int) -> Iterator[None]:
     """Let the block do item ``index``, from 0, of a bar; what it reports moves the bar to the next item."""
-    with _begin(_Part(bar, index, 1)):
+    with _begin(_Part(bar, index, 1, time.monotonic())):
         yield
 
 
@@ -101,7 +102,7 @@ def join_items(done: int, count: int) -> Iterator[None]:
     part = _part.get()
     if part is not None:
         start = max(part.start - done, 0)
-        part = _Part(part.bar, start, min(count, part.bar.total - start))
+        part = part._replace(start=start, length=min(count, part.bar.total - start))
     token = _part.set(part)
     try:
         yield
@@ -126,6 +127,16 @@ def report_progress(share: float) -> None:
     """Report which share of the present part is done, 0 to 1."""
     if (part := _part.get()) is not None:
         part.advance(share)
+
+
+def move_bar(costs: Sequence[float]) -> None:
+    """Report that the first of the parts of the present part is done; see :func:`begin_part`."""
+    report_progress(costs[0] / sum(costs))
+
+
+def get_elapsed() -> float:
+    """Seconds since the work on the present item of the bar began; 0 if there is no bar."""
+    return 0.0 if (part := _part.get()) is None else time.monotonic() - part.began
 
 
 def hold_bar() -> AbstractContextManager[None]:

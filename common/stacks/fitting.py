@@ -24,7 +24,6 @@ from .slices import estimate_motions, measure_residuals, weigh_slices
 
 _ROUNDS = 3
 _VARIANCE, _ERROR = 0.01**2, 0.1  # of the stacks, and standard deviation of the volume's start
-_WHOLE = 0.98  # least share of a slice's profile in which all stacks lie
 _WORTH = 0.9  # of the mean square residual: a motion that leaves more is not used
 
 
@@ -268,7 +267,7 @@ def compare_with_stacks(
         operator = each.make_operator(part.shape, place)
         counts = operator.weights * each.weights > 0
         if len(fitted) > 1:
-            counts = counts & (operator.simulate(inside) > _WHOLE)
+            counts = counts & operator.find_covered(inside)
         seen = [operator.simulate(shown)[counts].cpu() for shown in (part.to(device), *cubics)]
         scans.append((*seen, each.correct(each.stack.voxels)[counts].cpu()))
     errors = [sum(float((views[i] - views[-1]).square().sum()) for views in scans) for i in range(1, len(fitted) + 1)]

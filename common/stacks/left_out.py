@@ -18,7 +18,6 @@ from .brightness import BrightnessField
 from .operator import StackOperator
 from .slices import estimate_motions
 
-_WHOLE = 0.98  # least share of a voxel of the stack in which a volume has data
 _FEWEST = 100  # points that a correlation needs
 _MOST_CORRELATED = 2 / 3  # most correlation of neighbouring slices: few slices do not tell a higher one from a trend
 _PEAK = 0.999  # quantile of the stack that is the peak of the PSNR
@@ -144,7 +143,7 @@ class LeftOutStack:
         )
         covered = (operator.weights > 0) & self.counted
         if not there.all():
-            covered = covered & (operator.simulate(there.float()) > _WHOLE)
+            covered = covered & operator.find_covered(there)
         return operator.simulate(volume.voxels), covered, operator.average(volume.voxels)
 
     def _fit_brightness(self, simulated: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from ..geometry.resampling import PARALLEL, SplineResampling, make_tap_matrix
 from ..runtime.memory import move_to_device
 
 _TELLING = 1.05  # below this ratio of voxel sizes, the stack's voxels count as fine as the volume's
+_COVERED = 0.98  # least share of a voxel's profile in which a volume has data
 _WHOLE = 2.3  # standard deviations of a profile that must lie in the volume on each side
 _NOTHING = 1e-12  # of a matrix: far below float32, and processors are slow with numbers near the smallest
 
@@ -105,6 +106,10 @@ class StackOperator:
         if self._axes:
             return self._apply_matrices(volume).permute(self._axes).contiguous()
         return self.sampling.sample_coefficients(self._filter(volume, splines=True))
+
+    def find_covered(self, there: torch.Tensor) -> torch.Tensor:
+        """Returns the voxels of the stack whose slice profile lies in a mask ``(X, Y, Z)``, but for 2 %."""
+        return self.simulate(there.float()) > _COVERED
 
     def average(self, volume: torch.Tensor) -> torch.Tensor:
         """Returns the average of the volume, G, at its own voxels."""

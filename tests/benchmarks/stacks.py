@@ -100,7 +100,7 @@ def measured(file: str, guide: str | None, folder: Path, options: argparse.Names
     def score_result(row: str, file: Path, said: dict) -> None:
         """Score a combined volume against the head as it lies in the reference stack."""
         volume, own = ordered(str(file))
-        which = next(i for i, stack in enumerate(stacks) if said["Adapted"].get(stack, {}).get("Reference"))
+        which = next(i for i, stack in enumerate(stacks) if said["Adapted"].get(Path(stack).name, {}).get("Reference"))
         head = hr if which == 0 else sample(hr, np.linalg.inv(affine) @ places[which] @ own, volume.shape)
         score(row, volume, said["Seconds"], head.clip(0, 1))
 

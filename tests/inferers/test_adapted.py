@@ -260,3 +260,11 @@ def test_refused(network):
     for each in (without_weights, apply_precision(without_weights, "cpu", True, None)):
         assert torch.equal(AdaptedInferer(PLAIN, THICKEN, 2)(lr, each), PLAIN(lr, each))
         assert torch.equal(AdaptedInferer(PLAIN, THICKEN)(lr, each), PLAIN(lr, each))
+
+
+def test_a_training_that_was_measured_is_not_measured_again(network, monkeypatch, capsys):
+    inferer = AdaptedInferer(PLAIN, THICKEN, 1)
+    inferer.measured = (70.0, 70.0), 1.0
+    monkeypatch.setattr(inferer, "measure_training", None)
+    inferer(torch.rand(1, 1, 48, 48, 12), network)
+    assert "training on the scan will take about 70 s" in capsys.readouterr().out

@@ -37,8 +37,10 @@ def test_the_border_of_a_mask_is_not_taken_for_noise(reach):
 
 def test_where_no_air_shows_it_nothing_is_said_but_a_warning_of_training_scans():
     noise = RicianNoise(0.02, seed=3)
+    crop = 0.5 + noise(torch.zeros(1, 1, 24, 24, 24))
+    crop[..., :8, :8, :4] *= 0.1  # a dark part of the body
     tissue, masked = 0.5 + noise(torch.zeros(1, 1, 24, 24, 24)), noise(head(24)) * (head(24) != 0)
-    assert all(estimate_noise_in_air(images).isnan() for images in (tissue, masked, torch.zeros(1, 1, 6, 24, 24)))
+    assert all(estimate_noise_in_air(images).isnan() for images in (tissue, crop, masked, torch.zeros(1, 1, 6, 24, 24)))
     with pytest.warns(UserWarning, match="1 of 2 LR scans show no air"):
         levels = estimate_noise_levels(
             [{"lr": RicianNoise(0.02, seed=3)(head())[0]}, {"lr": torch.ones(1, 24, 24, 24)}]

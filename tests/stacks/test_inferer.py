@@ -178,7 +178,7 @@ def test_the_bar_counts_the_work_of_an_exam(capsys):
                 exam(images[i], torch.nn.Identity(), contrasts=[[images[1 - i]]])
                 counts.append(bar.n)
     costs = exam._costs
-    assert len(costs) == 6 and counts == pytest.approx([2 * (1 - costs[-1] / sum(costs)), 2])
+    assert len(costs) == 7 and counts == pytest.approx([2 * (1 - costs[-1] / sum(costs)), 2])
     assert capsys.readouterr().out.count("the rest of the exam will take about") == 1
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ...io.formats import explain_missing_content
 from ...io.naming import make_case_stem
 from ...program.lists import read_list
-from ...program.volume import Volume, match_hr
+from ...program.volume import Volume, match_hr, place_stack
 from .added import Added
 from .anatomy import Anatomy
 from .assessment import Assessment
@@ -65,6 +65,9 @@ def read_person(
         names = _split_names(names) if isinstance(names, str) else map(str, names)
         given["repeated"] = [Volume.read(name, "--repeated") for name in names]
     read = [Volume.read(result, "the result") for result in results]
+    if "scan" in given:
+        stacks = [result for result in read if result.stacks]
+        given["scan"] = place_stack(given["scan"], stacks[0]) if stacks else given["scan"]
     grids = [given.get("scan", read[0])] * len(read)
     if len(given.get("repeated", ())) == len(read):
         grids = given["repeated"]

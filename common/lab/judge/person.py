@@ -134,9 +134,12 @@ def _check_place(volume: Volume, result: Volume, name: str) -> None:
         name: of the first, for the message.
     """
     if (found := correlate_locally(volume, result)) < LEAST_VOLUME_CORRELATION:
+        advice = "check which files belong together"
+        if references := [stack for stack, known in result.stacks.items() if known.get("Reference")]:
+            advice = f"of its stacks {references[0]}, the reference, lies on it as it is: name that one"
         raise ValueError(
             f"judge: {name} and {result.name} have a local correlation of {found:.2f}, expected at least "
-            f"{LEAST_VOLUME_CORRELATION} for one person in one place; check which files belong together."
+            f"{LEAST_VOLUME_CORRELATION} for one person in one place; {advice}."
         )
 
 

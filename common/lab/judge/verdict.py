@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from ...metrics.data_consistency import CONTRADICTION
 from ...metrics.verdict import compare_with_cubic, describe_errors, describe_verdict
 from ...metrics.volume import compute_nrmse, find_score_range, scale_to_range
 from ...program.volume import Volume
@@ -55,5 +54,4 @@ def _describe_result(person: Person, result: Volume) -> list[str]:
     volumes = torch.from_numpy(result.voxels), result.affine, torch.from_numpy(scan.voxels), scan.affine
     if (comparison := compare_with_cubic(*volumes)) is None:
         return []
-    warned = any(CONTRADICTION in str(text) for text in record.get("Warnings", ()))
-    return [describe_verdict(comparison, record.get("OutsideTraining"), warned)]
+    return [describe_verdict(comparison, record.get("OutsideTraining"), bool(record.get("Contradicts")))]

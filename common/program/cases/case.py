@@ -20,7 +20,7 @@ from ...io.images import open_image, open_image_or_none
 from ...io.naming import format_case, make_case_stem
 from ...io.read import check_affine
 from ...io.slice_axis import read_slice_axis
-from ...runtime.errors import Notice, get_first_line
+from ...runtime.errors import Contradiction, Notice, get_first_line
 from ..files import HeldFiles, lock_path
 from .inputs import State, check_unchanged, describe_file, read_state
 from .volumes import count_volumes
@@ -44,6 +44,7 @@ class Case(Mapping[str, Any]):
         choice: the weights, a :class:`common.program.exams.ranking.Choice`; None if nothing is to be chosen.
         parts: the cases of an exam's stacks.
         warnings: texts of the warnings about it, each once.
+        contradicts: whether one of them is a :class:`common.runtime.errors.Contradiction`.
         notices: likewise, of each :class:`common.runtime.errors.Notice`.
         result: path of the file from ``SaveVolumed``, or None.
         verdict: what the result is worth, in a sentence; None if that is not known.
@@ -61,6 +62,7 @@ class Case(Mapping[str, Any]):
     choice: Any = None
     parts: list[Case] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    contradicts: bool = False
     notices: list[str] = field(default_factory=list)
     result: str | None = None
     verdict: str | None = None
@@ -89,6 +91,11 @@ class Case(Mapping[str, Any]):
         """The files of the scan, its guide, further stacks of its exam, and those of other contrasts."""
         further = [*self.get("stacks", ()), *(file for files in self.get("contrasts", ()) for file in files)]
         return [*(str(self[key]) for key in ("image", "guide") if key in self), *map(str, further)]
+
+    @property
+    def files_read(self) -> list[str]:
+        """These images, and the label map."""
+        return [*self.images, *([str(self["label_map"])] if "label_map" in self else [])]
 
     @property
     def source(self) -> str:
@@ -136,24 +143,26 @@ class Case(Mapping[str, Any]):
     def hide_temporary_files(self, message: str) -> str:
         """Replace temporary files in a warning or reason by what they were made of; that of a scan by its name.
 
+        All files of an exam are replaced by the names of :meth:`name_files`, so that each stack has one name.
+
         Args:
             message: the text.
         """
-        for file, source in self.sources.items():
-            is_own = "stacks" not in self and file == self.get("image")
-            message = message.replace(file, self.name if is_own else source)
-        return message
+        names = {file: self.name if file == self.get("image") else source for file, source in self.sources.items()}
+        names = self.name_files() if "stacks" in self else names
+        pattern = "|".join(re.escape(file) for file in sorted(names, key=len, reverse=True))
+        return re.sub(pattern, lambda match: names[match[0]], message) if pattern else message
 
     def name_files(self) -> dict[str, str]:
         """Names for its files and what they were made of, by path, that no folder is part of; equal ones are counted.
 
-        A file that was converted has the name of its DICOM series.
+        A DICOM series has the number and description of the series as its name, as results have.
         """
         names: dict[str, str] = {}
-        for file in dict.fromkeys([*self.images, *([self["label_map"]] if "label_map" in self else [])]):
+        for file in dict.fromkeys(self.files_read):
             source = self.sources.get(file, file)
-            uid = self.series[file].uid if file in self.series else self.inputs.get(file, {}).get("SeriesInstanceUID")
-            name = f"DICOM series {uid}" if uid else Path(source).name
+            is_series = file in self.series or "SeriesInstanceUID" in self.inputs.get(file, {})
+            name = make_case_stem(file) if is_series else Path(source).name
             if count := sum(other == name or other.startswith(f"{name} (") for other in {*names.values()}):
                 name = f"{name} ({count + 1})"
             names |= dict.fromkeys((file, source, os.path.abspath(source), os.path.realpath(source)), name)
@@ -166,6 +175,7 @@ class Case(Mapping[str, Any]):
             message: the text.
             category: :class:`common.runtime.errors.Notice` for a notice.
         """
+        self.contradicts |= issubclass(category, Contradiction)
         texts = self.notices if issubclass(category, Notice) else self.warnings
         if (text := self.hide_temporary_files(str(message))) not in texts:
             texts.append(text)
@@ -175,8 +185,10 @@ class Case(Mapping[str, Any]):
         return [*(("warning", text) for text in self.warnings), *(("notice", text) for text in self.notices)]
 
     def strip_name(self, message: str) -> str:
-        """Remove the case's file or name from the beginning of a warning or reason."""
-        for name in (*self.values(), self.source, self.name):
+        """Remove the case's file or name from the beginning of a warning or reason; of several stacks its name only."""
+        names = [] if self.get("stacks") else [*self.values(), self.source]
+        names += [self.name_files()[self["image"]]] if self.get("stacks") == [] else []
+        for name in (*names, self.name):
             message = message.removeprefix(f"{name}: ")
         return message
 
@@ -210,16 +222,19 @@ class Case(Mapping[str, Any]):
         return 2 if file in self.series else read_slice_axis(file)
 
     def describe_inputs(self) -> list[dict[str, Any]]:
-        """Describe the scan, its guide, stacks and label map, see :func:`describe_file`."""
-        files = [*self.images, *([self["label_map"]] if "label_map" in self else [])]
-        return [self.inputs.get(file) or describe_file(file) for file in files]
+        """Describe the scan, its guide, stacks and label map, see :func:`describe_file`; those of an exam by names."""
+        described = [self.inputs.get(file) or describe_file(file) for file in self.files_read]
+        if "stacks" not in self:
+            return described
+        names = self.name_files()
+        return [{"Name": names[file], **each} for file, each in zip(self.files_read, described, strict=True)]
 
     def summarise(self) -> str:
-        """One line that says how it ended."""
+        """One line that says how it ended, with its warnings in short."""
         duration = f"{self.seconds:.1f} s"
         if self.problem is not None:
             return f"{self.name}: failed after {duration}: {self.shorten(self.problem)}"
         is_part = self.result is None or ".part-" in self.result  # of a 4-D scan, which is joined elsewhere
         result = f"{self.name}, {duration}" if is_part else f"{self.name} -> {self.result}, {duration}"
         result += f": {self.verdict}" if self.verdict else ""
-        return "; ".join([result, *(f"{grade}: {self.shorten(text)}" for grade, text in self.list_warnings())])
+        return "; ".join([result, *(f"warning: {self.shorten(text)}" for text in self.warnings)])

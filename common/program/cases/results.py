@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,6 @@ from ...io.files import format_json, get_sidecar_path
 from ...io.images import open_image_or_none
 from ...io.naming import get_output_folder
 from ...io.writing import write_atomically
-from ...metrics.data_consistency import CONTRADICTION
 from ...metrics.verdict import CubicComparison, compare_with_cubic, describe_verdict
 from ...runtime.distributed import get_rank
 from ...runtime.precision import name_precision
@@ -89,12 +89,14 @@ class InferenceResults:
         provenance.describe_dataset(self.output_dir, self.bundle, sources)
 
     def _describe_inputs(self, engine: Any) -> None:
-        self.inputs = engine.case.describe_inputs()
+        self.inputs, self.names = engine.case.describe_inputs(), engine.case.name_files()
         (self.outside,) = engine.state.batch.get("outside_training", [None])
         if self.outside is None:
             self.outside = getattr(engine.inferer, "outside", None)  # of several scans
         # On the network's grid, before the result is brought to another.
         self.comparison: CubicComparison | None = getattr(engine.inferer, "comparison", None)
+        if self.comparison is not None:
+            self.comparison = replace(self.comparison, stack=self.names.get(self.comparison.stack, ""))
         if self.degradation is not None:
             scan, result = engine.state.batch["image"], engine.state.output["pred"]
             affine = np.asarray(scan.affine, dtype=np.float64).reshape(-1, 4, 4)[0]
@@ -106,9 +108,7 @@ class InferenceResults:
         """The verdict on the result; None if it cannot be compared."""
         if self.comparison is None:
             return None
-        case = engine.case
-        warned = any(case.strip_name(text).startswith(CONTRADICTION) for text in case.warnings)
-        return describe_verdict(self.comparison, self.outside, warned)
+        return describe_verdict(self.comparison, self.outside, engine.case.contradicts)
 
     def _describe(self, engine: Any) -> None:
         output = engine.state.output[0]
@@ -129,6 +129,7 @@ class InferenceResults:
             "DifferenceFromCubic": self.comparison and _round_share(self.comparison.difference),
             "CubicOf": (self.comparison and self.comparison.stack) or None,
             "OutsideTraining": self.outside,
+            "Contradicts": case.contradicts or None,
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
             "Weights": self.weights or None,
@@ -136,7 +137,7 @@ class InferenceResults:
             "Degradation": self.degradation and provenance.describe_settings(self.degradation),
             "DifferenceFromScan": _round_share(output.get("scan_difference")),
             "DifferenceBeyondNoise": _round_share(output.get("consistency_error")),
-            "Adapted": getattr(engine.inferer, "report", None) or None,
+            "Adapted": provenance.hide_folders(getattr(engine.inferer, "report", {}), self.names) or None,
             "Inputs": self.inputs if self.keep_paths else [hide_folder(described) for described in self.inputs],
             "SpacingBefore": before,
             "SpacingAfter": after,
@@ -147,27 +148,27 @@ class InferenceResults:
             "Device": provenance.name_device(engine.state.device),
             "Versions": provenance.list_versions(),
         }
-        names = case.name_files()
         description = {
-            "Description": f"Super-resolved from {names[files[0]]} by a network; fine detail is an estimate.",
-            "Sources": [
-                case.sources[file]
-                if "SeriesInstanceUID" in case.inputs.get(file, {})
-                else provenance.name_source(case.sources.get(file, file))
-                for file in files
-            ],
+            "Description": f"Super-resolved from {self.names[files[0]]} by a network; fine detail is an estimate.",
+            "Sources": [self._name_source(case, file) for file in files],
             **provenance.read_source_metadata(files[0], case.sources.get(files[0])),
             "Resolution": provenance.describe_resolution(before, after),
             "GeneratedBy": [provenance.describe_generator(self.bundle)],
             "SuperResolution": {key: value for key, value in bids_metadata.items() if value is not None},
         }
         if not self.keep_paths:
-            description = provenance.hide_folders(description, names)
+            description = provenance.hide_folders(description, self.names)
         sidecar = get_sidecar_path(path)
         with write_atomically(sidecar) as temporary:
             temporary.write_text(format_json(description, indent=2) + "\n")
         for file in list_companions(path):
             remove_file(file)  # of an earlier result; those of this one come later
+
+    def _name_source(self, case: Case, file: str) -> str:
+        source, uid = case.sources.get(file, file), case.inputs.get(file, {}).get("SeriesInstanceUID")
+        if uid is None:
+            return provenance.name_source(source)
+        return source if self.keep_paths else f"DICOM series {uid}"
 
     def _describe_companions(self, engine: Any) -> None:
         if (case := engine.case).result is not None:
@@ -216,8 +217,7 @@ def log_case(log: Path | None, case: Case, passed_over: str | None = None) -> No
     record = {
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "name": case.name,
-        **{key: case[key] for key in ("image", "guide", "stacks", "contrasts") if key in case},
-        **{key: case.sources[case[key]] for key in ("image", "guide") if case.get(key) in case.sources},
+        **{key: _find_sources(case, case[key]) for key in ("image", "guide", "stacks", "contrasts") if key in case},
         "result": case.result,
         "verdict": case.verdict,
         "error": case.problem,
@@ -233,6 +233,11 @@ def log_case(log: Path | None, case: Case, passed_over: str | None = None) -> No
     except OSError as error:
         text = f"{log}: the log cannot be written ({error.strerror}); results are not affected. Make it writable."
         case.add_warning(text, UserWarning)
+
+
+def _find_sources(case: Case, files: Any) -> Any:
+    """What a file was made of, or the file; of lists of files likewise."""
+    return case.sources.get(files, files) if isinstance(files, str) else [_find_sources(case, file) for file in files]
 
 
 def _round_share(share: Any) -> float | None:

@@ -126,9 +126,7 @@ def list_rejected_stacks(exams: Sequence[Case]) -> list[Case]:
         short_names = exam.name_files()
         names = Counter([exam.name, *(part.name for part in exam.parts)])
         for i, part in enumerate(exam.parts, 1):
-            adapted = record.get("Adapted", {})
-            found = adapted.get(part["image"]) or adapted.get(short_names[part["image"]]) or {}
-            if reason := found.get("LeftOut"):
+            if reason := record.get("Adapted", {}).get(short_names[part["image"]], {}).get("LeftOut"):
                 entry = {key: value for key, value in part.items() if key != "guide"}  # one of the exam's reference
                 entry["name"] = f"{part.name}_stack{i}" if names[part.name] > 1 else part.name
                 text = f"left out of {exam.name}, so done alone: {reason}"

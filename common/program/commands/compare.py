@@ -18,7 +18,7 @@ from ...reports.files import save_figure
 from ...reports.planes import PLANES
 from ...transforms.scan.extremes import find_extremes, replace_extremes
 from ..pages.page import check_viewer, write_viewer
-from ..volume import Volume, is_made_of, match_hr, measure_factors
+from ..volume import Volume, is_made_of, match_hr, measure_factors, place_stack
 
 
 def compare(
@@ -40,7 +40,7 @@ def compare(
 
     Detail that a network has added is in the result and not in the interpolation. The positions of LR voxels on the SR
     grid are read from the files' affines. A scan on another grid, such as one of several stacks, is brought to that of
-    the result, if the result's JSON says that it was made of this scan.
+    the result, if the result's JSON says that it was made of this scan, and by the motion that it records.
 
     Args:
         scan: the scan: a file that ``mri-sr`` reads, or the folder or a file of a DICOM series.
@@ -74,6 +74,7 @@ def compare(
         raise ValueError(f"compare: --plane is {plane}, expected {', '.join(PLANES)}.")
     names = {"scan": scan, "result": result} | ({} if hr is None else {"hr": hr})
     files = {key: Volume.read(name, f"--{key}", "compare") for key, name in names.items()}
+    files["scan"] = place_stack(files["scan"], files["result"], "compare")
     lr, sr = files["scan"], files["result"].order_like(files["scan"])
     is_made_of(sr, lr, "compare")
     found = measure_factors(lr, sr, "compare")
@@ -93,7 +94,8 @@ def compare(
         zoom = (point.tolist(), float(size))
     low, high = find_score_range(volumes["scan"])
     scan_affine = lr.affine
-    if (other := sr.record.get("CubicOf")) and not scan.endswith(other):
+    described = sr.find_input(lr) or {}
+    if (other := sr.record.get("CubicOf")) and other not in (described.get("Name"), described.get("File")):
         print(f"cubic is here of {scan}; the verdict of {result} compares with cubic of {other}")
     if found is None:  # one of several stacks, or of a grid that was asked for
         place = lr.affine, shape, affine

@@ -96,11 +96,7 @@ def discover_cases(
     groups = [cases] if is_named else group_exams([case for case in cases if case not in series])
     if isinstance(slice_axis, str):
         name_slice_axes([case for group in groups for case in group], slice_axis)
-    exams = [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)] + series
-    for each in exams:
-        if "stacks" in each:
-            each.sources = {image: image for image in each.images} | each.sources
-    return exams
+    return [each for group in groups for each in combine_exam(group, fewest_stacks, together is True)] + series
 
 
 def split_output(

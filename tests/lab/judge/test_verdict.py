@@ -20,7 +20,7 @@ def test_what_results_are_worth(tmp_path, capsys):
     made = {"Degradation": {"Class": "GaussianProfile", "factors": [1, 1, 4]}}
     records = {
         "outside": {**made, "OutsideTraining": "voxels are 2.00 times smaller than in training"},
-        "warned": {**made, "OutsideTraining": "", "Warnings": ["a.nii: the network contradicts the scan; so."]},
+        "warned": {**made, "OutsideTraining": "", "Contradicts": True},
         "several": {"Verdict": "as its stacks say"},
     }
     files = [save(tmp_path / f"{name}_sr.nii.gz", volume, OBLIQUE, axes="SRA") for name, volume in volumes.items()]

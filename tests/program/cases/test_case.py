@@ -18,17 +18,16 @@ def test_an_entry_is_named_by_its_name_or_its_file_and_not_twice_in_a_line():
 
 
 def test_no_temporary_file_is_named_to_the_user():
-    """A converted series is named as its results, its guide and the stacks of an exam as what they were made of."""
+    """A converted series and each stack of an exam are named as results, a guide as what it was made of."""
     files = {"/temporary/1/ax.nii.gz": "A (DICOM series 1)", "/temporary/2/sag.nii.gz": "B (DICOM series 2)"}
     first, second = files
     series, exam = Case({"image": first, "name": "ax"}), Case({"image": first, "name": "head", "stacks": [second]})
     for case in (series, exam):
-        case.sources = files
+        case.sources, case.inputs = files, {file: {"SeriesInstanceUID": "1"} for file in files}
         assert case.source == "A (DICOM series 1)"
         with case.catch_problem():
             raise ValueError(f"{first}: too thin; {second}")
     assert series.problem == "ax: too thin; B (DICOM series 2)"
-    assert exam.problem == "A (DICOM series 1): too thin; B (DICOM series 2)"
-    assert series.shorten(series.problem) == exam.shorten(exam.problem) == "too thin"
+    assert exam.problem == "ax: too thin; sag"
     # Which stack it is about stays.
-    assert exam.strip_name("B (DICOM series 2): left out") == "B (DICOM series 2): left out"
+    assert series.shorten(series.problem) == "too thin" and exam.shorten(exam.problem) == "ax: too thin"

@@ -14,6 +14,7 @@ from monai.engines import SupervisedEvaluator
 from scipy.ndimage import gaussian_filter
 
 from common.degradations import GaussianProfile, KSpaceTruncation
+from common.geometry.rigid import make_rigid_matrix
 from common.handlers import EvaluationReport
 from common.metrics import interpolate_cubic
 from common.program.cases.inputs import describe_file
@@ -47,28 +48,37 @@ def case(tmp_path):
     }
 
 
-def test_one_of_several_stacks(tmp_path, monkeypatch):
-    """It lies as it likes, and is brought to the grid of a result that names it: a function of the world stays."""
+def test_one_of_several_stacks(tmp_path, monkeypatch, capsys):
+    """It is brought to the grid of a result that names it, from where the JSON says: a function of the world stays."""
     across = AFFINE @ nib.affines.from_matvec(np.array([[0, 0, 1.5], [1, 0, 0], [0, 1, 0]]), [-3, 2, 1])
     grids = {
         "sr": (AFFINE, (30, 24, 20)),
         "a": (AFFINE @ np.diag([1, 1, 4, 1]), (30, 24, 5)),
         "b": (across, (26, 22, 26)),
+        "c": (across, (26, 22, 26)),
     }
+    moved = make_rigid_matrix(np.array([4.0, -7, 5, 10, 5, -8]), np.zeros(3))
     files = {}
     for name, (affine, shape) in grids.items():
         voxels = np.moveaxis(np.indices(shape), 0, -1)
         world = nib.affines.apply_affine(affine, voxels) @ [3.0, -2.0, 4.0]
-        files[name] = str(save(tmp_path / f"{name}.nii.gz", 500 + world, affine))
-    inputs = [describe_file(files[name]) for name in ("a", "b")]
-    (tmp_path / "sr.json").write_text(json.dumps({"SuperResolution": {"Inputs": inputs}}))
+        affine = np.linalg.inv(moved) @ affine if name in "bc" else affine
+        files[name] = str(save(tmp_path / f"{name}.nii.gz", 500 + world + (name == "c"), affine))
+    inputs = [{"Name": f"stack {name}", **describe_file(files[name])} for name in "abc"]
+    stacks = {"stack a": {"Reference": True}, "stack b": {"Placed": moved.tolist()}, "stack c": {"LeftOut": "unlike"}}
+    record = {"Inputs": inputs, "Adapted": stacks, "CubicOf": "stack b"}
+    (tmp_path / "sr.json").write_text(json.dumps({"SuperResolution": record}))
     figure = Mock(wraps=module.draw_case)
     monkeypatch.setattr(module, "draw_case", figure)
-    compare(files["b"], files["sr"], str(tmp_path / "look.png"))
+    with pytest.warns(Notice, match="moved by up to .* where the JSON of .* says that stack b lies"):
+        compare(files["b"], files["sr"], str(tmp_path / "look.png"))
+    assert "cubic is here of" not in capsys.readouterr().out
     drawn = {name: image.get_fdata() for name, image in figure.call_args.args[0].items()}
     inner = (slice(8, -8),) * 3
     np.testing.assert_allclose(drawn["cubic"][inner], drawn["SR"][inner], atol=1e-3)
     assert 0 < np.abs(drawn["scan"] - drawn["SR"])[inner].max() < 0.05
+    words = "was left out: unlike; name stack a or stack b"
+    refused(lambda: compare(files["c"], files["sr"], str(tmp_path / "c.png")), ValueError, words)
 
 
 def test_what_is_drawn(case, tmp_path, monkeypatch):
