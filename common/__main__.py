@@ -78,6 +78,7 @@ def run_mri_sr() -> None:
 
     In the repository's folder, commands that read its configs run from the repository.
     """
+    sys.path.append("")  # as for python -m monai.bundle: a config may name a module in the folder where it runs
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         main(["super-resolve", "--help"], "mri-sr")

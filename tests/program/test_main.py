@@ -12,9 +12,11 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
 from common import __main__
 from common.program.cli_help import find_usage_problems, format_help, order_words
+from common.weights.loading import compute_digest
 
 from ..bundles.runs import save
 from ..refused import has, refused
@@ -291,6 +293,36 @@ def test_installed_there_is_one_name_in_any_folder(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, "--help"], stdout=writer, stderr=subprocess.PIPE, **options)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+TINY = """
+import torch
+
+class Tiny(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.interpolate(x, scale_factor=(2, 2, 1))
+"""
+
+
+def test_installed_a_network_of_ones_own_is_found_in_the_folder_where_it_runs(tmp_path):
+    site, place = tmp_path / "site" / "mri_sr_bundles", tmp_path / "place"
+    site.mkdir(parents=True)
+    place.mkdir()
+    for name in ("common", "bundles"):
+        (site / name).symlink_to(ROOT / name, target_is_directory=True)
+    (place / "my_networks.py").write_text(TINY)
+    torch.save({}, tmp_path / "model.pt")
+    network = {"_target_": "my_networks.Tiny"}
+    overlay = {"trained": {"bundle": "srcnn"}, "scale": [2, 2, 1], "digest": compute_digest({}), "network_def": network}
+    (tmp_path / "model.json").write_text(json.dumps(overlay))
+    scan = save(tmp_path / "scan.nii.gz", np.random.default_rng(0).random((20, 20, 6)), np.diag([1, 1, 4.0, 1]))
+    line = f"{scan} {tmp_path}/out --checkpoint {tmp_path}/model.pt --device cpu"
+    options = {"env": {**os.environ, "PYTHONPATH": str(site.parent)}, "text": True, "capture_output": True}
+    for cwd, expected, words in ((place, 0, ["1 done"]), (tmp_path, 1, ["of the module my_networks", "PYTHONPATH="])):
+        done = subprocess.run([sys.executable, "-c", INSTALLED, line], cwd=cwd, check=True, **options)
+        status, said = json.loads(done.stdout.splitlines()[-1])
+        has(said, *words)
+        assert status == expected
 
 
 def test_what_the_command_line_can_refuse_it_refuses_before_torch_is_imported(tmp_path):
