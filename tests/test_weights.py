@@ -12,6 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+from common.data.description import describe_bundle
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.runtime.machine import name_machine
 from common.weights.loading import STATE, compute_digest, load_weights, read_overlay
@@ -229,3 +230,10 @@ def test_an_evaluation_names_a_network_of_ones_own_by_its_class():
         ({"features": [8, 8]}, None),
     ):
         assert name_network({**usual, **changes}, "bundles/srcnn") == name
+
+
+def test_what_ships_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = read_overlay("bundles/udean_window/models/model.pt")
+    assert shipped["trained"]["bundle"] == describe_bundle("bundles/udean_window")["name"] == "udean_window"
+    assert "version" in describe_bundle("bundles/udean_window") and read_overlay("bundles/mine/model.pt") is None

@@ -7,12 +7,11 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ..io.files import read_json_object
+from ..io.files import find_shipped, read_json_object
 
 #: Keys of train.json that define the task, besides the scale and the slice axis, which weights have in any case.
 KEYS = ("degradation", "scan_degradation", "scaled_by", "network_def")
@@ -35,7 +34,7 @@ def select_changes(config: Mapping[str, Any] | None, bundle_root: str | os.PathL
         config: of the training; None if there is none.
         bundle_root: folder of the bundle, whose train.json has the task that was not changed.
     """
-    usual, _ = read_json_object(Path(bundle_root) / "configs" / "train.json")
+    usual, _ = read_json_object(find_shipped(bundle_root) / "configs" / "train.json")
     waiting = [key for key in KEYS if config and key in config and config[key] != usual.get(key)]
     changed: dict[str, Any] = {}
     while waiting:
@@ -71,7 +70,7 @@ def name_network(config: Mapping[str, Any], bundle_root: str | os.PathLike) -> s
         config: of the evaluation.
         bundle_root: folder of the bundle, whose train.json has the network that was not changed.
     """
-    usual, _ = read_json_object(Path(bundle_root) / "configs" / "train.json")
+    usual, _ = read_json_object(find_shipped(bundle_root) / "configs" / "train.json")
     own, now = (_CLASS.findall(_format(each.get("network_def"), each)) for each in (usual, config))
     renamed = usual.get("method") != config.get("method")
     return None if renamed else next((name for name in now if name not in own), None)
