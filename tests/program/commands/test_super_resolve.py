@@ -203,6 +203,22 @@ def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path):
     assert files(tmp_path) == ["a.nii"]
 
 
+def test_what_is_no_scan_is_found_before_it_is_said_what_will_be_done(tmp_path, capsys):
+    data, random = tmp_path / "in", np.random.default_rng(0).normal(size=(20, 20, 9)).astype(np.float32)
+    affine = np.diag([1, 1, 5.0, 1])
+    bad = {"nan": random * np.nan, "zeros": 0 * random, "flat": random[..., :1], "good": runs.phantom(0, (20, 20, 9))}
+    for name, array in bad.items():
+        runs.save(data / f"{name}.nii.gz", array, affine, dtype=np.float32)
+    content = bytearray(runs.save(data / "damaged.nii.gz", random, affine, dtype=np.float32).read_bytes())
+    content[2000:2040] = bytes(40)  # the length is right
+    (data / "damaged.nii.gz").write_bytes(content)
+    for dry_run in (True, False):
+        begin = partial(super_resolve, str(data), adapt_iterations=0, dry_run=dry_run)
+        refused(begin, RunsFailedError, "nan.nii.gz", "zeros", "flat", "damaged", "could not" * dry_run)
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ct_guided ")]
+        assert [line.rpartition(": ")[2] for line in lines] == ["good"], lines
+
+
 def test_own_weights_and_what_a_dry_run_finds(tmp_path, capsys):
     """Weights that do not say on what they were trained are used where they are named; each problem is one scan's."""
     shutil.copy(UNGUIDED, tmp_path / "own.pt")
