@@ -201,6 +201,7 @@ def test_every_command_has_help_for_each_argument_and_the_same_options(name, cap
 
     speak.__signature__, speak.__annotations__ = inspect.signature(function), function.__annotations__
     monkeypatch.setattr(__main__, "get_command", lambda name: speak)
+    monkeypatch.setattr(__main__, "find_wrong_values", lambda name, words: [])  # each is x
     for words, said in (([], "done\n"), (["--quiet"], ""), (["-q"], ""), (["--quiet", "false"], "done\n")):
         if "quiet" not in taken:  # which does it itself
             __main__.main([name, *words, *given])
@@ -329,15 +330,18 @@ def test_what_the_command_line_can_refuse_it_refuses_before_torch_is_imported(tm
     (tmp_path / "scan.nii.gz").touch()
     scan = str(tmp_path / "scan.nii.gz")
     for words, text in (
-        ([scan, "--gide", "x"], "--guide"),
+        ([scan, "--gide", "x"], "did you mean --guide?"),
+        ([scan, "--amp", "maybe"], "--amp is 'maybe'"),
         ([scan, "--bundle", "srcnn", "--adapt_iterations", "3"], "option of srcnn"),
         ([scan, "--bundle", "srcn"], "'srcn'"),
         ([scan, "--together", "x"], "'x'"),
         ([f"{scan}.gz"], "no such file"),
+        (["compare", "--scan", f"{scan}.gz", "--result", scan, "--output", "x.png"], "no such file"),
     ):
+        words = words if words[0] == "compare" else ["super-resolve", *words]
         code = (
             "import sys\nfrom common.__main__ import main\n"
-            f"try: main({['super-resolve', *words]})\n"
+            f"try: main({words})\n"
             "except SystemExit as error: print(error, 'torch' in sys.modules)\n"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -187,7 +187,7 @@ def test_what_is_asked_for(tmp_path):
 def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path):
     path = str(scan(tmp_path / "a.nii", (1.5, 1.5, 1.5)))
     for options, kind, words in (
-        ({"dryrun": True}, ValueError, ["--dryrun", "did you mean --dry_run or --run?"]),
+        ({"dryrun": True}, ValueError, ["--dryrun", "did you mean --dry_run?"]),
         ({"scale": [3, 3, 3]}, ValueError, ["--scale is [3, 3, 3]", "1x1x2, ", "2x2x2"]),
         ({"scale": "big"}, ValueError, ["--scale is big", "2x2x1"]),
         ({"device": "cuda:99"}, ValueError, ["device is cuda:99", "cpu"]),
