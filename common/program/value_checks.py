@@ -70,8 +70,10 @@ def find_wrong_values(command: str, words: Sequence[str]) -> list[str]:
     """
     alone, options = parse_arguments(words)
     free = [word for word, after in alone if not after]
-    given = {**dict(zip(_WORDS.get(command, ()), free, strict=False)), **options}
-    given = {"output_dir" if key == "o" else key: value for key, value in given.items() if value is not None}
+    named = {**dict(zip(_WORDS.get(command, ()), free, strict=False)), **options}
+    if command not in ("compare", "label"):  # whose -o is a file
+        named.setdefault("output_dir", named.get("o"))
+    given: dict[str, str] = {name: value for name, value in named.items() if value is not None}
     problems = []
     for name, (fits, expected) in _VALUES.items():
         value = given.get(name)
@@ -80,8 +82,8 @@ def find_wrong_values(command: str, words: Sequence[str]) -> list[str]:
     for name in _FILES.get(command, ()):
         if name in given and not _is_there(given[name]):
             problems.append(f"--{name} {given[name]}: there is no such file or folder.")
-    if command == "judge":
-        problems += [f"{word}: there is no such file or folder." for word in free if not _is_there(word)]
+    scans = free if command == "judge" else free[:1] if command == "degrade" else []
+    problems += [f"{word}: there is no such file or folder." for word in scans if not _is_there(word)]
     if output := given.get("output_dir"):
         is_result = command in _FILE_OR_FOLDER and output.endswith((".nii.gz", ".nii"))
         path = Path(output).expanduser().absolute()

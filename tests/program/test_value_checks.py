@@ -39,8 +39,11 @@ def test_files_that_are_not_there(tmp_path):
         (f"judge {scan} gone.nii.gz --scan {scan}", "gone.nii.gz"),
         (f"label {scan} gone.nii.gz out.nii.gz", "--reference gone.nii.gz"),
         ("simulate --output_dir new --labels gone", "--labels gone"),
+        ("degrade gone.nii.gz --scale 2x2x2", "gone.nii.gz"),
         ("export --bundle gone", "--bundle gone"),
     ):
         command, *rest = words.split()
         (problem,) = find_wrong_values(command, rest)
         assert problem.startswith(f"{missing}: ")
+    assert find_wrong_values("compare", f"{scan} {scan} -o {scan}".split()) == []
+    assert find_wrong_values("degrade", f"{scan} -o {scan}/x --scale 2".split())

@@ -51,7 +51,7 @@ class Anatomy(Assessment):
         tried = {name: segmenter.segment(volume) for name, volume in given.items()}
         segmented: dict[str, Segmentation] = {name: found for name, found in tried.items() if found}
         if segmented.keys().isdisjoint(names):
-            raise ValueError(explain_no_labels(person.labels, person.results[0]))
+            raise ValueError(explain_no_labels(str(person.labels), person.results[0]))
         against = next((name for name in ("HR", "scan") if name in segmented), None)
         rows: list[dict[str, Any]] = []
         for region in dict.fromkeys(region for found in segmented.values() for region in found.regions):

@@ -84,7 +84,7 @@ class Person:
                     labels = resample_labels(found.labels, found.volume.affine, grid.voxels.shape, grid.affine)
                     found = replace(found, labels=labels)
                 return {name: found.get_mask(name) for name in found.names}
-        raise ValueError(explain_no_labels(self.labels, self.results[0]))
+        raise ValueError(explain_no_labels(str(self.labels), self.results[0]))
 
     @property
     def tissue(self) -> np.ndarray:
