@@ -28,6 +28,7 @@ from .program.cli_help import (
     suggest,
     takes_words,
 )
+from .program.value_checks import find_wrong_values
 from .runtime.errors import INTERRUPTED, PROGRAM, Notice, Output, format_call, format_error
 from .runtime.progress import silence
 from .version import __version__
@@ -78,6 +79,7 @@ def run_mri_sr() -> None:
 
     In the repository's folder, commands that read its configs run from the repository.
     """
+    sys.path.append("")  # as for python -m monai.bundle: a config may name a module in the folder where it runs
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         main(["super-resolve", "--help"], "mri-sr")
@@ -135,8 +137,11 @@ def _run_command(words: list[str], title: str | None) -> None:
     if words[0] not in _list_command_files() and Path(words[0]).exists():
         words = ["super-resolve", *words]
     name, *words = words
-    function, title = get_command(name), title or format_call(name)
-    if {"--help", "-h"} & {*split_arguments(words)[0]}:
+    title, asks_help = title or format_call(name), bool({"--help", "-h"} & {*split_arguments(words)[0]})
+    if problems := [] if asks_help else find_wrong_values(name, words):
+        raise ValueError("\n".join([*problems, f"{title} --help lists the options."]))
+    function = get_command(name)
+    if asks_help:
         print(format_help(function, title))
         return
     if name in _OF_REPOSITORY and PROGRAM == "mri-sr":

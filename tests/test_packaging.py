@@ -60,6 +60,9 @@ def test_an_installed_bundle_runs_in_an_empty_folder(tmp_path, monkeypatch):
     words = [*config, "--dataset_dir", str(scan), "--output_dir", "sr"]
     subprocess.run([sys.executable, "-m", "monai.bundle", "run", *words], **options)
     assert nib.load(empty / "sr" / "scan_sr.nii.gz").shape == (40, 40, 40)
+    build.editable_mode = True  # where the configs are the repository's, and name common
+    build.run()
+    assert "common" in distribution.packages
 
 
 def test_one_version():

@@ -5,16 +5,19 @@ import os
 import pickle
 import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+from common.data.description import describe_bundle
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.runtime.machine import name_machine
 from common.weights.loading import STATE, compute_digest, load_weights, read_overlay
 from common.weights.saving import SavedWeights, average_weights, write_overlay
+from common.weights.task import name_network
 
 from .refused import refused
 
@@ -214,3 +217,23 @@ def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path, monkeyp
             torch.save(content, path)
         refuse(ValueError, path, *words)
     assert not (tmp_path / "exploded").exists()
+
+
+def test_an_evaluation_names_a_network_of_ones_own_by_its_class():
+    config = {"method": "SRCNN", "network_def": {"_target_": "my_networks.Tiny"}}
+    usual = json.loads(Path("bundles/srcnn/configs/train.json").read_text())
+    nested = {**usual["network_def"], "body": "@my_body"}
+    for changes, name in (
+        (config, "Tiny"),
+        ({"network_def": nested, "my_body": {"_target_": "my_networks.Body"}}, "Body"),
+        ({**config, "method": "mine"}, None),
+        ({"features": [8, 8]}, None),
+    ):
+        assert name_network({**usual, **changes}, "bundles/srcnn") == name
+
+
+def test_what_ships_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = read_overlay("bundles/udean_window/models/model.pt")
+    assert shipped["trained"]["bundle"] == describe_bundle("bundles/udean_window")["name"] == "udean_window"
+    assert "version" in describe_bundle("bundles/udean_window") and read_overlay("bundles/mine/model.pt") is None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 from ..degradations.base import Degradation
+from ..io.files import find_shipped
 
 
 def describe_bundle(bundle_root: str | os.PathLike) -> dict[str, str]:
     """Name of a bundle, from its folder, and version, from its metadata.json."""
-    root = Path(bundle_root).absolute()
+    root = find_shipped(bundle_root).absolute()
     path = root / "configs" / "metadata.json"
     version = json.loads(path.read_text()).get("version") if path.is_file() else None
     return {"name": root.name, **({"version": version} if version else {})}

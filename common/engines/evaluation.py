@@ -22,7 +22,7 @@ from ..runtime.precision import choose_precision
 from ..transforms.scan.save import SaveVolumed
 from ..transforms.scan.volume import RestoreVolumed
 from ..weights.loading import load_weights, read_overlay
-from ..weights.task import describe_task, find_config
+from ..weights.task import describe_task, find_config, name_network
 
 
 class Evaluation(SupervisedEvaluator):
@@ -87,6 +87,8 @@ class Evaluation(SupervisedEvaluator):
             "network": network,
             "prepare": prepare,
         }
+        if config is not None and (method := name_network(config, bundle_root)):
+            known["method"] = method
         restore = RestoreVolumed("sr", degradation=degradation)
         save = SaveVolumed("sr", output_dir, description=describe_result(bundle_root, degradation))
         super().__init__(

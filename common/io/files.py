@@ -26,6 +26,15 @@ _THICKEST = 1000.0  # mm
 _CONFIG_WIDTH = 150  # characters of a line of a config
 
 
+def find_shipped(path: str | os.PathLike) -> Path:
+    """A path as it is, or, if nothing is there, the same next to this package, such as ``bundles/udean``.
+
+    So the repository's configs, whose ``bundle_root`` is relative, run in any folder.
+    """
+    shipped = Path(__file__).parents[2] / path
+    return shipped if not Path(path).exists() and shipped.exists() else Path(path)
+
+
 def format_json(value: Any, indent: int | None = None) -> str:
     """JSON of numbers, texts, lists and mappings. NaN and infinity become null, because JSON has neither.
 

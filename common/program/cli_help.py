@@ -128,8 +128,10 @@ def format_help(function: Callable, name: str) -> str:
 
 
 def suggest(name: str, known: Iterable[str], dashes: str = "--") -> str:
-    """Ask, at the end of a sentence, whether one of the nearest names was meant; "" if none is near."""
+    """Ask, at the end of a sentence, whether the nearest name was meant, or one of those as near; "" if none is."""
     close = difflib.get_close_matches(name, list(known), n=3)
+    likeness = [difflib.SequenceMatcher(None, other, name).ratio() for other in close]
+    close = [other for other, ratio in zip(close, likeness, strict=True) if ratio == likeness[0]]
     return f"; did you mean {' or '.join(dashes + other for other in close)}?" if close else ""
 
 

@@ -81,13 +81,18 @@ class EvaluatedCase:
 
     @torch.no_grad()
     def measure(self, metric: Metric, method: str, device: torch.device) -> float:
-        """The value of a metric for a method's result, computed on a device."""
+        """The value of a metric for a method's result, computed on a device; NaN and a warning if it refuses it."""
         assert metric.function is not None
         if isinstance(metric, _CaseMetric):
             return metric.function(self, method)
         pair = (torch.as_tensor(volume)[None, None].to(device) for volume in (self.volumes[method], self.truth))
         try:
             return float(torch.as_tensor(metric.function(*pair), device="cpu", dtype=torch.float64).mean())
+        except ValueError as error:
+            size = " x ".join(map(str, self.truth.shape))
+            text = f"the metric {metric.title} is left out for volumes of {size} voxels: {str(error).rstrip('.')}."
+            warnings.warn(text, stacklevel=2)
+            return math.nan
         except Exception as error:
             raise ValueError(f"the metric {metric.title} fails: {str(error).rstrip('.')}.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import logging
 import os
@@ -22,6 +23,7 @@ _SAY_ALL = (ValueError, OSError, ImportError, RuntimeError)  # errors whose mess
 # MONAI's messages about components, which blocks may wrap in functools.partial, and about expressions.
 _COMPONENT = re.compile(r"Failed to instantiate component '(?:functools\.partial\(<\w+ ')?([\w.]+)")
 _EXPRESSION = re.compile(r"Failed to evaluate \w+:\s*(.+)", re.DOTALL)
+_MISSING = re.compile(r"Cannot locate class or function path: '(\w+)\.")
 _REFERENCE = re.compile(r"__local_refs\['(.+?)'\]")
 
 
@@ -56,6 +58,8 @@ def get_message(error: BaseException) -> str:
         return text
     if not isinstance(error, _SAY_ALL) or not text:
         text = f"{type(error).__name__}: {text}".removesuffix(": ")
+    if (missing := _MISSING.match(text)) and importlib.util.find_spec(missing[1]) is None:
+        text += f" Run this in the folder of the module {missing[1]}, or put PYTHONPATH=FOLDER before the command."
     if component := _COMPONENT.match(str(around)):
         text += f" (in {component[1].rpartition('.')[2]})"
     elif expression := _EXPRESSION.match(str(around)):

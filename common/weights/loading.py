@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..degradations.base import Degradation
-from ..io.files import load_state, read_json_object
+from ..io.files import find_shipped, load_state, read_json_object
 from ..runtime.memory import to_channels_last
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -24,7 +24,7 @@ STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "grap
 
 def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
     """Read the overlay next to a file of weights; None if there is none."""
-    file = Path(path).with_suffix(".json")
+    file = find_shipped(path).with_suffix(".json")
     if not file.is_file():
         return None
     overlay, problem = read_json_object(file)
@@ -70,7 +70,7 @@ def load_weights(
                 "--iterations, or add the overlay of weights to --config_file."
             )
         return network.to(device).eval()
-    path = Path(path)
+    path = find_shipped(path)
     if not path.is_file():
         configs, train = path.parent.parent / "configs", "train the bundle first"
         if (configs / "train.json").is_file():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..io.files import format_json, load_state
+from ..io.files import find_shipped, format_json, load_state
 from ..io.writing import write_atomically
 from ..runtime.distributed import get_rank
 from ..runtime.machine import name_machine
@@ -50,7 +50,7 @@ class SavedWeights:
         self.paths = [Path(path) for path in paths]
         self.sizes = convert_to_plain({**getattr(network, "sizes", {}), **sizes})
         self.offset = convert_to_plain(offset)
-        self.bundle_root = Path(bundle_root)
+        self.bundle_root = find_shipped(bundle_root)
         self.training_range = {"training_range": training_range} if training_range else {}
 
     def save(self, iteration: int | None = None, **metrics: float) -> None:

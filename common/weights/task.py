@@ -7,16 +7,16 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ..io.files import read_json_object
+from ..io.files import find_shipped, read_json_object
 
 #: Keys of train.json that define the task, besides the scale and the slice axis, which weights have in any case.
 KEYS = ("degradation", "scan_degradation", "scaled_by", "network_def")
 _REFERENCE = re.compile(r"[@%](\w+)")
+_CLASS = re.compile(r"(\w+)\(")
 
 
 def find_config() -> dict[str, Any] | None:
@@ -34,7 +34,7 @@ def select_changes(config: Mapping[str, Any] | None, bundle_root: str | os.PathL
         config: of the training; None if there is none.
         bundle_root: folder of the bundle, whose train.json has the task that was not changed.
     """
-    usual, _ = read_json_object(Path(bundle_root) / "configs" / "train.json")
+    usual, _ = read_json_object(find_shipped(bundle_root) / "configs" / "train.json")
     waiting = [key for key in KEYS if config and key in config and config[key] != usual.get(key)]
     changed: dict[str, Any] = {}
     while waiting:
@@ -67,6 +67,19 @@ def describe_task(
     return lines
 
 
+def name_network(config: Mapping[str, Any], bundle_root: str | os.PathLike) -> str | None:
+    """The class that stands in a training's network in the place of the bundle's own; None if that was not changed.
+
+    Args:
+        config: of the evaluation.
+        bundle_root: folder of the bundle, whose train.json has the network that was not changed.
+    """
+    usual, _ = read_json_object(find_shipped(bundle_root) / "configs" / "train.json")
+    own, now = (_CLASS.findall(_format(each.get("network_def"), each)) for each in (usual, config))
+    renamed = usual.get("method") != config.get("method")
+    return None if renamed else next((name for name in now if name not in own), None)
+
+
 def _format(value: Any, config: Mapping[str, Any], depth: int = 3) -> str:
     """A component as a call, with the values of other keys in place of references to them."""
     if isinstance(value, str) and value[:1] == "@" and (key := value[1:]) in config and depth:
@@ -74,7 +87,7 @@ def _format(value: Any, config: Mapping[str, Any], depth: int = 3) -> str:
     if isinstance(value, Mapping) and "_target_" in value:
         given = [f"{k}={_format(v, config, depth)}" for k, v in value.items() if k[0] != "_" and k != "factors"]
         name = str(value["_target_"])
-        return f"{name.rpartition('.')[2] if name.startswith('common.') else name}({', '.join(given)})"
+        return f"{name.rpartition('.')[2] if '.common.' in f'.{name}' else name}({', '.join(given)})"
     if isinstance(value, list):
         return f"[{', '.join(_format(each, config, depth) for each in value)}]"
     return str(value)

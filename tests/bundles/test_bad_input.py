@@ -67,7 +67,8 @@ def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
     message = runs.fails(bundle, ["train"], tmp_path / "run", dataset_dir=str(data))
     patch = "|".join(key for key in tiny.training if "patch" in key or "crop" in key)
     assert re.search(
-        rf"{first}.*{small['hr'].name}.*\([12]0, \d\d, 36\) voxels, fewer than the patch.*smaller ({patch})\b", message
+        rf"{first}.*{small['hr'].name}.*\([12]0, \d\d, 36\) voxels, fewer than the patch.*smaller --({patch})\b",
+        message,
     )
 
 

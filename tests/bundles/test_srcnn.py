@@ -8,6 +8,7 @@ import torch
 
 from common.degradations import GaussianProfile
 
+from ..refused import has
 from . import runs
 
 TINY = runs.TINY["srcnn"]
@@ -62,6 +63,7 @@ def test_metrics_by_json(cohort, trained, tmp_path, monkeypatch):
     )
     metrics = {
         "ms_ssim": {"_target_": "MultiScaleSSIMMetric", "spatial_dims": 3, "kernel_size": 3, "weights": [0.5, 0.5]},
+        "too_large": {"_target_": "MultiScaleSSIMMetric", "spatial_dims": 3},
         "own": {
             "_target_": "common.metrics.Metric",
             "function": {"_target_": "my_metrics.measure", "_mode_": "callable"},
@@ -75,7 +77,8 @@ def test_metrics_by_json(cohort, trained, tmp_path, monkeypatch):
     names = ["train", "evaluate", str(tmp_path / "mine")]
     done = runs.command("srcnn", names, trained, [sys.executable], dataset_dir=cohort)
     assert done.returncode == 0, done.stderr
-    assert "SSIM  ms_ssim  my PSNR\n" in done.stdout and "\nmore is better: my PSNR\n" in done.stdout
+    has(done.stderr, "the metric too_large is left out for volumes of", "must be larger than")
+    assert "SSIM  ms_ssim  too_large  my PSNR\n" in done.stdout and "\nmore is better: my PSNR\n" in done.stdout
     rows = runs.table(trained)
     assert {method for method, _ in rows} == {"cubic", "SRCNN"}
     for row in rows.values():

@@ -12,9 +12,11 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
 from common import __main__
 from common.program.cli_help import find_usage_problems, format_help, order_words
+from common.weights.loading import compute_digest
 
 from ..bundles.runs import save
 from ..refused import has, refused
@@ -199,6 +201,7 @@ def test_every_command_has_help_for_each_argument_and_the_same_options(name, cap
 
     speak.__signature__, speak.__annotations__ = inspect.signature(function), function.__annotations__
     monkeypatch.setattr(__main__, "get_command", lambda name: speak)
+    monkeypatch.setattr(__main__, "find_wrong_values", lambda name, words: [])  # each is x
     for words, said in (([], "done\n"), (["--quiet"], ""), (["-q"], ""), (["--quiet", "false"], "done\n")):
         if "quiet" not in taken:  # which does it itself
             __main__.main([name, *words, *given])
@@ -293,19 +296,52 @@ def test_installed_there_is_one_name_in_any_folder(tmp_path):
     assert (done.returncode, done.stderr) == (141, "")
 
 
+TINY = """
+import torch
+
+class Tiny(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.interpolate(x, scale_factor=(2, 2, 1))
+"""
+
+
+def test_installed_a_network_of_ones_own_is_found_in_the_folder_where_it_runs(tmp_path):
+    site, place = tmp_path / "site" / "mri_sr_bundles", tmp_path / "place"
+    site.mkdir(parents=True)
+    place.mkdir()
+    for name in ("common", "bundles"):
+        (site / name).symlink_to(ROOT / name, target_is_directory=True)
+    (place / "my_networks.py").write_text(TINY)
+    torch.save({}, tmp_path / "model.pt")
+    network = {"_target_": "my_networks.Tiny"}
+    overlay = {"trained": {"bundle": "srcnn"}, "scale": [2, 2, 1], "digest": compute_digest({}), "network_def": network}
+    (tmp_path / "model.json").write_text(json.dumps(overlay))
+    scan = save(tmp_path / "scan.nii.gz", np.random.default_rng(0).random((20, 20, 6)), np.diag([1, 1, 4.0, 1]))
+    line = f"{scan} {tmp_path}/out --checkpoint {tmp_path}/model.pt --device cpu"
+    options = {"env": {**os.environ, "PYTHONPATH": str(site.parent)}, "text": True, "capture_output": True}
+    for cwd, expected, words in ((place, 0, ["1 done"]), (tmp_path, 1, ["of the module my_networks", "PYTHONPATH="])):
+        done = subprocess.run([sys.executable, "-c", INSTALLED, line], cwd=cwd, check=True, **options)
+        status, said = json.loads(done.stdout.splitlines()[-1])
+        has(said, *words)
+        assert status == expected
+
+
 def test_what_the_command_line_can_refuse_it_refuses_before_torch_is_imported(tmp_path):
     (tmp_path / "scan.nii.gz").touch()
     scan = str(tmp_path / "scan.nii.gz")
     for words, text in (
-        ([scan, "--gide", "x"], "--guide"),
+        ([scan, "--gide", "x"], "did you mean --guide?"),
+        ([scan, "--amp", "maybe"], "--amp is 'maybe'"),
         ([scan, "--bundle", "srcnn", "--adapt_iterations", "3"], "option of srcnn"),
         ([scan, "--bundle", "srcn"], "'srcn'"),
         ([scan, "--together", "x"], "'x'"),
         ([f"{scan}.gz"], "no such file"),
+        (["compare", "--scan", f"{scan}.gz", "--result", scan, "--output", "x.png"], "no such file"),
     ):
+        words = words if words[0] == "compare" else ["super-resolve", *words]
         code = (
             "import sys\nfrom common.__main__ import main\n"
-            f"try: main({['super-resolve', *words]})\n"
+            f"try: main({words})\n"
             "except SystemExit as error: print(error, 'torch' in sys.modules)\n"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

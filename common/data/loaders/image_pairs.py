@@ -203,8 +203,8 @@ class ImagePairLoader(PatchLoader):
                 sizes = sorted({tuple(each.lr.shape[2:]) for each in pairs})
                 raise ValueError(
                     f"{entry.get(key, entry)}: the {key} volume has {tuple(item[key].shape[1:])} voxels, and its "
-                    f"degraded images {sizes} pixels, fewer than the patch {self.lr_patch}; use a smaller lr_patch, or "
-                    "leave the volume out."
+                    f"degraded images {sizes} pixels, fewer than the patch {self.lr_patch}; give a smaller "
+                    "--lr_patch, or leave the volume out."
                 )
             self.pairs.append(large)
 

@@ -106,7 +106,7 @@ def check_volume_sizes(
         if any(n < (max(size) if any_orientation else k) for n, k in zip(shape, size, strict=True)):
             raise ValueError(
                 f"group '{group}', {format_case(entry)}: the {key} volume has {shape} voxels, fewer than the patch "
-                f"{tuple(size)}; use a smaller {option}, or leave the volume out."
+                f"{tuple(size)}; give a smaller --{option}, or leave the volume out."
             )
 
 

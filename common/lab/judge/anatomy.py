@@ -15,7 +15,7 @@ from monai.metrics import compute_dice, compute_hausdorff_distance
 from ...reports.files import escape_text
 from .assessment import Assessment, Judgement
 from .pictures import draw_segmentations
-from .segmentation import Segmentation
+from .segmentation import Segmentation, explain_no_labels
 
 _MOST = 6  # panels of a picture
 _PERCENTILE = 95  # of the Hausdorff distance
@@ -51,9 +51,7 @@ class Anatomy(Assessment):
         tried = {name: segmenter.segment(volume) for name, volume in given.items()}
         segmented: dict[str, Segmentation] = {name: found for name, found in tried.items() if found}
         if segmented.keys().isdisjoint(names):
-            raise ValueError(
-                f"judge: --labels {person.labels}: there is no file of labels for {person.results[0].name}."
-            )
+            raise ValueError(explain_no_labels(str(person.labels), person.results[0]))
         against = next((name for name in ("HR", "scan") if name in segmented), None)
         rows: list[dict[str, Any]] = []
         for region in dict.fromkeys(region for found in segmented.values() for region in found.regions):

@@ -18,7 +18,7 @@ from ...geometry.registration.one_person import FLAT, LEAST_VOLUME_CORRELATION, 
 from ...metrics.baseline import interpolate_cubic
 from ...metrics.brightness_classes import divide_by_brightness
 from ...program.volume import Volume, is_made_of, measure_factors
-from .segmentation import Segmenter
+from .segmentation import Segmenter, explain_no_labels
 
 _COARSE = 2.0  # mm of sampling of local correlation
 _EQUAL = 1e-3  # of the range: copies of one volume differ less, in rounding
@@ -84,7 +84,7 @@ class Person:
                     labels = resample_labels(found.labels, found.volume.affine, grid.voxels.shape, grid.affine)
                     found = replace(found, labels=labels)
                 return {name: found.get_mask(name) for name in found.names}
-        raise ValueError(f"judge: --labels {self.labels}: there is no file of labels for {self.results[0].name}.")
+        raise ValueError(explain_no_labels(str(self.labels), self.results[0]))
 
     @property
     def tissue(self) -> np.ndarray:

@@ -151,9 +151,22 @@ def find_labels(labels: str, volume: Volume) -> Segmentation | None:
     if not is_pattern(labels):
         with tempfile.TemporaryDirectory() as folder:
             return _read(_run_command(labels, volume, Path(folder)), volume, f"the command for {volume.name}")
-    path = Path(volume.name)
-    file = Path(labels.replace("{name}", make_case_stem(path)).replace("{folder}", path.absolute().parent.name))
+    file = _locate_labels(labels, volume)
     return _read(file, volume, str(file)) if file.is_file() else None
+
+
+def explain_no_labels(labels: str, volume: Volume) -> str:
+    """Message that a volume has no file of labels, with the path where one was looked for."""
+    return (
+        f"judge: --labels {labels}: there is no file of labels for {volume.name}, which would be "
+        f"{_locate_labels(labels, volume)}."
+    )
+
+
+def _locate_labels(labels: str, volume: Volume) -> Path:
+    """Where a pattern of files says that the labels of a volume are."""
+    path = Path(volume.name)
+    return Path(labels.replace("{name}", make_case_stem(path)).replace("{folder}", path.absolute().parent.name))
 
 
 def _run_command(command: str, volume: Volume, folder: Path) -> Path:

@@ -6,6 +6,7 @@ import os
 import re
 import textwrap
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ from ...geometry.affines import find_slice_permutation
 from ...io.files import get_sidecar_path
 from ...io.images import open_image, open_image_or_none
 from ...io.naming import format_case, make_case_stem
-from ...io.read import check_affine
+from ...io.read import check_affine, check_length
 from ...io.slice_axis import read_slice_axis
 from ...runtime.errors import Contradiction, Notice, get_first_line
+from ...transforms.scan.load import check_volume
 from ..files import HeldFiles, lock_path
 from .inputs import State, check_unchanged, describe_file, read_state
 from .volumes import count_volumes
@@ -129,6 +131,22 @@ class Case(Mapping[str, Any]):
             yield
         except Exception as error:
             self.problem = self.hide_temporary_files(get_first_line(error))
+
+    def check_files(self, whole: bool) -> None:
+        """Make damage of its files its problem; those of a DICOM series are checked once they are converted.
+
+        Args:
+            whole: whether to read the files, which finds all damage, and voxels that are no image.
+        """
+        with self.catch_problem(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when it is loaded
+            for file in self.images:
+                if file in self.series and not os.path.exists(file):
+                    continue
+                if whole and self.volumes == 1:
+                    check_volume({"image": file})
+                else:
+                    check_length(file, whole)
 
     def move_files(self) -> None:
         """Move the files of its result to where they belong, unless another run has written there."""

@@ -20,7 +20,7 @@ from ...inferers.duration import estimate_seconds
 from ...io.files import read_sidecar
 from ...io.images import open_image
 from ...io.naming import get_output_folder
-from ...io.read import check_header, check_length
+from ...io.read import check_header
 from ...io.writing import open_part_folder
 from ...runtime.errors import Notice, find_first_cause, get_first_line
 from ...runtime.progress import format_estimate
@@ -37,6 +37,8 @@ from .inputs import describe_file
 from .results import get_log_path, log_case
 from .volumes import join_results, split_volumes
 
+_CHECKED = 16  # most scans of a group that are read before it is said what will be done; each is read again later
+_MEASURED = 4  # most sizes of scans in a group whose time is measured
 _DARK = 0.1  # of the brightest volume of a 4-D scan
 
 
@@ -94,17 +96,19 @@ def run_cases(
         for case in group:
             convert_series(case)
             if case.problem is None:
-                with case.catch_problem():
-                    for file in case.images:
-                        check_length(file, whole=len(group) == 1)
+                case.check_files(whole=len(group) <= _CHECKED and not dry_run)  # a preview loads them
         ready = [case for case in group if case.problem is None]
         if not ready:
             continue
-        _print_choices(ready, [*options, *["uncertainty"] * ("interval" in overlays)])
         volumes = ready[0].volumes > 1
+        lines = []
         if dry_run:
-            (_preview_4d_scan if volumes else _preview_group)(ready, output, bids, overlays)
-        else:
+            lines = (_preview_4d_scan if volumes else _preview_group)(ready, output, bids, overlays)
+            ready = [case for case in ready if case.problem is None]
+        if ready:
+            _print_choices(ready, [*options, *["uncertainty"] * ("interval" in overlays)])
+        print("".join(f"{line}\n" for line in lines), end="", flush=True)
+        if not dry_run:
             left = sum(case.volumes for case in cases if case.problem is None and not case.started)
             counted = before, before + left
             (_run_4d_scan if volumes else _run_group)(ready, output, bids, counted, **settings)
@@ -215,16 +219,16 @@ def _write_derived_series(case: Case, meta: dict[str, Any], network: Any, output
     print(f"{case.name} -> {folder}", flush=True)
 
 
-def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequence[str]) -> None:
-    """Load cases and check them as their bundle's workflow does, and say what would be done."""
-    printed, seconds, measured, estimate = set[str](), np.zeros(2), 0, None
+def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequence[str]) -> list[str]:
+    """Load cases and check them as their bundle's workflow does, and return lines on what would be done."""
+    lines, seconds, measured = dict[str, None](), np.zeros(2), dict[int, Any]()
     with tempfile.TemporaryDirectory() as nowhere:
         try:
             _, evaluator = _initialise_workflow(cases, Path(nowhere), overlays)
         except Exception as error:
             for case in cases:
                 case.problem = get_first_line(error)
-            return
+            return []
         batches = iter(evaluator.data_loader)
         for case in cases:
             with warnings.catch_warnings(record=True) as caught:
@@ -232,24 +236,22 @@ def _preview_group(cases: list[Case], output: Path, bids: bool, overlays: Sequen
                 batch = next(batches)
             if case.problem is not None:
                 continue
-            if not measured:
+            size, is_first = batch["image"].numel(), not measured
+            if is_first or ("contrasts" not in case and size not in measured and len(measured) < _MEASURED):
                 with case.catch_problem():
-                    measured, estimate = batch["image"].numel(), _estimate_seconds(evaluator, batch)
-                    seconds += (0.0, 0.0) if estimate is None else estimate
+                    measured[size] = _estimate_seconds(evaluator, batch)
                 if case.problem is not None:
                     continue
-            elif estimate is not None and "contrasts" not in case:  # contrasts of an exam are made with the first
-                seconds += np.multiply(estimate, batch["image"].numel() / measured)
+            if is_first or "contrasts" not in case:  # contrasts of an exam are made with the first
+                nearest = min(measured, key=lambda other: abs(other - size))
+                seconds += np.multiply(measured[nearest] or (0.0, 0.0), size / nearest)
             path = str(make_result_path(output, case.name, bids=bids))
             if "label_map" in case:
                 path += f" and {make_label_path(output, case.name, bids)}"
             for each in caught:
                 case.add_warning(each.message, each.category)
-            if path not in printed:  # by another volume
-                print(f"would write {path}", flush=True)
-            printed.add(path)
-        if seconds.any():
-            print(f"would take about {format_estimate(*seconds)}", flush=True)
+            lines[f"would write {path}"] = None  # once for all volumes of a scan
+    return [*lines, *[f"would take about {format_estimate(*seconds)}"] * bool(seconds.any())]
 
 
 def _estimate_seconds(evaluator: Any, batch: Any) -> tuple[float, float] | None:
@@ -331,13 +333,14 @@ def _collect_warnings(case: Case, volumes: Sequence[Case]) -> None:
         case.notices = list(dict.fromkeys([*case.notices, *map(one.strip_name, one.notices)]))
 
 
-def _preview_4d_scan(cases: list[Case], output: Path, bids: bool, overlays: Sequence[str]) -> None:
-    """Check each volume of the only case, a 4-D scan, and say what would be done."""
-    (case,), volumes = cases, list[Case]()
+def _preview_4d_scan(cases: list[Case], output: Path, bids: bool, overlays: Sequence[str]) -> list[str]:
+    """Check each volume of the only case, a 4-D scan, and return lines on what would be done."""
+    (case,), volumes, lines = cases, list[Case](), list[str]()
     with tempfile.TemporaryDirectory() as folder, case.catch_problem():
         volumes = _split_case(case, Path(folder))
         for volume in volumes:
             volume.entry["name"] = case.name
-        _preview_group(volumes, output, bids, overlays)
+        lines = _preview_group(volumes, output, bids, overlays)
         _raise_first_problem(case, volumes)
     _collect_warnings(case, volumes)
+    return lines

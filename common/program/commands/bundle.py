@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
-from pathlib import Path
 
 from ..bundles import BUNDLES
 from ..cli_help import suggest
@@ -24,8 +24,8 @@ def print_bundles(*names: str) -> None:
         if name not in known:
             meant = suggest(name, known, "") or f"; there are {', '.join(known)}."
             raise ValueError(f"there is no bundle '{name}'{meant}")
-    if (BUNDLES.parent / "pyproject.toml").is_file() and BUNDLES.parent != Path.cwd():
-        print(f"run the configs in {BUNDLES.parent}, whose modules they name", file=sys.stderr)
+    if importlib.util.find_spec("common") is None and (BUNDLES.parent / "pyproject.toml").is_file():
+        print(f"for these configs put PYTHONPATH={BUNDLES.parent} before python, or install again", file=sys.stderr)
     for name in names:
         print(BUNDLES / name)
     for name in known if not names else ():

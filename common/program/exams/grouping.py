@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from ...geometry.affines import (
     name_axis,
 )
 from ...io.naming import make_case_stem
-from ...io.read import check_header
 from ...runtime.errors import Notice
 from ..cases.case import Case
 from .contrast_agent import AGENT, has_agent, is_agent_word
@@ -143,8 +141,10 @@ def _part_thin(scans: Sequence[Case], thin: Sequence[Case]) -> tuple[Sequence[Ca
     if not 0 < len(thin) < len(scans):
         return scans, []
     for case in thin:
-        text = "done alone, because it has no thick slices; to use its edges, give it as --guide to one contrast"
-        case.notices = [*case.notices, text]
+        case.check_files(whole=True)
+        if case.problem is None:
+            text = "done alone, because it has no thick slices; to use its edges, give it as --guide to one contrast"
+            case.notices = [*case.notices, text]
     return [case for case in scans if case not in thin], thin
 
 
@@ -174,8 +174,7 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
     """
     for case in stacks:
         if case.problem is None:
-            with case.catch_problem():
-                _check_file(case)
+            case.check_files(whole=True)
     good = [case for case in stacks if case.problem is None]
     reasons = [case.problem for case in stacks if case.problem is not None]
     files = [os.path.realpath(case["image"]) for case in good]
@@ -206,14 +205,6 @@ def combine_stacks(stacks: Sequence[Case], fewest: int = 2) -> Case:
         warnings=[f"left out: {reason}" for reason in reasons],
         notices=[text for case in good for text in case.notices],
     )
-
-
-def _check_file(case: Case) -> None:
-    """Refuse a scan that cannot be read to its end; what is to be said of others is said when they are loaded."""
-    if case["image"] not in case.series:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            check_header(Path(case["image"]))
 
 
 def _join_slice_axes(cases: Sequence[Case]) -> dict[str, dict[str, str]]:

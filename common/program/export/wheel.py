@@ -1,4 +1,7 @@
-"""What pip builds: bundles whose configs name this package, and their own folders, as they are installed."""
+"""What pip builds: bundles whose configs name this package, and their own folders, as they are installed.
+
+An editable installation has the repository's configs, so there the package also has the name that these use.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,12 @@ _INSTALLED = "mri_sr_bundles"
 
 class BuildBundles(build_py):
     """Copies configs with names that hold in any folder; :mod:`setuptools` calls it, without this package."""
+
+    def run(self) -> None:
+        """Build the packages; an editable wheel is made of the names of packages that it finds afterwards."""
+        super().run()
+        if self.editable_mode:
+            self.distribution.packages.append("common")
 
     def copy_file(self, infile, outfile, *args, **kwargs):  # type: ignore[no-untyped-def, override]
         """Copy a file, a config as :func:`rename_installed_modules` writes it."""

@@ -14,7 +14,7 @@ from ...geometry.affines import find_slice_permutation
 from ...io.read import check_header, read_volume
 from ...io.slice_axis import SLICE_AXIS
 from .acquired import AcquiredMatrixd
-from .check import CheckHeaderd, CheckVoxelsd
+from .check import CheckVoxelsd
 from .extremes import SetAsideExtremesd
 from .modality import CheckMRd
 from .volume import NormaliseVolumed, SliceAxisd
@@ -22,7 +22,7 @@ from .volume import NormaliseVolumed, SliceAxisd
 
 def check_volume(entry: Mapping[Any, Any]) -> None:
     """Check the header and the voxels of an entry's "image" before anything is computed."""
-    CheckHeaderd("image")(entry)
+    check_header(Path(entry["image"]), complete=False)
     CheckVoxelsd("image")({**entry, "image": read_volume(entry["image"])[None]})
 
 

@@ -96,7 +96,7 @@ def test_a_command_segments_all_volumes_and_its_failure_is_told(files, tmp_path)
     refuse("nosuchtool {input} {output}", "nosuchtool", "cannot be started")
     refuse(f"{sys.executable} -c 0 {{input}} {{output}}", "without a file")
     refuse("labels.nii.gz", "{name}", "{input}")
-    refuse(f"{tmp_path}/{{name}}_no.nii.gz", "no file of labels", files["result"])
+    refuse(f"{tmp_path}/{{name}}_no.nii.gz", "no file of labels", files["result"], "_no.nii.gz.")
     save(tmp_path / "result_labels.nii.gz", make_ball(24, 18), np.eye(4))
     refuse(files["labels"], "grid", "result_labels.nii.gz", files["result"])
 

@@ -187,7 +187,7 @@ def test_what_is_asked_for(tmp_path):
 def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path):
     path = str(scan(tmp_path / "a.nii", (1.5, 1.5, 1.5)))
     for options, kind, words in (
-        ({"dryrun": True}, ValueError, ["--dryrun", "did you mean --dry_run or --run?"]),
+        ({"dryrun": True}, ValueError, ["--dryrun", "did you mean --dry_run?"]),
         ({"scale": [3, 3, 3]}, ValueError, ["--scale is [3, 3, 3]", "1x1x2, ", "2x2x2"]),
         ({"scale": "big"}, ValueError, ["--scale is big", "2x2x1"]),
         ({"device": "cuda:99"}, ValueError, ["device is cuda:99", "cpu"]),
@@ -201,6 +201,22 @@ def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path):
         refused(partial(super_resolve, path, **options), kind, *words)
     refused(partial(super_resolve, "nowhere"), FileNotFoundError, "nowhere")
     assert files(tmp_path) == ["a.nii"]
+
+
+def test_what_is_no_scan_is_found_before_it_is_said_what_will_be_done(tmp_path, capsys):
+    data, random = tmp_path / "in", np.random.default_rng(0).normal(size=(20, 20, 9)).astype(np.float32)
+    affine = np.diag([1, 1, 5.0, 1])
+    bad = {"nan": random * np.nan, "zeros": 0 * random, "flat": random[..., :1], "good": runs.phantom(0, (20, 20, 9))}
+    for name, array in bad.items():
+        runs.save(data / f"{name}.nii.gz", array, affine, dtype=np.float32)
+    content = bytearray(runs.save(data / "damaged.nii.gz", random, affine, dtype=np.float32).read_bytes())
+    content[2000:2040] = bytes(40)  # the length is right
+    (data / "damaged.nii.gz").write_bytes(content)
+    for dry_run in (True, False):
+        begin = partial(super_resolve, str(data), adapt_iterations=0, dry_run=dry_run)
+        refused(begin, RunsFailedError, "nan.nii.gz", "zeros", "flat", "damaged", "could not" * dry_run)
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ct_guided ")]
+        assert [line.rpartition(": ")[2] for line in lines] == ["good"], lines
 
 
 def test_own_weights_and_what_a_dry_run_finds(tmp_path, capsys):
