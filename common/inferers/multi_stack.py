@@ -284,15 +284,13 @@ class StacksInferer(Inferer):
             thin.append(resampling(volume))
             unmeasured = sample_nearest(~each.stack.is_measured.cpu().numpy(), each.stack.affine, size, affine)
             inside.append(resampling.find_inside(volume.device) & ~torch.from_numpy(unmeasured).to(volume.device))
-        excess = [max(0.0, each.error**2 - MODEL_ERROR**2) for each in fitted]
-        noise = [
-            math.sqrt(estimate_noise_in_slices(each.stack.voxels) ** 2 + 4 * more)
-            for each, more in zip(fitted, excess, strict=True)
-        ]
+        noise = [estimate_noise_in_slices(each.stack.voxels) for each in fitted]
+        errors = [max(each.error, MODEL_ERROR) for each in fitted]
+        doubts = [math.sqrt(n**2 + 4 * (e**2 - MODEL_ERROR**2)) for n, e in zip(noise, errors, strict=True)]
         operators = [each.make_operator(size, affine) for each in fitted]
-        volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
+        volume = combine_in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], doubts)
         factor = 1.0 if self.networks is None else NOISE_FACTOR
-        return volume, fitted, [(factor * sigma) ** 2 + MODEL_ERROR**2 for sigma in noise]
+        return volume, fitted, [(factor * n) ** 2 + e**2 for n, e in zip(noise, errors, strict=True)]
 
     def _read_stack(self, image: MetaTensor) -> Stack:
         """A stack with the thickness that the protocol or the option says, else 1."""
