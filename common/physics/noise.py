@@ -112,8 +112,8 @@ def estimate_noise_in_air(images: torch.Tensor) -> torch.Tensor:
     away = F.pad(~_are_all_true(images == 0, (3, 3, 3)), (1, 1, *4 * (_REACH,)), value=True)
     in_air = _are_all_true(away, (_WINDOW + 2 * _REACH, _WINDOW + 2 * _REACH, 3), step).flatten(1)
     air = in_air & _are_all_true(means < _AIR, window, step).flatten(1)
-    shares = torch.where(in_air.all(dim=1, keepdim=True), _LEAST, _SHARE)
-    air &= air.sum(dim=1, keepdim=True) > shares * in_air.sum(dim=1, keepdim=True)
+    count, most = (mask.sum(dim=1, keepdim=True) for mask in (air, in_air))
+    air &= (count > _LEAST * most) & (in_air.all(dim=1, keepdim=True) | (count > _SHARE * most))
     # Sorted and masked; a selection would have to wait for the GPU.
     ordered = power.masked_fill(~air, torch.inf).sort(dim=1).values
     rank = torch.arange(ordered.shape[1], device=images.device)

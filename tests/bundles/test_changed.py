@@ -85,7 +85,7 @@ def test_what_a_training_changed_of_its_task_is_evaluated(bundle, tiny, cohort, 
         assert "\n".join(table["task"]) in said
         for text in ("first LR voxel: (1, 1, 0)", "own_networks.make(width=4)", f"sigma={override.get('sigma', 0.05)}"):
             assert text in said, text
-        is_same = abs(table["summary"]["SRCNN"]["psnr"]["mean"] - validated) < 0.01
+        is_same = abs(table["summary"]["make"]["psnr"]["mean"] - validated) < 0.01
         assert is_same == ("trained with scan_degradation" not in said) == (not override)
     assert runs.content(bundle, "network_def", "inference", weights).body[0].out_channels == 4
 

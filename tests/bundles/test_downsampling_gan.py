@@ -351,7 +351,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     small = {"lr": runs.save(tmp_path / "sub-small_lr.nii.gz", *small)}
     spacing = ["sub-fine_lr.nii.gz: its pixels are [1.0, 1.1] mm"]
     median = ["median in-plane spacing is [1.0, 1.1] mm", "sub-coarse_t1w.nii.gz: [2.0, 2.2] mm", "Resample"]
-    crop = ["'target'", "sub-small_lr.nii.gz: the lr volume has (10, 22, 36)", "smaller crop"]
+    crop = ["'target'", "sub-small_lr.nii.gz: the lr volume has (10, 22, 36)", "smaller --crop"]
     for groups, override, words in (
         ({"source": [{"hr": coarse}], "target": [fine]}, {}, [*spacing, "[4.0, 4.4] mm", "LR and HR swapped"]),
         ({"target": [{"lr": coarse}, fine]}, {"blur#batch_volumes": 1}, spacing),

@@ -3,9 +3,9 @@
     python -m common.lab.queue.exams --clones CLONES --output_dir EXAMS
     python -m common.lab.queue.exams_left_out --exams EXAMS --output_dir OUT
 
-exams_left_out.csv beside this file gets the rows of each stack when they are done; a later run goes on after them. The
-volumes go to OUT, and those that are there are used. The source of a stack is the next one of the exam. All volumes of
-one source share a registration. Two controls say what the measure sees: cubic blurred by 0.8 mm, and cubic shifted by
+exams_left_out.csv beside this file gets the rows of each stack when they are done; a later run goes on after them.
+exams_over_cubic.csv gets the means over people. The volumes go to OUT, and those that are there are used. The source
+of a stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the measure sees: cubic blurred by 0.8 mm, and cubic shifted by
 half a slice. Correlation is mostly of what cubic shows too, and rewards a blur where a stack does not lie exactly. So
 ``coherence`` weighs frequencies and directions alike: it is the mean over 0.1 to 0.35 cycles/mm in the stack's slices.
 """
@@ -13,7 +13,7 @@ half a slice. Correlation is mostly of what cubic shows too, and rewards a blur 
 import argparse
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,34 @@ def measure_detail(exam: Path, left_out: str, files: Mapping[str, Path]) -> dict
     return rows
 
 
+def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summarise(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """For each method, by how much it is above cubic, the mean over people (of each person over stacks) and its SD."""
+    stacks: dict[tuple[str, str, str], dict[str, Mapping[str, str]]] = {}
+    for row in rows:
+        stacks.setdefault((row["person"], row["exam"], row["left_out"]), {})[row["result"]] = row
+    table = []
+    for method in dict.fromkeys(row["result"] for row in rows if row["result"] != "cubic"):
+        cells = {"method": method}
+        for key in ("correlation", "coherence"):
+            people: dict[str, list[float]] = {}
+            for (person, *_), results in stacks.items():
+                if method in results and results[method].get(key):
+                    difference = float(results[method][key]) - float(results["cubic"][key])
+                    people.setdefault(person, []).append(difference)
+            if means := [float(np.mean(each)) for each in people.values()]:
+                spread = f"±{np.std(means, ddof=1):.3f}" if len(means) > 1 else ""
+                cells[key] = f"{np.mean(means):+.3f}{spread}, {sum(m > 0 for m in means)} of {len(means)}"
+        table.append(cells)
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exams", required=True, type=Path)
@@ -147,10 +175,8 @@ def main() -> None:
             tqdm.write(f"{folder.name}, {left_out} from {source}: {error}")
             continue
         rows += [{**first, **row, **first} for row in found]
-        with write_atomically(table) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(table, rows)
+    write_csv(table.with_name("exams_over_cubic.csv"), summarise(rows))
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def test_what_cannot_be_degraded_is_named_and_the_others_are_done(tmp_path, caps
         "--scale 2x2x2 --partial_fourier 0.4": "--partial_fourier is 0.4",
         "--scale 2x2x1 --slice_thickness 3": "--scale 2x2x1",
         "--scale 2x2x2 --slice_thickness 9": "of 1 to 4 mm",
-        "--scale 2x2x2 --seed -1": "seed is -1",
+        "--scale 2x2x2 --seed -1": "--seed is '-1'",
         "--scale 2x2x2 --slice_axis x": "--slice_axis is 'x'",
         "--noise 0.1": "--scale is missing",
         f"--scale 2x2x2 -o {hr}.mgz": "expected a file .nii.gz or .nii",
