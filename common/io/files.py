@@ -27,12 +27,14 @@ _CONFIG_WIDTH = 150  # characters of a line of a config
 
 
 def find_shipped(path: str | os.PathLike) -> Path:
-    """A path as it is, or, if nothing is there, the same next to this package, such as ``bundles/udean``.
+    """A file or a bundle as it is, or, if it is not there, the same next to this package, such as ``bundles/udean``.
 
-    So the repository's configs, whose ``bundle_root`` is relative, run in any folder.
+    So the repository's configs, whose ``bundle_root`` is relative, run in any folder. A folder without ``configs`` is
+    no bundle: results of such a run may lie in it.
     """
-    shipped = Path(__file__).parents[2] / path
-    return shipped if not Path(path).exists() and shipped.exists() else Path(path)
+    given, shipped = Path(path), Path(__file__).parents[2] / path
+    is_there = (given / "configs").is_dir() if given.is_dir() else given.exists()
+    return shipped if shipped.exists() and not is_there else given
 
 
 def format_json(value: Any, indent: int | None = None) -> str:

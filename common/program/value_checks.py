@@ -11,6 +11,7 @@ from .cli_help import parse_arguments
 
 _REFERENCES = ("$", "@", "%")  # a key of a config may be an expression
 _NUMBER = r"(\d+\.?\d*|\.\d+)"
+_FACTOR = r"[1-9]\d*\.?\d*"
 _AXIS = "['\"]?(auto|lr|ap|si)['\"]?"
 
 
@@ -32,7 +33,7 @@ _VALUES: dict[str, tuple[Callable[[str], object], str]] = {
         (_match(r"\d+"), "a whole number of at least 0"),
     ),
     "scale": (
-        _match(rf"[\[(]? *{_NUMBER}( *[x,] *{_NUMBER} *[x,] *{_NUMBER})? *[\])]?"),
+        _match(rf"[\[(]? *{_FACTOR}( *[x,] *{_FACTOR} *[x,] *{_FACTOR})? *[\])]?"),
         "three factors, such as 2x2x1, or the largest of them",
     ),
     "spacing": (_match(rf"(?=.*[1-9]){_NUMBER}|none|null"), "mm, such as 0.8"),

@@ -338,8 +338,9 @@ def is_made_of(result: Volume, scan: Volume, command: str = "judge") -> bool:
             stacklevel=2,
         )
     elif all("File" in each for each in inputs):
+        files = " and ".join(each["File"] for each in inputs)
         raise ValueError(
-            f"{command}: {result.name} was made of {inputs[0]['File']}, whose voxels are not those of --scan "
-            f"{scan.name}; name that scan, or super-resolve this one again."
+            f"{command}: {result.name} was made of {files}, not of the voxels of --scan {scan.name}; name what it was "
+            "made of, or super-resolve this one."
         )
     return False

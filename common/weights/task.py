@@ -16,6 +16,7 @@ from ..io.files import find_shipped, read_json_object
 #: Keys of train.json that define the task, besides the scale and the slice axis, which weights have in any case.
 KEYS = ("degradation", "scan_degradation", "scaled_by", "network_def")
 _REFERENCE = re.compile(r"[@%](\w+)")
+_LIBRARY = __name__.removesuffix(".weights.task")
 _CLASS = re.compile(r"(\w+)\(")
 
 
@@ -87,7 +88,8 @@ def _format(value: Any, config: Mapping[str, Any], depth: int = 3) -> str:
     if isinstance(value, Mapping) and "_target_" in value:
         given = [f"{k}={_format(v, config, depth)}" for k, v in value.items() if k[0] != "_" and k != "factors"]
         name = str(value["_target_"])
-        return f"{name.rpartition('.')[2] if '.common.' in f'.{name}' else name}({', '.join(given)})"
+        is_ours = name.startswith(("common.", f"{_LIBRARY}."))
+        return f"{name.rpartition('.')[2] if is_ours else name}({', '.join(given)})"
     if isinstance(value, list):
         return f"[{', '.join(_format(each, config, depth) for each in value)}]"
     return str(value)

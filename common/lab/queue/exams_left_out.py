@@ -5,9 +5,10 @@
 
 exams_left_out.csv beside this file gets the rows of each stack when they are done; a later run goes on after them.
 exams_over_cubic.csv gets the means over people. The volumes go to OUT, and those that are there are used. The source
-of a stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the measure sees: cubic blurred by 0.8 mm, and cubic shifted by
-half a slice. Correlation is mostly of what cubic shows too, and rewards a blur where a stack does not lie exactly. So
-``coherence`` weighs frequencies and directions alike: it is the mean over 0.1 to 0.35 cycles/mm in the stack's slices.
+of a stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the
+measure sees: cubic blurred by 0.8 mm, and cubic shifted by half a slice. Correlation is mostly of what cubic shows
+too, and rewards a blur where a stack does not lie exactly. So ``coherence`` weighs frequencies and directions alike:
+it is the mean over 0.1 to 0.35 cycles/mm in the stack's slices.
 """
 
 import argparse

@@ -143,7 +143,7 @@ def test_another_scans_result_is_refused(case, tmp_path):
     compare(case["scan"], case["result"], str(tmp_path / "look.png"))
     scan = nib.load(case["scan"])
     other = str(save(tmp_path / "other.nii.gz", scan.get_fdata()[::-1], scan.affine))
-    words = f"{case['result']} was made of {case['scan']}", f"not those of --scan {other}"
+    words = f"{case['result']} was made of {case['scan']}", f"not of the voxels of --scan {other}"
     refused(lambda: compare(other, case["result"], str(tmp_path / "wrong.png")), ValueError, *words)
     assert not (tmp_path / "wrong.png").exists()
     nib.save(scan.as_reoriented(np.array([[1, 1], [0, -1], [2, 1]])), other)  # the scan itself
