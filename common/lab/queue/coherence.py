@@ -50,6 +50,8 @@ def measure_coherence(
 ) -> list[tuple[float, float]]:
     """Coherence in the three directions of a stack and what it should show, and the ratio of their powers.
 
+    It is the real part of the cross-spectrum over the root of both powers, as in Fourier ring correlation.
+
     Args:
         stack, shown, there: ``(X, Y, Z)``, slices along the last axis, and which voxels are compared.
         spacing: of the pixels in mm, two.
