@@ -73,15 +73,19 @@ class RDN(nn.Module):
         self.upsampler = nn.Conv2d(features, factor * features, 3, padding=1)
         self.tail = make_last_layer(self.base is not None, features, 1, 3, padding=1)
 
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""
+    def encode(self, lr: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to features ``(B, features, H, W)``."""
         shallow = self.shallow(lr)
         x = self.head(shallow)
         outputs: list[torch.Tensor] = []
         for block in self.blocks:
             x = block(x)
             outputs.append(x)
-        x = self.upsampler(shallow + self.fusion(torch.cat(outputs, dim=1)))
+        return shallow + self.fusion(torch.cat(outputs, dim=1))
+
+    def decode(self, features: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+        """The features of ``lr``, and ``lr``, to ``(B, 1, H, factor W)``."""
+        x = self.upsampler(features)
         batch, _, height, width = x.shape
         # Channels k * features to (k + 1) * features of column w give column factor * w + k of the result.
         x = x.reshape(batch, self.factor, -1, height, width).permute(0, 2, 3, 4, 1)
@@ -89,6 +93,10 @@ class RDN(nn.Module):
         if self.base is not None:
             sr = sr + self.base(lr)
         return sr
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""
+        return self.decode(self.encode(lr), lr)
 
 
 def _make_layer(inputs: int, features: int, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:

@@ -283,7 +283,7 @@ def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     data = str(runs.datalist(tmp_path / "data", **{**entries, "source": subjects[:1], "target": subjects[1:]}))
     small = {**TINY.network, "dataset_dir": data, "output_dir": str(tmp_path / "out"), "lr_patch": [16, 4]}
     loader = content("train#dataloader", "release", **small)()
-    assert loader.any_axis and loader.gains > 0 and loader.zoom > 1 and not loader.contrasts
+    assert len(loader.orders["hr"]) == 6 and loader.gains > 0 and loader.zoom > 1 and not loader.contrasts
     profiles = {d.fwhm for d in content("thickening", "release", **small).degradations}
     assert min(profiles) == 0.67 and max(profiles) == 1.2
     start = content("network_def", "release", **small).state_dict()

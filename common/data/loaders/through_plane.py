@@ -16,8 +16,12 @@ from .slabs import PatchLoader, check_volume_sizes, choose_patch_start, find_tis
 from .volumes import VolumeCache
 
 MULTIPLE = 4  # of an image's pixels along each axis, which the content encoders need
-_ACROSS = ((0, 1, 3, 2), (0, 2, 3, 1))  # channel, an axis in plane, the axis across the slices, the other in plane
-_ANY = tuple((0, *axes) for axes in itertools.permutations((1, 2, 3)))
+# Planes of HR patches by name: channel, the axis in plane, the one across the slices, and the one across the patch.
+_PLANES = {
+    "across": ((0, 1, 3, 2), (0, 2, 3, 1)),
+    "any": tuple((0, *axes) for axes in itertools.permutations((1, 2, 3))),
+    "slices": ((0, 1, 2, 3), (0, 2, 1, 3)),
+}
 
 
 def check_patch(lr_patch: Sequence[int], factor: int, graph: TensorGraph) -> None:
@@ -62,7 +66,8 @@ class ThroughPlaneLoader(PatchLoader):
             bone and brain between CT and MR.
         gains: largest standard deviation of the logarithm of brightness between thick slices, at least 0. Each patch
             has a random share of it (:class:`~common.networks.SliceGains` applies them).
-        any_axis: whether any axis of the source's volumes may run across the slices; for isotropic volumes.
+        planes: of HR patches: "across" the slices of the source's volumes, "any" for isotropic volumes, or the "slices"
+            themselves, of thick-slice scans, which are fine along both axes.
         zoom: largest factor, at least 1, by which pixels in plane are smaller than those of the source's volumes. Each
             patch is cut narrower by a random factor with a uniform logarithm, and interpolated with a cubic spline.
     """
@@ -79,7 +84,7 @@ class ThroughPlaneLoader(PatchLoader):
         attributes: int = 0,
         contrasts: int = 0,
         gains: float = 0.0,
-        any_axis: bool = False,
+        planes: str = "across",
         zoom: float = 1.0,
     ) -> None:
         super().__init__(batch_size, seed, device)
@@ -96,17 +101,20 @@ class ThroughPlaneLoader(PatchLoader):
         if not (0 <= gains < math.inf and 1 <= zoom < math.inf):
             raise ValueError(f"gains is {gains} and zoom {zoom}, expected numbers of at least 0 and at least 1.")
         self.attributes, self.contrasts, self.gains, self.zoom = attributes, contrasts, gains, zoom
-        self.factor, self.any_axis = factor, any_axis
-        check_volume_sizes(source, "hr", (p, p, factor * w), "source", any_orientation=self.any_axis)
-        check_volume_sizes(target, "lr", (p, p, w), "target")
+        if planes not in _PLANES:
+            raise ValueError(f"planes is {planes!r}, expected one of {', '.join(_PLANES)}.")
+        self.factor, self.orders = factor, {"hr": _PLANES[planes], "lr": _PLANES["across"]}
+        for key, group in (("hr", "source"), ("lr", "target")):
+            size = (*self.sizes[key], 1)
+            sides = [[size[order.index(axis) - 1] for axis in (1, 2, 3)] for order in self.orders[key]]
+            check_volume_sizes(self.volumes[key], key, [*map(max, *sides)], group)
         self.tissue = {key: find_tissue_voxels(volumes, key) for key, volumes in self.volumes.items()}
 
     def _sample_patch(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         sample = {}
         for key, volumes in self.volumes.items():
             i = int(rng.integers(len(volumes)))
-            orders = _ANY if key == "hr" and self.any_axis else _ACROSS
-            order = orders[int(rng.random() * len(orders))]
+            order = self.orders[key][int(rng.random() * len(self.orders[key]))]
             height, width = self.sizes[key]
             if key == "hr" and self.zoom > 1:
                 height = max(2, round(height / self.zoom ** rng.random()))

@@ -11,7 +11,7 @@ from common.data import ThroughPlaneLoader
 from tests.data.loaders.drawn import cache, check_draws, check_shares, half_air, noise, origin, take
 from tests.refused import refused
 
-IN_PLANE, ANY_AXIS = {(0, 2, 1), (1, 2, 0)}, {*itertools.permutations(range(3))}
+ORDERS = {"across": {(0, 2, 1), (1, 2, 0)}, "any": {*itertools.permutations(range(3))}, "slices": {(0, 1, 2), (1, 0, 2)}}
 
 
 def loader_of(hr=None, lr=None, **changes):
@@ -35,12 +35,14 @@ def test_a_batch_is_a_function_of_seed_and_iteration_and_shared_by_processes(con
     check_shares(make, monkeypatch)
 
 
-@pytest.mark.parametrize(("contrasts", "gains", "any_axis"), [(0, 0, False), (5, 0.2, False), (3, 0, True)])
-def test_images_are_cut_mirrored_and_recoloured(contrasts, gains, any_axis):
-    """HR across the slices in both directions, LR in one; bone may become darker than brain, air stays the darkest."""
+@pytest.mark.parametrize(
+    ("contrasts", "gains", "planes"), [(0, 0, "across"), (5, 0.2, "across"), (3, 0, "any"), (0, 0, "slices")]
+)
+def test_images_are_cut_mirrored_and_recoloured(contrasts, gains, planes):
+    """HR of the planes that are asked for, LR across; bone may become darker than brain, air stays the darkest."""
     hr, lr = [half_air(40, 30, 24, seed=i) for i in range(2)], [noise(14, 13, 6, seed=2)]
     orders, flips, drawn = {"hr": set(), "lr": set()}, set(), []
-    for batch in take(loader_of(hr, lr, contrasts=contrasts, gains=gains, any_axis=any_axis), 15):
+    for batch in take(loader_of(hr, lr, contrasts=contrasts, gains=gains, planes=planes), 15):
         for n in range(4):
             for key, volumes in (("hr", hr), ("lr", lr)):
                 image = (batch[key][n].movedim(0, -1) + 1) / 2
@@ -54,7 +56,7 @@ def test_images_are_cut_mirrored_and_recoloured(contrasts, gains, any_axis):
             bent = np.stack([np.interp(grey, points, row) for row in np.eye(len(points))], axis=1)
             drawn.append(np.linalg.lstsq(bent, made)[0])
             assert np.abs(bent @ drawn[-1] - made).max() < 1e-5
-    assert orders == {"hr": ANY_AXIS if any_axis else IN_PLANE, "lr": IN_PLANE}
+    assert orders == {"hr": ORDERS[planes], "lr": ORDERS["across"]}
     both = {("hr", which, flip) for which in (0, 1) for flip in ((), (0,), (1,), (0, 1))}
     assert flips == both | {("lr", 0, ()), ("lr", 0, (0,))}
     lowest, highest = np.min(drawn, axis=0), np.max(drawn, axis=0)
@@ -92,12 +94,13 @@ def test_pixels_in_plane_may_be_finer_than_those_of_the_source():
 
 
 def test_options_out_of_their_range_and_volumes_that_do_not_fit_are_refused():
-    for name, value in (("gains", -0.1), ("gains", np.nan), ("zoom", 0.5), ("zoom", np.inf), ("contrasts", 2)):
+    for name, value in (("gains", -0.1), ("gains", np.nan), ("zoom", 0.5), ("zoom", np.inf), ("contrasts", 2), ("planes", "all")):
         refused(lambda option={name: value}: loader_of(**option), ValueError, f"{name} ", value)
     for key, needed, options, words in (
         ("hr", (6, 6, 6), {}, ["'source', 1.nii", "(6, 6, 6)", "lr_patch"]),
         ("lr", (6, 6, 3), {}, ["'target', 1.nii", "(6, 6, 3)", "lr_patch"]),
-        ("hr", (8, 8, 8), {"lr_patch": (6, 4), "any_axis": True}, ["'source', 1.nii", "(6, 6, 8)", "lr_patch"]),
+        ("hr", (8, 8, 8), {"lr_patch": (6, 4), "planes": "any"}, ["'source', 1.nii", "(8, 8, 8)", "lr_patch"]),
+        ("hr", (8, 8, 1), {"lr_patch": (6, 4), "planes": "slices"}, ["'source', 1.nii", "(8, 8, 1)", "lr_patch"]),
     ):
         fits, options = noise(*needed), {"lr": [noise(9, 9, 9)], **options}
         loader_of(**options | {key: [fits]})

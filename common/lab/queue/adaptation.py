@@ -1,0 +1,114 @@
+"""Adapt ct_guided's weights to real thick stacks in several ways, and judge each by stacks of people held out.
+
+    python -m common.lab.queue.adaptation --exams EXAMS --output_dir OUT [--rows profile]
+
+adaptation.json has the stacks that are learned from, those that are held out, and the overlays of each row over
+``train.json`` and the shipped weights. LR are the thick stacks, HR their slices, which are fine along both axes. The
+rows: ``profile`` is stage 1, with the profile that is measured in each stack; ``own_stages`` are stages 2 and 3;
+``image_space`` and ``feature_space`` are the two adaptations of Liu et al. 2023, with the bundle's network. A row
+takes about an hour of one core; one whose weights are in OUT is not trained again. Then each held-out stack is
+foretold from the next one of its exam, as by ``exams_left_out``, with ``ct_guided`` fine-tuned and as it ships.
+
+adaptation.csv beside this file gets the lines, adaptation_over_cubic.csv the means over people.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ...degradations.fitted_profile import FittedProfile
+from ...io.slice_thickness import read_profile_width
+from ...transforms import LoadScand
+from .exams_left_out import judge_stack, summarise, write_csv
+
+_ROOT, _PLAN = Path(__file__).parents[3], Path(__file__).with_suffix(".json")
+_SHIPPED = {"ct_guided": {"adapt_iterations": 0}, "fine_tuned": {}}
+
+
+class Part(nn.Module):
+    """A part of a network, as a network of its own.
+
+    Args:
+        modules: that hold its parameters.
+        compute: its forward pass, a method of the whole network.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], compute: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+        self.compute = compute
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """As ``compute``."""
+        return self.compute(*inputs)
+
+
+def measure_widths(files: Iterable[Path], factor: int) -> list[float]:
+    """Profile widths of stacks in distances of their slices: by the protocol, else measured, else 1."""
+    widths = []
+    for file in files:
+        volume = LoadScand("lr", check_mr=False)({"lr": str(file)})["lr"][None]
+        width = read_profile_width(volume) or FittedProfile((1, 1, factor)).estimate_width(volume)[0] or 1.0
+        widths.append(round(width, 3))
+    return widths
+
+
+def train_row(plan: Mapping[str, Any], name: str, exams: Path, folder: Path) -> Path:
+    """Train a row, unless its weights are in the folder; returns their file."""
+    weights = folder / "models" / "model.pt"
+    if weights.exists():
+        return weights
+    folder.mkdir(parents=True, exist_ok=True)
+    stacks = {exam: [exams / exam / f"{stack}.nii.gz" for stack in names] for exam, names in plan["learn"].items()}
+    groups: dict[str, Any] = {"misaligned": True, "source": [], "target": [], "validation": [], "test": []}
+    for exam, files in stacks.items():
+        for file in files:
+            groups["source"].append({"hr": str(file.resolve()), "subject": exam})
+            groups["target"].append({"lr": str(file.resolve()), "subject": exam})
+    (folder / "dataset.json").write_text(json.dumps(groups, indent=2))
+    shipped = _ROOT / "bundles" / "ct_guided" / "models" / f"model_{plan['scale'][2]}.json"
+    overlay = {"initial": str(shipped.with_suffix(".pt")), **plan["all"], **plan["rows"][name]}
+    if name == "profile":
+        widths = measure_widths([file for files in stacks.values() for file in files], plan["scale"][2])
+        profiles = [{"_target_": "common.degradations.GaussianProfile", "factors": "@scale", "fwhm": w} for w in widths]
+        overlay["thickening"] = {"_target_": "common.degradations.RandomDegradation", "degradations": profiles}
+    (folder / "overlay.json").write_text(json.dumps(overlay, indent=2))
+    configs = [str(file) for file in (shipped.parents[1] / "configs" / "train.json", shipped, folder / "overlay.json")]
+    command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={configs}", f"--dataset_dir={folder}"]
+    subprocess.run([*command, f"--output_dir={folder}"], cwd=_ROOT, check=True)
+    return weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--exams", required=True, type=Path)
+    parser.add_argument("--output_dir", required=True, type=Path)
+    plan = json.loads(_PLAN.read_text())
+    parser.add_argument("--rows", nargs="*", default=list(plan["rows"]), choices=list(plan["rows"]))
+    options = parser.parse_args()
+    networks = dict(_SHIPPED)
+    for name in options.rows:
+        weights = train_row(plan, name, options.exams, options.output_dir / name)
+        networks[name] = {"adapt_iterations": 0, "checkpoint": str(weights)}
+    rows = []
+    stacks = [(options.exams / exam, names, name) for exam, names in plan["held_out"].items() for name in names]
+    for folder, names, left_out in tqdm(stacks, "stacks"):
+        source = names[(names.index(left_out) + 1) % len(names)]
+        person = json.loads((folder / "exam.json").read_text())["person"]
+        place = options.output_dir / "held_out" / folder.name / left_out
+        first = {"exam": folder.name, "person": person, "left_out": left_out, "source": source}
+        rows += [{**first, **row} for row in judge_stack(folder, left_out, source, [], place, networks)]
+        write_csv(_PLAN.with_suffix(".csv"), rows)
+    write_csv(_PLAN.with_name("adaptation_over_cubic.csv"), summarise(rows))
+
+
+if __name__ == "__main__":
+    main()
