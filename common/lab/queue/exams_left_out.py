@@ -38,6 +38,8 @@ from ..judge.left_out import cut_to_data, make_stack, read_thickness
 from .coherence import RINGS, measure_coherence
 
 _BLUR = 0.8  # mm, full width at half maximum
+SHIPPED: dict[str, dict[str, Any]] = {"ct_guided": {"adapt_iterations": 0}, "fine_tuned": {}}
+"""By method: ct_guided's options, as it ships."""
 _DETAIL = RINGS[1:3]
 
 
@@ -77,14 +79,21 @@ def _find_mask(exam: Path, stack: str) -> str | None:
     return str(mask) if mask.exists() else None
 
 
-def judge_stack(exam: Path, left_out: str, source: str, others: list[str], folder: Path) -> list[dict[str, str]]:
+def judge_stack(
+    exam: Path,
+    left_out: str,
+    source: str,
+    others: list[str],
+    folder: Path,
+    networks: Mapping[str, Mapping[str, Any]] = SHIPPED,
+) -> list[dict[str, str]]:
     """Make all volumes of a source and of all other stacks together, and judge them by the stack that was left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {name: folder / f"{name}.nii.gz" for name in ("ct_guided", "fine_tuned")}
-    scan: dict[str, Any] = {"bundle": "ct_guided", "quiet": True}
-    for name, options in (("ct_guided", {"adapt_iterations": 0}), ("fine_tuned", {})):
+    files = {name: folder / f"{name}.nii.gz" for name in networks}
+    for name, options in networks.items():
         if not files[name].exists():
-            super_resolve(str(exam / f"{source}.nii.gz"), output_dir=str(files[name]), **(scan | options))
+            scan = str(exam / f"{source}.nii.gz")
+            super_resolve(scan, output_dir=str(files[name]), bundle="ct_guided", quiet=True, **options)
     files |= write_classical(exam / f"{source}.nii.gz", files["ct_guided"], folder)
     detail = measure_detail(exam, left_out, files)
     if len(others) > 1:
