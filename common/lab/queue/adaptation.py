@@ -29,7 +29,7 @@ from tqdm import tqdm
 from ...degradations.fitted_profile import FittedProfile
 from ...io.slice_thickness import read_profile_width
 from ...transforms import LoadScand
-from .exams_left_out import SHIPPED, judge_stack, summarise, write_csv
+from .exams_left_out import NETWORKS, judge_stack, summarise, write_csv
 
 _ROOT, _PLAN = Path(__file__).parents[3], Path(__file__).with_suffix(".json")
 
@@ -95,10 +95,10 @@ def main() -> None:
     plan = json.loads(_PLAN.read_text())
     parser.add_argument("--rows", nargs="*", default=list(plan["rows"]), choices=list(plan["rows"]))
     options = parser.parse_args()
-    networks = dict(SHIPPED)
+    networks = {name: NETWORKS[name] for name in ("ct_guided", "fine_tuned")}
     for name in options.rows:
         weights = train_row(plan, name, options.exams, options.output_dir / name)
-        networks[name] = {"adapt_iterations": 0, "checkpoint": str(weights)}
+        networks[name] = {**NETWORKS["ct_guided"], "checkpoint": str(weights)}
     rows = []
     stacks = [(options.exams / exam, names, name) for exam, names in plan["held_out"].items() for name in names]
     for folder, names, left_out in tqdm(stacks, "stacks"):

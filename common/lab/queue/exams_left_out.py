@@ -38,8 +38,12 @@ from ..judge.left_out import cut_to_data, make_stack, read_thickness
 from .coherence import RINGS, measure_coherence
 
 _BLUR = 0.8  # mm, full width at half maximum
-SHIPPED: dict[str, dict[str, Any]] = {"ct_guided": {"adapt_iterations": 0}, "fine_tuned": {}}
-"""By method: ct_guided's options, as it ships."""
+NETWORKS: dict[str, dict[str, Any]] = {
+    "ct_guided": {"bundle": "ct_guided", "adapt_iterations": 0},
+    "fine_tuned": {"bundle": "ct_guided"},
+    "smore": {"bundle": "smore"},
+}
+"""By method: the options of mri-sr."""
 _DETAIL = RINGS[1:3]
 
 
@@ -85,7 +89,7 @@ def judge_stack(
     source: str,
     others: list[str],
     folder: Path,
-    networks: Mapping[str, Mapping[str, Any]] = SHIPPED,
+    networks: Mapping[str, Mapping[str, Any]] = NETWORKS,
 ) -> list[dict[str, str]]:
     """Make all volumes of a source and of all other stacks together, and judge them by the stack that was left out."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +97,7 @@ def judge_stack(
     for name, options in networks.items():
         if not files[name].exists():
             scan = str(exam / f"{source}.nii.gz")
-            super_resolve(scan, output_dir=str(files[name]), bundle="ct_guided", quiet=True, **options)
+            super_resolve(scan, output_dir=str(files[name]), quiet=True, **options)
     files |= write_classical(exam / f"{source}.nii.gz", files["ct_guided"], folder)
     detail = measure_detail(exam, left_out, files)
     if len(others) > 1:
@@ -168,7 +172,7 @@ def main() -> None:
     if table.exists():
         with table.open(newline="") as file:
             rows = list(csv.DictReader(file))
-    done = {(row["exam"], row["left_out"]) for row in rows}
+    done = {(row["exam"], row["left_out"]) for row in rows if row["result"] == "smore"}
     exams = {file.parent: json.loads(file.read_text()) for file in sorted(options.exams.glob("*/exam.json"))}
     places = [(place, folder, name) for folder, exam in exams.items() for place, name in enumerate(exam["stacks"])]
     stacks = [(folder, name) for _, folder, name in sorted(places)]  # each exam's first stack, then its second
@@ -184,6 +188,7 @@ def main() -> None:
         except (Exception, SystemExit) as error:
             tqdm.write(f"{folder.name}, {left_out} from {source}: {error}")
             continue
+        rows = [row for row in rows if (row["exam"], row["left_out"]) != (folder.name, left_out)]
         rows += [{**first, **row, **first} for row in found]
         write_csv(table, rows)
     write_csv(table.with_name("exams_over_cubic.csv"), summarise(rows))
