@@ -26,6 +26,7 @@ from common.program.degraded import save_degraded
 
 _MARGIN = 8  # voxels of air around the foreground
 _FOREGROUND = 0.05  # of the 99.9th percentile
+_FILES = {"results": "results/{}_sr", "scan": "scans/{}", "hr": "hr/{}", "interval": "results/{}_interval"}
 
 
 def main() -> None:
@@ -45,11 +46,11 @@ def main() -> None:
         hr, scan = (output_dir / folder / f"{name}.nii.gz" for folder in ("hr", "scans"))
         if not scan.exists():
             write_pair(file, factors, arguments.noise, number, hr, scan)
-        rows.append([name, f"results/{name}_sr.nii.gz", f"scans/{name}.nii.gz", f"hr/{name}.nii.gz"])
-    options = {"output_dir": str(output_dir / "results"), "skip_existing": True, "scale": factors}
+        rows.append([name, *(f"{file.format(name)}.nii.gz" for file in _FILES.values())])
+    options = {"output_dir": str(output_dir / "results"), "skip_existing": True, "scale": factors, "uncertainty": True}
     super_resolve(str(output_dir / "scans"), **options)
     with (output_dir / "cases.csv").open("w", newline="") as table:
-        csv.writer(table).writerows([["person", "results", "scan", "hr"], *rows])
+        csv.writer(table).writerows([["person", *_FILES], *rows])
 
 
 def write_pair(file: str, factors: list[int], noise: float, seed: int, hr: Path, scan: Path) -> None:
