@@ -227,3 +227,26 @@ def test_what_weights_gain_over_total_variation_is_of_their_people():
         gains = np.subtract(*np.transpose(scores)).round(4)
         for page in ("README.md", "bundles/udean_window/docs/results.md"):
             assert f"{gains.mean():.2f}±{gains.std(ddof=1):.2f}" in PAGES[page] and gains.min() > 0
+
+
+@pytest.mark.parametrize("name", ["added", "anatomy", "interval", "repeated", "scores"])
+def test_evidence_is_of_the_weights_that_ship_and_its_means_are_of_its_people(name):
+    docs = ROOT / "common" / "lab" / "tables" / "docs"
+    people, means = (list(csv.DictReader((docs / f"evidence_{file}.csv").open())) for file in (name, f"{name}_means"))
+    for row in people + means:
+        overlays = (ROOT / "bundles" / row["weights"].split()[0] / "models").glob("*.json")
+        assert row["digest"] in {json.loads(file.read_text())["digest"][:8] for file in overlays}
+    for row in means:
+        of = [
+            each
+            for each in people
+            if all(each[key] == row[key] for key in ("weights", "method", "region") if key in row)
+        ]
+        assert len({each["person"] for each in of}) == len(of) == int(row["people"])
+        for key in row.keys() - {"weights", "digest", "people", "method", "region"}:
+            if row[key]:
+                mean, spread = row[key].split("±")
+                values = [float(each[key]) for each in of]
+                found = np.mean(values), np.std(values, ddof=1)
+                half = 0.6 * 10 ** -len(mean.partition(".")[2])  # of the last digit
+                assert (float(mean), float(spread)) == pytest.approx(found, rel=0, abs=half)

@@ -11,6 +11,7 @@ page shows, mean±SD over people.
 import argparse
 import csv
 import json
+import math
 from pathlib import Path
 
 from common.lab.queue.exams_left_out import write_csv
@@ -40,6 +41,14 @@ def read_rows(folder: Path, name: str) -> list[dict[str, str]]:
         return [{"weights": f"{weights[0]} {scale}", "digest": weights[1], **row} for row in csv.DictReader(text)]
 
 
+def format_spread(mean: str, spread: str) -> str:
+    """Both rounded to two digits of the spread; empty if there is no mean."""
+    if not mean:
+        return ""
+    digits = max(0, 1 - math.floor(math.log10(float(spread))))
+    return f"{float(mean):.{digits}f}±{float(spread):.{digits}f}"
+
+
 def find_means(rows: list[dict[str, str]], name: str) -> list[dict[str, str]]:
     """The means of ``judge``, with their spread, of the columns, methods and regions that the page shows."""
     columns, methods, regions = _SHOWN[name]
@@ -52,7 +61,7 @@ def find_means(rows: list[dict[str, str]], name: str) -> list[dict[str, str]]:
     first = ("weights", "digest", "people", "method", "region")
     return [
         {key: value for key, value in zip(first, keys, strict=True) if value is not None}
-        | {key: each["mean"][key] and f"{each['mean'][key]}±{each['SD'][key]}" for key in columns}
+        | {key: format_spread(each["mean"][key], each["SD"][key]) for key in columns}
         for keys, each in lines.items()
     ]
 

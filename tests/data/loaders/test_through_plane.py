@@ -11,7 +11,11 @@ from common.data import ThroughPlaneLoader
 from tests.data.loaders.drawn import cache, check_draws, check_shares, half_air, noise, origin, take
 from tests.refused import refused
 
-ORDERS = {"across": {(0, 2, 1), (1, 2, 0)}, "any": {*itertools.permutations(range(3))}, "slices": {(0, 1, 2), (1, 0, 2)}}
+ORDERS = {
+    "across": {(0, 2, 1), (1, 2, 0)},
+    "any": {*itertools.permutations(range(3))},
+    "slices": {(0, 1, 2), (1, 0, 2)},
+}
 
 
 def loader_of(hr=None, lr=None, **changes):
@@ -94,7 +98,14 @@ def test_pixels_in_plane_may_be_finer_than_those_of_the_source():
 
 
 def test_options_out_of_their_range_and_volumes_that_do_not_fit_are_refused():
-    for name, value in (("gains", -0.1), ("gains", np.nan), ("zoom", 0.5), ("zoom", np.inf), ("contrasts", 2), ("planes", "all")):
+    for name, value in (
+        ("gains", -0.1),
+        ("gains", np.nan),
+        ("zoom", 0.5),
+        ("zoom", np.inf),
+        ("contrasts", 2),
+        ("planes", "all"),
+    ):
         refused(lambda option={name: value}: loader_of(**option), ValueError, f"{name} ", value)
     for key, needed, options, words in (
         ("hr", (6, 6, 6), {}, ["'source', 1.nii", "(6, 6, 6)", "lr_patch"]),
