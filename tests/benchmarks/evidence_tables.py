@@ -14,6 +14,8 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
+
 from common.lab.queue.exams_left_out import write_csv
 
 _PAGE = Path(__file__).parents[2] / "common" / "lab" / "tables" / "docs"
@@ -28,6 +30,7 @@ _SHOWN = {  # by table: the columns whose means the page shows, and the methods 
     ),
     "interval": (("coverage", "rank", "sorted"), ("result 1",), ("air", "dark", "middle", "bright")),
 }
+_LEFT_OUT = {("anatomy", "mr_gd")}  # after a contrast agent, HR itself is divided wrongly
 
 
 def read_rows(folder: Path, name: str) -> list[dict[str, str]]:
@@ -38,32 +41,36 @@ def read_rows(folder: Path, name: str) -> list[dict[str, str]]:
     if not (file := folder / "judged" / f"{name}.csv").exists():
         return []
     with file.open(newline="") as text:
-        return [{"weights": f"{weights[0]} {scale}", "digest": weights[1], **row} for row in csv.DictReader(text)]
-
-
-def format_spread(mean: str, spread: str) -> str:
-    """Both rounded to two digits of the spread; empty if there is no mean."""
-    if not mean:
-        return ""
-    digits = max(0, 1 - math.floor(math.log10(float(spread))))
-    return f"{float(mean):.{digits}f}±{float(spread):.{digits}f}"
+        rows = [row for row in csv.DictReader(text) if " of " not in row["person"]]
+    return [
+        {"weights": f"{weights[0]} {scale}", "digest": weights[1], **row}
+        for row in rows
+        if (name, row["person"]) not in _LEFT_OUT
+    ]
 
 
 def find_means(rows: list[dict[str, str]], name: str) -> list[dict[str, str]]:
-    """The means of ``judge``, with their spread, of the columns, methods and regions that the page shows."""
+    """Means over people with their SD, of the columns, methods and regions that the page shows."""
     columns, methods, regions = _SHOWN[name]
-    lines: dict[tuple[str | None, ...], dict[str, dict[str, str]]] = {}
+    first = [key for key in ("weights", "digest", "method", "region") if key in rows[0]]
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
-        kind, _, people = row["person"].partition(" of ")
-        if people and row["method"] in methods and row.get("region") in regions:
-            keys = (row["weights"], row["digest"], people, row["method"], row.get("region"))
-            lines.setdefault(keys, {})[kind] = row
-    first = ("weights", "digest", "people", "method", "region")
+        if row["method"] in methods and row.get("region") in regions:
+            groups.setdefault(tuple(row[key] for key in first), []).append(row)
     return [
-        {key: value for key, value in zip(first, keys, strict=True) if value is not None}
-        | {key: format_spread(each["mean"][key], each["SD"][key]) for key in columns}
-        for keys, each in lines.items()
+        {**dict(zip(first, keys, strict=True)), "people": str(len(of))}
+        | {key: format_spread([float(row[key]) for row in of if row[key]]) for key in columns}
+        for keys, of in groups.items()
     ]
+
+
+def format_spread(values: list[float]) -> str:
+    """Mean and SD, both rounded to two digits of the SD; empty without values."""
+    if not values:
+        return ""
+    mean, spread = np.mean(values), np.std(values, ddof=1)
+    digits = max(0, 1 - math.floor(math.log10(spread)))
+    return f"{mean:.{digits}f}±{spread:.{digits}f}"
 
 
 def main() -> None:
@@ -72,7 +79,7 @@ def main() -> None:
     folders = parser.parse_args().folders
     for name in _SHOWN:
         if rows := [row for folder in folders for row in read_rows(folder, name)]:
-            write_csv(_PAGE / f"evidence_{name}.csv", [row for row in rows if " of " not in row["person"]])
+            write_csv(_PAGE / f"evidence_{name}.csv", rows)
             write_csv(_PAGE / f"evidence_{name}_means.csv", find_means(rows, name))
 
 
