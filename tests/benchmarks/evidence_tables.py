@@ -22,7 +22,6 @@ _PAGE = Path(__file__).parents[2] / "common" / "lab" / "tables" / "docs"
 _SHOWN = {  # by table: the columns whose means the page shows, and the methods and regions
     "anatomy": (("bias_percent", "dice"), ("cubic", "result 1"), ("brain", "csf", "grey matter", "white matter")),
     "added": (("added", "correlation", "restored"), ("HR", "cubic", "result 1"), ("all",)),
-    "scores": (("psnr_masked", "ssim", "ssim_masked"), ("cubic", "result 1"), (None,)),
     "repeated": (
         ("scan_difference", "result_difference", "ratio", "added_correlation"),
         ("results",),
@@ -52,22 +51,24 @@ def read_rows(folder: Path, name: str) -> list[dict[str, str]]:
 def find_means(rows: list[dict[str, str]], name: str) -> list[dict[str, str]]:
     """Means over people with their SD, of the columns, methods and regions that the page shows."""
     columns, methods, regions = _SHOWN[name]
-    first = [key for key in ("weights", "digest", "method", "region") if key in rows[0]]
-    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in rows:
-        if row["method"] in methods and row.get("region") in regions:
-            groups.setdefault(tuple(row[key] for key in first), []).append(row)
+        if row["method"] in methods and row["region"] in regions:
+            groups.setdefault((row["weights"], row["region"]), []).append(row)
     return [
-        {**dict(zip(first, keys, strict=True)), "people": str(len(of))}
-        | {key: format_spread([float(row[key]) for row in of if row[key]]) for key in columns}
-        for keys, of in groups.items()
+        {"weights": weights, "region": region, "people": str(len({row["person"] for row in of}))}
+        | {
+            f"{key}, {method}": format_spread(values)
+            for key in columns
+            for method in methods
+            if (values := [float(row[key]) for row in of if row["method"] == method and row[key]])
+        }
+        for (weights, region), of in groups.items()
     ]
 
 
 def format_spread(values: list[float]) -> str:
-    """Mean and SD, both rounded to two digits of the SD; empty without values."""
-    if not values:
-        return ""
+    """Mean and SD, both rounded to two digits of the SD."""
     mean, spread = np.mean(values), np.std(values, ddof=1)
     digits = max(0, 1 - math.floor(math.log10(spread)))
     return f"{mean:.{digits}f}±{spread:.{digits}f}"
@@ -77,10 +78,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     folders = parser.parse_args().folders
-    for name in _SHOWN:
+    for name in (*_SHOWN, "scores"):
         if rows := [row for folder in folders for row in read_rows(folder, name)]:
             write_csv(_PAGE / f"evidence_{name}.csv", rows)
-            write_csv(_PAGE / f"evidence_{name}_means.csv", find_means(rows, name))
+            if name in _SHOWN:
+                write_csv(_PAGE / f"evidence_{name}_means.csv", find_means(rows, name))
 
 
 if __name__ == "__main__":
