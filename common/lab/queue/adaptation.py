@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from ...degradations.fitted_profile import FittedProfile
 from ...io.slice_thickness import read_profile_width
-from ...transforms import LoadScand
+from ...transforms.scan.load import LoadScand
 from .exams_left_out import NETWORKS, judge_stack, summarise, write_csv
 
 _ROOT, _PLAN = Path(__file__).parents[3], Path(__file__).with_suffix(".json")
