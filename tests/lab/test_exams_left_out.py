@@ -23,8 +23,9 @@ def test_coherence_is_of_what_is_shared_whatever_its_power():
 
 def test_a_person_counts_once_over_cubic():
     rows = [
-        {"person": person, "exam": exam, "left_out": "a", "result": name, "correlation": value, "coherence": ""}
+        {"person": person, "exam": exam, "left_out": "a", "result": name, "slices": "9", "psnr": value, "coherence": ""}
         for person, exam, gain in (("anna", "1", 0.1), ("anna", "2", 0.3), ("ben", "3", -0.4))
         for name, value in (("cubic", "0.5"), ("ct_guided", str(0.5 + gain)))
     ]
-    assert summarise(rows) == [{"method": "ct_guided", "correlation": "-0.100±0.424, 1 of 2"}]
+    found = {"method": "ct_guided", "stacks": "3", "slices": "27", "psnr": "-0.100±0.424, 1 of 2"}
+    assert summarise(rows) == [found]

@@ -149,8 +149,9 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         stacks.setdefault((row["person"], row["exam"], row["left_out"]), {})[row["result"]] = row
     table = []
     for method in dict.fromkeys(row["result"] for row in rows if row["result"] != "cubic"):
-        cells = {"method": method}
-        for key in ("correlation", "coherence"):
+        of = [results[method] for results in stacks.values() if method in results]
+        cells = {"method": method, "stacks": str(len(of)), "slices": str(sum(int(row["slices"]) for row in of))}
+        for key in ("psnr", "correlation", "coherence"):
             people: dict[str, list[float]] = {}
             for (person, *_), results in stacks.items():
                 if method in results and results[method].get(key):
