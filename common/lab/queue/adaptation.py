@@ -1,6 +1,6 @@
 """Adapt ct_guided's weights to real thick stacks in several ways, and judge each by stacks of people held out.
 
-    python -m common.lab.queue.adaptation --exams EXAMS --output_dir OUT [--rows profile]
+    python -m common.lab.queue.adaptation --exams EXAMS --output_dir OUT
 
 adaptation.json has the stacks that are learned from, those that are held out, and the overlays of each row over
 ``train.json`` and the shipped weights. LR are the thick stacks, HR their slices, which are fine along both axes. The
@@ -92,11 +92,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exams", required=True, type=Path)
     parser.add_argument("--output_dir", required=True, type=Path)
-    plan = json.loads(_PLAN.read_text())
-    parser.add_argument("--rows", nargs="*", default=list(plan["rows"]), choices=list(plan["rows"]))
-    options = parser.parse_args()
+    options, plan = parser.parse_args(), json.loads(_PLAN.read_text())
     networks = {name: NETWORKS[name] for name in ("ct_guided", "fine_tuned")}
-    for name in options.rows:
+    for name in plan["rows"]:
         weights = train_row(plan, name, options.exams, options.output_dir / name)
         networks[name] = {**NETWORKS["ct_guided"], "checkpoint": str(weights)}
     rows = []
@@ -106,7 +104,7 @@ def main() -> None:
         person = json.loads((folder / "exam.json").read_text())["person"]
         place = options.output_dir / "held_out" / folder.name / left_out
         first = {"exam": folder.name, "person": person, "left_out": left_out, "source": source}
-        rows += [{**first, **row} for row in judge_stack(folder, left_out, source, [], place, networks)]
+        rows += [first | row | first for row in judge_stack(folder, left_out, source, [], place, networks)]
         write_csv(_PLAN.with_suffix(".csv"), rows)
     write_csv(_PLAN.with_name("adaptation_over_cubic.csv"), summarise(rows))
 
