@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.evidence --hr FILES --scale 1,1,4 --output_dir O
     python -m common judge --cases O/cases.csv --anatomy True --output_dir O/judged
-    python -m tests.benchmarks.evidence_tables O [FURTHER FOLDERS]
+    python -m tests.benchmarks.evidence_tables O P --tables anatomy added scores
 
 ``evidence_NAME.csv`` gets all rows with the scale and the digest of the weights; ``evidence_NAME_means.csv``, which the
 page shows, mean±SD over people.
@@ -29,6 +29,7 @@ _SHOWN = {  # by table: the columns whose means the page shows, and the methods 
     ),
     "interval": (("coverage", "rank", "sorted"), ("result 1",), ("air", "dark", "middle", "bright")),
 }
+_TABLES = (*_SHOWN, "scores")
 _LEFT_OUT = {("anatomy", "mr_gd")}  # after a contrast agent, HR itself is divided wrongly
 
 
@@ -37,9 +38,7 @@ def read_rows(folder: Path, name: str) -> list[dict[str, str]]:
     known = [json.loads(file.read_text())["SuperResolution"] for file in (folder / "results").glob("*_sr.json")]
     (scale,) = {"x".join(map(str, each["Scale"])) for each in known}
     (weights,) = {(each["Bundle"], each["Weights"]["Sha256"][:8]) for each in known}
-    if not (file := folder / "judged" / f"{name}.csv").exists():
-        return []
-    with file.open(newline="") as text:
+    with (folder / "judged" / f"{name}.csv").open(newline="") as text:
         rows = [row for row in csv.DictReader(text) if " of " not in row["person"]]
     return [
         {"weights": f"{weights[0]} {scale}", "digest": weights[1], **row}
@@ -77,12 +76,13 @@ def format_spread(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
-    folders = parser.parse_args().folders
-    for name in (*_SHOWN, "scores"):
-        if rows := [row for folder in folders for row in read_rows(folder, name)]:
-            write_csv(_PAGE / f"evidence_{name}.csv", rows)
-            if name in _SHOWN:
-                write_csv(_PAGE / f"evidence_{name}_means.csv", find_means(rows, name))
+    parser.add_argument("--tables", nargs="+", choices=_TABLES, required=True)
+    options = parser.parse_args()
+    for name in options.tables:
+        rows = [row for folder in options.folders for row in read_rows(folder, name)]
+        write_csv(_PAGE / f"evidence_{name}.csv", rows)
+        if name in _SHOWN:
+            write_csv(_PAGE / f"evidence_{name}_means.csv", find_means(rows, name))
 
 
 if __name__ == "__main__":
