@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
+from common.lab.queue import exams_left_out
 from common.lab.queue.coherence import measure_coherence
-from common.lab.queue.exams_left_out import summarise
+from common.lab.queue.exams_left_out import judge_stacks, summarise
 
 
 def test_coherence_is_of_what_is_shared_whatever_its_power():
@@ -29,3 +32,23 @@ def test_a_person_counts_once_over_cubic():
     ]
     found = {"method": "ct_guided", "stacks": "3", "slices": "27", "psnr": "-0.100±0.424, 1 of 2"}
     assert summarise(rows) == [found]
+
+
+def test_a_stack_that_cannot_be_judged_stops_no_other_and_none_is_judged_twice(tmp_path, monkeypatch):
+    def judge_stack(exam, left_out, source, others, *_):
+        judged.append((left_out, source, others))
+        if left_out == "b":
+            raise ValueError("it does not fit")
+        return [{"result": name, "slices": "9", "psnr": "20"} for name in ("cubic", "ours")]
+
+    monkeypatch.setattr(exams_left_out, "judge_stack", judge_stack)
+    (tmp_path / "exam.json").write_text(json.dumps({"person": "anna", "body": "head", "stacks": dict.fromkeys("abc")}))
+    for expected in (
+        [("a", "b", ["b", "c"]), ("b", "c", ["a", "c"]), ("c", "a", ["a", "b"])],
+        [("b", "c", ["a", "c"])],
+    ):
+        judged = []
+        with pytest.raises(SystemExit, match=", b from c: it does not fit"):
+            judge_stacks([tmp_path], tmp_path, tmp_path / "t.csv", tmp_path / "m.csv", {"ours": {}})
+        assert judged == expected
+        assert (tmp_path / "t.csv").read_text().count("\n") == 5 and "ours,2,18" in (tmp_path / "m.csv").read_text()

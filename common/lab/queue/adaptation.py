@@ -24,12 +24,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ...degradations.fitted_profile import FittedProfile
 from ...io.slice_thickness import read_profile_width
 from ...transforms.scan.load import LoadScand
-from .exams_left_out import NETWORKS, judge_stack, summarise, write_csv
+from .exams_left_out import NETWORKS, judge_stacks
 
 _ROOT, _PLAN = Path(__file__).parents[3], Path(__file__).with_suffix(".json")
 
@@ -97,16 +96,9 @@ def main() -> None:
     for name in plan["rows"]:
         weights = train_row(plan, name, options.exams, options.output_dir / name)
         networks[name] = {**NETWORKS["ct_guided"], "checkpoint": str(weights)}
-    rows = []
-    stacks = [(options.exams / exam, names, name) for exam, names in plan["held_out"].items() for name in names]
-    for folder, names, left_out in tqdm(stacks, "stacks"):
-        source = names[(names.index(left_out) + 1) % len(names)]
-        person = json.loads((folder / "exam.json").read_text())["person"]
-        place = options.output_dir / "held_out" / folder.name / left_out
-        first = {"exam": folder.name, "person": person, "left_out": left_out, "source": source}
-        rows += [first | row | first for row in judge_stack(folder, left_out, source, [], place, networks)]
-        write_csv(_PLAN.with_suffix(".csv"), rows)
-    write_csv(_PLAN.with_name("adaptation_over_cubic.csv"), summarise(rows))
+    exams = [options.exams / name for name in plan["held_out"]]
+    table, means = _PLAN.with_suffix(".csv"), _PLAN.with_name("adaptation_over_cubic.csv")
+    judge_stacks(exams, options.output_dir / "held_out", table, means, networks, together=False)
 
 
 if __name__ == "__main__":

@@ -84,12 +84,7 @@ def _find_mask(exam: Path, stack: str) -> str | None:
 
 
 def judge_stack(
-    exam: Path,
-    left_out: str,
-    source: str,
-    others: list[str],
-    folder: Path,
-    networks: Mapping[str, Mapping[str, Any]] = NETWORKS,
+    exam: Path, left_out: str, source: str, others: list[str], folder: Path, networks: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, str]]:
     """Make all volumes of a source and of all other stacks together, and judge them by the stack that was left out."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,35 +159,64 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     return table
 
 
+def judge_stacks(
+    exams: Sequence[Path],
+    output_dir: Path,
+    table: Path,
+    means: Path,
+    networks: Mapping[str, Mapping[str, Any]] = NETWORKS,
+    together: bool = True,
+) -> None:
+    """Foretell each stack of exams from the next one, write the table after each, and the means over people.
+
+    Args:
+        exams: their folders.
+        output_dir: gets the volumes.
+        table: gets the rows; a stack whose rows of all networks it has is not judged again.
+        means: gets the means.
+        networks: by method, the options of ``mri-sr``.
+        together: whether all other stacks of an exam are also combined.
+
+    Raises:
+        SystemExit: when all are done, if some could not be judged; names them.
+    """
+    rows: list[dict[str, str]] = []
+    if table.exists():
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    found = {(row["exam"], row["left_out"], row["result"]) for row in rows}
+    known = {folder: json.loads((folder / "exam.json").read_text()) for folder in exams}
+    places = [(place, folder, name) for folder, exam in known.items() for place, name in enumerate(exam["stacks"])]
+    failures = []
+    for _, folder, left_out in tqdm(sorted(places), "stacks"):  # each exam's first stack, then its second
+        if all((folder.name, left_out, network) in found for network in networks):
+            continue
+        exam, names = known[folder], list(known[folder]["stacks"])
+        others = [name for name in names if name != left_out] if together else []
+        source = names[(names.index(left_out) + 1) % len(names)]
+        first = {"exam": folder.name, "person": exam["person"], "body": exam["body"]}
+        first |= {"left_out": left_out, "source": source}
+        try:
+            new = judge_stack(folder, left_out, source, others, output_dir / folder.name / left_out, networks)
+        except (Exception, SystemExit) as error:
+            failures.append(f"{folder.name}, {left_out} from {source}: {error}")
+            continue
+        rows = [row for row in rows if (row["exam"], row["left_out"]) != (folder.name, left_out)]
+        rows += [{**first, **row, **first} for row in new]
+        write_csv(table, rows)
+    write_csv(means, summarise(rows))
+    if failures:
+        raise SystemExit("\n".join(["these could not be judged:", *failures]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exams", required=True, type=Path)
     parser.add_argument("--output_dir", required=True, type=Path)
     options = parser.parse_args()
-    table, rows = Path(__file__).with_suffix(".csv"), []
-    if table.exists():
-        with table.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    done = {(row["exam"], row["left_out"]) for row in rows if row["result"] == "smore"}
-    exams = {file.parent: json.loads(file.read_text()) for file in sorted(options.exams.glob("*/exam.json"))}
-    places = [(place, folder, name) for folder, exam in exams.items() for place, name in enumerate(exam["stacks"])]
-    stacks = [(folder, name) for _, folder, name in sorted(places)]  # each exam's first stack, then its second
-    for folder, left_out in tqdm([each for each in stacks if (each[0].name, each[1]) not in done], "stacks"):
-        exam, names = exams[folder], list(exams[folder]["stacks"])
-        others = [name for name in names if name != left_out]
-        source = names[(names.index(left_out) + 1) % len(names)]
-        place = options.output_dir / folder.name / left_out
-        first = {"exam": folder.name, "person": exam["person"], "body": exam["body"]}
-        first |= {"left_out": left_out, "source": source}
-        try:
-            found = judge_stack(folder, left_out, source, others, place)
-        except (Exception, SystemExit) as error:
-            tqdm.write(f"{folder.name}, {left_out} from {source}: {error}")
-            continue
-        rows = [row for row in rows if (row["exam"], row["left_out"]) != (folder.name, left_out)]
-        rows += [{**first, **row, **first} for row in found]
-        write_csv(table, rows)
-    write_csv(table.with_name("exams_over_cubic.csv"), summarise(rows))
+    table = Path(__file__).with_suffix(".csv")
+    exams = [file.parent for file in sorted(options.exams.glob("*/exam.json"))]
+    judge_stacks(exams, options.output_dir, table, table.with_name("exams_over_cubic.csv"))
 
 
 if __name__ == "__main__":
