@@ -48,12 +48,13 @@ def test_a_width_is_of_the_protocol_or_measured(stack):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PLAN["rows"])
-def test_each_row_changes_the_shipped_weights_and_no_others(name, stack, tmp_path):
+def test_each_row_changes_the_shipped_weights_and_no_others(name, stack, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     plan = copy.deepcopy(PLAN)
     row = plan["rows"][name]
     row |= {key: 1 for key in row if key.endswith("epoch_length")}
     plan |= {"learn": {"one": ["a"]}, "all": plan["all"] | {"max_epochs": 1, "batch_size": 1, "lr_patch": [32, 12]}}
-    weights = torch.load(train_row(plan, name, tmp_path / "exams", tmp_path / "out"))
+    weights = torch.load(train_row(plan, name, Path("exams"), Path("out")))
     shipped = torch.load(Path(adaptation.__file__).parents[3] / "bundles/ct_guided/models/model_5.pt")
     assert weights.keys() == shipped.keys()
     assert 0 < max((weights[key] - shipped[key]).abs().max() for key in shipped) < 0.01

@@ -6,8 +6,9 @@ adaptation.json has the stacks that are learned from, those that are held out, a
 ``train.json`` and the shipped weights. LR are the thick stacks, HR their slices, which are fine along both axes. The
 rows: ``profile`` is stage 1, with the profile that is measured in each stack; ``own_stages`` are stages 2 and 3;
 ``image_space`` and ``feature_space`` are the two adaptations of Liu et al. 2023, with the bundle's network. A row
-takes about an hour of one core; one whose weights are in OUT is not trained again. Then each held-out stack is
-foretold from the next one of its exam, as by ``exams_left_out``, with ``ct_guided`` fine-tuned and as it ships.
+takes about an hour of one core; one that is in OUT is not trained again, and one that was stopped goes on. Then each
+held-out stack is foretold from the next one of its exam, as by ``exams_left_out``, with ``ct_guided`` fine-tuned and
+as it ships.
 Decided before a score was seen: a row is better if its coherence is above ``ct_guided``'s in each person held out, and
 its mean correlation over people is not lower.
 
@@ -62,28 +63,31 @@ def measure_widths(files: Iterable[Path], factor: int) -> list[float]:
 
 
 def train_row(plan: Mapping[str, Any], name: str, exams: Path, folder: Path) -> Path:
-    """Train a row, unless its weights are in the folder; returns their file."""
+    """Train a row, unless its folder is there, which a training gets at its end; returns the file of its weights."""
     weights = folder / "models" / "model.pt"
-    if weights.exists():
+    if folder.exists():
         return weights
-    folder.mkdir(parents=True, exist_ok=True)
+    run = folder.with_name(f"{name}_training").resolve()
+    run.mkdir(parents=True, exist_ok=True)
     stacks = {exam: [exams / exam / f"{stack}.nii.gz" for stack in names] for exam, names in plan["learn"].items()}
     groups: dict[str, Any] = {"misaligned": True, "source": [], "target": [], "validation": [], "test": []}
     for exam, files in stacks.items():
         for file in files:
             groups["source"].append({"hr": str(file.resolve()), "subject": exam})
             groups["target"].append({"lr": str(file.resolve()), "subject": exam})
-    (folder / "dataset.json").write_text(json.dumps(groups, indent=2))
+    (run / "dataset.json").write_text(json.dumps(groups, indent=2))
     shipped = _ROOT / "bundles" / "ct_guided" / "models" / f"model_{plan['scale'][2]}.json"
     overlay = {"initial": str(shipped.with_suffix(".pt")), **plan["all"], **plan["rows"][name]}
     if name == "profile":
         widths = measure_widths([file for files in stacks.values() for file in files], plan["scale"][2])
         profiles = [{"_target_": "common.degradations.GaussianProfile", "factors": "@scale", "fwhm": w} for w in widths]
         overlay["thickening"] = {"_target_": "common.degradations.RandomDegradation", "degradations": profiles}
-    (folder / "overlay.json").write_text(json.dumps(overlay, indent=2))
-    configs = [str(file) for file in (shipped.parents[1] / "configs" / "train.json", shipped, folder / "overlay.json")]
-    command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={configs}", f"--dataset_dir={folder}"]
-    subprocess.run([*command, f"--output_dir={folder}"], cwd=_ROOT, check=True)
+    (run / "overlay.json").write_text(json.dumps(overlay, indent=2))
+    configs = [str(file) for file in (shipped.parents[1] / "configs" / "train.json", shipped, run / "overlay.json")]
+    command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={configs}", f"--dataset_dir={run}"]
+    resume = any(run.glob("models/training_state_*.pt"))
+    subprocess.run([*command, f"--output_dir={run}", f"--resume={resume}"], cwd=_ROOT, check=True)
+    run.rename(folder)
     return weights
 
 
