@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.sparse.linalg import cg
 
 from ..runtime.memory import move_to_device
 from .resampling import sample_linear
@@ -17,6 +18,7 @@ _SPACING = 20.0  # mm between the nodes
 _ROUGH, _FAR = 1.5, 5.0  # mm: standard deviations of the difference between neighbouring nodes, and of a displacement
 _STEPS = 8
 _SMALL = 0.02  # mm: the fit stops after a smaller step
+_PRECISION = 1e-8  # of the solution of a step
 _INVERSIONS = 6
 
 
@@ -78,7 +80,7 @@ def fit_deformation(
     nodes = np.diag([*np.maximum((high - low) / (size - 1), 1e-3), 1.0])
     nodes[:3, 3] = low
     weights = _make_node_weights(((points.cpu().numpy().T - low) / np.diag(nodes)[:3]), size)
-    stiff = _make_stiffness(size)
+    stiff = sparse.block_diag([_make_stiffness(size)] * 3)
     into = move_to_device(torch.from_numpy(np.linalg.inv(affine)), points.device)
     u = np.zeros((3, int(np.prod(size))))
     for _ in range(_STEPS):
@@ -93,9 +95,11 @@ def fit_deformation(
         robust = (weigh_by_residual(counted, missed, scale) / scale.square()).cpu().numpy()
         slope = (gain * (into[:3, :3].T @ torch.stack(slopes))).cpu().numpy()
         jacobian = sparse.hstack([sparse.diags(s) @ weights for s in slope]).tocsr()
-        normal = (jacobian.T @ sparse.diags(robust) @ jacobian).toarray() + np.kron(np.eye(3), stiff)
-        right = jacobian.T @ (robust * missed.cpu().numpy()) - (stiff @ u.T).T.ravel()
-        step = np.linalg.solve(normal, right).reshape(u.shape)
+        normal = jacobian.T @ sparse.diags(robust) @ jacobian + stiff
+        right = jacobian.T @ (robust * missed.cpu().numpy()) - stiff @ u.ravel()
+        # A dense solution took minutes where a scan of the body has thousands of nodes.
+        step, _ = cg(normal, right, rtol=_PRECISION, M=sparse.diags(1 / normal.diagonal()))
+        step = step.reshape(u.shape)
         u += step
         if np.abs(step).max() < _SMALL:
             break
@@ -116,13 +120,13 @@ def _make_node_weights(at: np.ndarray, size: np.ndarray) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.concatenate(weights), (rows, np.concatenate(columns))), shape)
 
 
-def _make_stiffness(size: np.ndarray) -> np.ndarray:
+def _make_stiffness(size: np.ndarray) -> sparse.csr_matrix:
     """The matrix (nodes, nodes) of the penalty of displacements."""
     index = np.arange(np.prod(size)).reshape(size)
-    matrix = np.eye(index.size) / _FAR**2
+    matrix = sparse.identity(index.size, format="csr") / _FAR**2
     for axis in range(3):
         a, b = (np.moveaxis(index, axis, 0)[s].ravel() for s in (slice(1, None), slice(None, -1)))
-        difference = np.zeros((len(a), index.size))
-        difference[np.arange(len(a)), a], difference[np.arange(len(a)), b] = 1, -1
-        matrix += difference.T @ difference / _ROUGH**2
+        nodes = sparse.identity(index.size, format="csr")
+        difference = nodes[a] - nodes[b]
+        matrix = matrix + difference.T @ difference / _ROUGH**2
     return matrix
