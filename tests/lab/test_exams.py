@@ -39,7 +39,8 @@ def test_a_stack_comes_with_its_mask_and_what_is_known(clones, tmp_path):
         "stacks": {"one": "a/of one.nii.gz"},
         "masks": {"one": "a/mask.nii.gz"},
     }
-    assert write_exam(exam, clones, tmp_path / "exam") == ["one: 4x5x6 voxels of 1x1x4 mm"]
+    (line,) = write_exam(exam, clones, tmp_path / "exam")
+    assert line.startswith("one: 4x5x6 voxels of 1x1x4 mm, noise ") and "width unknown (the scan is too small" in line
     assert np.array_equal(nib.load(tmp_path / "exam" / "one.nii.gz").dataobj, np.arange(120).reshape(4, 5, 6))
     assert (tmp_path / "exam" / "one_mask.nii.gz").read_bytes() == b"a mask"
     assert json.loads((tmp_path / "exam" / "one.json").read_text()) == {"SliceThickness": 3.5}

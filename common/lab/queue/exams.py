@@ -4,7 +4,8 @@
 
 CLONES/OWNER+NAME/repo is a git clone, with or without a work tree, of https://github.com/OWNER/NAME. Each exam gets a
 folder with exam.json and, of each stack, STACK.nii.gz, its sidecar STACK.json and perhaps STACK_mask.nii.gz. Any stack
-can be left out.
+can be left out. A line on each says its noise, in % of the 99.9th percentile, and the width of its slices' profile in
+distances of the slices, both measured in the stack.
 """
 
 import argparse
@@ -16,8 +17,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from ...degradations.fitted_profile import FittedProfile
 from ...io.files import format_json
+from ...physics.noise import estimate_noise_in_slices
 from ...program.dicom.volume_or_series import open_volume
+from ...transforms.scan.load import LoadScand
 from .clones import check_clones, extract_files
 
 KEPT = ("SliceThickness", "SliceEncodingDirection", "EchoTime", "RepetitionTime")  # of a sidecar, as in BIDS
@@ -52,7 +56,11 @@ def write_exam(exam: Mapping[str, Any], clones: Path, folder: Path) -> list[str]
                 (folder / f"{name}_mask.nii.gz").write_bytes(file.read_bytes())
         size = "x".join(str(count) for count in voxels.shape)
         spacing = "x".join(f"{step:.3g}" for step in nib.affines.voxel_sizes(image.affine))
-        lines.append(f"{name}: {size} voxels of {spacing} mm")
+        read = LoadScand("image")({"image": str(folder / f"{name}.nii.gz")})["image"]
+        noise = estimate_noise_in_slices(read[0].as_tensor())
+        width, found = FittedProfile((1, 1, 1)).estimate_width(read[None])
+        width_in_words = f"{width:.2f} ({found})" if width else f"unknown ({found})"
+        lines.append(f"{name}: {size} voxels of {spacing} mm, noise {noise:.1%}, width {width_in_words}")
     (folder / "exam.json").write_text(format_json(exam, indent=2) + "\n", encoding="utf-8")
     return lines
 
