@@ -49,7 +49,7 @@ def open_volume(name: str | os.PathLike, place: str) -> SpatialImage:
 
 def choose_series(path: Path, place: str) -> Series:
     """The DICOM series in a folder, or that of a file, of one volume; arguments as for :func:`open_volume`."""
-    from .series import find_series  # whose packages are optional
+    from .search import find_series  # whose packages are optional
 
     candidates = find_series(path if path.is_dir() else path.parent)
     if path.is_file():

@@ -405,7 +405,7 @@ def _check_copies(cases: Sequence[Case]) -> list[Case]:
 
 
 def _read_series(folder: Path, folders: Sequence[Path]) -> list[Series]:
-    from ..dicom.series import find_series
+    from ..dicom.search import find_series
 
     return find_series(folder, folders)
 

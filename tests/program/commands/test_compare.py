@@ -21,7 +21,8 @@ from common.program.cases.inputs import describe_file
 from common.program.commands import compare as module
 from common.program.commands.compare import compare
 from common.program.dicom.derived import write_derived_series
-from common.program.dicom.series import find_series, write_nifti
+from common.program.dicom.search import find_series
+from common.program.dicom.series import write_nifti
 from common.reports.planes import View, to_ras
 from common.runtime.errors import Notice
 from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, convert_to_units

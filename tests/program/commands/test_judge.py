@@ -15,7 +15,8 @@ from common.lab.judge.inputs import read_person
 from common.metrics.volume import compute_psnr, find_score_range, scale_to_range
 from common.program.cases.inputs import describe_file
 from common.program.commands.judge import judge
-from common.program.dicom.series import find_series, write_nifti
+from common.program.dicom.search import find_series
+from common.program.dicom.series import write_nifti
 from common.runtime.errors import Notice, RunsFailedError
 
 from ...bundles.runs import OBLIQUE, degrade, save

@@ -13,7 +13,7 @@ from scipy.ndimage import map_coordinates
 
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.program.commands.super_resolve import super_resolve
-from common.program.dicom.series import find_series
+from common.program.dicom.search import find_series
 from common.runtime.errors import RunsFailedError
 from common.transforms.result_grid import CheckGridd, ResampleResultd
 

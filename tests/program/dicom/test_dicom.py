@@ -27,7 +27,8 @@ from scipy.ndimage import zoom
 from common.io.formats import EXTENSIONS
 from common.program.dicom.derived import write_derived_series
 from common.program.dicom.recognition import is_dicom
-from common.program.dicom.series import find_series, is_derived, write_nifti
+from common.program.dicom.search import find_series
+from common.program.dicom.series import is_derived, write_nifti
 from common.program.dicom.volume_or_series import open_volume
 from common.runtime.errors import Notice
 
@@ -652,5 +653,6 @@ def test_a_result_with_a_voxel_that_is_no_number_leaves_nothing(tmp_path):
 
 def test_without_the_extra_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    monkeypatch.delitem(sys.modules, "common.program.dicom.series")
-    refused(lambda: importlib.import_module("common.program.dicom.series"), ImportError, "mri-sr-bundles[dicom]")
+    for name in ("series", "search"):
+        monkeypatch.delitem(sys.modules, f"common.program.dicom.{name}", raising=False)
+    refused(lambda: importlib.import_module("common.program.dicom.search"), ImportError, "mri-sr-bundles[dicom]")

@@ -10,7 +10,8 @@ from pydicom import Dataset
 from pydicom.uid import EnhancedMRColorImageStorage, RawDataStorage, RLELossless, generate_uid
 
 from common.program.dicom.derived import write_derived_series
-from common.program.dicom.series import find_series, get_contrast_properties, read_acquisition, write_nifti
+from common.program.dicom.search import find_series
+from common.program.dicom.series import get_contrast_properties, read_acquisition, write_nifti
 
 from ...clients import dicom
 from ...refused import has

@@ -11,7 +11,7 @@ import pytest
 
 from common.program.dicom import mosaics
 from common.program.dicom.recognition import enter_dicomdir
-from common.program.dicom.series import find_series
+from common.program.dicom.search import find_series
 from common.program.exams.discover import discover_cases, find_common_folder, split_output
 from tests.bundles.runs import save
 from tests.clients import dicom

@@ -29,7 +29,8 @@ from nibabel.affines import voxel_sizes
 from common.io.files import list_files
 from common.io.slice_axis import SLICE_AXIS
 from common.program.dicom.pixels import read_voxels
-from common.program.dicom.series import Series, choose_stack, find_series
+from common.program.dicom.search import find_series
+from common.program.dicom.series import Series, choose_stack
 from common.program.dicom.tags import format_some
 from common.program.dicom.write import get_slice_thickness, write_series
 from common.program.exams.people import explain_strangers, make_owner
