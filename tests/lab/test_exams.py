@@ -10,7 +10,8 @@ import pytest
 from common.degradations import GaussianProfile
 from common.lab.queue.clones import check_clones
 from common.lab.queue.exams import read_exams, write_exam
-from common.lab.queue.exams_left_out import write_classical
+from common.lab.queue.exams_left_out import find_plane, write_classical
+from common.lab.queue.exams_simulated import write_exam as simulate_exam
 
 from ..bundles.runs import degrade, phantom, save
 
@@ -71,3 +72,14 @@ def test_what_needs_no_network_lies_on_the_results_grid_and_controls_are_worse(t
         errors[name] = np.sqrt(np.square(image.get_fdata() - hr).mean())
     assert errors["total_variation"] < errors["cubic"] < min(errors["blurred"], errors["shifted"])
     assert errors["zero_filling"] < errors["shifted"]
+
+
+def test_simulated_stacks_lie_in_two_planes_and_between_each_others_slices(tmp_path):
+    simulate_exam(save(tmp_path / "hr.nii.gz", 100 * phantom(3, (48, 40, 44)), np.eye(4)), tmp_path / "exam")
+    tra, cor, again = (nib.load(tmp_path / "exam" / f"{name}.nii.gz") for name in ("tra", "cor", "tra_2"))
+    assert (tra.shape, cor.shape, again.shape) == ((48, 40, 11), (48, 10, 44), (48, 40, 10))
+    assert again.affine[2, 3] - tra.affine[2, 3] == pytest.approx(2)
+    planes = [find_plane(tmp_path / "exam", "tra", other) for other in ("cor", "tra_2")]
+    assert planes == ["another", "the same"]
+    known = json.loads((tmp_path / "exam" / "exam.json").read_text())
+    assert [*known["stacks"]] == ["tra", "cor", "tra_2"] and not (tmp_path / "exam" / "hr.nii.gz").exists()

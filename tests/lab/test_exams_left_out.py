@@ -24,14 +24,19 @@ def test_coherence_is_of_what_is_shared_whatever_its_power():
     assert np.isnan(measure_coherence(stack, stack, there, spacing, (0.6, 0.8))).all()
 
 
-def test_a_person_counts_once_over_cubic():
+def test_a_person_counts_once_over_cubic_and_planes_apart():
     rows = [
-        {"person": person, "exam": exam, "left_out": "a", "result": name, "slices": "9", "psnr": value, "coherence": ""}
-        for person, exam, gain in (("anna", "1", 0.1), ("anna", "2", 0.3), ("ben", "3", -0.4))
+        {"person": person, "exam": exam, "left_out": "a", "plane": plane, "result": name, "slices": "9"}
+        | {"psnr": value, "coherence": value if exam != "3" else ""}
+        for person, exam, plane, gain in (
+            *(("anna", "1", "another", 0.1), ("anna", "2", "the same", 0.3)),
+            ("ben", "3", "another", -0.4),
+        )
         for name, value in (("cubic", "0.5"), ("ct_guided", str(0.5 + gain)))
     ]
     found = {"method": "ct_guided", "stacks": "3", "slices": "27", "psnr": "-0.100±0.424, 1 of 2"}
-    assert summarise(rows) == [found]
+    found |= {"coherence": "+0.200, 1 of 1", "coherence, another plane": "+0.100, 1 of 1"}
+    assert summarise(rows) == [found | {"coherence, the same plane": "+0.300, 1 of 1"}]
 
 
 def test_a_stack_that_cannot_be_judged_stops_no_other_and_none_is_judged_twice(tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ exams_over_cubic.csv gets the means over people. The volumes go to OUT, and thos
 of a stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the
 measure sees: cubic blurred by 0.8 mm, and cubic shifted by half a slice. Correlation is mostly of what cubic shows
 too, and rewards a blur where a stack does not lie exactly. So ``coherence`` weighs frequencies and directions alike:
-it is the mean over 0.1 to 0.35 cycles/mm in the stack's slices.
+it is the mean over 0.1 to 0.35 cycles/mm in the stack's slices. What is gained across the slices of the source shows in
+a stack of another plane; one of the same plane averages over it.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from ..judge.left_out import cut_to_data, make_stack, read_thickness
 from .coherence import RINGS, measure_coherence
 
 _BLUR = 0.8  # mm, full width at half maximum
+_SAME_PLANE = 30  # degrees between slices
 NETWORKS: dict[str, dict[str, Any]] = {
     "ct_guided": {"bundle": "ct_guided", "adapt_iterations": 0},
     "fine_tuned": {"bundle": "ct_guided"},
@@ -45,6 +47,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 """By method: the options of mri-sr."""
 _DETAIL = RINGS[1:3]
+# Scores, and in which plane the stack lies.
+_COLUMNS = (("psnr", ""), ("correlation", ""), ("coherence", ""), ("coherence", "another"), ("coherence", "the same"))
 
 
 def write_classical(scan: Path, result: Path, folder: Path) -> dict[str, Path]:
@@ -83,6 +87,16 @@ def _find_mask(exam: Path, stack: str) -> str | None:
     return str(mask) if mask.exists() else None
 
 
+def find_plane(exam: Path, left_out: str, source: str) -> str:
+    """Whether the slices of two stacks lie in "the same" plane, but for small turns, or in "another"."""
+    normals = []
+    for name in (left_out, source):
+        affine = nib.load(exam / f"{name}.nii.gz").affine
+        spacing = voxel_sizes(affine)
+        normals.append(affine[:3, spacing.argmax()] / spacing.max())
+    return "the same" if abs(normals[0] @ normals[1]) > np.cos(np.radians(_SAME_PLANE)) else "another"
+
+
 def judge_stack(
     exam: Path, left_out: str, source: str, others: list[str], folder: Path, networks: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, str]]:
@@ -110,7 +124,8 @@ def judge_stack(
     )
     with (folder / "judged" / "left_out.csv").open(newline="") as file:
         rows = [{**row, "result": row["result"].removesuffix(".nii.gz")} for row in csv.DictReader(file)]
-    return [row | detail.get(row["result"], {}) for row in rows]
+    plane = {"plane": find_plane(exam, left_out, source)}
+    return [plane | row | detail.get(row["result"], {}) for row in rows]
 
 
 def measure_detail(exam: Path, left_out: str, files: Mapping[str, Path]) -> dict[str, dict[str, str]]:
@@ -138,7 +153,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """For each method, by how much it is above cubic, the mean over people (of each person over stacks) and its SD."""
+    """For each method, by how much it is above cubic, the mean over people (of each person over stacks) and its SD.
+
+    Coherence also for the stacks of another plane than their source's, and of the same.
+    """
     stacks: dict[tuple[str, str, str], dict[str, Mapping[str, str]]] = {}
     for row in rows:
         stacks.setdefault((row["person"], row["exam"], row["left_out"]), {})[row["result"]] = row
@@ -146,15 +164,17 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     for method in dict.fromkeys(row["result"] for row in rows if row["result"] != "cubic"):
         of = [results[method] for results in stacks.values() if method in results]
         cells = {"method": method, "stacks": str(len(of)), "slices": str(sum(int(row["slices"]) for row in of))}
-        for key in ("psnr", "correlation", "coherence"):
+        for key, plane in _COLUMNS:
             people: dict[str, list[float]] = {}
             for (person, *_), results in stacks.items():
-                if method in results and results[method].get(key):
+                is_asked = plane in ("", results["cubic"].get("plane"))
+                if is_asked and method in results and results[method].get(key):
                     difference = float(results[method][key]) - float(results["cubic"][key])
                     people.setdefault(person, []).append(difference)
             if means := [float(np.mean(each)) for each in people.values()]:
                 spread = f"±{np.std(means, ddof=1):.3f}" if len(means) > 1 else ""
-                cells[key] = f"{np.mean(means):+.3f}{spread}, {sum(m > 0 for m in means)} of {len(means)}"
+                column = f"{key}, {plane} plane" if plane else key
+                cells[column] = f"{np.mean(means):+.3f}{spread}, {sum(m > 0 for m in means)} of {len(means)}"
         table.append(cells)
     return table
 
