@@ -40,7 +40,7 @@ def test_no_floor_imports_from_one_above():
         if path not in {*ASKING, COMMON / "__main__.py"}:
             up += [f"{place}: {target}" for target in targets & ABOVE[floor]]
     assert not up
-    assert "common.runtime.distributed.print_once" in imported(COMMON / "program" / "dicom" / "series.py")
+    assert "common.runtime.distributed.print_once" in imported(COMMON / "program" / "dicom" / "search.py")
 
 
 def test_a_name_is_imported_from_the_module_that_defines_it():
