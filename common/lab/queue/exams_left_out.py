@@ -47,8 +47,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 """By method: the options of mri-sr."""
 _DETAIL = RINGS[1:3]
-# Scores, and in which plane the stack lies.
-_COLUMNS = (("psnr", ""), ("correlation", ""), ("coherence", ""), ("coherence", "another"), ("coherence", "the same"))
+# Scores, and in which plane the stacks lie.
+_COLUMNS = (("psnr", ""), ("correlation", ""), ("coherence", "another"), ("coherence", "the same"))
 
 
 def write_classical(scan: Path, result: Path, folder: Path) -> dict[str, Path]:
@@ -155,7 +155,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 def summarise(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """For each method, by how much it is above cubic, the mean over people (of each person over stacks) and its SD.
 
-    Coherence also for the stacks of another plane than their source's, and of the same.
+    Coherence of stacks in another plane than their source's is apart from that in the same.
     """
     stacks: dict[tuple[str, str, str], dict[str, Mapping[str, str]]] = {}
     for row in rows:
