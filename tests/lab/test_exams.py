@@ -76,10 +76,16 @@ def test_what_needs_no_network_lies_on_the_results_grid_and_controls_are_worse(t
 
 def test_simulated_stacks_lie_in_two_planes_and_between_each_others_slices(tmp_path):
     simulate_exam(save(tmp_path / "hr.nii.gz", 100 * phantom(3, (48, 40, 44)), np.eye(4)), tmp_path / "exam")
-    tra, cor, again = (nib.load(tmp_path / "exam" / f"{name}.nii.gz") for name in ("tra", "cor", "tra_2"))
+    stacks = {name: nib.load(tmp_path / "exam" / f"{name}.nii.gz") for name in ("tra", "cor", "tra_2")}
+    tra, cor, again = stacks.values()
     assert (tra.shape, cor.shape, again.shape) == ((48, 40, 11), (48, 10, 44), (48, 40, 10))
     assert again.affine[2, 3] - tra.affine[2, 3] == pytest.approx(2)
     planes = [find_plane(tmp_path / "exam", "tra", other) for other in ("cor", "tra_2")]
     assert planes == ["another", "the same"]
+    simulate_exam(tmp_path / "hr.nii.gz", tmp_path / "moved", 2)
+    same = [
+        np.allclose(nib.load(tmp_path / "moved" / f"{n}.nii.gz").dataobj, known.dataobj) for n, known in stacks.items()
+    ]
+    assert same == [False, True, True]
     known = json.loads((tmp_path / "exam" / "exam.json").read_text())
     assert [*known["stacks"]] == ["tra", "cor", "tra_2"] and not (tmp_path / "exam" / "hr.nii.gz").exists()

@@ -1,4 +1,6 @@
+import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +8,8 @@ import pytest
 from common.lab.queue import exams_left_out
 from common.lab.queue.coherence import measure_coherence
 from common.lab.queue.exams_left_out import judge_stacks, summarise
+
+QUEUE = Path(exams_left_out.__file__).parent
 
 
 def test_coherence_is_of_what_is_shared_whatever_its_power():
@@ -34,9 +38,31 @@ def test_a_person_counts_once_over_cubic_and_planes_apart():
         )
         for name, value in (("cubic", "0.5"), ("ct_guided", str(0.5 + gain)))
     ]
-    found = {"method": "ct_guided", "stacks": "3", "slices": "27", "psnr": "-0.100±0.424, 1 of 2"}
-    found |= {"coherence, another plane": "+0.100, 1 of 1", "coherence, the same plane": "+0.300, 1 of 1"}
-    assert summarise(rows) == [found]
+    (found,) = summarise(rows)
+    assert found == {
+        **{"method": "ct_guided", "stacks": "3", "slices": "27"},
+        **{"psnr, another plane": "-0.150±0.354, 1 of 2", "coherence, another plane": "+0.100, 1 of 1"},
+        **{"psnr, the same plane": "+0.300, 1 of 1", "coherence, the same plane": "+0.300, 1 of 1"},
+    }
+
+
+@pytest.mark.parametrize("name", ["exams_left_out", "exams_simulated", "exams_moved", "adaptation"])
+def test_means_are_of_the_rows(name):
+    means = {"exams_left_out": "exams"}.get(name, name) + "_over_cubic.csv"
+    with (QUEUE / f"{name}.csv").open() as rows, (QUEUE / means).open() as table:
+        found = [{key: value for key, value in row.items() if value} for row in csv.DictReader(table)]
+        assert found == summarise([*csv.DictReader(rows)])
+
+
+def test_what_is_no_exam_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["exams_left_out", "--exams", str(tmp_path), "--output_dir", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        exams_left_out.main()
+    assert "expected folders with an exam.json" in capsys.readouterr().err
+    (tmp_path / "exam.json").write_text('{"person": "anna", "body": "head", "stacks": {"a": 1}}')
+    with pytest.raises(ValueError, match="fewer than two stacks"):
+        judge_stacks([tmp_path], tmp_path, tmp_path / "t.csv", tmp_path / "m.csv")
+    assert [*tmp_path.iterdir()] == [tmp_path / "exam.json"]
 
 
 def test_a_stack_that_cannot_be_judged_stops_no_other_and_none_is_judged_twice(tmp_path, monkeypatch):
@@ -44,7 +70,7 @@ def test_a_stack_that_cannot_be_judged_stops_no_other_and_none_is_judged_twice(t
         judged.append((left_out, source, others))
         if left_out == "b":
             raise ValueError("it does not fit")
-        return [{"result": name, "slices": "9", "psnr": "20"} for name in ("cubic", "ours")]
+        return [{"result": name, "plane": "another", "slices": "9", "psnr": "20"} for name in ("cubic", "ours")]
 
     monkeypatch.setattr(exams_left_out, "judge_stack", judge_stack)
     (tmp_path / "exam.json").write_text(json.dumps({"person": "anna", "body": "head", "stacks": dict.fromkeys("abc")}))

@@ -96,6 +96,8 @@ def main() -> None:
     parser.add_argument("--exams", required=True, type=Path)
     parser.add_argument("--output_dir", required=True, type=Path)
     options, plan = parser.parse_args(), json.loads(_PLAN.read_text())
+    if not options.exams.is_dir():
+        parser.error(f"--exams {options.exams}: there is no such folder; common.lab.queue.exams writes it.")
     networks = {name: NETWORKS[name] for name in ("ct_guided", "fine_tuned")}
     for name in plan["rows"]:
         weights = train_row(plan, name, options.exams, options.output_dir / name)

@@ -4,8 +4,8 @@
 
 CLONES/OWNER+NAME/repo is a git clone, with or without a work tree, of https://github.com/OWNER/NAME. Each exam gets a
 folder with exam.json and, of each stack, STACK.nii.gz, its sidecar STACK.json and perhaps STACK_mask.nii.gz. Any stack
-can be left out. A line on each says its noise, in % of the 99.9th percentile, and the width of its slices' profile in
-distances of the slices, both measured in the stack.
+can be left out. A line on each says what is measured in it. Noise is in % of the 99.9th percentile. Width, of the
+slices' profile, is in distances of the slices.
 """
 
 import argparse

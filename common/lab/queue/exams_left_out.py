@@ -5,11 +5,13 @@
 
 exams_left_out.csv beside this file gets the rows of each stack when they are done; a later run goes on after them.
 exams_over_cubic.csv gets the means over people. The volumes go to OUT, and those that are there are used. The source
-of a stack is the next one of the exam. All volumes of one source share a registration. Two controls say what the
-measure sees: cubic blurred by 0.8 mm, and cubic shifted by half a slice. Correlation is mostly of what cubic shows
-too, and rewards a blur where a stack does not lie exactly. So ``coherence`` weighs frequencies and directions alike:
-it is the mean over 0.1 to 0.35 cycles/mm in the stack's slices. What is gained across the slices of the source shows in
-a stack of another plane; one of the same plane averages over it.
+of a stack is the next one of the exam. All volumes of one grid share a registration: SMORE and all stacks together
+have grids of their own. Zero filling and total variation take slices as thick as the protocol says, else as they are
+apart. Two controls say what the measure sees: cubic blurred by 0.8 mm, and cubic shifted by half a slice. Correlation
+is mostly of what cubic shows too, and rewards a blur where a stack does not lie exactly. ``coherence`` weighs
+frequencies and directions alike: it is the mean over 0.1 to 0.35 cycles/mm in the stack's slices, by cubic's
+registration. It does not see a blur. What is gained across the slices of the source shows in a stack of another plane.
+A stack of the same plane averages over it.
 """
 
 import argparse
@@ -48,7 +50,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 """By method: the options of mri-sr."""
 _DETAIL = RINGS[1:3]
 # Scores, and in which plane the stacks lie.
-_COLUMNS = (("psnr", ""), ("correlation", ""), ("coherence", "another"), ("coherence", "the same"))
+_COLUMNS = [(key, plane) for plane in ("another", "the same") for key in ("psnr", "correlation", "coherence")]
 
 
 def write_classical(scan: Path, result: Path, folder: Path) -> dict[str, Path]:
@@ -155,7 +157,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 def summarise(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """For each method, by how much it is above cubic, the mean over people (of each person over stacks) and its SD.
 
-    Coherence of stacks in another plane than their source's is apart from that in the same.
+    Stacks of another plane than their source's are apart from those of the same.
     """
     stacks: dict[tuple[str, str, str], dict[str, Mapping[str, str]]] = {}
     for row in rows:
@@ -167,14 +169,13 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         for key, plane in _COLUMNS:
             people: dict[str, list[float]] = {}
             for (person, *_), results in stacks.items():
-                is_asked = plane in ("", results["cubic"].get("plane"))
-                if is_asked and method in results and results[method].get(key):
+                if results["cubic"]["plane"] == plane and method in results and results[method].get(key):
                     difference = float(results[method][key]) - float(results["cubic"][key])
                     people.setdefault(person, []).append(difference)
             if means := [float(np.mean(each)) for each in people.values()]:
                 spread = f"±{np.std(means, ddof=1):.3f}" if len(means) > 1 else ""
-                column = f"{key}, {plane} plane" if plane else key
-                cells[column] = f"{np.mean(means):+.3f}{spread}, {sum(m > 0 for m in means)} of {len(means)}"
+                gain = f"{np.mean(means):+.3f}{spread}, {sum(m > 0 for m in means)} of {len(means)}"
+                cells[f"{key}, {plane} plane"] = gain
         table.append(cells)
     return table
 
@@ -198,6 +199,7 @@ def judge_stacks(
         together: whether all other stacks of an exam are also combined.
 
     Raises:
+        ValueError: if an exam has fewer than two stacks.
         SystemExit: when all are done, if some could not be judged; names them.
     """
     rows: list[dict[str, str]] = []
@@ -206,6 +208,8 @@ def judge_stacks(
             rows = list(csv.DictReader(file))
     found = {(row["exam"], row["left_out"], row["result"]) for row in rows}
     known = {folder: json.loads((folder / "exam.json").read_text()) for folder in exams}
+    if alone := [str(folder) for folder, exam in known.items() if len(exam["stacks"]) < 2]:
+        raise ValueError(f"{', '.join(alone)}: exam.json has fewer than two stacks, of which one is left out.")
     places = [(place, folder, name) for folder, exam in known.items() for place, name in enumerate(exam["stacks"])]
     failures = []
     for _, folder, left_out in tqdm(sorted(places), "stacks"):  # each exam's first stack, then its second
@@ -236,6 +240,8 @@ def main() -> None:
     options = parser.parse_args()
     table = Path(__file__).with_suffix(".csv")
     exams = [file.parent for file in sorted(options.exams.glob("*/exam.json"))]
+    if not exams:
+        parser.error(f"--exams {options.exams}: expected folders with an exam.json, as common.lab.queue.exams writes.")
     judge_stacks(exams, options.output_dir, table, table.with_name("exams_over_cubic.csv"))
 
 
