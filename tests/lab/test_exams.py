@@ -47,9 +47,13 @@ def test_a_stack_comes_with_its_mask_and_what_is_known(clones, tmp_path):
     assert json.loads((tmp_path / "exam" / "one.json").read_text()) == {"SliceThickness": 3.5}
 
 
-def test_a_missing_clone_is_named(clones):
+def test_a_missing_clone_or_commit_is_named(clones, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder P\+Q/repo"):
         check_clones(clones, ["O+N", "P+Q"])
+    exam = {"repository": "O/N", "commit": 40 * "0", "stacks": {"one": "a/of one.nii.gz"}}
+    with pytest.raises(FileNotFoundError, match=r"O\+N/repo lacks a/of one.nii.gz at 00000000"):
+        write_exam(exam, clones, tmp_path / "exam")
+    assert not (tmp_path / "exam" / "exam.json").exists()
 
 
 def test_each_exam_has_two_stacks_a_source_and_a_licence():

@@ -25,6 +25,9 @@ def extract_files(clones: Path, name: str, path: str, commit: str = "HEAD") -> I
         name: the clone, OWNER+NAME.
         path: the file or folder in it.
         commit: the commit; its digest vouches for the content.
+
+    Raises:
+        FileNotFoundError: if the clone lacks the commit or the file.
     """
     folder, _, file = path.rpartition("/")
     sidecar = f"{file.removesuffix('.nii.gz')}.json"
@@ -32,7 +35,9 @@ def extract_files(clones: Path, name: str, path: str, commit: str = "HEAD") -> I
     git = ["git", "-C", str(clones / name / "repo")]
     known = subprocess.run([*git, "cat-file", "-e", f"{commit}:{folder}/{sidecar}"], stderr=subprocess.DEVNULL)
     files = [file, *([] if known.returncode else [sidecar])]
-    archive = subprocess.run([*git, "archive", tree, *files], check=True, stdout=subprocess.PIPE)
+    archive = subprocess.run([*git, "archive", tree, *files], capture_output=True)
+    if archive.returncode:
+        raise FileNotFoundError(f"{name}/repo lacks {path} at {commit[:8]}; fetch that commit with its files.")
     with tempfile.TemporaryDirectory() as place:
         subprocess.run(["tar", "-x", "-C", place], check=True, input=archive.stdout)
         yield Path(place) / file

@@ -75,9 +75,15 @@ def main() -> None:
         check_clones(options.clones, [exam["repository"].replace("/", "+") for exam in exams.values()])
     except FileNotFoundError as error:
         parser.error(str(error))
+    failures = []
     for name, exam in exams.items():
         print(f"{name}: {exam['body']} of {exam['person']}, {exam['contrast']}, {exam['kind']}")
-        print("\n".join(f"  {line}" for line in write_exam(exam, options.clones, options.output_dir / name)))
+        try:
+            print("\n".join(f"  {line}" for line in write_exam(exam, options.clones, options.output_dir / name)))
+        except FileNotFoundError as error:
+            failures.append(f"{name}: {error}")
+    if failures:
+        raise SystemExit("\n".join(["these exams were not written:", *failures]))
 
 
 if __name__ == "__main__":

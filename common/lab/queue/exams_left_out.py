@@ -4,7 +4,8 @@
     python -m common.lab.queue.exams_left_out --exams EXAMS --output_dir OUT
 
 exams_left_out.csv beside this file gets the rows of each stack when they are done; a later run goes on after them.
-exams_over_cubic.csv gets the means over people. The volumes go to OUT, and those that are there are used. The source
+exams_over_cubic.csv gets the means over people. The volumes go to OUT, and those that are there are used: after new
+weights, name another OUT and remove the rows. The source
 of a stack is the next one of the exam. All volumes of one grid share a registration: SMORE and all stacks together
 have grids of their own. Zero filling and total variation take slices as thick as the protocol says, else as they are
 apart. Two controls say what the measure sees: cubic blurred by 0.8 mm, and cubic shifted by half a slice. Correlation
