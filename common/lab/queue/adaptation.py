@@ -6,11 +6,10 @@ adaptation.json has the stacks that are learned from, those that are held out, a
 ``train.json`` and the shipped weights. LR are the thick stacks, HR their slices, which are fine along both axes. The
 rows: ``profile`` is stage 1, with the profile that is measured in each stack; ``own_stages`` are stages 2 and 3;
 ``image_space`` and ``feature_space`` are the two adaptations of Liu et al. 2023, with the bundle's network. A row
-takes about an hour of one core; one that is in OUT is not trained again, and one that was stopped goes on. Then each
-held-out stack is foretold from the next one of its exam, as by ``exams_left_out``, with ``ct_guided`` fine-tuned and
-as it ships.
-Decided before a score was seen: a row is better if its coherence is above ``ct_guided``'s in each person held out, and
-its mean correlation over people is not lower.
+takes about an hour of one core. One that is in OUT is not trained again; one that was stopped goes on. Then each
+held-out stack is foretold from the next one of its exam, as by ``exams_left_out``.
+Decided before a score was seen: in a better row each person's coherence is above ``ct_guided``'s, and the mean
+correlation over people is not lower.
 
 adaptation.csv beside this file gets the lines, adaptation_over_cubic.csv the means over people.
 """
