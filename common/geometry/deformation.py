@@ -123,10 +123,10 @@ def _make_node_weights(at: np.ndarray, size: np.ndarray) -> sparse.csr_matrix:
 def _make_stiffness(size: np.ndarray) -> sparse.csr_matrix:
     """The matrix (nodes, nodes) of the penalty of displacements."""
     index = np.arange(np.prod(size)).reshape(size)
-    matrix = sparse.identity(index.size, format="csr") / _FAR**2
+    nodes = sparse.identity(index.size, format="csr")
+    matrix = nodes / _FAR**2
     for axis in range(3):
         a, b = (np.moveaxis(index, axis, 0)[s].ravel() for s in (slice(1, None), slice(None, -1)))
-        nodes = sparse.identity(index.size, format="csr")
         difference = nodes[a] - nodes[b]
         matrix = matrix + difference.T @ difference / _ROUGH**2
     return matrix

@@ -86,7 +86,7 @@ def test_simulated_stacks_lie_in_two_planes_and_between_each_others_slices(tmp_p
     assert again.affine[2, 3] - tra.affine[2, 3] == pytest.approx(2)
     planes = [find_plane(tmp_path / "exam", "tra", other) for other in ("cor", "tra_2")]
     assert planes == ["another", "the same"]
-    simulate_exam(tmp_path / "hr.nii.gz", tmp_path / "moved", 2)
+    simulate_exam(tmp_path / "hr.nii.gz", tmp_path / "moved", True)
     same = [
         np.allclose(nib.load(tmp_path / "moved" / f"{n}.nii.gz").dataobj, known.dataobj) for n, known in stacks.items()
     ]

@@ -5,7 +5,7 @@
 Volumes lie on one grid. They get the motion by which the first fits the stack, and are seen through its slices, as by
 ``mri-sr judge --left_out``. A line of a ring has the coherence of both spectra, and their powers' ratio, along the
 slices' first axis, second axis, and between them (30 to 60 degrees). Lines of planes have the power along the axes over
-that between them, at 0.25 to 0.5 cycles/mm. The last lines have the noise in its power, by detail in tissue.
+that between them, at 0.25 to 0.5 cycles/mm. Last is noise's share of the stack's power, by detail in tissue.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What the measure of ``exams_left_out`` says of exams where simulation holds: three thick stacks of each HR head.
 
     python -m common.lab.queue.exams_simulated --hr FILES --output_dir OUT
-    python -m common.lab.queue.exams_simulated --hr FILES --output_dir OUT --moved 1.5
+    python -m common.lab.queue.exams_simulated --hr FILES --output_dir OUT --moved
 
 Two stacks are transverse, half a slice apart, one is coronal. Slices are four HR voxels apart, of a Gaussian profile,
-with 1 % noise. Nothing moves, but with --moved, by which the first stack was deformed: organs that move between stacks.
+with 1 % noise. Nothing moves; with --moved the first stack is deformed, as if organs had moved between the stacks.
 exams_simulated.csv or exams_moved.csv beside this file gets the rows, exams_simulated_over_cubic.csv or
 exams_moved_over_cubic.csv the means over people.
 """
@@ -23,27 +23,28 @@ from ...io.naming import make_case_stem
 from ...program.degraded import degrade_scan
 from .exams_left_out import NETWORKS, judge_stacks
 
-_SMOOTH = 15  # mm, standard deviation of the Gaussian that smooths a deformation
+# mm: standard deviations of a deformation along each axis, and of the Gaussian that makes it smooth.
+_MOVED, _SMOOTH = 1.5, 15
 _STACKS = {"tra": ("SI", 0), "cor": ("AP", 0), "tra_2": ("SI", 2)}  # the axis across the slices, HR voxels left out
 
 
-def deform(image: nib.Nifti1Image, moved: float) -> nib.Nifti1Image:
-    """Displace an image's voxels at random and smoothly, by ``moved`` mm along each axis (standard deviation)."""
+def deform(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Displace an image's voxels at random and smoothly."""
     spacing, random = voxel_sizes(image.affine), np.random.default_rng(0)
     at = np.indices(image.shape, dtype=np.float32)
     for axis, size in enumerate(spacing):
         field = gaussian_filter(random.standard_normal(image.shape), _SMOOTH / spacing)
-        at[axis] += moved / size * field / field.std()
-    voxels = map_coordinates(image.get_fdata(dtype=np.float32), at, order=1, mode="nearest")
+        at[axis] += _MOVED / size * field / field.std()
+    voxels = map_coordinates(image.get_fdata(dtype=np.float32), at, order=3, mode="nearest")
     return nib.Nifti1Image(voxels, image.affine)
 
 
-def write_exam(hr: Path, folder: Path, moved: float = 0) -> None:
-    """Simulate the stacks of one head, each with noise of its own, the first deformed by ``moved`` mm."""
+def write_exam(hr: Path, folder: Path, moved: bool = False) -> None:
+    """Simulate the stacks of one head, each with noise of its own, the first deformed if ``moved``."""
     image = nib.as_closest_canonical(nib.squeeze_image(open_image(hr)))
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (name, (axis, first)) in enumerate(_STACKS.items()):
-        shown = deform(image, moved) if moved and seed == 0 else image
+        shown = deform(image) if moved and seed == 0 else image
         nib.save(shown.slicer[:, :, first:], whole := folder / "hr.nii.gz")
         degrade_scan(str(whole), folder / f"{name}.nii.gz", (1, 1, 4), noise=0.01, seed=seed, slice_axis=axis)
     whole.unlink()
@@ -55,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hr", required=True, nargs="+", type=Path, help="one file of each person")
     parser.add_argument("--output_dir", required=True, type=Path)
-    parser.add_argument("--moved", type=float, default=0, help="mm by which the first stack was deformed")
+    parser.add_argument("--moved", action="store_true", help="deform the first stack")
     options = parser.parse_args()
     if missing := [str(file) for file in options.hr if not file.exists()]:
         parser.error(f"--hr: there is no {', '.join(missing)}")
