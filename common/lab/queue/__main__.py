@@ -201,7 +201,7 @@ class Queue:
                 return known["commit"]
             print(f"{state.name}: it has changed since {known['commit']}, and begins again", flush=True)
         shutil.rmtree(state)
-        state.mkdir()
+        state.mkdir(exist_ok=True)  # another queue may have made it since
         path.write_text(json.dumps({"commit": self.commit, "definition": definition}, indent=2) + "\n")
         return self.commit
 

@@ -250,26 +250,30 @@ class Paper:
         return lines
 
 
-def draw_gains(paper: Paper, table: str) -> Figure:
-    """Draw gains over cubic of a table: a bar for each row, a small dot for each person, a large one for each seed."""
-    cubic = paper.get_scores((table, "cubic"))
-    rows = [row for row in paper.list_rows(table) if row != "cubic"]
-    rows.sort(key=lambda row: np.mean([*paper.get_scores((table, row)).values()]))
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    axes = figure.subplots()
-    draws = np.random.default_rng(0)
-    for place, row in enumerate(rows):
-        gains = {key: value - cubic["0", key[1]] for key, value in paper.get_scores((table, row)).items()}
-        seeds, people = sorted({seed for seed, _ in gains}), sorted({person for _, person in gains})
-        values = np.array([[gains[seed, person] for person in people] for seed in seeds])
-        axes.bar(place, values.mean(), 0.8, color="C0", alpha=0.4)
-        each = values.mean(axis=0)
-        axes.plot(place + draws.uniform(-0.3, 0.3, len(each)), each, ".", color="C1", markersize=4)
-        axes.plot(np.linspace(place - 0.2, place + 0.2, len(seeds) + 2)[1:-1], values.mean(axis=1), "o", color="black")
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(rows)), [row.removesuffix(", warm start") for row in rows], rotation=25, ha="right")
-    axes.set_ylabel("gain over cubic in PSNR (dB)")
-    axes.set_title("bar: mean; black: each seed, mean over people; orange: each person, mean over seeds", fontsize=9)
+def draw_gains(paper: Paper, tables: Sequence[str]) -> Figure:
+    """Draw gains over cubic, a panel for each table: bars of rows, dots of seeds, a line for each person."""
+    rows = [[row for row in paper.list_rows(table) if row != "cubic"] for table in tables]
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    panels = figure.subplots(1, len(tables), squeeze=False, width_ratios=[*map(len, rows)])[0]
+    for axes, table, names in zip(panels, tables, rows, strict=True):
+        cubic = paper.get_scores((table, "cubic"))
+        scores = {row: paper.get_scores((table, row)) for row in names}
+        means = {row: np.mean([*values.values()]) for row, values in scores.items()}
+        names.sort(key=means.__getitem__)
+        of_people = []
+        for place, row in enumerate(names):
+            gains = {key: value - cubic["0", key[1]] for key, value in scores[row].items()}
+            seeds, people = sorted({seed for seed, _ in gains}), sorted({person for _, person in gains})
+            values = np.array([[gains[seed, person] for person in people] for seed in seeds])
+            axes.bar(place, values.mean(), 0.8, color="C0", alpha=0.4)
+            axes.plot(np.linspace(place - 0.2, place + 0.2, len(seeds) + 2)[1:-1], values.mean(axis=1), "k.")
+            of_people.append(values.mean(axis=0))
+        axes.plot(of_people, color="C1", linewidth=0.6)
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_xticks(range(len(names)), [row.removesuffix(", warm start") for row in names], rotation=25, ha="right")
+        axes.set_title(table, fontsize=9)
+    panels[0].set_ylabel("gain over cubic in PSNR (dB)")
+    figure.suptitle("bar: mean; dot: a seed, mean over people; line: a person, mean over seeds", fontsize=9)
     return figure
 
 
@@ -317,7 +321,8 @@ def main() -> None:
             text = fill_page(page.read_text(encoding="utf-8"), tables, lines)
             page.write_text(text, encoding="utf-8")
             if "](thesis.png)" in text:
-                save_figure(draw_gains(paper, paper.content["tables"][0]), folder / "thesis.png")
+                drawn = [table for table in paper.content["tables"] if paper.list_rows(table)]
+                save_figure(draw_gains(paper, drawn), folder / "thesis.png")
 
 
 if __name__ == "__main__":
