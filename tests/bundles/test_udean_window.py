@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -61,6 +62,20 @@ def test_forms(cohort, tmp_path, form):
         level = "release" in overlays  # without blur
         assert [axis["window"][-1] == 1 for axis in about["axes"]] == [level, level, level or "2x2x1" in form]
         assert form != "2x2x1" or imread(learned.with_suffix(".png")).std() > 0.01
+
+
+def test_adapt(cohort, tmp_path):
+    """It starts from the shipped weights, needs no validation, and turns data consistency off."""
+    entries = {group: volumes for group, volumes in runs.listed(cohort, TINY).items() if group in ("source", "target")}
+    sizes = {key: content(key, "train", "../models/model") for key in TINY.network}
+    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), **SHORT, **sizes, "learning_rate": 0.0}
+    run(["train", "../models/model", "adapt"], tmp_path, **options)
+    shipped, adapted = (f"{folder}/models/model" for folder in (runs.ROOT / "bundles/udean_window", tmp_path))
+    first, last = (torch.load(f"{path}.pt", weights_only=True) for path in (shipped, adapted))
+    assert first.keys() == last.keys() and all(torch.equal(first[name], last[name]) for name in first)
+    about = json.loads(Path(f"{adapted}.json").read_text())
+    assert about["data_consistency_iterations"] == 0 and about["highest_consistency_error"] is None
+    assert terms(tmp_path) == WINDOW
 
 
 def test_parameter_counts():
